@@ -1,0 +1,59 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo-check test e2e lint format bench proto requirements check-generated clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+help:  ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# uv comes in by hash, then everything else by hash; the stamp makes later runs start at once.
+$(STAMP): requirements/uv.txt requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "extauthz needs Python 3.11 or newer; name one with: make PYTHON=python3.12 setup")'
+	@echo "Setting up .venv (about ten seconds, once)"
+	@rm -rf .venv
+	@$(PYTHON) -m venv --without-pip .venv
+	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(STAMP)  ## Install everything into .venv, nothing else
+
+run: $(STAMP)  ## The main job: issuer, upstream, sidecar and a real Envoy, with curl lines to paste
+	@$(BIN)/extauthz demo
+
+demo-check: $(STAMP)  ## Run those curl lines and compare: exit 0 only if all agree
+	@$(BIN)/extauthz demo --check
+
+test: $(STAMP)  ## All tests, through a real Envoy too
+	@$(BIN)/pytest -n auto
+
+lint: $(STAMP)  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(STAMP)  ## Let ruff write the format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP)  ## Speed and memory, with the machine and the versions
+	@$(BIN)/python benchmarks/bench.py
+
+proto: $(STAMP)  ## Compile protos/ into extauthz/_pb
+	@$(BIN)/python -m grpc_tools.protoc -Iextauthz/_pb=protos --python_out=. --pyi_out=. extauthz/_pb/ext_authz.proto
+
+COMPILE := VIRTUAL_ENV=.venv $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+requirements: $(STAMP)  ## Compile requirements/*.txt from pyproject.toml, keeping the pinned versions
+	@$(COMPILE) requirements/uv.in -o requirements/uv.txt
+	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
+	@$(COMPILE) pyproject.toml --group dev -o requirements/dev.txt
+
+check-generated: proto requirements  ## Fail if a generated file is not current
+	@git diff --exit-code -- extauthz/_pb requirements || { echo "Generated files differ: run 'make proto requirements' and commit."; exit 1; }
+
+clean:  ## Remove .venv and caches
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,0 +1,113 @@
+"""The signing keys of one issuer, fetched through its discovery document (OpenID Connect Discovery 4, RFC 7517)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Iterable
+from typing import Any, Protocol
+
+from extauthz.adapters.fetch import FetchError
+from extauthz.core import jwt
+from extauthz.core.model import Reason
+from extauthz.ports import Clock, Unavailable
+
+REFRESH = 600.0
+"""Seconds between background fetches."""
+MAX_KEY_AGE = 24 * 3600.0
+"""Seconds that the last good keys serve without a successful fetch."""
+UNKNOWN_KEY_COOL_DOWN = 300.0
+"""Seconds between two fetches for keys that the set lacks."""
+RETRY = 5.0
+"""Seconds between attempts while there are no keys."""
+
+_log = logging.getLogger(__name__)
+
+
+class Fetcher(Protocol):
+    """Fetches a JSON document; raises FetchError."""
+
+    async def get(self, address: str) -> Any: ...
+
+
+class JwksSource:
+    """Keeps the last good keys of an issuer; one fetch at a time, owned by nobody who waits for it."""
+
+    def __init__(self, issuer: str, algorithms: Iterable[str], fetcher: Fetcher, *, clock: Clock) -> None:
+        """Know the issuer; nothing is fetched before `run` or `load`."""
+        self.issuer = issuer
+        self._algorithms = frozenset(algorithms)
+        self._fetcher = fetcher
+        self._clock = clock
+        self._keys: jwt.KeySet | None = None
+        self._fetched_at = 0.0
+        self._good_at = float("-inf")
+        self._attempted_at = float("-inf")
+        self._cooled_at = float("-inf")
+        self._flight: asyncio.Task[jwt.KeySet] | None = None
+
+    @property
+    def fetched_at(self) -> float:
+        """When the keys in memory were fetched, in seconds since the epoch; 0 for never."""
+        return self._fetched_at
+
+    def keys(self) -> jwt.KeySet | None:
+        """Return the last good keys, or None when there are none or they are too old."""
+        return self._keys if self._clock.monotonic() - self._good_at <= MAX_KEY_AGE else None
+
+    def load(self) -> Awaitable[jwt.KeySet]:
+        """Join the fetch under way or start one; raises Unavailable while the last failure is fresh."""
+        if self._flight is None and self._clock.monotonic() - self._attempted_at < RETRY:
+            raise Unavailable(Reason.KEY_SET_UNAVAILABLE)
+        return self._fetch()
+
+    def reload_for_unknown_key(self) -> Awaitable[jwt.KeySet] | None:
+        """Fetch once more, at most once per cool-down, which begins before the fetch and whatever becomes of it."""
+        now = self._clock.monotonic()
+        if now - self._cooled_at < UNKNOWN_KEY_COOL_DOWN:
+            return None
+        self._cooled_at = now
+        return self._fetch()
+
+    async def run(self) -> None:
+        """Fetch now and then again and again, until cancelled."""
+        while True:
+            try:
+                await self._fetch()
+            except Unavailable:
+                await asyncio.sleep(RETRY)
+            else:
+                await asyncio.sleep(REFRESH)
+
+    def _fetch(self) -> asyncio.Future[jwt.KeySet]:
+        if self._flight is None:
+            self._attempted_at = self._clock.monotonic()
+            self._flight = asyncio.create_task(self._download())
+            self._flight.add_done_callback(self._landed)
+        return asyncio.shield(self._flight)
+
+    def _landed(self, flight: asyncio.Task[jwt.KeySet]) -> None:
+        self._flight = None
+        if not flight.cancelled():
+            flight.exception()
+
+    async def _download(self) -> jwt.KeySet:
+        try:
+            discovery = await self._fetcher.get(f"{self.issuer.rstrip('/')}/.well-known/openid-configuration")
+            if not isinstance(discovery, dict) or discovery.get("issuer") != self.issuer:
+                raise FetchError(f"the discovery document of {self.issuer} names another issuer")
+            address = discovery.get("jwks_uri")
+            if not isinstance(address, str):
+                raise FetchError(f"the discovery document of {self.issuer} has no jwks_uri")
+            keys = jwt.key_set(await self._fetcher.get(address), self._algorithms)
+            if not keys:
+                raise FetchError(f"{address}: no usable key")
+        except (FetchError, ValueError) as error:
+            _log.warning("keys not fetched", extra={"issuer": self.issuer, "cause": str(error)})
+            raise Unavailable(Reason.KEY_SET_UNAVAILABLE) from error
+        if self._keys is None or set(keys) != set(self._keys):
+            _log.info("keys fetched", extra={"issuer": self.issuer, "key_ids": sorted(keys)})
+        self._keys = keys
+        self._fetched_at = self._clock.now()
+        self._good_at = self._clock.monotonic()
+        return keys

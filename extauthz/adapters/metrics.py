@@ -1,0 +1,75 @@
+"""Decisions as Prometheus metrics: own tallies while serving, rendered by one collector when scraped."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from extauthz.core.model import Allow, Decision, Request
+
+BUCKETS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.25, 1.0)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics(Collector):
+    """Tallies per decision, reason and auth type. Labels come from our own enums only, never from a request."""
+
+    def __init__(self, version: str, gauges: Mapping[str, tuple[str, Callable[[], float]]] | None = None) -> None:
+        """Register this collector and those of the process; `gauges` maps a name to its help and its reading."""
+        self._version = version
+        self._gauges = dict(gauges or {})
+        self._tallies: dict[tuple[str, str, str], list[int]] = {}
+        self._seconds: dict[tuple[str, str, str], float] = {}
+        self._registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+        self._registry.register(self)
+
+    def record(self, request: Request | None, decision: Decision, seconds: float) -> None:
+        """Count one decision."""
+        identity = decision.identity
+        key = (
+            "allow" if isinstance(decision, Allow) else "deny",
+            decision.reason.value,
+            "none" if identity is None else identity.auth_type.value,
+        )
+        buckets = self._tallies.get(key)
+        if buckets is None:
+            buckets = self._tallies[key] = [0] * (len(BUCKETS) + 1)
+            self._seconds[key] = 0.0
+        buckets[bisect_left(BUCKETS, seconds)] += 1
+        self._seconds[key] += seconds
+
+    def collect(self) -> Iterable[Metric]:
+        """Render the tallies."""
+        checks = CounterMetricFamily("extauthz_checks", "Checks answered.", labels=("decision", "reason", "auth_type"))
+        duration = HistogramMetricFamily("extauthz_check_duration_seconds", "Time from bytes to bytes.", labels=("decision",))
+        per_decision: dict[str, tuple[list[int], float]] = {}
+        for key, buckets in sorted(self._tallies.items()):
+            checks.add_metric(key, sum(buckets))
+            counts, total = per_decision.get(key[0], ([0] * len(buckets), 0.0))
+            per_decision[key[0]] = [a + b for a, b in zip(counts, buckets, strict=True)], total + self._seconds[key]
+        for decision, (counts, total) in per_decision.items():
+            duration.add_metric([decision], _cumulative(counts), total)
+        build = InfoMetricFamily("extauthz_build", "Version of this sidecar.")
+        build.add_metric((), {"version": self._version})
+        yield from (checks, duration, build)
+        for name, (text, reading) in self._gauges.items():
+            yield GaugeMetricFamily(name, text, value=reading())
+
+    def render(self) -> bytes:
+        """Return all metrics in the Prometheus text format."""
+        return generate_latest(self._registry)
+
+
+def _cumulative(counts: list[int]) -> list[tuple[str, float]]:
+    total = 0
+    rows = []
+    for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
+        total += count
+        rows.append((bound, float(total)))
+    return rows

@@ -1,0 +1,75 @@
+"""Look-ups of `serve`: bare sqlite3 on a read-only connection, in the event loop (10 µs each)."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from extauthz.adapters.store.rows import COLUMNS, StoreError, check_revision, record
+from extauthz.core.model import Reason
+from extauthz.core.tokens import TokenRecord
+from extauthz.ports import Unavailable
+
+_NAMES = '"' + '", "'.join(COLUMNS) + '"'
+_FIND = f"SELECT {_NAMES} FROM tokens WHERE id = ?"  # noqa: S608 - our own names
+BUSY_TIMEOUT = 0.05
+"""Seconds that a look-up waits for a lock."""
+
+
+class SqliteReader:
+    """Reads a SQLite token store that others write to; a file that was replaced is opened again."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the store and check its schema; raises StoreError."""
+        self._path = path
+        if not path.exists():
+            raise StoreError(f"{path}: no token store; make one with 'extauthz store migrate' or 'extauthz token create'")
+        self._file = self._identity_of_file()
+        try:
+            self._connection = self._open()
+            row = self._connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.Error as error:
+            if "no such table" in str(error):
+                check_revision(None)
+            raise StoreError(f"{path}: not a token store that can be read ({error})") from error
+        check_revision(row and row[0])
+
+    def find(self, token_id: str) -> TokenRecord | None:
+        """Return the record of an id; raises Unavailable."""
+        try:
+            row = self._connection.execute(_FIND, (token_id,)).fetchone()
+            return None if row is None else record(row)
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            raise Unavailable(Reason.STORE_UNAVAILABLE) from error
+
+    def version(self) -> object:
+        """Return a value that differs after every commit of another connection, and after the file was replaced."""
+        try:
+            file = self._identity_of_file()
+            if file != self._file:
+                self._connection.close()
+                self._connection = self._open()
+                self._file = file
+            return file, self._connection.execute("PRAGMA data_version").fetchone()[0]
+        except (sqlite3.Error, OSError) as error:
+            raise Unavailable(Reason.STORE_UNAVAILABLE) from error
+
+    def pepper_fingerprints(self) -> dict[str, str]:
+        """Return the fingerprint of each pepper that a token was made with; raises StoreError."""
+        try:
+            return dict(self._connection.execute("SELECT id, fingerprint FROM peppers").fetchall())
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: the peppers cannot be read ({error})") from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
+
+    def _identity_of_file(self) -> tuple[int, int]:
+        status = os.stat(self._path)
+        return status.st_dev, status.st_ino

@@ -1,0 +1,57 @@
+"""The one reading of a stored row, whichever library fetched it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from extauthz.core.model import AuthType
+from extauthz.core.tokens import TokenRecord
+
+SCHEMA_REVISIONS = frozenset({"0001"})
+"""Schemas that this release serves."""
+
+COLUMNS = (
+    "id",
+    "description",
+    "permission",
+    "user",
+    "scopes",
+    "created_at",
+    "created_by",
+    "expires_at",
+    "pepper_id",
+    "digest",
+    "revoked_at",
+    "revoked_by",
+)
+
+
+class StoreError(Exception):
+    """The store cannot be used as it is; the text says what mends it."""
+
+
+def record(row: Sequence[Any]) -> TokenRecord:
+    """Turn a row of COLUMNS into a record; raise ValueError for one that no release wrote."""
+    fields = dict(zip(COLUMNS, row, strict=True))
+    return TokenRecord(
+        **fields
+        | {
+            "permission": AuthType(fields["permission"]),
+            "scopes": frozenset(json.loads(fields["scopes"])),
+            "digest": bytes(fields["digest"]),
+        }
+    )
+
+
+def check_revision(revision: str | None) -> None:
+    """Raise StoreError when this release does not serve a store of this schema."""
+    if revision is None:
+        raise StoreError("the token store is empty: run 'extauthz store migrate'")
+    if revision not in SCHEMA_REVISIONS:
+        served = ", ".join(sorted(SCHEMA_REVISIONS))
+        raise StoreError(
+            f"the token store has schema {revision}, this release serves {served}: "
+            "run 'extauthz store migrate', or the release that made the store"
+        )

@@ -1,0 +1,73 @@
+"""Findings about a whole route map that no single line shows: duplicates, holes in strict routes, costly look-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from extauthz.core.routes import ANY_METHOD, Match, Node, Route, RouteTable
+
+MAX_CHOICES = 64
+
+
+def duplicates(routes: Iterable[Route]) -> Iterator[tuple[Route, Route]]:
+    """Yield (later, earlier) for routes with the same pattern and a method in common; parameter names do not count."""
+    seen: dict[tuple[object, ...], Route] = {}
+    for route in routes:
+        for method in route.match.methods:
+            earlier = seen.setdefault((route.match.segments, route.match.rest, method), route)
+            if earlier is not route:
+                yield route, earlier
+                break
+
+
+def cuts(table: RouteTable, routes: Iterable[Route]) -> Iterator[tuple[Route, list[Route]]]:
+    """Yield each route whose paths a more specific but weaker route takes a part of, with those weaker routes."""
+    for strict in routes:
+        if strict.public or not (strict.match.rest or None in strict.match.segments):
+            continue
+        weaker = {
+            id(route): route
+            for methods in _overlapping(table.root, strict.match)
+            for route in methods.values()
+            if route.strictness < strict.strictness
+            and route.match.specificity < strict.match.specificity
+            and _share_a_method(strict, route)
+        }
+        if weaker:
+            yield strict, list(weaker.values())
+
+
+def most_choices(table: RouteTable) -> int:
+    """Return how many nodes a look-up can visit at most: it grows when literals and parameters share a level."""
+    return _choices(table.root)
+
+
+def _overlapping(root: Node, match: Match) -> Iterator[dict[str, Route]]:
+    """Yield the method tables of all patterns that share a path with `match`."""
+    nodes = [root]
+    for segment in match.segments:
+        yield from (node.rest for node in nodes if node.rest)
+        nodes = [child for node in nodes for child in _children(node, segment)]
+    while nodes:
+        yield from (methods for node in nodes for methods in (node.methods, node.rest) if methods)
+        nodes = [child for node in nodes for child in _children(node, None)] if match.rest else []
+
+
+def _children(node: Node, segment: str | None) -> Iterator[Node]:
+    if segment is None:
+        yield from node.literals.values()
+    elif segment in node.literals:
+        yield node.literals[segment]
+    if node.parameter and segment != "":
+        yield node.parameter
+
+
+def _share_a_method(strict: Route, weaker: Route) -> bool:
+    if ANY_METHOD in strict.match.methods or ANY_METHOD in weaker.match.methods:
+        return True
+    return not set(strict.match.methods).isdisjoint(weaker.match.methods)
+
+
+def _choices(node: Node) -> int:
+    deepest = max(map(_choices, node.literals.values()), default=0)
+    return 1 + deepest + (_choices(node.parameter) if node.parameter else 0)

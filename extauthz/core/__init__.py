@@ -1,0 +1,1 @@
+"""The decision: pure functions over values; no I/O, clock, randomness or protobuf."""

@@ -1,0 +1,66 @@
+"""Which credential a request carries: a Credential, None for nobody, or the reason why it is refused.
+
+A bad credential never becomes "none" and never falls through to the other kind (RFC 6750 2.1, 3.1; RFC 9110 11.1).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import unquote_to_bytes
+
+from extauthz.core.model import Reason, Request
+
+AUTHORIZATION = "authorization"
+AUTH_TYPE = "x-glean-auth-type"
+
+_SCHEME = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?=[ ,]|\Z)").match
+_BEARER = re.compile(r"[A-Za-z]+ +([A-Za-z0-9._~+/-]+=*)").fullmatch
+
+
+class Kind(StrEnum):
+    """Which of the two families a token belongs to; the client says so with X-Glean-Auth-Type."""
+
+    OAUTH = "oauth"
+    ISSUED = "issued"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A well-formed Bearer token that nobody has verified yet."""
+
+    kind: Kind
+    token: str
+
+    def __repr__(self) -> str:
+        """Show the kind alone: the token is a secret."""
+        return f"Credential({self.kind})"
+
+
+def read(request: Request, query: str, *, max_token_size: int) -> Credential | Reason | None:
+    """Read Authorization and X-Glean-Auth-Type; `max_token_size` is in bytes."""
+    if query and _names_access_token(query):
+        return Reason.TOKEN_IN_QUERY
+    authorization = request.header(AUTHORIZATION)
+    if not authorization:
+        return None
+    bearer = _BEARER(authorization)
+    if bearer is None or authorization[:7].lower() != "bearer ":
+        scheme = _SCHEME(authorization)
+        if scheme and scheme[1].lower() != "bearer":
+            return Reason.SCHEME_UNSUPPORTED
+        return Reason.AUTHORIZATION_MALFORMED
+    token = bearer[1]
+    if len(token) > max_token_size:
+        return Reason.AUTHORIZATION_MALFORMED
+    auth_type = request.header(AUTH_TYPE)
+    if not auth_type:
+        return Credential(Kind.ISSUED, token)
+    if auth_type.lower() == "oauth":
+        return Credential(Kind.OAUTH, token)
+    return Reason.AUTH_TYPE_UNKNOWN
+
+
+def _names_access_token(query: str) -> bool:
+    return any(unquote_to_bytes(pair.partition("=")[0]) == b"access_token" for pair in query.split("&"))

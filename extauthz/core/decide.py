@@ -1,0 +1,93 @@
+"""The decision in two pure steps; whatever waits stands between them.
+
+The order of the checks is fixed: request, route, public, credential, verification, accepted kind, act-as, anonymous, scope.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from extauthz.core.act_as import effective_user
+from extauthz.core.credentials import Credential, read
+from extauthz.core.identity import edits
+from extauthz.core.model import Allow, AuthType, Decision, Deny, Identity, Reason, Request
+from extauthz.core.paths import Path, parse
+from extauthz.core.policy import Policy
+from extauthz.core.routes import Route, RouteTable
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request that needs evidence: who holds `credential`?"""
+
+    policy: Policy
+    request: Request
+    route: Route
+    credential: Credential
+
+
+def plan(policy: Policy, request: Request) -> Plan | Decision:
+    """Decide what the request alone decides, or say which credential has to be verified."""
+    if request.method == "CONNECT":
+        return Deny(Reason.PATH_MALFORMED)
+    path = parse(request.path)
+    if isinstance(path, Reason):
+        return Deny(path)
+    table = policy.table_for(request.host)
+    if isinstance(table, Reason):
+        return Deny(table)
+    route = table.find(request.method, path)
+    preflight = _preflight(table, request, path) if request.method == "OPTIONS" else None
+    if isinstance(route, Reason):
+        return _allow_public(policy, request, preflight) if preflight else Deny(route)
+    if route.deny:
+        return Deny(Reason.ROUTE_DENIED, route.name)
+    if route.public or preflight:
+        return _allow_public(policy, request, preflight or route)
+    credential = read(request, path.query, max_token_size=policy.max_token_size)
+    match credential:
+        case None:
+            return Deny(Reason.CREDENTIAL_MISSING, route.name)
+        case Reason():
+            return Deny(credential, route.name)
+        case Credential(kind) if kind not in policy.kinds:
+            return Deny(Reason.CREDENTIAL_DISABLED, route.name)
+    return Plan(policy, request, route, credential)
+
+
+def decide(plan: Plan, evidence: Identity | Reason, now: float) -> Decision:
+    """Decide with the evidence; `now` is in seconds since the epoch."""
+    route = plan.route
+    if isinstance(evidence, Reason):
+        return Deny(evidence, route.name)
+    if now >= evidence.expires_at:
+        return Deny(Reason.TOKEN_EXPIRED, route.name, evidence)
+    anonymous = evidence.auth_type is AuthType.ANONYMOUS
+    accepted = evidence.auth_type in route.accept
+    if not accepted and not anonymous:
+        return Deny(Reason.CREDENTIAL_NOT_ACCEPTED, route.name, evidence)
+    user = effective_user(plan.policy.act_as, plan.request, evidence)
+    if isinstance(user, Reason):
+        return Deny(user, route.name, evidence)
+    if not accepted:
+        return Deny(Reason.ANONYMOUS_NOT_ALLOWED, route.name, evidence)
+    if not route.permits(evidence.scopes):
+        return Deny(Reason.SCOPE_MISSING, route.name, evidence, user, route.scopes)
+    changes = edits(plan.policy.identity, plan.request, evidence, user)
+    if isinstance(changes, Reason):
+        return Deny(changes, route.name, evidence, user)
+    return Allow(Reason.ALLOWED, route.name, changes, evidence, user)
+
+
+def _allow_public(policy: Policy, request: Request, route: Route) -> Decision:
+    changes = edits(policy.identity, request, None, None)
+    return Deny(changes, route.name) if isinstance(changes, Reason) else Allow(Reason.PUBLIC, route.name, changes)
+
+
+def _preflight(table: RouteTable, request: Request, path: Path) -> Route | None:
+    """Return the route that a CORS preflight asks about, if its file answers preflights (Fetch standard, CORS protocol)."""
+    wanted = request.header("access-control-request-method")
+    if not wanted or not request.header("origin"):
+        return None
+    route = table.find(wanted, path)
+    return route if isinstance(route, Route) and route.preflight and not route.deny else None

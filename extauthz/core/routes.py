@@ -1,0 +1,207 @@
+"""The compiled route table: path first, then method.
+
+One trie over path segments serves all methods; each node at which a pattern ends holds a method table. Of all patterns that match
+a path, whatever their method, the most specific wins: from the left, a literal before `{name}` before a final `**`. A path
+without parameters is found in a dictionary in front of the trie, because a full literal is always the most specific.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from extauthz.core.model import AuthType, Reason
+from extauthz.core.paths import MAX_SEGMENTS, Path, is_reachable
+
+ANY_METHOD = "*"
+STAR_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+ACCEPTED_BY_DEFAULT = frozenset({AuthType.OAUTH, AuthType.GLOBAL, AuthType.USER})
+
+_METHODS = re.compile(r"\*|[A-Z][A-Z0-9_-]*(?:\|[A-Z][A-Z0-9_-]*)*").fullmatch
+_PARAMETER = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}").fullmatch
+
+_LITERAL, _PARAMETER_RANK, _REST = range(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a route matches: methods, and pattern segments ("" last for a trailing slash, None for a parameter)."""
+
+    text: str
+    methods: tuple[str, ...]
+    segments: tuple[str | None, ...]
+    rest: bool
+
+    @property
+    def specificity(self) -> tuple[int, ...]:
+        """Ranks from the left; the smaller tuple is the more specific pattern."""
+        ranks = [_PARAMETER_RANK if segment is None else _LITERAL for segment in self.segments]
+        return (*ranks, _REST) if self.rest else tuple(ranks)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of the route map. `scopes` must all be held, or any one of them with `any_scope`."""
+
+    name: str
+    match: Match
+    scopes: tuple[str, ...] = ()
+    any_scope: bool = False
+    public: bool = False
+    deny: bool = False
+    accept: frozenset[AuthType] = ACCEPTED_BY_DEFAULT
+    preflight: bool = False
+
+    def permits(self, held: frozenset[str]) -> bool:
+        """Tell whether these scopes suffice."""
+        if self.any_scope:
+            return not held.isdisjoint(self.scopes)
+        return held.issuperset(self.scopes)
+
+    @property
+    def strictness(self) -> int:
+        """Order of severity: public, open to anonymous tokens, other scoped routes, denied."""
+        if self.deny:
+            return 3
+        if self.public:
+            return 0
+        return 1 if AuthType.ANONYMOUS in self.accept else 2
+
+
+@dataclass(slots=True)
+class Node:
+    """One segment of the trie: the patterns that end here, and where they go on."""
+
+    literals: dict[str, Node] = field(default_factory=dict)
+    parameter: Node | None = None
+    methods: dict[str, Route] | None = None
+    rest: dict[str, Route] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """Routes compiled for look-up; made by `compile_routes`."""
+
+    literals: Mapping[str, dict[str, Route]]
+    root: Node
+
+    def find(self, method: str, path: Path) -> Route | Reason:
+        """Return the route, or ROUTE_UNKNOWN or METHOD_NOT_ALLOWED; a denying route is returned like any other."""
+        methods = self.literals.get(path.text)
+        if methods is None:
+            methods = self._search(path.segments)
+            if methods is None:
+                return Reason.ROUTE_UNKNOWN
+        route = methods.get(method)
+        if route is not None:
+            return route
+        route = methods.get(ANY_METHOD)
+        if route is not None and (route.deny or method in STAR_METHODS):
+            return route
+        return Reason.METHOD_NOT_ALLOWED
+
+    def _search(self, segments: tuple[str, ...]) -> dict[str, Route] | None:
+        found, rest = _most_specific(self.root, segments)
+        if rest and not segments[-1] and len(segments) > 1:
+            without_slash, _ = _most_specific(self.root, segments[:-1])
+            if without_slash is not found:
+                return None
+        return found
+
+
+def parse_match(text: str) -> Match:
+    """Read "METHOD|METHOD /pattern"; raise ValueError with the way out."""
+    methods_text, space, pattern = text.partition(" ")
+    if not space or not pattern.startswith("/") or pattern != pattern.strip():
+        raise ValueError(f"{text!r}: write a method, one space and a path that starts with '/': 'GET /items/{{id}}'")
+    if not _METHODS(methods_text):
+        raise ValueError(f"{methods_text!r} is not a method: write GET, GET|HEAD or * in upper case")
+    methods = tuple(methods_text.split("|"))
+    if len(set(methods)) != len(methods):
+        raise ValueError(f"{methods_text!r} names a method twice")
+    if "CONNECT" in methods:
+        raise ValueError("CONNECT has no path and is always refused: it cannot be a route")
+    pieces = pattern[1:].split("/")
+    if len(pieces) > MAX_SEGMENTS:
+        raise ValueError(f"a path has at most {MAX_SEGMENTS} segments")
+    rest = pieces[-1] == "**"
+    if rest:
+        pieces.pop()
+    last = len(pieces) - 1
+    segments = tuple(_pattern_segment(piece, is_last=index == last and not rest) for index, piece in enumerate(pieces))
+    return Match(text, methods, segments, rest)
+
+
+def _pattern_segment(piece: str, *, is_last: bool) -> str | None:
+    if _PARAMETER(piece):
+        return None
+    if not piece and not is_last:
+        raise ValueError("an empty segment ('//') never matches: such paths are refused")
+    if "{" in piece or "}" in piece:
+        raise ValueError(f"segment {piece!r}: a parameter is one whole segment, written {{name}}")
+    if "*" in piece:
+        raise ValueError(f"segment {piece!r}: write {{name}} for one segment, and ** only as the last segment")
+    if not is_reachable(piece):
+        raise ValueError(f"segment {piece!r} never matches: write it decoded; '.', '..', ';', '\\' and control are refused")
+    return piece
+
+
+def compile_routes(routes: Iterable[Route]) -> RouteTable:
+    """Build the table from routes of which no two share a pattern and a method."""
+    root = Node()
+    literals: dict[str, dict[str, Route]] = {}
+    for route in routes:
+        methods = _methods_at(root, route.match)
+        if not route.match.rest and None not in route.match.segments:
+            literals["/" + "/".join(map(str, route.match.segments))] = methods
+        for method in route.match.methods:
+            methods[method] = route
+    return RouteTable(literals, root)
+
+
+def _methods_at(root: Node, match: Match) -> dict[str, Route]:
+    node = root
+    for segment in match.segments:
+        if segment is None:
+            node.parameter = node.parameter or Node()
+            node = node.parameter
+        else:
+            node = node.literals.setdefault(segment, Node())
+    if match.rest:
+        node.rest = node.rest if node.rest is not None else {}
+        return node.rest
+    node.methods = node.methods if node.methods is not None else {}
+    return node.methods
+
+
+def _most_specific(root: Node, segments: tuple[str, ...]) -> tuple[dict[str, Route] | None, bool]:
+    """Walk depth first in order of specificity; the stack holds only the branches that were passed by."""
+    passed: list[tuple[Node | dict[str, Route], int]] = []
+    end = len(segments)
+    node, index = root, 0
+    while True:
+        if index == end:
+            if node.methods is not None:
+                return node.methods, False
+            if node.rest is not None:
+                return node.rest, True
+            child = None
+        else:
+            segment = segments[index]
+            if node.rest is not None:
+                passed.append((node.rest, index))
+            child = node.literals.get(segment)
+            if child is None:
+                child = node.parameter if segment else None
+            elif node.parameter is not None and segment:
+                passed.append((node.parameter, index + 1))
+        if child is not None:
+            node, index = child, index + 1
+            continue
+        if not passed:
+            return None, False
+        branch, index = passed.pop()
+        if not isinstance(branch, Node):
+            return branch, True
+        node = branch

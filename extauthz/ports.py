@@ -1,0 +1,91 @@
+"""What the service needs of the world outside; every port has a real implementation in `adapters/`, and in the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from extauthz.core.jwt import KeySet
+from extauthz.core.model import Decision, Identity, Reason, Request
+from extauthz.core.tokens import TokenRecord
+
+Evidence = Identity | Reason
+
+
+class Unavailable(Exception):
+    """A store or an issuer cannot be reached, and memory does not know; `reason` is one of the 503 reasons."""
+
+    def __init__(self, reason: Reason) -> None:
+        """Keep the reason as the only thing that is told."""
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+class Clock(Protocol):
+    """Wall clock for `exp`, monotonic clock for lifetimes and time-outs; both in seconds."""
+
+    def now(self) -> float: ...
+
+    def monotonic(self) -> float: ...
+
+
+class Codec(Protocol):
+    """Bytes of the protocol to values of the core, and back."""
+
+    def read(self, data: bytes, decision_id: str) -> Request | None:
+        """Return the request, or None when the bytes hold none."""
+
+    def write(self, request: Request, decision: Decision) -> bytes:
+        """Return the answer; its status is explicit and never empty."""
+
+    def fixed(self, reason: Reason, decision_id: str) -> bytes:
+        """Return a denial that was serialised and checked at start: REQUEST_MALFORMED, INTERNAL or DRAINING."""
+
+
+class Verifier(Protocol):
+    """Finds out who holds a token."""
+
+    def verify(self, token: str, now: float) -> Evidence | Awaitable[Evidence]:
+        """Answer from memory where it can; else return an awaitable that nobody's cancellation ends. Raises Unavailable."""
+
+
+class TokenStore(Protocol):
+    """Look-ups of issued tokens; both methods raise Unavailable."""
+
+    def find(self, token_id: str) -> TokenRecord | None: ...
+
+    def version(self) -> object:
+        """Return a value that differs after every change to the store."""
+
+
+class KeySource(Protocol):
+    """The keys of one issuer."""
+
+    def keys(self) -> KeySet | None:
+        """Return the keys in memory, or None when there are none that may still be used."""
+
+    @property
+    def fetched_at(self) -> float:
+        """When the keys in memory were fetched, in seconds since the epoch; 0 for never."""
+
+    def load(self) -> Awaitable[KeySet]:
+        """Fetch the first keys, or join the fetch that is under way; raises Unavailable."""
+
+    def reload_for_unknown_key(self) -> Awaitable[KeySet] | None:
+        """Fetch once more for a key that the set lacks, or None while no further fetch may be made."""
+
+
+class Verdicts(Protocol):
+    """Remembers who holds which token, for a bounded time and number."""
+
+    def get(self, token: str) -> Identity | None: ...
+
+    def put(self, token: str, identity: Identity) -> None: ...
+
+    def clear(self) -> None: ...
+
+
+class Recorder(Protocol):
+    """Counts and logs decisions; never raises."""
+
+    def record(self, request: Request | None, decision: Decision, seconds: float) -> None: ...
