@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
@@ -18,16 +18,20 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Metrics(Collector):
     """Tallies per decision, reason and auth type. Labels come from our own enums only, never from a request."""
 
-    def __init__(self, version: str, gauges: Mapping[str, tuple[str, Callable[[], float]]] | None = None) -> None:
-        """Register this collector and those of the process; `gauges` maps a name to its help and its reading."""
+    def __init__(self, version: str) -> None:
+        """Register this collector and those of the process."""
         self._version = version
-        self._gauges = dict(gauges or {})
+        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self._tallies: dict[tuple[str, str, str], list[int]] = {}
         self._seconds: dict[tuple[str, str, str], float] = {}
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
         self._registry.register(self)
+
+    def add_gauge(self, name: str, text: str, reading: Callable[[], float]) -> None:
+        """Render a value that is read when scraped."""
+        self._gauges[name] = text, reading
 
     def record(self, request: Request | None, decision: Decision, seconds: float) -> None:
         """Count one decision."""

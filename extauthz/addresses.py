@@ -1,0 +1,50 @@
+"""Addresses that the sidecar listens on."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+MAX_SOCKET_PATH = 107
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A TCP host and port, or the path of a unix socket."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        """Write the address as it stands in the YAML."""
+        if self.path:
+            return f"unix://{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether only this machine can reach it."""
+        return bool(self.path) or self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+
+
+def parse_address(text: str) -> Address:
+    """Read "127.0.0.1:9001", "[::1]:9001" or "unix:///run/check.sock"; raise ValueError with the way out."""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix://")
+        if not path.startswith("/"):
+            raise ValueError(f"{text!r}: write a unix socket as unix:///absolute/path.sock")
+        if len(path.encode()) > MAX_SOCKET_PATH:
+            raise ValueError(f"{text!r}: the path of a unix socket has at most {MAX_SOCKET_PATH} bytes")
+        return Address(path=path)
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or (":" in host) != bracketed:
+        raise ValueError(f"{text!r}: write an address and a port, like 127.0.0.1:9001, or unix:///path.sock")
+    if host != "localhost":
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            raise ValueError(f"{text!r}: {host!r} is not an IP address; listen on 127.0.0.1, [::1] or 0.0.0.0") from None
+    return Address(host=host, port=int(port))

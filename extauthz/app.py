@@ -1,0 +1,253 @@
+"""Composition root: settings to objects to running listeners, and the drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from extauthz import __version__
+from extauthz.adapters.envoy import EnvoyCodec
+from extauthz.adapters.fetch import JsonFetcher
+from extauthz.adapters.jwks import JwksSource
+from extauthz.adapters.logs import DecisionLog
+from extauthz.adapters.metrics import CONTENT_TYPE, Metrics
+from extauthz.adapters.store.reader import SqliteReader
+from extauthz.adapters.store.rows import StoreError
+from extauthz.adapters.verdicts import VerdictCache
+from extauthz.addresses import Address
+from extauthz.config.loader import Configuration
+from extauthz.core.credentials import Kind
+from extauthz.core.model import Decision, Reason, Request
+from extauthz.core.tokens import fingerprint
+from extauthz.ports import Clock, KeySource, Recorder, TokenStore, Verifier
+from extauthz.service import Authorizer, Runtime
+from extauthz.transport import ops
+from extauthz.transport.grpcio import NAME, GrpcioServer
+from extauthz.transport.listening import claim, open_port, publish, restricted_umask
+from extauthz.verifiers import IssuedVerifier, OAuthVerifier
+
+STORE_POLL = 0.25
+"""Seconds between two looks at the store's version."""
+PRIME = 2.0
+"""Seconds that the start waits for the keys of the issuers."""
+STOP_GRACE = 1.0
+"""Seconds for the checks under way when the drain is over."""
+
+_log = logging.getLogger(__name__)
+
+
+class SystemClock:
+    """The clocks of this machine."""
+
+    now = staticmethod(time.time)  # noqa: TID251 - the one reading of the wall clock
+    monotonic = staticmethod(time.monotonic)
+
+
+def decision_id() -> str:
+    """Return 128 random bits in hex."""
+    return os.urandom(16).hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Recorders:
+    """Several recorders as one."""
+
+    recorders: tuple[Recorder, ...]
+
+    def record(self, request: Request | None, decision: Decision, seconds: float) -> None:
+        """Hand the decision to each."""
+        for recorder in self.recorders:
+            recorder.record(request, decision, seconds)
+
+
+@dataclass(slots=True)
+class Parts:
+    """A runtime, and what has to run beside it."""
+
+    runtime: Runtime
+    issued: IssuedVerifier | None
+    key_sources: tuple[JwksSource, ...]
+
+
+def build_runtime(
+    configuration: Configuration,
+    *,
+    clock: Clock,
+    store: TokenStore | None = None,
+    peppers: Mapping[str, bytes] | None = None,
+    key_sources: Mapping[str, KeySource] | None = None,
+) -> tuple[Runtime, IssuedVerifier | None]:
+    """Build the snapshot that decides from settings, an open store and one key source per issuer."""
+    settings = configuration.settings
+    verifiers: dict[Kind, Verifier] = {}
+    issued = None
+    if settings.tokens and settings.tokens.enabled and store is not None:
+        tokens, keys = settings.tokens, dict(peppers or {})
+        digest = configuration.section_digest(Kind.ISSUED, keys)
+        issued = verifiers[Kind.ISSUED] = IssuedVerifier(
+            store,
+            VerdictCache(Kind.ISSUED, digest, lifetime=tokens.verdict_ttl, clock=clock),
+            peppers=keys,
+            prefixes=frozenset((tokens.prefix, *tokens.accept_prefixes)),
+            clock=clock,
+        )
+    if settings.oauth and settings.oauth.enabled:
+        digest = configuration.section_digest(Kind.OAUTH, {})
+        verdicts = VerdictCache(Kind.OAUTH, digest, lifetime=settings.oauth.verdict_ttl, clock=clock)
+        sources = {rules: (key_sources or {})[rules.issuer] for rules in configuration.providers}
+        verifiers[Kind.OAUTH] = OAuthVerifier(sources, verdicts, clock=clock)
+    codec = EnvoyCodec(realm=settings.realm, error_response=settings.envoy.error_response)
+    return Runtime(configuration.policy, verifiers, codec, settings.server.check_timeout), issued
+
+
+def open_parts(configuration: Configuration, stack: contextlib.AsyncExitStack, *, clock: Clock) -> Parts:
+    """Open store and key sources, to be closed by the stack; raises StoreError and ConfigurationError."""
+    store, peppers = None, {}
+    path = configuration.store_path
+    if path is not None:
+        peppers = configuration.peppers(os.environ)
+        store = SqliteReader(path)
+        stack.callback(store.close)
+        check_peppers(store.pepper_fingerprints(), peppers)
+    fetcher = JsonFetcher()
+    stack.push_async_callback(fetcher.close)
+    sources = {
+        rules.issuer: JwksSource(rules.issuer, rules.provider.algorithms, fetcher, clock=clock) for rules in configuration.providers
+    }
+    runtime, issued = build_runtime(configuration, clock=clock, store=store, peppers=peppers, key_sources=sources)
+    return Parts(runtime, issued, tuple(sources.values()))
+
+
+def check_peppers(known: Mapping[str, str], peppers: Mapping[str, bytes]) -> None:
+    """Raise StoreError when a pepper that tokens were made with is missing or is another one."""
+    for name, expected in known.items():
+        if name not in peppers:
+            raise StoreError(f"the store holds tokens made with pepper {name!r}, which `tokens.peppers` does not list")
+        if fingerprint(peppers[name]) != expected:
+            raise StoreError(f"pepper {name!r} is not the one that the tokens in the store were made with: restore its file")
+
+
+async def serve(configuration: Configuration, *, log_decisions: bool = True) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; raises StoreError, ConfigurationError and ListenError at start."""
+    settings = configuration.settings.server
+    address = settings.listen
+    clock = SystemClock()
+    async with contextlib.AsyncExitStack() as stack:
+        if address.path:
+            stack.enter_context(claim(address))
+        else:
+            open_port(address).close()
+        ops_socket = open_port(settings.ops) if settings.ops else None
+        parts = open_parts(configuration, stack, clock=clock)
+        health = Health(parts)
+        decisions = DecisionLog(sys.stdout) if log_decisions else None
+        if decisions:
+            stack.callback(decisions.close)
+        metrics = Metrics(__version__)
+        recorders = Recorders((metrics, decisions) if decisions else (metrics,))
+        authorizer = Authorizer(
+            parts.runtime, recorders, clock=clock, decision_ids=decision_id, max_in_flight=settings.max_in_flight
+        )
+        metrics.add_gauge("extauthz_checks_waiting", "Checks that wait for a store or an issuer.", lambda: authorizer.in_flight)
+        metrics.add_gauge("extauthz_ready", "1 when /readyz answers 200.", lambda: float(all(health.readiness().values())))
+        if decisions:
+            metrics.add_gauge(
+                "extauthz_decision_log_dropped", "Decision lines that nobody read in time.", lambda: decisions.dropped
+            )
+        server = GrpcioServer(authorizer.check, parts.runtime.codec.fixed(Reason.INTERNAL, "0" * 32))
+        with restricted_umask(settings.socket_mode) if address.path else contextlib.nullcontext():
+            port = await server.start(address)
+        if address.path:
+            publish(address, mode=settings.socket_mode, group=settings.socket_group)
+        stack.push_async_callback(server.stop, STOP_GRACE)
+        stopping = _on_signals()
+        async with _background(parts, health):
+            if ops_socket:
+                await stack.enter_async_context(_ops(ops_socket, metrics, health))
+            await _primed(parts.key_sources)
+            await server.set_serving(serving=True)
+            health.serving = True
+            where = address if address.path else Address(host=address.host, port=port)
+            _log.info("serving", extra={"listen": str(where), "ops": str(settings.ops), "transport": NAME, "version": __version__})
+            await stopping.get()
+            health.serving = False
+            await server.set_serving(serving=False)
+            _log.info("draining", extra={"seconds": settings.drain})
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.get(), settings.drain)
+    _log.info("stopped")
+
+
+@dataclass(slots=True)
+class Health:
+    """What /readyz tells."""
+
+    parts: Parts
+    serving: bool = False
+    store: bool = False
+
+    def readiness(self) -> dict[str, bool]:
+        """Name every part that has to be in order; an issuer that is down stops its own tokens only."""
+        return {"serving": self.serving} | ({"store": self.store} if self.parts.issued else {})
+
+    def details(self) -> dict[str, bool]:
+        """Name what is worth knowing besides."""
+        return {f"keys of {source.issuer}": source.keys() is not None for source in self.parts.key_sources}
+
+
+def _on_signals() -> asyncio.Queue[int]:
+    """Return a queue that gets SIGTERM and SIGINT; a second one ends the drain."""
+    arrived: asyncio.Queue[int] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, arrived.put_nowait, number)
+    return arrived
+
+
+@contextlib.asynccontextmanager
+async def _background(parts: Parts, health: Health) -> AsyncIterator[None]:
+    """Keep looking at the store and at the issuers."""
+    tasks = [asyncio.create_task(source.run()) for source in parts.key_sources]
+    if parts.issued:
+        health.store = parts.issued.poll()
+        tasks.append(asyncio.create_task(_poll(parts.issued, health)))
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _poll(issued: IssuedVerifier, health: Health) -> None:
+    while True:
+        await asyncio.sleep(STORE_POLL)
+        reachable = issued.poll()
+        if reachable != health.store:
+            _log.warning("token store reachable again" if reachable else "token store unreachable: its tokens get 503")
+        health.store = reachable
+
+
+async def _primed(sources: tuple[JwksSource, ...]) -> None:
+    """Give the issuers a moment, so that the first checks find keys; one that is down delays nothing for long."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.gather(*(source.load() for source in sources), return_exceptions=True), PRIME)
+
+
+@contextlib.asynccontextmanager
+async def _ops(opened: socket.socket, metrics: Metrics, health: Health) -> AsyncIterator[None]:
+    server = ops.HttpServer(ops.application(metrics.render, CONTENT_TYPE, health.readiness, health.details))
+    task = asyncio.create_task(server.run_on(opened))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task

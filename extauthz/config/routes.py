@@ -1,0 +1,184 @@
+"""Route files: each line validated alone, then all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from extauthz.config import document, review
+from extauthz.config.document import Document, Mistake
+from extauthz.config.problems import mistakes_of, nearest
+from extauthz.config.values import Scope, Section
+from extauthz.core.model import AuthType
+from extauthz.core.policy import canonical_host
+from extauthz.core.routes import ACCEPTED_BY_DEFAULT, Match, Route, RouteTable, compile_routes, parse_match
+
+_KINDS = ("scope", "all_of", "any_of", "public", "deny")
+
+
+class RouteLine(Section):
+    """One line of a route file."""
+
+    match: str
+    scope: Scope | None = None
+    all_of: list[Scope] | None = Field(default=None, min_length=1)
+    any_of: list[Scope] | None = Field(default=None, min_length=1)
+    public: Literal[True] | None = None
+    deny: Literal[True] | None = None
+    anonymous: bool = False
+    accept: list[Literal["oauth", "global", "user", "anonymous"]] | None = Field(default=None, min_length=1)
+    mode: Literal["enforce", "monitor"] | None = None
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+
+    @field_validator("match")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        parse_match(text)
+        return text
+
+    @field_validator("mode")
+    @classmethod
+    def _enforced(cls, mode: str | None) -> str | None:
+        if mode == "monitor":
+            raise ValueError("monitor is not available in this release: leave mode out")
+        return mode
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> RouteLine:
+        kinds = [kind for kind in _KINDS if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            found = " and ".join(kinds) or "none of them"
+            raise ValueError(f"write exactly one of {', '.join(_KINDS)}; here is {found}")
+        if (self.public or self.deny) and (self.anonymous or self.accept):
+            raise ValueError(f"{kinds[0]} needs no token: leave accept and anonymous out")
+        return self
+
+    @property
+    def scopes(self) -> list[str]:
+        """The scopes that the line asks for."""
+        return [self.scope] if self.scope else list(self.all_of or self.any_of or ())
+
+
+class RouteFile(Section):
+    """The keys of a route file besides its routes."""
+
+    routes: list[object]
+    hosts: list[str] = Field(default_factory=list)
+    preflight: bool = False
+
+    @field_validator("hosts")
+    @classmethod
+    def _canonical(cls, hosts: list[str]) -> list[str]:
+        for host in hosts:
+            if canonical_host(host) != host:
+                raise ValueError(f"{host!r} is not a canonical host: write it in lower case, without port and final dot")
+        return hosts
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A route, and where it stands."""
+
+    route: Route
+    document: Document
+    index: int
+    hosts: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        """The file and line."""
+        found = self.mistake("")
+        return f"{found.file}:{found.line}"
+
+    def mistake(self, message: str, key: str = "match") -> Mistake:
+        """Describe a mistake of this route."""
+        return self.document.mistake(("routes", self.index, key), message)
+
+
+def read(file: Path, vocabulary: Iterable[str]) -> tuple[list[Placed], list[Mistake]]:
+    """Read one route file; each line that is right is returned, each mistake is listed."""
+    source = document.read(file)
+    if not isinstance(source.data, dict):
+        message = "write a mapping with the key routes"
+        return [], source.mistakes or [source.mistake((), message)]
+    mistakes = list(source.mistakes)
+    try:
+        head = RouteFile.model_validate(source.data)
+    except ValidationError as error:
+        mistakes += mistakes_of(error, source, RouteFile)
+        lines = source.data.get("routes")
+        head = RouteFile.model_construct(routes=lines if isinstance(lines, list) else [], hosts=[], preflight=False)
+    placed = []
+    for index, entry in enumerate(head.routes):
+        try:
+            line = RouteLine.model_validate(entry)
+        except ValidationError as error:
+            mistakes += mistakes_of(error, source, RouteLine, ("routes", index))
+            continue
+        unknown = [name for name in line.scopes if name not in set(vocabulary)]
+        for name in unknown:
+            key = next(kind for kind in _KINDS if getattr(line, kind) is not None)
+            message = f"unknown scope {name!r}{nearest(name, vocabulary)}; the vocabulary is `scopes` in extauthz.yaml"
+            mistakes.append(source.mistake(("routes", index, key), message))
+        if not unknown:
+            placed.append(Placed(_route(line, preflight=head.preflight), source, index, tuple(head.hosts)))
+    return placed, mistakes
+
+
+def compile_tables(placed: list[Placed]) -> tuple[RouteTable, Mapping[str, RouteTable], list[Mistake], list[Mistake]]:
+    """Return the table of all other hosts, the table of each named host, mistakes and warnings."""
+    by_route = {id(entry.route): entry for entry in placed}
+    hosts = sorted({host for entry in placed for host in entry.hosts})
+    mistakes, warnings = _names_used_twice(placed), []
+    tables = {}
+    for host in ("", *hosts):
+        routes = [entry.route for entry in placed if (host in entry.hosts if host else not entry.hosts)]
+        for later, earlier in review.duplicates(routes):
+            first = by_route[id(earlier)].place
+            mistakes.append(by_route[id(later)].mistake(f"the same pattern and method as in {first}: remove one of them"))
+        table = tables[host] = compile_routes(routes)
+        for strict, weaker in review.cuts(table, routes):
+            more = f" and {len(weaker) - 1} more" if len(weaker) > 1 else ""
+            cut = f"{weaker[0].match.text!r} ({by_route[id(weaker[0])].place}){more} takes a part of this stricter route"
+            warnings.append(by_route[id(strict)].mistake(cut))
+        choices = review.most_choices(table)
+        if choices > review.MAX_CHOICES and routes:
+            message = f"a look-up can visit {choices} nodes, because literals and parameters share levels: look for a simpler map"
+            warnings.append(by_route[id(routes[0])].document.mistake(("routes",), message))
+    for entry in placed:
+        if any(segment and "?" in segment for segment in entry.route.match.segments):
+            warnings.append(entry.mistake("'?' in a pattern is the character of a path (%3F): queries are not matched"))
+    return tables.pop(""), tables, mistakes, sorted(set(warnings))
+
+
+def _route(line: RouteLine, *, preflight: bool) -> Route:
+    match: Match = parse_match(line.match)
+    accept = frozenset(AuthType(kind.upper()) for kind in line.accept) if line.accept else ACCEPTED_BY_DEFAULT
+    if line.anonymous:
+        accept |= {AuthType.ANONYMOUS}
+    return Route(
+        name=line.name or line.match,
+        match=match,
+        scopes=tuple(line.scopes),
+        any_scope=line.any_of is not None,
+        public=bool(line.public),
+        deny=bool(line.deny),
+        accept=accept,
+        preflight=preflight,
+    )
+
+
+def _names_used_twice(placed: list[Placed]) -> list[Mistake]:
+    first: dict[str, Placed] = {}
+    mistakes = []
+    for entry in placed:
+        earlier = first.setdefault(entry.route.name, entry)
+        same_line = earlier.route.match.text == entry.route.match.text and earlier.hosts == entry.hosts
+        if earlier is not entry and not same_line:
+            message = f"the name {entry.route.name!r} is that of {earlier.place}: give one of them another `name`"
+            mistakes.append(entry.mistake(message, "name"))
+    return mistakes

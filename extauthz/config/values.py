@@ -1,0 +1,94 @@
+"""Values with units and names, as the YAML writes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
+
+from extauthz.addresses import Address, parse_address
+
+_DURATION = re.compile(r"([0-9]+)(ms|s|m|h|d)").fullmatch
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"([0-9]+)(B|KiB|MiB)").fullmatch
+_BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2}
+_SCOPE = re.compile(r"[A-Z][A-Z0-9_:.-]{0,63}").fullmatch
+_ALIASES = {"DOC_PERMISSIONS": "DOCPERMISSIONS"}
+
+
+def duration(text: object) -> float:
+    """Read "150ms", "10s", "5m", "24h" or "90d" as seconds; raise ValueError."""
+    found = _DURATION(text) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError(f"{text!r} is not a duration: write a number and ms, s, m, h or d, like 10s")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def size(text: object) -> int:
+    """Read "512B", "16KiB" or "1MiB" as bytes; raise ValueError."""
+    found = _SIZE(text) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError(f"{text!r} is not a size: write a number and B, KiB or MiB, like 16KiB")
+    return int(found[1]) * _BYTES[found[2]]
+
+
+def scope(text: object) -> str:
+    """Read a scope name in any case; upper case inside; raise ValueError."""
+    name = text.upper() if isinstance(text, str) else ""
+    if not _SCOPE(name):
+        raise ValueError(f"{text!r} is not a scope name: write letters, digits, '_', ':', '.' and '-'")
+    return _ALIASES.get(name, name)
+
+
+def _address(text: object) -> Address:
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is not an address: write 127.0.0.1:9001 or unix:///run/check.sock")
+    return parse_address(text)
+
+
+def _positive(seconds: float) -> float:
+    if seconds <= 0:
+        raise ValueError("must be longer than zero")
+    return seconds
+
+
+Duration = Annotated[float, BeforeValidator(duration)]
+PositiveDuration = Annotated[float, BeforeValidator(duration), AfterValidator(_positive)]
+Size = Annotated[int, BeforeValidator(size)]
+Scope = Annotated[str, BeforeValidator(scope)]
+ListenAddress = Annotated[Address, BeforeValidator(_address)]
+
+
+class Section(BaseModel):
+    """A part of the YAML: strict types, unknown keys refused, never changed."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Secret(Section):
+    """Where a secret is: an environment variable or a file, never the YAML itself."""
+
+    env: str | None = None
+    file: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Secret:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("name one place: env: NAME or file: PATH")
+        return self
+
+    def read(self, folder: Path, environment: Mapping[str, str]) -> bytes:
+        """Return the secret without the white space around it; raise ValueError that names the place."""
+        if self.env is not None:
+            text: Any = environment.get(self.env)
+            if not text:
+                raise ValueError(f"the environment variable {self.env} is not set")
+            return str(text).strip().encode()
+        path = folder / str(self.file)
+        try:
+            return path.read_bytes().strip()
+        except OSError as error:
+            raise ValueError(f"{path}: {error.strerror or error}") from error

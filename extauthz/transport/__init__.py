@@ -1,0 +1,1 @@
+"""What listens: the ext_authz transport and the ops listener."""

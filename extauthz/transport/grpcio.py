@@ -1,0 +1,80 @@
+"""The standard transport: grpc.aio, with health, and reflection for grpcurl."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from extauthz._pb import ext_authz_pb2
+from extauthz.addresses import Address
+
+SERVICE = ext_authz_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name
+NAME = "grpcio"
+
+_OPTIONS = (
+    # Without it a second process binds the same port in silence and takes a part of the connections.
+    ("grpc.so_reuseport", 0),
+    # Envoy's connection_keepalive pings would otherwise end an idle connection with GOAWAY too_many_pings.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.max_receive_message_length", 1024 * 1024),
+)
+
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[bytes], bytes | Awaitable[bytes]]
+
+
+class GrpcioServer:
+    """Serves one handler of serialised messages; an empty answer, an ALLOW for Envoy, is never sent."""
+
+    def __init__(self, handler: Handler, fallback: bytes) -> None:
+        """Prepare the server; `fallback` is a serialised denial for whatever should not happen."""
+        self._handler = handler
+        self._fallback = fallback
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self._health = health.aio.HealthServicer()
+        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._check)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": method}),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def start(self, address: Address) -> int:
+        """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket."""
+        await self.set_serving(serving=False)
+        target = f"unix:{address.path}" if address.path else str(address)
+        port = self._server.add_insecure_port(target)
+        await self._server.start()
+        return 0 if address.path else int(port)
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """Answer health checks for the server and for the service."""
+        states = health_pb2.HealthCheckResponse
+        state = states.SERVING if serving else states.NOT_SERVING
+        for name in ("", SERVICE):
+            await self._health.set(name, state)
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new calls, and give those under way `grace` seconds."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+
+    async def _check(self, data: bytes, _: object) -> bytes:
+        try:
+            answer = self._handler(data)
+            if not isinstance(answer, bytes):
+                answer = await answer
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - no exception may become a gRPC status
+            _log.exception("the handler raised")
+            return self._fallback
+        return answer or self._fallback
