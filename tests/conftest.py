@@ -1,0 +1,23 @@
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.world import MakeWorld, World
+
+
+@pytest.fixture
+def make_world(tmp_path: Path) -> MakeWorld:
+    """Return a maker of worlds: routes first, then changes to the settings as keywords."""
+    count = 0
+
+    def make(routes: Any, *, more_files: dict[str, Any] | None = None, **changes: Any) -> World:
+        nonlocal count
+        count += 1
+        return World(tmp_path / f"world-{count}", routes, changes, more_files=more_files or {})
+
+    return make

@@ -1,0 +1,1 @@
+"""What several tests need: a world in memory, and messages as Envoy writes them."""
