@@ -20,13 +20,12 @@ from extauthz.adapters.jwks import JwksSource
 from extauthz.adapters.logs import DecisionLog
 from extauthz.adapters.metrics import CONTENT_TYPE, Metrics
 from extauthz.adapters.store.reader import SqliteReader
-from extauthz.adapters.store.rows import StoreError
+from extauthz.adapters.store.rows import check_peppers
 from extauthz.adapters.verdicts import VerdictCache
 from extauthz.addresses import Address
 from extauthz.config.loader import Configuration
 from extauthz.core.credentials import Kind
 from extauthz.core.model import Decision, Reason, Request
-from extauthz.core.tokens import fingerprint
 from extauthz.ports import Clock, KeySource, Recorder, TokenStore, Verifier
 from extauthz.service import Authorizer, Runtime
 from extauthz.transport import ops
@@ -124,15 +123,6 @@ def open_parts(configuration: Configuration, stack: contextlib.AsyncExitStack, *
     }
     runtime, issued = build_runtime(configuration, clock=clock, store=store, peppers=peppers, key_sources=sources)
     return Parts(runtime, issued, tuple(sources.values()))
-
-
-def check_peppers(known: Mapping[str, str], peppers: Mapping[str, bytes]) -> None:
-    """Raise StoreError when a pepper that tokens were made with is missing or is another one."""
-    for name, expected in known.items():
-        if name not in peppers:
-            raise StoreError(f"the store holds tokens made with pepper {name!r}, which `tokens.peppers` does not list")
-        if fingerprint(peppers[name]) != expected:
-            raise StoreError(f"pepper {name!r} is not the one that the tokens in the store were made with: restore its file")
 
 
 async def serve(configuration: Configuration, *, log_decisions: bool = True) -> None:

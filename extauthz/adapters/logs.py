@@ -13,32 +13,19 @@ import time
 from collections import deque
 from typing import IO, Any
 
-import structlog
+from pythonjsonlogger.json import JsonFormatter
 
 from extauthz.core.model import Allow, Decision, Request
 from extauthz.core.paths import Path, parse
 
 MAX_PATH = 512
+_NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
 
 
 def configure(stream: IO[str] | None = None) -> None:
     """Send the standard library's logging to one stream, a JSON object per line."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[
-                structlog.stdlib.add_log_level,
-                structlog.stdlib.add_logger_name,
-                structlog.stdlib.ExtraAdder(),
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-            ],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
+    handler.setFormatter(JsonFormatter("{asctime}{levelname}{name}{message}", style="{", rename_fields=_NAMES))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)

@@ -242,7 +242,8 @@ class Answer:
 class World:
     """One configured authorizer.
 
-    `routes` is the text or data of the route file; `changes` are merged into SETTINGS, section by section. A section that is None in `changes` is left out.
+    `routes` is the text or data of the route file; `changes` are merged into SETTINGS, section by section.
+    A section that is None in `changes` is left out.
     """
 
     folder: Path

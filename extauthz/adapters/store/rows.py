@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from extauthz.core.model import AuthType
-from extauthz.core.tokens import TokenRecord
+from extauthz.core.tokens import TokenRecord, fingerprint
 
 SCHEMA_REVISIONS = frozenset({"0001"})
 """Schemas that this release serves."""
@@ -55,3 +55,12 @@ def check_revision(revision: str | None) -> None:
             f"the token store has schema {revision}, this release serves {served}: "
             "run 'extauthz store migrate', or the release that made the store"
         )
+
+
+def check_peppers(known: Mapping[str, str], peppers: Mapping[str, bytes]) -> None:
+    """Raise StoreError when a pepper that tokens were made with is missing or is another one."""
+    for name, expected in known.items():
+        if name not in peppers:
+            raise StoreError(f"the store holds tokens made with pepper {name!r}, which `tokens.peppers` does not list")
+        if fingerprint(peppers[name]) != expected:
+            raise StoreError(f"pepper {name!r} is not the one that the tokens in the store were made with: restore its file")

@@ -1,0 +1,37 @@
+"""The command line; one file per command group, imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from extauthz import __version__
+
+COMMANDS = ("serve", "token", "store", "config", "demo")
+
+
+class LazyGroup(click.Group):
+    """Imports the module of a command when it is used, so that `serve` does not carry what only others need."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command; its module has it under the name of the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"extauthz.cli.{cmd_name}").command
+        return command if isinstance(command, click.Command) else None
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="extauthz")
+def main() -> None:
+    """Envoy external-authorization sidecar.
+
+    Exit codes: 0 done; 1 refused, not found, or the world does not play along; 2 wrong flags; 3 mistakes in the configuration.
+
+    Example: extauthz serve --config config/extauthz.yaml
+    """

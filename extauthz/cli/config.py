@@ -1,0 +1,45 @@
+"""`extauthz config …`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from extauthz.cli import configuration
+from extauthz.config.document import ConfigurationError
+from extauthz.config.loader import load
+
+
+@click.group("config")
+def command() -> None:
+    """Look at a configuration before it serves."""
+
+
+@command.command("check")
+@configuration.option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with mistakes and warnings.")
+def check(config_file: Path, *, as_json: bool) -> None:
+    """List every mistake and every warning, with file and line; exit 3 if there is a mistake.
+
+    Example: extauthz config check --config config/extauthz.yaml
+    """
+    mistakes, warnings = [], []
+    try:
+        warnings = list(load(config_file).warnings)
+    except ConfigurationError as error:
+        mistakes = error.mistakes
+    if as_json:
+        click.echo(
+            json.dumps({"mistakes": [asdict(found) for found in mistakes], "warnings": [asdict(found) for found in warnings]})
+        )
+    else:
+        for found in mistakes:
+            click.echo(str(found))
+        for found in warnings:
+            click.echo(f"warning: {found}")
+        click.echo(f"{config_file}: {len(mistakes)} mistakes, {len(warnings)} warnings")
+    if mistakes:
+        raise click.exceptions.Exit(configuration.CONFIGURATION_EXIT)

@@ -1,0 +1,52 @@
+"""The flag --config, and what every command does with it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from extauthz.config.document import ConfigurationError
+from extauthz.config.loader import Configuration, load
+
+CONFIGURATION_EXIT = 3
+
+option: Callable[[Any], Any] = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("config/extauthz.yaml"),
+    show_default=True,
+    help="The configuration file.",
+)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn a ConfigurationError into its list of mistakes and exit code 3."""
+    try:
+        yield
+    except ConfigurationError as error:
+        stop(error)
+
+
+def read(file: Path, *, warn: bool = False) -> Configuration:
+    """Load the configuration, or list its mistakes and exit; with `warn` show the warnings too."""
+    with explained():
+        configuration = load(file)
+    for warning in configuration.warnings if warn else ():
+        click.echo(f"warning: {warning}", err=True)
+    return configuration
+
+
+def stop(error: ConfigurationError) -> NoReturn:
+    """List the mistakes on standard error and exit."""
+    for mistake in error.mistakes:
+        click.echo(str(mistake), err=True)
+    count = len(error.mistakes)
+    click.echo(f"{count} mistake{'s' if count != 1 else ''}: nothing was done.", err=True)
+    sys.exit(CONFIGURATION_EXIT)

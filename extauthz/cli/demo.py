@@ -1,0 +1,163 @@
+"""`extauthz demo`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import string
+import sys
+import tempfile
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import click
+
+from extauthz.demo.cases import CASES, Case
+from extauthz.demo.launcher import Demo, DemoError, Ports, running
+from extauthz.transport.listening import ListenError
+
+
+@click.command("demo")
+@click.option("--check", "check_only", is_flag=True, help="Run the curl lines, compare, and exit 0 only if all agree.")
+@click.option("--free-ports", is_flag=True, help="Use any free ports instead of 10000, 9001, 9002, 9090 and 8080.")
+def command(*, check_only: bool, free_ports: bool) -> None:
+    """Run issuer, upstream, sidecar and a real Envoy on this machine until Ctrl-C.
+
+    Example: extauthz demo --check
+    """
+    with tempfile.TemporaryDirectory(prefix="extauthz-demo-") as folder:
+        try:
+            agreed = asyncio.run(_demo(Ports.free() if free_ports else Ports(), Path(folder), check_only=check_only))
+        except ListenError as error:
+            raise click.ClickException(f"{error}; end it, or use: extauthz demo --free-ports") from error
+        except DemoError as error:
+            raise click.ClickException(str(error)) from error
+    if not agreed:
+        sys.exit(1)
+
+
+async def _demo(ports: Ports, folder: Path, *, check_only: bool) -> bool:
+    _stop_on_signals()
+    click.echo("Starting issuer, upstream, sidecar and Envoy, and making tokens …", err=True)
+    try:
+        async with running(ports, folder) as demo:
+            if check_only:
+                return await _check(demo)
+            _introduce(demo)
+            await _follow(demo)
+    except asyncio.CancelledError:
+        click.echo("\nStopped; nothing is left running.", err=True)
+        return not check_only
+    return True
+
+
+def _stop_on_signals() -> None:
+    """Cancel this task at the first signal; later ones must not disturb the stopping."""
+    task = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if task is not None and not task.cancelling():
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop)
+
+
+async def _check(demo: Demo) -> bool:
+    if shutil.which("curl") is None:
+        click.echo("curl is not installed: the same requests are sent by Python instead.", err=True)
+    agreed = 0
+    for case in CASES:
+        actual = await _run(demo, case)
+        expected = _expected(case)
+        agreed += actual == expected
+        mark = click.style("ok  ", fg="green") if actual == expected else click.style("FAIL", fg="red", bold=True)
+        click.echo(f"{mark} {case.title:<34} expected {expected:<38} actual {actual}")
+    click.echo(f"{agreed} of {len(CASES)} agree")
+    return agreed == len(CASES)
+
+
+async def _run(demo: Demo, case: Case) -> str:
+    """Send a request and say in a few words what came back."""
+    if shutil.which("curl"):
+        status, body = await _curl(demo, case)
+    else:
+        status, body = await asyncio.to_thread(_send, demo, case)
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return f"{status} envoy"
+    if status == 200:
+        user = document["headers"].get("x-extauthz-user", "")
+        return f"200 upstream sees {user or 'no user'}"
+    return f"{status} {document['reason']}"
+
+
+async def _curl(demo: Demo, case: Case) -> tuple[int, str]:
+    """Run the line that is shown, in a shell that has read the tokens."""
+    script = f". {demo.variables}\n{case.curl(demo.address)} -w '\\n%{{http_code}}'"
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", script, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    body, _, status = output.decode("utf-8", "replace").rpartition("\n")
+    return int(status) if status.isdigit() else 0, body
+
+
+def _send(demo: Demo, case: Case) -> tuple[int, str]:
+    connection = HTTPConnection("127.0.0.1", demo.ports.envoy, timeout=10)
+    try:
+        lines = (string.Template(header).substitute(demo.tokens).split(": ", 1) for header in case.headers)
+        connection.request(case.method, case.path, headers=dict(lines))
+        response = connection.getresponse()
+        return response.status, response.read().decode("utf-8", "replace")
+    finally:
+        connection.close()
+
+
+def _expected(case: Case) -> str:
+    return f"{case.status} {case.reason}" if case.user is None else f"200 upstream sees {case.user or 'no user'}"
+
+
+def _introduce(demo: Demo) -> None:
+    width = shutil.get_terminal_size().columns
+    rule = "─" * min(width, 100)
+    click.echo(f"\nEnvoy answers at {demo.address}. In another terminal, read the tokens once:\n")
+    click.secho(f"  . {demo.variables}\n", bold=True)
+    click.echo(f"then paste any of these lines:\n{rule}")
+    for case in CASES:
+        click.echo(f"{click.style(case.title, bold=True)}  →  {_expected(case)}\n  {case.curl(demo.address)}")
+    click.echo(rule)
+    click.echo(f"Metrics: http://127.0.0.1:{demo.ports.ops}/metrics   Files: {demo.folder}   Stop: Ctrl-C\n")
+    click.echo("Decisions as they come:")
+
+
+async def _follow(demo: Demo) -> None:
+    """Print decisions until cancelled, or until the sidecar or Envoy ends by itself."""
+    ended = [asyncio.create_task(process.wait()) for process in (demo.sidecar, demo.envoy) if process]
+    tasks = {asyncio.create_task(_print_decisions(demo)), *ended}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        raise DemoError("the sidecar or Envoy ended by itself")
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _print_decisions(demo: Demo) -> None:
+    async for decision in demo.decisions():
+        click.echo(_line(decision))
+
+
+def _line(decision: dict[str, Any]) -> str:
+    allowed = decision["decision"] == "allow"
+    verdict = click.style(f"{decision['decision']:<5}", fg="green" if allowed else "red")
+    who = f"  {decision['auth_type']}" if "auth_type" in decision else ""
+    whom = f" for {decision['user']}" if "user" in decision else ""
+    request = f"{decision.get('method', '-')} {decision.get('path', '-')}"
+    return f"{verdict} {decision['status']} {decision['reason']:<22} {request}{who}{whom}  {decision['microseconds']} µs"

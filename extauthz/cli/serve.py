@@ -1,0 +1,31 @@
+"""`extauthz serve`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from extauthz import app
+from extauthz.adapters import logs
+from extauthz.adapters.store.rows import StoreError
+from extauthz.cli import configuration
+from extauthz.transport.listening import ListenError
+
+
+@click.command("serve")
+@configuration.option
+@click.option("--decision-log/--no-decision-log", default=True, show_default=True, help="One JSON line per decision on stdout.")
+def command(config_file: Path, *, decision_log: bool) -> None:
+    """Answer Envoy's checks until SIGTERM, then drain.
+
+    Example: extauthz serve --config config/extauthz.yaml
+    """
+    logs.configure()
+    with configuration.explained():
+        loaded = configuration.read(config_file, warn=True)
+        try:
+            asyncio.run(app.serve(loaded, log_decisions=decision_log))
+        except (StoreError, ListenError) as error:
+            raise click.ClickException(str(error)) from error

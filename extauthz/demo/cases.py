@@ -1,0 +1,86 @@
+"""The requests that the demo shows, each with its expected answer."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+API = "/rest/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One request: headers may name the shell variables $GLOBAL, $USER_TOKEN, $ANONYMOUS, $OAUTH and $REVOKED.
+
+    `user` is who the upstream must see; "" stands for a request that arrives without a user, None for one that does not arrive.
+    """
+
+    title: str
+    method: str
+    path: str
+    headers: tuple[str, ...]
+    status: int
+    reason: str
+    user: str | None = None
+
+    def curl(self, envoy: str) -> str:
+        """Write the request as a line for a shell that has read the variables."""
+        method = "" if self.method == "GET" else f"-X {self.method} "
+        headers = "".join(f' -H "{header}"' for header in self.headers)
+        as_is = "--path-as-is " if "%2e" in self.path else ""
+        return f"curl -sS {as_is}{method}{shlex.quote(envoy + self.path)}{headers}"
+
+
+def _bearer(variable: str) -> str:
+    return f"Authorization: Bearer ${variable}"
+
+
+_SEARCH, _CHAT, _FEED = f"{API}/search", f"{API}/chat", f"{API}/feed"
+_OAUTH = "X-Glean-Auth-Type: OAUTH"
+
+CASES = (
+    Case(
+        "GLOBAL token acts for ana",
+        "POST",
+        _SEARCH,
+        (_bearer("GLOBAL"), "X-Scio-ActAs: ana@acme.com"),
+        200,
+        "allowed",
+        "ana@acme.com",
+    ),
+    Case("GLOBAL token acts for nobody", "POST", _SEARCH, (_bearer("GLOBAL"),), 400, "act_as_missing"),
+    Case(
+        "GLOBAL token acts for the ceo", "POST", _SEARCH, (_bearer("GLOBAL"), "X-Scio-ActAs: ceo@acme.com"), 403, "act_as_forbidden"
+    ),
+    Case("GLOBAL token without the scope", "POST", _FEED, (_bearer("GLOBAL"), "X-Scio-ActAs: ana@acme.com"), 403, "scope_missing"),
+    Case("USER token of bob", "POST", _CHAT, (_bearer("USER_TOKEN"),), 200, "allowed", "bob@acme.com"),
+    Case(
+        "USER token wants to be ana",
+        "POST",
+        _CHAT,
+        (_bearer("USER_TOKEN"), "X-Scio-ActAs: ana@acme.com"),
+        400,
+        "act_as_not_allowed",
+    ),
+    Case("ANONYMOUS token searches", "POST", _SEARCH, (_bearer("ANONYMOUS"),), 200, "allowed", ""),
+    Case("ANONYMOUS token elsewhere", "POST", _CHAT, (_bearer("ANONYMOUS"),), 403, "anonymous_not_allowed"),
+    Case("OAuth access token of ana", "POST", _CHAT, (_bearer("OAUTH"), _OAUTH), 200, "allowed", "ana@acme.com"),
+    Case("OAuth token, header forgotten", "POST", _CHAT, (_bearer("OAUTH"),), 401, "token_invalid"),
+    Case("revoked token", "POST", _SEARCH, (_bearer("REVOKED"), "X-Scio-ActAs: ana@acme.com"), 401, "token_invalid"),
+    Case("no token", "POST", _SEARCH, (), 401, "credential_missing"),
+    Case(
+        "client claims to be the ceo",
+        "POST",
+        _CHAT,
+        (_bearer("USER_TOKEN"), "X-Extauthz-User: ceo@acme.com"),
+        200,
+        "allowed",
+        "bob@acme.com",
+    ),
+    Case("the same, with underscores", "POST", _CHAT, (_bearer("USER_TOKEN"), "X_Extauthz_User: ceo@acme.com"), 400, "envoy"),
+    Case("path trick", "POST", f"{API}/search/%2e%2e%2fcreateauthtoken", (_bearer("USER_TOKEN"),), 400, "envoy"),
+    Case("path trick that Envoy lets pass", "POST", f"{API}/search/%2e%2e;x/chat", (_bearer("USER_TOKEN"),), 400, "path_ambiguous"),
+    Case("path that no route names", "GET", "/admin", (_bearer("USER_TOKEN"),), 403, "route_unknown"),
+    Case("public path", "GET", "/healthz", (), 200, "public", ""),
+)
+"""`reason` is what the client is told; "envoy" where Envoy itself refuses, "allowed" or "public" where the upstream answers."""

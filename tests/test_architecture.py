@@ -1,0 +1,365 @@
+"""The import rules of the architecture and the laws of the house, read from the source on every run.
+
+Each law is a function over a module's name and source, and is first shown a source that breaks it: a law that finds nothing in a
+bad example would find nothing in the package either.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+PACKAGE = PROJECT / "extauthz"
+
+# Lowest first. A room imports only from lower rows; rooms of one row do not know each other.
+ROWS = (
+    "_pb",
+    "core",
+    "ports addresses",
+    "config service verifiers issuing",
+    "adapters.fetch",
+    "adapters.jwks adapters.introspection adapters.envoy adapters.verdicts adapters.store adapters.metrics adapters.logs "
+    "adapters.tracing",
+    "transport console",
+    "demo",
+    "app",
+    "cli",
+    "__main__",
+)
+RANK = {room: row for row, rooms in enumerate(ROWS) for room in rooms.split()}
+# Rooms of several modules, which may import each other without going in circles.
+FOLDERS = {"_pb", "core", "config", "adapters.store", "transport", "console", "demo", "cli"}
+# The module of a folder itself holds nothing but a docstring.
+BARE = {"", "adapters"}
+
+# Our rooms that are not for everybody above them.
+ONLY_FOR = {"config": ("app", "cli"), "_pb": ("adapters.envoy", "transport"), "adapters.fetch": ("adapters.jwks", "app")}
+
+# One library, one room. What is not listed here is not imported at all.
+LIBRARIES = {
+    "grpc": ("transport.grpcio",),
+    "grpc_health": ("transport.grpcio",),
+    "grpc_reflection": ("transport.grpcio",),
+    "jwt": ("core.jwt", "demo"),
+    "cryptography": ("core.jwt", "demo"),
+    "pydantic": ("config",),
+    "yaml": ("config",),
+    "sqlalchemy": ("adapters.store",),
+    "alembic": ("adapters.store",),
+    "sqlite3": ("adapters.store",),
+    "httpx2": ("adapters.fetch",),
+    "prometheus_client": ("adapters.metrics",),
+    "pythonjsonlogger": ("adapters.logs",),
+    "uvicorn": ("transport.ops", "demo"),
+    "click": ("cli",),
+    "rich": ("cli",),
+    "google": ("adapters.envoy", "_pb"),
+}
+
+# What the core may import besides itself: nothing that reads a clock, a file, a socket, chance or the environment.
+PURE = {
+    "__future__",
+    "base64",
+    "binascii",
+    "collections",
+    "collections.abc",
+    "dataclasses",
+    "enum",
+    "functools",
+    "hashlib",
+    "hmac",
+    "json",
+    "math",
+    "re",
+    "types",
+    "typing",
+    "urllib.parse",
+    "zlib",
+}
+# Built-in functions that reach out of a pure module without an import.
+REACHING_OUT = {"__import__", "breakpoint", "compile", "eval", "exec", "input", "open", "print"}
+
+MAX_LINES = 300
+MAX_CORE_LINES = 1_300
+
+
+def dotted(path: Path) -> str:
+    """Name a module within the package: "core.jwt"; a folder's own module has the folder's name."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(name: str) -> str | None:
+    """Return the room that a module belongs to: its own row, or the folder that has one."""
+    for folder in FOLDERS:
+        if name == folder or name.startswith(f"{folder}."):
+            return folder
+    return name if name in RANK else None
+
+
+def within(name: str, rooms: tuple[str, ...]) -> bool:
+    """Tell whether a module is one of these, or stands below one of them."""
+    return any(name == room or name.startswith(f"{room}.") for room in rooms)
+
+
+@cache
+def modules() -> dict[str, str]:
+    """Return every hand-written module and its source."""
+    return {dotted(path): path.read_text("utf-8") for path in sorted(PACKAGE.rglob("*.py")) if path.parent != PACKAGE / "_pb"}
+
+
+def imported(name: str, source: str, *, is_package: bool = False) -> Iterator[str]:
+    """Yield the dotted name of everything that a source imports, wherever in it; "from a import b" gives a.b."""
+    here = ["extauthz", *filter(None, name.split("."))]
+    package = here if is_package else here[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            yield from (".".join([*base, *filter(None, [node.module]), alias.name]) for alias in node.names)
+
+
+def own_module(target: str) -> str:
+    """Return the longest part of an imported "extauthz.a.b.name" that is one of our modules; "" is the package itself."""
+    parts = target.split(".")[1:]
+    while parts and ".".join(parts) not in modules() and ".".join(parts) not in FOLDERS:
+        parts.pop()
+    return ".".join(parts)
+
+
+def broken_rules(name: str, source: str) -> Iterator[str]:
+    """Yield what is wrong with the imports of one module."""
+    room = room_of(name)
+    for target in imported(name, source, is_package=name in FOLDERS | BARE):
+        top = target.partition(".")[0]
+        if top == "extauthz":
+            yield from _wrong_neighbour(name, room, own_module(target))
+        elif top in LIBRARIES:
+            if not within(name, LIBRARIES[top]):
+                yield f"{top} lives in {' and '.join(LIBRARIES[top])}, not in {name}"
+        elif top not in sys.stdlib_module_names:
+            yield f"{top} has no room: give it one in LIBRARIES"
+        elif room == "core" and not {target, target.rpartition(".")[0]} & PURE:
+            yield f"the core stays pure: {name} must not import {target}"
+
+
+def _wrong_neighbour(name: str, room: str | None, target: str) -> Iterator[str]:
+    if target in BARE:
+        return
+    friends = ONLY_FOR.get(target, ONLY_FOR.get(target.partition(".")[0]))
+    other = room_of(target)
+    if other == room and other in FOLDERS:
+        return
+    if friends and not within(name, friends):
+        yield f"{target} is not for {name}"
+    elif other is None or room is None or RANK[room] <= RANK[other]:
+        yield f"{name} must not import {target}"
+
+
+def calls(source: str, names: set[str]) -> set[str]:
+    """Return those of these plain functions that a source names."""
+    return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name) and node.id in names}
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """Return the modules that take part in a circle of imports, or lead into one."""
+    left = {name: set(targets) & set(graph) for name, targets in graph.items()}
+    while free := [name for name, targets in left.items() if not targets]:
+        for name in free:
+            del left[name]
+        for targets in left.values():
+            targets.difference_update(free)
+    return sorted(left)
+
+
+def lines_of(source: str) -> int:
+    return len(source.splitlines())
+
+
+@cache
+def tracked_files() -> tuple[Path, ...]:
+    """Return the files that git keeps or would keep; without git (an sdist), those of the folders that are shipped."""
+    if (PROJECT / ".git").exists():
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, timeout=30).stdout.decode().split("\0")
+        return tuple(path for name in sorted(set(listed)) if name and (path := PROJECT / name).is_file())
+    folders = ("extauthz", "tests", "protos", "config", "envoy")
+    return tuple(path for folder in folders for path in sorted((PROJECT / folder).rglob("*")) if path.is_file())
+
+
+def text_of(path: Path) -> str | None:
+    """Return the text of a file, None for a binary one."""
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+# --- imports
+
+
+def test_the_package_is_found() -> None:
+    assert {"core.jwt", "service", "adapters.store.reader", "app"} <= set(modules())
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_every_module_has_a_row(name: str) -> None:
+    assert name in BARE or room_of(name), f"{name} stands in no row: see ROWS and the architecture"
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_imports_point_down(name: str) -> None:
+    assert list(broken_rules(name, modules()[name])) == []
+
+
+@pytest.mark.parametrize("folder", sorted(FOLDERS - {"_pb"}))
+def test_no_circle_in_a_folder(folder: str) -> None:
+    inside = {name: source for name, source in modules().items() if room_of(name) == folder}
+    graph = {
+        name: {own_module(target) for target in imported(name, source) if target.startswith("extauthz.")} - {name}
+        for name, source in inside.items()
+    }
+
+    assert circles(graph) == []
+
+
+@pytest.mark.parametrize("name", sorted(BARE | FOLDERS))
+def test_a_folders_own_module_does_nothing(name: str) -> None:
+    """Nothing runs by importing a folder; the command line's entry point is the one exception."""
+    source = modules().get(name)
+    if source is None or name == "cli":
+        return
+    body = ast.parse(source).body
+    statements = [node for node in body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
+
+    assert [ast.unparse(node) for node in statements if not ast.unparse(node).startswith("__version__ = ")] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("core.paths", "import os"),
+        ("core.paths", "from time import monotonic"),
+        ("core.paths", "import urllib.request"),
+        ("core.paths", "from urllib import request"),
+        ("core.paths", "def f():\n    from datetime import datetime"),
+        ("core.paths", "import jwt"),
+        ("core.jwt", "import asyncio"),
+        ("core.jwt", "from extauthz.ports import Clock"),
+        ("ports", "from extauthz.service import Authorizer"),
+        ("service", "from extauthz.verifiers import IssuedVerifier"),
+        ("service", "from extauthz import verifiers"),
+        ("service", "from extauthz.config.loader import load"),
+        ("service", "from . import verifiers"),
+        ("verifiers", "from extauthz.adapters.verdicts import VerdictCache"),
+        ("adapters.envoy", "from extauthz.config.loader import load"),
+        ("adapters.logs", "from extauthz.adapters.metrics import Metrics"),
+        ("adapters.logs", "from extauthz.adapters.fetch import JsonFetcher"),
+        ("adapters.metrics", "from extauthz._pb import ext_authz_pb2"),
+        ("adapters.metrics", "from . import logs"),
+        ("adapters.store.sql", "import pydantic"),
+        ("adapters.verdicts", "import sqlite3"),
+        ("adapters.jwks", "import httpx2"),
+        ("transport.ops", "import grpc.aio"),
+        ("transport.grpcio", "from extauthz.app import serve"),
+        ("demo.issuer", "from extauthz.app import serve"),
+        ("demo.issuer", "from extauthz.config.loader import load"),
+        ("app", "from extauthz.cli import main"),
+        ("app", "import requests"),
+        ("app", "import click"),
+    ],
+)
+def test_a_forbidden_import_is_found(name: str, source: str) -> None:
+    assert list(broken_rules(name, source)) != []
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("core.paths", "import re\nfrom urllib.parse import quote\nfrom collections.abc import Mapping"),
+        (
+            "core.jwt",
+            "import jwt\nfrom cryptography.exceptions import UnsupportedAlgorithm\nfrom extauthz.core.model import Reason",
+        ),
+        ("service", "import asyncio\nfrom extauthz.core.decide import plan\nfrom extauthz.ports import Clock"),
+        ("adapters.jwks", "from extauthz.adapters.fetch import FetchError"),
+        ("adapters.envoy", "from google.protobuf.message import DecodeError\nfrom extauthz._pb import ext_authz_pb2"),
+        ("app", "from extauthz import __version__\nfrom extauthz.config.loader import load"),
+        ("cli.serve", "import click\nfrom extauthz import app"),
+    ],
+)
+def test_a_permitted_import_passes(name: str, source: str) -> None:
+    assert list(broken_rules(name, source)) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}, "e": set()}) == ["a", "b", "c", "d"]
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+# --- the core
+
+
+@pytest.mark.parametrize("name", sorted(name for name in modules() if room_of(name) == "core"))
+def test_the_core_reaches_for_nothing(name: str) -> None:
+    assert calls(modules()[name], REACHING_OUT) == set()
+
+
+def test_the_core_is_small() -> None:
+    core = {name: lines_of(source) for name, source in modules().items() if room_of(name) == "core"}
+    total = sum(core.values())
+    sys.stdout.write(f"core: {total} lines in {len(core)} modules\n")
+
+    assert len(core) > 8, "the core was not found"
+    assert total <= MAX_CORE_LINES, core
+
+
+# --- the laws of the house
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_a_module_is_small(name: str) -> None:
+    assert lines_of(modules()[name]) <= MAX_LINES
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_only_the_command_line_and_the_demo_print(name: str) -> None:
+    assert within(name, ("cli", "demo")) or "print" not in calls(modules()[name], {"print"})
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_nothing_is_left_for_later(name: str) -> None:
+    left = re.findall("|".join(("TO" + "DO", "FIX" + "ME", "X" * 3, "NotImplemented" + "Error")), modules()[name])
+
+    assert left == []
+
+
+def test_a_print_is_found() -> None:
+    assert calls("def f():\n    return [print(x) for x in y]", {"print"}) == {"print"}
+    assert calls("def f():\n    'print(x)'  # print", {"print"}) == set()
+
+
+def test_no_file_names_a_machine_or_an_index() -> None:
+    """Where a package comes from and where a checkout stands is the business of the machine that builds."""
+    hosts = ("py" + "pi.org", "files.python" + "hosted.org")
+    places = ("/wo" + "rk/", "/ro" + "ot/", "/ho" + "me/")
+    # A path of the machine, not the end of a longer one.
+    pattern = re.compile("|".join([*map(re.escape, hosts), *(rf"(?<![\w.\-/]){re.escape(place)}" for place in places)]))
+    found = {
+        str(path.relative_to(PROJECT)): sorted(set(pattern.findall(text)))
+        for path in tracked_files()
+        if (text := text_of(path)) is not None and pattern.search(text)
+    }
+
+    assert len(tracked_files()) > 50
+    assert pattern.search(f"x {places[0]}main")
+    assert found == {}
