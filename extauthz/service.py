@@ -68,20 +68,18 @@ class Authorizer:
             planned = plan(runtime.policy, request)
             if not isinstance(planned, Plan):
                 return self._answer(runtime, request, planned, started)
-            evidence = self._evidence(runtime, planned)
-            if not isinstance(evidence, Identity | Reason):
+            credential = planned.credential
+            try:
+                evidence = runtime.verifiers[credential.kind].verify(credential.token, self._clock.now())
+            except Unavailable as unavailable:
+                evidence = unavailable.reason
+            if not isinstance(evidence, (Identity, Reason)):
                 if self.in_flight >= self._max_in_flight:
                     return self._answer(runtime, request, Deny(Reason.OVERLOADED, planned.route.name), started)
                 return self._wait(runtime, planned, evidence, started)
             return self._answer(runtime, request, decide(planned, evidence, self._clock.now()), started)
         except Exception:  # noqa: BLE001 - the fence
             return self._refuse(runtime, request, Reason.INTERNAL, decision_id, started)
-
-    def _evidence(self, runtime: Runtime, planned: Plan) -> Evidence | Awaitable[Evidence]:
-        try:
-            return runtime.verifiers[planned.credential.kind].verify(planned.credential.token, self._clock.now())
-        except Unavailable as unavailable:
-            return unavailable.reason
 
     async def _wait(self, runtime: Runtime, planned: Plan, pending: Awaitable[Evidence], started: float) -> bytes:
         request = planned.request

@@ -204,7 +204,7 @@ def text_of(path: Path) -> str | None:
         return None
 
 
-# --- imports
+# --- the import rules
 
 
 def test_the_package_is_found() -> None:

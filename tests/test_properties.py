@@ -77,8 +77,8 @@ def test_a_path_is_read_by_the_letter(target: str) -> None:
 @example("/%E2%80%A6/~/!$&'()*+,=:@/")
 def test_the_canonical_path_is_canonical(target: str) -> None:
     path = parse(target)
-    assume(isinstance(path, Path))
-    assert isinstance(path, Path)
+    if not isinstance(path, Path):
+        return
     again = parse(path.canonical)
 
     assert isinstance(again, Path)
@@ -86,7 +86,9 @@ def test_the_canonical_path_is_canonical(target: str) -> None:
     assert re.fullmatch(r"(/([A-Za-z0-9._~!$&'()*+,=:@-]|%[0-9A-F]{2})*)+", path.canonical)
 
 
-good_segments = st.text(min_size=1, max_size=6).filter(lambda text: read_path("/" + urllib.parse.quote(text, safe="")) == [text])
+good_segments = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="/\\;"), min_size=1, max_size=6).filter(
+    lambda text: text not in (".", "..") and not re.search("%[0-9A-Fa-f]{2}", text)
+)
 
 
 @few
@@ -185,7 +187,8 @@ def test_the_trie_finds_what_a_look_at_every_route_finds(routes: list[Route], re
     table = compile_routes(routes)
     for method, names, slash in requests:
         segments = [*names, ""] if slash or not names else names
-        path = Path("/" + "/".join(segments), tuple(segments), "")
+        path = parse("/" + "/".join(urllib.parse.quote(segment) for segment in segments))
+        assert isinstance(path, Path)
         found = table.find(method, path)
         expected = find_slowly(routes, method, segments)
 
@@ -220,14 +223,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 # --- issued tokens
 
-prefixes = st.from_regex(r"[a-z][a-z0-9]{0,15}", fullmatch=True)
+prefixes = st.from_regex(r"[a-z][a-z0-9]{0,14}", fullmatch=True)
 
 
 @few
 @given(st.binary(min_size=ENTROPY_BYTES, max_size=ENTROPY_BYTES), prefixes, prefixes)
 def test_a_minted_token_reads_back(entropy: bytes, prefix: str, other: str) -> None:
     token = mint(prefix, entropy)
-    assume(other != prefix)
+    other += "x" if other == prefix else ""
 
     assert re.fullmatch(rf"{prefix}_[0-9A-Za-z]{{12}}_[0-9A-Za-z]{{49}}", token.text)
     assert parse_token(token.text, frozenset({prefix, other})) == TokenText(token.text.split("_")[1], token.text)
@@ -247,13 +250,20 @@ def test_every_bit_of_entropy_counts(entropy: bytes, bit: int) -> None:
     assert (one.id == two.id) == in_secret
 
 
-REFUSED = {"authorization_malformed", "token_malformed", "token_checksum", "token_secret_wrong", "token_unknown", "scheme_unsupported"}
+REFUSED = {
+    "authorization_malformed",
+    "token_malformed",
+    "token_checksum",
+    "token_secret_wrong",
+    "token_unknown",
+    "scheme_unsupported",
+}
 
 
 @many
 @given(data=st.data())
 def test_no_changed_token_is_accepted(world: World, data: st.DataObject) -> None:
-    token = world.token("USER")
+    token = fuzz.put_token(world)
     assert world.check("POST /search", bearer(token)).reason == "allowed"
     other = data.draw(fuzz.changed(token, string.printable.strip() + " \t"))
     assume(other.strip(" \t") != token)
@@ -276,7 +286,7 @@ def checksum(body: str) -> str:
 @few
 @given(data=st.data())
 def test_no_changed_token_with_the_right_checksum_is_accepted(world: World, data: st.DataObject) -> None:
-    token = world.token("USER")
+    token = fuzz.put_token(world)
     body = token[:-6]
     assert checksum(body) == token[-6:]
     other = data.draw(fuzz.changed(body, string.ascii_letters + string.digits + "_"))
@@ -313,9 +323,9 @@ JWT_CHARACTERS = string.ascii_letters + string.digits + "-_.=+/~"
 def never_accepted(world: World, token: str) -> None:
     answer = world.check("POST /search", oauth(token))
 
-    event(answer.reason)
     assert not answer.allowed
-    assert answer.status in (400, 401)
+    # A `kid` that the key set lacks is a 503 while the set may be older than the key.
+    assert answer.status in (400, 401) or answer.reason == "key_set_unavailable"
 
 
 @pytest.mark.parametrize("algorithm", sorted(JWT))
@@ -509,8 +519,8 @@ def genuine(world: World, kind: str) -> tuple[str, dict[str, str | bytes]]:
         case "OAUTH":
             return "POST /search", oauth(JWT["ES256"])
         case "GLOBAL":
-            return "POST /search", bearer(world.token("GLOBAL"), x_glean_actas="Ana@Acme.com")
-    return "POST /search", bearer(world.token(kind))
+            return "POST /search", bearer(fuzz.put_token(world, "GLOBAL"), x_glean_actas="Ana@Acme.com")
+    return "POST /search", bearer(fuzz.put_token(world, kind))
 
 
 @settings(max_examples=300, deadline=None)

@@ -6,17 +6,23 @@ For Envoy only `status.code` decides, and 0 or nothing is ALLOW: an answer start
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.message import DecodeError
 
 from extauthz._pb import ext_authz_pb2 as pb
-from extauthz.core.model import Allow, Decision, Deny, Reason, Request
+from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, HeaderEdits, Reason, Request
 
 OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 DECISION_ID_HEADER = "x-extauthz-decision-id"
-PLACEHOLDER = "0123456789abcdef" * 2
 RETRY_AFTER = "1"
+
+ALLOW_PARTS = 3
+"""An allow names its decision id twice: in a header and in the metadata."""
+DENIAL_PARTS = 4
+"""A denial names it in a header, in the body and in the metadata."""
+MAX_TEMPLATES = 10_000
+MAX_TEMPLATE_BYTES = 4096
 
 _GRPC_CODES = {400: 3, 401: 16, 403: 7, 500: 13, 503: 14}
 _ERRORS = {400: "invalid_request", 401: "invalid_token", 403: "access_denied", 500: "server_error", 503: "temporarily_unavailable"}
@@ -37,6 +43,7 @@ class EnvoyCodec:
         self._realm = realm
         self._error_response = error_response
         self._fixed = {reason: self._denial_parts(reason) for reason in _FIXED}
+        self._templates: dict[tuple[int, str], tuple[HeaderEdits, list[bytes]]] = {}
 
     def read(self, data: bytes, decision_id: str) -> Request | None:
         """Return the request, or None for bytes that hold no HTTP request."""
@@ -47,42 +54,45 @@ class EnvoyCodec:
         if not message.attributes.request.HasField("http"):
             return None
         http = message.attributes.request.http
-        lines = http.header_map.headers
-        if lines:
-            headers = _joined((line.key, line.raw_value.decode("latin-1") or _latin1(line.value)) for line in lines)
-        else:
-            headers = _joined((name, _latin1(value)) for name, value in http.headers.items())
-        if not http.method:
+        method = http.method
+        if not method:
             return None
+        lines = http.header_map.headers
+        headers = _exact(lines) if lines else _joined((name, _latin1(value)) for name, value in http.headers.items())
         return Request(
-            method=http.method,
-            path=headers.get(":path") or _latin1(http.path),
-            host=headers.get(":authority") or _latin1(http.host),
-            headers=headers,
-            raw=bool(lines),
-            decision_id=decision_id,
+            method,
+            headers.get(":path") or _latin1(http.path),
+            headers.get(":authority") or _latin1(http.host),
+            headers,
+            bool(lines),
+            decision_id,
         )
 
     def write(self, request: Request, decision: Decision) -> bytes:
-        """Return the serialised answer."""
-        response = pb.CheckResponse()
-        response.status.code = _GRPC_CODES[500]
-        match decision:
-            case Allow():
-                _write_metadata(response, decision, request.decision_id)
-                _set_headers(response.ok_response.headers, decision.edits.set)
-                response.ok_response.headers_to_remove.extend(decision.edits.remove)
-                response.status.code = 0
-            case Deny():
-                self._write_denial(response, decision, request)
-        return response.SerializeToString()
+        """Return the serialised answer; an allow like an earlier one is that one with another decision id."""
+        if isinstance(decision, Deny):
+            return self._denial(request, decision)
+        key = (id(decision.edits), decision.route)
+        known = self._templates.get(key)
+        if known is None:
+            template = _allowance(decision, DECISION_ID)
+            known = decision.edits, template.split(DECISION_ID.encode())
+            if len(known[1]) != ALLOW_PARTS or len(template) > MAX_TEMPLATE_BYTES:
+                # The placeholder stands in the client's own words too, or the client sent names without end: no template.
+                return _allowance(decision, request.decision_id)
+            if len(self._templates) >= MAX_TEMPLATES:
+                self._templates.clear()
+            # The edits are kept with the template, so that no others get the same id while it lives.
+            self._templates[key] = known
+        return request.decision_id.encode("ascii").join(known[1])
 
     def fixed(self, reason: Reason, decision_id: str) -> bytes:
         """Return one of the denials that were checked at start."""
         return decision_id.encode("ascii").join(self._fixed[reason])
 
-    def _write_denial(self, response: pb.CheckResponse, decision: Deny, request: Request) -> None:
+    def _denial(self, request: Request, decision: Deny) -> bytes:
         reason, decision_id = decision.reason, request.decision_id
+        response = pb.CheckResponse()
         response.status.code = _GRPC_CODES[reason.status]
         _write_metadata(response, decision, decision_id)
         use_error = self._error_response and reason in _ERROR_RESPONSES
@@ -103,6 +113,7 @@ class EnvoyCodec:
                 {"error": _error(reason), "reason": reason.told_as, "message": reason.message, "decision_id": decision_id}
             )
         _set_headers(denied.headers, headers)
+        return response.SerializeToString()
 
     def _challenge(self, decision: Deny) -> str | None:
         """Return WWW-Authenticate as RFC 6750 3 asks for it; None where another credential would not help."""
@@ -115,16 +126,35 @@ class EnvoyCodec:
         return f'{challenge}, error="{_error(reason)}"' if reason.status in (400, 401) else None
 
     def _denial_parts(self, reason: Reason) -> list[bytes]:
-        nothing = Request(method="", path="", host="", headers={}, raw=True, decision_id=PLACEHOLDER)
+        nothing = Request(method="", path="", host="", headers={}, raw=True, decision_id=DECISION_ID)
         data = self.write(nothing, Deny(reason))
         message = pb.CheckResponse.FromString(data)
         denies = message.status.code != 0 and reason.status in (
             message.denied_response.status.code,
             message.error_response.status.code,
         )
-        if not denies or len(data.split(PLACEHOLDER.encode())) != 4:
+        if not denies or len(data.split(DECISION_ID.encode())) != DENIAL_PARTS:
             raise RuntimeError(f"the fixed denial {reason} would not deny: not serving")
-        return data.split(PLACEHOLDER.encode())
+        return data.split(DECISION_ID.encode())
+
+
+def _allowance(decision: Allow, decision_id: str) -> bytes:
+    response = pb.CheckResponse()
+    response.status.code = _GRPC_CODES[500]
+    _write_metadata(response, decision, decision_id)
+    own = ((name, decision_id if value == DECISION_ID else value) for name, value in decision.edits.set)
+    _set_headers(response.ok_response.headers, own)
+    response.ok_response.headers_to_remove.extend(decision.edits.remove)
+    response.status.code = 0
+    return response.SerializeToString()
+
+
+def _exact(lines: Sequence[pb.HeaderValue]) -> dict[str, str]:
+    """Read header lines with exact bytes; the short way is for lines that need no joining."""
+    headers = {line.key: line.raw_value.decode("latin-1") for line in lines}
+    if len(headers) == len(lines) and "".join(headers).islower() and "" not in headers.values():
+        return headers
+    return _joined((line.key, line.raw_value.decode("latin-1") or _latin1(line.value)) for line in lines)
 
 
 def _joined(lines: Iterable[tuple[str, str]]) -> dict[str, str]:

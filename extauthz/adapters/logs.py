@@ -95,5 +95,6 @@ def _line(moment: float, request: Request | None, decision: Decision, seconds: f
 
 
 def _path(target: str) -> str:
-    path = parse(target)
-    return (path.canonical if isinstance(path, Path) else target.partition("?")[0])[:MAX_PATH]
+    raw = target.partition("?")[0]
+    path = parse(raw)
+    return (path.canonical if isinstance(path, Path) else raw)[:MAX_PATH]

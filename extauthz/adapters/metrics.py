@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from extauthz.core.model import Allow, Decision, Request
+from extauthz.core.model import ALLOWING, AuthType, Decision, Reason, Request
 
 BUCKETS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.25, 1.0)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -22,8 +22,8 @@ class Metrics(Collector):
         """Register this collector and those of the process."""
         self._version = version
         self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
-        self._tallies: dict[tuple[str, str, str], list[int]] = {}
-        self._seconds: dict[tuple[str, str, str], float] = {}
+        self._tallies: dict[tuple[Reason, AuthType | None], list[int]] = {}
+        self._seconds: dict[tuple[Reason, AuthType | None], float] = {}
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
@@ -36,11 +36,7 @@ class Metrics(Collector):
     def record(self, request: Request | None, decision: Decision, seconds: float) -> None:
         """Count one decision."""
         identity = decision.identity
-        key = (
-            "allow" if isinstance(decision, Allow) else "deny",
-            decision.reason.value,
-            "none" if identity is None else identity.auth_type.value,
-        )
+        key = decision.reason, None if identity is None else identity.auth_type
         buckets = self._tallies.get(key)
         if buckets is None:
             buckets = self._tallies[key] = [0] * (len(BUCKETS) + 1)
@@ -53,10 +49,12 @@ class Metrics(Collector):
         checks = CounterMetricFamily("extauthz_checks", "Checks answered.", labels=("decision", "reason", "auth_type"))
         duration = HistogramMetricFamily("extauthz_check_duration_seconds", "Time from bytes to bytes.", labels=("decision",))
         per_decision: dict[str, tuple[list[int], float]] = {}
-        for key, buckets in sorted(self._tallies.items()):
-            checks.add_metric(key, sum(buckets))
-            counts, total = per_decision.get(key[0], ([0] * len(buckets), 0.0))
-            per_decision[key[0]] = [a + b for a, b in zip(counts, buckets, strict=True)], total + self._seconds[key]
+        for (reason, auth_type), buckets in sorted(self._tallies.items(), key=lambda item: (item[0][0], item[0][1] or "")):
+            decision = "allow" if reason in ALLOWING else "deny"
+            checks.add_metric((decision, reason.value, auth_type.value if auth_type else "none"), sum(buckets))
+            counts, total = per_decision.get(decision, ([0] * len(buckets), 0.0))
+            seconds = self._seconds[reason, auth_type]
+            per_decision[decision] = [a + b for a, b in zip(counts, buckets, strict=True)], total + seconds
         for decision, (counts, total) in per_decision.items():
             duration.add_metric([decision], _cumulative(counts), total)
         build = InfoMetricFamily("extauthz_build", "Version of this sidecar.")

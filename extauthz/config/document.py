@@ -1,8 +1,8 @@
 """One YAML file as plain data, with the line of every key.
 
 The file is read event by event with a stack of our own: the composing loader of PyYAML recurses in C, and a file of brackets ends
-the process. Aliases, tags and depth beyond MAX_DEPTH are mistakes. Plain scalars are null, true, false, decimal numbers or text:
-`on`, `1:30`, `017` and dates stay text.
+the process. Aliases and tags are mistakes; reading ends at a syntax error and at depth beyond MAX_DEPTH. Plain scalars are null,
+true, false, decimal numbers or text: `on`, `1:30`, `017` and dates stay text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,29 @@ MAX_BYTES = 16 * 1024 * 1024
 _NULL = frozenset({"", "~", "null"})
 _BOOLEANS = {"true": True, "false": False}
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})").fullmatch
-_FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+").fullmatch
+_FLOAT = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\.[0-9]{1,18}").fullmatch
+_PLAIN_KEY = re.compile(r"[^\s.:\[\]]+").fullmatch
+
+_WAYS_OUT = (
+    ("while scanning an alias", "put text that begins with '*' in quotes"),
+    (
+        "found character that cannot start any token",
+        "put text that begins with '@', '%' or '`' in quotes, and indent with spaces, not tabs",
+    ),
+    ("did not find expected ',' or '}'", "put text with braces or commas in quotes, and close every brace"),
+    ("did not find expected ',' or ']'", "put text with brackets or commas in quotes, and close every bracket"),
+    ("while scanning a quoted scalar", "close the quote"),
+    ("while parsing a quoted scalar", "write a backslash twice, or put the text in single quotes"),
+    ("did not find expected node content", "write a value before every comma, and close every bracket and brace"),
+    (
+        "mapping values are not allowed",
+        "check the indentation and, in the line above, the space behind the colon; quote text with ': '",
+    ),
+    ("could not find expected ':'", "write 'key: value', with a space behind the colon"),
+    ("did not find expected key", "check the indentation"),
+    ("did not find expected '-' indicator", "check the indentation: every item of a list begins with '- '"),
+)
+"""What helps against the parser's complaints; the first that fits is told."""
 
 KeyPath = tuple[str | int, ...]
 
@@ -56,6 +78,11 @@ class Document:
     data: Any = None
     lines: dict[KeyPath, int] = field(default_factory=dict)
     mistakes: list[Mistake] = field(default_factory=list)
+    unread: set[KeyPath] = field(default_factory=set)
+
+    def is_unread(self, path: KeyPath) -> bool:
+        """Tell whether the value at this path, or one around it, is already listed as a mistake of its YAML."""
+        return any(path[:end] in self.unread for end in range(len(path) + 1)) if self.unread else False
 
     def mistake(self, path: KeyPath, message: str) -> Mistake:
         """Describe a mistake at a key path; the longest part of it that stands in the file gives the line."""
@@ -67,17 +94,26 @@ class Document:
 
 
 def dotted(path: KeyPath) -> str:
-    """Write a key path as a.b[0].c."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+    """Write a key path as a.b[0].c; a key that would be misread stands in quotes."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            name = part if _PLAIN_KEY(part) and part.isprintable() else repr(part)
+            text += f".{name}" if text else name
+    return text
 
 
 def read(file: Path) -> Document:
     """Read one file; what is wrong with it is in the document's `mistakes`."""
     document = Document(str(file))
     try:
-        data = file.read_bytes()
-    except OSError as error:
-        document.mistakes.append(document.mistake((), f"cannot be read: {error.strerror or error}"))
+        with file.open("rb") as opened:
+            data = opened.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        document.mistakes.append(document.mistake((), f"cannot be read: {reason}"))
         return document
     if len(data) > MAX_BYTES:
         document.mistakes.append(document.mistake((), f"larger than {MAX_BYTES // 2**20} MiB"))
@@ -87,15 +123,32 @@ def read(file: Path) -> Document:
 
 
 def parse(data: bytes, document: Document) -> None:
-    """Fill a document from YAML text."""
+    """Fill a document from YAML text; one that ends in the middle has no data, so that nothing is called missing in it."""
     try:
         _Builder(document).build(data)
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        text = "; ".join(part for part in (error.context, error.problem) if part)
-        document.mistakes.append(Mistake(document.file, line, "", f"not YAML: {text}"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        document.mistakes.append(Mistake(document.file, 1, "", f"not YAML: {str(error).splitlines()[0]}"))
+        document.data = None
+        document.mistakes.append(_syntax_error(document.file, error))
+    except yaml.reader.ReaderError as error:
+        document.data = None
+        line = data.count(b"\n", 0, error.position) + 1
+        what = f"the control character U+{error.character:04X}: remove it"
+        if "control" not in error.reason:
+            what = f"{error.reason}: save the file as UTF-8"
+        document.mistakes.append(Mistake(document.file, line, "", f"not YAML: {what}"))
+
+
+def _syntax_error(file: str, error: yaml.MarkedYAMLError) -> Mistake:
+    problem, begin = error.problem_mark, error.context_mark
+    line = problem.line + 1 if problem else 1
+    text = ", ".join(part for part in (error.context, error.problem) if part)
+    way_out = next((way_out for complaint, way_out in _WAYS_OUT if complaint in text), None)
+    if begin and begin.line + 1 != line:
+        if error.context == "while scanning a quoted scalar":
+            line = begin.line + 1
+        else:
+            text += f"; it begins in line {begin.line + 1}"
+    return Mistake(file, line, "", f"not YAML: {way_out} ({text})" if way_out else f"not YAML: {text}")
 
 
 @dataclass(slots=True)
@@ -123,6 +176,11 @@ class _Builder:
                     if documents > 1:
                         self._wrong(event, (), "a second document begins here: write one document per file")
                         return
+                case yaml.MappingStartEvent() | yaml.SequenceStartEvent() if len(self._stack) + self._skip >= MAX_DEPTH:
+                    # The parser looks through all open brackets at every token: it must not see 100,000 of them.
+                    self._wrong(event, self._path_of_next(), f"nested deeper than {MAX_DEPTH} levels: reading ends here")
+                    self._document.data = None
+                    return
                 case yaml.AliasEvent() | yaml.ScalarEvent() | yaml.MappingStartEvent() | yaml.SequenceStartEvent():
                     self._node(event)
                 case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
@@ -137,57 +195,58 @@ class _Builder:
             self._skip += opens
             return
         top = self._stack[-1] if self._stack else None
-        if top is not None and isinstance(top.container, dict) and top.waits_for_key:
-            self._key(event, top)
-            return
-        path = self._path_of_next(top)
+        if top is not None and isinstance(top.container, dict):
+            if top.waits_for_key:
+                self._key(event, top)
+                return
+            if top.key is None:
+                # The key was wrong: its value would be read under a name that is not its own.
+                top.waits_for_key = True
+                self._skip = int(opens)
+                return
+        path = self._path_of_next()
         value, usable = self._value(event, path)
-        if not opens or usable:
-            self._place(top, path, value, event)
-        if opens:
-            if usable:
-                self._stack.append(_Open(value, path))
-            else:
-                self._skip = 1
-                if top is not None:
-                    top.waits_for_key = True
+        if not usable:
+            self._document.unread.add(path)
+        self._place(top, path, value, event)
+        if opens and usable:
+            self._stack.append(_Open(value, path))
+        else:
+            self._skip = int(opens)
 
     def _key(self, event: Any, top: _Open) -> None:
         top.waits_for_key = False
-        if isinstance(event, yaml.ScalarEvent) and not event.tag:
+        top.key = None
+        if isinstance(event, yaml.ScalarEvent) and event.value and not event.tag:
             path = (*top.path, event.value)
             if path in self._document.lines:
                 self._wrong(event, path, f"duplicate key, first in line {self._document.lines[path]}")
             else:
                 self._document.lines[path] = _line(event)
                 top.key = event.value
-                return
         else:
-            self._wrong(event, top.path, "a key must be plain text")
-            if isinstance(event, yaml.CollectionStartEvent):
-                # Skip the key itself; its value is read under a name that nothing asks for.
-                self._skip = 1
-        top.key = None
+            self._wrong(event, top.path, "a key must be plain text: write 'key: value'")
+            self._skip = int(isinstance(event, yaml.CollectionStartEvent))
 
-    def _path_of_next(self, top: _Open | None) -> KeyPath:
-        if top is None:
+    def _path_of_next(self) -> KeyPath:
+        if not self._stack:
             return ()
+        top = self._stack[-1]
         if isinstance(top.container, list):
             return (*top.path, len(top.container))
         return (*top.path, top.key) if top.key is not None else top.path
 
     def _value(self, event: Any, path: KeyPath) -> tuple[Any, bool]:
         if isinstance(event, yaml.AliasEvent):
-            self._wrong(event, path, "aliases (*name) are not read: write the value out")
+            self._wrong(
+                event, path, "aliases (*name) are not read: write the value out, or put text that begins with '*' in quotes"
+            )
             return None, False
         if event.tag and event.tag not in {"!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}:
-            self._wrong(event, path, f"the tag {event.tag!r} is not read: leave it out")
+            self._wrong(event, path, f"the tag {_short_tag(event.tag)} is not read: leave it out")
             return None, False
         if isinstance(event, yaml.ScalarEvent):
             return (_plain(event.value) if event.implicit[0] else event.value), True
-        if len(self._stack) >= MAX_DEPTH:
-            self._wrong(event, path, f"nested deeper than {MAX_DEPTH} levels")
-            return None, False
         return ({} if isinstance(event, yaml.MappingStartEvent) else []), True
 
     def _place(self, top: _Open | None, path: KeyPath, value: Any, event: Any) -> None:
@@ -207,6 +266,10 @@ class _Builder:
 
 def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1
+
+
+def _short_tag(tag: str) -> str:
+    return repr(tag.replace("tag:yaml.org,2002:", "!!"))
 
 
 def _plain(text: str) -> Any:

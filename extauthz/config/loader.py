@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from extauthz.config import document, routes
 from extauthz.config.document import ConfigurationError, Document, Mistake
-from extauthz.config.problems import mistakes_of, nearest
+from extauthz.config.problems import mistakes_of, unknown_scope
 from extauthz.config.settings import OAuthSection, Settings, TokensSection
 from extauthz.config.values import scope
 from extauthz.core.act_as import ACT_AS_HEADERS, ActAs, compile_patterns
@@ -22,7 +23,8 @@ from extauthz.core.policy import Policy
 from extauthz.core.providers import PROVIDERS, ProviderRules
 
 MIN_PEPPER_BYTES = 32
-_LOOPBACK_WARNING = "can be reached by other machines, which can then try tokens: listen on loopback or a unix socket"
+_LISTEN_WARNING = "can be reached by other machines, which can then try tokens: listen on loopback or a unix socket"
+_OPS_WARNING = "can be reached by other machines, which can then read metrics and readiness: listen on loopback or a unix socket"
 _RULE_WARNING = "is not the default: decoder_header_mutation_rules of your Envoy must allow these names, else it answers 500"
 
 
@@ -70,20 +72,19 @@ def load(file: Path) -> Configuration:
     mistakes = list(source.mistakes)
     settings: Settings | None = None
     if not isinstance(source.data, dict):
-        raise ConfigurationError(mistakes or [source.mistake((), "the file is empty: start with version: 1")])
+        what = "the file is empty" if source.data is None else "the file is not a mapping"
+        raise ConfigurationError(mistakes or [source.mistake((), f"{what}: start with version: 1")])
     try:
         settings = Settings.model_validate(source.data)
     except ValidationError as error:
         mistakes += mistakes_of(error, source, Settings)
-    vocabulary = _scopes(source, "scopes")
-    mistakes += [*_misused_scopes(source, vocabulary), *_misused_headers(source)]
+    vocabulary = [name for _, name in _scopes(source, "scopes")]
+    mistakes += [*_misused_scopes(source, vocabulary), *_misused_headers(source), *_misused_pepper_ids(source)]
     placed: list[routes.Placed] = []
-    for index, name in enumerate(_strings(source, "routes")):
-        if not (file.parent / name).is_file():
-            mistakes.append(source.mistake(("routes", index), f"no such file: {file.parent / name}"))
-            continue
-        found, wrong = routes.read(file.parent / name, vocabulary)
-        placed += found
+    for name, wrong in _route_files(file, source):
+        if not wrong:
+            found, wrong = routes.read(name, vocabulary)
+            placed += found
         mistakes += wrong
     table, hosts, wrong, warnings = routes.compile_tables(placed)
     mistakes += wrong
@@ -140,20 +141,51 @@ def _providers(settings: Settings) -> tuple[ProviderRules, ...]:
 
 def _misused_scopes(source: Document, vocabulary: list[str]) -> list[Mistake]:
     mistakes = [
-        source.mistake(("oauth", "scopes", index), f"unknown scope {name!r}{nearest(name, vocabulary)}")
-        for index, name in enumerate(_scopes(source, "oauth", "scopes"))
-        if name not in vocabulary
+        source.mistake(("oauth", "scopes", index), unknown_scope(name, vocabulary))
+        for index, name in _scopes(source, "oauth", "scopes")
+        if vocabulary and name not in vocabulary
     ]
-    twice = [name for index, name in enumerate(vocabulary) if name in vocabulary[:index]]
-    return mistakes + [source.mistake(("scopes",), f"the scope {name} is named twice") for name in twice]
+    twice = _twice(_scopes(source, "scopes"))
+    return mistakes + [source.mistake(("scopes", index), f"the scope {name} is named twice: remove one") for index, name in twice]
+
+
+def _misused_pepper_ids(source: Document) -> list[Mistake]:
+    tokens = source.data.get("tokens")
+    peppers = tokens.get("peppers") if isinstance(tokens, dict) else None
+    found = [
+        (index, str(pepper.get("id")))
+        for index, pepper in enumerate(peppers if isinstance(peppers, list) else ())
+        if isinstance(pepper, dict) and "id" in pepper
+    ]
+    message = "another pepper above has the same id: give each its own"
+    return [source.mistake(("tokens", "peppers", index, "id"), message) for index, _ in _twice(found)]
+
+
+def _route_files(file: Path, source: Document) -> Iterator[tuple[Path, list[Mistake]]]:
+    """Yield each route file, and why it cannot be read."""
+    names = [(index, file.parent / name) for index, name in _strings(source, "routes") if name]
+    again = {index for index, _ in _twice((index, os.path.normpath(name)) for index, name in names)}
+    for index, name in names:
+        wrong = []
+        if index in again:
+            wrong = ["this file is named twice: remove one"]
+        elif not name.is_file():
+            wrong = [f"{name} is not a file: name the route files one by one" if name.exists() else f"no such file: {name}"]
+        yield name, [source.mistake(("routes", index), message) for message in wrong]
+
+
+def _twice(items: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Return the items whose text stands in an earlier one."""
+    first: dict[str, int] = {}
+    return [(index, text) for index, text in items if first.setdefault(text, index) != index]
 
 
 def _misused_headers(source: Document) -> list[Mistake]:
-    act_as = [name.lower() for name in _strings(source, "act_as", "headers")]
-    keepable = {AUTHORIZATION, AUTH_TYPE, *ACT_AS_HEADERS, *act_as, *OVERRIDE_HEADERS}
+    act_as = [(index, name.lower()) for index, name in _strings(source, "act_as", "headers")]
+    keepable = {AUTHORIZATION, AUTH_TYPE, *ACT_AS_HEADERS, *(name for _, name in act_as), *OVERRIDE_HEADERS}
     mistakes = [
         source.mistake(("identity", "keep", index), f"{name!r} is not one of {', '.join(sorted(keepable))}")
-        for index, name in enumerate(_strings(source, "identity", "keep"))
+        for index, name in _strings(source, "identity", "keep")
         if name.lower() not in keepable
     ]
     identity = source.data.get("identity")
@@ -162,22 +194,23 @@ def _misused_headers(source: Document) -> list[Mistake]:
     taken = {AUTHORIZATION, AUTH_TYPE, "host", *OVERRIDE_HEADERS}
     return mistakes + [
         source.mistake(("act_as", "headers", index), f"{name!r} has another meaning: name a header of its own")
-        for index, name in enumerate(act_as)
+        for index, name in act_as
         if name in taken or name.startswith(prefix)
     ]
 
 
 def _risks(settings: Settings, source: Document) -> list[Mistake]:
     warnings = []
-    for key, address in (("listen", settings.server.listen), ("ops", settings.server.ops)):
+    addresses = (("listen", settings.server.listen, _LISTEN_WARNING), ("ops", settings.server.ops, _OPS_WARNING))
+    for key, address, warning in addresses:
         if address is not None and not address.is_local:
-            warnings.append(source.mistake(("server", key), _LOOPBACK_WARNING))
+            warnings.append(source.mistake(("server", key), warning))
     if settings.identity.prefix != IdentityHeaders().prefix:
         warnings.append(source.mistake(("identity", "prefix"), _RULE_WARNING))
     if set(settings.act_as.headers) - set(ACT_AS_HEADERS):
         warnings.append(source.mistake(("act_as", "headers"), _RULE_WARNING))
     if settings.tokens and settings.tokens.enabled and not settings.act_as.allow:
-        warnings.append(source.mistake(("act_as",), "allow is empty: no GLOBAL token can act for anybody"))
+        warnings.append(source.mistake(("act_as", "allow"), "is empty: no GLOBAL token can act for anybody"))
     if not _kinds(settings):
         warnings.append(source.mistake((), "neither oauth nor tokens is on: only public routes are open"))
     return warnings
@@ -192,7 +225,9 @@ def _peppers(file: Path, section: TokensSection | None, environment: Mapping[str
         try:
             pepper = setting.read(file.parent, environment)
         except ValueError as error:
-            mistakes.append(source.mistake(path, f"{error}; 'extauthz token create' makes the first pepper file"))
+            missing = setting.file is not None and not (file.parent / setting.file).exists()
+            way_out = "; 'extauthz token create' makes the first pepper file" if missing else ""
+            mistakes.append(source.mistake(path, f"{error}{way_out}"))
             continue
         if len(pepper) < MIN_PEPPER_BYTES:
             mistakes.append(source.mistake(path, f"pepper {setting.id!r} is shorter than {MIN_PEPPER_BYTES} bytes"))
@@ -202,17 +237,18 @@ def _peppers(file: Path, section: TokensSection | None, environment: Mapping[str
     return peppers
 
 
-def _scopes(source: Document, *path: str) -> list[str]:
+def _scopes(source: Document, *path: str) -> list[tuple[int, str]]:
     """Return the scopes of a list that are written correctly; the others are listed as mistakes elsewhere."""
     found = []
-    for name in _strings(source, *path):
+    for index, name in _strings(source, *path):
         with contextlib.suppress(ValueError):
-            found.append(scope(name))
+            found.append((index, scope(name)))
     return found
 
 
-def _strings(source: Document, *path: str) -> list[str]:
+def _strings(source: Document, *path: str) -> list[tuple[int, str]]:
+    """Return the texts of a list with their positions in it."""
     value = source.data
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+    return [(index, item) for index, item in enumerate(value) if isinstance(item, str)] if isinstance(value, list) else []

@@ -4,52 +4,123 @@ from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from extauthz.config.document import Document, KeyPath, Mistake, dotted
 from extauthz.config.settings import NOT_YET
 
+MAX_SHOWN = 80
+
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ", did you mean 'x'?" for the nearest known word, or nothing."""
-    found = difflib.get_close_matches(word.lower(), {name.lower(): name for name in known}, n=1, cutoff=0.6)
     names = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
     return f", did you mean {names[found[0]]!r}?" if found else ""
 
 
+def unknown_scope(name: str, known: Iterable[str]) -> str:
+    """Say that the vocabulary lacks a scope, with the nearest one or where to add it."""
+    return f"unknown scope {name!r}" + (nearest(name, known) or ": name one of `scopes` in extauthz.yaml, or add it there")
+
+
 def mistakes_of(error: ValidationError, document: Document, model: type[BaseModel], prefix: KeyPath = ()) -> list[Mistake]:
-    """Turn pydantic's errors into mistakes with lines and the way out."""
-    return [_mistake(dict(detail), document, model, prefix) for detail in error.errors(include_url=False)]
+    """Turn pydantic's errors into mistakes with lines and the way out; what the document could not read is not told twice."""
+    return [
+        document.mistake(path, _message(dict(detail), path, model))
+        for detail in error.errors(include_url=False)
+        if not document.is_unread(path := (*prefix, *detail["loc"]))
+    ]
 
 
-def _mistake(detail: dict[str, Any], document: Document, model: type[BaseModel], prefix: KeyPath) -> Mistake:
+def _message(detail: dict[str, Any], path: KeyPath, model: type[BaseModel]) -> str:
     location: KeyPath = detail["loc"]
-    path = (*prefix, *location)
-    match detail["type"]:
-        case "extra_forbidden":
-            if dotted(path) in NOT_YET:
-                return document.mistake(path, "not available in this release: leave it out")
-            names = _fields_at(model, location[:-1])
-            return document.mistake(path, f"unknown key{nearest(str(location[-1]), names)}")
-        case "missing":
-            return document.mistake(path, "is missing")
-        case "model_type" | "dict_type" | "model_attributes_type":
-            return document.mistake(path, f"write a mapping, not {detail['input']!r}")
-        case "value_error":
-            return document.mistake(path, str(detail["ctx"]["error"]))
+    value = detail["input"]
+    field = next(reversed([*_fields_along(model, location)]), None)
+    secret = any(not passed.repr for passed in _fields_along(model, location))
+    instead = "" if secret else f", not {_shown(value)}"
+    example = f", like {field.examples[0]}" if field and field.examples else ""
+    optional = "" if field is None or field.is_required() else ", or leave the key out"
+    context: dict[str, Any] = detail.get("ctx", {})
+    kind = detail["type"]
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "extra_forbidden":
+        return _unknown(path, _names_at(model, location[:-1]))
+    if kind == "missing":
+        return f"is missing: write it{example}" + (f" ({field.description})" if field and field.description else "")
+    if value is None and not kind.startswith("literal"):
+        return f"has no value: write one{example}{optional}"
+    match kind:
+        case "model_type":
+            # Whole text in place of a section may be a secret that was written in the wrong place.
+            return f"write a mapping{example}, not {'text' if isinstance(value, str) else _shown(value)}"
+        case "list_type":
+            return f"write a list{example}{instead}"
+        case "string_type" if isinstance(value, (dict, list)):
+            return f"write text{example}{instead}"
+        case "string_type":
+            return f"{'this' if secret else _shown(value)} is not text: write it in quotes"
+        case "bool_type":
+            return f"write true or false{instead}"
+        case "int_type":
+            return f"write a whole number{instead}"
+        case "greater_than_equal":
+            return f"write {context['ge']} or more{instead}"
+        case "literal_error" if context["expected"] == "True":
+            return "write true, or leave the key out"
+        case "literal_error":
+            return f"write {context['expected']}{instead}"
+        case "too_short":
+            return f"is empty: name at least one{optional}"
+        case "string_too_short":
+            return "is empty: write a value"
+        case "string_too_long":
+            return f"is too long: write at most {context['max_length']} characters"
         case _:
-            return document.mistake(path, f"{detail['msg'][0].lower()}{detail['msg'][1:]}, not {detail['input']!r}")
+            return f"{detail['msg'][0].lower()}{detail['msg'][1:]}{instead}"
 
 
-def _fields_at(model: type[BaseModel], location: KeyPath) -> list[str]:
+def _unknown(path: KeyPath, names: list[str]) -> str:
+    if dotted(path) in NOT_YET:
+        return "not available in this release: leave it out"
+    return "unknown key" + (nearest(str(path[-1]), names) or f": the keys here are {', '.join(names)}")
+
+
+def _shown(value: object) -> str:
+    """Write a value as YAML does; what holds other values is not written out."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case None:
+            return "nothing"
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case str() if len(value) > MAX_SHOWN:
+            return f"{value[:MAX_SHOWN]!r}…"
+        case _:
+            return repr(value)
+
+
+def _fields_along(model: type[BaseModel], location: KeyPath) -> Iterator[FieldInfo]:
+    """Yield the fields on the way to a location, from the outside in; positions in lists are passed by."""
+    here: type[BaseModel] | None = model
     for part in location:
-        field = model.model_fields.get(str(part))
+        field = here.model_fields.get(str(part)) if here else None
         if field is not None:
-            inner = [kind for kind in _classes(field.annotation) if issubclass(kind, BaseModel)]
-            model = inner[0] if inner else model
+            yield field
+            here = next((kind for kind in _classes(field.annotation) if issubclass(kind, BaseModel)), None)
+
+
+def _names_at(model: type[BaseModel], location: KeyPath) -> list[str]:
+    for field in _fields_along(model, location):
+        model = next((kind for kind in _classes(field.annotation) if issubclass(kind, BaseModel)), model)
     return list(model.model_fields)
 
 

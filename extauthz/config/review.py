@@ -50,12 +50,19 @@ def _overlapping(root: Node, match: Match) -> Iterator[dict[str, Route]]:
         nodes = [child for node in nodes for child in _children(node, segment)]
     while nodes:
         yield from (methods for node in nodes for methods in (node.methods, node.rest) if methods)
-        nodes = [child for node in nodes for child in _children(node, None)] if match.rest else []
+        nodes = [child for node in nodes for child in _all_children(node)] if match.rest else []
+
+
+def _all_children(node: Node) -> Iterator[Node]:
+    yield from node.literals.values()
+    if node.parameter:
+        yield node.parameter
 
 
 def _children(node: Node, segment: str | None) -> Iterator[Node]:
     if segment is None:
-        yield from node.literals.values()
+        # A parameter is never empty: "/a/{name}" does not match "/a/".
+        yield from (child for literal, child in node.literals.items() if literal)
     elif segment in node.literals:
         yield node.literals[segment]
     if node.parameter and segment != "":

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from extauthz.config import document, review
-from extauthz.config.document import Document, Mistake
-from extauthz.config.problems import mistakes_of, nearest
-from extauthz.config.values import Scope, Section
+from extauthz.config.document import Document, KeyPath, Mistake, dotted
+from extauthz.config.problems import mistakes_of, unknown_scope
+from extauthz.config.values import Scope, Section, scope
 from extauthz.core.model import AuthType
 from extauthz.core.policy import canonical_host
 from extauthz.core.routes import ACCEPTED_BY_DEFAULT, Match, Route, RouteTable, compile_routes, parse_match
 
 _KINDS = ("scope", "all_of", "any_of", "public", "deny")
+_HOST_CHARACTERS = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]").fullmatch
+
+
+def _host(host: str) -> str:
+    if canonical_host(host) != host or not _HOST_CHARACTERS(host):
+        raise ValueError(f"{host!r} is not a canonical host: write one whole name in lower case, without port, final dot and '*'")
+    return host
 
 
 class RouteLine(Section):
     """One line of a route file."""
 
-    match: str
+    match: str = Field(examples=['match: "GET /items/{id}"'])
     scope: Scope | None = None
     all_of: list[Scope] | None = Field(default=None, min_length=1)
     any_of: list[Scope] | None = Field(default=None, min_length=1)
@@ -31,7 +40,7 @@ class RouteLine(Section):
     deny: Literal[True] | None = None
     anonymous: bool = False
     accept: list[Literal["oauth", "global", "user", "anonymous"]] | None = Field(default=None, min_length=1)
-    mode: Literal["enforce", "monitor"] | None = None
+    mode: Literal["enforce"] | None = None
     name: str | None = Field(default=None, min_length=1, max_length=200)
 
     @field_validator("match")
@@ -40,21 +49,18 @@ class RouteLine(Section):
         parse_match(text)
         return text
 
-    @field_validator("mode")
+    @field_validator("mode", mode="before")
     @classmethod
-    def _enforced(cls, mode: str | None) -> str | None:
+    def _enforced(cls, mode: object) -> object:
         if mode == "monitor":
             raise ValueError("monitor is not available in this release: leave mode out")
         return mode
 
     @model_validator(mode="after")
     def _one_kind(self) -> RouteLine:
-        kinds = [kind for kind in _KINDS if getattr(self, kind) is not None]
-        if len(kinds) != 1:
-            found = " and ".join(kinds) or "none of them"
-            raise ValueError(f"write exactly one of {', '.join(_KINDS)}; here is {found}")
-        if (self.public or self.deny) and (self.anonymous or self.accept):
-            raise ValueError(f"{kinds[0]} needs no token: leave accept and anonymous out")
+        contradiction = _contradiction(dict(self))
+        if contradiction:
+            raise ValueError(contradiction)
         return self
 
     @property
@@ -66,17 +72,9 @@ class RouteLine(Section):
 class RouteFile(Section):
     """The keys of a route file besides its routes."""
 
-    routes: list[object]
-    hosts: list[str] = Field(default_factory=list)
+    routes: list[object] = Field(examples=['routes: [{match: "GET /items/{id}", scope: SEARCH}]'])
+    hosts: list[Annotated[str, AfterValidator(_host)]] = Field(default_factory=list, examples=["hosts: [api.acme.com]"])
     preflight: bool = False
-
-    @field_validator("hosts")
-    @classmethod
-    def _canonical(cls, hosts: list[str]) -> list[str]:
-        for host in hosts:
-            if canonical_host(host) != host:
-                raise ValueError(f"{host!r} is not a canonical host: write it in lower case, without port and final dot")
-        return hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,30 +101,78 @@ def read(file: Path, vocabulary: Iterable[str]) -> tuple[list[Placed], list[Mist
     """Read one route file; each line that is right is returned, each mistake is listed."""
     source = document.read(file)
     if not isinstance(source.data, dict):
-        message = "write a mapping with the key routes"
-        return [], source.mistakes or [source.mistake((), message)]
+        example = str(RouteFile.model_fields["routes"].examples[0])  # type: ignore[index]
+        return [], source.mistakes or [source.mistake((), f"write a mapping with the key routes, like {example}")]
     mistakes = list(source.mistakes)
     try:
         head = RouteFile.model_validate(source.data)
     except ValidationError as error:
         mistakes += mistakes_of(error, source, RouteFile)
-        lines = source.data.get("routes")
-        head = RouteFile.model_construct(routes=lines if isinstance(lines, list) else [], hosts=[], preflight=False)
+        head = _usable_head(source.data)
+    known = frozenset(vocabulary)
     placed = []
     for index, entry in enumerate(head.routes):
+        path: KeyPath = ("routes", index)
+        unknown = [*_unknown_scopes(source, path, entry, known)]
+        mistakes += unknown
         try:
             line = RouteLine.model_validate(entry)
         except ValidationError as error:
-            mistakes += mistakes_of(error, source, RouteLine, ("routes", index))
+            wrong = [*mistakes_of(error, source, RouteLine, path), *_hidden_contradiction(error, source, path, entry)]
+            # What a value that could not be read contradicts is not known.
+            unread = any(known_wrong[: len(path)] == path for known_wrong in source.unread)
+            mistakes += [found for found in wrong if not unread or found.path != dotted(path)]
             continue
-        unknown = [name for name in line.scopes if name not in set(vocabulary)]
-        for name in unknown:
-            key = next(kind for kind in _KINDS if getattr(line, kind) is not None)
-            message = f"unknown scope {name!r}{nearest(name, vocabulary)}; the vocabulary is `scopes` in extauthz.yaml"
-            mistakes.append(source.mistake(("routes", index, key), message))
         if not unknown:
             placed.append(Placed(_route(line, preflight=head.preflight), source, index, tuple(head.hosts)))
     return placed, mistakes
+
+
+def _usable_head(data: dict[str, object]) -> RouteFile:
+    """Return what can be compared with other files; hosts that are wrong are no reason to take the file for one without hosts."""
+    lines, hosts = data.get("routes"), data.get("hosts")
+    named = [host for host in hosts if isinstance(host, str)] if isinstance(hosts, list) else []
+    if "hosts" in data and not named:
+        named = ["?"]
+    return RouteFile.model_construct(routes=lines if isinstance(lines, list) else [], hosts=named, preflight=False)
+
+
+def _unknown_scopes(source: Document, path: KeyPath, entry: object, known: frozenset[str]) -> Iterator[Mistake]:
+    """Yield the scopes of a line that the vocabulary lacks, whatever else is wrong with it; without a vocabulary there are none."""
+    for place, text in _scopes_written(entry) if known else ():
+        with contextlib.suppress(ValueError):
+            name = scope(text)
+            if name not in known:
+                yield source.mistake((*path, *place), unknown_scope(name, known))
+
+
+def _scopes_written(entry: object) -> Iterator[tuple[KeyPath, object]]:
+    if isinstance(entry, dict):
+        yield ("scope",), entry.get("scope")
+        for key in ("all_of", "any_of"):
+            names = entry.get(key)
+            for index, name in enumerate(names if isinstance(names, list) else ()):
+                yield (key, index), name
+
+
+def _contradiction(line: Mapping[str, object]) -> str | None:
+    """Tell what is wrong with the keys of a line as a whole."""
+    kinds = [kind for kind in _KINDS if line.get(kind) is not None]
+    if len(kinds) != 1:
+        found = " and ".join(kinds) or "none of them"
+        return f"write exactly one of {', '.join(_KINDS)}; here is {found}"
+    if kinds[0] in ("public", "deny") and (line.get("anonymous") or line.get("accept")):
+        return f"{kinds[0]} needs no token: leave accept and anonymous out"
+    return None
+
+
+def _hidden_contradiction(error: ValidationError, source: Document, path: KeyPath, entry: object) -> Iterator[Mistake]:
+    """Yield the contradiction that the model does not come to when a key is wrong; an unknown key may be the missing one."""
+    details = error.errors(include_url=False)
+    told = any(detail["type"] == "extra_forbidden" or not detail["loc"] for detail in details)
+    contradiction = _contradiction(entry) if isinstance(entry, dict) and not told else None
+    if contradiction:
+        yield source.mistake(path, contradiction)
 
 
 def compile_tables(placed: list[Placed]) -> tuple[RouteTable, Mapping[str, RouteTable], list[Mistake], list[Mistake]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo, field_validator
 
 from extauthz.addresses import Address
-from extauthz.config.values import Duration, ListenAddress, PositiveDuration, Scope, Secret, Section, Size
+from extauthz.config.values import Duration, ListenAddress, PositiveDuration, PositiveSize, Scope, Secret, Section, text
 from extauthz.core.act_as import ACT_AS_HEADERS, compile_patterns
 
 NOT_YET = frozenset(
@@ -33,11 +33,17 @@ NOT_YET = frozenset(
 """Keys of the design that this release does not serve: refused, because ignoring them would promise what is not done."""
 
 _HEADER_NAME = re.compile(r"[a-z][a-z0-9-]*").fullmatch
-_TOKEN_PREFIX = r"[a-z][a-z0-9]{0,15}"
-_CUSTOM_SERVER = re.compile(r"(?:https://[^/?#@]+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?)/oauth2/[^/?#]+").fullmatch
+_CUSTOM_SERVER = re.compile(
+    r"(?:https://[^/?#@\s]+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?)/oauth2/[^/?#\s]+"
+).fullmatch
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+_NAME_RULE = "write 1 to 64 letters, digits, '.', '_' and '-'; the first is a letter or a digit"
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Prefix = Annotated[str, StringConstraints(pattern=f"^{_TOKEN_PREFIX}$")]
+Name = Annotated[str, text(_NAME, _NAME_RULE)]
+Prefix = Annotated[str, text(r"[a-z][a-z0-9]{0,15}", "write 1 to 16 lower-case letters and digits; the first is a letter")]
+Domain = Annotated[str, text(rf"\*|{_LABEL}(?:\.{_LABEL})+", 'write a domain, like acme.com, or "*" for every domain')]
+NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 MAX_LEEWAY = 60.0
 
 
@@ -46,33 +52,40 @@ def _one_or_many(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-def _header_names(names: list[str]) -> list[str]:
-    for name in names:
-        if not _HEADER_NAME(name.lower()):
-            raise ValueError(f"{name!r} is not a header name: write letters, digits and '-'")
-    return [name.lower() for name in names]
+def _header_name(name: str) -> str:
+    if not _HEADER_NAME(name.lower()):
+        raise ValueError(f"{name!r} is not a header name: write letters, digits and '-'")
+    return name.lower()
 
 
-StringOrList = Annotated[list[Annotated[str, StringConstraints(min_length=1)]], BeforeValidator(_one_or_many), Field(min_length=1)]
+def _address_pattern(pattern: str) -> str:
+    compile_patterns([pattern])
+    return pattern
+
+
+StringOrList = Annotated[list[NonEmpty], BeforeValidator(_one_or_many), Field(min_length=1)]
+Domains = Annotated[list[Domain], BeforeValidator(_one_or_many), Field(min_length=1)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+AddressPattern = Annotated[str, AfterValidator(_address_pattern)]
 
 
 class ServerSection(Section):
     """Where and how checks are answered."""
 
-    listen: ListenAddress
-    socket_mode: Annotated[str, StringConstraints(pattern=r"^0[0-7]{3}$")] = "0660"
-    socket_group: str | None = None
-    transport: Literal["auto", "grpcio", "nghttp2"] = "auto"
+    listen: ListenAddress = Field(examples=["listen: 127.0.0.1:9001"])
+    socket_mode: Annotated[str, text(r"0[0-7]{3}", 'write four octal digits that begin with 0, like "0660"')] = "0660"
+    socket_group: NonEmpty | None = None
+    transport: Literal["auto", "grpcio"] = "auto"
     workers: int = Field(default=1, ge=1)
     max_in_flight: int = Field(default=1000, ge=1)
-    max_token_size: Size = 16 * 1024
+    max_token_size: PositiveSize = 16 * 1024
     check_timeout: PositiveDuration = 0.15
     drain: Duration = 10.0
     ops: ListenAddress | None = Address(host="127.0.0.1", port=9090)
 
-    @field_validator("transport")
+    @field_validator("transport", mode="before")
     @classmethod
-    def _served_transport(cls, name: str) -> str:
+    def _served_transport(cls, name: object) -> object:
         if name == "nghttp2":
             raise ValueError("nghttp2 is not available in this release: write auto or grpcio")
         return name
@@ -84,38 +97,47 @@ class ServerSection(Section):
             raise ValueError("several workers are not available in this release: write 1")
         return count
 
+    @field_validator("ops")
+    @classmethod
+    def _own_address(cls, ops: Address | None, info: ValidationInfo) -> Address | None:
+        if ops is not None and ops == info.data.get("listen") and (ops.path or ops.port):
+            raise ValueError(f"{ops} is also the address of listen: write another one")
+        return ops
+
 
 class OAuthSection(Section):
     """Access tokens of the company's SSO provider."""
 
     enabled: bool = True
     name: Name | None = None
-    provider: Literal["okta", "azure", "gsuite", "onelogin"]
-    issuer: str
-    client_ids: StringOrList
-    audience: StringOrList
-    user_claim: Annotated[str, StringConstraints(min_length=1)] | None = None
-    domains: StringOrList | None = None
-    scopes: list[Scope] | None = None
+    provider: Literal["okta"] = Field(examples=["provider: okta"])
+    issuer: str = Field(examples=["issuer: https://acme.okta.com/oauth2/default"])
+    client_ids: StringOrList = Field(
+        examples=["client_ids: [0oa1example]"], description="tokens of all other applications are refused"
+    )
+    audience: StringOrList = Field(
+        examples=["audience: api://default"],
+        description="it stands in the settings of the authorization server, and tokens for other audiences are not yours",
+    )
+    user_claim: NonEmpty | None = None
+    domains: Domains | None = None
+    scopes: list[Scope] | None = Field(default=None, min_length=1)
     leeway: Duration = MAX_LEEWAY
     verification: Literal["jwks"] = "jwks"
     verdict_ttl: PositiveDuration = 300.0
 
-    @model_validator(mode="before")
+    @field_validator("provider", mode="before")
     @classmethod
-    def _audience_is_needed(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "audience" not in data and data.get("provider") == "okta":
-            raise ValueError(
-                "audience is missing: tokens of an okta custom authorization server are only yours if their audience is; "
-                "write the one that the server's settings show, like audience: api://default"
-            )
-        return data
-
-    @field_validator("provider")
-    @classmethod
-    def _served_provider(cls, name: str) -> str:
-        if name != "okta":
+    def _served_provider(cls, name: object) -> object:
+        if name in ("azure", "gsuite", "onelogin"):
             raise ValueError(f"{name} is not available in this release: only okta custom authorization servers are")
+        return name
+
+    @field_validator("verification", mode="before")
+    @classmethod
+    def _served_verification(cls, name: object) -> object:
+        if name in ("introspection", "userinfo"):
+            raise ValueError(f"{name} is not available in this release: write jwks")
         return name
 
     @field_validator("issuer")
@@ -132,24 +154,25 @@ class OAuthSection(Section):
     @classmethod
     def _bounded_leeway(cls, seconds: float) -> float:
         if seconds > MAX_LEEWAY:
-            raise ValueError("at most 60s")
+            raise ValueError("is too long: write at most 60s")
         return seconds
 
 
 class PepperSetting(Secret):
     """A key of the token digests, kept outside of the store."""
 
-    id: Name
+    id: Annotated[str, text(_NAME, _NAME_RULE, shown=False)] = Field(examples=["id: p1"])
 
 
 class TokensSection(Section):
     """Tokens that the company issues itself."""
 
     enabled: bool = True
-    store: str
+    # What `repr` leaves out is in no mistake either: here a password or a pepper may stand that belongs elsewhere.
+    store: str = Field(repr=False, examples=["store: sqlite:///../data/tokens.db"])
     prefix: Prefix = "glean"
     accept_prefixes: list[Prefix] = Field(default_factory=list)
-    peppers: list[PepperSetting] = Field(min_length=1)
+    peppers: list[PepperSetting] = Field(min_length=1, repr=False, examples=["peppers: [{id: p1, file: ../data/pepper-p1}]"])
     verdict_ttl: PositiveDuration = 60.0
     max_lifetime: PositiveDuration = 365 * 86400.0
 
@@ -162,37 +185,20 @@ class TokensSection(Section):
             raise ValueError("write sqlite:///path/tokens.db, relative to this file")
         return store
 
-    @field_validator("peppers")
-    @classmethod
-    def _different_ids(cls, peppers: list[PepperSetting]) -> list[PepperSetting]:
-        if len({pepper.id for pepper in peppers}) != len(peppers):
-            raise ValueError("two peppers have the same id")
-        return peppers
-
 
 class ActAsSection(Section):
     """Whom GLOBAL tokens may act for; USER addresses are compared with it when a token is made."""
 
-    headers: list[str] = Field(default_factory=lambda: list(ACT_AS_HEADERS))
-    allow: list[str] = Field(default_factory=list)
-    deny: list[str] = Field(default_factory=list)
-
-    _names = field_validator("headers")(staticmethod(_header_names))
-
-    @field_validator("allow", "deny")
-    @classmethod
-    def _patterns(cls, patterns: list[str]) -> list[str]:
-        compile_patterns(patterns)
-        return patterns
+    headers: list[HeaderName] = Field(default_factory=lambda: list(ACT_AS_HEADERS))
+    allow: list[AddressPattern] = Field(default_factory=list, examples=['allow: ["*@acme.com"]'])
+    deny: list[AddressPattern] = Field(default_factory=list, examples=['deny: ["ceo@acme.com"]'])
 
 
 class IdentitySection(Section):
     """Which headers the upstream gets."""
 
     prefix: str = "x-extauthz-"
-    keep: list[str] = Field(default_factory=list)
-
-    _names = field_validator("keep")(staticmethod(_header_names))
+    keep: list[HeaderName] = Field(default_factory=list)
 
     @field_validator("prefix")
     @classmethod
@@ -211,21 +217,21 @@ class EnvoySection(Section):
 class Settings(Section):
     """The whole of extauthz.yaml."""
 
-    version: Literal[1]
-    server: ServerSection
+    version: Literal[1] = Field(examples=["version: 1"])
+    server: ServerSection = Field(examples=["server: {listen: 127.0.0.1:9001}"])
     oauth: OAuthSection | None = None
     tokens: TokensSection | None = None
     act_as: ActAsSection = ActAsSection()
     identity: IdentitySection = IdentitySection()
     envoy: EnvoySection = EnvoySection()
-    realm: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 ._:/@-]{1,64}$")] = "extauthz"
-    scopes: list[Scope] = Field(min_length=1)
-    routes: list[str] = Field(min_length=1)
-    mode: Literal["enforce", "monitor"] = "enforce"
+    realm: Annotated[str, text(r"[A-Za-z0-9 ._:/@-]{1,64}", "write 1 to 64 letters, digits, spaces and . _ : / @ -")] = "extauthz"
+    scopes: list[Scope] = Field(min_length=1, examples=["scopes: [SEARCH, CHAT]"])
+    routes: list[NonEmpty] = Field(min_length=1, examples=["routes: [routes/glean-client-api.yaml]"])
+    mode: Literal["enforce"] = "enforce"
 
-    @field_validator("mode")
+    @field_validator("mode", mode="before")
     @classmethod
-    def _enforced(cls, mode: str) -> str:
-        if mode != "enforce":
+    def _enforced(cls, mode: object) -> object:
+        if mode == "monitor":
             raise ValueError("monitor is not available in this release: write enforce")
         return mode

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from extauthz.addresses import Address, parse_address
 
-_DURATION = re.compile(r"([0-9]+)(ms|s|m|h|d)").fullmatch
+MAX_DURATION = 36_500 * 86_400
+
+_DURATION = re.compile(r"([0-9]{1,15})(ms|s|m|h|d)").fullmatch
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"([0-9]+)(B|KiB|MiB)").fullmatch
+_SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB)").fullmatch
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2}
 _SCOPE = re.compile(r"[A-Z][A-Z0-9_:.-]{0,63}").fullmatch
 _ALIASES = {"DOC_PERMISSIONS": "DOCPERMISSIONS"}
@@ -24,7 +27,10 @@ def duration(text: object) -> float:
     found = _DURATION(text) if isinstance(text, str) else None
     if found is None:
         raise ValueError(f"{text!r} is not a duration: write a number and ms, s, m, h or d, like 10s")
-    return int(found[1]) * _SECONDS[found[2]]
+    seconds = int(found[1]) * _SECONDS[found[2]]
+    if seconds > MAX_DURATION:
+        raise ValueError(f"{text!r} is longer than 100 years: write at most 36500d")
+    return seconds
 
 
 def size(text: object) -> int:
@@ -37,9 +43,12 @@ def size(text: object) -> int:
 
 def scope(text: object) -> str:
     """Read a scope name in any case; upper case inside; raise ValueError."""
-    name = text.upper() if isinstance(text, str) else ""
+    # ASCII only: the upper case of a dotless i is an I.
+    name = text.upper() if isinstance(text, str) and text.isascii() else ""
     if not _SCOPE(name):
-        raise ValueError(f"{text!r} is not a scope name: write letters, digits, '_', ':', '.' and '-'")
+        if isinstance(text, list):
+            raise ValueError("scope is one name: write all_of or any_of for several")
+        raise ValueError(f"{text!r} is not a scope name: write up to 64 of A-Z, 0-9, '_', ':', '.' and '-', a letter first")
     return _ALIASES.get(name, name)
 
 
@@ -55,11 +64,32 @@ def _positive(seconds: float) -> float:
     return seconds
 
 
+def _not_empty(size_in_bytes: int) -> int:
+    if size_in_bytes <= 0:
+        raise ValueError("must be larger than zero")
+    return size_in_bytes
+
+
+def text(pattern: str, way_out: str, *, shown: bool = True) -> AfterValidator:
+    """Return a check of text against a pattern; without `shown` the mistake does not repeat the text, which may be a secret."""
+    matches = re.compile(pattern).fullmatch
+
+    def check(value: str) -> str:
+        if not matches(value):
+            raise ValueError(f"{value!r}: {way_out}" if shown else way_out)
+        return value
+
+    return AfterValidator(check)
+
+
 Duration = Annotated[float, BeforeValidator(duration)]
 PositiveDuration = Annotated[float, BeforeValidator(duration), AfterValidator(_positive)]
-Size = Annotated[int, BeforeValidator(size)]
+PositiveSize = Annotated[int, BeforeValidator(size), AfterValidator(_not_empty)]
 Scope = Annotated[str, BeforeValidator(scope)]
 ListenAddress = Annotated[Address, BeforeValidator(_address)]
+Variable = Annotated[
+    str, text(r"[A-Za-z_][A-Za-z0-9_]*", "write the name of an environment variable here, never the secret itself", shown=False)
+]
 
 
 class Section(BaseModel):
@@ -71,22 +101,22 @@ class Section(BaseModel):
 class Secret(Section):
     """Where a secret is: an environment variable or a file, never the YAML itself."""
 
-    env: str | None = None
-    file: str | None = None
+    env: Variable | None = None
+    file: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
     def _one_place(self) -> Secret:
         if (self.env is None) == (self.file is None):
-            raise ValueError("name one place: env: NAME or file: PATH")
+            raise ValueError("write exactly one of env: NAME and file: PATH")
         return self
 
     def read(self, folder: Path, environment: Mapping[str, str]) -> bytes:
         """Return the secret without the white space around it; raise ValueError that names the place."""
         if self.env is not None:
-            text: Any = environment.get(self.env)
-            if not text:
+            value = environment.get(self.env)
+            if not value:
                 raise ValueError(f"the environment variable {self.env} is not set")
-            return str(text).strip().encode()
+            return os.fsencode(value).strip()
         path = folder / str(self.file)
         try:
             return path.read_bytes().strip()

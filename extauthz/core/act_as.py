@@ -6,8 +6,9 @@ X-Scio-ActAs and X-Glean-ActAs are one header with two names; configuration can 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from extauthz.core.model import AuthType, Identity, Reason, Request
 
@@ -25,9 +26,14 @@ def address(text: str, *, raw: bool = True) -> str | None:
 
     Without `raw`, "!" is refused: Envoy writes it in place of a byte that is not UTF-8.
     """
-    if len(text) > MAX_ADDRESS or not _ADDRESS(text) or (not raw and "!" in text):
+    if len(text) > MAX_ADDRESS or (not raw and "!" in text):
         return None
-    return text.lower()
+    return _address(text)
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> str | None:
+    return text.lower() if _ADDRESS(text) else None
 
 
 def compile_patterns(patterns: Iterable[str]) -> re.Pattern[str] | None:
@@ -47,8 +53,13 @@ class ActAs:
     headers: tuple[str, ...] = ACT_AS_HEADERS
     allow: re.Pattern[str] | None = None
     deny: re.Pattern[str] | None = None
+    permits: Callable[[str], bool] = field(init=False, compare=False, repr=False)
 
-    def permits(self, user: str) -> bool:
+    def __post_init__(self) -> None:
+        """Remember what was decided for an address."""
+        object.__setattr__(self, "permits", lru_cache(maxsize=4096)(self._permits))
+
+    def _permits(self, user: str) -> bool:
         """Tell whether a GLOBAL token may act for this lower-case address; deny is also tried without a +tag."""
         if self.deny:
             local, _, domain = user.partition("@")
@@ -60,15 +71,16 @@ class ActAs:
 
 def effective_user(rules: ActAs, request: Request, identity: Identity) -> str | Reason | None:
     """Return the address that the request works for, None for an anonymous token, or why not."""
-    named = [value for value in map(request.header, rules.headers) if value]
+    headers = request.headers
+    named = [value for name in rules.headers if name in headers and (value := request.header(name))]
     if identity.auth_type is not AuthType.GLOBAL:
         return Reason.ACT_AS_NOT_ALLOWED if named else identity.user
     if not named:
         return Reason.ACT_AS_MISSING
-    users = {address(value, raw=request.raw) for value in named}
-    if None in users:
+    users = [address(value, raw=request.raw) for value in named]
+    user = users[0]
+    if user is None or None in users:
         return Reason.ACT_AS_MALFORMED
-    if len(users) > 1:
+    if users.count(user) != len(users):
         return Reason.ACT_AS_CONFLICT
-    user = users.pop()
-    return user if user is not None and rules.permits(user) else Reason.ACT_AS_FORBIDDEN
+    return user if rules.permits(user) else Reason.ACT_AS_FORBIDDEN

@@ -16,12 +16,13 @@ AUTHORIZATION = "authorization"
 AUTH_TYPE = "x-glean-auth-type"
 
 _SCHEME = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?=[ ,]|\Z)").match
-_BEARER = re.compile(r"[A-Za-z]+ +([A-Za-z0-9._~+/-]+=*)").fullmatch
+_BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)").fullmatch
 
 
 class Kind(StrEnum):
     """Which of the two families a token belongs to; the client says so with X-Glean-Auth-Type."""
 
+    __hash__ = str.__hash__
     OAUTH = "oauth"
     ISSUED = "issued"
 
@@ -46,7 +47,7 @@ def read(request: Request, query: str, *, max_token_size: int) -> Credential | R
     if not authorization:
         return None
     bearer = _BEARER(authorization)
-    if bearer is None or authorization[:7].lower() != "bearer ":
+    if bearer is None:
         scheme = _SCHEME(authorization)
         if scheme and scheme[1].lower() != "bearer":
             return Reason.SCHEME_UNSUPPORTED

@@ -30,7 +30,8 @@ def plan(policy: Policy, request: Request) -> Plan | Decision:
     """Decide what the request alone decides, or say which credential has to be verified."""
     if request.method == "CONNECT":
         return Deny(Reason.PATH_MALFORMED)
-    path = parse(request.path)
+    raw_path, _, query = request.path.partition("?")
+    path = Reason.PATH_MALFORMED if "#" in query else parse(raw_path)
     if isinstance(path, Reason):
         return Deny(path)
     table = policy.table_for(request.host)
@@ -44,14 +45,13 @@ def plan(policy: Policy, request: Request) -> Plan | Decision:
         return Deny(Reason.ROUTE_DENIED, route.name)
     if route.public or preflight:
         return _allow_public(policy, request, preflight or route)
-    credential = read(request, path.query, max_token_size=policy.max_token_size)
-    match credential:
-        case None:
-            return Deny(Reason.CREDENTIAL_MISSING, route.name)
-        case Reason():
-            return Deny(credential, route.name)
-        case Credential(kind) if kind not in policy.kinds:
-            return Deny(Reason.CREDENTIAL_DISABLED, route.name)
+    credential = read(request, query, max_token_size=policy.max_token_size)
+    if credential is None:
+        return Deny(Reason.CREDENTIAL_MISSING, route.name)
+    if isinstance(credential, Reason):
+        return Deny(credential, route.name)
+    if credential.kind not in policy.kinds:
+        return Deny(Reason.CREDENTIAL_DISABLED, route.name)
     return Plan(policy, request, route, credential)
 
 

@@ -7,74 +7,80 @@ both lists: in Envoy, removal wins.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from extauthz.core.act_as import ACT_AS_HEADERS
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
-from extauthz.core.model import AuthType, HeaderEdits, Identity, Reason, Request
+from extauthz.core.model import DECISION_ID, AuthType, HeaderEdits, Identity, Reason, Request
 
 OVERRIDE_HEADERS = ("x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override")
 FIELDS = ("user", "actor", "auth-type", "scopes", "client-id", "decision-id")
 MAX_VALUE = 512
-_MEMO_LIMIT = 4096
+MAX_MEMO = 1024
 
 _PLAIN_VALUE = re.compile(r"[!-$&-~]*").fullmatch
 _OTHER = re.compile(r"[^a-z0-9]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class IdentityHeaders:
-    """Names of the identity headers, and which credential headers stay. Names are lower case; `prefix` ends with "-"."""
+    """Names of the identity headers, and which credential headers stay; all in lower case, `prefix` ends with "-".
+
+    `names` are those of FIELDS, `always_listed` the names that every allow sets, removes, or keeps by configuration.
+    """
 
     prefix: str = "x-extauthz-"
     keep: frozenset[str] = frozenset()
     act_as: tuple[str, ...] = ACT_AS_HEADERS
-    # Headers are named by the client: the memo of their readings is bounded, and emptied when full.
-    _owned: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)
+    names: Mapping[str, str] = field(init=False, repr=False)
+    always_listed: tuple[str, ...] = field(init=False, repr=False)
 
-    def name(self, identity_field: str) -> str:
-        """Return the header name of one of FIELDS."""
-        return self.prefix + identity_field
-
-    @property
-    def always_listed(self) -> tuple[str, ...]:
-        """The names that every allow sets, removes, or keeps by configuration."""
-        return (*map(self.name, FIELDS), AUTHORIZATION, AUTH_TYPE, *self.act_as)
+    def __post_init__(self) -> None:
+        """Write the names out once."""
+        names = {part: self.prefix + part for part in FIELDS}
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "always_listed", (*names.values(), AUTHORIZATION, AUTH_TYPE, *self.act_as))
 
     def owns(self, name: str) -> bool:
         """Tell whether an upstream could read this received name as one of ours, or as an override of the request line."""
-        known = self._owned.get(name)
-        if known is None:
-            if len(self._owned) >= _MEMO_LIMIT:
-                self._owned.clear()
-            plain = _OTHER.sub("-", name.lower())
-            known = plain.startswith(self.prefix) or plain in (AUTH_TYPE, *self.act_as) or name in OVERRIDE_HEADERS
-            self._owned[name] = known
-        return known
+        plain = _OTHER.sub("-", name.lower())
+        return plain.startswith(self.prefix) or plain in (AUTH_TYPE, *self.act_as) or name in OVERRIDE_HEADERS
 
 
 def edits(rules: IdentityHeaders, request: Request, identity: Identity | None, user: str | None) -> HeaderEdits | Reason:
     """Return the edits of an allowed request (`identity` None: a public route), or IDENTITY_TOO_LONG."""
-    values = {rules.prefix + "decision-id": request.decision_id}
-    kept = rules.keep
+    received = tuple(request.headers)
+    if sum(map(len, received)) > MAX_MEMO:
+        return _edits(rules, identity, user, received)
+    return _remembered_edits(rules, identity, user, received)
+
+
+def _edits(rules: IdentityHeaders, identity: Identity | None, user: str | None, received: tuple[str, ...]) -> HeaderEdits | Reason:
+    names = rules.names
+    values = {names["decision-id"]: DECISION_ID}
     if identity is not None:
-        values[rules.prefix + "actor"] = identity.actor
-        values[rules.prefix + "auth-type"] = identity.auth_type.value
-        values[rules.prefix + "scopes"] = _joined(identity.scopes)
+        values[names["actor"]] = identity.actor
+        values[names["auth-type"]] = identity.auth_type.value
+        values[names["scopes"]] = ",".join(sorted(identity.scopes))
         if user is not None:
-            values[rules.prefix + "user"] = user
+            values[names["user"]] = user
         if identity.client_id is not None:
-            values[rules.prefix + "client-id"] = identity.client_id
-        if kept and identity.auth_type is AuthType.GLOBAL and user is not None:
-            values.update((name, user) for name in rules.act_as if name in kept)
+            values[names["client-id"]] = identity.client_id
+        if identity.auth_type is AuthType.GLOBAL and user is not None:
+            values |= {name: user for name in rules.act_as if name in rules.keep}
     pairs = tuple((name, encoded(value)) for name, value in values.items())
     if any(len(value) > MAX_VALUE for _, value in pairs):
         return Reason.IDENTITY_TOO_LONG
-    stays = (*values, *(name for name in kept if name not in rules.act_as)) if kept else values
-    remove = [name for name in request.headers if rules.owns(name) and name not in stays]
-    remove += [name for name in rules.always_listed if name not in stays and name not in remove]
+    stays = {*values, *(rules.keep - set(rules.act_as))}
+    ours = (name for name in received if rules.owns(name))
+    remove = dict.fromkeys(name for name in (*rules.always_listed, *ours) if name not in stays)
     return HeaderEdits(pairs, tuple(remove))
+
+
+# Clients choose names: what is remembered of them is bounded in number and, by MAX_MEMO, in size.
+_remembered_edits = lru_cache(maxsize=4096)(_edits)
 
 
 def encoded(value: str) -> str:
@@ -82,8 +88,3 @@ def encoded(value: str) -> str:
     if _PLAIN_VALUE(value):
         return value
     return "".join(chr(byte) if 0x21 <= byte <= 0x7E and byte != 0x25 else f"%{byte:02X}" for byte in value.encode("utf-8"))
-
-
-@lru_cache(maxsize=1024)
-def _joined(scopes: frozenset[str]) -> str:
-    return ",".join(sorted(scopes))

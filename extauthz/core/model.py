@@ -22,6 +22,7 @@ class Reason(StrEnum):
     status: int
     message: str
     told_as: str
+    __hash__ = str.__hash__  # Enum's own is written in Python, and reasons are keys on the warm path
 
     def __new__(cls, value: str, status: int, message: str, told_as: str = "") -> Self:
         """Build a member from its row: name, HTTP status, client sentence, and another name to tell"""
@@ -91,9 +92,16 @@ class Reason(StrEnum):
     INTERNAL = "internal", 500, "The check failed."
 
 
+ALLOWING = frozenset({Reason.ALLOWED, Reason.PUBLIC})
+
+DECISION_ID = "0123456789abcdef" * 2
+"""Stands in HeaderEdits for the id of the decision at hand, so that equal decisions have equal edits."""
+
+
 class AuthType(StrEnum):
     """What stands behind a verified credential; also the value of the auth-type header."""
 
+    __hash__ = str.__hash__
     OAUTH = "OAUTH"
     GLOBAL = "GLOBAL"
     USER = "USER"
@@ -120,9 +128,9 @@ class Request:
         return self.headers.get(name, "").strip(" \t")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Identity:
-    """A verified token: who holds it and what it may do, before act-as rules.
+    """A verified token: who holds it and what it may do, before act-as rules; each verification makes its own.
 
     `user` is the address that the token is bound to: None for GLOBAL and ANONYMOUS. `expires_at` is in seconds since the epoch.
     """
@@ -137,7 +145,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class HeaderEdits:
-    """What the upstream's request gets: headers to overwrite, and names to remove. No name is in both."""
+    """What the upstream's request gets: headers to overwrite, and names to remove. No name is in both.
+
+    The value DECISION_ID stands for the id of the decision.
+    """
 
     set: tuple[tuple[str, str], ...]
     remove: tuple[str, ...]

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
 from extauthz.core.model import Reason
 
 MAX_BYTES = 8 * 1024
 MAX_SEGMENTS = 128
+MAX_MEMO = 256
 
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)+/?|/").fullmatch
 _WELL_FORMED = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*").fullmatch
@@ -24,11 +26,14 @@ _SAFE = "~!$&'()*+,=:@"
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A path that has one reading. `text` is the decoded segments joined with "/"; a final "" segment is a trailing slash."""
+    """A path that has one reading: `text` is its decoded segments, each behind a "/"; none of them holds one."""
 
     text: str
-    segments: tuple[str, ...]
-    query: str
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The decoded segments; a final "" is a trailing slash."""
+        return tuple(self.text[1:].split("/"))
 
     @property
     def canonical(self) -> str:
@@ -36,19 +41,19 @@ class Path:
         return "".join("/" + quote(segment, safe=_SAFE) for segment in self.segments)
 
 
-def parse(target: str) -> Path | Reason:
-    """Read a raw `:path`: PATH_MALFORMED for what RFC 3986 does not allow, PATH_AMBIGUOUS for what has two readings."""
-    raw, _, query = target.partition("?")
-    if len(raw) > MAX_BYTES or "#" in query:
+def parse(raw: str) -> Path | Reason:
+    """Read a path without its query: PATH_MALFORMED for what RFC 3986 does not allow, PATH_AMBIGUOUS for two readings."""
+    return _remembered(raw) if len(raw) <= MAX_MEMO else _parse(raw)
+
+
+def _parse(raw: str) -> Path | Reason:
+    if len(raw) > MAX_BYTES or raw.count("/") > MAX_SEGMENTS:
         return Reason.PATH_MALFORMED
     if _PLAIN(raw):
-        segments = tuple(raw[1:].split("/"))
-        return Path(raw, segments, query) if len(segments) <= MAX_SEGMENTS else Reason.PATH_MALFORMED
+        return Path(raw)
     if not _WELL_FORMED(raw):
         return Reason.PATH_MALFORMED
     pieces = raw[1:].split("/")
-    if len(pieces) > MAX_SEGMENTS:
-        return Reason.PATH_MALFORMED
     if "" in pieces[:-1]:
         return Reason.PATH_AMBIGUOUS
     decoded = []
@@ -57,7 +62,11 @@ def parse(target: str) -> Path | Reason:
         if segment is None:
             return Reason.PATH_AMBIGUOUS
         decoded.append(segment)
-    return Path("/" + "/".join(decoded), tuple(decoded), query)
+    return Path("/" + "/".join(decoded))
+
+
+# Clients choose paths: what is remembered of them is bounded in number and, by MAX_MEMO, in size.
+_remembered = lru_cache(maxsize=4096)(_parse)
 
 
 def is_reachable(segment: str) -> bool:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import re
 import string
 from dataclasses import dataclass
+from typing import TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from extauthz._pb import ext_authz_pb2 as pb
+from extauthz.core.model import AuthType
+from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, digest, fingerprint, mint
+from tests.support.world import NOW, PEPPER, World
 
 MARKER = "zQ7Marker"
 """Part of every value that a random request carries: no answer may hold it."""
@@ -22,16 +28,33 @@ PCHAR = string.ascii_letters + string.digits + "-._~!$&'()*+,;=:@"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 _HOSTILE = (
-    *("/", "//", ".", "..", "%2e", "%2E%2e", "%2F", "%5c", "\\", ";", "%3B", ";a=b", "%00", "%7F", "%C2%80", "%C3%A9", "%c3%a9"),
-    *("%FF", "%C0%AE", "%ED%A0%80", "%25", "%252F", "%2541", "100%25", "%", "%4", "%zz", "?", "#", "?a#b", " ", "\t", "\r\n", "\x00"),
-    *("\x7f", "\x80", "\xe9", "[", "]", "{id}", "**", "*", "|", "^", "`", '"', "<", ">", "+", ":", "@", "~", "=", "a" * 300),
+    *"/ // . .. %2e %2E%2e %2F %5c \\ ; %3B ;a=b %00 %7F %C2%80 %C3%A9 %FF %C0%AE %ED%A0%80 %25 %252F %2541 100%25 % %4 %zz".split(),
+    *'? # ?a#b [ ] {id} ** * | ^ ` < > + : @ ~ = "'.split(),
+    *(" ", "\t", "\r\n", "\x00", "\x7f", "\x80", "\xe9", "a" * 300),
 )
+_ORDINARY = (*"a search Items %41 %C3%A9 %e9%a9%ac %20 100%25 %23 %3F + a=b ~x a.b ..a %2B:@ ?q=%2F".split(), "")
+
+_serials = itertools.count(1)
+
+
+def put_token(world: World, permission: str = "USER", scopes: tuple[str, ...] = ("SEARCH",)) -> str:
+    """Put a token of its own into the store and return its text; USER acts for ana@acme.com."""
+    kind, user = AuthType(permission), "ana@acme.com" if permission == "USER" else None
+    entropy = hashlib.sha384(str(next(_serials)).encode()).digest()
+    text, held, created = mint("glean", entropy[:ENTROPY_BYTES]), frozenset(scopes), NOW - 60
+    hashed = digest(text.text, PEPPER, permission=kind, user=user, scopes=held, created_at=created)
+    record = TokenRecord(text.id, "fuzz", kind, user, held, created, "test", NOW + 3600, "p1", hashed)
+    world.store.add(record, fingerprint(PEPPER))
+    return text.text
 
 
 def targets() -> SearchStrategy[str]:
-    """Raw `:path` texts: mostly paths, with everything in them that servers read in two ways."""
-    piece = st.one_of(st.sampled_from(_HOSTILE), st.text(PCHAR, max_size=6), st.characters(max_codepoint=0xFF))
-    return st.builds("{}{}".format, st.sampled_from(("/", "/", "/", "/", "", "http://host/")), st.lists(piece, max_size=8).map("".join))
+    """Raw `:path` texts: ordinary ones, and ordinary ones with everything in them that servers read in two ways."""
+    hostile = st.one_of(st.sampled_from(_HOSTILE), st.characters(max_codepoint=0xFF))
+    plain = st.lists(st.sampled_from(_ORDINARY), max_size=4).map(lambda pieces: "/" + "/".join(pieces))
+    spoilt = st.builds("{}{}{}".format, plain, hostile, st.sampled_from(("", "/", "/a", "b")))
+    wild = st.builds("{}{}".format, st.sampled_from(("/", "", "http://host/")), st.lists(hostile, max_size=6).map("".join))
+    return st.one_of(plain, spoilt, spoilt, wild)
 
 
 @st.composite
@@ -127,23 +150,34 @@ _TAILS = st.one_of(
 )
 _AUTHORIZATIONS = st.one_of(
     _marked(_TAILS),
-    st.builds(b"".join, st.tuples(st.sampled_from([b"Bearer ", b"bearer  ", b"Basic ", b"Bearer", b"Negotiate "]), _marked(_TAILS))),
-    st.builds(b"".join, st.tuples(st.just(b"Bearer "), st.sampled_from([b"glean_", b"eyJhbGciOiJub25lIn0."]), _marked(st.just(b"")))),
+    st.builds(
+        b"".join, st.tuples(st.sampled_from([b"Bearer ", b"bearer  ", b"Basic ", b"Bearer", b"Negotiate "]), _marked(_TAILS))
+    ),
+    st.builds(
+        b"".join, st.tuples(st.just(b"Bearer "), st.sampled_from([b"glean_", b"eyJhbGciOiJub25lIn0."]), _marked(st.just(b"")))
+    ),
 )
 _NAMES = st.one_of(
-    st.sampled_from(
-        [
-            *("x-glean-auth-type", "x-scio-actas", "x-glean-actas", "x-extauthz-user", "x_extauthz_user", "content-type", "cookie"),
-            *("origin", "access-control-request-method", ":path", ":authority", ":method", "", "x-original-url", "host"),
-        ]
-    ),
+    st.sampled_from("x-glean-auth-type x-scio-actas x-glean-actas x-extauthz-user x_extauthz_user content-type cookie".split()),
+    st.sampled_from(["origin", "access-control-request-method", "x-original-url", "host", ""]),
     st.text(TOKEN_CHARACTERS, min_size=1, max_size=12),
     st.text(max_size=5),
 )
+_ROUTING = st.sampled_from((":path", ":authority", ":method", ":scheme"))
+_METHODS = st.one_of(st.sampled_from((*METHODS, "CONNECT", "get", "")), st.text(max_size=6))
 _VALUES = st.one_of(
     _marked(_TAILS),
-    st.sampled_from([b"", b"OAUTH", b"oauth ", b"application/grpc", b"application/grpc+proto", b"GET", b"application/json"]),
+    st.sampled_from([b"", b"OAUTH", b"oauth ", b"ana@acme.com", b"GET", b"application/grpc", b"application/grpc+proto"]),
 )
+# What each kind of token asks for beside itself.
+_COMPANIONS = st.sampled_from(([], [("x-glean-auth-type", b"OAUTH")], [("x-scio-actas", b"ana@acme.com")]))
+
+
+Drawn = TypeVar("Drawn")
+
+
+def _usually(draw: DrawFn, usual: SearchStrategy[Drawn], rare: SearchStrategy[Drawn]) -> Drawn:
+    return draw(rare if draw(st.integers(0, 6)) == 6 else usual)
 
 
 def _text(data: bytes) -> str:
@@ -155,22 +189,19 @@ def _text(data: bytes) -> str:
 def check_requests(draw: DrawFn, *, paths: tuple[str, ...], tokens: tuple[str, ...] = ()) -> Sent:
     """A CheckRequest with random method, path, host and headers in either form; `tokens` are sent now and then."""
     message = pb.CheckRequest()
-    if draw(st.integers(0, 20)) == 0:
-        return Sent(message.SerializeToString(), ())
     http = message.attributes.request.http
     http.SetInParent()
-    http.method = draw(st.one_of(st.sampled_from((*METHODS, "CONNECT", "get", "")), st.text(max_size=6)))
-    target = draw(st.one_of(st.sampled_from(paths), targets().map(lambda text: text.replace("/", f"/{MARKER}", 1))))
+    http.method = _usually(draw, st.sampled_from(("POST", "GET")), _METHODS)
+    wild = targets().map(lambda text: text.replace("/", f"/{MARKER}", 1))
+    target = _usually(draw, st.sampled_from(paths), wild)
     http.path = _text(target.encode("latin-1"))
-    http.host = draw(st.one_of(st.sampled_from(("api.acme.com", "admin.acme.com:443", "")), st.text(max_size=8)))
-    values: list[bytes] = draw(
-        st.lists(
-            st.one_of(_AUTHORIZATIONS, *[st.just(f"Bearer {token}".encode()) for token in tokens]),
-            max_size=3 if draw(st.integers(0, 3)) == 0 else 1,
-        )
-    )
-    lines = [("authorization", value) for value in values] + draw(st.lists(st.tuples(_NAMES, _VALUES), max_size=6))
-    if draw(st.integers(0, 60)) == 0:
+    http.host = _usually(draw, st.sampled_from(("api.acme.com", "admin.acme.com:443")), st.text(max_size=8))
+    good = st.sampled_from(tokens).map(lambda token: f"Bearer {token}".encode()) if tokens else _AUTHORIZATIONS
+    values = _usually(draw, st.lists(good, min_size=1, max_size=1), st.lists(st.one_of(_AUTHORIZATIONS, good), max_size=3))
+    lines = [("authorization", value) for value in values] + draw(st.lists(st.tuples(_NAMES, _VALUES), max_size=4))
+    lines += draw(_COMPANIONS)
+    lines += _usually(draw, st.just([]), st.lists(st.tuples(_ROUTING, _VALUES), max_size=1))
+    if draw(st.integers(0, 40)) == 40:
         lines += [(f"x-{number}", MARKER.encode()) for number in range(3000)]
     if draw(st.booleans()):
         if draw(st.booleans()):

@@ -56,7 +56,7 @@ _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _WORLD_KEYS = {"routes", "files", "keys", "fetched_at", "store", "max_in_flight"}
 _SETTINGS = {"server", "oauth", "tokens", "act_as", "identity", "envoy", "realm", "scopes"}
 _TOKEN_KEYS = {"permission", "scopes", "user", "created_at", "expires_at", "revoked", "stored", "row", "write", "prefix"}
-_JWT_KEYS = {"claims", "header", "members", "payload", "header_text", "encoding", "sign", "signature", "form", "loose"}
+_JWT_KEYS = {"claims", "header", "members", "payload", "header_text", "encoding", "sign", "signature", "form", "loose", "swapped"}
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,7 @@ def cases(name: str, data: Mapping[str, Any], allowed: set[str]) -> list[Case]:
         world = group.get("world", "main")
         world = data["worlds"][world] if isinstance(world, str) else world
         known(world, _WORLD_KEYS | _SETTINGS, f"{name}: {group['group']}: world")
-        for row in _expanded(group["cases"]):
-            fields = {**group.get("given", {}), **row}
+        for fields in _expanded([{**group.get("given", {}), **row} for row in group["cases"]]):
             known(fields, allowed, f"{name}: {group['group']}: {row}")
             found.append(Case(name, group["group"], len(found) + 1, group["rule"], world, data.get("tokens", {}), fields))
     return found
@@ -132,7 +131,7 @@ def _expanded(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             placed = filled(rest, lambda text, item=item: text.replace("<<each>>", item))
             if placed == rest:
                 raise ValueError(f"nothing in {rest} says <<each>>")
-            yield {"about": f"{rest.get('send') or rest.get('path') or rest.get('about') or ''} {item}", **placed}
+            yield {"about": f"{rest.get('about') or rest.get('send') or rest.get('path') or ''} {item}", **placed}
 
 
 def filled(value: Any, write: Callable[[str], str]) -> Any:
@@ -260,6 +259,8 @@ class VectorWorld:
         texts = {name: base64url(part) for name, part in parts.items()}
         signing_input = f"{texts['header']}.{texts['payload']}"
         texts["signature"] = said["signature"] if "signature" in said else base64url(_signature(algorithm, signing_input.encode()))
+        if "swapped" in said:
+            texts["payload"] = base64url(_object(claims(**said["swapped"]), {}).encode())
         if loose:
             texts[loose] = _loosened(texts[loose])
         text: str = said.get("form", "{header}.{payload}.{signature}").format(**texts)

@@ -1,0 +1,156 @@
+"""Every mistake that can be made in the configuration, one file each in config/bad: what is said about it, word by word.
+
+A file begins with comments: `# stands for:` the file of config/base that it replaces, and one `# expect: LINE key.path: message` for
+each mistake in it. A folder holds several files, each with its own expectations.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+import pytest
+
+from extauthz import addresses
+from extauthz.config import document, loader, problems, routes, settings, values
+from extauthz.config.document import ConfigurationError
+from extauthz.config.loader import load
+from extauthz.core import act_as
+from extauthz.core import routes as core_routes
+
+BASE = Path(__file__).parent / "config" / "base"
+BAD = sorted((Path(__file__).parent / "config" / "bad").iterdir())
+SECRET = "hunter2"
+
+
+def lay_out(bad: Path, folder: Path) -> None:
+    """Write the base configuration into the folder, and the bad files over it."""
+    shutil.copytree(BASE, folder, dirs_exist_ok=True)
+    if bad.is_dir():
+        shutil.copytree(bad, folder, dirs_exist_ok=True)
+    else:
+        shutil.copy(bad, folder / stands_for(bad))
+
+
+def stands_for(bad: Path) -> str:
+    found = re.match(rb"# stands for: (\S+)\n", bad.read_bytes())
+    assert found, f"{bad} does not say which file it stands for"
+    return found[1].decode()
+
+
+def expected(bad: Path) -> list[str]:
+    files = {file.name: file for file in bad.iterdir()} if bad.is_dir() else {stands_for(bad): bad}
+    return [f"{name}:{text}" for name, file in sorted(files.items()) for text in expectations(file)]
+
+
+def expectations(file: Path) -> list[str]:
+    lines = re.findall(rb"^# expect: ([0-9]+) (.+)$", file.read_bytes(), re.MULTILINE)
+    return [f"{int(line)}: {text.decode()}" for line, text in lines]
+
+
+def mistakes_in(folder: Path) -> list[str]:
+    """Load from inside the folder, so that the files are named as they are in the folder."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ConfigurationError) as raised:
+        patch.chdir(folder)
+        load(Path("extauthz.yaml"))
+    return [str(mistake) for mistake in raised.value.mistakes]
+
+
+def test_the_base_loads(tmp_path: Path) -> None:
+    shutil.copytree(BASE, tmp_path, dirs_exist_ok=True)
+    assert load(tmp_path / "extauthz.yaml").settings.version == 1
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.stem)
+def test_the_complete_list_of_mistakes(bad: Path, tmp_path: Path) -> None:
+    lay_out(bad, tmp_path)
+    assert mistakes_in(tmp_path) == expected(bad)
+
+
+def test_a_secret_stands_in_no_message(tmp_path: Path) -> None:
+    holding_a_secret = [bad for bad in BAD if bad.is_dir() or SECRET.encode() in bad.read_bytes()]
+    assert len(holding_a_secret) >= 8
+    for index, bad in enumerate(holding_a_secret):
+        lay_out(bad, tmp_path / str(index))
+        assert SECRET not in "\n".join(mistakes_in(tmp_path / str(index))), bad
+
+
+def test_many_mistakes_are_told_in_one_run(tmp_path: Path) -> None:
+    """One of them hides none of the others: sections, keys, values, the route file and what stands between two lines."""
+    bad = next(bad for bad in BAD if bad.name == "many_at_once")
+    lay_out(bad, tmp_path)
+    found = mistakes_in(tmp_path)
+    assert len(found) == 34
+    assert {re.split(r"[.:\[]", mistake.split(": ")[1])[0] for mistake in found if mistake.startswith("extauthz.yaml")} >= {
+        "version",
+        "server",
+        "oauth",
+        "tokens",
+        "act_as",
+        "identity",
+        "scopes",
+        "routes",
+    }
+
+
+# Places that config/bad cannot reach, because they need another file system or are warnings: test_config_settings.py has them.
+ELSEWHERE = {
+    ("document", "read"),
+    ("loader", "_risks"),
+    ("loader", "_peppers"),
+    ("routes", "compile_tables"),
+    ("values", "read"),
+    ("problems", "_message"),
+}
+TRACED: list[ModuleType] = [document, loader, problems, routes, settings, values, addresses, act_as, core_routes]
+
+
+def test_every_place_that_finds_a_mistake_has_a_bad_file(tmp_path: Path) -> None:
+    passed: set[tuple[str, int]] = set()
+    files = {inspect.getfile(module) for module in TRACED}
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code.co_filename not in files:
+            return None
+        passed.add((frame.f_code.co_filename, frame.f_lineno))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        for index, bad in enumerate(BAD):
+            lay_out(bad, tmp_path / str(index))
+            mistakes_in(tmp_path / str(index))
+    finally:
+        sys.settrace(before)
+    silent = [
+        f"{module.__name__}:{node.lineno} in {function}"
+        for module in TRACED
+        for function, node in places(module)
+        if not any((inspect.getfile(module), line) in passed for line in range(node.lineno, (node.end_lineno or 0) + 1))
+        and (module.__name__.rpartition(".")[2], function) not in ELSEWHERE
+    ]
+    assert not silent
+
+
+def places(module: ModuleType) -> Iterator[tuple[str, ast.stmt | ast.expr]]:
+    """Yield where a module raises ValueError or describes a mistake, with the name of the function."""
+    for function in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Raise) and "ValueError" in ast.unparse(node):
+                    yield function.name, node
+                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("mistake", "Mistake", "_wrong")):
+                    yield function.name, node
+
+
+def test_the_places_are_found() -> None:
+    """Keeps the test above from passing because nothing was looked at."""
+    assert sum(1 for module in TRACED for _ in places(module)) >= 60
