@@ -374,14 +374,14 @@ def grown_by(world: World, requests: list[bytes]) -> int:
         tracemalloc.stop()
 
 
-# Envoy lets a client send 60 KiB of headers: 4,096 names of that size kept in a memo are 245 MB, on a public route, by anybody.
+# BUG: Envoy lets a client send 60 KiB of headers: 4,096 names of that size kept in a memo are 245 MB, on a public route, by anybody.
 def test_long_header_names_do_not_stay_in_memory(world: World) -> None:
     requests = [check_request("GET", "/open", [(f"x-{number}-{KILOBYTES_32}", "v")]) for number in range(COUNT)]
 
     assert grown_by(world, requests) < 4 * 2**20
 
 
-# The same with the values of an act-as header, by the holder of any GLOBAL token.
+# BUG: the same with the values of an act-as header, by the holder of any GLOBAL token.
 def test_long_act_as_values_do_not_stay_in_memory(world: World, tokens: tuple[str, ...]) -> None:
     lines = [bearer(tokens[0], x_scio_actas=f"{number}{KILOBYTES_32}@acme.com") for number in range(COUNT)]
 

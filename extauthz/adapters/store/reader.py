@@ -27,10 +27,12 @@ class SqliteReader:
         if not path.exists():
             raise StoreError(f"{path}: no token store; make one with 'extauthz store migrate' or 'extauthz token create'")
         self._file = self._identity_of_file()
+        self._connection: sqlite3.Connection | None = None
         try:
             self._connection = self._open()
             row = self._connection.execute("SELECT version_num FROM alembic_version").fetchone()
         except sqlite3.Error as error:
+            self.close()
             if "no such table" in str(error):
                 check_revision(None)
             raise StoreError(f"{path}: not a token store that can be read ({error})") from error
@@ -38,6 +40,8 @@ class SqliteReader:
 
     def find(self, token_id: str) -> TokenRecord | None:
         """Return the record of an id; raises Unavailable."""
+        if self._connection is None:
+            raise Unavailable(Reason.STORE_UNAVAILABLE)
         try:
             row = self._connection.execute(_FIND, (token_id,)).fetchone()
             return None if row is None else record(row)
@@ -45,27 +49,35 @@ class SqliteReader:
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
 
     def version(self) -> object:
-        """Return a value that differs after every commit of another connection, and after the file was replaced."""
+        """Return a value that differs after every commit of another connection, and after the file was replaced.
+
+        While the file is missing or another one cannot be opened, nothing is answered from the one that was open before.
+        """
         try:
             file = self._identity_of_file()
-            if file != self._file:
-                self._connection.close()
+            if self._connection is None or file != self._file:
+                self.close()
                 self._connection = self._open()
                 self._file = file
             return file, self._connection.execute("PRAGMA data_version").fetchone()[0]
         except (sqlite3.Error, OSError) as error:
+            self.close()
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
 
     def pepper_fingerprints(self) -> dict[str, str]:
         """Return the fingerprint of each pepper that a token was made with; raises StoreError."""
+        if self._connection is None:
+            raise StoreError(f"{self._path}: the token store is closed")
         try:
             return dict(self._connection.execute("SELECT id, fingerprint FROM peppers").fetchall())
         except sqlite3.Error as error:
             raise StoreError(f"{self._path}: the peppers cannot be read ({error})") from error
 
     def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
+        """Close the connection; `version` opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _open(self) -> sqlite3.Connection:
         return sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)

@@ -1,0 +1,234 @@
+"""The command line: tokens, configuration, exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.cli import COMMANDS, main
+from extauthz.core import tokens
+from extauthz.core.model import Reason
+
+SETTINGS: dict[str, Any] = {
+    "version": 1,
+    "server": {"listen": "127.0.0.1:9001"},
+    "tokens": {"store": "sqlite:///data/tokens.db", "peppers": [{"id": "p1", "file": "data/pepper"}]},
+    "act_as": {"allow": ["*@acme.com"]},
+    "scopes": ["SEARCH", "CHAT", "DOCPERMISSIONS"],
+    "routes": ["routes.yaml"],
+}
+USER = ("--permission", "USER", "--user", "Ana@ACME.com", "--scope", "search", "--scope", "doc_permissions")
+GOOD = ("--description", "Ana's notebook", "--expires", "90d")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a configuration."""
+    (tmp_path / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
+    (tmp_path / "extauthz.yaml").write_text(yaml.safe_dump(SETTINGS))
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> Result:
+    """Run a command on the folder's configuration."""
+    return CliRunner().invoke(main, [*arguments, "--config", str(folder / "extauthz.yaml")])
+
+
+def created(folder: Path, *arguments: str) -> dict[str, Any]:
+    """Create a token and return what was printed."""
+    result = run(folder, "token", "create", *(arguments or USER), *GOOD, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)  # type: ignore[no-any-return]
+
+
+def test_a_created_token_is_shown_once_and_only_a_digest_is_stored(folder: Path) -> None:
+    made = created(folder)
+    text = tokens.parse(made["token"], frozenset({"glean"}))
+    assert not isinstance(text, Reason)
+    assert text.id == made["id"]
+    assert (made["permission"], made["user"], made["scopes"]) == ("USER", "ana@acme.com", ["DOCPERMISSIONS", "SEARCH"])
+    for file in (folder / "data").iterdir():
+        assert made["token"].encode() not in file.read_bytes()
+        assert made["token"].split("_")[2].encode() not in file.read_bytes()
+    for command in (["list"], ["list", "--json"], ["show", made["id"]], ["show", made["id"], "--json"]):
+        assert made["token"].split("_")[2] not in run(folder, "token", *command).output
+
+
+def test_the_human_output_shows_the_token_and_what_it_may_do(folder: Path) -> None:
+    result = run(folder, "token", "create", *USER, *GOOD)
+    assert result.exit_code == 0
+    assert re.search(r"^  glean_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}$", result.stdout, re.MULTILINE)
+    assert "scopes       DOCPERMISSIONS, SEARCH" in result.stdout
+
+
+def test_the_pepper_is_made_once_with_mode_0600(folder: Path) -> None:
+    created(folder)
+    pepper = folder / "data" / "pepper"
+    assert stat.S_IMODE(pepper.stat().st_mode) == 0o600
+    first = pepper.read_bytes()
+    created(folder)
+    assert pepper.read_bytes() == first
+
+
+def test_a_lost_pepper_is_not_made_again(folder: Path) -> None:
+    created(folder)
+    (folder / "data" / "pepper").unlink()
+    result = run(folder, "token", "create", *USER, *GOOD)
+    assert result.exit_code == 3
+    assert "No such file" in result.stderr
+    assert not (folder / "data" / "pepper").exists()
+
+
+def test_another_pepper_is_refused(folder: Path) -> None:
+    created(folder)
+    (folder / "data" / "pepper").write_text("f" * 64)
+    result = run(folder, "token", "create", *USER, *GOOD)
+    assert result.exit_code == 1
+    assert "pepper 'p1' is not the one" in result.stderr
+
+
+def test_a_short_pepper_is_refused(folder: Path) -> None:
+    (folder / "data").mkdir()
+    (folder / "data" / "pepper").write_text("short")
+    result = run(folder, "token", "create", *USER, *GOOD)
+    assert result.exit_code == 3
+    assert "shorter than 32 bytes" in result.stderr
+    assert "short\n" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--description": ""}, "--description: write 1 to 200"),
+        ({"--description": "a\nb"}, "--description: write 1 to 200"),
+        ({"--description": "x" * 201}, "--description: write 1 to 200"),
+        ({"--expires": "400d"}, "--expires: must lie ahead, at most 365 days"),
+        ({"--expires": "0s"}, "--expires: must lie ahead"),
+        ({"--scope": "NOPE"}, "--scope: 'NOPE' is not one of"),
+        ({"--user": None}, "--user: a USER token needs one e-mail address"),
+        ({"--user": "ana"}, "--user: a USER token needs one e-mail address"),
+        ({"--user": "ana@evil.com"}, "--user: act_as in the configuration does not allow ana@evil.com"),
+        ({"--permission": "GLOBAL"}, "--user: a GLOBAL token has no user"),
+        ({"--permission": "ANONYMOUS"}, "--user: a ANONYMOUS token has no user"),
+    ],
+)
+def test_refusals_name_the_flag(folder: Path, changes: dict[str, str | None], message: str) -> None:
+    flags: dict[str, str | None] = {
+        "--permission": "USER",
+        "--user": "ana@acme.com",
+        "--scope": "SEARCH",
+        "--description": "d",
+        "--expires": "1d",
+    }
+    arguments = [part for name, value in (flags | changes).items() if value is not None for part in (name, value)]
+    result = run(folder, "token", "create", *arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert not (folder / "data").exists()
+
+
+@pytest.mark.parametrize("flags", [("--expires", "soon"), ("--expires", "90"), ("--scope", "a b"), ("--permission", "ROOT")])
+def test_unreadable_flags_exit_with_2(folder: Path, flags: tuple[str, str]) -> None:
+    result = run(folder, "token", "create", *USER, *GOOD, *flags)
+    assert result.exit_code == 2
+    assert flags[0] in result.stderr
+
+
+def test_list_show_and_revoke(folder: Path) -> None:
+    first = created(folder)
+    second = created(folder, "--permission", "GLOBAL", "--scope", "CHAT")
+    listed = json.loads(run(folder, "token", "list", "--json").stdout)
+    assert {row["id"]: row["status"] for row in listed} == {first["id"]: "active", second["id"]: "active"}
+    assert "revoked" in run(folder, "token", "revoke", first["id"]).stdout
+    again = run(folder, "token", "revoke", first["id"])
+    assert (again.exit_code, "was revoked before" in again.stdout) == (0, True)
+    shown = json.loads(run(folder, "token", "show", first["id"], "--json").stdout)
+    assert shown["status"] == "revoked"
+    assert shown["revoked_by"].startswith("os:")
+    table = run(folder, "token", "list").stdout
+    assert [line.split()[0] for line in table.splitlines()[1:]] == [row["id"] for row in listed]
+    assert all(len(line) <= 240 for line in table.splitlines())
+
+
+@pytest.mark.parametrize("command", [("show", "nope"), ("revoke", "nope")])
+def test_an_unknown_id_exits_with_1(folder: Path, command: tuple[str, str]) -> None:
+    created(folder)
+    result = run(folder, "token", *command)
+    assert result.exit_code == 1
+    assert "no token has the id 'nope'" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("list",), ("show", "x"), ("revoke", "x")])
+def test_reading_a_store_that_is_not_there_makes_none(folder: Path, command: tuple[str, ...]) -> None:
+    result = run(folder, "token", *command)
+    assert result.exit_code == 1
+    assert "no token store" in result.stderr
+    assert not (folder / "data").exists()
+
+
+def test_store_migrate_makes_the_store_and_no_pepper(folder: Path) -> None:
+    for _ in range(2):
+        result = run(folder, "store", "migrate")
+        assert (result.exit_code, result.stdout.strip().endswith("schema 0001")) == (0, True)
+    assert [file.name for file in (folder / "data").glob("pepper*")] == []
+    store = SqlTokenStore(folder / "data" / "tokens.db")
+    assert store.list_tokens() == []
+    store.close()
+
+
+def test_config_check_lists_mistakes_and_exits_with_3(folder: Path) -> None:
+    assert run(folder, "config", "check").exit_code == 0
+    (folder / "extauthz.yaml").write_text(yaml.safe_dump(SETTINGS | {"realm": 3, "rutes": []}))
+    result = run(folder, "config", "check")
+    assert result.exit_code == 3
+    assert "realm" in result.stdout
+    assert "rutes: unknown key, did you mean 'routes'?" in result.stdout
+    found = json.loads(run(folder, "config", "check", "--json").stdout)
+    assert len(found["mistakes"]) == 2
+    for command in (("token", "list"), ("serve",), ("store", "migrate")):
+        refused = run(folder, *command)
+        assert refused.exit_code == 3
+        assert "2 mistakes: nothing was done." in refused.stderr
+
+
+def test_tokens_that_are_switched_off(folder: Path) -> None:
+    (folder / "extauthz.yaml").write_text(yaml.safe_dump({name: value for name, value in SETTINGS.items() if name != "tokens"}))
+    for command in (("token", "list"), ("store", "migrate"), ("token", "create", *USER, *GOOD)):
+        result = run(folder, *command)
+        assert result.exit_code == 1
+        assert "switched off" in result.stderr
+
+
+def _leaves(command: click.Command, path: tuple[str, ...]) -> list[tuple[str, ...]]:
+    if not isinstance(command, click.Group):
+        return [path]
+    context = click.Context(command)
+    return [leaf for name in command.list_commands(context) for leaf in _leaves(_get(command, context, name), (*path, name))]
+
+
+def _get(group: click.Group, context: click.Context, name: str) -> click.Command:
+    found = group.get_command(context, name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("path", _leaves(main, ()), ids=" ".join)
+def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*path, "--help"])
+    assert result.exit_code == 0
+    assert "Example: extauthz " in result.stdout
+
+
+def test_unknown_commands_exit_with_2() -> None:
+    assert CliRunner().invoke(main, ["nope"]).exit_code == 2
+    assert "Exit codes" in CliRunner().invoke(main, ["--help"]).stdout
+    assert all(name in CliRunner().invoke(main, ["--help"]).stdout for name in COMMANDS)

@@ -1,0 +1,255 @@
+"""End to end through the real Envoy: every kind of credential, and what a client tries."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from extauthz.demo.cases import CASES, Case
+from extauthz.demo.issuer import DemoIssuer
+from extauthz.demo.launcher import Demo
+from tests.support.running import Reply, RunningDemo, running_demo
+
+pytestmark = pytest.mark.envoy
+
+SEARCH, CHAT, FEED = "/rest/api/v1/search", "/rest/api/v1/chat", "/rest/api/v1/feed"
+ANA = ("X-Scio-ActAs", "ana@acme.com")
+OAUTH = ("X-Glean-Auth-Type", "OAUTH")
+
+
+async def prepare(demo: Demo) -> None:
+    """Make the tokens that the demo does not show."""
+    await asyncio.gather(
+        demo.create("USER_EXPIRED", "USER", "CHAT", user="bob@acme.com", expires="1s"),
+        demo.create("GLOBAL_EXPIRED", "GLOBAL", "SEARCH", expires="1s"),
+        demo.create("ANONYMOUS_EXPIRED", "ANONYMOUS", "SEARCH", expires="1s"),
+        demo.create("USER_REVOKED", "USER", "CHAT", user="bob@acme.com"),
+        demo.create("ANONYMOUS_REVOKED", "ANONYMOUS", "SEARCH"),
+        demo.create("ANONYMOUS_CHAT", "ANONYMOUS", "CHAT"),
+    )
+    await asyncio.gather(*(demo.extauthz("token", "revoke", demo.ids[name]) for name in ("USER_REVOKED", "ANONYMOUS_REVOKED")))
+    demo.tokens["OAUTH_EXPIRED"] = demo.issuer.token("ana@acme.com", lifetime=-10)
+    demo.tokens["OAUTH_OTHER_CLIENT"] = demo.issuer.token("ana@acme.com", cid="0oaother")
+    demo.tokens["OAUTH_FORGED"] = DemoIssuer(demo.issuer.issuer.removesuffix("/oauth2/default")).token("ana@acme.com")
+    await asyncio.sleep(1.1)
+
+
+@pytest.fixture(scope="module")
+def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
+    """One Envoy for this file."""
+    # Unix socket paths are short: the folder of pytest is not.
+    folder = Path(tmp_path_factory.mktemp("e"))
+    with running_demo(folder, prepare) as demo:
+        yield demo
+
+
+def send(envoy: RunningDemo, token: str, path: str, *headers: tuple[str, str], method: str = "POST") -> Reply:
+    """Send a request with the token of a name."""
+    return envoy.send(f"{method} {path}", [("Authorization", f"Bearer {envoy.demo.tokens[token]}"), *headers])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
+def test_the_cases_of_the_demo(envoy: RunningDemo, case: Case) -> None:
+    headers = []
+    for header in case.headers:
+        name, _, value = header.partition(": ")
+        for variable, token in envoy.demo.tokens.items():
+            value = value.replace(f"${variable}", token) if value == f"Bearer ${variable}" else value
+        headers.append((name, value))
+    reply = envoy.send(f"{case.method} {case.path}", headers)
+    assert reply.status == case.status
+    if case.user is None:
+        assert reply.reason == case.reason
+    else:
+        assert reply.upstream.get("x-extauthz-user", "") == case.user
+
+
+@pytest.mark.parametrize(
+    ("token", "path", "headers", "expected"),
+    [
+        ("GLOBAL", SEARCH, [ANA], ("ana@acme.com", "GLOBAL", "CHAT,SEARCH")),
+        ("GLOBAL", SEARCH, [("X-Glean-ActAs", "Eve@ACME.com")], ("eve@acme.com", "GLOBAL", "CHAT,SEARCH")),
+        ("USER_TOKEN", CHAT, [], ("bob@acme.com", "USER", "CHAT")),
+        ("ANONYMOUS", SEARCH, [], (None, "ANONYMOUS", "SEARCH")),
+    ],
+)
+def test_identity_headers_reach_the_upstream(
+    envoy: RunningDemo, token: str, path: str, headers: list[tuple[str, str]], expected: tuple[str | None, str, str]
+) -> None:
+    reply = send(envoy, token, path, *headers)
+    seen = reply.upstream
+    assert (seen.get("x-extauthz-user"), seen["x-extauthz-auth-type"], seen["x-extauthz-scopes"]) == expected
+    assert seen["x-extauthz-actor"] == f"token:{envoy.demo.ids[token]}"
+    assert len(seen["x-extauthz-decision-id"]) == 32
+    for name in ("authorization", "x-scio-actas", "x-glean-actas", "x-glean-auth-type"):
+        assert name not in seen
+
+
+def test_an_oauth_identity_reaches_the_upstream(envoy: RunningDemo) -> None:
+    seen = send(envoy, "OAUTH", CHAT, OAUTH).upstream
+    assert seen["x-extauthz-user"] == "ana@acme.com"
+    assert seen["x-extauthz-auth-type"] == "OAUTH"
+    assert seen["x-extauthz-actor"] == "oauth:okta:ana@acme.com"
+    assert seen["x-extauthz-client-id"] == "0oa1demo"
+    assert "authorization" not in seen
+    assert "x-glean-auth-type" not in seen
+
+
+REFUSALS = [
+    ("missing scope, GLOBAL", "GLOBAL", FEED, [ANA], 403, "scope_missing"),
+    ("missing scope, USER", "USER_TOKEN", SEARCH, [], 403, "scope_missing"),
+    ("missing scope, ANONYMOUS", "ANONYMOUS_CHAT", SEARCH, [], 403, "scope_missing"),
+    ("no such route, OAUTH", "OAUTH", "/rest/api/v1/agents", [OAUTH], 403, "route_unknown"),
+    ("wrong act-as, GLOBAL, none", "GLOBAL", SEARCH, [], 400, "act_as_missing"),
+    ("wrong act-as, GLOBAL, no address", "GLOBAL", SEARCH, [("X-Scio-ActAs", "ana")], 400, "act_as_malformed"),
+    ("wrong act-as, GLOBAL, twice", "GLOBAL", SEARCH, [ANA, ANA], 400, "act_as_malformed"),
+    ("wrong act-as, GLOBAL, two users", "GLOBAL", SEARCH, [ANA, ("X-Glean-ActAs", "eve@acme.com")], 400, "act_as_conflict"),
+    ("wrong act-as, GLOBAL, denied", "GLOBAL", SEARCH, [("X-Scio-ActAs", "ceo+x@acme.com")], 403, "act_as_forbidden"),
+    ("wrong act-as, GLOBAL, other company", "GLOBAL", SEARCH, [("X-Scio-ActAs", "ana@evil.com")], 403, "act_as_forbidden"),
+    ("wrong act-as, USER", "USER_TOKEN", CHAT, [ANA], 400, "act_as_not_allowed"),
+    ("wrong act-as, ANONYMOUS", "ANONYMOUS", SEARCH, [ANA], 400, "act_as_not_allowed"),
+    ("wrong act-as, OAUTH", "OAUTH", CHAT, [OAUTH, ANA], 400, "act_as_not_allowed"),
+    ("expired, GLOBAL", "GLOBAL_EXPIRED", SEARCH, [ANA], 401, "token_expired"),
+    ("expired, USER", "USER_EXPIRED", CHAT, [], 401, "token_expired"),
+    ("expired, ANONYMOUS", "ANONYMOUS_EXPIRED", SEARCH, [], 401, "token_expired"),
+    ("expired, OAUTH", "OAUTH_EXPIRED", CHAT, [OAUTH], 401, "token_expired"),
+    ("revoked, GLOBAL", "REVOKED", SEARCH, [ANA], 401, "token_invalid"),
+    ("revoked, USER", "USER_REVOKED", CHAT, [], 401, "token_invalid"),
+    ("revoked, ANONYMOUS", "ANONYMOUS_REVOKED", SEARCH, [], 401, "token_invalid"),
+    ("forged, OAUTH", "OAUTH_FORGED", CHAT, [OAUTH], 401, "token_invalid"),
+    ("other client, OAUTH", "OAUTH_OTHER_CLIENT", CHAT, [OAUTH], 401, "token_invalid"),
+    ("issued token sent as OAUTH", "USER_TOKEN", CHAT, [OAUTH], 401, "token_invalid"),
+    ("unknown auth type", "USER_TOKEN", CHAT, [("X-Glean-Auth-Type", "SAML")], 400, "auth_type_unknown"),
+    ("auth type twice", "OAUTH", CHAT, [OAUTH, OAUTH], 400, "auth_type_unknown"),
+    ("authorization twice", "USER_TOKEN", CHAT, [("Authorization", "Bearer x")], 400, "authorization_malformed"),
+]
+
+
+@pytest.mark.parametrize(
+    ("token", "path", "headers", "status", "reason"), [case[1:] for case in REFUSALS], ids=[c[0] for c in REFUSALS]
+)
+def test_refusals(envoy: RunningDemo, token: str, path: str, headers: list[tuple[str, str]], status: int, reason: str) -> None:
+    reply = send(envoy, token, path, *headers)
+    assert (reply.status, reply.reason) == (status, reason)
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["cache-control"] == "no-store"
+    assert reply.headers["x-extauthz-decision-id"] == reply.document["decision_id"]
+    assert ("www-authenticate" in reply.headers) == (status in (400, 401) or reason == "scope_missing")
+    assert envoy.demo.tokens[token] not in reply.text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x-extauthz-user",
+        "X-Extauthz-User",
+        "X-EXTAUTHZ-ACTOR",
+        "x-extauthz-anything",
+        "x.extauthz.user",
+        "x-extauthz.user",
+        "x-extauthz-",
+    ],
+)
+@pytest.mark.parametrize("public", [False, True], ids=["token", "public"])
+def test_a_client_cannot_name_its_own_identity(envoy: RunningDemo, name: str, *, public: bool) -> None:
+    path, method = ("/healthz", "GET") if public else (CHAT, "POST")
+    reply = send(envoy, "USER_TOKEN", path, (name, "ceo@acme.com"), method=method)
+    assert reply.status == 200
+    assert "ceo@acme.com" not in reply.text
+    assert reply.upstream.get("x-extauthz-user") == (None if public else "bob@acme.com")
+
+
+@pytest.mark.parametrize("name", ["X_Extauthz_User", "x-extauthz_user", "X_Scio_ActAs", "x_glean_auth_type"])
+def test_names_with_underscores_are_refused_by_envoy(envoy: RunningDemo, name: str) -> None:
+    reply = send(envoy, "USER_TOKEN", CHAT, (name, "ceo@acme.com"))
+    assert (reply.status, reply.reason) == (400, "envoy")
+
+
+@pytest.mark.parametrize("separator", list("!#$%&'*+.^`|~"))
+@pytest.mark.parametrize("name", ["x-scio-actas", "x-glean-actas", "x-glean-auth-type", "x-extauthz-user"])
+def test_every_spelling_that_the_sidecar_removes_is_allowed_by_the_mutation_rule(
+    envoy: RunningDemo, name: str, separator: str
+) -> None:
+    spelled = name.replace("-", separator)
+    reply = send(envoy, "USER_TOKEN", CHAT, (spelled, "ceo@acme.com"))
+    assert reply.status == 200
+    assert "ceo@acme.com" not in reply.text
+
+
+@pytest.mark.parametrize(
+    "name", ["x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override"]
+)
+def test_override_headers_do_not_reach_the_upstream(envoy: RunningDemo, name: str) -> None:
+    reply = send(envoy, "USER_TOKEN", CHAT, (name, "/admin"))
+    assert reply.status == 200
+    assert name not in reply.upstream
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "reason"),
+    [
+        (f"{CHAT}?locale=de", 200, ""),
+        ("/rest/api/v1//chat", 200, ""),
+        ("/rest/./api/v1/chat", 200, ""),
+        ("/rest/api/v1/search/../chat", 200, ""),
+        ("/rest/api/v1/%63hat", 200, ""),
+        (f"{CHAT}/", 403, "route_unknown"),
+        ("/rest/api/v1/CHAT", 403, "route_unknown"),
+        (f"{CHAT};x=1", 400, "path_ambiguous"),
+        ("/rest/api/v1/search/%2e%2e;x=1/chat", 400, "path_ambiguous"),
+        ("/rest/api/v1/search/..%3bx/chat", 400, "path_ambiguous"),
+        ("/rest/api/v1/search%2fchat", 400, "envoy"),
+        ("/rest/api/v1/search%5cchat", 400, "envoy"),
+        ("/rest/api/v1/chat%00", 400, "envoy"),
+        ("/rest/api/v1/chat#x", 400, "envoy"),
+        ("/rest/api/v1/%252e%252e/chat", 400, "path_ambiguous"),
+        ("/rest/api/v1/chat%zz", 400, "path_malformed"),
+        ("/rest/api/v1/ch%ff", 400, "path_ambiguous"),
+        (f"{CHAT}?access_token=x", 400, "token_in_query"),
+        (f"{CHAT}?a=1&%61ccess_token=x", 400, "token_in_query"),
+    ],
+)
+def test_path_tricks(envoy: RunningDemo, path: str, status: int, reason: str) -> None:
+    reply = send(envoy, "USER_TOKEN", path)
+    assert reply.status == status
+    if status != 200:
+        assert reply.reason == reason
+
+
+def test_a_grpc_client_gets_a_grpc_status(envoy: RunningDemo) -> None:
+    reply = envoy.send(f"POST {SEARCH}", {"content-type": "application/grpc", "te": "trailers"})
+    assert reply.headers["grpc-status"] == "16"
+    assert reply.headers["content-type"].startswith("application/grpc")
+
+
+def test_head_has_no_body(envoy: RunningDemo) -> None:
+    reply = envoy.send(f"HEAD {SEARCH}", body=b"")
+    assert (reply.status, reply.text) == (403, "")
+
+
+def test_a_new_and_a_revoked_token_are_seen_within_two_seconds(envoy: RunningDemo) -> None:
+    envoy.run(envoy.demo.create("LATER", "USER", "CHAT", user="eve@acme.com"))
+    assert send(envoy, "LATER", CHAT).upstream["x-extauthz-user"] == "eve@acme.com"
+    envoy.run(envoy.demo.extauthz("token", "revoke", envoy.demo.ids["LATER"]))
+    deadline = time.monotonic() + 2.0
+    while send(envoy, "LATER", CHAT).status == 200:
+        assert time.monotonic() < deadline, "still accepted two seconds after its revocation"
+        time.sleep(0.02)
+    assert send(envoy, "LATER", CHAT).reason == "token_invalid"
+
+
+def test_envoy_reaches_nobody_without_the_sidecar(envoy: RunningDemo) -> None:
+    """The last test of the file: it stops the sidecar."""
+    sidecar = envoy.demo.sidecar
+    assert sidecar is not None
+    envoy.loop.call_soon_threadsafe(sidecar.terminate)
+    envoy.run(sidecar.wait())
+    assert sidecar.returncode == 0
+    assert send(envoy, "USER_TOKEN", CHAT).status == 503
+    with socket.create_connection(("127.0.0.1", envoy.demo.ports.upstream)):
+        pass

@@ -1,0 +1,233 @@
+"""Documents come over https or from this machine, whole and soon, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from extauthz.adapters.fetch import MAX_BYTES, FetchError, JsonFetcher, is_acceptable
+from tests.support.http_faults import FaultyServer, Page, document, faulty_server
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FaultyServer]:
+    async with faulty_server() as served:
+        yield served
+
+
+@pytest.fixture
+async def fetcher() -> AsyncIterator[JsonFetcher]:
+    opened = JsonFetcher(timeout=0.4)
+    yield opened
+    await opened.close()
+
+
+async def refused(fetcher: JsonFetcher, address: str) -> str:
+    """Fetch what cannot be fetched; the error names the address."""
+    with pytest.raises(FetchError) as caught:
+        await fetcher.get(address)
+    assert address in str(caught.value)
+    return str(caught.value)
+
+
+async def test_a_document_is_fetched(server: FaultyServer, fetcher: JsonFetcher) -> None:
+    server.pages["/a?b=c"] = document({"keys": [1, "é", None]})
+
+    assert await fetcher.get(f"{server.origin}/a?b=c") == {"keys": [1, "é", None]}
+    assert server.requests == {"/a?b=c": 1}
+    assert server.heads[0].startswith(b"GET /a?b=c HTTP/1.1\r\n")
+    assert b"\r\naccept: application/json\r\n" in server.heads[0].lower()
+
+
+async def test_the_type_of_the_content_does_not_matter(server: FaultyServer, fetcher: JsonFetcher) -> None:
+    server.pages["/"] = Page(b" [1]\n", headers=(("content-type", "text/html"),))
+
+    assert await fetcher.get(f"{server.origin}/") == [1]
+
+
+@pytest.mark.parametrize("status", [201, 204, 304, 400, 401, 404, 429, 500, 503])
+async def test_only_200_is_an_answer(server: FaultyServer, fetcher: JsonFetcher, status: int) -> None:
+    server.pages["/"] = Page(b"" if status in (204, 304) else b'{"keys": []}', status)
+
+    assert str(status) in await refused(fetcher, f"{server.origin}/")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(server: FaultyServer, fetcher: JsonFetcher, status: int) -> None:
+    server.pages["/"] = Page(b"{}", status, (("location", f"{server.origin}/other"),))
+    server.pages["/other"] = document({"keys": []})
+    await refused(fetcher, f"{server.origin}/")
+
+    assert server.requests == {"/": 1}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        Page(b""),
+        Page(b"not JSON"),
+        Page(b"<html></html>"),
+        Page(b'{"keys": ['),
+        Page(b"\xff\xfe\x00"),
+        Page(b"{}{}"),
+        Page(b"[" * 100_000),
+        Page(b'{"a": "\xe9"}'),
+        Page(b"1" * 5000),
+        Page(b'{"keys": []}', missing=10),
+        Page(raw=b""),
+        Page(raw=b"garbage\r\n\r\n"),
+        Page(raw=b"HTTP/1.1 200 OK\r\ncontent-length: nonsense\r\n\r\n{}"),
+        Page(raw=b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}"),
+        Page(raw=b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 50_000 + b"\r\n{}"),
+        Page(b"{}", headers=(("content-encoding", "gzip"),)),
+    ],
+    ids=[
+        *("empty", "text", "HTML", "cut off", "bytes", "twice", "deep", "Latin-1", "a long number", "truncated", "closed"),
+        *("no HTTP", "bad length", "bad chunk", "many headers", "not gzip"),
+    ],
+)
+async def test_what_is_no_document_is_refused(server: FaultyServer, fetcher: JsonFetcher, page: Page) -> None:
+    server.pages["/"] = page
+    await refused(fetcher, f"{server.origin}/")
+
+
+@pytest.mark.parametrize("extra", [0, 1, 4 * MAX_BYTES])
+async def test_a_document_has_a_limit(server: FaultyServer, fetcher: JsonFetcher, extra: int) -> None:
+    server.pages["/"] = Page(b'"' + b"a" * (MAX_BYTES - 2 + extra) + b'"')
+    if extra:
+        assert str(MAX_BYTES) in await refused(fetcher, f"{server.origin}/")
+    else:
+        assert len(await fetcher.get(f"{server.origin}/")) == MAX_BYTES - 2
+
+
+async def test_the_limit_counts_what_is_unpacked(server: FaultyServer, fetcher: JsonFetcher) -> None:
+    packed = gzip.compress(b'"' + b"a" * 20 * MAX_BYTES + b'"')
+    assert len(packed) < MAX_BYTES
+    server.pages["/"] = Page(packed, headers=(("content-encoding", "gzip"),))
+
+    assert str(MAX_BYTES) in await refused(fetcher, f"{server.origin}/")
+
+
+@pytest.mark.parametrize(
+    "page", [Page(wait=30), Page(b"{}" + b" " * 20_000, slowly=0.05)], ids=["no answer", "a byte now and then"]
+)
+async def test_time_is_limited_for_the_whole_answer(server: FaultyServer, fetcher: JsonFetcher, page: Page) -> None:
+    server.pages["/"] = page
+    started = time.monotonic()
+
+    assert "0.4 s" in await refused(fetcher, f"{server.origin}/")
+    assert 0.3 < time.monotonic() - started < 3
+
+
+async def test_nobody_listening_is_an_error(fetcher: JsonFetcher) -> None:
+    async with faulty_server() as gone:
+        address = f"{gone.origin}/"
+
+    await refused(fetcher, address)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "[::ffff:0.0.0.0]"])  # noqa: S104 - addresses that lead to this machine
+async def test_plain_http_from_another_host_makes_no_connection(server: FaultyServer, fetcher: JsonFetcher, host: str) -> None:
+    """Linux takes these for this machine, so a connection would arrive; but they are not loopback addresses."""
+    server.pages["/"] = document({})
+
+    assert "only https" in await refused(fetcher, f"http://{host}:{server.port}/")
+    assert server.connections == 0
+
+
+ACCEPTABLE = [
+    "https://acme.okta.com/oauth2/default/v1/keys",
+    "https://acme.okta.com:8443/",
+    "https://192.0.2.1/",
+    "http://127.0.0.1:8080/keys",
+    "http://127.9.9.9/",
+    "http://localhost/",
+    "http://[::1]:80/",
+    "HTTP://LOCALHOST/",
+]
+NOT_ACCEPTABLE = [
+    "",
+    "/keys",
+    "acme.okta.com",
+    "//acme.okta.com/",
+    "http://acme.okta.com/",
+    "http://192.0.2.1/",
+    "http://10.0.0.1/",
+    "http://localhost.acme.com/",
+    "http://127.0.0.1.acme.com/",
+    "http://127.0.0.1@acme.com/",
+    "http://acme.com#127.0.0.1",
+    "http://acme.com\\@127.0.0.1/",
+    "http://0.0.0.0/",
+    "http://[::ffff:192.0.2.1]/",
+    "http://2130706433/",
+    "http://0x7f000001/",
+    "https://user:password@acme.okta.com/",
+    "https://user@acme.okta.com/",
+    "https:///keys",
+    "https://",
+    "https:acme.okta.com",
+    "ftp://127.0.0.1/",
+    "file:///etc/passwd",
+    "data:application/json,{}",
+    "http://[::1",
+    "https://[acme]/",
+    "https://acme.okta.com:port/",
+    "https://acme.okta.com:99999/",
+    "https://ac\x00me.com/",
+    "https://ac me.com/",
+    "https://acme.com/\r\nx: y",
+    "https://" + "a" * 70_000,
+    "https://xn--/",
+]
+
+
+@pytest.mark.parametrize("address", ACCEPTABLE)
+def test_https_and_loopback_may_be_fetched(address: str) -> None:
+    assert is_acceptable(address)
+
+
+@pytest.mark.parametrize("address", NOT_ACCEPTABLE, ids=lambda address: ascii(address)[:40])
+async def test_nothing_else_may_be_fetched(fetcher: JsonFetcher, address: str) -> None:
+    assert not is_acceptable(address)
+    assert "only https" in await refused(fetcher, address)
+
+
+@pytest.mark.parametrize("address", [None, 5, b"https://acme.com/", ["https://acme.com/"], "https://\ud800/", "https://a/\ud800"])
+def test_what_is_no_text_may_not_be_fetched(address: object) -> None:
+    """The address of the keys comes out of a document: it may be anything that JSON can hold."""
+    assert not is_acceptable(address)  # type: ignore[arg-type]
+
+
+async def test_the_environment_names_no_proxy(server: FaultyServer, fetcher: JsonFetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with faulty_server() as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.origin)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        fresh = JsonFetcher(timeout=0.4)
+        server.pages["/"] = document([1])
+        try:
+            assert await fresh.get(f"{server.origin}/") == [1]
+        finally:
+            await fresh.close()
+        assert proxy.connections == 0
+
+
+async def test_a_cancelled_fetch_ends_its_connection(server: FaultyServer) -> None:
+    patient = JsonFetcher(timeout=30)
+    server.pages["/"] = Page(wait=30)
+    server.pages["/next"] = document([1])
+    task = asyncio.create_task(patient.get(f"{server.origin}/"))
+    while not server.requests:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert await patient.get(f"{server.origin}/next") == [1]
+    await patient.close()

@@ -1,0 +1,350 @@
+"""`extauthz serve` as a process: start, answers, drain, and everything that stops it at start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from extauthz._pb import ext_authz_pb2 as pb
+from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.addresses import Address
+from extauthz.demo.issuer import AUDIENCE, CLIENT_ID, DemoIssuer
+from extauthz.transport.listening import open_port
+from extauthz.transport.ops import HttpServer
+from tests.support.world import bearer, check_request, oauth
+
+SERVICE = "envoy.service.auth.v3.Authorization"
+
+
+def free_port() -> int:
+    """Return a port that nobody uses at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        return int(opened.getsockname()[1])
+
+
+@dataclass
+class Sidecar:
+    """A configuration in a folder, and the process that serves it."""
+
+    folder: Path
+    settings: dict[str, Any]
+    process: subprocess.Popen[bytes] | None = None
+    logs: list[Path] = field(default_factory=list)
+
+    @property
+    def file(self) -> Path:
+        """The configuration."""
+        return self.folder / "extauthz.yaml"
+
+    def write(self) -> None:
+        """Write configuration and routes."""
+        self.file.write_text(yaml.safe_dump(self.settings))
+        (self.folder / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        call = [sys.executable, "-m", "extauthz", *arguments, "--config", str(self.file)]
+        return subprocess.run(call, capture_output=True, text=True, timeout=30, check=False)
+
+    def token(self) -> str:
+        """Issue a USER token."""
+        flags = ("--permission", "USER", "--user", "ana@acme.com", "--scope", "SEARCH", "--description", "d", "--expires", "1d")
+        return str(json.loads(self.command("token", "create", *flags, "--json").stdout)["token"])
+
+    def start(self) -> None:
+        """Start and wait until it is ready."""
+        self.logs = [self.folder / "stdout.log", self.folder / "stderr.log"]
+        with self.logs[0].open("wb") as output, self.logs[1].open("wb") as errors:
+            call = [sys.executable, "-m", "extauthz", "serve", "--config", str(self.file)]
+            self.process = subprocess.Popen(call, stdout=output, stderr=errors)
+        deadline = time.monotonic() + 20
+        while '"serving"' not in self.logs[1].read_text():
+            assert self.process.poll() is None, self.logs[1].read_text()
+            assert time.monotonic() < deadline, "not serving after 20 s"
+            time.sleep(0.02)
+
+    def stop(self) -> int:
+        """Send SIGTERM and return the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(timeout=20)
+
+    @property
+    def target(self) -> str:
+        """Where gRPC clients connect."""
+        return str(self.settings["server"]["listen"]).replace("unix://", "unix:")
+
+    def check(self, headers: dict[str, str | bytes]) -> pb.CheckResponse:
+        """Ask about POST /search."""
+        with grpc.insecure_channel(self.target) as channel:
+            ask = channel.unary_unary(f"/{SERVICE}/Check")
+            return pb.CheckResponse.FromString(ask(check_request("POST", "/search", headers.items()), timeout=5))
+
+    def health(self, name: str) -> int:
+        """Return the health status of a service."""
+        with grpc.insecure_channel(self.target) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            return int(stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status)
+
+    def page(self, path: str) -> tuple[int, str]:
+        """Get a page of the ops listener."""
+        try:
+            with urllib.request.urlopen(f"http://{self.settings['server']['ops']}{path}", timeout=5) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
+    """A sidecar for issued tokens on free ports; ended after the test, whatever happened."""
+    settings = {
+        "version": 1,
+        "server": {"listen": f"127.0.0.1:{free_port()}", "ops": f"127.0.0.1:{free_port()}", "drain": "0s"},
+        "tokens": {"store": "sqlite:///tokens.db", "peppers": [{"id": "p1", "file": "pepper"}]},
+        "act_as": {"allow": ["*@acme.com"]},
+        "scopes": ["SEARCH"],
+        "routes": ["routes.yaml"],
+    }
+    made = Sidecar(tmp_path, settings)
+    made.write()
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        made.process.kill()
+        made.process.wait()
+
+
+def test_it_answers_and_stops_with_exit_code_0(sidecar: Sidecar) -> None:
+    token = sidecar.token()
+    sidecar.start()
+    assert sidecar.check(bearer(token)).ok_response.headers
+    assert sidecar.check({}).denied_response.status.code == 401
+    assert (sidecar.health(""), sidecar.health(SERVICE)) == (1, 1)
+    assert sidecar.page("/healthz") == (200, "ok\n")
+    status, text = sidecar.page("/readyz")
+    assert (status, json.loads(text)["parts"]) == (200, {"serving": True, "store": True})
+    metrics = sidecar.page("/metrics")[1]
+    assert 'extauthz_checks_total{auth_type="USER",decision="allow",reason="allowed"} 1.0' in metrics
+    assert 'extauthz_checks_total{auth_type="none",decision="deny",reason="credential_missing"} 1.0' in metrics
+    assert sidecar.page("/nope")[0] == 404
+    assert sidecar.stop() == 0
+    decisions = [json.loads(line) for line in sidecar.logs[0].read_text().splitlines()]
+    assert [(line["decision"], line["reason"]) for line in decisions] == [("allow", "allowed"), ("deny", "credential_missing")]
+    for log in sidecar.logs:
+        assert token not in log.read_text()
+        assert token.split("_")[2] not in log.read_text()
+
+
+def test_it_drains_while_it_says_not_serving(sidecar: Sidecar) -> None:
+    sidecar.settings["server"]["drain"] = "30s"
+    sidecar.write()
+    token = sidecar.token()
+    sidecar.start()
+    assert sidecar.process is not None
+    sidecar.process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + 5
+    while sidecar.health(SERVICE) != 2:
+        assert time.monotonic() < deadline, "still SERVING after SIGTERM"
+    assert sidecar.health("") == 2
+    assert sidecar.page("/readyz")[0] == 503
+    assert sidecar.check(bearer(token)).ok_response.headers
+    started = time.monotonic()
+    assert sidecar.stop() == 0, "a second signal ends the drain"
+    assert time.monotonic() - started < 10
+
+
+def test_a_revocation_and_a_new_token_are_seen_within_two_seconds(sidecar: Sidecar) -> None:
+    token = sidecar.token()
+    sidecar.start()
+    assert sidecar.check(bearer(token)).status.code == 0
+    later = sidecar.token()
+    assert sidecar.check(bearer(later)).status.code == 0
+    store = SqlTokenStore(sidecar.folder / "tokens.db")
+    store.revoke(token.split("_")[1], at=int(time.time()), by="test")  # noqa: TID251
+    store.close()
+    deadline = time.monotonic() + 2.0
+    while sidecar.check(bearer(token)).status.code == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert sidecar.check(bearer(later)).status.code == 0
+    sidecar.stop()
+
+
+def test_a_store_that_goes_away_is_503_and_comes_back(sidecar: Sidecar) -> None:
+    token = sidecar.token()
+    sidecar.start()
+    database = sidecar.folder / "tokens.db"
+    hidden = database.rename(sidecar.folder / "hidden.db")
+    deadline = time.monotonic() + 5
+    while sidecar.page("/readyz")[0] == 200 or sidecar.check(bearer(token)).status.code == 0:
+        assert time.monotonic() < deadline, "still ready without its store"
+        time.sleep(0.05)
+    answer = sidecar.check(bearer(token))
+    assert (answer.denied_response.status.code, answer.status.code) == (503, 14)
+    hidden.rename(database)
+    while sidecar.check(bearer(token)).status.code != 0:
+        assert time.monotonic() < deadline + 5, "did not recover"
+        time.sleep(0.05)
+    sidecar.stop()
+
+
+def test_a_unix_socket_has_mode_0660_and_is_removed(sidecar: Sidecar) -> None:
+    path = sidecar.folder / "check.sock"
+    sidecar.settings["server"]["listen"] = f"unix://{path}"
+    sidecar.write()
+    token = sidecar.token()
+    sidecar.start()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    assert sidecar.check(bearer(token)).status.code == 0
+    second = sidecar.command("serve")
+    assert second.returncode == 1
+    assert f"unix://{path} is in use by another extauthz" in second.stderr
+    assert sidecar.check(bearer(token)).status.code == 0, "the second start must not take the socket"
+    assert sidecar.stop() == 0
+    assert not path.exists()
+
+
+def test_a_socket_left_by_a_killed_process_is_taken_over(sidecar: Sidecar) -> None:
+    path = sidecar.folder / "check.sock"
+    sidecar.settings["server"]["listen"] = f"unix://{path}"
+    sidecar.write()
+    token = sidecar.token()
+    sidecar.start()
+    assert sidecar.process is not None
+    sidecar.process.kill()
+    sidecar.process.wait()
+    assert path.exists()
+    sidecar.start()
+    assert sidecar.check(bearer(token)).status.code == 0
+    assert sidecar.stop() == 0
+
+
+@pytest.mark.parametrize("which", ["listen", "ops"])
+@pytest.mark.parametrize("shared", [False, True], ids=["plain", "SO_REUSEPORT"])
+def test_a_port_in_use_is_an_error_that_names_it(sidecar: Sidecar, which: str, *, shared: bool) -> None:
+    sidecar.token()
+    address = sidecar.settings["server"][which]
+    with socket.socket() as taken:
+        if shared:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", int(address.rpartition(":")[2])))
+        taken.listen()
+        refused = sidecar.command("serve")
+    assert refused.returncode == 1
+    assert f"{address} is in use by another process" in refused.stderr
+
+
+def test_serve_makes_neither_store_nor_pepper(sidecar: Sidecar) -> None:
+    refused = sidecar.command("serve")
+    assert refused.returncode == 3
+    assert "pepper: No such file or directory" in refused.stderr
+    (sidecar.folder / "pepper").write_text("p" * 64)
+    refused = sidecar.command("serve")
+    assert refused.returncode == 1
+    assert "no token store; make one with 'extauthz store migrate'" in refused.stderr
+    assert sorted(file.name for file in sidecar.folder.iterdir()) == ["extauthz.yaml", "pepper", "routes.yaml"]
+
+
+def test_another_pepper_stops_the_start(sidecar: Sidecar) -> None:
+    sidecar.token()
+    (sidecar.folder / "pepper").write_text("p" * 64)
+    refused = sidecar.command("serve")
+    assert refused.returncode == 1
+    assert "pepper 'p1' is not the one" in refused.stderr
+    assert "pppp" not in refused.stderr
+
+
+def test_an_issuer_that_is_down_at_start_stops_only_its_own_tokens(sidecar: Sidecar) -> None:
+    port = free_port()
+    issuer = DemoIssuer(f"http://127.0.0.1:{port}")
+    section = {"provider": "okta", "issuer": issuer.issuer, "client_ids": [CLIENT_ID], "audience": AUDIENCE}
+    sidecar.settings["oauth"] = section
+    sidecar.write()
+    issued = sidecar.token()
+    sidecar.start()
+    token = oauth(issuer.token("ana@acme.com"))
+    answer = sidecar.check(token)
+    assert (answer.denied_response.status.code, answer.dynamic_metadata.fields["reason"].string_value) == (
+        503,
+        "key_set_unavailable",
+    )
+    assert sidecar.check(bearer(issued)).status.code == 0
+    assert sidecar.page("/readyz")[0] == 200
+
+    async def with_issuer() -> None:
+        server = HttpServer(issuer)
+        serving = asyncio.create_task(server.run_on(open_port(Address(host="127.0.0.1", port=port))))
+        try:
+            async with asyncio.timeout(20):
+                while (await asyncio.to_thread(sidecar.check, token)).status.code != 0:
+                    await asyncio.to_thread(time.sleep, 0.1)
+        finally:
+            server.should_exit = True
+            await serving
+
+    asyncio.run(with_issuer())
+    assert sidecar.stop() == 0
+    for log in sidecar.logs:
+        assert str(token["authorization"]).removeprefix("Bearer ") not in log.read_text()
+
+
+def test_no_decision_log(sidecar: Sidecar) -> None:
+    sidecar.token()
+    call = [sys.executable, "-m", "extauthz", "serve", "--no-decision-log", "--config", str(sidecar.file)]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        with contextlib.ExitStack() as stack:
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            deadline = time.monotonic() + 15
+            while True:
+                try:
+                    if sidecar.page("/readyz")[0] == 200:
+                        break
+                except OSError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+            sidecar.check({})
+        assert process.stdout is not None
+        assert process.stdout.read() == b""
+    assert process.returncode == 0
+
+
+def test_a_reader_that_stalls_does_not_stall_the_checks(sidecar: Sidecar) -> None:
+    token = sidecar.token()
+    reading, writing = os.pipe()
+    call = [sys.executable, "-m", "extauthz", "serve", "--config", str(sidecar.file)]
+    with subprocess.Popen(call, stdout=writing, stderr=subprocess.DEVNULL) as process:
+        os.close(writing)
+        try:
+            deadline = time.monotonic() + 15
+            with grpc.insecure_channel(sidecar.target) as channel:
+                grpc.channel_ready_future(channel).result(timeout=15)
+                ask = channel.unary_unary(f"/{SERVICE}/Check")
+                data = check_request("POST", "/search", bearer(token).items())
+                answers = [pb.CheckResponse.FromString(ask(data, timeout=5)) for _ in range(1500)]
+            assert all(answer.status.code == 0 for answer in answers)
+            assert time.monotonic() < deadline + 15
+        finally:
+            process.terminate()
+            os.close(reading)
+            process.wait(timeout=20)
