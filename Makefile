@@ -27,7 +27,7 @@ demo-check: $(STAMP)  ## Run those curl lines and compare: exit 0 only if all ag
 	@$(BIN)/extauthz demo --check
 
 test: $(STAMP)  ## All tests, through a real Envoy too
-	@$(BIN)/pytest -n auto
+	@$(BIN)/pytest -n auto --dist loadfile
 
 lint: $(STAMP)  ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from extauthz.core.routes import ANY_METHOD, Match, Node, Route, RouteTable
+from extauthz.core.routes import ANY_METHOD, Match, MethodTable, Node, Route, RouteTable
 
 MAX_CHOICES = 64
 
@@ -42,7 +42,7 @@ def most_choices(table: RouteTable) -> int:
     return _choices(table.root)
 
 
-def _overlapping(root: Node, match: Match) -> Iterator[dict[str, Route]]:
+def _overlapping(root: Node, match: Match) -> Iterator[MethodTable]:
     """Yield the method tables of all patterns that share a path with `match`."""
     nodes = [root]
     for segment in match.segments:

@@ -69,21 +69,25 @@ class Route:
         return 1 if AuthType.ANONYMOUS in self.accept else 2
 
 
+MethodTable = dict[str | None, Route]
+"""Routes of one pattern by method; None holds the route for `*`, because a client can send "*" as a method."""
+
+
 @dataclass(slots=True)
 class Node:
     """One segment of the trie: the patterns that end here, and where they go on."""
 
     literals: dict[str, Node] = field(default_factory=dict)
     parameter: Node | None = None
-    methods: dict[str, Route] | None = None
-    rest: dict[str, Route] | None = None
+    methods: MethodTable | None = None
+    rest: MethodTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
     """Routes compiled for look-up; made by `compile_routes`."""
 
-    literals: Mapping[str, dict[str, Route]]
+    literals: Mapping[str, MethodTable]
     root: Node
 
     def find(self, method: str, path: Path) -> Route | Reason:
@@ -96,12 +100,12 @@ class RouteTable:
         route = methods.get(method)
         if route is not None:
             return route
-        route = methods.get(ANY_METHOD)
+        route = methods.get(None)
         if route is not None and (route.deny or method in STAR_METHODS):
             return route
         return Reason.METHOD_NOT_ALLOWED
 
-    def _search(self, segments: tuple[str, ...]) -> dict[str, Route] | None:
+    def _search(self, segments: tuple[str, ...]) -> MethodTable | None:
         found, rest = _most_specific(self.root, segments)
         if rest and not segments[-1] and len(segments) > 1:
             without_slash, _ = _most_specific(self.root, segments[:-1])
@@ -150,17 +154,17 @@ def _pattern_segment(piece: str, *, is_last: bool) -> str | None:
 def compile_routes(routes: Iterable[Route]) -> RouteTable:
     """Build the table from routes of which no two share a pattern and a method."""
     root = Node()
-    literals: dict[str, dict[str, Route]] = {}
+    literals: dict[str, MethodTable] = {}
     for route in routes:
         methods = _methods_at(root, route.match)
         if not route.match.rest and None not in route.match.segments:
             literals["/" + "/".join(map(str, route.match.segments))] = methods
         for method in route.match.methods:
-            methods[method] = route
+            methods[None if method == ANY_METHOD else method] = route
     return RouteTable(literals, root)
 
 
-def _methods_at(root: Node, match: Match) -> dict[str, Route]:
+def _methods_at(root: Node, match: Match) -> MethodTable:
     node = root
     for segment in match.segments:
         if segment is None:
@@ -175,9 +179,9 @@ def _methods_at(root: Node, match: Match) -> dict[str, Route]:
     return node.methods
 
 
-def _most_specific(root: Node, segments: tuple[str, ...]) -> tuple[dict[str, Route] | None, bool]:
+def _most_specific(root: Node, segments: tuple[str, ...]) -> tuple[MethodTable | None, bool]:
     """Walk depth first in order of specificity; the stack holds only the branches that were passed by."""
-    passed: list[tuple[Node | dict[str, Route], int]] = []
+    passed: list[tuple[Node | MethodTable, int]] = []
     end = len(segments)
     node, index = root, 0
     while True:

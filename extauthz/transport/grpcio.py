@@ -24,7 +24,6 @@ _OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 0),
-    ("grpc.max_receive_message_length", 1024 * 1024),
 )
 
 _log = logging.getLogger(__name__)
