@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -294,7 +295,7 @@ class World:
         rules = Rules(
             tokens.prefix, frozenset(self.configuration.settings.scopes), tokens.max_lifetime, self.configuration.policy.act_as
         )
-        entropy = self._serial.to_bytes(ENTROPY_BYTES) if self._serial else b""
+        entropy = hashlib.shake_256(str(self._serial).encode()).digest(ENTROPY_BYTES)
         text, record = issue(order, rules, pepper_id="p1", pepper=PEPPER, entropy=entropy)
         self.store.add(record, fingerprint(PEPPER))
         if revoked:
