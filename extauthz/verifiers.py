@@ -75,12 +75,15 @@ class OAuthVerifier:
     def __init__(self, providers: Mapping[ProviderRules, KeySource], verdicts: Verdicts, *, clock: Clock) -> None:
         """Take each provider's rules with its key source; issuers differ."""
         self._providers = {rules.issuer: (rules, source) for rules, source in providers.items()}
+        self._sources = tuple(providers.values())
+        self._keys = [source.keys() for source in self._sources]
         self._verdicts = verdicts
         self._clock = clock
         self._tasks: set[asyncio.Task[Evidence]] = set()
 
     def verify(self, token: str, now: float) -> Evidence | Awaitable[Evidence]:
         """Answer at once when a usable key is in memory; raises Unavailable."""
+        self._forget_if_keys_changed()
         known = self._verdicts.get(token)
         if known is not None:
             return known
@@ -100,6 +103,15 @@ class OAuthVerifier:
         if evidence is Reason.TOKEN_KEY_UNKNOWN:
             return self._with_unknown_key(token, unverified, rules, source)
         return self._remembered(token, evidence)
+
+    def _forget_if_keys_changed(self) -> None:
+        """Void the verdicts when a key was removed or replaced: it may be one that signed them."""
+        for index, source in enumerate(self._sources):
+            before, now = self._keys[index], source.keys()
+            if now is not before:
+                if before and (now is None or any(now.get(key_id) != key for key_id, key in before.items())):
+                    self._verdicts.clear()
+                self._keys[index] = now
 
     def _with_unknown_key(
         self, token: str, unverified: jwt.Unverified, rules: ProviderRules, source: KeySource
@@ -125,10 +137,12 @@ class OAuthVerifier:
             self._verdicts.put(token, evidence)
         return evidence
 
-    def _own(self, work: Coroutine[None, None, Evidence]) -> asyncio.Task[Evidence]:
+    def _own(self, work: Coroutine[None, None, Evidence]) -> Awaitable[Evidence]:
         """Make a task that no check cancels, and whose failure nobody has to collect."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return task
+        waiting = asyncio.shield(task)
+        for future in (task, waiting):
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return waiting

@@ -377,7 +377,29 @@ def test_a_locked_file_is_no_answer(path: Path) -> None:
             reader.version()
         other.execute("COMMIT")
 
+        reader.version()
         assert reader.find("a" * 12) == token("a" * 12)
+    finally:
+        other.close()
+        reader.close()
+
+
+# BUG: a poll that fails closes the connection, and `PRAGMA data_version` of a new one begins at the same number: the version is
+# what it was before the revocation, so the verdicts stay in memory.
+def test_a_change_during_a_time_out_of_reach_changes_the_version(path: Path) -> None:
+    filled(path, "a" * 12)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA journal_mode = DELETE")
+    reader = SqliteReader(path)
+    try:
+        before = reader.version()
+        other.execute("BEGIN EXCLUSIVE")
+        other.execute("UPDATE tokens SET revoked_at = 1, revoked_by = 'root'")
+        with pytest.raises(Unavailable):
+            reader.version()
+        other.execute("COMMIT")
+
+        assert reader.version() != before
     finally:
         other.close()
         reader.close()

@@ -28,7 +28,7 @@ REASONS: dict[str, list[Any]] = FILES["answers"]["reasons"]
 REQUEST = {"about", "send", "with", "form", "host", "message", "bytes", "at", "token", "jwt"}
 EXPECTED = {
     *("reason", "status", "route", "user", "actor", "auth_type", "scopes", "sets", "also_sets", "removed", "removes", "passes"),
-    *("challenge", "challenge_scopes", "headers", "absent", "told", "error", "message_has", "no_body", "plain_body", "answered_by"),
+    *("challenge", "challenge_scopes", "headers", "absent", "told", "error", "message_has", "plain_body", "answered_by"),
     *("metadata", "code"),
 }
 PATH = {"about", "path", "form", "segments", "canonical", "same_as", "reason"}
@@ -38,7 +38,9 @@ GRPC_CODES = {200: 0, 400: 3, 401: 16, 403: 7, 500: 13, 503: 14}
 IDENTITY = ("user", "actor", "auth-type", "scopes", "client-id", "decision-id")
 CREDENTIALS = ("authorization", "x-glean-auth-type", "x-scio-actas", "x-glean-actas")
 OVERRIDES = ("x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override")
-MUTATION_RULE = re.compile(r"^(authorization|x[!-.^-`|~](extauthz[!-.^-`|~].+|(scio|glean)[!-.^-`|~]actas|glean[!-.^-`|~]auth[!-.^-`|~]type))$")
+MUTATION_RULE = re.compile(
+    r"^(authorization|x[!-.^-`|~](extauthz[!-.^-`|~].+|(scio|glean)[!-.^-`|~]actas|glean[!-.^-`|~]auth[!-.^-`|~]type))$"
+)
 """`decoder_header_mutation_rules` of the default configuration, as the decision page prints it."""
 
 CHECKS = [case for name in TABLES for case in vectors.cases(name, FILES[name], REQUEST | EXPECTED | PATH)]
@@ -71,7 +73,7 @@ def test_check(case: Case, worlds: Worlds) -> None:
         context = f"{case.rule}\n{form}: {case.data}\n{answer.message}"
         _keeps_the_laws(case, answer, context)
         _tells_no_secret(worlds(case), answer, context)
-        _is_as_said(worlds(case).fill(dict(case.data)), answer, context)
+        _is_as_said(worlds(case).fill(_prepared(case, worlds(case))), answer, context)
 
 
 @pytest.mark.parametrize(("name", "group"), ALIKE)
@@ -90,21 +92,14 @@ def test_path(case: Case, worlds: Worlds) -> None:
     world = worlds(case)
     data = world.fill(dict(case.data))
     vectors.known(data, PATH, str(case))
-    path = data["path"]
-    found = paths.parse(path)
-    reason = data.get("reason", "public")
-    if "reason" in data:
-        assert found == Reason(reason)
-    else:
-        assert isinstance(found, paths.Path), found
-        assert ("segments" in data) or ("same_as" in data)
-        if "segments" in data:
-            assert list(found.segments) == data["segments"]
-        if "canonical" in data:
-            assert found.canonical == data["canonical"]
+    path, reason = data["path"], data.get("reason", "public")
+    if "reason" not in data:
+        found = _parsed(path)
+        assert "segments" in data or "same_as" in data, "the case expects nothing"
+        assert list(found.segments) == data.get("segments", list(found.segments))
+        assert found.canonical == data.get("canonical", found.canonical)
         if "same_as" in data:
-            other = paths.parse(data["same_as"])
-            assert isinstance(other, paths.Path)
+            other = _parsed(data["same_as"])
             assert (found.segments, found.canonical) == (other.segments, other.canonical)
     request = {"send": f"GET {path}"} | ({"form": data["form"]} if "form" in data else {})
     for form, message in vectors.requests(request).items():
@@ -150,7 +145,7 @@ def _answers(case: Case, world: VectorWorld) -> dict[str, Answer]:
     answers = {}
     for form, message in vectors.requests(data).items():
         answers[form] = answer = world.ask(message)
-        assert world.ask(message) == answer, "the second answer differs"
+        assert world.ask(message).message == answer.message, "the second answer differs"
     return answers
 
 
@@ -184,7 +179,6 @@ def _is_as_said(said: Mapping[str, Any], answer: Answer, context: str) -> None:
         "told": lambda: answer.body["reason"],
         "error": lambda: answer.body["error"],
         "answered_by": lambda: answer.message.WhichOneof("http_response"),
-        "no_body": lambda: answer.denied.body == "",
     }
     for name, find in found.items():
         if name in said:
@@ -198,7 +192,8 @@ def _is_as_said(said: Mapping[str, Any], answer: Answer, context: str) -> None:
         assert name in [removed.lower() for removed in answer.removed], f"{name}\n{context}"
     for name in said.get("passes", []):
         assert answer.allowed, context
-        assert name not in headers and name not in [removed.lower() for removed in answer.removed], f"{name}\n{context}"
+        assert name not in headers, f"{name}\n{context}"
+        assert name not in [removed.lower() for removed in answer.removed], f"{name}\n{context}"
     for name, value in said.get("headers", {}).items():
         assert headers.get(name) == value, f"{name}\n{context}"
     for name in said.get("absent", []):
@@ -208,10 +203,11 @@ def _is_as_said(said: Mapping[str, Any], answer: Answer, context: str) -> None:
     if "message_has" in said:
         assert said["message_has"] in answer.body["message"], context
     if "plain_body" in said:
-        assert DECISION_ID in answer.denied.body and "{" not in answer.denied.body, context
+        assert DECISION_ID in answer.denied.body, context
+        assert "{" not in answer.denied.body, context
     if "challenge_scopes" in said:
-        scope = re.search(r'error="insufficient_scope", scope="([^"]*)"$', headers["www-authenticate"])
-        assert scope and sorted(scope[1].split(" ")) == sorted(said["challenge_scopes"]), context
+        scopes = re.findall(r'error="insufficient_scope", scope="([^"]*)"$', headers["www-authenticate"])
+        assert [sorted(text.split(" ")) for text in scopes] == [sorted(said["challenge_scopes"])], context
 
 
 def _keeps_the_laws(case: Case, answer: Answer, context: str) -> None:
@@ -250,6 +246,8 @@ def _keeps_the_laws_of_edits(case: Case, answer: Answer, context: str) -> None:
         assert re.fullmatch(r"[\x21-\x7e]{0,512}", option.header.value), context
     if prefix == "x-extauthz-" and "headers" not in case.world.get("act_as", {}):
         for name in (names | removed) - set(OVERRIDES):
+            if re.sub("[^a-z0-9]", "-", name) == prefix:
+                continue  # the rule wants a character behind the prefix: Envoy refuses to remove this one, and answers 500
             assert MUTATION_RULE.fullmatch(name), f"{name}\n{context}"
     assert answer.headers[prefix + "decision-id"] == DECISION_ID, context
 
@@ -272,25 +270,30 @@ def _keeps_the_laws_of_denials(case: Case, answer: Answer, told: str, context: s
         assert challenge is None, context
     for option in answer.denied.headers:
         assert re.fullmatch(r"[\x20-\x7e]*", option.header.value), context
-    if str(case.data.get("send", "")).startswith("HEAD "):
-        assert answer.denied.body == "", context
-    elif not {"plain_body", "no_body"} & set(case.data):
+    if "plain_body" not in case.data:
         assert set(answer.body) == {"error", "reason", "message", "decision_id"}, context
         assert answer.body["reason"] == told, context
         assert answer.body["decision_id"] == DECISION_ID, context
         assert headers["content-type"] == "application/json", context
-    if "with" in case.data:
-        lines = case.data["with"]
-        told_text = answer.denied.SerializeToString().decode("utf-8") + answer.message.status.message
-        for name, value in lines.items() if isinstance(lines, dict) else lines:
-            if len(value) >= 8 and not value.startswith(("application/", "Bearer <<")):
-                assert value not in told_text, f"{name}\n{context}"
+    lines = case.data.get("with", {})
+    values = [value for _, value in (lines.items() if isinstance(lines, dict) else lines)]
+    values += [str(case.data.get("send", "")).partition(" ")[2], case.data.get("host", "api.acme.com")]
+    told_text = "\n".join((answer.denied.body, *headers.values(), answer.message.status.message))
+    for value in values:
+        if len(value) >= 8 and not value.startswith(("application/", "Bearer <<")):
+            assert value not in told_text, f"{value}\n{context}"
 
 
 def _tells_no_secret(world: VectorWorld, answer: Answer, context: str) -> None:
     text = answer.message.SerializeToString()
     for secret in world.texts.values():
         assert not [part for part in re.split("[._]", secret) if len(part) > 20 and part.encode() in text], context
+
+
+def _parsed(target: str) -> paths.Path:
+    found = paths.parse(target.partition("?")[0])
+    assert isinstance(found, paths.Path), found
+    return found
 
 
 def _refusals(said: Mapping[str, Any], act_as: ActAs) -> list[tuple[str, str]]:

@@ -36,7 +36,7 @@ class JsonFetcher:
                 return json.loads(await self._body(address))
         except TimeoutError:
             raise FetchError(f"{address}: no whole answer within {self._timeout:g} s") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise FetchError(f"{address}: {type(error).__name__}") from error
         except (ValueError, RecursionError):
             raise FetchError(f"{address}: the answer is not JSON") from None
@@ -61,9 +61,9 @@ def is_acceptable(address: str) -> bool:
     """Tell whether an address may be fetched: https, or http on a loopback host."""
     try:
         url = httpx2.URL(address)
-    except (httpx2.InvalidURL, TypeError):
+    except (httpx2.InvalidURL, TypeError, ValueError):
         return False
-    if url.userinfo or not url.host:
+    if url.userinfo or not url.host or not 0 < (url.port or 443) < 65536:
         return False
     return url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.host))
 

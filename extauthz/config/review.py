@@ -29,9 +29,7 @@ def cuts(table: RouteTable, routes: Iterable[Route]) -> Iterator[tuple[Route, li
             id(route): route
             for methods in _overlapping(table.root, strict.match)
             for route in methods.values()
-            if route.strictness < strict.strictness
-            and route.match.specificity < strict.match.specificity
-            and _share_a_method(strict, route)
+            if _is_weaker(route, strict) and route.match.specificity < strict.match.specificity and _share_a_method(strict, route)
         }
         if weaker:
             yield strict, list(weaker.values())
@@ -67,6 +65,19 @@ def _children(node: Node, segment: str | None) -> Iterator[Node]:
         yield node.literals[segment]
     if node.parameter and segment != "":
         yield node.parameter
+
+
+def _is_weaker(route: Route, than: Route) -> bool:
+    """Compare what they ask for: another kind of route, or one that lets through everything the other does and more."""
+    if route.strictness != than.strictness:
+        return route.strictness < than.strictness
+    return _covers(route, than) and not _covers(than, route)
+
+
+def _covers(route: Route, other: Route) -> bool:
+    """Tell whether whoever passes `other` passes `route`: with each least set of scopes that suffices there."""
+    least = [frozenset({scope}) for scope in other.scopes] if other.any_scope else [frozenset(other.scopes)]
+    return route.accept >= other.accept and all(map(route.permits, least))
 
 
 def _share_a_method(strict: Route, weaker: Route) -> bool:

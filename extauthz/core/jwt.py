@@ -11,7 +11,7 @@ import binascii
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -48,11 +48,12 @@ class Unverified:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A public key that verifies one algorithm."""
+    """A public key that verifies one algorithm; `material` is the text of its JWK, by which keys are compared."""
 
     id: str
     algorithm: str
-    jwk: PyJWK
+    material: str
+    jwk: PyJWK = field(compare=False, repr=False)
 
 
 KeySet = Mapping[str, Key]
@@ -208,7 +209,7 @@ def _key(jwk: dict[str, Any], algorithms: Iterable[str]) -> Key | None:
     kid, algorithm = jwk.get("kid"), jwk.get("alg")
     if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KEY_ID or "d" in jwk or "k" in jwk:
         return None
-    if jwk.get("use", "sig") != "sig" or "verify" not in jwk.get("key_ops", ["verify"]):
+    if jwk.get("use", "sig") != "sig" or "verify" not in _strings(jwk.get("key_ops", "verify")):
         return None
     fits = [name for name in algorithms if _KEY_TYPES.get(name) == jwk.get("kty") and algorithm in (None, name)]
     if len(fits) != 1:
@@ -219,10 +220,12 @@ def _key(jwk: dict[str, Any], algorithms: Iterable[str]) -> Key | None:
         return None
     match key.key:
         case RSAPublicKey(key_size=bits) if MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
-            return Key(kid, fits[0], key)
+            pass
         case EllipticCurvePublicKey(curve=SECP256R1()):
-            return Key(kid, fits[0], key)
-    return None
+            pass
+        case _:
+            return None
+    return Key(kid, fits[0], json.dumps(jwk, sort_keys=True), key)
 
 
 def _base64url(part: str) -> bytes:

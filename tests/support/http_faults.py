@@ -38,13 +38,14 @@ def document(data: Any, **more: Any) -> Page:
 
 @dataclass
 class FaultyServer:
-    """Answers each path with its page, else with 404; counts connections and requests."""
+    """Answers each path with its page, else with 404; counts connections and requests; `seen` is set by each request."""
 
     port: int = 0
     pages: dict[str, Page] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
     connections: int = 0
     heads: list[bytes] = field(default_factory=list)
+    seen: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def origin(self) -> str:
@@ -59,6 +60,7 @@ class FaultyServer:
             path = head.split(b" ")[1].decode("latin-1")
             self.heads.append(head)
             self.requests[path] += 1
+            self.seen.set()
             page = self.pages.get(path, Page(b"{}", 404))
             if page.wait:
                 await asyncio.sleep(page.wait)

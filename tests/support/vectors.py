@@ -16,6 +16,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,25 @@ from tests.support.world import (
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 
-_PLACE = re.compile(r"<<(?:(?P<text>.+?)\*(?P<count>[0-9]+)|(?P<name>[a-z0-9_-]+)(?P<id>\.id)?)>>", re.DOTALL)
+_PLACE = re.compile(r"<<(?:(?P<text>(?:(?!>>).)+?)\*(?P<count>[0-9]+)|(?P<name>[a-z0-9_-]+)(?P<id>\.id)?)>>", re.DOTALL)
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _WORLD_KEYS = {"routes", "files", "keys", "fetched_at", "store", "max_in_flight"}
 _SETTINGS = {"server", "oauth", "tokens", "act_as", "identity", "envoy", "realm", "scopes"}
 _TOKEN_KEYS = {"permission", "scopes", "user", "created_at", "expires_at", "revoked", "stored", "row", "write", "prefix"}
-_JWT_KEYS = {"claims", "header", "members", "payload", "header_text", "encoding", "sign", "signature", "form", "loose", "swapped"}
+_JWT_KEYS = {
+    "claims",
+    "header",
+    "members",
+    "more",
+    "payload",
+    "header_text",
+    "encoding",
+    "sign",
+    "signature",
+    "form",
+    "loose",
+    "swapped",
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,7 @@ class Case:
 
     def __str__(self) -> str:
         """Name the case for pytest."""
-        about = next((str(self.data[key]) for key in ("about", "send", "path") if key in self.data), "")
+        about = self.data.get("about", "") or next((str(self.data[key]) for key in ("send", "path") if key in self.data), "")
         label = ascii(about if len(about) < 60 else about[:57] + "...")[1:-1].replace("::", ": :")
         return f"{self.file}-{self.group}-{self.number}-{label}"
 
@@ -87,8 +101,8 @@ def load(name: str) -> dict[str, Any]:
 
 def cases(name: str, data: Mapping[str, Any], allowed: set[str]) -> list[Case]:
     """Return every case of a file; `allowed` are the keys that a case may have."""
-    found = []
-    seen = set()
+    found: list[Case] = []
+    seen: set[str] = set()
     for group in data["groups"]:
         known(group, {"group", "rule", "world", "given", "cases", "alike"}, f"{name}: {group.get('group')}")
         if not group["cases"] or group["group"] in seen or not group["rule"]:
@@ -98,7 +112,7 @@ def cases(name: str, data: Mapping[str, Any], allowed: set[str]) -> list[Case]:
         world = data["worlds"][world] if isinstance(world, str) else world
         known(world, _WORLD_KEYS | _SETTINGS, f"{name}: {group['group']}: world")
         for fields in _expanded([{**group.get("given", {}), **row} for row in group["cases"]]):
-            known(fields, allowed, f"{name}: {group['group']}: {row}")
+            known(fields, allowed, f"{name}: {group['group']}: {fields}")
             found.append(Case(name, group["group"], len(found) + 1, group["rule"], world, data.get("tokens", {}), fields))
     return found
 
@@ -114,7 +128,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Compare the keys before the mapping swallows one."""
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        names = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = [name for index, name in enumerate(names) if name in names[:index]]
         if twice:
             raise ValueError(f"{node.start_mark}: {twice} twice")
@@ -128,10 +142,17 @@ def _expanded(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             continue
         rest = {key: value for key, value in row.items() if key != "each"}
         for item in row["each"]:
-            placed = filled(rest, lambda text, item=item: text.replace("<<each>>", item))
+            if not isinstance(item, str):
+                raise ValueError(f"{item!r} in each is not text")
+            placed = filled(rest, partial(_with_item, item))
             if placed == rest:
                 raise ValueError(f"nothing in {rest} says <<each>>")
-            yield {"about": f"{rest.get('about') or rest.get('send') or rest.get('path') or ''} {item}", **placed}
+            about = placed.get("about") or next((placed[key] for key in ("send", "path") if "<<each>>" in rest.get(key, "")), "")
+            yield {**placed, "about": about if item in about and item else f"{about} {item}"}
+
+
+def _with_item(item: str, text: str) -> str:
+    return text.replace("<<each>>", item)
 
 
 def filled(value: Any, write: Callable[[str], str]) -> Any:
@@ -157,7 +178,7 @@ class _FailingKeys(StillKeys):
             raise asyncio.CancelledError
         if self._way == "broken":
             raise RuntimeError("a fault of ours")
-        raise Unavailable(Reason(self._way))
+        raise Unavailable(Reason(self._way))  # type: ignore[call-arg]
 
 
 class _FailingStore(MemoryTokenStore):
@@ -170,7 +191,7 @@ class _FailingStore(MemoryTokenStore):
     def find(self, token_id: str) -> TokenRecord | None:
         if self._way == "broken":
             raise RuntimeError("a fault of ours")
-        raise Unavailable(Reason(self._way))
+        raise Unavailable(Reason(self._way))  # type: ignore[call-arg]
 
 
 @dataclass
@@ -184,11 +205,14 @@ class VectorWorld:
 
     def fill(self, value: Any) -> Any:
         """Put tokens and repetitions into data."""
+        if isinstance(value, dict) and "about" in value:
+            return {"about": value["about"]} | self.fill({name: item for name, item in value.items() if name != "about"})
         return filled(value, lambda text: _PLACE.sub(self._placed, text))
 
     def make(self, name: str, said: Mapping[str, Any]) -> None:
         """Make a token under a name."""
         known(said, {"jwt"} if "jwt" in said else _TOKEN_KEYS, f"token {name}")
+        said = self.fill(dict(said))
         self.texts[name] = self.jwt(said["jwt"]) if "jwt" in said else self.issued(name, said)
 
     def ask(self, data: bytes) -> Answer:
@@ -203,7 +227,7 @@ class VectorWorld:
 
     def _placed(self, match: re.Match[str]) -> str:
         if match["count"]:
-            return match["text"] * int(match["count"])
+            return _repeated(match)
         name = match["name"]
         if name not in self.texts:
             self.make(name, self.tokens[name])
@@ -251,7 +275,7 @@ class VectorWorld:
         fields |= {"kid": names.get(algorithm, "rsa-1")}
         fields |= said.get("header", {})
         head = said.get("header_text") or json.dumps({key: value for key, value in fields.items() if value is not None})
-        payload = said.get("payload") or _object(claims(**said.get("claims", {})), said.get("members", {}))
+        payload = said.get("payload") or _object(claims(**said.get("claims", {})), said.get("members", {}), said.get("more"))
         parts = {"header": head.encode(), "payload": payload.encode(said.get("encoding", "utf-8"))}
         loose = said.get("loose")
         if loose in parts:
@@ -272,6 +296,7 @@ class VectorWorld:
 
 def build(folder: Path, said: Mapping[str, Any], tokens: Mapping[str, Any]) -> VectorWorld:
     """Make the world of a group."""
+    said = filled(dict(said), lambda text: _PLACE.sub(_repeated, text))
     changes = {name: value for name, value in said.items() if name in _SETTINGS}
     files = said.get("files", {})
     if files:
@@ -312,6 +337,10 @@ def requests(case: Mapping[str, Any]) -> dict[str, bytes]:
     return {form: check_request(method, path, pairs, host=host, form=form) for form in forms}
 
 
+def _repeated(match: re.Match[str]) -> str:
+    return match["text"] * int(match["count"])
+
+
 def _routes(said: Any) -> Any:
     """Let one string stand for a public route; text stays text."""
     if isinstance(said, str):
@@ -339,36 +368,44 @@ def _keys(said: str | list[dict[str, Any]]) -> jwt.KeySet:
     for entry in said:
         known(entry, {"make", "bits", "kid", "set"}, "key")
         made = entry["make"]
-        key = ec_key(made) if made.startswith("ec") else rsa_key(made, entry.get("bits", 2048))
+        key = _key(made, entry.get("bits"))
         jwk = public_jwk(key, entry["kid"]) | entry.get("set", {})
         document.append({name: value for name, value in jwk.items() if value is not None})
     return jwt.key_set({"keys": document}, ("RS256", "ES256"))
 
 
-def _object(genuine: dict[str, Any], members: Mapping[str, str]) -> str:
-    """Write a JSON object; `members` are raw JSON texts, so that what no encoder writes can be written."""
+def _key(made: str, bits: int | None = None) -> Any:
+    """Return the key of a name; rsa-1 and ec-1 are those that the issuer of every world signs with."""
+    if made in ("rsa-1", "ec-1"):
+        return rsa_key() if made == "rsa-1" else ec_key()
+    return ec_key(made) if made.startswith("ec") else rsa_key(made, bits or 2048)
+
+
+def _object(genuine: dict[str, Any], members: Mapping[str, str], more: str | None = None) -> str:
+    """Write a JSON object; `members` and `more` are raw JSON texts, so that what no encoder writes can be written."""
     texts = {json.dumps(name): json.dumps(value) for name, value in genuine.items()}
     texts |= {json.dumps(name): text for name, text in members.items()}
-    return "{" + ", ".join(f"{name}: {text}" for name, text in texts.items()) + "}"
+    lines = [f"{name}: {text}" for name, text in texts.items()]
+    return "{" + ", ".join([*lines, more] if more else lines) + "}"
 
 
 def _signature(algorithm: str, data: bytes) -> bytes:
-    if algorithm in ("RS256", "RS384", "RS512", "PS256", "ES256"):
-        key: Any = ec_key() if algorithm == "ES256" else rsa_key()
-        return pyjwt.get_algorithm_by_name(algorithm).sign(data, key)
     if algorithm == "HS256":
         encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         return hmac.digest(rsa_key().public_key().public_bytes(encoding, form), data, "sha256")
-    if algorithm == "other-rsa":
-        return pyjwt.get_algorithm_by_name("RS256").sign(data, rsa_key("rsa-of-a-stranger"))
-    if algorithm == "weak-rsa":
-        return pyjwt.get_algorithm_by_name("RS256").sign(data, rsa_key("rsa-weak", 1024))
-    if algorithm == "other-ec":
-        return pyjwt.get_algorithm_by_name("ES256").sign(data, ec_key("ec-of-a-stranger"))
     if algorithm == "der":
-        raw = pyjwt.get_algorithm_by_name("ES256").sign(data, ec_key())
-        return pyjwt.utils.raw_to_der_signature(raw, ec_key().curve)
-    return {"zeros": bytes(64), "none": b""}[algorithm]
+        return pyjwt.utils.raw_to_der_signature(_signature("ES256", data), ec_key().curve)
+    if algorithm in ("zeros", "none"):
+        return bytes(64) if algorithm == "zeros" else b""
+    signers = {
+        "ES256": ("ES256", _key("ec-1")),
+        "other-ec": ("ES256", _key("ec-of-a-stranger")),
+        "other-rsa": ("RS256", _key("rsa-of-a-stranger")),
+    }
+    if algorithm == "weak-rsa":
+        return pyjwt.get_algorithm_by_name("RS256").sign(data, _key("rsa-weak", 1024))
+    name, key = signers.get(algorithm, (algorithm, rsa_key()))
+    return pyjwt.get_algorithm_by_name(name).sign(data, key)
 
 
 def _loosened(text: str) -> str:
@@ -381,11 +418,12 @@ def _loosened(text: str) -> str:
 
 
 def _rewritten(text: str, changes: Mapping[str, str]) -> str:
-    """Replace parts of an issued token's text; the checksum is then computed again, unless it is one of the changes."""
+    """Replace parts of an issued token's text; the checksum is then computed again, unless it is given or to stay the `same`."""
     known(changes, {"prefix", "id", "secret", "checksum"}, "write")
     prefix, token_id, rest = text.split("_")
     body = "_".join((changes.get("prefix", prefix), changes.get("id", token_id), changes.get("secret", rest[:43])))
-    return body + changes.get("checksum", checksum(body))
+    wanted = changes.get("checksum", checksum(body))
+    return body + (rest[43:] if wanted == "same" else wanted)
 
 
 def checksum(body: str) -> str:

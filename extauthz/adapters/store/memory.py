@@ -29,10 +29,11 @@ class MemoryTokenStore:
 
     def add(self, new: TokenRecord, pepper_fingerprint: str) -> None:
         """Insert a token; refuse a known id and a pepper that is not the one known by this id."""
-        if self._peppers.setdefault(new.pepper_id, pepper_fingerprint) != pepper_fingerprint:
+        if self._peppers.get(new.pepper_id, pepper_fingerprint) != pepper_fingerprint:
             raise StoreError(f"pepper {new.pepper_id!r} is not the one that the tokens were made with")
         if new.id in self._records:
             raise StoreError(f"token {new.id} exists already")
+        self._peppers[new.pepper_id] = pepper_fingerprint
         self._records[new.id] = new
         self._changes += 1
 

@@ -27,6 +27,7 @@ class SqliteReader:
         if not path.exists():
             raise StoreError(f"{path}: no token store; make one with 'extauthz store migrate' or 'extauthz token create'")
         self._file = self._identity_of_file()
+        self._openings = 0
         self._connection: sqlite3.Connection | None = None
         try:
             self._connection = self._open()
@@ -45,22 +46,25 @@ class SqliteReader:
         try:
             row = self._connection.execute(_FIND, (token_id,)).fetchone()
             return None if row is None else record(row)
-        except (sqlite3.Error, ValueError, TypeError) as error:
+        except (sqlite3.Error, ValueError) as error:
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
 
     def version(self) -> object:
         """Return a value that differs after every commit of another connection, and after the file was replaced.
 
-        While the file is missing or another one cannot be opened, nothing is answered from the one that was open before.
+        While the file is missing, cannot be opened, or was replaced beside a write-ahead log that may be another's, nothing is
+        answered from what was open before.
         """
         try:
             file = self._identity_of_file()
+            if file != self._file and self._log_remains():
+                raise Unavailable(Reason.STORE_UNAVAILABLE)
             if self._connection is None or file != self._file:
                 self.close()
                 self._connection = self._open()
                 self._file = file
-            return file, self._connection.execute("PRAGMA data_version").fetchone()[0]
-        except (sqlite3.Error, OSError) as error:
+            return self._openings, self._connection.execute("PRAGMA data_version").fetchone()[0]
+        except (sqlite3.Error, OSError, Unavailable) as error:
             self.close()
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
 
@@ -80,7 +84,12 @@ class SqliteReader:
             self._connection = None
 
     def _open(self) -> sqlite3.Connection:
+        self._openings += 1
         return sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
+
+    def _log_remains(self) -> bool:
+        log = self._path.with_name(self._path.name + "-wal")
+        return log.exists() and log.stat().st_size > 0
 
     def _identity_of_file(self) -> tuple[int, int]:
         status = os.stat(self._path)

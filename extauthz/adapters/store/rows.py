@@ -12,6 +12,8 @@ from extauthz.core.tokens import TokenRecord, fingerprint
 SCHEMA_REVISIONS = frozenset({"0001"})
 """Schemas that this release serves."""
 
+PERMISSIONS = frozenset({"GLOBAL", "USER", "ANONYMOUS"})
+
 COLUMNS = (
     "id",
     "description",
@@ -35,14 +37,30 @@ class StoreError(Exception):
 def record(row: Sequence[Any]) -> TokenRecord:
     """Turn a row of COLUMNS into a record; raise ValueError for one that no release wrote."""
     fields = dict(zip(COLUMNS, row, strict=True))
-    return TokenRecord(
-        **fields
-        | {
-            "permission": AuthType(fields["permission"]),
-            "scopes": frozenset(json.loads(fields["scopes"])),
-            "digest": bytes(fields["digest"]),
-        }
-    )
+    scopes = _scopes(fields["scopes"])
+    texts = (*(fields[name] for name in ("id", "description", "created_by", "pepper_id")), *scopes)
+    optional_texts = (fields["user"], fields["revoked_by"])
+    times = (fields["created_at"], fields["expires_at"], 0 if fields["revoked_at"] is None else fields["revoked_at"])
+    digest = fields["digest"]
+    if (
+        not all(isinstance(text, str) for text in texts)
+        or not all(text is None or isinstance(text, str) for text in optional_texts)
+        or not all(type(moment) is int for moment in times)
+        or not isinstance(digest, bytes)
+        or fields["permission"] not in PERMISSIONS
+    ):
+        raise ValueError("a row that no release wrote")
+    return TokenRecord(**fields | {"permission": AuthType(fields["permission"]), "scopes": frozenset(scopes)})
+
+
+def _scopes(text: object) -> list[Any]:
+    try:
+        scopes = json.loads(text) if isinstance(text, str) else None
+    except RecursionError:
+        scopes = None
+    if not isinstance(scopes, list):
+        raise ValueError("a row that no release wrote")
+    return scopes
 
 
 def check_revision(revision: str | None) -> None:

@@ -34,12 +34,16 @@ class SqlTokenStore:
         """Bring the schema to this release's revision, in one transaction, and return it."""
         from alembic import command
         from alembic.config import Config
+        from alembic.util import CommandError
 
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-        with self._transaction() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        try:
+            with self._transaction() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except CommandError as error:
+            raise StoreError(f"{self._path}: {error}: the store was made by a newer release, use that one") from error
         revision = self.revision()
         check_revision(revision)
         return str(revision)
@@ -96,6 +100,8 @@ class SqlTokenStore:
                 yield connection
         except IntegrityError as error:
             raise StoreError(f"{self._path}: refused by the store ({error.orig})") from error
+        except ValueError as error:
+            raise StoreError(f"{self._path}: {error}: restore the store from a backup") from error
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or type(error).__name__
             raise StoreError(f"{self._path}: the token store cannot be used ({cause})") from error
