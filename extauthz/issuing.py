@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from extauthz.core import tokens
 from extauthz.core.act_as import ActAs, address
+from extauthz.core.identity import MAX_VALUE
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenRecord, TokenText
 
@@ -46,6 +47,8 @@ def refusals(order: Order, rules: Rules) -> Iterable[tuple[str, str]]:
         yield "scope", "name at least one scope"
     for scope in sorted(order.scopes - rules.vocabulary):
         yield "scope", f"{scope!r} is not one of {', '.join(sorted(rules.vocabulary))}"
+    if len(",".join(order.scopes)) > MAX_VALUE:
+        yield "scope", f"a token's scopes are told to the upstream in a header of at most {MAX_VALUE} bytes: name fewer"
     lifetime = order.expires_at - order.created_at
     if not 0 < lifetime <= rules.max_lifetime:
         yield "expires", f"must lie ahead, at most {rules.max_lifetime / 86400:g} days (tokens.max_lifetime)"

@@ -118,6 +118,11 @@ class Authorizer:
         if reason is Reason.INTERNAL:
             _log.exception("check failed", extra={"decision_id": decision_id})
         self._record(request, Deny(reason), started)
+        if request is not None:
+            try:
+                return runtime.codec.write(request, Deny(reason))
+            except Exception:  # noqa: BLE001 - the fixed denial needs nothing
+                _log.exception("denial not written", extra={"decision_id": decision_id})
         return runtime.codec.fixed(reason, decision_id)
 
     def _record(self, request: Request | None, decision: Decision, started: float) -> None:

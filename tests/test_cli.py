@@ -136,6 +136,15 @@ def test_refusals_name_the_flag(folder: Path, changes: dict[str, str | None], me
     assert not (folder / "data").exists()
 
 
+def test_more_scopes_than_a_header_can_tell_are_refused(folder: Path) -> None:
+    many = [f"A_SCOPE_WITH_A_NAME_OF_FORTY_CHARACTERS_{number:02}" for number in range(13)]
+    (folder / "extauthz.yaml").write_text(yaml.safe_dump(SETTINGS | {"scopes": ["SEARCH", *many]}))
+    flags = [part for name in many for part in ("--scope", name)]
+    result = run(folder, "token", "create", "--permission", "ANONYMOUS", *flags, *GOOD)
+    assert result.exit_code == 1
+    assert "--scope: a token's scopes are told to the upstream in a header of at most 512 bytes" in result.stderr
+
+
 @pytest.mark.parametrize("flags", [("--expires", "soon"), ("--expires", "90"), ("--scope", "a b"), ("--permission", "ROOT")])
 def test_unreadable_flags_exit_with_2(folder: Path, flags: tuple[str, str]) -> None:
     result = run(folder, "token", "create", *USER, *GOOD, *flags)

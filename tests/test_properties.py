@@ -17,7 +17,6 @@ from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 
 from extauthz._pb import ext_authz_pb2 as pb
-from extauthz.app import build_runtime
 from extauthz.core.act_as import address
 from extauthz.core.decide import plan
 from extauthz.core.identity import encoded
@@ -31,8 +30,6 @@ from extauthz.service import Authorizer
 from tests.support import fuzz
 from tests.support.world import (
     DECISION_ID,
-    ISSUER,
-    PEPPER,
     ListRecorder,
     World,
     base64url,
@@ -606,12 +603,7 @@ def authorizer_of(world: World, serial: list[int]) -> Authorizer:
         serial[0] += 1
         return f"{serial[0]:032x}"
 
-    runtime, issued = build_runtime(
-        world.configuration, clock=world.clock, store=world.store, peppers={"p1": PEPPER}, key_sources={ISSUER: world.keys}
-    )
-    assert issued is not None
-    issued.poll()
-    return Authorizer(runtime, ListRecorder(), clock=world.clock, decision_ids=decision_id)
+    return Authorizer(fuzz.fresh_runtime(world), ListRecorder(), clock=world.clock, decision_ids=decision_id)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from extauthz.config.settings import OAuthSection, Settings, TokensSection
 from extauthz.config.values import scope
 from extauthz.core.act_as import ACT_AS_HEADERS, ActAs, compile_patterns
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION, Kind
-from extauthz.core.identity import OVERRIDE_HEADERS, IdentityHeaders
+from extauthz.core.identity import MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.core.policy import Policy
 from extauthz.core.providers import PROVIDERS, ProviderRules
 
@@ -145,6 +145,12 @@ def _misused_scopes(source: Document, vocabulary: list[str]) -> list[Mistake]:
         for index, name in _scopes(source, "oauth", "scopes")
         if vocabulary and name not in vocabulary
     ]
+    held = ",".join(dict(_scopes(source, "oauth", "scopes") or _scopes(source, "scopes")).values())
+    if isinstance(source.data.get("oauth"), dict) and len(held) > MAX_VALUE:
+        message = (
+            f"OAuth tokens would hold {len(held)} bytes of scope names, a header for the upstream ends at {MAX_VALUE}: name fewer"
+        )
+        mistakes.append(source.mistake(("oauth", "scopes"), message))
     twice = _twice(_scopes(source, "scopes"))
     return mistakes + [source.mistake(("scopes", index), f"the scope {name} is named twice: remove one") for index, name in twice]
 

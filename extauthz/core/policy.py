@@ -12,7 +12,7 @@ from extauthz.core.identity import IdentityHeaders
 from extauthz.core.model import Reason
 from extauthz.core.routes import RouteTable, compile_routes
 
-_HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]+?)\.?(?::[0-9]*)?").fullmatch
+_HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*[^:\[\].])\.?(?::[0-9]*)?").fullmatch
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f,@]").search
 
 

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from extauthz._pb import ext_authz_pb2 as pb
+from extauthz.app import build_runtime
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, digest, fingerprint, mint
-from tests.support.world import NOW, PEPPER, World
+from extauthz.service import Runtime
+from tests.support.world import ISSUER, NOW, PEPPER, World
 
 MARKER = "zQ7Marker"
 """Part of every value that a random request carries: no answer may hold it."""
@@ -47,6 +49,16 @@ def put_token(world: World, permission: str = "USER", scopes: tuple[str, ...] = 
     record = TokenRecord(text.id, "fuzz", kind, user, held, created, "test", NOW + 3600, "p1", hashed)
     world.store.add(record, fingerprint(PEPPER))
     return text.text
+
+
+def fresh_runtime(world: World) -> Runtime:
+    """Return what decides in a world, with nothing in memory yet."""
+    runtime, issued = build_runtime(
+        world.configuration, clock=world.clock, store=world.store, peppers={"p1": PEPPER}, key_sources={ISSUER: world.keys}
+    )
+    assert issued is not None
+    issued.poll()
+    return runtime
 
 
 def targets() -> SearchStrategy[str]:
