@@ -61,7 +61,7 @@ class Recorders:
 
     recorders: tuple[Recorder, ...]
 
-    def record(self, request: Request | None, decision: Decision, seconds: float) -> None:
+    def record(self, request: Request, decision: Decision, seconds: float) -> None:
         """Hand the decision to each."""
         for recorder in self.recorders:
             recorder.record(request, decision, seconds)

@@ -88,4 +88,5 @@ class Verdicts(Protocol):
 class Recorder(Protocol):
     """Counts and logs decisions; never raises."""
 
-    def record(self, request: Request | None, decision: Decision, seconds: float) -> None: ...
+    def record(self, request: Request, decision: Decision, seconds: float) -> None:
+        """Take one decision; a request that could not be read has no method and no path."""

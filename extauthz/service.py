@@ -78,7 +78,7 @@ class Authorizer:
                     return self._answer(runtime, request, Deny(Reason.OVERLOADED, planned.route.name), started)
                 return self._wait(runtime, planned, evidence, started)
             return self._answer(runtime, request, decide(planned, evidence, self._clock.now()), started)
-        except Exception:  # noqa: BLE001 - the fence
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the fence; nothing here waits, so no cancellation is the stream's
             return self._refuse(runtime, request, Reason.INTERNAL, decision_id, started)
 
     async def _wait(self, runtime: Runtime, planned: Plan, pending: Awaitable[Evidence], started: float) -> bytes:
@@ -117,7 +117,8 @@ class Authorizer:
     def _refuse(self, runtime: Runtime, request: Request | None, reason: Reason, decision_id: str, started: float) -> bytes:
         if reason is Reason.INTERNAL:
             _log.exception("check failed", extra={"decision_id": decision_id})
-        self._record(request, Deny(reason), started)
+        unreadable = Request(method="", path="", host="", headers={}, raw=False, decision_id=decision_id)
+        self._record(request or unreadable, Deny(reason), started)
         if request is not None:
             try:
                 return runtime.codec.write(request, Deny(reason))
@@ -125,7 +126,7 @@ class Authorizer:
                 _log.exception("denial not written", extra={"decision_id": decision_id})
         return runtime.codec.fixed(reason, decision_id)
 
-    def _record(self, request: Request | None, decision: Decision, started: float) -> None:
+    def _record(self, request: Request, decision: Decision, started: float) -> None:
         try:
             self._recorder.record(request, decision, self._clock.monotonic() - started)
         except Exception:  # noqa: BLE001 - a decision that is made stands

@@ -12,9 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from extauthz._pb import ext_authz_pb2 as pb
-from extauthz.core.model import Allow
+from extauthz.core.model import Allow, Decision, Request
+from extauthz.service import Authorizer
 from tests.support import fuzz
-from tests.support.world import CLIENT, NOW, World, bearer, check_request, claims, ec_key, oauth, sign
+from tests.support.world import CLIENT, DECISION_ID, NOW, World, bearer, check_request, claims, ec_key, oauth, sign
 
 ROUTES = [
     {"match": "POST /search", "scope": "SEARCH"},
@@ -361,31 +362,50 @@ KILOBYTES_32 = "z" * 32 * 1024
 COUNT = 1200
 
 
+class Forgetting:
+    """A recorder that keeps nothing."""
+
+    def record(self, request: Request | None, decision: Decision, seconds: float) -> None:
+        return
+
+
 def grown_by(world: World, requests: list[bytes]) -> int:
     """Return the bytes that stay in memory after these checks."""
+    runtime = fuzz.fresh_runtime(world)
+    authorizer = Authorizer(runtime, Forgetting(), clock=world.clock, decision_ids=lambda: DECISION_ID)
     tracemalloc.start()
     try:
-        world.authorizer.check(requests[0])
+        authorizer.check(requests[0])
         before = tracemalloc.get_traced_memory()[0]
         for data in requests:
-            world.authorizer.check(data)
+            authorizer.check(data)
         return tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
 
 
-# BUG: Envoy lets a client send 60 KiB of headers: 4,096 names of that size kept in a memo are 245 MB, on a public route, by anybody.
+# Envoy lets a client send 60 KiB of headers: 4,096 names of that size in a memo would be 245 MB, on a public route, by anybody.
 def test_long_header_names_do_not_stay_in_memory(world: World) -> None:
     requests = [check_request("GET", "/open", [(f"x-{number}-{KILOBYTES_32}", "v")]) for number in range(COUNT)]
 
     assert grown_by(world, requests) < 4 * 2**20
 
 
-# BUG: the same with the values of an act-as header, by the holder of any GLOBAL token.
+# The same with the values of an act-as header, by the holder of any GLOBAL token.
 def test_long_act_as_values_do_not_stay_in_memory(world: World, tokens: tuple[str, ...]) -> None:
     lines = [bearer(tokens[0], x_scio_actas=f"{number}{KILOBYTES_32}@acme.com") for number in range(COUNT)]
 
     assert grown_by(world, [check_request("POST", "/search", line.items()) for line in lines]) < 4 * 2**20
+
+
+# BUG: edits of more than MAX_MEMO characters of names are not remembered, but the template of their answer is, under the id of
+# edits that never come again: 9,900 such requests on a public route, 2.5 kB each, leave 57 MiB.
+@pytest.mark.parametrize("length", [400, 2500])
+def test_names_like_ours_do_not_stay_in_memory(world: World, length: int) -> None:
+    """Names below the identity prefix are written into the answer, because they are removed."""
+    requests = [check_request("GET", "/open", [(f"x-extauthz-{number}-{'z' * length}", "v")]) for number in range(9900)]
+
+    assert grown_by(world, requests) < 24 * 2**20
 
 
 def test_paths_tokens_and_queries_do_not_stay_in_memory(world: World) -> None:

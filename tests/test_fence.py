@@ -206,7 +206,7 @@ NONSENSE: list[Any] = [None, True, False, 0, 1, "allowed", b"", b"allow", object
 NONSENSE += [Reason.ALLOWED, Reason.PUBLIC, replace(ANA, expires_at="later"), replace(ANA, scopes=None), replace(ANA, user=7)]
 
 
-@pytest.mark.parametrize("value", NONSENSE, ids=named)
+@pytest.mark.parametrize("value", NONSENSE, ids=[str(number) for number in range(len(NONSENSE))])
 async def test_nonsense_from_a_verifier_is_a_denial(fence: Fence, value: Any) -> None:
     for answer in (lambda: value, returning_later(value), lambda: Awaited(value)):
         response = await finished(fence.around(answer).check(REQUEST))

@@ -200,8 +200,8 @@ def test_what_is_no_text_may_not_be_fetched(address: object) -> None:
     assert not is_acceptable(address)  # type: ignore[arg-type]
 
 
-# BUG: the port ends in an ExceptionGroup of the client's task group, the surrogate in a UnicodeEncodeError. Neither is a
-# FetchError, so the key source that asked ends its background refresh for good.
+# The client's own errors for these are an ExceptionGroup of its task group and a UnicodeEncodeError: were they no FetchError, the
+# key source that asked would end its background refresh for good.
 @pytest.mark.parametrize(
     "address",
     [

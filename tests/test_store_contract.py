@@ -169,7 +169,6 @@ def test_a_known_id_is_refused(pair: Pair) -> None:
     assert pair.writer.list_tokens() == [token()]
 
 
-# BUG: the memory store notes the pepper before it looks at the id.
 def test_a_refused_token_leaves_nothing_behind(pair: Pair) -> None:
     pair.writer.add(token(), "1" * 16)
     with pytest.raises(StoreError):
@@ -209,7 +208,6 @@ steps = st.lists(
 )
 
 
-# BUG: fails for the reason of the test above.
 @settings(max_examples=40, deadline=None)
 @given(steps=steps)
 def test_both_stores_agree_about_any_history(
@@ -301,8 +299,8 @@ def test_a_replaced_file_is_noticed(reader: SqliteReader, path: Path, template: 
     assert reader.find("c" * 12) is not None
 
 
-# BUG: SQLite lays the old file's -wal, which lives as long as the reader is connected, over the new file. After
-# `extauthz token revoke` beside a running sidecar, a restored backup is read as the old store, and the next writer mixes both.
+# SQLite lays the old file's -wal, which lives as long as the reader is connected, over the new file: after `extauthz token revoke`
+# beside a running sidecar, a restored backup would be read as the old store.
 def test_a_file_replaced_after_changes_is_never_read_as_the_old_one(
     reader: SqliteReader, path: Path, template: Path, tmp_path: Path
 ) -> None:
@@ -320,7 +318,7 @@ def test_a_file_replaced_after_changes_is_never_read_as_the_old_one(
     assert found == [False, True, False]
 
 
-# BUG: find goes on reading the file that has no name any more, so tokens stay good and new ones are "unknown", for ever.
+# A file that has no name any more can still be read: tokens would stay good and new ones be "unknown", for ever.
 def test_a_deleted_file_is_no_answer(reader: SqliteReader, path: Path) -> None:
     for file in path.parent.iterdir():
         file.unlink()
@@ -384,8 +382,8 @@ def test_a_locked_file_is_no_answer(path: Path) -> None:
         reader.close()
 
 
-# BUG: a poll that fails closes the connection, and `PRAGMA data_version` of a new one begins at the same number: the version is
-# what it was before the revocation, so the verdicts stay in memory.
+# A poll that fails closes the connection, and `PRAGMA data_version` of a new one begins at the same number: that number alone would
+# be what it was before the revocation, and the verdicts would stay in memory.
 def test_a_change_during_a_time_out_of_reach_changes_the_version(path: Path) -> None:
     filled(path, "a" * 12)
     other = sqlite3.connect(path, isolation_level=None)
@@ -445,7 +443,6 @@ def test_a_corrupted_file_is_no_answer(reader: SqliteReader, path: Path) -> None
         ("scopes", "[[]]"),
         ("digest", "text"),
         ("digest", None),
-        # BUG: these are read as records, or the error is none of those that become Unavailable.
         ("permission", "OAUTH"),
         ("scopes", '"SEARCH"'),
         ("scopes", '{"SEARCH": 1}'),
@@ -479,7 +476,6 @@ def test_an_unreadable_row_is_no_answer(path: Path, column: str, value: object) 
         reader.close()
 
 
-# BUG: the ValueError of the row comes out as it is.
 def test_the_writer_says_which_store_has_an_unreadable_row(path: Path) -> None:
     filled(path, "a" * 12)
     other = sqlite3.connect(path)
@@ -556,7 +552,6 @@ def test_a_migration_twice_changes_nothing(path: Path) -> None:
         store.close()
 
 
-# BUG: Alembic's CommandError comes out as it is, which is none of the errors that the command line turns into a sentence.
 def test_a_newer_store_is_not_migrated(path: Path) -> None:
     revision_set_to(path, "9999")
     store = SqlTokenStore(path)

@@ -300,7 +300,7 @@ def test_the_secret_counts(issued: Issued) -> None:
         {"digest": bytes(32)},
         {"digest": b""},
     ],
-    ids=str,
+    ids=lambda change: " and ".join(change),
 )
 def test_a_record_that_somebody_changed_verifies_nothing(issued: Issued, change: dict[str, Any]) -> None:
     token, record = issued.token()
@@ -484,7 +484,7 @@ def test_a_verdict_is_remembered_for_its_lifetime() -> None:
     assert it.verify(GOOD) is not first
 
 
-# BUG: decisions.md, "A verdict remembers the key that signed it: when a refresh removes or replaces the key it is void at once."
+# The decisions say: a verdict remembers the key that signed it; when a refresh removes or replaces the key it is void at once.
 @pytest.mark.parametrize("now_held", ["rsa-2", ""], ids=["another key", "no key"])
 def test_a_verdict_is_void_when_its_key_is_gone(now_held: str) -> None:
     it = OAuth(Keys(key_set("rsa-1", "ec-1")))
@@ -495,7 +495,7 @@ def test_a_verdict_is_void_when_its_key_is_gone(now_held: str) -> None:
     assert it.verify(GOOD) is Reason.TOKEN_KEY_UNKNOWN
 
 
-# BUG: the same for a key of the same name.
+# The same for a key of the same name.
 def test_a_verdict_is_void_when_its_key_is_replaced() -> None:
     it = OAuth(Keys(key_set("rsa-1")))
     assert holder(it.verify(GOOD)) == ANA
@@ -703,8 +703,7 @@ async def test_a_failure_that_nobody_collects_is_no_noise(caplog: pytest.LogCapt
     assert caplog.records == []
 
 
-# BUG: ports.Verifier promises "an awaitable that nobody's cancellation ends"; whoever awaits this one and is cancelled ends it. No
-# check does so only because the service looks at it from a distance (asyncio.wait).
+# ports.Verifier promises "an awaitable that nobody's cancellation ends", whoever waits for it and however.
 async def test_a_waiter_that_leaves_does_not_end_the_verification() -> None:
     it = OAuth(Keys(None))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -44,13 +45,13 @@ class DecisionLog:
         self._stream = stream
         self._capacity = capacity
         self._interval = interval
-        self._lines: deque[tuple[float, Request | None, Decision, float]] = deque()
+        self._lines: deque[tuple[float, Request, Decision, float]] = deque()
         self._stop = threading.Event()
         self.dropped = 0
         self._thread = threading.Thread(target=self._write, name="decision-log", daemon=True)
         self._thread.start()
 
-    def record(self, request: Request | None, decision: Decision, seconds: float) -> None:
+    def record(self, request: Request, decision: Decision, seconds: float) -> None:
         """Take one decision."""
         if len(self._lines) >= self._capacity:
             self._lines.popleft()
@@ -75,16 +76,16 @@ class DecisionLog:
                 return
 
 
-def _line(moment: float, request: Request | None, decision: Decision, seconds: float) -> dict[str, Any]:
+def _line(moment: float, request: Request, decision: Decision, seconds: float) -> dict[str, Any]:
     identity = decision.identity
     line = {
         "time": round(moment, 3),
         "decision": "allow" if isinstance(decision, Allow) else "deny",
         "reason": decision.reason.value,
         "status": decision.reason.status,
-        "decision_id": request.decision_id if request else None,
-        "method": request.method[:32] if request else None,
-        "path": _path(request.path) if request else None,
+        "decision_id": request.decision_id,
+        "method": request.method[:32] or None,
+        "path": _path(request.path) or None,
         "route": decision.route,
         "auth_type": identity.auth_type.value if identity else None,
         "actor": identity.actor if identity else None,
@@ -95,6 +96,6 @@ def _line(moment: float, request: Request | None, decision: Decision, seconds: f
 
 
 def _path(target: str) -> str:
-    raw = target.partition("?")[0]
+    raw = re.split("[?#]", target, maxsplit=1)[0]
     path = parse(raw)
     return (path.canonical if isinstance(path, Path) else raw)[:MAX_PATH]

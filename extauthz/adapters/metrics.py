@@ -33,7 +33,7 @@ class Metrics(Collector):
         """Render a value that is read when scraped."""
         self._gauges[name] = text, reading
 
-    def record(self, request: Request | None, decision: Decision, seconds: float) -> None:
+    def record(self, request: Request, decision: Decision, seconds: float) -> None:
         """Count one decision."""
         identity = decision.identity
         key = decision.reason, None if identity is None else identity.auth_type

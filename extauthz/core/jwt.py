@@ -188,11 +188,11 @@ def _is_id_token(claims: Mapping[str, Any], provider: Provider) -> bool:
 
 def _identity(claims: Mapping[str, Any], rules: ProviderRules) -> Identity | Reason:
     subject, user = claims.get("sub"), claims.get(rules.user_claim)
-    if not isinstance(subject, str) or not subject or not _encodable(subject):
-        return Reason.TOKEN_CLAIMS_MALFORMED
     user = address(user) if isinstance(user, str) else None
     if user is None:
         return Reason.TOKEN_USER_INVALID
+    if not isinstance(subject, str) or not subject or not _encodable(subject):
+        return Reason.TOKEN_CLAIMS_MALFORMED
     if rules.domains is not None and user.rpartition("@")[2] not in rules.domains:
         return Reason.TOKEN_USER_NOT_ALLOWED
     return Identity(

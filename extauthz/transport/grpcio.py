@@ -68,12 +68,15 @@ class GrpcioServer:
 
     async def _check(self, data: bytes, _: object) -> bytes:
         try:
-            answer = self._handler(data)
-            if not isinstance(answer, bytes):
+            answer: object = self._handler(data)
+            if isinstance(answer, Awaitable):
                 answer = await answer
         except asyncio.CancelledError:
-            raise
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return self._fallback
         except Exception:  # noqa: BLE001 - no exception may become a gRPC status
             _log.exception("the handler raised")
             return self._fallback
-        return answer or self._fallback
+        return answer if isinstance(answer, bytes) and answer else self._fallback

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from extauthz.addresses import Address
 
@@ -47,7 +48,7 @@ def claim(address: Address) -> Iterator[None]:
     path = Path(address.path)
     if not path.parent.is_dir():
         raise ListenError(f"{address}: the folder {path.parent} does not exist")
-    with open(f"{path}.lock", "w", encoding="ascii") as lock:
+    with _lock_file(address) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -78,6 +79,13 @@ def publish(address: Address, *, mode: str, group: str | None) -> None:
         os.chmod(address.path, int(mode, 8))
     except (KeyError, OSError) as error:
         raise ListenError(f"{address}: group {group!r} or mode {mode} cannot be set: {error}") from error
+
+
+def _lock_file(address: Address) -> IO[str]:
+    try:
+        return open(f"{address.path}.lock", "w", encoding="ascii")
+    except OSError as error:
+        raise ListenError(f"{address}: its lock file {address.path}.lock cannot be made: {error.strerror or error}") from error
 
 
 def _make_room(path: Path, address: Address) -> None:
