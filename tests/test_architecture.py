@@ -88,7 +88,7 @@ PURE = {
 REACHING_OUT = {"__import__", "breakpoint", "compile", "eval", "exec", "input", "open", "print"}
 
 MAX_LINES = 300
-MAX_CORE_LINES = 1_300
+MAX_CORE_LINES = 1_200
 
 
 def dotted(path: Path) -> str:
@@ -315,9 +315,9 @@ def test_the_core_reaches_for_nothing(name: str) -> None:
 
 
 def test_the_core_is_small() -> None:
-    core = {name: lines_of(source) for name, source in modules().items() if room_of(name) == "core"}
+    core = {name: sum(map(bool, source.split("\n"))) for name, source in modules().items() if room_of(name) == "core"}
     total = sum(core.values())
-    sys.stdout.write(f"core: {total} lines in {len(core)} modules\n")
+    sys.stdout.write(f"core: {total} lines that are not blank in {len(core)} modules\n")
 
     assert len(core) > 8, "the core was not found"
     assert total <= MAX_CORE_LINES, core
