@@ -130,6 +130,7 @@ async def serve(configuration: Configuration, *, log_decisions: bool = True) -> 
     settings = configuration.settings.server
     address = settings.listen
     clock = SystemClock()
+    stopping = _on_signals()
     async with contextlib.AsyncExitStack() as stack:
         if address.path:
             stack.enter_context(claim(address))
@@ -158,7 +159,6 @@ async def serve(configuration: Configuration, *, log_decisions: bool = True) -> 
         if address.path:
             publish(address, mode=settings.socket_mode, group=settings.socket_group)
         stack.push_async_callback(server.stop, STOP_GRACE)
-        stopping = _on_signals()
         async with _background(parts, health):
             if ops_socket:
                 await stack.enter_async_context(_ops(ops_socket, metrics, health))
@@ -220,7 +220,11 @@ async def _background(parts: Parts, health: Health) -> AsyncIterator[None]:
 async def _poll(issued: IssuedVerifier, health: Health) -> None:
     while True:
         await asyncio.sleep(STORE_POLL)
-        reachable = issued.poll()
+        try:
+            reachable = issued.poll()
+        except Exception:  # noqa: BLE001 - whatever it is, looking must go on
+            _log.exception("token store not looked at")
+            reachable = False
         if reachable != health.store:
             _log.warning("token store reachable again" if reachable else "token store unreachable: its tokens get 503")
         health.store = reachable

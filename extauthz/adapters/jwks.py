@@ -72,12 +72,15 @@ class JwksSource:
     async def run(self) -> None:
         """Fetch now and then again and again, until cancelled."""
         while True:
+            pause = RETRY
             try:
                 await self._fetch()
+                pause = REFRESH
             except Unavailable:
-                await asyncio.sleep(RETRY)
-            else:
-                await asyncio.sleep(REFRESH)
+                pass
+            except Exception:  # noqa: BLE001 - whatever it is, the refresh must go on
+                _log.exception("keys not fetched", extra={"issuer": self.issuer})
+            await asyncio.sleep(pause)
 
     def _fetch(self) -> asyncio.Future[jwt.KeySet]:
         if self._flight is None:
@@ -105,7 +108,7 @@ class JwksSource:
         except (FetchError, ValueError) as error:
             _log.warning("keys not fetched", extra={"issuer": self.issuer, "cause": str(error)})
             raise Unavailable(Reason.KEY_SET_UNAVAILABLE) from error
-        if self._keys is None or set(keys) != set(self._keys):
+        if keys != self._keys:
             _log.info("keys fetched", extra={"issuer": self.issuer, "key_ids": sorted(keys)})
         self._keys = keys
         self._fetched_at = self._clock.now()

@@ -26,7 +26,9 @@ _NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
 def configure(stream: IO[str] | None = None) -> None:
     """Send the standard library's logging to one stream, a JSON object per line."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter("{asctime}{levelname}{name}{message}", style="{", rename_fields=_NAMES))
+    formatter = JsonFormatter("{asctime}{levelname}{name}{message}", "%Y-%m-%dT%H:%M:%SZ", style="{", rename_fields=_NAMES)
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)

@@ -34,13 +34,10 @@ def explained() -> Iterator[None]:
         stop(error)
 
 
-def read(file: Path, *, warn: bool = False) -> Configuration:
-    """Load the configuration, or list its mistakes and exit; with `warn` show the warnings too."""
+def read(file: Path) -> Configuration:
+    """Load the configuration, or list its mistakes and exit."""
     with explained():
-        configuration = load(file)
-    for warning in configuration.warnings if warn else ():
-        click.echo(f"warning: {warning}", err=True)
-    return configuration
+        return load(file)
 
 
 def stop(error: ConfigurationError) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 import click
@@ -24,7 +25,9 @@ def command(config_file: Path, *, decision_log: bool) -> None:
     """
     logs.configure()
     with configuration.explained():
-        loaded = configuration.read(config_file, warn=True)
+        loaded = configuration.read(config_file)
+        for warning in loaded.warnings:
+            logging.getLogger(__name__).warning("configuration: %s", warning)
         try:
             asyncio.run(app.serve(loaded, log_decisions=decision_log))
         except (StoreError, ListenError) as error:
