@@ -21,8 +21,8 @@ ALLOW_PARTS = 3
 """An allow names its decision id twice: in a header and in the metadata."""
 DENIAL_PARTS = 4
 """A denial names it in a header, in the body and in the metadata."""
-MAX_TEMPLATES = 10_000
-MAX_TEMPLATE_BYTES = 4096
+MAX_TEMPLATES = 4096
+MAX_TEMPLATE_BYTES = 2048
 
 _GRPC_CODES = {400: 3, 401: 16, 403: 7, 500: 13, 503: 14}
 _ERRORS = {400: "invalid_request", 401: "invalid_token", 403: "access_denied", 500: "server_error", 503: "temporarily_unavailable"}
