@@ -221,8 +221,7 @@ async def test_good_evidence_in_any_form_is_an_allow(fence: Fence) -> None:
         assert await reason_of(fence.around(answer).check(REQUEST)) == "allowed"
 
 
-# Guards against: a CancelledError is no Exception: one that comes out of `verify` itself, before anybody waits, leaves `check`, which says of
-# itself "Never raises".
+# A CancelledError is no Exception: one that comes out of `verify` itself, before anybody waits, must not leave `check`.
 async def test_a_cancelled_error_out_of_a_verifier_is_a_denial(fence: Fence) -> None:
     assert await reason_of(fence.around(raising(asyncio.CancelledError())).check(REQUEST)) in ("internal", "draining")
 
@@ -532,12 +531,11 @@ FAULTS: dict[str, Callable[[], Any]] = {
     **{f"raises {named(error)}": raising(error) for error in ERRORS},
     **{f"raises {named(error)} later": raising_later(error) for error in ERRORS},
     "an awaitable that raises": lambda: Raising(None),
-    # Guards against: what an awaitable gives is not looked at, so gRPC ends the call with an error of its own.
+    # Whatever else than bytes reaches gRPC ends the call with an error of its own.
     "a text later": returning_later("allow"),
     "a number later": returning_later(1),
     "a list later": returning_later([GOOD]),
-    # Guards against: `except CancelledError: raise` does not ask whose cancellation it is; gRPC then answers nothing at all until the time
-    # of the caller is over.
+    # Raised on, a cancellation that is not the stream's own leaves the caller without any answer until its time is over.
     "raises CancelledError": raising(asyncio.CancelledError()),
     "raises CancelledError later": raising_later(asyncio.CancelledError()),
 }
@@ -777,7 +775,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         pass
 
 
-# Guards against: the OSError of the lock file comes out as it is; a folder that cannot be written to ends the same way.
+# A folder that cannot be written to ends the same way.
 def test_a_lock_file_that_cannot_be_made_is_named(path: Path) -> None:
     Path(f"{path}.lock").mkdir()
     with pytest.raises(ListenError, match=r"check\.sock"), claim(Address(path=str(path))):

@@ -277,7 +277,7 @@ def test_what_is_not_known_is_left_out(world: World, lines: Lines) -> None:
     assert set(unreadable) <= {"time", "decision", "reason", "status", "decision_id", "microseconds"}
 
 
-# Guards against: the recorder gets no request and therefore no id, so the one id that the client was told is in no line.
+# The id that the client was told must be in a line, also when the request could not be read.
 def test_an_unreadable_request_is_found_by_the_id_that_the_client_was_told(world: World, lines: Lines) -> None:
     logged(world, lines, b"\xff")
     (line,) = lines.read()
@@ -316,7 +316,7 @@ def test_no_token_query_or_header_value_is_written_down(world: World, lines: Lin
     assert {"allowed", "authorization_malformed", "token_malformed", "auth_type_unknown"} <= {line["reason"] for line in found}
 
 
-# Guards against: of a path that is refused all that stands before the "?" is written down, a fragment too; implicit grants put tokens there.
+# A path that is refused is written down without its fragment: implicit grants put tokens there.
 @pytest.mark.parametrize("path", ["/#access_token={}", "/search#{}", "/search#{}?q=1", "/a b#{}"])
 def test_a_fragment_is_not_written_down(world: World, lines: Lines, path: str) -> None:
     logged(world, lines, check_request("GET", path.format(MARKER)))
