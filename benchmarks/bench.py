@@ -134,7 +134,7 @@ def memory(folder: Path) -> None:
         status = Path(f"/proc/{server.pid}/status").read_text()
         server.terminate()
     kilobytes = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
-    row("resident memory of `extauthz serve`", f"{kilobytes * 1024 / 1e6:.1f} MB", "goal ≤ 80 MB")
+    row("resident memory of `extauthz serve`", f"{kilobytes / 1024:.1f} MiB", f"{kilobytes * 1024 / 1e6:.1f} MB, goal ≤ 80 MB")
 
 
 def main() -> None:
