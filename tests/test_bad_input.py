@@ -294,6 +294,7 @@ NONSENSE = {
         for name in ("iss", "cid", "scp")
         for text in ("null", "[]", "{}", "1", "NaN")
     },
+    **{f"other: {text}": payload(other=text) for text in ("NaN", "-Infinity", "Infinity", "[NaN]", "{}{}", "01", "'a'", '"\t"')},
     "exp twice": WHOLE[:-1] + b',"exp":1900000000}',
     "nested twice": WHOLE[:-1] + b',"x":{"a":1,"a":2}}',
     "no object": b"[]",

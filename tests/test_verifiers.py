@@ -18,7 +18,7 @@ from extauthz.core.act_as import ActAs, compile_patterns
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.providers import PROVIDERS, ProviderRules
-from extauthz.core.tokens import TokenRecord, fingerprint, mint
+from extauthz.core.tokens import TokenRecord, digest, fingerprint, mint
 from extauthz.issuing import Order, Rules, issue
 from extauthz.ports import Evidence, Unavailable
 from extauthz.verifiers import KEY_DELAY, IssuedVerifier, OAuthVerifier
@@ -309,6 +309,19 @@ def test_a_record_that_somebody_changed_verifies_nothing(issued: Issued, change:
     issued.store.put(replace(record, **change))
 
     assert issued.verify(token) is Reason.TOKEN_SECRET_WRONG
+
+
+@pytest.mark.parametrize("peppers", [{"p1": PEPPER}, {"p1": b""}, {}], ids=["another pepper", "an empty pepper", "no pepper"])
+def test_no_pepper_is_not_a_pepper(issued: Issued, peppers: dict[str, bytes]) -> None:
+    """Whoever can write to the store knows the empty key: a record that verifies with it is worth nothing."""
+    token, record = issued.token()
+    made = digest(
+        token, b"", permission=record.permission, user=record.user, scopes=record.scopes, created_at=record.created_at
+    )
+    for name in ("p1", "p0"):
+        issued.store.put(replace(record, pepper_id=name, digest=made))
+        issued.verifier = issued.another(peppers=peppers)
+        assert issued.verify(token) is Reason.TOKEN_SECRET_WRONG
 
 
 def test_without_its_pepper_no_token_is_good(issued: Issued) -> None:

@@ -100,7 +100,11 @@ class ServerSection(Section):
     @field_validator("ops")
     @classmethod
     def _own_address(cls, ops: Address | None, info: ValidationInfo) -> Address | None:
-        if ops is not None and ops == info.data.get("listen") and (ops.path or ops.port):
+        if ops is not None and ops.path:
+            raise ValueError(
+                "a unix socket is not available here in this release: write an address and a port, like 127.0.0.1:9090"
+            )
+        if ops is not None and ops == info.data.get("listen") and ops.port:
             raise ValueError(f"{ops} is also the address of listen: write another one")
         return ops
 

@@ -24,7 +24,9 @@ class ListenError(Exception):
 
 
 def open_port(address: Address) -> socket.socket:
-    """Return a bound and listening TCP socket; raises ListenError."""
+    """Return a bound and listening TCP socket; raises ListenError, also for the address of a unix socket."""
+    if address.path:
+        raise ListenError(f"{address} is not a TCP address")
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:

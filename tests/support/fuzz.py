@@ -33,9 +33,9 @@ _HOSTILE_WORDS = r"""
 / // . .. %2e %2E%2e %2F %5c \ ; %3B ;a=b %00 %7F %C2%80 %C3%A9 %FF %C0%AE %ED%A0%80 %25 %252F %2541 100%25 % %4 %zz
 ? # ?a#b [ ] {id} ** * | ^ ` < > + : @ ~ = "
 """
-_HOSTILE = (*_HOSTILE_WORDS.split(), " ", "\t", "\r\n", "\x00", "\x7f", "\x80", "\xe9", "a" * 300)
+HOSTILE = (*_HOSTILE_WORDS.split(), " ", "\t", "\r\n", "\x00", "\x7f", "\x80", "\xe9", "a" * 300)
 _ORDINARY_WORDS = "a search Items %41 %C3%A9 %e9%a9%ac %20 100%25 %23 %3F + a=b ~x a.b ..a %2B:@ ?q=%2F"
-_ORDINARY = (*_ORDINARY_WORDS.split(), "")
+ORDINARY = (*_ORDINARY_WORDS.split(), "")
 
 _serials = itertools.count(1)
 
@@ -63,8 +63,8 @@ def fresh_runtime(world: World) -> Runtime:
 
 def targets() -> SearchStrategy[str]:
     """Raw `:path` texts: ordinary ones, and ordinary ones with everything in them that servers read in two ways."""
-    hostile = st.one_of(st.sampled_from(_HOSTILE), st.characters(max_codepoint=0xFF))
-    plain = st.lists(st.sampled_from(_ORDINARY), max_size=4).map(lambda pieces: "/" + "/".join(pieces))
+    hostile = st.one_of(st.sampled_from(HOSTILE), st.characters(max_codepoint=0xFF))
+    plain = st.lists(st.sampled_from(ORDINARY), max_size=4).map(lambda pieces: "/" + "/".join(pieces))
     spoilt = st.builds("{}{}{}".format, plain, hostile, st.sampled_from(("", "/", "/a", "b")))
     wild = st.builds("{}{}".format, st.sampled_from(("/", "", "http://host/")), st.lists(hostile, max_size=6).map("".join))
     return st.one_of(plain, spoilt, spoilt, wild)
