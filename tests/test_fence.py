@@ -659,6 +659,12 @@ async def test_two_servers_never_share_a_port() -> None:
     await first.stop(0)
 
 
+def test_a_unix_socket_is_no_port(path: Path) -> None:
+    """Bound as one it would be every interface of the machine, on a port of chance."""
+    with pytest.raises(ListenError, match=r"check\.sock"):
+        open_port(Address(path=str(path)))
+
+
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])
 def test_an_address_of_another_machine_is_named(host: str) -> None:
     with pytest.raises(ListenError, match=r"192\.0\.2\.1|2001:db8"):

@@ -102,6 +102,8 @@ def header_names(*known: str) -> SearchStrategy[str]:
         listed.flatmap(spelled),
         st.builds(str.__add__, listed.flatmap(spelled), st.text(TOKEN_CHARACTERS, max_size=3)),
         listed.map(lambda name: name.replace("-", "")),
+        listed.map(lambda name: "".join(name.rsplit("-", 1))),
+        listed.map(lambda name: "-".join(name.split("-")[:2])),
         st.text(TOKEN_CHARACTERS, min_size=1, max_size=20),
     )
 
