@@ -119,7 +119,8 @@ def open_parts(configuration: Configuration, stack: contextlib.AsyncExitStack, *
     fetcher = JsonFetcher()
     stack.push_async_callback(fetcher.close)
     sources = {
-        rules.issuer: JwksSource(rules.issuer, rules.provider.algorithms, fetcher, clock=clock) for rules in configuration.providers
+        rules.issuer: JwksSource(rules.issuer, rules.discovery, rules.provider.algorithms, fetcher, clock=clock)
+        for rules in configuration.providers
     }
     runtime, issued = build_runtime(configuration, clock=clock, store=store, peppers=peppers, key_sources=sources)
     return Parts(runtime, issued, tuple(sources.values()))

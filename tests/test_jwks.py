@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,12 +49,17 @@ class Issuer:
         assert caught.value.reason is Reason.KEY_SET_UNAVAILABLE
 
 
+def source_of(issuer: str, fetcher: JsonFetcher, clock: StillClock, algorithms: Iterable[str] = ALGORITHMS) -> JwksSource:
+    """Return a source that looks for the discovery document where OpenID Connect puts it."""
+    return JwksSource(issuer, f"{issuer.rstrip('/')}/.well-known/openid-configuration", algorithms, fetcher, clock=clock)
+
+
 @pytest.fixture
 async def issuer() -> AsyncIterator[Issuer]:
     clock = StillClock()
     fetcher = JsonFetcher(timeout=0.4)
     async with http_faults.faulty_server() as server:
-        yield Issuer(server, JwksSource(server.origin, ALGORITHMS, fetcher, clock=clock), clock)
+        yield Issuer(server, source_of(server.origin, fetcher, clock), clock)
         await fetcher.close()
 
 
@@ -83,7 +88,7 @@ async def test_an_issuer_may_end_with_a_slash(issuer: Issuer) -> None:
     """The document stands below the path without the slash (OpenID Connect Discovery 4), the names are compared as they are."""
     name = f"{issuer.server.origin}/"
     fetcher = JsonFetcher(timeout=0.4)
-    source = JwksSource(name, ALGORITHMS, fetcher, clock=issuer.clock)
+    source = source_of(name, fetcher, issuer.clock)
     issuer.publish()
     with pytest.raises(Unavailable):
         await source.load()
@@ -258,7 +263,7 @@ async def test_an_empty_key_set_takes_no_key_away(issuer: Issuer) -> None:
 
 async def test_only_the_algorithms_of_the_provider_count(issuer: Issuer) -> None:
     fetcher = JsonFetcher(timeout=0.4)
-    source = JwksSource(issuer.server.origin, ["ES256"], fetcher, clock=issuer.clock)
+    source = source_of(issuer.server.origin, fetcher, issuer.clock, ["ES256"])
     issuer.publish()
 
     assert list(await source.load()) == ["ec-1"]

@@ -33,9 +33,10 @@ class Fetcher(Protocol):
 class JwksSource:
     """Keeps the last good keys of an issuer; one fetch at a time, owned by nobody who waits for it."""
 
-    def __init__(self, issuer: str, algorithms: Iterable[str], fetcher: Fetcher, *, clock: Clock) -> None:
-        """Know the issuer; nothing is fetched before `run` or `load`."""
+    def __init__(self, issuer: str, discovery: str, algorithms: Iterable[str], fetcher: Fetcher, *, clock: Clock) -> None:
+        """Know the issuer and the address of its discovery document; nothing is fetched before `run` or `load`."""
         self.issuer = issuer
+        self._discovery = discovery
         self._algorithms = frozenset(algorithms)
         self._fetcher = fetcher
         self._clock = clock
@@ -96,7 +97,7 @@ class JwksSource:
 
     async def _download(self) -> jwt.KeySet:
         try:
-            discovery = await self._fetcher.get(f"{self.issuer.rstrip('/')}/.well-known/openid-configuration")
+            discovery = await self._fetcher.get(self._discovery)
             if not isinstance(discovery, dict) or discovery.get("issuer") != self.issuer:
                 raise FetchError(f"the discovery document of {self.issuer} names another issuer")
             address = discovery.get("jwks_uri")

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from extauthz.addresses import Address
 from extauthz.config.values import Duration, ListenAddress, PositiveDuration, PositiveSize, Scope, Secret, Section, text
 from extauthz.core.act_as import ACT_AS_HEADERS, compile_patterns
+from extauthz.core.providers import PROVIDERS, expanded, provider_of
 
 NOT_YET = frozenset(
     {
@@ -33,9 +34,6 @@ NOT_YET = frozenset(
 """Keys of the design that this release does not serve: refused, because ignoring them would promise what is not done."""
 
 _HEADER_NAME = re.compile(r"[a-z][a-z0-9-]*").fullmatch
-_CUSTOM_SERVER = re.compile(
-    r"(?:https://[^/?#@\s]+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?)/oauth2/[^/?#\s]+"
-).fullmatch
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _NAME_RULE = "write 1 to 64 letters, digits, '.', '_' and '-'; the first is a letter or a digit"
@@ -114,18 +112,16 @@ class OAuthSection(Section):
 
     enabled: bool = True
     name: Name | None = None
-    provider: Literal["okta"] = Field(examples=["provider: okta"])
+    provider: Literal["okta", "azure"] = Field(examples=["provider: okta"])
     issuer: str = Field(examples=["issuer: https://acme.okta.com/oauth2/default"])
     client_ids: StringOrList = Field(
         examples=["client_ids: [0oa1example]"], description="tokens of all other applications are refused"
     )
-    audience: StringOrList = Field(
-        examples=["audience: api://default"],
-        description="it stands in the settings of the authorization server, and tokens for other audiences are not yours",
-    )
+    audience: StringOrList | None = None
     user_claim: NonEmpty | None = None
     domains: Domains | None = None
     scopes: list[Scope] | None = Field(default=None, min_length=1)
+    guests: bool = False
     leeway: Duration = MAX_LEEWAY
     verification: Literal["jwks"] = "jwks"
     verdict_ttl: PositiveDuration = 300.0
@@ -133,8 +129,8 @@ class OAuthSection(Section):
     @field_validator("provider", mode="before")
     @classmethod
     def _served_provider(cls, name: object) -> object:
-        if name in ("azure", "gsuite", "onelogin"):
-            raise ValueError(f"{name} is not available in this release: only okta custom authorization servers are")
+        if name in ("gsuite", "onelogin"):
+            raise ValueError(f"{name} is not available in this release: okta custom authorization servers and azure are")
         return name
 
     @field_validator("verification", mode="before")
@@ -146,13 +142,16 @@ class OAuthSection(Section):
 
     @field_validator("issuer")
     @classmethod
-    def _custom_server(cls, issuer: str) -> str:
-        if not _CUSTOM_SERVER(issuer):
+    def _written_out(cls, issuer: str, info: ValidationInfo) -> str:
+        name, written = info.data.get("provider"), expanded(issuer)
+        if name is None or provider_of(name, written):
+            return written
+        if name == "okta":
             raise ValueError(
-                f"{issuer!r} is not a custom authorization server: write https://<org>.okta.com/oauth2/<id>; "
+                f"{issuer!r} is not a custom authorization server: write {PROVIDERS[name][0].issuer_form}; "
                 "the org server signs access tokens with a key that it does not publish (plain http is read from loopback only)"
             )
-        return issuer
+        raise ValueError(f"{issuer!r} is not an issuer of {name}: write {PROVIDERS[name][0].issuer_form}")
 
     @field_validator("leeway")
     @classmethod
