@@ -436,9 +436,9 @@ async def test_a_failure_that_nobody_waits_for_is_no_noise(issuer: Issuer, caplo
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch, issuer: Issuer) -> None:
     """Let minutes pass in hundredths of a second."""
-    monkeypatch.setattr(source_module, "REFRESH", 0.03)
+    issuer.source._refresh = 0.03
     monkeypatch.setattr(source_module, "RETRY", 0.02)
 
 
@@ -506,3 +506,35 @@ async def test_what_went_wrong_is_logged_once_per_fetch(issuer: Issuer, caplog: 
     assert (record.levelname, record.__dict__["issuer"]) == ("WARNING", issuer.server.origin)
     assert "status 500" in record.__dict__["cause"]
     assert "secret" not in str(record.__dict__)
+
+
+# --- a mirror of the keys
+
+
+async def test_a_named_address_is_used_in_place_of_the_discovered_one(issuer: Issuer) -> None:
+    issuer.publish()
+    issuer.server.pages["/mirror"] = document({"keys": [jwks()["keys"][0]]})
+    fetcher = JsonFetcher(timeout=0.4)
+    mirror = f"{issuer.server.origin}/mirror"
+    source = JwksSource(
+        "https://acme.okta.com", "https://acme.okta.com/x", ALGORITHMS, fetcher, clock=issuer.clock, jwks_uri=mirror
+    )
+    try:
+        assert set(await source.load()) == {"rsa-1"}
+    finally:
+        await fetcher.close()
+
+
+async def test_the_age_of_keys_is_bounded_by_the_setting(issuer: Issuer) -> None:
+    issuer.publish()
+    fetcher = JsonFetcher(timeout=0.4)
+    address = f"{issuer.server.origin}{DISCOVERY}"
+    source = JwksSource(issuer.server.origin, address, ALGORITHMS, fetcher, clock=issuer.clock, max_key_age=60.0)
+    try:
+        await source.load()
+        issuer.clock.advance(60)
+        assert source.keys()
+        issuer.clock.advance(1)
+        assert source.keys() is None
+    finally:
+        await fetcher.close()

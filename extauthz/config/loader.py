@@ -49,6 +49,10 @@ class Configuration:
         name = self.settings.tokens.peppers[index].file if self.settings.tokens else None
         return None if name is None else self.file.parent / name
 
+    def mistake(self, path: document.KeyPath, message: str) -> Mistake:
+        """Describe a mistake that only the world outside shows, with its line."""
+        return document.read(self.file).mistake(path, message)
+
     def peppers(self, environment: Mapping[str, str]) -> dict[str, bytes]:
         """Read the peppers, the newest first; raises ConfigurationError."""
         return _peppers(self.file, self.settings.tokens, environment)

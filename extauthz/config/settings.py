@@ -17,15 +17,10 @@ NOT_YET = frozenset(
         "server.tls",
         "oauth.providers",
         "oauth.client_secret",
-        "oauth.jwks_uri",
         "oauth.tokeninfo_uri",
         "oauth.introspection_uri",
         "oauth.userinfo_uri",
         "oauth.remote_timeout",
-        "oauth.max_key_age",
-        "oauth.refresh",
-        "oauth.proxy",
-        "oauth.ca_file",
         "tokens.max_staleness",
         "tokens.poll_interval",
         "roles",
@@ -43,6 +38,7 @@ Prefix = Annotated[str, text(r"[a-z][a-z0-9]{0,15}", "write 1 to 16 lower-case l
 Domain = Annotated[str, text(rf"\*|{_LABEL}(?:\.{_LABEL})+", 'write a domain, like acme.com, or "*" for every domain')]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 MAX_LEEWAY = 60.0
+MIN_REFRESH, MAX_REFRESH = 60.0, 3600.0
 
 
 def _one_or_many(value: object) -> object:
@@ -62,6 +58,13 @@ def _address_pattern(pattern: str) -> str:
 
 
 StringOrList = Annotated[list[NonEmpty], BeforeValidator(_one_or_many), Field(min_length=1)]
+OutboundAddress = Annotated[
+    str,
+    text(
+        r"(?:https://[^/?#@\s]+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?)(?:/[^#\s]*)?",
+        "write an https address (plain http is read from loopback only)",
+    ),
+]
 Domains = Annotated[list[Domain], BeforeValidator(_one_or_many), Field(min_length=1)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 AddressPattern = Annotated[str, AfterValidator(_address_pattern)]
@@ -125,6 +128,13 @@ class OAuthSection(Section):
     leeway: Duration = MAX_LEEWAY
     verification: Literal["jwks"] = "jwks"
     verdict_ttl: PositiveDuration = 300.0
+    jwks_uri: OutboundAddress | None = None
+    refresh: PositiveDuration = 600.0
+    max_key_age: PositiveDuration = 86400.0
+    proxy: Annotated[str, text(r"https?://[^/?#@\s]+", "write the address of a proxy, like http://proxy.acme.com:3128")] | None = (
+        None
+    )
+    ca_file: NonEmpty | None = None
 
     @field_validator("provider", mode="before")
     @classmethod
@@ -152,6 +162,13 @@ class OAuthSection(Section):
                 "the org server signs access tokens with a key that it does not publish (plain http is read from loopback only)"
             )
         raise ValueError(f"{issuer!r} is not an issuer of {name}: write {PROVIDERS[name][0].issuer_form}")
+
+    @field_validator("refresh")
+    @classmethod
+    def _bounded_refresh(cls, seconds: float) -> float:
+        if not MIN_REFRESH <= seconds <= MAX_REFRESH:
+            raise ValueError(f"{seconds:g} seconds: write 1m to 1h")
+        return seconds
 
     @field_validator("leeway")
     @classmethod
