@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from extauthz import __version__
 from extauthz.adapters.envoy import EnvoyCodec
-from extauthz.adapters.fetch import JsonFetcher
+from extauthz.adapters.fetch import FetchError, JsonFetcher
 from extauthz.adapters.jwks import JwksSource
 from extauthz.adapters.logs import DecisionLog
 from extauthz.adapters.metrics import CONTENT_TYPE, Metrics
@@ -23,6 +23,7 @@ from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.rows import check_peppers
 from extauthz.adapters.verdicts import VerdictCache
 from extauthz.addresses import Address
+from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration
 from extauthz.core.credentials import Kind
 from extauthz.core.model import Decision, Reason, Request
@@ -116,11 +117,26 @@ def open_parts(configuration: Configuration, stack: contextlib.AsyncExitStack, *
         store = SqliteReader(path)
         stack.callback(store.close)
         check_peppers(store.pepper_fingerprints(), peppers)
-    fetcher = JsonFetcher()
-    stack.push_async_callback(fetcher.close)
-    sources = {
-        rules.issuer: JwksSource(rules.issuer, rules.provider.algorithms, fetcher, clock=clock) for rules in configuration.providers
-    }
+    sources: dict[str, JwksSource] = {}
+    oauth = configuration.settings.oauth
+    if oauth is not None and oauth.enabled:
+        ca_file = configuration.file.parent / oauth.ca_file if oauth.ca_file else None
+        try:
+            fetcher = JsonFetcher(proxy=oauth.proxy, ca_file=ca_file)
+        except FetchError as error:
+            raise ConfigurationError([configuration.mistake(("oauth", "ca_file"), str(error))]) from error
+        stack.push_async_callback(fetcher.close)
+        for rules in configuration.providers:
+            sources[rules.issuer] = JwksSource(
+                rules.issuer,
+                rules.discovery,
+                rules.provider.algorithms,
+                fetcher,
+                clock=clock,
+                jwks_uri=oauth.jwks_uri,
+                refresh=oauth.refresh,
+                max_key_age=oauth.max_key_age,
+            )
     runtime, issued = build_runtime(configuration, clock=clock, store=store, peppers=peppers, key_sources=sources)
     return Parts(runtime, issued, tuple(sources.values()))
 

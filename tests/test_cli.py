@@ -209,6 +209,18 @@ def test_config_check_lists_mistakes_and_exits_with_3(folder: Path) -> None:
         assert "2 mistakes: nothing was done." in refused.stderr
 
 
+def test_config_show_fills_in_defaults_and_writes_issuers_out(folder: Path) -> None:
+    tenant = "88888888-8888-8888-8888-888888888888"
+    section = {"provider": "azure", "issuer": f"{tenant}/v2.0", "client_ids": "a, b"}
+    (folder / "extauthz.yaml").write_text(yaml.safe_dump(SETTINGS | {"oauth": section}))
+    shown = json.loads(run(folder, "config", "show").stdout)
+    assert shown["oauth"]["issuer"] == f"https://login.microsoftonline.com/{tenant}/v2.0"
+    assert shown["oauth"]["client_ids"] == ["a", "b"]
+    assert shown["server"]["check_timeout"] == 0.15
+    assert shown["server"]["listen"] == "127.0.0.1:9001"
+    assert shown["tokens"]["peppers"] == [{"id": "p1"}]
+
+
 def test_tokens_that_are_switched_off(folder: Path) -> None:
     (folder / "extauthz.yaml").write_text(yaml.safe_dump({name: value for name, value in SETTINGS.items() if name != "tokens"}))
     for command in (("token", "list"), ("store", "migrate"), ("token", "create", *USER, *GOOD)):

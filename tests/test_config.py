@@ -104,7 +104,15 @@ def test_many_mistakes_are_told_in_one_run(tmp_path: Path) -> None:
 # Functions with places that config/bad cannot reach, because they are warnings or need another file system or environment:
 # test_config_document.py and test_config_settings.py have them. The last line of `_message` is for errors that no key of today can
 # have.
-ELSEWHERE = {"document.read", "loader._risks", "loader._peppers", "routes.compile_tables", "values.read", "problems._message"}
+ELSEWHERE = {
+    "document.read",
+    "loader.mistake",
+    "loader._risks",
+    "loader._peppers",
+    "routes.compile_tables",
+    "values.read",
+    "problems._message",
+}
 TRACED: list[ModuleType] = [document, loader, problems, routes, settings, values, addresses, act_as, core_routes]
 
 

@@ -109,7 +109,7 @@ def test_the_example_promises_nothing_that_is_refused() -> None:
 
 def test_defaults_are_those_of_the_example() -> None:
     """A key with a default is shown with it, unless an example says more."""
-    examples = {"oauth.name", "oauth.user_claim", "oauth.domains", "act_as.allow", "act_as.deny"}
+    examples = {"oauth.name", "oauth.audience", "oauth.user_claim", "oauth.domains", "act_as.allow", "act_as.deny"}
     shown = load(EXAMPLE).settings
     different = set()
     for path, inner in sections(Settings):

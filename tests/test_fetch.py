@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -245,3 +246,22 @@ async def test_a_cancelled_fetch_ends_its_connection(server: FaultyServer) -> No
 
     assert await patient.get(f"{server.origin}/next") == [1]
     await patient.close()
+
+
+async def test_a_proxy_that_is_set_is_used(server: FaultyServer) -> None:
+    async with faulty_server() as proxy:
+        fetcher = JsonFetcher(timeout=0.4, proxy=proxy.origin)
+        server.pages["/"] = document([1])
+        try:
+            with pytest.raises(FetchError):
+                await fetcher.get(f"{server.origin}/")
+        finally:
+            await fetcher.close()
+    assert not server.seen.is_set()
+
+
+def test_a_bundle_that_holds_no_certificates_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("nothing")
+    for name in ("empty.pem", "missing.pem"):
+        with pytest.raises(FetchError, match=name):
+            JsonFetcher(ca_file=tmp_path / name)

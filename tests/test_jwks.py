@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,12 +49,17 @@ class Issuer:
         assert caught.value.reason is Reason.KEY_SET_UNAVAILABLE
 
 
+def source_of(issuer: str, fetcher: JsonFetcher, clock: StillClock, algorithms: Iterable[str] = ALGORITHMS) -> JwksSource:
+    """Return a source that looks for the discovery document where OpenID Connect puts it."""
+    return JwksSource(issuer, f"{issuer.rstrip('/')}/.well-known/openid-configuration", algorithms, fetcher, clock=clock)
+
+
 @pytest.fixture
 async def issuer() -> AsyncIterator[Issuer]:
     clock = StillClock()
     fetcher = JsonFetcher(timeout=0.4)
     async with http_faults.faulty_server() as server:
-        yield Issuer(server, JwksSource(server.origin, ALGORITHMS, fetcher, clock=clock), clock)
+        yield Issuer(server, source_of(server.origin, fetcher, clock), clock)
         await fetcher.close()
 
 
@@ -83,7 +88,7 @@ async def test_an_issuer_may_end_with_a_slash(issuer: Issuer) -> None:
     """The document stands below the path without the slash (OpenID Connect Discovery 4), the names are compared as they are."""
     name = f"{issuer.server.origin}/"
     fetcher = JsonFetcher(timeout=0.4)
-    source = JwksSource(name, ALGORITHMS, fetcher, clock=issuer.clock)
+    source = source_of(name, fetcher, issuer.clock)
     issuer.publish()
     with pytest.raises(Unavailable):
         await source.load()
@@ -258,7 +263,7 @@ async def test_an_empty_key_set_takes_no_key_away(issuer: Issuer) -> None:
 
 async def test_only_the_algorithms_of_the_provider_count(issuer: Issuer) -> None:
     fetcher = JsonFetcher(timeout=0.4)
-    source = JwksSource(issuer.server.origin, ["ES256"], fetcher, clock=issuer.clock)
+    source = source_of(issuer.server.origin, fetcher, issuer.clock, ["ES256"])
     issuer.publish()
 
     assert list(await source.load()) == ["ec-1"]
@@ -431,9 +436,9 @@ async def test_a_failure_that_nobody_waits_for_is_no_noise(issuer: Issuer, caplo
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch, issuer: Issuer) -> None:
     """Let minutes pass in hundredths of a second."""
-    monkeypatch.setattr(source_module, "REFRESH", 0.03)
+    issuer.source._refresh = 0.03
     monkeypatch.setattr(source_module, "RETRY", 0.02)
 
 
@@ -501,3 +506,35 @@ async def test_what_went_wrong_is_logged_once_per_fetch(issuer: Issuer, caplog: 
     assert (record.levelname, record.__dict__["issuer"]) == ("WARNING", issuer.server.origin)
     assert "status 500" in record.__dict__["cause"]
     assert "secret" not in str(record.__dict__)
+
+
+# --- a mirror of the keys
+
+
+async def test_a_named_address_is_used_in_place_of_the_discovered_one(issuer: Issuer) -> None:
+    issuer.publish()
+    issuer.server.pages["/mirror"] = document({"keys": [jwks()["keys"][0]]})
+    fetcher = JsonFetcher(timeout=0.4)
+    mirror = f"{issuer.server.origin}/mirror"
+    source = JwksSource(
+        "https://acme.okta.com", "https://acme.okta.com/x", ALGORITHMS, fetcher, clock=issuer.clock, jwks_uri=mirror
+    )
+    try:
+        assert set(await source.load()) == {"rsa-1"}
+    finally:
+        await fetcher.close()
+
+
+async def test_the_age_of_keys_is_bounded_by_the_setting(issuer: Issuer) -> None:
+    issuer.publish()
+    fetcher = JsonFetcher(timeout=0.4)
+    address = f"{issuer.server.origin}{DISCOVERY}"
+    source = JwksSource(issuer.server.origin, address, ALGORITHMS, fetcher, clock=issuer.clock, max_key_age=60.0)
+    try:
+        await source.load()
+        issuer.clock.advance(60)
+        assert source.keys()
+        issuer.clock.advance(1)
+        assert source.keys() is None
+    finally:
+        await fetcher.close()

@@ -638,9 +638,7 @@ def families(world: World) -> list[list[bytes]]:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_an_answer_does_not_depend_on_the_answers_before_it(
-    world: World, families: list[list[bytes]], data: st.DataObject
-) -> None:
+def test_an_answer_does_not_depend_on_the_answers_before_it(world: World, families: list[list[bytes]], data: st.DataObject) -> None:
     """What is remembered to be fast is remembered for exactly the same question: only the decision's id differs."""
     serial = [0]
     busy = authorizer_of(world, serial)

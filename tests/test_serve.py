@@ -308,6 +308,53 @@ def test_an_issuer_that_is_down_at_start_stops_only_its_own_tokens(sidecar: Side
         assert str(token["authorization"]).removeprefix("Bearer ") not in log.read_text()
 
 
+def test_a_bundle_of_certificates_that_is_none_stops_the_start(sidecar: Sidecar) -> None:
+    section = {
+        "provider": "okta",
+        "issuer": "https://acme.okta.com/oauth2/x",
+        "client_ids": ["x"],
+        "audience": "x",
+        "ca_file": "nope.pem",
+    }
+    sidecar.settings["oauth"] = section
+    sidecar.write()
+    sidecar.token()
+    refused = sidecar.command("serve")
+    assert refused.returncode == 3
+    assert "oauth.ca_file: " in refused.stderr
+    assert "nope.pem: not a bundle of certificates" in refused.stderr
+
+
+def test_azure_tokens_are_verified_with_the_keys_of_a_mirror(sidecar: Sidecar) -> None:
+    tenant, client = "88888888-8888-8888-8888-888888888888", "33333333-3333-3333-3333-333333333333"
+    port = free_port()
+    mirror = DemoIssuer(f"http://127.0.0.1:{port}")
+    section = {"provider": "azure", "issuer": f"{tenant}/v2.0", "client_ids": [client], "jwks_uri": f"{mirror.issuer}/v1/keys"}
+    sidecar.settings["oauth"] = section
+    sidecar.write()
+    sidecar.token()
+    claims = {"iss": f"https://login.microsoftonline.com/{tenant}/v2.0", "aud": client, "azp": client, "tid": tenant, "ver": "2.0"}
+    token = mirror.token("x", **claims, preferred_username="ana@acme.com", scp="access_as_user", jti="x")
+    forged = DemoIssuer(f"http://127.0.0.1:{port}").token(
+        "x", **claims, preferred_username="ana@acme.com", scp="access_as_user", jti="x"
+    )
+
+    async def with_mirror() -> None:
+        server = HttpServer(mirror)
+        serving = asyncio.create_task(server.run_on(open_port(Address(host="127.0.0.1", port=port))))
+        try:
+            await asyncio.to_thread(sidecar.start)
+            answer = await asyncio.to_thread(sidecar.check, oauth(token))
+            assert answer.dynamic_metadata.fields["user"].string_value == "ana@acme.com"
+            assert (await asyncio.to_thread(sidecar.check, oauth(forged))).denied_response.status.code == 401
+        finally:
+            server.should_exit = True
+            await serving
+
+    asyncio.run(with_mirror())
+    assert sidecar.stop() == 0
+
+
 def test_no_decision_log(sidecar: Sidecar) -> None:
     sidecar.token()
     call = [sys.executable, "-m", "extauthz", "serve", "--no-decision-log", "--config", str(sidecar.file)]

@@ -315,9 +315,7 @@ def test_a_record_that_somebody_changed_verifies_nothing(issued: Issued, change:
 def test_no_pepper_is_not_a_pepper(issued: Issued, peppers: dict[str, bytes]) -> None:
     """Whoever can write to the store knows the empty key: a record that verifies with it is worth nothing."""
     token, record = issued.token()
-    made = digest(
-        token, b"", permission=record.permission, user=record.user, scopes=record.scopes, created_at=record.created_at
-    )
+    made = digest(token, b"", permission=record.permission, user=record.user, scopes=record.scopes, created_at=record.created_at)
     for name in ("p1", "p0"):
         issued.store.put(replace(record, pepper_id=name, digest=made))
         issued.verifier = issued.another(peppers=peppers)
@@ -393,7 +391,7 @@ def test_a_remembered_oauth_token_expires_on_time(make_world: MakeWorld) -> None
 def rules(**changes: Any) -> ProviderRules:
     plain = ProviderRules(
         name="okta",
-        provider=PROVIDERS["okta"],
+        provider=PROVIDERS["okta"][0],
         issuer=ISSUER,
         client_ids=frozenset({CLIENT}),
         audience=frozenset({"api://default"}),

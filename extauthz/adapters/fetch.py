@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import ssl
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -19,13 +21,18 @@ class FetchError(Exception):
 class JsonFetcher:
     """Fetches JSON documents over https; plain http only from loopback. Redirects are not followed.
 
-    `timeout` in seconds bounds a whole fetch, the body included.
+    `timeout` in seconds bounds a whole fetch, the body included; `proxy` is the address of a proxy for all fetches, `ca_file` a
+    bundle of certificates to trust in place of the system's.
     """
 
-    def __init__(self, *, timeout: float = 5.0) -> None:
-        """Open a connection pool; proxies and netrc of the environment are not used."""
+    def __init__(self, *, timeout: float = 5.0, proxy: str | None = None, ca_file: Path | None = None) -> None:
+        """Open a connection pool; proxies and netrc of the environment are not used. Raises FetchError for an unusable bundle."""
         self._timeout = timeout
-        self._client = httpx2.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False)
+        try:
+            trust = ssl.create_default_context(cafile=ca_file) if ca_file else True
+        except OSError as error:
+            raise FetchError(f"{ca_file}: not a bundle of certificates ({error})") from error
+        self._client = httpx2.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False, proxy=proxy, verify=trust)
 
     async def get(self, address: str) -> Any:
         """Return the document at this address; raises FetchError."""

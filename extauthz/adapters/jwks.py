@@ -12,10 +12,6 @@ from extauthz.core import jwt
 from extauthz.core.model import Reason
 from extauthz.ports import Clock, Unavailable
 
-REFRESH = 600.0
-"""Seconds between background fetches."""
-MAX_KEY_AGE = 24 * 3600.0
-"""Seconds that the last good keys serve without a successful fetch."""
 UNKNOWN_KEY_COOL_DOWN = 300.0
 """Seconds between two fetches for keys that the set lacks."""
 RETRY = 5.0
@@ -33,9 +29,28 @@ class Fetcher(Protocol):
 class JwksSource:
     """Keeps the last good keys of an issuer; one fetch at a time, owned by nobody who waits for it."""
 
-    def __init__(self, issuer: str, algorithms: Iterable[str], fetcher: Fetcher, *, clock: Clock) -> None:
-        """Know the issuer; nothing is fetched before `run` or `load`."""
+    def __init__(
+        self,
+        issuer: str,
+        discovery: str,
+        algorithms: Iterable[str],
+        fetcher: Fetcher,
+        *,
+        clock: Clock,
+        jwks_uri: str | None = None,
+        refresh: float = 600.0,
+        max_key_age: float = 24 * 3600.0,
+    ) -> None:
+        """Know the issuer and the address of its discovery document; nothing is fetched before `run` or `load`.
+
+        With `jwks_uri` the keys are fetched from there and the discovery document is not. `refresh` are the seconds between
+        background fetches, `max_key_age` those that the last good keys serve without a successful fetch.
+        """
         self.issuer = issuer
+        self._discovery = discovery
+        self._jwks_uri = jwks_uri
+        self._refresh = refresh
+        self._max_key_age = max_key_age
         self._algorithms = frozenset(algorithms)
         self._fetcher = fetcher
         self._clock = clock
@@ -53,7 +68,7 @@ class JwksSource:
 
     def keys(self) -> jwt.KeySet | None:
         """Return the last good keys, or None when there are none or they are too old."""
-        return self._keys if self._clock.monotonic() - self._good_at <= MAX_KEY_AGE else None
+        return self._keys if self._clock.monotonic() - self._good_at <= self._max_key_age else None
 
     def load(self) -> Awaitable[jwt.KeySet]:
         """Join the fetch under way or start one; raises Unavailable while the last failure is fresh."""
@@ -75,7 +90,7 @@ class JwksSource:
             pause = RETRY
             try:
                 await self._fetch()
-                pause = REFRESH
+                pause = self._refresh
             except Unavailable:
                 pass
             except Exception:  # noqa: BLE001 - whatever it is, the refresh must go on
@@ -96,12 +111,7 @@ class JwksSource:
 
     async def _download(self) -> jwt.KeySet:
         try:
-            discovery = await self._fetcher.get(f"{self.issuer.rstrip('/')}/.well-known/openid-configuration")
-            if not isinstance(discovery, dict) or discovery.get("issuer") != self.issuer:
-                raise FetchError(f"the discovery document of {self.issuer} names another issuer")
-            address = discovery.get("jwks_uri")
-            if not isinstance(address, str):
-                raise FetchError(f"the discovery document of {self.issuer} has no jwks_uri")
+            address = self._jwks_uri or await self._discovered()
             keys = jwt.key_set(await self._fetcher.get(address), self._algorithms)
             if not keys:
                 raise FetchError(f"{address}: no usable key")
@@ -114,3 +124,13 @@ class JwksSource:
         self._fetched_at = self._clock.now()
         self._good_at = self._clock.monotonic()
         return keys
+
+    async def _discovered(self) -> str:
+        """Return the address of the keys; the document must be that of this issuer (OpenID Connect Discovery 4.3)."""
+        document = await self._fetcher.get(self._discovery)
+        if not isinstance(document, dict) or document.get("issuer") != self.issuer:
+            raise FetchError(f"the discovery document of {self.issuer} names another issuer")
+        address = document.get("jwks_uri")
+        if not isinstance(address, str):
+            raise FetchError(f"the discovery document of {self.issuer} has no jwks_uri")
+        return address

@@ -43,3 +43,15 @@ def check(config_file: Path, *, as_json: bool) -> None:
         click.echo(f"{config_file}: {len(mistakes)} mistakes, {len(warnings)} warnings")
     if mistakes:
         raise click.exceptions.Exit(configuration.CONFIGURATION_EXIT)
+
+
+@command.command("show")
+@configuration.option
+def show(config_file: Path) -> None:
+    """Show the settings as they count, as JSON: defaults filled in, short issuers written out, no place of a secret.
+
+    Example: extauthz config show --config config/extauthz.yaml
+    """
+    places = {"tokens": {"peppers": {"__all__": {"env", "file"}}}}
+    settings = configuration.read(config_file).settings
+    click.echo(json.dumps(settings.model_dump(mode="json", exclude=places), indent=2))

@@ -20,7 +20,7 @@ from extauthz.core.act_as import ACT_AS_HEADERS, ActAs, compile_patterns
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION, Kind
 from extauthz.core.identity import MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.core.policy import Policy
-from extauthz.core.providers import PROVIDERS, ProviderRules
+from extauthz.core.providers import ProviderRules, provider_of
 
 MIN_PEPPER_BYTES = 32
 _LISTEN_WARNING = "can be reached by other machines, which can then try tokens: listen on loopback or a unix socket"
@@ -48,6 +48,10 @@ class Configuration:
         """Where the pepper of this index is kept, or None when it is in the environment."""
         name = self.settings.tokens.peppers[index].file if self.settings.tokens else None
         return None if name is None else self.file.parent / name
+
+    def mistake(self, path: document.KeyPath, message: str) -> Mistake:
+        """Describe a mistake that only the world outside shows, with its line."""
+        return document.read(self.file).mistake(path, message)
 
     def peppers(self, environment: Mapping[str, str]) -> dict[str, bytes]:
         """Read the peppers, the newest first; raises ConfigurationError."""
@@ -79,7 +83,12 @@ def load(file: Path) -> Configuration:
     except ValidationError as error:
         mistakes += mistakes_of(error, source, Settings)
     vocabulary = [name for _, name in _scopes(source, "scopes")]
-    mistakes += [*_misused_scopes(source, vocabulary), *_misused_headers(source), *_misused_pepper_ids(source)]
+    mistakes += [
+        *_misused_scopes(source, vocabulary),
+        *_misused_headers(source),
+        *_misused_pepper_ids(source),
+        *_missing_audience(source),
+    ]
     placed: list[routes.Placed] = []
     for name, wrong in _route_files(file, source):
         if not wrong:
@@ -120,23 +129,37 @@ def _identity(settings: Settings) -> IdentityHeaders:
 
 def _providers(settings: Settings) -> tuple[ProviderRules, ...]:
     section = settings.oauth
-    if section is None or not section.enabled:
+    provider = provider_of(section.provider, section.issuer) if section and section.enabled else None
+    if section is None or provider is None:
         return ()
-    provider = PROVIDERS[section.provider]
     open_to_all = section.domains is None or "*" in section.domains
+    own = [audience for client in section.client_ids for audience in (client, f"api://{client}")] if provider.own_audience else []
     return (
         ProviderRules(
             name=section.name or section.provider,
             provider=provider,
             issuer=section.issuer,
             client_ids=frozenset(section.client_ids),
-            audience=frozenset(section.audience),
+            audience=frozenset(section.audience or own),
             scopes=frozenset(section.scopes or settings.scopes),
             user_claim=section.user_claim or provider.user_claim,
             domains=None if open_to_all else frozenset(domain.lower() for domain in section.domains or ()),
             leeway=section.leeway,
+            guests=section.guests,
         ),
     )
+
+
+def _missing_audience(source: Document) -> list[Mistake]:
+    """Ask for the audience where the provider's tokens do not name the client as theirs."""
+    oauth = source.data.get("oauth")
+    if not isinstance(oauth, dict) or oauth.get("audience") is not None or oauth.get("provider") != "okta":
+        return []
+    message = (
+        "is missing: write it, like audience: api://default "
+        "(it stands in the settings of the authorization server, and tokens for other audiences are not yours)"
+    )
+    return [source.mistake(("oauth", "audience"), message)]
 
 
 def _misused_scopes(source: Document, vocabulary: list[str]) -> list[Mistake]:

@@ -10,21 +10,17 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from extauthz.addresses import Address
 from extauthz.config.values import Duration, ListenAddress, PositiveDuration, PositiveSize, Scope, Secret, Section, text
 from extauthz.core.act_as import ACT_AS_HEADERS, compile_patterns
+from extauthz.core.providers import PROVIDERS, expanded, provider_of
 
 NOT_YET = frozenset(
     {
         "server.tls",
         "oauth.providers",
         "oauth.client_secret",
-        "oauth.jwks_uri",
         "oauth.tokeninfo_uri",
         "oauth.introspection_uri",
         "oauth.userinfo_uri",
         "oauth.remote_timeout",
-        "oauth.max_key_age",
-        "oauth.refresh",
-        "oauth.proxy",
-        "oauth.ca_file",
         "tokens.max_staleness",
         "tokens.poll_interval",
         "roles",
@@ -33,9 +29,6 @@ NOT_YET = frozenset(
 """Keys of the design that this release does not serve: refused, because ignoring them would promise what is not done."""
 
 _HEADER_NAME = re.compile(r"[a-z][a-z0-9-]*").fullmatch
-_CUSTOM_SERVER = re.compile(
-    r"(?:https://[^/?#@\s]+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?)/oauth2/[^/?#\s]+"
-).fullmatch
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _NAME_RULE = "write 1 to 64 letters, digits, '.', '_' and '-'; the first is a letter or a digit"
@@ -45,6 +38,7 @@ Prefix = Annotated[str, text(r"[a-z][a-z0-9]{0,15}", "write 1 to 16 lower-case l
 Domain = Annotated[str, text(rf"\*|{_LABEL}(?:\.{_LABEL})+", 'write a domain, like acme.com, or "*" for every domain')]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 MAX_LEEWAY = 60.0
+MIN_REFRESH, MAX_REFRESH = 60.0, 3600.0
 
 
 def _one_or_many(value: object) -> object:
@@ -64,6 +58,13 @@ def _address_pattern(pattern: str) -> str:
 
 
 StringOrList = Annotated[list[NonEmpty], BeforeValidator(_one_or_many), Field(min_length=1)]
+OutboundAddress = Annotated[
+    str,
+    text(
+        r"(?:https://[^/?#@\s]+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?)(?:/[^#\s]*)?",
+        "write an https address (plain http is read from loopback only)",
+    ),
+]
 Domains = Annotated[list[Domain], BeforeValidator(_one_or_many), Field(min_length=1)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 AddressPattern = Annotated[str, AfterValidator(_address_pattern)]
@@ -114,27 +115,32 @@ class OAuthSection(Section):
 
     enabled: bool = True
     name: Name | None = None
-    provider: Literal["okta"] = Field(examples=["provider: okta"])
+    provider: Literal["okta", "azure"] = Field(examples=["provider: okta"])
     issuer: str = Field(examples=["issuer: https://acme.okta.com/oauth2/default"])
     client_ids: StringOrList = Field(
         examples=["client_ids: [0oa1example]"], description="tokens of all other applications are refused"
     )
-    audience: StringOrList = Field(
-        examples=["audience: api://default"],
-        description="it stands in the settings of the authorization server, and tokens for other audiences are not yours",
-    )
+    audience: StringOrList | None = None
     user_claim: NonEmpty | None = None
     domains: Domains | None = None
     scopes: list[Scope] | None = Field(default=None, min_length=1)
+    guests: bool = False
     leeway: Duration = MAX_LEEWAY
     verification: Literal["jwks"] = "jwks"
     verdict_ttl: PositiveDuration = 300.0
+    jwks_uri: OutboundAddress | None = None
+    refresh: PositiveDuration = 600.0
+    max_key_age: PositiveDuration = 86400.0
+    proxy: Annotated[str, text(r"https?://[^/?#@\s]+", "write the address of a proxy, like http://proxy.acme.com:3128")] | None = (
+        None
+    )
+    ca_file: NonEmpty | None = None
 
     @field_validator("provider", mode="before")
     @classmethod
     def _served_provider(cls, name: object) -> object:
-        if name in ("azure", "gsuite", "onelogin"):
-            raise ValueError(f"{name} is not available in this release: only okta custom authorization servers are")
+        if name in ("gsuite", "onelogin"):
+            raise ValueError(f"{name} is not available in this release: okta custom authorization servers and azure are")
         return name
 
     @field_validator("verification", mode="before")
@@ -146,13 +152,23 @@ class OAuthSection(Section):
 
     @field_validator("issuer")
     @classmethod
-    def _custom_server(cls, issuer: str) -> str:
-        if not _CUSTOM_SERVER(issuer):
+    def _written_out(cls, issuer: str, info: ValidationInfo) -> str:
+        name, written = info.data.get("provider"), expanded(issuer)
+        if name is None or provider_of(name, written):
+            return written
+        if name == "okta":
             raise ValueError(
-                f"{issuer!r} is not a custom authorization server: write https://<org>.okta.com/oauth2/<id>; "
+                f"{issuer!r} is not a custom authorization server: write {PROVIDERS[name][0].issuer_form}; "
                 "the org server signs access tokens with a key that it does not publish (plain http is read from loopback only)"
             )
-        return issuer
+        raise ValueError(f"{issuer!r} is not an issuer of {name}: write {PROVIDERS[name][0].issuer_form}")
+
+    @field_validator("refresh")
+    @classmethod
+    def _bounded_refresh(cls, seconds: float) -> float:
+        if not MIN_REFRESH <= seconds <= MAX_REFRESH:
+            raise ValueError(f"{seconds:g} seconds: write 1m to 1h")
+        return seconds
 
     @field_validator("leeway")
     @classmethod

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from extauthz.addresses import Address, parse_address
 
@@ -86,7 +86,7 @@ Duration = Annotated[float, BeforeValidator(duration)]
 PositiveDuration = Annotated[float, BeforeValidator(duration), AfterValidator(_positive)]
 PositiveSize = Annotated[int, BeforeValidator(size), AfterValidator(_not_empty)]
 Scope = Annotated[str, BeforeValidator(scope)]
-ListenAddress = Annotated[Address, BeforeValidator(_address)]
+ListenAddress = Annotated[Address, PlainSerializer(str), BeforeValidator(_address)]
 Variable = Annotated[
     str, text(r"[A-Za-z_][A-Za-z0-9_]*", "write the name of an environment variable here, never the secret itself", shown=False)
 ]

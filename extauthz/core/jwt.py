@@ -111,7 +111,7 @@ def issued_at(token: Unverified) -> float:
 
 def precheck(token: Unverified, rules: ProviderRules, now: float) -> Reason | None:
     """Refuse what no signature could save: issuer, kind, client, expiry. Run before any work that costs."""
-    if token.claims.get("iss") != rules.issuer:
+    if token.claims.get("iss") != rules.issuer or not _is_of_tenant(token.claims, rules):
         return Reason.TOKEN_ISSUER
     if _is_id_token(token.claims, rules.provider):
         return Reason.TOKEN_KIND_WRONG
@@ -173,16 +173,28 @@ def _claims_refusal(claims: Mapping[str, Any], rules: ProviderRules) -> Reason |
     provider = rules.provider
     if not provider.user_token_claims.issubset(claims) or claims.get("sub") == claims[provider.client_claim]:
         return Reason.TOKEN_KIND_WRONG
-    if not _strings(claims.get(provider.scope_claim)):
+    if any(claims.get(name) == value for name, value in provider.app_token_marks.items()):
+        return Reason.TOKEN_KIND_WRONG
+    if not any(_strings(claims.get(provider.scope_claim))):
         return Reason.TOKEN_KIND_WRONG
     if rules.audience.isdisjoint(_strings(claims.get("aud"))):
         return Reason.TOKEN_AUDIENCE
-    return None
+    home = claims.get(provider.home_claim)
+    if home is not None and not rules.guests and not (isinstance(home, str) and rules.tenant in home.split("/")):
+        return Reason.TOKEN_USER_NOT_ALLOWED
+    verified = claims.get(provider.verified_claim, True)
+    return None if verified in (True, "1", "true") else Reason.TOKEN_USER_INVALID
+
+
+def _is_of_tenant(claims: Mapping[str, Any], rules: ProviderRules) -> bool:
+    provider = rules.provider
+    fixed = all(claims.get(name) == value for name, value in provider.fixed_claims.items())
+    return fixed and (not provider.tenant_claim or claims.get(provider.tenant_claim) == rules.tenant)
 
 
 def _is_id_token(claims: Mapping[str, Any], provider: Provider) -> bool:
     token_id = claims.get("jti")
-    by_name = isinstance(token_id, str) and token_id.startswith(provider.id_token_jti)
+    by_name = bool(provider.id_token_jti) and isinstance(token_id, str) and token_id.startswith(provider.id_token_jti)
     return by_name or not provider.id_token_claims.isdisjoint(claims)
 
 

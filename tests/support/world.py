@@ -264,7 +264,7 @@ class World:
             clock=self.clock,
             store=self.store,
             peppers={"p1": PEPPER},
-            key_sources={ISSUER: self.keys},
+            key_sources={rules.issuer: self.keys for rules in self.configuration.providers},
         )
         if self.issued:
             self.issued.poll()
