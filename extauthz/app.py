@@ -27,7 +27,7 @@ from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration
 from extauthz.core.credentials import Kind
 from extauthz.core.model import Decision, Reason, Request
-from extauthz.ports import Clock, KeySource, Recorder, TokenStore, Verifier
+from extauthz.ports import Clock, KeySource, Recorder, TokenStore, Unavailable, Verifier
 from extauthz.service import Authorizer, Runtime
 from extauthz.transport import ops
 from extauthz.transport.grpcio import NAME, GrpcioServer
@@ -248,8 +248,13 @@ async def _poll(issued: IssuedVerifier, health: Health) -> None:
 
 async def _primed(sources: tuple[JwksSource, ...]) -> None:
     """Give the issuers a moment, so that the first checks find keys; one that is down delays nothing for long."""
+
+    async def prime(source: JwksSource) -> None:
+        with contextlib.suppress(Unavailable):
+            await source.load()
+
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.gather(*(source.load() for source in sources), return_exceptions=True), PRIME)
+        await asyncio.wait_for(asyncio.gather(*map(prime, sources)), PRIME)
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,8 @@ from extauthz.core.model import Identity, Reason
 from extauthz.core.providers import ProviderRules
 from extauthz.ports import Clock, Evidence, KeySource, TokenStore, Unavailable, Verdicts
 
+MAX_PENDING = 64
+"""Verifications that may wait for keys at the same time; each holds a token that anybody may have sent."""
 KEY_DELAY = 60.0
 """Seconds that an issuer may sign with a key before it publishes it."""
 
@@ -97,8 +99,10 @@ class OAuthVerifier:
         if refusal:
             return refusal
         keys = source.keys()
+        if keys is None and len(self._tasks) >= MAX_PENDING:
+            raise Unavailable(Reason.OVERLOADED)
         if keys is None:
-            return self._own(self._with_keys(token, unverified, rules, source.load()))
+            return self._own(self._with_keys(token, unverified, rules, source, source.load()))
         evidence = jwt.verify(unverified, keys, rules, now)
         if evidence is Reason.TOKEN_KEY_UNKNOWN:
             return self._with_unknown_key(token, unverified, rules, source)
@@ -117,20 +121,21 @@ class OAuthVerifier:
         self, token: str, unverified: jwt.Unverified, rules: ProviderRules, source: KeySource
     ) -> Evidence | Awaitable[Evidence]:
         refusal = jwt.time_refusal(unverified.claims, rules, self._clock.now())
-        if refusal:
-            return refusal
+        if refusal or jwt.key_id(unverified) is None:
+            return refusal or Reason.TOKEN_KEY_UNKNOWN
         pending = source.reload_for_unknown_key()
         if pending is not None:
-            return self._own(self._with_keys(token, unverified, rules, pending))
-        if source.fetched_at > jwt.issued_at(unverified) + KEY_DELAY:
-            return Reason.TOKEN_KEY_UNKNOWN
-        raise Unavailable(Reason.KEY_SET_UNAVAILABLE)
+            return self._own(self._with_keys(token, unverified, rules, source, pending))
+        return _key_refusal(unverified, source)
 
     async def _with_keys(
-        self, token: str, unverified: jwt.Unverified, rules: ProviderRules, pending: Awaitable[jwt.KeySet]
+        self, token: str, unverified: jwt.Unverified, rules: ProviderRules, source: KeySource, pending: Awaitable[jwt.KeySet]
     ) -> Evidence:
         keys = await pending
-        return self._remembered(token, jwt.verify(unverified, keys, rules, self._clock.now()))
+        evidence = jwt.verify(unverified, keys, rules, self._clock.now())
+        if evidence is Reason.TOKEN_KEY_UNKNOWN:
+            return _key_refusal(unverified, source)
+        return self._remembered(token, evidence)
 
     def _remembered(self, token: str, evidence: Evidence) -> Evidence:
         if isinstance(evidence, Identity):
@@ -146,3 +151,10 @@ class OAuthVerifier:
         for future in (task, waiting):
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
         return waiting
+
+
+def _key_refusal(unverified: jwt.Unverified, source: KeySource) -> Reason:
+    """Refuse a key that keys fetched long enough after the token was issued lack; raises Unavailable while it may yet appear."""
+    if jwt.key_id(unverified) is None or source.fetched_at > jwt.issued_at(unverified) + KEY_DELAY:
+        return Reason.TOKEN_KEY_UNKNOWN
+    raise Unavailable(Reason.KEY_SET_UNAVAILABLE)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+import timeit
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.core.model import Allow, Decision, Request
 from extauthz.service import Authorizer
 from tests.support import fuzz
-from tests.support.world import CLIENT, DECISION_ID, NOW, World, bearer, check_request, claims, ec_key, oauth, sign
+from tests.support.world import CLIENT, DECISION_ID, NOW, StillKeys, World, bearer, check_request, claims, ec_key, oauth, sign
 
 ROUTES = [
     {"match": "POST /search", "scope": "SEARCH"},
@@ -416,3 +419,33 @@ def test_paths_tokens_and_queries_do_not_stay_in_memory(world: World) -> None:
     ]
 
     assert grown_by(world, requests) < 4 * 2**20
+
+
+async def test_tokens_that_wait_for_keys_are_bounded(tmp_path: Path) -> None:
+    """While an issuer hangs, anybody can send tokens that name it: 64 of them may wait, the others are told at once."""
+
+    class Hanging(StillKeys):
+        async def load(self) -> Any:
+            await asyncio.Event().wait()
+
+    world = World(tmp_path / "hanging", [{"match": "POST /search", "scope": "SEARCH"}], keys=Hanging(None))
+    waiting = []
+    for number in range(200):
+        answer = world.authorizer.check(check_request("POST", "/search", oauth(sign(claims(jti=f"AT.{number}"))).items()))
+        if not isinstance(answer, bytes):
+            waiting.append(asyncio.ensure_future(answer))
+    assert len(waiting) == 64
+    assert {decision.reason.value for decision in world.recorder.decisions} == {"overloaded"}
+    await asyncio.gather(*waiting)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+
+
+def test_a_long_query_is_read_in_one_pass(world: World) -> None:
+    """A time, but one that only a pass for each part would miss: 28 kB of parts against 28 kB of one part."""
+
+    def cost(query: str) -> float:
+        data = check_request("POST", f"/search?{query}")
+        return min(timeit.repeat(lambda: world.authorizer.check(data), number=3, repeat=5))
+
+    assert cost("%&" * 14_000) < 25 * cost("q" * 28_000)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sqlite3
 import stat
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,24 @@ def test_list_show_and_revoke(folder: Path) -> None:
     table = run(folder, "token", "list").stdout
     assert [line.split()[0] for line in table.splitlines()[1:]] == [row["id"] for row in listed]
     assert all(len(line) <= 240 for line in table.splitlines())
+
+
+def test_a_description_is_text_and_no_markup(folder: Path) -> None:
+    flags = ("--description", "[/x] [link=https://evil.com]note", "--expires", "1d")
+    assert run(folder, "token", "create", *USER, *flags).exit_code == 0
+    listed = run(folder, "token", "list")
+    assert listed.exit_code == 0
+    assert "[/x] [link=https://evil.com]note" in listed.stdout
+
+
+def test_the_file_alone_is_the_store_after_each_command(folder: Path) -> None:
+    """A log that stays beside the file would be laid over a backup that is moved into its place."""
+    created(folder)
+    with contextlib.closing(sqlite3.connect(f"file:{folder}/data/tokens.db?mode=ro", uri=True)) as reader:
+        reader.execute("SELECT * FROM tokens").fetchall()
+        created(folder)
+        log = folder / "data" / "tokens.db-wal"
+        assert not log.exists() or log.stat().st_size == 0
 
 
 @pytest.mark.parametrize("command", [("show", "nope"), ("revoke", "nope")])

@@ -786,3 +786,12 @@ def test_a_lock_file_that_cannot_be_made_is_named(path: Path) -> None:
     Path(f"{path}.lock").mkdir()
     with pytest.raises(ListenError, match=r"check\.sock"), claim(Address(path=str(path))):
         pass
+
+
+def test_a_lock_file_is_not_made_through_a_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    (tmp_path / "check.sock.lock").symlink_to(victim)
+    with pytest.raises(ListenError, match="lock"), claim(Address(path=f"{tmp_path}/check.sock")):
+        pass
+    assert victim.read_text() == "kept"

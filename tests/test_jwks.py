@@ -248,7 +248,27 @@ async def test_a_name_of_two_keys_names_none(issuer: Issuer) -> None:
 
     issuer.publish(GOOD, twice)
     issuer.clock.advance(10)
+    assert await issuer.source.load() == {}, "keys that a well-formed document no longer names are gone"
+
+
+async def test_a_first_document_without_a_usable_key_is_no_answer(issuer: Issuer) -> None:
+    issuer.publish(public_jwk(rsa_key(), "rsa-1") | {"use": "enc"})
     await issuer.fails()
+    assert issuer.source.keys() is None
+
+
+async def test_an_issuer_behind_https_names_no_keys_that_are_not(issuer: Issuer) -> None:
+    """A document of an https issuer must not send us to what listens on this machine."""
+    issuer.publish()
+    name = "https://acme.okta.com"
+    issuer.server.pages[DISCOVERY] = document({"issuer": name, "jwks_uri": f"{issuer.server.origin}{KEYS}"})
+    fetcher = JsonFetcher(timeout=0.4)
+    source = JwksSource(name, f"{issuer.server.origin}{DISCOVERY}", ALGORITHMS, fetcher, clock=issuer.clock)
+    try:
+        with pytest.raises(Unavailable):
+            await source.load()
+    finally:
+        await fetcher.close()
 
 
 async def test_an_empty_key_set_takes_no_key_away(issuer: Issuer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import json
@@ -452,8 +453,44 @@ def test_a_closed_stream_raises_nothing() -> None:
     for _ in range(200):
         log.record(request(), decision(Reason.ALLOWED), 0.0)
     time.sleep(0.02)
-    log.record(None, decision(Reason.ALLOWED), 0.0)
+    log.record(request(), decision(Reason.ALLOWED), 0.0)
     log.close()
+    log.close()
+
+
+class FullDisk(io.StringIO):
+    """A stream that has no room for a while."""
+
+    full = True
+
+    def write(self, text: str) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+def test_a_disk_that_was_full_is_written_to_again(caplog: pytest.LogCaptureFixture) -> None:
+    stream = FullDisk()
+    log = DecisionLog(stream, interval=0.001)
+    log.record(request(), decision(Reason.ALLOWED), 0.0)
+    deadline = time.monotonic() + 5
+    while not log.dropped and time.monotonic() < deadline:
+        time.sleep(0.005)
+    stream.full = False
+    log.record(request(), decision(Reason.ALLOWED), 0.0)
+    log.close()
+
+    assert log.dropped == 1
+    assert len(stream.getvalue().splitlines()) == 1
+    assert "decision log not written" in caplog.text
+
+
+def test_what_waits_holds_no_headers_and_no_query() -> None:
+    log = DecisionLog(io.StringIO(), interval=60)
+    asked = Request("GET", "/a?" + "q" * 100_000, "h", {"authorization": "Bearer " + "t" * 100_000}, raw=True, decision_id="d")
+    log.record(asked, decision(Reason.ALLOWED), 0.0)
+
+    assert len(repr(list(log._lines))) < 2000
     log.close()
 
 

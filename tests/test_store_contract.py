@@ -644,3 +644,15 @@ def test_two_processes_make_and_fill_one_store(tmp_path: Path) -> None:
     assert sorted(record.id for record in records) == [f"{letter}{number:011}" for letter in "ab" for number in range(25)]
     assert {record.revoked_by for record in records if record.id[0] == "a"} == {None, "a"}
     assert sum(record.revoked_at is not None for record in records) == 10
+
+
+def test_a_file_that_is_copied_over_changes_the_version(reader: SqliteReader, path: Path, template: Path, tmp_path: Path) -> None:
+    """SQLite itself notices only what it wrote itself."""
+    other = Path(shutil.copy(template, tmp_path / "other.db"))
+    filled(other, "b" * 12)
+    before = reader.version()
+    assert reader.find("b" * 12) is None
+    shutil.copyfile(other, path)
+
+    assert reader.version() != before
+    assert reader.find("b" * 12) is not None

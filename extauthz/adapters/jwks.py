@@ -89,8 +89,8 @@ class JwksSource:
         while True:
             pause = RETRY
             try:
-                await self._fetch()
-                pause = self._refresh
+                keys = await self._fetch()
+                pause = self._refresh if keys else RETRY
             except Unavailable:
                 pass
             except Exception:  # noqa: BLE001 - whatever it is, the refresh must go on
@@ -113,7 +113,7 @@ class JwksSource:
         try:
             address = self._jwks_uri or await self._discovered()
             keys = jwt.key_set(await self._fetcher.get(address), self._algorithms)
-            if not keys:
+            if not keys and not self._keys:
                 raise FetchError(f"{address}: no usable key")
         except (FetchError, ValueError) as error:
             _log.warning("keys not fetched", extra={"issuer": self.issuer, "cause": str(error)})
@@ -133,4 +133,6 @@ class JwksSource:
         address = document.get("jwks_uri")
         if not isinstance(address, str):
             raise FetchError(f"the discovery document of {self.issuer} has no jwks_uri")
+        if self.issuer.startswith("https://") and not address.startswith("https://"):
+            raise FetchError(f"the discovery document of {self.issuer} names keys that are not behind https")
         return address

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 import threading
 import time
@@ -19,7 +18,8 @@ from pythonjsonlogger.json import JsonFormatter
 from extauthz.core.model import Allow, Decision, Request
 from extauthz.core.paths import Path, parse
 
-MAX_PATH = 512
+MAX_PATH, MAX_METHOD, MAX_TARGET = 512, 32, 8 * 1024 + 1
+_log = logging.getLogger(__name__)
 _NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
 
 
@@ -37,9 +37,10 @@ def configure(stream: IO[str] | None = None) -> None:
 
 
 class DecisionLog:
-    """Takes a decision in a fraction of a microsecond; a thread renders and writes later.
+    """Takes a decision in a microsecond; a thread renders and writes later.
 
-    A reader that stalls blocks that thread alone: the oldest lines beyond `capacity` are dropped, and `dropped` counts them.
+    A reader that stalls blocks that thread alone: the oldest lines beyond `capacity` are dropped, and `dropped` counts them. What
+    waits holds nothing of the request but its method and path.
     """
 
     def __init__(self, stream: IO[str], *, capacity: int = 10_000, interval: float = 0.1) -> None:
@@ -47,7 +48,7 @@ class DecisionLog:
         self._stream = stream
         self._capacity = capacity
         self._interval = interval
-        self._lines: deque[tuple[float, Request, Decision, float]] = deque()
+        self._lines: deque[_Entry] = deque()
         self._stop = threading.Event()
         self.dropped = 0
         self._thread = threading.Thread(target=self._write, name="decision-log", daemon=True)
@@ -56,9 +57,13 @@ class DecisionLog:
     def record(self, request: Request, decision: Decision, seconds: float) -> None:
         """Take one decision."""
         if len(self._lines) >= self._capacity:
-            self._lines.popleft()
             self.dropped += 1
-        self._lines.append((time.time(), request, decision, seconds))  # noqa: TID251 - the line's own timestamp
+            if not self._lines:
+                return
+            self._lines.popleft()
+        now = time.time()  # noqa: TID251 - the line's own timestamp
+        target = request.path[:MAX_TARGET].partition("?")[0]
+        self._lines.append((now, request.decision_id, request.method[:MAX_METHOD], target, decision, seconds))
 
     def close(self) -> None:
         """Write what is left, waiting a second at most."""
@@ -73,21 +78,30 @@ class DecisionLog:
                 while self._lines:
                     self._stream.write(json.dumps(_line(*self._lines.popleft())) + "\n")
                 self._stream.flush()
-            except (OSError, ValueError):
-                # Nobody reads any more.
+            except (BrokenPipeError, ValueError):
+                # Nobody reads any more, and nobody will.
+                self._capacity = 0
                 return
+            except OSError:
+                # A disk that is full may have room again: one line is lost, the others wait.
+                self.dropped += 1
+                if not stopping:
+                    _log.exception("decision log not written")
 
 
-def _line(moment: float, request: Request, decision: Decision, seconds: float) -> dict[str, Any]:
+_Entry = tuple[float, str, str, str, Decision, float]
+
+
+def _line(moment: float, decision_id: str, method: str, target: str, decision: Decision, seconds: float) -> dict[str, Any]:
     identity = decision.identity
     line = {
         "time": round(moment, 3),
         "decision": "allow" if isinstance(decision, Allow) else "deny",
         "reason": decision.reason.value,
         "status": decision.reason.status,
-        "decision_id": request.decision_id,
-        "method": request.method[:32] or None,
-        "path": _path(request.path) or None,
+        "decision_id": decision_id,
+        "method": method or None,
+        "path": _path(target) or None,
         "route": decision.route,
         "auth_type": identity.auth_type.value if identity else None,
         "actor": identity.actor if identity else None,
@@ -98,6 +112,6 @@ def _line(moment: float, request: Request, decision: Decision, seconds: float) -
 
 
 def _path(target: str) -> str:
-    raw = re.split("[?#]", target, maxsplit=1)[0]
+    raw = target.partition("#")[0]
     path = parse(raw)
     return (path.canonical if isinstance(path, Path) else raw)[:MAX_PATH]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
+import pwd
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from extauthz.adapters.store.rows import StoreError, check_peppers
@@ -102,7 +103,7 @@ def list_tokens(config_file: Path, *, as_json: bool) -> None:
             row["permission"],
             record.user or "-",
             ", ".join(row["scopes"]),
-            record.description,
+            escape(record.description),
             row["expires_at"],
             row["status"],
         )
@@ -237,6 +238,6 @@ def _text(seconds: int | None) -> str | None:
 
 def _operator() -> str:
     try:
-        return f"os:{getpass.getuser()}"
-    except (KeyError, OSError):
+        return f"os:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
         return f"os:{os.getuid()}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import unquote_to_bytes
 
 from extauthz.core.model import Reason, Request
 
@@ -17,6 +16,15 @@ AUTH_TYPE = "x-glean-auth-type"
 
 _SCHEME = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?=[ ,]|\Z)").match
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)").fullmatch
+
+
+def _plain_or_encoded(character: str) -> str:
+    code = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{ord(character):02x}")
+    return f"(?:{character}|%{code})"
+
+
+# One pass over the query: a client may send 14,000 parts.
+_IN_QUERY = re.compile(r"(?:\A|&)" + "".join(map(_plain_or_encoded, "access_token")) + r"(?=[=&]|\Z)").search
 
 
 class Kind(StrEnum):
@@ -41,7 +49,7 @@ class Credential:
 
 def read(request: Request, query: str, *, max_token_size: int) -> Credential | Reason | None:
     """Read Authorization and X-Glean-Auth-Type; `max_token_size` is in bytes."""
-    if query and _names_access_token(query):
+    if query and _IN_QUERY(query):
         return Reason.TOKEN_IN_QUERY
     authorization = request.header(AUTHORIZATION)
     if not authorization:
@@ -61,7 +69,3 @@ def read(request: Request, query: str, *, max_token_size: int) -> Credential | R
     if auth_type.lower() == "oauth":
         return Credential(Kind.OAUTH, token)
     return Reason.AUTH_TYPE_UNKNOWN
-
-
-def _names_access_token(query: str) -> bool:
-    return any(unquote_to_bytes(pair.partition("=")[0]) == b"access_token" for pair in query.split("&"))

@@ -80,6 +80,8 @@ def key_set(document: object, algorithms: Iterable[str]) -> KeySet:
     """
     if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
         raise ValueError("not a JWKS document: it has no list 'keys'")
+    if not document["keys"]:
+        raise ValueError("the key set is empty")
     usable: dict[str, Key] = {}
     ambiguous: set[str] = set()
     for jwk in document["keys"]:
@@ -179,10 +181,10 @@ def _claims_refusal(claims: Mapping[str, Any], rules: ProviderRules) -> Reason |
         return Reason.TOKEN_KIND_WRONG
     if rules.audience.isdisjoint(_strings(claims.get("aud"))):
         return Reason.TOKEN_AUDIENCE
-    home = claims.get(provider.home_claim)
+    home = claims.get(provider.home_claim) if provider.home_claim else None
     if home is not None and not rules.guests and not (isinstance(home, str) and rules.tenant in home.split("/")):
         return Reason.TOKEN_USER_NOT_ALLOWED
-    verified = claims.get(provider.verified_claim, True)
+    verified = claims.get(provider.verified_claim, True) if provider.verified_claim else True
     return None if verified in (True, "1", "true") else Reason.TOKEN_USER_INVALID
 
 

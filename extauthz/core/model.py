@@ -7,7 +7,7 @@ what a client may learn of it is narrower and stands beside each reason as `told
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
@@ -117,9 +117,9 @@ class Request:
     """
 
     method: str
-    path: str
+    path: str = field(repr=False)
     host: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     raw: bool
     decision_id: str
 

@@ -85,7 +85,10 @@ def publish(address: Address, *, mode: str, group: str | None) -> None:
 
 def _lock_file(address: Address) -> IO[str]:
     try:
-        return open(f"{address.path}.lock", "w", encoding="ascii")
+        # Not through a link: the folder may be one that others can write to.
+        return open(
+            os.open(f"{address.path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+", encoding="ascii"
+        )
     except OSError as error:
         raise ListenError(f"{address}: its lock file {address.path}.lock cannot be made: {error.strerror or error}") from error
 

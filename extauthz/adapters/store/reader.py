@@ -26,7 +26,7 @@ class SqliteReader:
         self._path = path
         if not path.exists():
             raise StoreError(f"{path}: no token store; make one with 'extauthz store migrate' or 'extauthz token create'")
-        self._file = self._identity_of_file()
+        self._file, self._stamp = self._identity_of_file()
         self._openings = 0
         self._connection: sqlite3.Connection | None = None
         try:
@@ -56,13 +56,14 @@ class SqliteReader:
         answered from what was open before.
         """
         try:
-            file = self._identity_of_file()
+            file, stamp = self._identity_of_file()
             if file != self._file and self._log_remains():
                 raise Unavailable(Reason.STORE_UNAVAILABLE)
-            if self._connection is None or file != self._file:
+            if self._connection is None or (file, stamp) != (self._file, self._stamp):
+                # A checkpoint changes the stamp, and so does a copy over the file, which SQLite itself would not notice.
                 self.close()
                 self._connection = self._open()
-                self._file = file
+                self._file, self._stamp = file, stamp
             return self._openings, self._connection.execute("PRAGMA data_version").fetchone()[0]
         except (sqlite3.Error, OSError, Unavailable) as error:
             self.close()
@@ -91,6 +92,6 @@ class SqliteReader:
         log = self._path.with_name(self._path.name + "-wal")
         return log.exists() and log.stat().st_size > 0
 
-    def _identity_of_file(self) -> tuple[int, int]:
+    def _identity_of_file(self) -> tuple[tuple[int, int], tuple[int, int]]:
         status = os.stat(self._path)
-        return status.st_dev, status.st_ino
+        return (status.st_dev, status.st_ino), (status.st_mtime_ns, status.st_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,9 @@ class SqlTokenStore:
             return {row.id: row.fingerprint for row in connection.execute(sa.select(schema.peppers))}
 
     def close(self) -> None:
-        """Close the pool."""
+        """Empty the write-ahead log, so that the file alone is the store, and close the pool."""
+        with suppress(SQLAlchemyError), self._engine.connect() as connection:
+            connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._engine.dispose()
 
     @contextmanager
