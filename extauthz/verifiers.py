@@ -102,7 +102,7 @@ class OAuthVerifier:
         if keys is None and len(self._tasks) >= MAX_PENDING:
             raise Unavailable(Reason.OVERLOADED)
         if keys is None:
-            return self._own(self._with_keys(token, unverified, rules, source, source.load()))
+            return self._own(self._with_keys(token, unverified, rules, source.load()))
         evidence = jwt.verify(unverified, keys, rules, now)
         if evidence is Reason.TOKEN_KEY_UNKNOWN:
             return self._with_unknown_key(token, unverified, rules, source)
@@ -125,17 +125,16 @@ class OAuthVerifier:
             return refusal or Reason.TOKEN_KEY_UNKNOWN
         pending = source.reload_for_unknown_key()
         if pending is not None:
-            return self._own(self._with_keys(token, unverified, rules, source, pending))
-        return _key_refusal(unverified, source)
+            return self._own(self._with_keys(token, unverified, rules, pending))
+        if source.fetched_at > jwt.issued_at(unverified) + KEY_DELAY:
+            return Reason.TOKEN_KEY_UNKNOWN
+        raise Unavailable(Reason.KEY_SET_UNAVAILABLE)
 
     async def _with_keys(
-        self, token: str, unverified: jwt.Unverified, rules: ProviderRules, source: KeySource, pending: Awaitable[jwt.KeySet]
+        self, token: str, unverified: jwt.Unverified, rules: ProviderRules, pending: Awaitable[jwt.KeySet]
     ) -> Evidence:
         keys = await pending
-        evidence = jwt.verify(unverified, keys, rules, self._clock.now())
-        if evidence is Reason.TOKEN_KEY_UNKNOWN:
-            return _key_refusal(unverified, source)
-        return self._remembered(token, evidence)
+        return self._remembered(token, jwt.verify(unverified, keys, rules, self._clock.now()))
 
     def _remembered(self, token: str, evidence: Evidence) -> Evidence:
         if isinstance(evidence, Identity):
@@ -151,10 +150,3 @@ class OAuthVerifier:
         for future in (task, waiting):
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
         return waiting
-
-
-def _key_refusal(unverified: jwt.Unverified, source: KeySource) -> Reason:
-    """Refuse a key that keys fetched long enough after the token was issued lack; raises Unavailable while it may yet appear."""
-    if jwt.key_id(unverified) is None or source.fetched_at > jwt.issued_at(unverified) + KEY_DELAY:
-        return Reason.TOKEN_KEY_UNKNOWN
-    raise Unavailable(Reason.KEY_SET_UNAVAILABLE)

@@ -822,3 +822,9 @@ def test_forgetting_is_complete(clock: StillClock) -> None:
     cache.clear()
 
     assert (len(cache), cache.get("a")) == (0, None)
+
+
+async def test_a_token_without_a_key_id_burns_no_fetch() -> None:
+    it = OAuth(Keys(key_set("rsa-1")))
+    assert it.verify(sign(claims(), header={"kid": None})) is Reason.TOKEN_KEY_UNKNOWN
+    assert it.source.reloads == 0
