@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from extauthz import __version__
 from extauthz.adapters.envoy import EnvoyCodec
@@ -74,6 +75,7 @@ class Parts:
 
     runtime: Runtime
     issued: IssuedVerifier | None
+    verdicts: Mapping[Kind, VerdictCache]
     key_sources: tuple[JwksSource, ...]
 
 
@@ -84,28 +86,30 @@ def build_runtime(
     store: TokenStore | None = None,
     peppers: Mapping[str, bytes] | None = None,
     key_sources: Mapping[str, KeySource] | None = None,
-) -> tuple[Runtime, IssuedVerifier | None]:
-    """Build the snapshot that decides from settings, an open store and one key source per issuer."""
+) -> tuple[Runtime, IssuedVerifier | None, Mapping[Kind, VerdictCache]]:
+    """Build the snapshot that decides from settings, an open store and one key source per issuer, with its memories of verdicts."""
     settings = configuration.settings
     verifiers: dict[Kind, Verifier] = {}
+    verdicts: dict[Kind, VerdictCache] = {}
     issued = None
     if settings.tokens and settings.tokens.enabled and store is not None:
         tokens, keys = settings.tokens, dict(peppers or {})
         digest = configuration.section_digest(Kind.ISSUED, keys)
+        verdicts[Kind.ISSUED] = VerdictCache(Kind.ISSUED, digest, lifetime=tokens.verdict_ttl, clock=clock)
         issued = verifiers[Kind.ISSUED] = IssuedVerifier(
             store,
-            VerdictCache(Kind.ISSUED, digest, lifetime=tokens.verdict_ttl, clock=clock),
+            verdicts[Kind.ISSUED],
             peppers=keys,
             prefixes=frozenset((tokens.prefix, *tokens.accept_prefixes)),
             clock=clock,
         )
     if settings.oauth and settings.oauth.enabled:
         digest = configuration.section_digest(Kind.OAUTH, {})
-        verdicts = VerdictCache(Kind.OAUTH, digest, lifetime=settings.oauth.verdict_ttl, clock=clock)
+        verdicts[Kind.OAUTH] = VerdictCache(Kind.OAUTH, digest, lifetime=settings.oauth.verdict_ttl, clock=clock)
         sources = {rules: (key_sources or {})[rules.issuer] for rules in configuration.providers}
-        verifiers[Kind.OAUTH] = OAuthVerifier(sources, verdicts, clock=clock)
+        verifiers[Kind.OAUTH] = OAuthVerifier(sources, verdicts[Kind.OAUTH], clock=clock)
     codec = EnvoyCodec(realm=settings.realm, error_response=settings.envoy.error_response)
-    return Runtime(configuration.policy, verifiers, codec, settings.server.check_timeout), issued
+    return Runtime(configuration.policy, verifiers, codec, settings.server.check_timeout), issued, verdicts
 
 
 def open_parts(configuration: Configuration, stack: contextlib.AsyncExitStack, *, clock: Clock) -> Parts:
@@ -137,8 +141,8 @@ def open_parts(configuration: Configuration, stack: contextlib.AsyncExitStack, *
                 refresh=oauth.refresh,
                 max_key_age=oauth.max_key_age,
             )
-    runtime, issued = build_runtime(configuration, clock=clock, store=store, peppers=peppers, key_sources=sources)
-    return Parts(runtime, issued, tuple(sources.values()))
+    runtime, issued, verdicts = build_runtime(configuration, clock=clock, store=store, peppers=peppers, key_sources=sources)
+    return Parts(runtime, issued, verdicts, tuple(sources.values()))
 
 
 async def serve(configuration: Configuration, *, log_decisions: bool = True) -> None:
@@ -163,12 +167,7 @@ async def serve(configuration: Configuration, *, log_decisions: bool = True) -> 
         authorizer = Authorizer(
             parts.runtime, recorders, clock=clock, decision_ids=decision_id, max_in_flight=settings.max_in_flight
         )
-        metrics.add_gauge("extauthz_checks_waiting", "Checks that wait for a store or an issuer.", lambda: authorizer.in_flight)
-        metrics.add_gauge("extauthz_ready", "1 when /readyz answers 200.", lambda: float(all(health.readiness().values())))
-        if decisions:
-            metrics.add_gauge(
-                "extauthz_decision_log_dropped", "Decision lines that nobody read in time.", lambda: decisions.dropped
-            )
+        _add_readings(metrics, parts, health, authorizer, decisions)
         server = GrpcioServer(authorizer.check, parts.runtime.codec.fixed(Reason.INTERNAL, "0" * 32))
         with restricted_umask(settings.socket_mode) if address.path else contextlib.nullcontext():
             port = await server.start(address)
@@ -190,6 +189,29 @@ async def serve(configuration: Configuration, *, log_decisions: bool = True) -> 
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.get(), settings.drain)
     _log.info("stopped")
+
+
+def _add_readings(metrics: Metrics, parts: Parts, health: Health, authorizer: Authorizer, decisions: DecisionLog | None) -> None:
+    """Name what is read from the running parts at each scrape."""
+    metrics.add_gauge("extauthz_checks_waiting", "Checks that wait for a store or an issuer.", lambda: authorizer.in_flight)
+    metrics.add_gauge("extauthz_ready", "1 when /readyz answers 200.", lambda: float(all(health.readiness().values())))
+    if decisions:
+        text = "Decision lines that nobody read in time."
+        metrics.add_gauge("extauthz_decision_log_dropped", text, lambda: decisions.dropped)
+    for kind, cache in parts.verdicts.items():
+        text = "Look-ups of verified tokens in memory."
+        metrics.add_counter("extauthz_verdict_lookups", text, partial(getattr, cache, "hits"), kind=kind.value, outcome="hit")
+        metrics.add_counter("extauthz_verdict_lookups", text, partial(getattr, cache, "misses"), kind=kind.value, outcome="miss")
+        metrics.add_gauge("extauthz_verdicts", "Verified tokens in memory.", cache.__len__, kind=kind.value)
+    for source in parts.key_sources:
+        keys = partial(_number_of_keys, source)
+        metrics.add_gauge("extauthz_keys", "Keys of the issuer that may be used.", keys, issuer=source.issuer)
+        text = "Seconds since the last good fetch of the issuer's keys."
+        metrics.add_gauge("extauthz_keys_age_seconds", text, partial(getattr, source, "age"), issuer=source.issuer)
+
+
+def _number_of_keys(source: JwksSource) -> float:
+    return len(source.keys() or ())
 
 
 @dataclass(slots=True)

@@ -31,5 +31,9 @@ def test_every_metric_of_ours_is_named() -> None:
     metrics.record(None, Deny(Reason.INTERNAL), 0.001)
     served = {line.split()[2] for line in metrics.render().decode().splitlines() if line.startswith("# TYPE extauthz_")}
     named = set(re.findall(r"^\| `(extauthz_\w+)`", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE))
-    added_by_serve = {"extauthz_checks_waiting", "extauthz_ready", "extauthz_decision_log_dropped"}
-    assert named == served | added_by_serve
+    source = (Path(__file__).parents[1] / "extauthz" / "app.py").read_text(encoding="utf-8")
+    gauges = set(re.findall(r'add_gauge\("(\w+)"', source))
+    counters = {f"{name}_total" for name in re.findall(r'add_counter\("(\w+)"', source)}
+    assert gauges
+    assert counters
+    assert named == served | gauges | counters

@@ -146,6 +146,8 @@ def test_it_answers_and_stops_with_exit_code_0(sidecar: Sidecar) -> None:
     metrics = sidecar.page("/metrics")[1]
     assert 'extauthz_checks_total{auth_type="USER",decision="allow",reason="allowed"} 1.0' in metrics
     assert 'extauthz_checks_total{auth_type="none",decision="deny",reason="credential_missing"} 1.0' in metrics
+    assert 'extauthz_verdict_lookups_total{kind="issued",outcome="miss"} 1.0' in metrics
+    assert 'extauthz_verdicts{kind="issued"} 1.0' in metrics
     assert sidecar.page("/nope")[0] == 404
     assert sidecar.stop() == 0
     decisions = [json.loads(line) for line in sidecar.logs[0].read_text().splitlines()]
@@ -346,6 +348,10 @@ def test_azure_tokens_are_verified_with_the_keys_of_a_mirror(sidecar: Sidecar) -
             await asyncio.to_thread(sidecar.start)
             answer = await asyncio.to_thread(sidecar.check, oauth(token))
             assert answer.dynamic_metadata.fields["user"].string_value == "ana@acme.com"
+            metrics = (await asyncio.to_thread(sidecar.page, "/metrics"))[1]
+            issuer = f"https://login.microsoftonline.com/{tenant}/v2.0"
+            assert f'extauthz_keys{{issuer="{issuer}"}} 1.0' in metrics
+            assert f'extauthz_keys_age_seconds{{issuer="{issuer}"}} 0.' in metrics
             assert (await asyncio.to_thread(sidecar.check, oauth(forged))).denied_response.status.code == 401
         finally:
             server.should_exit = True

@@ -66,9 +66,14 @@ class JwksSource:
         """When the keys in memory were fetched, in seconds since the epoch; 0 for never."""
         return self._fetched_at
 
+    @property
+    def age(self) -> float:
+        """Seconds since the last good fetch, infinite before the first."""
+        return self._clock.monotonic() - self._good_at
+
     def keys(self) -> jwt.KeySet | None:
         """Return the last good keys, or None when there are none or they are too old."""
-        return self._keys if self._clock.monotonic() - self._good_at <= self._max_key_age else None
+        return self._keys if self.age <= self._max_key_age else None
 
     def load(self) -> Awaitable[jwt.KeySet]:
         """Join the fetch under way or start one; raises Unavailable while the last failure is fresh."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
@@ -15,13 +17,22 @@ BUCKETS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    family: Any
+    name: str
+    text: str
+    reading: Callable[[], float]
+    labels: Mapping[str, str]
+
+
 class Metrics(Collector):
     """Tallies per decision, reason and auth type. Labels come from our own enums only, never from a request."""
 
     def __init__(self, version: str) -> None:
         """Register this collector and those of the process."""
         self._version = version
-        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._readings: list[_Reading] = []
         self._tallies: dict[tuple[Reason, AuthType | None], list[int]] = {}
         self._seconds: dict[tuple[Reason, AuthType | None], float] = {}
         self._registry = CollectorRegistry()
@@ -29,9 +40,13 @@ class Metrics(Collector):
             collector(registry=self._registry)
         self._registry.register(self)
 
-    def add_gauge(self, name: str, text: str, reading: Callable[[], float]) -> None:
-        """Render a value that is read when scraped."""
-        self._gauges[name] = text, reading
+    def add_gauge(self, name: str, text: str, reading: Callable[[], float], **labels: str) -> None:
+        """Render a value that is read when scraped; label values come from the configuration, never from a request."""
+        self._readings.append(_Reading(GaugeMetricFamily, name, text, reading, labels))
+
+    def add_counter(self, name: str, text: str, reading: Callable[[], float], **labels: str) -> None:
+        """Render a count that is read when scraped."""
+        self._readings.append(_Reading(CounterMetricFamily, name, text, reading, labels))
 
     def record(self, request: Request, decision: Decision, seconds: float) -> None:
         """Count one decision."""
@@ -60,8 +75,11 @@ class Metrics(Collector):
         build = InfoMetricFamily("extauthz_build", "Version of this sidecar.")
         build.add_metric((), {"version": self._version})
         yield from (checks, duration, build)
-        for name, (text, reading) in self._gauges.items():
-            yield GaugeMetricFamily(name, text, value=reading())
+        families: dict[str, Any] = {}
+        for read in self._readings:
+            family = families.setdefault(read.name, read.family(read.name, read.text, labels=tuple(read.labels)))
+            family.add_metric(tuple(read.labels.values()), read.reading())
+        yield from families.values()
 
     def render(self) -> bytes:
         """Return all metrics in the Prometheus text format."""

@@ -13,7 +13,7 @@ _KIND_BYTES = {Kind.OAUTH: b"o", Kind.ISSUED: b"i"}
 
 
 class VerdictCache:
-    """Least recently used verdicts go first.
+    """Least recently used verdicts go first; `hits` and `misses` count the look-ups.
 
     The key is SHA-256 over the kind, the hash of the configuration section that the verifier was built from, and the whole token;
     the token itself is not kept. `lifetime` is in seconds of the monotonic clock; `exp` is compared at every decision.
@@ -26,6 +26,8 @@ class VerdictCache:
         self._clock = clock
         self._capacity = capacity
         self._entries: OrderedDict[bytes, tuple[Identity, float]] = OrderedDict()
+        self.hits = 0
+        self.misses = 0
 
     def __len__(self) -> int:
         """Return how many verdicts are kept."""
@@ -36,12 +38,15 @@ class VerdictCache:
         key = self._key(token)
         entry = self._entries.get(key)
         if entry is None:
+            self.misses += 1
             return None
         identity, until = entry
         if self._clock.monotonic() >= until:
             del self._entries[key]
+            self.misses += 1
             return None
         self._entries.move_to_end(key)
+        self.hits += 1
         return identity
 
     def put(self, token: str, identity: Identity) -> None:

@@ -53,7 +53,7 @@ def put_token(world: World, permission: str = "USER", scopes: tuple[str, ...] = 
 
 def fresh_runtime(world: World) -> Runtime:
     """Return what decides in a world, with nothing in memory yet."""
-    runtime, issued = build_runtime(
+    runtime, issued, _ = build_runtime(
         world.configuration, clock=world.clock, store=world.store, peppers={"p1": PEPPER}, key_sources={ISSUER: world.keys}
     )
     assert issued is not None

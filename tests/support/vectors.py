@@ -308,12 +308,12 @@ def build(folder: Path, said: Mapping[str, Any], tokens: Mapping[str, Any]) -> V
     world = World(folder, _routes(said["routes"]), changes, source, contents)
     if "store" in said:
         world.store = _FailingStore(said["store"])
-        runtime, _ = build_runtime(
+        runtime, _, _ = build_runtime(
             world.configuration, clock=world.clock, store=world.store, peppers={"p1": PEPPER}, key_sources={ISSUER: source}
         )
         world.authorizer.swap(runtime)
     if "max_in_flight" in said:
-        runtime, _ = build_runtime(
+        runtime, _, _ = build_runtime(
             world.configuration, clock=world.clock, store=world.store, peppers={"p1": PEPPER}, key_sources={ISSUER: source}
         )
         limit = said["max_in_flight"]

@@ -259,7 +259,7 @@ class World:
         self.store = MemoryTokenStore()
         self.configuration = self._configure()
         self._serial = 0
-        runtime, self.issued = build_runtime(
+        runtime, self.issued, self.verdicts = build_runtime(
             self.configuration,
             clock=self.clock,
             store=self.store,
