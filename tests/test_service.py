@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.support.world import MakeWorld, bearer, claims, oauth, sign
+from extauthz._pb import ext_authz_pb2 as pb
+from extauthz.adapters.envoy import EnvoyCodec
+from tests.support.world import DECISION_ID, MakeWorld, bearer, check_request, claims, oauth, sign
 
 ROUTES = [{"match": "POST /search", "scope": "SEARCH"}]
 
@@ -18,3 +20,25 @@ def test_an_oauth_token_is_verified(make_world: MakeWorld) -> None:
     for algorithm in ("RS256", "ES256"):
         answer = world.check("POST /search", oauth(sign(claims(), algorithm=algorithm)))
         assert (answer.reason, answer.headers["x-extauthz-user"]) == ("allowed", "ana@acme.com")
+
+
+def test_a_spliced_answer_is_the_one_that_protobuf_would_write(make_world: MakeWorld) -> None:
+    """The first answer of a kind makes the template, the second is spliced: both must parse to the freshly built message."""
+    world = make_world(ROUTES)
+    act_as = {"x-scio-actas": "ana@acme.com", "x.extauthz.user": "ceo@acme.com"}
+    requests = [
+        bearer(world.token("GLOBAL")) | act_as,
+        bearer(world.token("USER")),
+        bearer(world.token("USER", "CHAT")),
+        oauth(sign(claims())),
+        {},
+        {"content-type": "application/grpc"},
+    ]
+    codec = EnvoyCodec()
+    for headers in requests:
+        data = check_request("POST", "/search", headers.items())
+        answers = [world.check_bytes(data) for _ in range(2)]
+        request = codec.read(data, DECISION_ID)
+        assert request is not None
+        fresh = codec._serialised(answers[1].decision, DECISION_ID, grpc="content-type" in headers)
+        assert [answer.message for answer in answers] == [pb.CheckResponse.FromString(fresh)] * 2

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from google.protobuf.message import DecodeError
 
 from extauthz._pb import ext_authz_pb2 as pb
-from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, HeaderEdits, Reason, Request
+from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, Reason, Request
 
 OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 DECISION_ID_HEADER = "x-extauthz-decision-id"
@@ -43,7 +43,7 @@ class EnvoyCodec:
         self._realm = realm
         self._error_response = error_response
         self._fixed = {reason: self._denial_parts(reason) for reason in _FIXED}
-        self._templates: dict[tuple[int, str], tuple[HeaderEdits, list[bytes]]] = {}
+        self._templates: dict[object, tuple[Decision, list[bytes]]] = {}
 
     def read(self, data: bytes, decision_id: str) -> Request | None:
         """Return the request, or None for bytes that hold no HTTP request."""
@@ -69,20 +69,23 @@ class EnvoyCodec:
         )
 
     def write(self, request: Request, decision: Decision) -> bytes:
-        """Return the serialised answer; an allow like an earlier one is that one with another decision id."""
-        if isinstance(decision, Deny):
-            return self._denial(request, decision)
-        key = (id(decision.edits), decision.route)
+        """Return the serialised answer; a decision like an earlier one is answered as that one was, with another decision id."""
+        if isinstance(decision, Allow):
+            key: object = (id(decision.edits), decision.route)
+            grpc, parts = False, ALLOW_PARTS
+        else:
+            grpc, parts = _is_grpc(request.header("content-type")), DENIAL_PARTS
+            key = (decision, grpc)
         known = self._templates.get(key)
         if known is None:
-            template = _allowance(decision, DECISION_ID)
-            known = decision.edits, template.split(DECISION_ID.encode())
-            if len(known[1]) != ALLOW_PARTS or len(template) > MAX_TEMPLATE_BYTES:
+            template = self._serialised(decision, DECISION_ID, grpc=grpc)
+            known = decision, template.split(DECISION_ID.encode())
+            if len(known[1]) != parts or len(template) > MAX_TEMPLATE_BYTES:
                 # The placeholder stands in the client's own words too, or the client sent names without end: no template.
-                return _allowance(decision, request.decision_id)
+                return self._serialised(decision, request.decision_id, grpc=grpc)
             if len(self._templates) >= MAX_TEMPLATES:
                 self._templates.clear()
-            # The edits are kept with the template, so that no others get the same id while it lives.
+            # The decision is kept with its template, so that no other edits get the same id while it lives.
             self._templates[key] = known
         return request.decision_id.encode("ascii").join(known[1])
 
@@ -90,8 +93,11 @@ class EnvoyCodec:
         """Return one of the denials that were checked at start."""
         return decision_id.encode("ascii").join(self._fixed[reason])
 
-    def _denial(self, request: Request, decision: Deny) -> bytes:
-        reason, decision_id = decision.reason, request.decision_id
+    def _serialised(self, decision: Decision, decision_id: str, *, grpc: bool) -> bytes:
+        return _allowance(decision, decision_id) if isinstance(decision, Allow) else self._denial(decision, decision_id, grpc=grpc)
+
+    def _denial(self, decision: Deny, decision_id: str, *, grpc: bool) -> bytes:
+        reason = decision.reason
         response = pb.CheckResponse()
         response.status.code = _GRPC_CODES[reason.status]
         _write_metadata(response, decision, decision_id)
@@ -104,7 +110,7 @@ class EnvoyCodec:
             headers.append(("www-authenticate", challenge))
         if reason.status == 503:
             headers.append(("retry-after", RETRY_AFTER))
-        if _is_grpc(request.header("content-type")):
+        if grpc:
             headers.append(("grpc-status", str(_GRPC_CODES[reason.status])))
             denied.body = f"{reason.message} (decision {decision_id})"
         else:
@@ -126,8 +132,7 @@ class EnvoyCodec:
         return f'{challenge}, error="{_error(reason)}"' if reason.status in (400, 401) else None
 
     def _denial_parts(self, reason: Reason) -> list[bytes]:
-        nothing = Request(method="", path="", host="", headers={}, raw=True, decision_id=DECISION_ID)
-        data = self.write(nothing, Deny(reason))
+        data = self._denial(Deny(reason), DECISION_ID, grpc=False)
         message = pb.CheckResponse.FromString(data)
         denies = message.status.code != 0 and reason.status in (
             message.denied_response.status.code,
