@@ -137,7 +137,7 @@ def open_parts(configuration: Configuration, stack: contextlib.AsyncExitStack, *
                 rules.provider.algorithms,
                 fetcher,
                 clock=clock,
-                jwks_uri=oauth.jwks_uri,
+                jwks_uri=rules.jwks_uri,
                 refresh=oauth.refresh,
                 max_key_age=oauth.max_key_age,
             )

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from extauthz import addresses
-from extauthz.config import document, loader, problems, routes, settings, values
+from extauthz.config import consistency, document, loader, problems, routes, settings, values
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 from extauthz.core import act_as
@@ -107,13 +107,13 @@ def test_many_mistakes_are_told_in_one_run(tmp_path: Path) -> None:
 ELSEWHERE = {
     "document.read",
     "loader.mistake",
-    "loader._risks",
+    "consistency.risks",
     "loader._peppers",
     "routes.compile_tables",
     "values.read",
     "problems._message",
 }
-TRACED: list[ModuleType] = [document, loader, problems, routes, settings, values, addresses, act_as, core_routes]
+TRACED: list[ModuleType] = [consistency, document, loader, problems, routes, settings, values, addresses, act_as, core_routes]
 
 
 def test_every_place_that_finds_a_mistake_has_a_bad_file(tmp_path: Path) -> None:

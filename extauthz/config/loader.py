@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from extauthz.config import document, routes
+from extauthz.config import consistency, document, routes
 from extauthz.config.document import ConfigurationError, Document, Mistake
-from extauthz.config.problems import mistakes_of, unknown_scope
-from extauthz.config.settings import OAuthSection, Settings, TokensSection
-from extauthz.config.values import scope
+from extauthz.config.problems import mistakes_of
+from extauthz.config.settings import OAuthCommon, ProviderEntry, Settings, TokensSection
 from extauthz.core.act_as import ACT_AS_HEADERS, ActAs, compile_patterns
-from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION, Kind
-from extauthz.core.identity import MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
+from extauthz.core.credentials import Kind
+from extauthz.core.identity import IdentityHeaders
 from extauthz.core.policy import Policy
 from extauthz.core.providers import ProviderRules, provider_of
 
 MIN_PEPPER_BYTES = 32
-_LISTEN_WARNING = "can be reached by other machines, which can then try tokens: listen on loopback or a unix socket"
-_OPS_WARNING = "can be reached by other machines, which can then read metrics and readiness: listen on loopback or a unix socket"
-_RULE_WARNING = "is not the default: decoder_header_mutation_rules of your Envoy must allow these names, else it answers 500"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +54,7 @@ class Configuration:
 
     def section_digest(self, kind: Kind, peppers: Mapping[str, bytes]) -> bytes:
         """Hash what a verifier of this kind is built from, resolved secrets included."""
-        section: OAuthSection | TokensSection | None = self.settings.oauth if kind is Kind.OAUTH else self.settings.tokens
+        section: OAuthCommon | TokensSection | None = self.settings.oauth if kind is Kind.OAUTH else self.settings.tokens
         hasher = hashlib.sha256(section.model_dump_json().encode() if section else b"")
         hasher.update("\n".join(self.settings.scopes).encode())
         for name, pepper in peppers.items():
@@ -82,13 +77,8 @@ def load(file: Path) -> Configuration:
         settings = Settings.model_validate(source.data)
     except ValidationError as error:
         mistakes += mistakes_of(error, source, Settings)
-    vocabulary = [name for _, name in _scopes(source, "scopes")]
-    mistakes += [
-        *_misused_scopes(source, vocabulary),
-        *_misused_headers(source),
-        *_misused_pepper_ids(source),
-        *_missing_audience(source),
-    ]
+    vocabulary = [name for _, name in consistency.scopes(source, "scopes")]
+    mistakes += consistency.mistakes(source, vocabulary)
     placed: list[routes.Placed] = []
     for name, wrong in _route_files(file, source):
         if not wrong:
@@ -107,7 +97,7 @@ def load(file: Path) -> Configuration:
         identity=_identity(settings),
         max_token_size=settings.server.max_token_size,
     )
-    return Configuration(file, settings, policy, _providers(settings), (*_risks(settings, source), *warnings))
+    return Configuration(file, settings, policy, _providers(settings), (*consistency.risks(settings, policy, source), *warnings))
 
 
 def _kinds(settings: Settings) -> frozenset[Kind]:
@@ -129,71 +119,33 @@ def _identity(settings: Settings) -> IdentityHeaders:
 
 def _providers(settings: Settings) -> tuple[ProviderRules, ...]:
     section = settings.oauth
-    provider = provider_of(section.provider, section.issuer) if section and section.enabled else None
-    if section is None or provider is None:
-        return ()
-    open_to_all = section.domains is None or "*" in section.domains
-    own = [audience for client in section.client_ids for audience in (client, f"api://{client}")] if provider.own_audience else []
-    return (
-        ProviderRules(
-            name=section.name or section.provider,
-            provider=provider,
-            issuer=section.issuer,
-            client_ids=frozenset(section.client_ids),
-            audience=frozenset(section.audience or own),
-            scopes=frozenset(section.scopes or settings.scopes),
-            user_claim=section.user_claim or provider.user_claim,
-            domains=None if open_to_all else frozenset(domain.lower() for domain in section.domains or ()),
-            leeway=section.leeway,
-            guests=section.guests,
-        ),
+    return tuple(_rules(entry, settings) for entry in section.entries) if section and section.enabled else ()
+
+
+def _rules(entry: ProviderEntry, settings: Settings) -> ProviderRules:
+    provider = provider_of(entry.provider, entry.issuer)
+    assert provider is not None  # noqa: S101 - validated
+    open_to_all = entry.domains is None or "*" in entry.domains
+    own = [audience for client in entry.client_ids for audience in (client, f"api://{client}")] if provider.own_audience else []
+    return ProviderRules(
+        name=entry.name or entry.provider,
+        provider=provider,
+        issuer=entry.issuer,
+        client_ids=frozenset(entry.client_ids),
+        audience=frozenset(entry.audience or own),
+        scopes=frozenset(entry.scopes or settings.scopes),
+        user_claim=entry.user_claim or provider.user_claim,
+        domains=None if open_to_all else frozenset(domain.lower() for domain in entry.domains or ()),
+        leeway=entry.leeway,
+        guests=entry.guests,
+        jwks_uri=entry.jwks_uri,
     )
-
-
-def _missing_audience(source: Document) -> list[Mistake]:
-    """Ask for the audience where the provider's tokens do not name the client as theirs."""
-    oauth = source.data.get("oauth")
-    if not isinstance(oauth, dict) or oauth.get("audience") is not None or oauth.get("provider") != "okta":
-        return []
-    message = (
-        "is missing: write it, like audience: api://default "
-        "(it stands in the settings of the authorization server, and tokens for other audiences are not yours)"
-    )
-    return [source.mistake(("oauth", "audience"), message)]
-
-
-def _misused_scopes(source: Document, vocabulary: list[str]) -> list[Mistake]:
-    mistakes = [
-        source.mistake(("oauth", "scopes", index), unknown_scope(name, vocabulary))
-        for index, name in _scopes(source, "oauth", "scopes")
-        if vocabulary and name not in vocabulary
-    ]
-    held = ",".join(dict(_scopes(source, "oauth", "scopes") or _scopes(source, "scopes")).values())
-    if isinstance(source.data.get("oauth"), dict) and len(held) > MAX_VALUE:
-        message = (
-            f"OAuth tokens would hold {len(held)} bytes of scope names, a header for the upstream ends at {MAX_VALUE}: name fewer"
-        )
-        mistakes.append(source.mistake(("oauth", "scopes"), message))
-    twice = _twice(_scopes(source, "scopes"))
-    return mistakes + [source.mistake(("scopes", index), f"the scope {name} is named twice: remove one") for index, name in twice]
-
-
-def _misused_pepper_ids(source: Document) -> list[Mistake]:
-    tokens = source.data.get("tokens")
-    peppers = tokens.get("peppers") if isinstance(tokens, dict) else None
-    found = [
-        (index, str(pepper.get("id")))
-        for index, pepper in enumerate(peppers if isinstance(peppers, list) else ())
-        if isinstance(pepper, dict) and "id" in pepper
-    ]
-    message = "another pepper above has the same id: give each its own"
-    return [source.mistake(("tokens", "peppers", index, "id"), message) for index, _ in _twice(found)]
 
 
 def _route_files(file: Path, source: Document) -> Iterator[tuple[Path, list[Mistake]]]:
     """Yield each route file, and why it cannot be read."""
-    names = [(index, file.parent / name) for index, name in _strings(source, "routes") if name]
-    again = {index for index, _ in _twice((index, os.path.normpath(name)) for index, name in names)}
+    names = [(index, file.parent / name) for index, name in consistency.strings(source, "routes") if name]
+    again = {index for index, _ in consistency.twice((index, os.path.normpath(name)) for index, name in names)}
     for index, name in names:
         wrong = []
         if index in again:
@@ -201,48 +153,6 @@ def _route_files(file: Path, source: Document) -> Iterator[tuple[Path, list[Mist
         elif not name.is_file():
             wrong = [f"{name} is not a file: name the route files one by one" if name.exists() else f"no such file: {name}"]
         yield name, [source.mistake(("routes", index), message) for message in wrong]
-
-
-def _twice(items: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Return the items whose text stands in an earlier one."""
-    first: dict[str, int] = {}
-    return [(index, text) for index, text in items if first.setdefault(text, index) != index]
-
-
-def _misused_headers(source: Document) -> list[Mistake]:
-    act_as = [(index, name.lower()) for index, name in _strings(source, "act_as", "headers")]
-    keepable = {AUTHORIZATION, AUTH_TYPE, *ACT_AS_HEADERS, *(name for _, name in act_as), *OVERRIDE_HEADERS}
-    mistakes = [
-        source.mistake(("identity", "keep", index), f"{name!r} is not one of {', '.join(sorted(keepable))}")
-        for index, name in _strings(source, "identity", "keep")
-        if name.lower() not in keepable
-    ]
-    identity = source.data.get("identity")
-    prefix = identity.get("prefix") if isinstance(identity, dict) else None
-    prefix = prefix if isinstance(prefix, str) else IdentityHeaders().prefix
-    taken = {AUTHORIZATION, AUTH_TYPE, "host", *OVERRIDE_HEADERS}
-    return mistakes + [
-        source.mistake(("act_as", "headers", index), f"{name!r} has another meaning: name a header of its own")
-        for index, name in act_as
-        if name in taken or name.startswith(prefix)
-    ]
-
-
-def _risks(settings: Settings, source: Document) -> list[Mistake]:
-    warnings = []
-    addresses = (("listen", settings.server.listen, _LISTEN_WARNING), ("ops", settings.server.ops, _OPS_WARNING))
-    for key, address, warning in addresses:
-        if address is not None and not address.is_local:
-            warnings.append(source.mistake(("server", key), warning))
-    if settings.identity.prefix != IdentityHeaders().prefix:
-        warnings.append(source.mistake(("identity", "prefix"), _RULE_WARNING))
-    if set(settings.act_as.headers) - set(ACT_AS_HEADERS):
-        warnings.append(source.mistake(("act_as", "headers"), _RULE_WARNING))
-    if settings.tokens and settings.tokens.enabled and not settings.act_as.allow:
-        warnings.append(source.mistake(("act_as", "allow"), "is empty: no GLOBAL token can act for anybody"))
-    if not _kinds(settings):
-        warnings.append(source.mistake((), "neither oauth nor tokens is on: only public routes are open"))
-    return warnings
 
 
 def _peppers(file: Path, section: TokensSection | None, environment: Mapping[str, str]) -> dict[str, bytes]:
@@ -264,20 +174,3 @@ def _peppers(file: Path, section: TokensSection | None, environment: Mapping[str
     if mistakes:
         raise ConfigurationError(mistakes)
     return peppers
-
-
-def _scopes(source: Document, *path: str) -> list[tuple[int, str]]:
-    """Return the scopes of a list that are written correctly; the others are listed as mistakes elsewhere."""
-    found = []
-    for index, name in _strings(source, *path):
-        with contextlib.suppress(ValueError):
-            found.append((index, scope(name)))
-    return found
-
-
-def _strings(source: Document, *path: str) -> list[tuple[int, str]]:
-    """Return the texts of a list with their positions in it."""
-    value = source.data
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return [(index, item) for index, item in enumerate(value) if isinstance(item, str)] if isinstance(value, list) else []

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from extauthz.config.document import Document, KeyPath, Mistake, dotted
-from extauthz.config.settings import NOT_YET
+from extauthz.config.settings import NOT_YET, ONE, SEVERAL, OAuthListSection, OAuthSection
 
 MAX_SHOWN = 80
+FORMS: dict[str, type[BaseModel]] = {ONE: OAuthSection, SEVERAL: OAuthListSection}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -33,7 +34,7 @@ def mistakes_of(error: ValidationError, document: Document, model: type[BaseMode
     return [
         document.mistake(path, _message(dict(detail), path, model))
         for detail in error.errors(include_url=False)
-        if not document.is_unread(path := (*prefix, *detail["loc"]))
+        if not document.is_unread(path := (*prefix, *(part for part in detail["loc"] if part not in FORMS)))
     ]
 
 
@@ -112,6 +113,9 @@ def _fields_along(model: type[BaseModel], location: KeyPath) -> Iterator[FieldIn
     """Yield the fields on the way to a location, from the outside in; positions in lists are passed by."""
     here: type[BaseModel] | None = model
     for part in location:
+        if part in FORMS:
+            here = FORMS[str(part)]
+            continue
         field = here.model_fields.get(str(part)) if here else None
         if field is not None:
             yield field
@@ -121,7 +125,8 @@ def _fields_along(model: type[BaseModel], location: KeyPath) -> Iterator[FieldIn
 def _names_at(model: type[BaseModel], location: KeyPath) -> list[str]:
     for field in _fields_along(model, location):
         model = next((kind for kind in _classes(field.annotation) if issubclass(kind, BaseModel)), model)
-    return list(model.model_fields)
+    last = str(location[-1]) if location else ""
+    return list(FORMS.get(last, model).model_fields)
 
 
 def _classes(annotation: Any) -> list[type]:

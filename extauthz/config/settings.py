@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, StringConstraints, Tag, ValidationInfo, field_validator
 
 from extauthz.addresses import Address
 from extauthz.config.values import Duration, ListenAddress, PositiveDuration, PositiveSize, Scope, Secret, Section, text
@@ -15,7 +15,6 @@ from extauthz.core.providers import PROVIDERS, expanded, provider_of
 NOT_YET = frozenset(
     {
         "server.tls",
-        "oauth.providers",
         "oauth.client_secret",
         "oauth.tokeninfo_uri",
         "oauth.introspection_uri",
@@ -38,6 +37,8 @@ Prefix = Annotated[str, text(r"[a-z][a-z0-9]{0,15}", "write 1 to 16 lower-case l
 Domain = Annotated[str, text(rf"\*|{_LABEL}(?:\.{_LABEL})+", 'write a domain, like acme.com, or "*" for every domain')]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 MAX_LEEWAY = 60.0
+ONE, SEVERAL = "(one provider)", "(several providers)"
+"""The forms of the oauth section; pydantic puts them into the paths of its errors."""
 MIN_REFRESH, MAX_REFRESH = 60.0, 3600.0
 
 
@@ -58,6 +59,7 @@ def _address_pattern(pattern: str) -> str:
 
 
 StringOrList = Annotated[list[NonEmpty], BeforeValidator(_one_or_many), Field(min_length=1)]
+Proxy = Annotated[str, text(r"https?://[^/?#@\s]+", "write the address of a proxy, like http://proxy.acme.com:3128")]
 OutboundAddress = Annotated[
     str,
     text(
@@ -110,10 +112,9 @@ class ServerSection(Section):
         return ops
 
 
-class OAuthSection(Section):
-    """Access tokens of the company's SSO provider."""
+class ProviderEntry(Section):
+    """One provider: whose access tokens are accepted, for whom."""
 
-    enabled: bool = True
     name: Name | None = None
     provider: Literal["okta", "azure"] = Field(examples=["provider: okta"])
     issuer: str = Field(examples=["issuer: https://acme.okta.com/oauth2/default"])
@@ -127,14 +128,7 @@ class OAuthSection(Section):
     guests: bool = False
     leeway: Duration = MAX_LEEWAY
     verification: Literal["jwks"] = "jwks"
-    verdict_ttl: PositiveDuration = 300.0
     jwks_uri: OutboundAddress | None = None
-    refresh: PositiveDuration = 600.0
-    max_key_age: PositiveDuration = 86400.0
-    proxy: Annotated[str, text(r"https?://[^/?#@\s]+", "write the address of a proxy, like http://proxy.acme.com:3128")] | None = (
-        None
-    )
-    ca_file: NonEmpty | None = None
 
     @field_validator("provider", mode="before")
     @classmethod
@@ -163,6 +157,24 @@ class OAuthSection(Section):
             )
         raise ValueError(f"{issuer!r} is not an issuer of {name}: write {PROVIDERS[name][0].issuer_form}")
 
+    @field_validator("leeway")
+    @classmethod
+    def _bounded_leeway(cls, seconds: float) -> float:
+        if seconds > MAX_LEEWAY:
+            raise ValueError("is too long: write at most 60s")
+        return seconds
+
+
+class OAuthCommon(Section):
+    """What counts for the tokens of every provider."""
+
+    enabled: bool = True
+    verdict_ttl: PositiveDuration = 300.0
+    refresh: PositiveDuration = 600.0
+    max_key_age: PositiveDuration = 86400.0
+    proxy: Proxy | None = None
+    ca_file: NonEmpty | None = None
+
     @field_validator("refresh")
     @classmethod
     def _bounded_refresh(cls, seconds: float) -> float:
@@ -170,12 +182,33 @@ class OAuthSection(Section):
             raise ValueError(f"{seconds:g} seconds: write 1m to 1h")
         return seconds
 
-    @field_validator("leeway")
-    @classmethod
-    def _bounded_leeway(cls, seconds: float) -> float:
-        if seconds > MAX_LEEWAY:
-            raise ValueError("is too long: write at most 60s")
-        return seconds
+
+class OAuthSection(ProviderEntry, OAuthCommon):
+    """Access tokens of the company's one SSO provider."""
+
+    @property
+    def entries(self) -> list[ProviderEntry]:
+        """The provider."""
+        return [self]
+
+
+class OAuthListSection(OAuthCommon):
+    """Access tokens of several SSO providers; the issuer of a token picks one."""
+
+    providers: list[ProviderEntry] = Field(min_length=1)
+
+    @property
+    def entries(self) -> list[ProviderEntry]:
+        """The providers."""
+        return self.providers
+
+
+def _form_of_oauth(section: object) -> str:
+    several = isinstance(section, OAuthListSection) or (isinstance(section, dict) and "providers" in section)
+    return SEVERAL if several else ONE
+
+
+OAuth = Annotated[Annotated[OAuthSection, Tag(ONE)] | Annotated[OAuthListSection, Tag(SEVERAL)], Discriminator(_form_of_oauth)]
 
 
 class PepperSetting(Secret):
@@ -239,7 +272,7 @@ class Settings(Section):
 
     version: Literal[1] = Field(examples=["version: 1"])
     server: ServerSection = Field(examples=["server: {listen: 127.0.0.1:9001}"])
-    oauth: OAuthSection | None = None
+    oauth: OAuth | None = None
     tokens: TokensSection | None = None
     act_as: ActAsSection = ActAsSection()
     identity: IdentitySection = IdentitySection()

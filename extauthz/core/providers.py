@@ -117,6 +117,7 @@ class ProviderRules:
     """One configured provider: whose tokens are accepted, for whom. `leeway` is in seconds and never prolongs `exp`.
 
     `domains` None accepts every domain. `scopes` is what each of its tokens may do. `guests` lets in users of other tenants.
+    `jwks_uri` is where the keys are, in place of the discovered address.
     """
 
     name: str
@@ -129,6 +130,7 @@ class ProviderRules:
     domains: frozenset[str] | None = None
     leeway: float = 60.0
     guests: bool = False
+    jwks_uri: str | None = None
 
     @property
     def tenant(self) -> str:

@@ -244,7 +244,8 @@ class World:
     """One configured authorizer.
 
     `routes` is the text or data of the route file; `changes` are merged into SETTINGS, section by section.
-    A section that is None in `changes` is left out.
+    A section that is None in `changes` is left out; a list of OAuth providers replaces the one of SETTINGS. `sources` are key
+    sources by issuer, where they differ from `keys`.
     """
 
     folder: Path
@@ -252,6 +253,7 @@ class World:
     changes: dict[str, Any] = field(default_factory=dict)
     keys: StillKeys = field(default_factory=lambda: StillKeys(jwt.key_set(jwks(), ("RS256", "ES256"))))
     more_files: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, StillKeys] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.clock = StillClock()
@@ -264,7 +266,7 @@ class World:
             clock=self.clock,
             store=self.store,
             peppers={"p1": PEPPER},
-            key_sources={rules.issuer: self.keys for rules in self.configuration.providers},
+            key_sources={rules.issuer: self.sources.get(rules.issuer, self.keys) for rules in self.configuration.providers},
         )
         if self.issued:
             self.issued.poll()
@@ -326,6 +328,8 @@ class World:
         for name, change in self.changes.items():
             if change is None:
                 settings.pop(name, None)
+            elif "providers" in change:
+                settings[name] = change
             else:
                 settings[name] = {**settings[name], **change} if isinstance(settings.get(name), dict) else change
         self.folder.mkdir(parents=True, exist_ok=True)
