@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from extauthz.core.routes import Route, parse_match
 from tests.support.world import MakeWorld, bearer
 
 
@@ -24,3 +25,10 @@ def test_a_preflight_for_the_method_star_is_not_answered(make_world: MakeWorld) 
     headers = {"origin": "https://acme.com", "access-control-request-method": "*"}
     assert world.check("OPTIONS /search", headers).reason == "credential_missing"
     assert world.check("OPTIONS /search", headers | {"access-control-request-method": "PUT"}).reason == "public"
+
+
+@pytest.mark.parametrize("any_scope", [False, True])
+@pytest.mark.parametrize("held", [frozenset(), frozenset({"SEARCH"})])
+def test_a_route_that_asks_for_nothing_permits_nothing(held: frozenset[str], *, any_scope: bool) -> None:
+    """Configuration makes no such route; if another caller does, it must not be open to every token."""
+    assert not Route("r", parse_match("GET /a"), any_scope=any_scope).permits(held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from extauthz.core.model import AuthType
 from extauthz.core.routes import ANY_METHOD, Match, MethodTable, Node, Route, RouteTable
 
 MAX_CHOICES = 64
@@ -69,8 +70,8 @@ def _children(node: Node, segment: str | None) -> Iterator[Node]:
 
 def _is_weaker(route: Route, than: Route) -> bool:
     """Compare what they ask for: another kind of route, or one that lets through everything the other does and more."""
-    if route.strictness != than.strictness:
-        return route.strictness < than.strictness
+    if _strictness(route) != _strictness(than):
+        return _strictness(route) < _strictness(than)
     return _covers(route, than) and not _covers(than, route)
 
 
@@ -89,3 +90,12 @@ def _share_a_method(strict: Route, weaker: Route) -> bool:
 def _choices(node: Node) -> int:
     deepest = max(map(_choices, node.literals.values()), default=0)
     return 1 + deepest + (_choices(node.parameter) if node.parameter else 0)
+
+
+def _strictness(route: Route) -> int:
+    """Rank public, open to anonymous tokens, other scoped routes, denied."""
+    if route.deny:
+        return 3
+    if route.public:
+        return 0
+    return 1 if AuthType.ANONYMOUS in route.accept else 2

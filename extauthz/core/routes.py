@@ -54,19 +54,10 @@ class Route:
     preflight: bool = False
 
     def permits(self, held: frozenset[str]) -> bool:
-        """Tell whether these scopes suffice."""
+        """Tell whether these scopes suffice; a route that asks for none permits nobody."""
         if self.any_scope:
             return not held.isdisjoint(self.scopes)
-        return held.issuperset(self.scopes)
-
-    @property
-    def strictness(self) -> int:
-        """Order of severity: public, open to anonymous tokens, other scoped routes, denied."""
-        if self.deny:
-            return 3
-        if self.public:
-            return 0
-        return 1 if AuthType.ANONYMOUS in self.accept else 2
+        return bool(self.scopes) and held.issuperset(self.scopes)
 
 
 MethodTable = dict[str | None, Route]
