@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from extauthz import __version__
 from extauthz.adapters.envoy import EnvoyCodec
@@ -156,7 +155,7 @@ async def serve(configuration: Configuration, *, log_decisions: bool = True) -> 
             stack.enter_context(claim(address))
         else:
             open_port(address).close()
-        ops_socket = open_port(settings.ops) if settings.ops else None
+        ops_socket = stack.enter_context(contextlib.closing(open_port(settings.ops))) if settings.ops else None
         parts = open_parts(configuration, stack, clock=clock)
         health = Health(parts)
         decisions = DecisionLog(sys.stdout) if log_decisions else None
@@ -171,9 +170,9 @@ async def serve(configuration: Configuration, *, log_decisions: bool = True) -> 
         server = GrpcioServer(authorizer.check, parts.runtime.codec.fixed(Reason.INTERNAL, "0" * 32))
         with restricted_umask(settings.socket_mode) if address.path else contextlib.nullcontext():
             port = await server.start(address)
+        stack.push_async_callback(server.stop, STOP_GRACE)
         if address.path:
             publish(address, mode=settings.socket_mode, group=settings.socket_group)
-        stack.push_async_callback(server.stop, STOP_GRACE)
         async with _background(parts, health):
             if ops_socket:
                 await stack.enter_async_context(_ops(ops_socket, metrics, health))
@@ -197,21 +196,25 @@ def _add_readings(metrics: Metrics, parts: Parts, health: Health, authorizer: Au
     metrics.add_gauge("extauthz_ready", "1 when /readyz answers 200.", lambda: float(all(health.readiness().values())))
     if decisions:
         text = "Decision lines that nobody read in time."
-        metrics.add_gauge("extauthz_decision_log_dropped", text, lambda: decisions.dropped)
+        metrics.add_counter("extauthz_decision_log_dropped", text, lambda: decisions.dropped)
     for kind, cache in parts.verdicts.items():
-        text = "Look-ups of verified tokens in memory."
-        metrics.add_counter("extauthz_verdict_lookups", text, partial(getattr, cache, "hits"), kind=kind.value, outcome="hit")
-        metrics.add_counter("extauthz_verdict_lookups", text, partial(getattr, cache, "misses"), kind=kind.value, outcome="miss")
-        metrics.add_gauge("extauthz_verdicts", "Verified tokens in memory.", cache.__len__, kind=kind.value)
+        _add_verdict_readings(metrics, kind, cache)
     for source in parts.key_sources:
-        keys = partial(_number_of_keys, source)
-        metrics.add_gauge("extauthz_keys", "Keys of the issuer that may be used.", keys, issuer=source.issuer)
-        text = "Seconds since the last good fetch of the issuer's keys."
-        metrics.add_gauge("extauthz_keys_age_seconds", text, partial(getattr, source, "age"), issuer=source.issuer)
+        _add_key_readings(metrics, source)
 
 
-def _number_of_keys(source: JwksSource) -> float:
-    return len(source.keys() or ())
+def _add_verdict_readings(metrics: Metrics, kind: Kind, cache: VerdictCache) -> None:
+    text = "Look-ups of verified tokens in memory."
+    metrics.add_counter("extauthz_verdict_lookups", text, lambda: cache.hits, kind=kind.value, outcome="hit")
+    metrics.add_counter("extauthz_verdict_lookups", text, lambda: cache.misses, kind=kind.value, outcome="miss")
+    metrics.add_gauge("extauthz_verdicts", "Verified tokens in memory.", cache.__len__, kind=kind.value)
+
+
+def _add_key_readings(metrics: Metrics, source: JwksSource) -> None:
+    text = "Keys of the issuer that may be used."
+    metrics.add_gauge("extauthz_keys", text, lambda: len(source.keys() or ()), issuer=source.issuer)
+    text = "Seconds since the last good fetch of the issuer's keys."
+    metrics.add_gauge("extauthz_keys_age_seconds", text, lambda: source.age, issuer=source.issuer)
 
 
 @dataclass(slots=True)

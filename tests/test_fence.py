@@ -649,7 +649,7 @@ async def test_a_port_in_use_is_named(fence: Fence) -> None:
 async def test_two_servers_never_share_a_port() -> None:
     first, second = GrpcioServer(lambda _: GOOD, FALLBACK), GrpcioServer(lambda _: b"other", FALLBACK)
     port = await first.start(Address(host="127.0.0.1", port=0))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ListenError, match=f"127.0.0.1:{port} cannot be listened on"):
         await second.start(Address(host="127.0.0.1", port=port))
     with pytest.raises(ListenError):
         open_port(Address(host="127.0.0.1", port=port))

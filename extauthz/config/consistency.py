@@ -119,6 +119,7 @@ def _misused_headers(source: Document) -> list[Mistake]:
 
 
 def risks(settings: Settings, policy: Policy, source: Document) -> list[Mistake]:
+    """List what is allowed but worth a look."""
     warnings = []
     addresses = (("listen", settings.server.listen, _LISTEN_WARNING), ("ops", settings.server.ops, _OPS_WARNING))
     for key, address, warning in addresses:

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 
 from extauthz._pb import ext_authz_pb2
 from extauthz.addresses import Address
+from extauthz.transport.listening import ListenError
 
 SERVICE = ext_authz_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name
 NAME = "grpcio"
@@ -47,10 +48,13 @@ class GrpcioServer:
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self, address: Address) -> int:
-        """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket."""
+        """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError."""
         await self.set_serving(serving=False)
         target = f"unix:{address.path}" if address.path else str(address)
-        port = self._server.add_insecure_port(target)
+        try:
+            port = self._server.add_insecure_port(target)
+        except RuntimeError as error:
+            raise ListenError(f"{address} cannot be listened on: {error}") from error
         await self._server.start()
         return 0 if address.path else int(port)
 
