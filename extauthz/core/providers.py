@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 _GUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -45,7 +45,30 @@ class Provider:
     discovery: str = "{issuer}/.well-known/openid-configuration"
 
 
-_AZURE_MARKS = {"idtyp": "app"}
+# All tenants share the signing keys: the exact issuer, and `tid` beside it, are the boundary of the tenant.
+_AZURE_2 = Provider(
+    name="azure",
+    issuer=re.compile(rf"https://login\.microsoftonline\.com/(?P<tenant>{_GUID})/v2\.0"),
+    issuer_form="<directory_ID>/v2.0, or https://sts.windows.net/<directory_ID>/ for tokens of version 1.0",
+    algorithms=frozenset({"RS256"}),
+    client_claim="azp",
+    user_claim="preferred_username",
+    scope_claim="scp",
+    app_token_marks={"idtyp": "app"},
+    fixed_claims={"ver": "2.0"},
+    tenant_claim="tid",
+    home_claim="idp",
+    verified_claim="xms_edov",
+    own_audience=True,
+)
+_AZURE_1 = replace(
+    _AZURE_2,
+    issuer=re.compile(rf"https://sts\.windows\.net/(?P<tenant>{_GUID})/"),
+    client_claim="appid",
+    user_claim="upn",
+    fixed_claims={"ver": "1.0"},
+    discovery="https://login.microsoftonline.com/{tenant}/.well-known/openid-configuration",
+)
 
 PROVIDERS: Mapping[str, tuple[Provider, ...]] = MappingProxyType(
     {
@@ -64,40 +87,7 @@ PROVIDERS: Mapping[str, tuple[Provider, ...]] = MappingProxyType(
                 user_token_claims=frozenset({"uid"}),
             ),
         ),
-        "azure": (
-            # All tenants share the signing keys: the exact issuer, and `tid` beside it, are the boundary of the tenant.
-            Provider(
-                name="azure",
-                issuer=re.compile(rf"https://login\.microsoftonline\.com/(?P<tenant>{_GUID})/v2\.0"),
-                issuer_form="<directory_ID>/v2.0, or https://sts.windows.net/<directory_ID>/ for tokens of version 1.0",
-                algorithms=frozenset({"RS256"}),
-                client_claim="azp",
-                user_claim="preferred_username",
-                scope_claim="scp",
-                app_token_marks=_AZURE_MARKS,
-                fixed_claims={"ver": "2.0"},
-                tenant_claim="tid",
-                home_claim="idp",
-                verified_claim="xms_edov",
-                own_audience=True,
-            ),
-            Provider(
-                name="azure",
-                issuer=re.compile(rf"https://sts\.windows\.net/(?P<tenant>{_GUID})/"),
-                issuer_form="https://sts.windows.net/<directory_ID>/",
-                algorithms=frozenset({"RS256"}),
-                client_claim="appid",
-                user_claim="upn",
-                scope_claim="scp",
-                app_token_marks=_AZURE_MARKS,
-                fixed_claims={"ver": "1.0"},
-                tenant_claim="tid",
-                home_claim="idp",
-                verified_claim="xms_edov",
-                own_audience=True,
-                discovery="https://login.microsoftonline.com/{tenant}/.well-known/openid-configuration",
-            ),
-        ),
+        "azure": (_AZURE_2, _AZURE_1),
     }
 )
 
