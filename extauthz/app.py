@@ -10,29 +10,27 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 from extauthz import __version__
-from extauthz.adapters.envoy import EnvoyCodec
-from extauthz.adapters.fetch import FetchError, JsonFetcher
+from extauthz.adapters.introspection import Introspection
 from extauthz.adapters.jwks import JwksSource
 from extauthz.adapters.logs import DecisionLog
 from extauthz.adapters.metrics import CONTENT_TYPE, Metrics
-from extauthz.adapters.store.reader import SqliteReader
-from extauthz.adapters.store.rows import check_peppers
 from extauthz.adapters.verdicts import VerdictCache
 from extauthz.addresses import Address
-from extauthz.config.document import ConfigurationError
+from extauthz.assembly import Parts, open_parts
 from extauthz.config.loader import Configuration
 from extauthz.core.credentials import Kind
 from extauthz.core.model import Decision, Reason, Request
-from extauthz.ports import Clock, KeySource, Recorder, TokenStore, Unavailable, Verifier
-from extauthz.service import Authorizer, Runtime
+from extauthz.issued_verifier import IssuedVerifier
+from extauthz.ports import Recorder, Unavailable
+from extauthz.service import Authorizer
 from extauthz.transport import ops
 from extauthz.transport.grpcio import NAME, GrpcioServer
 from extauthz.transport.listening import claim, open_port, publish, restricted_umask
-from extauthz.verifiers import IssuedVerifier, OAuthVerifier
 
 STORE_POLL = 0.25
 """Seconds between two looks at the store's version."""
@@ -66,82 +64,6 @@ class Recorders:
         """Hand the decision to each."""
         for recorder in self.recorders:
             recorder.record(request, decision, seconds)
-
-
-@dataclass(slots=True)
-class Parts:
-    """A runtime, and what has to run beside it."""
-
-    runtime: Runtime
-    issued: IssuedVerifier | None
-    verdicts: Mapping[Kind, VerdictCache]
-    key_sources: tuple[JwksSource, ...]
-
-
-def build_runtime(
-    configuration: Configuration,
-    *,
-    clock: Clock,
-    store: TokenStore | None = None,
-    peppers: Mapping[str, bytes] | None = None,
-    key_sources: Mapping[str, KeySource] | None = None,
-) -> tuple[Runtime, IssuedVerifier | None, Mapping[Kind, VerdictCache]]:
-    """Build the snapshot that decides from settings, an open store and one key source per issuer, with its memories of verdicts."""
-    settings = configuration.settings
-    verifiers: dict[Kind, Verifier] = {}
-    verdicts: dict[Kind, VerdictCache] = {}
-    issued = None
-    if settings.tokens and settings.tokens.enabled and store is not None:
-        tokens, keys = settings.tokens, dict(peppers or {})
-        digest = configuration.section_digest(Kind.ISSUED, keys)
-        verdicts[Kind.ISSUED] = VerdictCache(Kind.ISSUED, digest, lifetime=tokens.verdict_ttl, clock=clock)
-        issued = verifiers[Kind.ISSUED] = IssuedVerifier(
-            store,
-            verdicts[Kind.ISSUED],
-            peppers=keys,
-            prefixes=frozenset((tokens.prefix, *tokens.accept_prefixes)),
-            clock=clock,
-        )
-    if settings.oauth and settings.oauth.enabled:
-        digest = configuration.section_digest(Kind.OAUTH, {})
-        verdicts[Kind.OAUTH] = VerdictCache(Kind.OAUTH, digest, lifetime=settings.oauth.verdict_ttl, clock=clock)
-        sources = {rules: (key_sources or {})[rules.issuer] for rules in configuration.providers}
-        verifiers[Kind.OAUTH] = OAuthVerifier(sources, verdicts[Kind.OAUTH], clock=clock)
-    codec = EnvoyCodec(realm=settings.realm, error_response=settings.envoy.error_response)
-    return Runtime(configuration.policy, verifiers, codec, settings.server.check_timeout), issued, verdicts
-
-
-def open_parts(configuration: Configuration, stack: contextlib.AsyncExitStack, *, clock: Clock) -> Parts:
-    """Open store and key sources, to be closed by the stack; raises StoreError and ConfigurationError."""
-    store, peppers = None, {}
-    path = configuration.store_path
-    if path is not None:
-        peppers = configuration.peppers(os.environ)
-        store = SqliteReader(path)
-        stack.callback(store.close)
-        check_peppers(store.pepper_fingerprints(), peppers)
-    sources: dict[str, JwksSource] = {}
-    oauth = configuration.settings.oauth
-    if oauth is not None and oauth.enabled:
-        ca_file = configuration.file.parent / oauth.ca_file if oauth.ca_file else None
-        try:
-            fetcher = JsonFetcher(proxy=oauth.proxy, ca_file=ca_file)
-        except FetchError as error:
-            raise ConfigurationError([configuration.mistake(("oauth", "ca_file"), str(error))]) from error
-        stack.push_async_callback(fetcher.close)
-        for rules in configuration.providers:
-            sources[rules.issuer] = JwksSource(
-                rules.issuer,
-                rules.discovery,
-                rules.provider.algorithms,
-                fetcher,
-                clock=clock,
-                jwks_uri=rules.jwks_uri,
-                refresh=oauth.refresh,
-                max_key_age=oauth.max_key_age,
-            )
-    runtime, issued, verdicts = build_runtime(configuration, clock=clock, store=store, peppers=peppers, key_sources=sources)
-    return Parts(runtime, issued, verdicts, tuple(sources.values()))
 
 
 async def serve(configuration: Configuration, *, log_decisions: bool = True) -> None:
@@ -201,12 +123,15 @@ def _add_readings(metrics: Metrics, parts: Parts, health: Health, authorizer: Au
         _add_verdict_readings(metrics, kind, cache)
     for source in parts.key_sources:
         _add_key_readings(metrics, source)
+    for asked in parts.introspections:
+        _add_remote_readings(metrics, asked)
 
 
 def _add_verdict_readings(metrics: Metrics, kind: Kind, cache: VerdictCache) -> None:
     text = "Look-ups of verified tokens in memory."
     metrics.add_counter("extauthz_verdict_lookups", text, lambda: cache.hits, kind=kind.value, outcome="hit")
     metrics.add_counter("extauthz_verdict_lookups", text, lambda: cache.misses, kind=kind.value, outcome="miss")
+    metrics.add_counter("extauthz_verdict_lookups", text, lambda: cache.refusals, kind=kind.value, outcome="refusal")
     metrics.add_gauge("extauthz_verdicts", "Verified tokens in memory.", cache.__len__, kind=kind.value)
 
 
@@ -215,6 +140,15 @@ def _add_key_readings(metrics: Metrics, source: JwksSource) -> None:
     metrics.add_gauge("extauthz_keys", text, lambda: len(source.keys() or ()), issuer=source.issuer)
     text = "Seconds since the last good fetch of the issuer's keys."
     metrics.add_gauge("extauthz_keys_age_seconds", text, lambda: source.age, issuer=source.issuer)
+
+
+def _add_remote_readings(metrics: Metrics, asked: Introspection) -> None:
+    labels = {"issuer": asked.issuer, "method": asked.method.value}
+    text = "Questions to an issuer about a token: answered, failed, or shed because of a limit or after failures."
+    for outcome in asked.outcomes:
+        count = partial(asked.outcomes.__getitem__, outcome)
+        metrics.add_counter("extauthz_remote_verifications", text, count, **labels, outcome=outcome)
+    metrics.add_counter("extauthz_remote_verification_seconds", "Time that these questions took.", lambda: asked.seconds, **labels)
 
 
 @dataclass(slots=True)
@@ -231,7 +165,8 @@ class Health:
 
     def details(self) -> dict[str, bool]:
         """Name what is worth knowing besides."""
-        return {f"keys of {source.issuer}": source.keys() is not None for source in self.parts.key_sources}
+        keys = {f"keys of {source.issuer}": source.keys() is not None for source in self.parts.key_sources}
+        return keys | {f"{asked.method} of {asked.issuer}": asked.answers for asked in self.parts.introspections}
 
 
 def _on_signals() -> asyncio.Queue[int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Protocol
+from collections.abc import Awaitable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from extauthz.core.jwt import KeySet
 from extauthz.core.model import Decision, Identity, Reason, Request
@@ -75,12 +76,29 @@ class KeySource(Protocol):
         """Fetch once more for a key that the set lacks, or None while no further fetch may be made."""
 
 
+class Introspector(Protocol):
+    """One issuer that is asked about a token."""
+
+    def ask(self, token: str) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
+        """Ask what the issuer says of a token, TOKEN_INACTIVE if nothing good; raises Unavailable, at once or when awaited."""
+
+
+@dataclass(slots=True)
+class Signer:
+    """A key that signed tokens, for as long as its issuer publishes it."""
+
+    published: bool = True
+
+
 class Verdicts(Protocol):
-    """Remembers who holds which token, for a bounded time and number."""
+    """Remembers who holds which token, or why nobody does, for a bounded time and number."""
 
-    def get(self, token: str) -> Identity | None: ...
+    def get(self, token: str) -> Evidence | None: ...
 
-    def put(self, token: str, identity: Identity) -> None: ...
+    def put(self, token: str, evidence: Evidence, *, lifetime: float | None = None, signer: Signer | None = None) -> None:
+        """Remember an identity for at most `lifetime` seconds, and no longer than its signer is published; a refusal for a few."""
+
+    def forget_refusals(self) -> None: ...
 
     def clear(self) -> None: ...
 

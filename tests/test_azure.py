@@ -168,7 +168,7 @@ def test_the_short_issuer_of_the_admin_form_is_written_out(make_world: MakeWorld
     (rules,) = world.configuration.providers
     assert (rules.issuer, rules.tenant) == (V2, TENANT)
     assert rules.discovery == f"{V2}/.well-known/openid-configuration"
-    assert expanded("https://acme.okta.com") == "https://acme.okta.com"
+    assert expanded("azure", "https://acme.okta.com") == "https://acme.okta.com"
 
 
 def test_version_1_has_its_discovery_document_elsewhere(make_world: MakeWorld) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extauthz.cli import main
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import MIN_PEPPER_BYTES, Configuration, load
 from extauthz.config.values import MAX_DURATION, duration, scope, size
@@ -17,6 +20,7 @@ from extauthz.core.act_as import ACT_AS_HEADERS
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.paths import parse
+from extauthz.core.providers import Verification
 from extauthz.core.routes import Route
 
 HEAD = """\
@@ -37,6 +41,26 @@ oauth:
   client_ids: [0oa1example]
   audience: api://default
 """
+ASKING = "server: {listen: 127.0.0.1:9001, check_timeout: 900ms}\n"
+OKTA_ORG = """\
+oauth:
+  provider: okta
+  issuer: https://acme.okta.com
+  client_ids: [0oa1example]
+"""
+GSUITE = """\
+oauth:
+  provider: gsuite
+  client_ids: [1.apps.googleusercontent.com]
+  domains: [acme.com]
+"""
+ONELOGIN = """\
+oauth:
+  provider: onelogin
+  issuer: https://acme
+  client_ids: [0b2f1a40]
+"""
+CLIENT_SECRET = "hunter2 hunter2"
 ACT_AS = 'act_as: {allow: ["*@acme.com"]}\n'
 ROUTES = 'routes:\n  - {match: "POST /search", scope: SEARCH}\n'
 PEPPER = "a pepper of 32 bytes, kept apart"
@@ -111,6 +135,84 @@ RULES = "is not the default: decoder_header_mutation_rules of your Envoy must al
 )
 def test_a_risk_in_the_settings(configure: Configure, more: str, warning: str) -> None:
     assert warnings(configure(more)) == [warning]
+
+
+IS_ASKED = (
+    "its tokens are verified by asking the issuer, which takes longer than server.check_timeout waits: "
+    "write check_timeout: 900ms, and 1s as the ext_authz timeout in Envoy"
+)
+EVERYBODY = "lets in everybody who makes a Google account: hosted_domains or users would keep others out"
+FIRST_CLIENT = (
+    "introspection asks as the first of these clients, and Okta may know nothing of tokens of the others: "
+    "name one client, or write verification: userinfo, which works for all, and leave client_secret out"
+)
+
+
+@pytest.mark.parametrize(
+    "oauth",
+    [
+        OKTA_ORG,
+        OKTA_ORG + "  client_secret: {env: OKTA}\n",
+        GSUITE,
+        GSUITE + '  users: {"1": ana@acme.com}\n',
+        ONELOGIN,
+    ],
+)
+def test_a_check_that_does_not_wait_for_an_issuer_is_a_risk(configure: Configure, oauth: str) -> None:
+    assert warnings(configure(SERVER + oauth)) == [f"extauthz.yaml:6: oauth.provider: {IS_ASKED}"]
+    assert len(warnings(configure(SERVER.replace("}", ", check_timeout: 499ms}") + oauth))) == 1
+    assert warnings(configure(SERVER.replace("}", ", check_timeout: 500ms}") + oauth)) == []
+    assert warnings(configure(SERVER + TOKENS + ACT_AS + oauth + "  enabled: false\n")) == []
+
+
+@pytest.mark.parametrize("oauth", [OAUTH, ONELOGIN + '  users: {"1": ana@acme.com}\n'])
+def test_a_provider_that_is_not_asked_about_tokens_needs_no_time(configure: Configure, oauth: str) -> None:
+    assert warnings(configure(SERVER + oauth)) == []
+
+
+@pytest.mark.parametrize(
+    ("oauth", "warning"),
+    [
+        (OKTA_ORG.replace("[0oa1", "[a, 0oa1") + "  client_secret: {env: OKTA}\n", f"8: oauth.client_ids: {FIRST_CLIENT}"),
+        (GSUITE.replace("[acme.com]", '"*"'), f"8: oauth.domains: '*' {EVERYBODY}"),
+        (GSUITE.replace("[acme.com]", "[acme.com, GMail.com]"), f"8: oauth.domains: 'gmail.com' {EVERYBODY}"),
+        (GSUITE.replace("acme.com", "googlemail.com"), f"8: oauth.domains: 'googlemail.com' {EVERYBODY}"),
+    ],
+)
+def test_a_risk_in_the_oauth_section(configure: Configure, oauth: str, warning: str) -> None:
+    assert warnings(configure(ASKING + oauth)) == [f"extauthz.yaml:{warning}"]
+
+
+@pytest.mark.parametrize(
+    "oauth",
+    [
+        OKTA_ORG.replace("[0oa1", "[a, 0oa1"),
+        OKTA_ORG + "  client_secret: {env: OKTA}\n",
+        GSUITE,
+        GSUITE.replace("[acme.com]", '"*"') + "  hosted_domains: [acme.com]\n",
+        GSUITE.replace("acme.com", "gmail.com") + '  users: {"1": ana@gmail.com}\n',
+        OAUTH + '  domains: "*"\n',
+    ],
+)
+def test_no_risk_in_the_oauth_section(configure: Configure, oauth: str) -> None:
+    assert warnings(configure(ASKING + oauth)) == []
+
+
+def test_the_risks_of_each_of_several_providers(configure: Configure) -> None:
+    several = """\
+oauth:
+  providers:
+    - {provider: okta, issuer: "https://acme.okta.com/oauth2/default", client_ids: [a], audience: b}
+    - provider: gsuite
+      client_ids: [a]
+      domains: ["*"]
+    - {provider: onelogin, issuer: "https://acme", client_ids: [a]}
+"""
+    assert warnings(configure(SERVER + several)) == [
+        f"extauthz.yaml:10: oauth.providers[1].domains: '*' {EVERYBODY}",
+        f"extauthz.yaml:8: oauth.providers[1].provider: {IS_ASKED}",
+        f"extauthz.yaml:11: oauth.providers[2].provider: {IS_ASKED}",
+    ]
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:9001", "127.9.9.9:9001", "'[::1]:9001'", "localhost:9001", "unix:///run/check.sock"])
@@ -305,6 +407,73 @@ def test_a_pepper_of_exactly_the_least_length(configure: Configure, tmp_path: Pa
     assert configure().peppers({}) == {"p1": b"x" * MIN_PEPPER_BYTES}
 
 
+SEVERAL_SECRETS = """\
+oauth:
+  providers:
+    - {provider: okta, issuer: "https://a", client_ids: [a], client_secret: {env: OKTA_A}}
+    - {provider: okta, issuer: "https://b", client_ids: [b], client_secret: {file: secret}, name: b}
+    - {provider: okta, issuer: "https://c", client_ids: [c], name: c}
+"""
+
+
+def test_client_secrets_come_from_files_and_the_environment(configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(f" {CLIENT_SECRET}\n")
+    expected = {"okta": b"other", "b": CLIENT_SECRET.encode()}
+    assert configure(ASKING + SEVERAL_SECRETS).client_secrets({"OKTA_A": "other\n"}) == expected
+    one = configure(ASKING + OKTA_ORG + "  client_secret: {env: OKTA}\n  name: sso\n")
+    assert one.client_secrets({"OKTA": CLIENT_SECRET}) == {"sso": CLIENT_SECRET.encode()}
+
+
+def test_a_section_that_is_off_needs_no_client_secret(configure: Configure) -> None:
+    assert configure(ASKING + OKTA_ORG + "  client_secret: {env: OKTA}\n  enabled: false\n").client_secrets({}) == {}
+    assert configure().client_secrets({}) == configure(SERVER + OAUTH).client_secrets({}) == {}
+
+
+def test_every_client_secret_that_is_missing_is_told(configure: Configure, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        configure(ASKING + SEVERAL_SECRETS).client_secrets({"OKTA_A": ""})
+    file = f"{tmp_path}/extauthz.yaml"
+    assert [str(mistake) for mistake in raised.value.mistakes] == [
+        f"{file}:7: oauth.providers[0].client_secret: the environment variable OKTA_A is not set",
+        f"{file}:8: oauth.providers[1].client_secret: {tmp_path}/secret: No such file or directory",
+    ]
+
+
+@pytest.mark.parametrize(
+    "unusable", [b"", b" \n", b"hunter2\nhunter2", b"hunter2\x00", b"hunter2\x7f", "hunter2ü".encode(), b"\xff"]
+)
+def test_what_is_no_client_secret_is_told_and_not_repeated(configure: Configure, tmp_path: Path, unusable: bytes) -> None:
+    """An empty one would be sent, and one that is no text would end the process without a word."""
+    (tmp_path / "secret").write_bytes(unusable)
+    with pytest.raises(ConfigurationError) as raised:
+        configure(ASKING + OKTA_ORG + "  client_secret: {file: secret}\n").client_secrets({})
+    assert [str(mistake) for mistake in raised.value.mistakes] == [
+        f"{tmp_path}/extauthz.yaml:9: oauth.client_secret: what stands there is no client secret: "
+        "put one line of printable ASCII there"
+    ]
+    assert "hunter2" not in f"{raised.value} {raised.value!r}"
+
+
+@pytest.mark.parametrize("place", ["{env: OKTA_PLACE}", "{file: okta-place}"])
+@pytest.mark.parametrize("several", [False, True])
+def test_config_show_writes_issuers_out_and_no_client_secret(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, several: bool
+) -> None:
+    (tmp_path / "okta-place").write_text(CLIENT_SECRET)
+    monkeypatch.setenv("OKTA_PLACE", CLIENT_SECRET)
+    entry = f"{{provider: okta, issuer: 'https://acme', client_ids: [a], client_secret: {place}}}"
+    configuration = configure(ASKING + (f"oauth: {{providers: [{entry}]}}\n" if several else f"oauth: {entry}\n"))
+    assert configuration.client_secrets({"OKTA_PLACE": CLIENT_SECRET}) == {"okta": CLIENT_SECRET.encode()}
+    result = CliRunner().invoke(main, ["config", "show", "--config", str(configuration.file)])
+    assert result.exit_code == 0
+    shown = json.loads(result.stdout)["oauth"]
+    shown = shown["providers"][0] if several else shown
+    assert (shown["issuer"], shown["verification"]) == ("https://acme.okta.com", "introspection")
+    for text in (result.output, repr(configuration), repr(configuration.settings), str(configuration.settings)):
+        assert not any(secret in text.lower() for secret in (CLIENT_SECRET, "okta_place", "okta-place"))
+    assert "client_secret" not in result.output
+
+
 def test_no_repr_shows_where_secrets_are_or_what_they_are(configure: Configure, tmp_path: Path) -> None:
     (tmp_path / "pepper").write_text(PEPPER)
     configuration = configure()
@@ -437,6 +606,131 @@ def test_every_domain(configure: Configure, domains: str) -> None:
 def test_the_provider_is_called_by_its_name(configure: Configure) -> None:
     assert configure(SERVER + OAUTH).providers[0].name == "okta"
     assert configure(SERVER + OAUTH + "  name: acme-sso\n").providers[0].name == "acme-sso"
+
+
+# OAuth
+
+TENANT = "88888888-4444-4444-4444-121212121212"
+
+
+@pytest.mark.parametrize(
+    ("provider", "written", "issuer"),
+    [
+        ("azure", f"{TENANT}/v2.0", f"https://login.microsoftonline.com/{TENANT}/v2.0"),
+        ("azure", f"https://login.microsoftonline.com/{TENANT}/v2.0", None),
+        ("azure", f"https://sts.windows.net/{TENANT}/", None),
+        ("okta", "https://acme", "https://acme.okta.com"),
+        ("okta", "https://acme.okta.com", None),
+        ("okta", "https://acme.okta.com/oauth2/default", None),
+        ("okta", "https://acme.oktapreview.com/oauth2/ausAbC", None),
+        ("okta", "https://sso.acme.com", None),
+        ("okta", "https://acme.onelogin.com", None),
+        ("onelogin", "https://acme", "https://acme.onelogin.com/oidc/2"),
+        ("onelogin", "https://acme.onelogin.com", "https://acme.onelogin.com/oidc/2"),
+        ("onelogin", "https://acme.onelogin.com/oidc/2", None),
+        ("onelogin", "https://sso.acme.com/oidc/2", None),
+        ("gsuite", None, "https://accounts.google.com"),
+    ],
+)
+def test_the_short_issuers_of_the_admin_form(configure: Configure, provider: str, written: str | None, issuer: str | None) -> None:
+    """What is no short form is taken as it is; gsuite has only one."""
+    custom = provider == "okta" and "/oauth2/" in str(written)
+    more = {"gsuite": "  domains: [acme.com]\n", "okta": "  audience: api://default\n" if custom else ""}.get(provider, "")
+    line = f"  issuer: {written}\n" if written else ""
+    configuration = configure(ASKING + f"oauth:\n  provider: {provider}\n  client_ids: [a]\n{line}{more}")
+    assert [rules.issuer for rules in configuration.providers] == [issuer or written]
+    result = CliRunner().invoke(main, ["config", "show", "--config", str(configuration.file)])
+    assert json.loads(result.stdout)["oauth"]["issuer"] == (issuer or written)
+
+
+@pytest.mark.parametrize(
+    ("provider", "written"),
+    [
+        *(
+            ("azure", written)
+            for written in ("https://acme", f"x{TENANT}/v2.0", f"{TENANT}/v1.0", f"{TENANT}/v2.0x", "common/v2.0")
+        ),
+        *(("okta", written) for written in ("acme", "https://acme/", "https://acme/x", "http://acme", "https://", "https://a b")),
+        *(
+            ("onelogin", written)
+            for written in ("acme", "https://acme.okta.com", "https://acme.eu.onelogin.com", "https://acme/oidc")
+        ),
+    ],
+)
+def test_what_only_looks_like_a_short_issuer(configure: Configure, provider: str, written: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        configure(ASKING + f"oauth:\n  provider: {provider}\n  client_ids: [a]\n  issuer: {written}\n")
+    assert [mistake.path for mistake in raised.value.mistakes] == ["oauth.issuer"]
+
+
+@pytest.mark.parametrize(
+    ("oauth", "verification", "claim"),
+    [
+        (OAUTH, Verification.JWKS, "sub"),
+        (OAUTH + "  verification: jwks\n", Verification.JWKS, "sub"),
+        (OAUTH + "  verification:\n", Verification.JWKS, "sub"),
+        (OKTA_ORG, Verification.USERINFO, "email"),
+        (OKTA_ORG + "  client_secret: {env: OKTA}\n", Verification.INTROSPECTION, "username"),
+        (OKTA_ORG + "  verification:\n  client_secret: {env: OKTA}\n", Verification.INTROSPECTION, "username"),
+        (OKTA_ORG + "  verification: userinfo\n", Verification.USERINFO, "email"),
+        (GSUITE, Verification.TOKENINFO, "email"),
+        (ONELOGIN, Verification.JWKS, "email"),
+    ],
+)
+def test_a_secret_is_for_introspection(configure: Configure, oauth: str, verification: Verification, claim: str) -> None:
+    (rules,) = configure(ASKING + oauth).providers
+    assert (rules.verification, rules.user_claim) == (verification, claim)
+
+
+@pytest.mark.parametrize(
+    ("oauth", "asked"),
+    [
+        (OAUTH, False),
+        (OKTA_ORG, False),
+        (GSUITE, False),
+        (GSUITE + "  hosted_domains: acme.com\n", True),
+        (GSUITE + '  hosted_domains: acme.com\n  users: {"1": ana@acme.com}\n', True),
+        (ONELOGIN, True),
+        (ONELOGIN + '  users: {"1": ana@acme.com}\n', False),
+    ],
+)
+def test_userinfo_is_asked_besides_for_what_nothing_else_tells(configure: Configure, oauth: str, asked: bool) -> None:
+    (rules,) = configure(ASKING + oauth).providers
+    assert rules.userinfo is asked
+
+
+def test_ids_of_users_are_text_with_or_without_quotes(configure: Configure) -> None:
+    """A key is never read as a number: 007 stays 007."""
+    ids = ("12345", "'12346'", "007", "1.5", "null")
+    users = "  users:\n" + "".join(f"    {user_id}: ana@acme.com\n" for user_id in ids)
+    (rules,) = configure(ASKING + ONELOGIN + users).providers
+    assert rules.users is not None
+    assert set(rules.users) == {"12345", "12346", "007", "1.5", "null"}
+    assert rules.user_claim == "sub"
+
+
+def test_users_are_read_by_an_id_of_ones_choice(configure: Configure) -> None:
+    users = '  users: {"1": ana@acme.com}\n'
+    (by_default,) = configure(ASKING + GSUITE + users).providers
+    (chosen,) = configure(ASKING + GSUITE + users + "  user_claim: employee\n").providers
+    (azure,) = configure(f"{SERVER}oauth:\n  provider: azure\n  issuer: {TENANT}/v2.0\n  client_ids: [a]\n{users}").providers
+    assert (by_default.user_claim, chosen.user_claim, azure.user_claim) == ("sub", "employee", "oid")
+
+
+def test_hosted_domains_in_lower_case(configure: Configure) -> None:
+    (rules,) = configure(ASKING + GSUITE + "  hosted_domains: [Acme.com]\n").providers
+    assert rules.hosted_domains == frozenset({"acme.com"})
+
+
+def test_limits_and_durations_of_remote_verification(configure: Configure) -> None:
+    settings = configure(SERVER + OAUTH).settings
+    assert settings.oauth is not None
+    assert (settings.oauth.remote_timeout, settings.oauth.remote_verdict_ttl) == (2.0, 60.0)
+    limits = "limits: {verdicts: 1000, signatures_per_second: 1, remote_in_flight: 1, remote_per_second: 1}\n"
+    settings = configure(SERVER + OAUTH + "  remote_timeout: 10s\n  remote_verdict_ttl: 1s\n" + limits).settings
+    assert settings.oauth is not None
+    assert (settings.oauth.remote_timeout, settings.oauth.remote_verdict_ttl) == (10.0, 1.0)
+    assert set(settings.limits.model_dump().values()) == {1000, 1}
 
 
 def test_a_section_that_is_off_has_no_provider_and_no_kind(configure: Configure) -> None:
@@ -601,6 +895,8 @@ def test_a_digest_stays_while_nothing_changes(configure: Configure) -> None:
         ("  provider: okta\n", "  provider: okta\n  leeway: 30s\n", {Kind.OAUTH}),
         ("  provider: okta\n", "  provider: okta\n  domains: [acme.com]\n", {Kind.OAUTH}),
         ("  provider: okta\n", "  provider: okta\n  scopes: [CHAT]\n", {Kind.OAUTH}),
+        ("  provider: okta\n", '  provider: okta\n  users: {"1": ana@acme.com}\n', {Kind.OAUTH}),
+        ("  provider: okta\n", "  provider: okta\n  remote_verdict_ttl: 5s\n", {Kind.OAUTH}),
         ("tokens.db", "other.db", {Kind.ISSUED}),
         ("id: p1", "id: p2", {Kind.ISSUED}),
         ("  store:", "  verdict_ttl: 5s\n  store:", {Kind.ISSUED}),
@@ -627,3 +923,10 @@ def test_a_digest_changes_with_the_pepper_and_its_name(configure: Configure) -> 
     found = {digests(configuration, pepper, name)[1] for pepper in (PEPPER, PEPPER[::-1]) for name in ("p1", "p2")}
     assert len(found) == 4
     assert not any(PEPPER.encode() in digest for digest in found)
+
+
+def test_a_digest_changes_with_the_client_secret_and_its_place(configure: Configure) -> None:
+    places = ("{env: OKTA}", "{env: OTHER}", "{file: secret}")
+    settings = [configure(ASKING + OKTA_ORG + f"  client_secret: {place}\n") for place in places]
+    secrets: list[dict[str, bytes]] = [{}, {"okta": b"one"}, {"okta": b"other"}, {"other": b"one"}]
+    assert len({one.section_digest(Kind.OAUTH, secret) for one in settings for secret in secrets}) == len(places) * len(secrets)

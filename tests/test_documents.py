@@ -18,10 +18,15 @@ from extauthz.config import routes
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 from extauthz.config.settings import NOT_YET, Settings
+from extauthz.core.providers import PROVIDERS, Verification
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "config"
 EXAMPLE = CONFIG / "extauthz.yaml"
+SEVERAL = CONFIG / "several-providers.yaml"
+
+# Without them the section is no YAML any more: they begin it, the list of providers, or an entry of it.
+NEEDED = {"oauth", "provider", "providers"}
 
 
 def sections(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], type[BaseModel] | None]]:
@@ -40,76 +45,116 @@ def classes(annotation: Any) -> Iterator[type]:
         yield from classes(part)
 
 
-KEYS = [path for path, _ in sections(Settings)]
+KEYS = [*(path for path, _ in sections(Settings)), ("oauth", "providers")]
 
 
-def section_text(name: str) -> str:
-    """Return the lines of one top-level key of the example, with the comments above it."""
-    blocks = re.split(r"\n\n", EXAMPLE.read_text())
-    found = [block for block in blocks if re.search(rf"^{name}:", block, re.MULTILINE)]
-    assert len(found) == 1, f"{name} stands in {len(found)} blocks of the example"
-    return found[0]
+def examples_of(path: tuple[str, ...]) -> tuple[Path, ...]:
+    """Return the files that show a key: no provider uses all keys of the oauth section."""
+    return (EXAMPLE, SEVERAL) if path[0] == "oauth" else (EXAMPLE,)
 
 
-def commented_keys() -> dict[tuple[str, str], str]:
-    """Return the keys of sections that are commented out, with their lines as they would stand without the #."""
+def section_text(text: str, name: str) -> str:
+    """Return the lines from one top-level key to the next."""
+    found = re.findall(rf"^{name}:.*\n(?:(?:[ #].*)?\n)*", text, re.MULTILINE)
+    assert len(found) <= 1, f"{name} stands {len(found)} times in the example"
+    return "".join(found)
+
+
+def commented_keys(text: str) -> dict[tuple[str, str], str]:
+    """Return the keys of sections that are commented out, with their lines."""
     found: dict[tuple[str, str], str] = {}
     section = ""
     known = {path for path in KEYS if len(path) == 2}
-    for line in EXAMPLE.read_text().splitlines():
+    for line in text.splitlines():
         if top := re.match(r"([a-z_]+):", line):
             section = top[1]
-        if (key := re.match(r"  # ([a-z_]+): ", line)) and (section, key[1]) in known:
-            found[section, key[1]] = line.replace("# ", "", 1)
+        if (key := re.match(r" +# ([a-z_]+): ", line)) and (section, key[1]) in known:
+            found[section, key[1]] = line
     return found
 
 
+def keys_in(text: str) -> set[tuple[str, ...]]:
+    """Return the keys of an example, and of its sections and providers; the ones that are commented out are among them."""
+    data = yaml.safe_load(text)
+    found: set[tuple[str, ...]] = {(name,) for name in data} | commented_keys(text).keys()
+    for name, section in data.items():
+        entries = section.get("providers", []) if isinstance(section, dict) else []
+        found |= {(name, key) for mapping in (section, *entries) if isinstance(mapping, dict) for key in mapping}
+    return found
+
+
+def names(text: str, path: tuple[str, ...]) -> bool:
+    """Tell whether an example shows a key."""
+    if len(path) <= 2:
+        return path in keys_in(text)
+    # Keys of list items and of secrets: there, or in the comment that shows the other form, {id, env}.
+    return bool(re.search(rf"[{{ ,]{path[-1]}[:,}}]", section_text(text, path[0])))
+
+
 def test_there_are_keys_to_look_for() -> None:
-    assert len(KEYS) >= 45
-    assert {("server", "listen"), ("oauth", "audience"), ("tokens", "peppers", "env"), ("envoy", "error_response")} <= set(KEYS)
+    assert len(KEYS) >= 60
+    assert {("server", "listen"), ("oauth", "audience"), ("oauth", "users"), ("oauth", "client_secret", "file")} <= set(KEYS)
+    assert {("tokens", "peppers", "env"), ("envoy", "error_response"), ("limits", "verdicts")} <= set(KEYS)
 
 
-def test_the_example_loads_without_warnings() -> None:
-    assert load(EXAMPLE).warnings == ()
+@pytest.mark.parametrize("example", [EXAMPLE, SEVERAL], ids=lambda file: file.stem)
+def test_an_example_loads_without_warnings(example: Path) -> None:
+    assert load(example).warnings == ()
 
 
 @pytest.mark.parametrize("path", KEYS, ids=".".join)
-def test_the_example_names_every_key(path: tuple[str, ...]) -> None:
-    data = yaml.safe_load(EXAMPLE.read_text())
-    if len(path) == 1:
-        assert path[0] in data
-    elif len(path) == 2:
-        assert path[1] in data[path[0]] or path in commented_keys()
-    else:
-        # Keys of list items: in the item, or in the comment that shows the other form, {id, env}.
-        assert re.search(rf"[{{ ,]{path[-1]}[:,}}]", section_text(path[0]))
+def test_the_examples_name_every_key(path: tuple[str, ...]) -> None:
+    assert any(names(example.read_text(), path) for example in examples_of(path))
 
 
-@pytest.mark.parametrize("key", sorted(commented_keys()), ids=".".join)
-def test_a_commented_key_is_right_when_it_is_used(key: tuple[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", [path for path in KEYS if path[0] == "oauth" and path[-1] not in NEEDED], ids=".".join)
+def test_a_key_that_no_example_names_is_missed(path: tuple[str, ...]) -> None:
+    """Keeps the test above from passing whatever the examples say."""
+    key = rf"^.*[{{ ]{path[-1]}[:,}}].*\n"
+    without = [re.sub(key, "", example.read_text(), flags=re.MULTILINE) for example in examples_of(path)]
+    assert not any(names(text, path) for text in without)
+    assert sum(len(keys_in(text)) for text in without) > 60
+
+
+COMMENTED = [(example, key) for example in (EXAMPLE, SEVERAL) for key in sorted(commented_keys(example.read_text()))]
+
+
+@pytest.mark.parametrize(("example", "key"), COMMENTED, ids=lambda part: part.stem if isinstance(part, Path) else ".".join(part))
+def test_a_commented_key_is_right_when_it_is_used(example: Path, key: tuple[str, str], tmp_path: Path) -> None:
     shutil.copytree(CONFIG, tmp_path, dirs_exist_ok=True)
-    line = commented_keys()[key]
-    text = EXAMPLE.read_text().replace(f"  # {line.strip()}", line)
-    assert text != EXAMPLE.read_text()
-    file = tmp_path / "extauthz.yaml"
+    line = commented_keys(example.read_text())[key]
+    text = example.read_text().replace(f"{line}\n", f"{line.replace('# ', '', 1)}\n")
+    assert text != example.read_text()
+    file = tmp_path / "used.yaml"
     file.write_text(text)
     assert load(file).warnings == ()
-    assert yaml.safe_load(text)[key[0]][key[1]] is not None
+    assert key in keys_in(text)
+    assert key not in commented_keys(text)
 
 
 def test_some_keys_are_commented() -> None:
-    """Keeps the two tests above from passing because the comments are written in another form."""
-    assert {("server", "socket_group"), ("oauth", "scopes")} <= commented_keys().keys()
+    """Keeps the tests above from passing because the comments are written in another form."""
+    assert {("server", "socket_group"), ("oauth", "scopes")} <= commented_keys(EXAMPLE.read_text()).keys()
+    assert {("oauth", "jwks_uri"), ("oauth", "introspection_uri")} <= commented_keys(SEVERAL.read_text()).keys()
+
+
+def test_every_kind_of_provider_is_shown() -> None:
+    """And each of their rows: both forms of an issuer of Okta, and every way to verify a token."""
+    shown = {(rules.provider.name, rules.verification) for rules in load(SEVERAL).providers}
+    assert {name for name, _ in shown} == PROVIDERS.keys()
+    assert {Verification.JWKS, Verification.INTROSPECTION, Verification.TOKENINFO} == {way for _, way in shown}
+    assert len(load(SEVERAL).providers) == 5
 
 
 def test_the_example_promises_nothing_that_is_refused() -> None:
-    commented = {".".join(path) for path in commented_keys()}
+    commented = {".".join(path) for example in (EXAMPLE, SEVERAL) for path in commented_keys(example.read_text())}
     assert commented.isdisjoint(NOT_YET)
 
 
 def test_defaults_are_those_of_the_example() -> None:
     """A key with a default is shown with it, unless an example says more."""
-    examples = {"oauth.name", "oauth.audience", "oauth.user_claim", "oauth.domains", "act_as.allow", "act_as.deny"}
+    examples = {"oauth.name", "oauth.issuer", "oauth.audience", "oauth.user_claim", "oauth.domains", "act_as.allow", "act_as.deny"}
+    examples |= {"oauth.verification"}  # its default is that of the provider
     shown = load(EXAMPLE).settings
     different = set()
     for path, inner in sections(Settings):

@@ -23,14 +23,15 @@ from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.envoy import EnvoyCodec
 from extauthz.adapters.verdicts import VerdictCache
 from extauthz.addresses import Address
+from extauthz.budgets import Budget
 from extauthz.core import jwt
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Decision, Identity, Reason, Request
+from extauthz.oauth_verifier import Issuer, OAuthVerifier
 from extauthz.ports import Clock, Codec, Evidence, Recorder, Unavailable, Verifier
 from extauthz.service import Authorizer, Runtime
 from extauthz.transport.grpcio import SERVICE, GrpcioServer
 from extauthz.transport.listening import ListenError, claim, open_port, publish, restricted_umask
-from extauthz.verifiers import OAuthVerifier
 from tests.support.world import (
     DECISION_ID,
     NOW,
@@ -409,14 +410,16 @@ async def test_a_result_that_comes_too_late_serves_the_next_check(make_world: Ma
     world = make_world(ROUTES)
     fence, source = Fence(world), SlowKeys()
     verdicts = VerdictCache(Kind.OAUTH, bytes(32), lifetime=60.0, clock=fence.clock)
-    verifier = OAuthVerifier(dict.fromkeys(world.configuration.providers, source), verdicts, clock=fence.clock)
+    issuers = [Issuer(rules, source) for rules in world.configuration.providers]
+    verifier = OAuthVerifier(issuers, verdicts, clock=fence.clock, signatures=Budget(1000, clock=fence.clock))
     authorizer = fence.around(verifier, check_timeout=0.05)
     data = check_request("POST", "/search", oauth(sign(claims())).items())
     assert await reason_of(authorizer.check(data)) == "check_timeout"
-    source.fetch.set_result(jwt.key_set(jwks(), ("RS256",)))
+    source.held = jwt.key_set(jwks(), ("RS256",))
+    source.fetch.set_result(source.held)
     await asyncio.sleep(0.01)
 
-    # Nothing is held by the source: the answer comes from the verdict that landed.
+    assert len(verdicts) == 1, "the verdict landed"
     answer = authorizer.check(data)
     assert isinstance(answer, bytes)
     assert await reason_of(answer) == "allowed"

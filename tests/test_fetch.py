@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import time
 from collections.abc import AsyncIterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.adapters.fetch import MAX_BYTES, FetchError, JsonFetcher, is_acceptable
+from extauthz.adapters.fetch import MAX_BYTES, MAX_REDIRECTS, FetchError, JsonFetcher, is_acceptable
 from tests.support.http_faults import FaultyServer, Page, document, faulty_server
 
 
@@ -38,7 +39,7 @@ async def refused(fetcher: JsonFetcher, address: str) -> str:
 async def test_a_document_is_fetched(server: FaultyServer, fetcher: JsonFetcher) -> None:
     server.pages["/a?b=c"] = document({"keys": [1, "é", None]})
 
-    assert await fetcher.get(f"{server.origin}/a?b=c") == {"keys": [1, "é", None]}
+    assert (await fetcher.get(f"{server.origin}/a?b=c")).document == {"keys": [1, "é", None]}
     assert server.requests == {"/a?b=c": 1}
     assert server.heads[0].startswith(b"GET /a?b=c HTTP/1.1\r\n")
     assert b"\r\naccept: application/json\r\n" in server.heads[0].lower()
@@ -47,7 +48,7 @@ async def test_a_document_is_fetched(server: FaultyServer, fetcher: JsonFetcher)
 async def test_the_type_of_the_content_does_not_matter(server: FaultyServer, fetcher: JsonFetcher) -> None:
     server.pages["/"] = Page(b" [1]\n", headers=(("content-type", "text/html"),))
 
-    assert await fetcher.get(f"{server.origin}/") == [1]
+    assert (await fetcher.get(f"{server.origin}/")).document == [1]
 
 
 @pytest.mark.parametrize("status", [201, 204, 304, 400, 401, 404, 429, 500, 503])
@@ -57,13 +58,98 @@ async def test_only_200_is_an_answer(server: FaultyServer, fetcher: JsonFetcher,
     assert str(status) in await refused(fetcher, f"{server.origin}/")
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_not_followed(server: FaultyServer, fetcher: JsonFetcher, status: int) -> None:
+REDIRECTS = [301, 302, 303, 307, 308]
+
+
+@pytest.mark.parametrize("status", REDIRECTS)
+async def test_a_redirect_on_the_same_host_is_followed(server: FaultyServer, fetcher: JsonFetcher, status: int) -> None:
     server.pages["/"] = Page(b"{}", status, (("location", f"{server.origin}/other"),))
+    server.pages["/other"] = Page(b"{}", status, (("location", "/third"),))
+    server.pages["/third"] = document([1])
+
+    assert (await fetcher.get(f"{server.origin}/")).document == [1]
+    assert server.requests == {"/": 1, "/other": 1, "/third": 1}
+
+
+@pytest.mark.parametrize("status", REDIRECTS)
+@pytest.mark.parametrize(
+    "place", ["http://localhost:PORT/other", "https://127.0.0.1:PORT/other", "http://127.0.0.1:1/", "//evil.example/"]
+)
+async def test_a_redirect_to_elsewhere_is_not_followed(server: FaultyServer, fetcher: JsonFetcher, status: int, place: str) -> None:
+    server.pages["/"] = Page(b"{}", status, (("location", place.replace("PORT", str(server.port))),))
     server.pages["/other"] = document({"keys": []})
-    await refused(fetcher, f"{server.origin}/")
+    assert f"status {status}" in await refused(fetcher, f"{server.origin}/")
 
     assert server.requests == {"/": 1}
+    assert server.connections == 1
+
+
+async def test_redirects_come_to_an_end(server: FaultyServer, fetcher: JsonFetcher) -> None:
+    server.pages["/"] = Page(b"{}", 302, (("location", "/"),))
+    assert "status 302" in await refused(fetcher, f"{server.origin}/")
+
+    assert server.requests == {"/": 1 + MAX_REDIRECTS}
+
+
+@pytest.mark.parametrize("status", REDIRECTS)
+async def test_no_redirect_gets_a_credential(server: FaultyServer, fetcher: JsonFetcher, status: int) -> None:
+    server.pages["/"] = Page(b"{}", status, (("location", "/other"),))
+    server.pages["/other"] = document({"sub": "ana"})
+    for sent in ({"bearer": "secret"}, {"basic": ("id", "secret"), "form": {"token": "secret"}}):
+        assert (await fetcher.ask(f"{server.origin}/", **sent)).status == status  # type: ignore[arg-type]
+
+    assert server.requests == {"/": 2}
+
+
+async def test_a_credential_is_sent_in_headers_and_form_only(server: FaultyServer, fetcher: JsonFetcher) -> None:
+    server.pages["/"] = document({})
+    await fetcher.ask(f"{server.origin}/", bearer="a.b.c")
+    await fetcher.ask(f"{server.origin}/", basic=("id:1", "s e/cret"), form={"token": "a.b.c", "token_type_hint": "access_token"})
+    await fetcher.ask(f"{server.origin}/", bearer="a.b.c", form={})
+    first, second, third = server.heads
+
+    assert first.startswith(b"GET / HTTP/1.1\r\n")
+    assert b"authorization: Bearer a.b.c\r\n" in first.replace(b"Authorization", b"authorization")
+    assert second.startswith(b"POST / HTTP/1.1\r\n")
+    assert b"Basic " + base64.b64encode(b"id%3A1:s+e%2Fcret") in second
+    assert b"a.b.c" not in second
+    assert third.startswith(b"POST / HTTP/1.1\r\n")
+    assert b"Bearer a.b.c" in third
+
+
+@pytest.mark.parametrize(
+    ("headers", "max_age", "retry_after"),
+    [
+        ((), None, None),
+        ((("cache-control", "max-age=90"),), 90.0, None),
+        ((("cache-control", "public, Max-Age = 3600, must-revalidate"),), 3600.0, None),
+        ((("cache-control", "max-age=90, no-store"),), 0.0, None),
+        ((("cache-control", "no-cache"),), 0.0, None),
+        ((("cache-control", "max-age=soon"),), None, None),
+        ((("cache-control", "s-maxage=5"),), None, None),
+        ((("retry-after", "30"),), None, 30.0),
+        ((("retry-after", "Mon, 23 Nov 2026 20:00:00 GMT"),), None, None),
+        ((("retry-after", "-1"),), None, None),
+    ],
+    ids=str,
+)
+async def test_what_the_headers_of_an_answer_say(
+    server: FaultyServer,
+    fetcher: JsonFetcher,
+    headers: tuple[tuple[str, str], ...],
+    max_age: float | None,
+    retry_after: float | None,
+) -> None:
+    server.pages["/"] = Page(b"{}", headers=headers)
+    answer = await fetcher.get(f"{server.origin}/")
+    assert (answer.status, answer.document, answer.max_age, answer.retry_after) == (200, {}, max_age, retry_after)
+
+
+@pytest.mark.parametrize("status", [204, 400, 401, 403, 429, 500, 503])
+async def test_the_document_of_another_status_is_not_read(server: FaultyServer, fetcher: JsonFetcher, status: int) -> None:
+    server.pages["/"] = Page(b"<html>", status)
+    answer = await fetcher.ask(f"{server.origin}/", bearer="a")
+    assert (answer.status, answer.document) == (status, None)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +188,7 @@ async def test_a_document_has_a_limit(server: FaultyServer, fetcher: JsonFetcher
     if extra:
         assert str(MAX_BYTES) in await refused(fetcher, f"{server.origin}/")
     else:
-        assert len(await fetcher.get(f"{server.origin}/")) == MAX_BYTES - 2
+        assert len((await fetcher.get(f"{server.origin}/")).document) == MAX_BYTES - 2
 
 
 async def test_the_limit_counts_what_is_unpacked(server: FaultyServer, fetcher: JsonFetcher) -> None:
@@ -228,7 +314,7 @@ async def test_the_environment_names_no_proxy(server: FaultyServer, fetcher: Jso
         fresh = JsonFetcher(timeout=0.4)
         server.pages["/"] = document([1])
         try:
-            assert await fresh.get(f"{server.origin}/") == [1]
+            assert (await fresh.get(f"{server.origin}/")).document == [1]
         finally:
             await fresh.close()
         assert proxy.connections == 0
@@ -244,7 +330,7 @@ async def test_a_cancelled_fetch_ends_its_connection(server: FaultyServer) -> No
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert await patient.get(f"{server.origin}/next") == [1]
+    assert (await patient.get(f"{server.origin}/next")).document == [1]
     await patient.close()
 
 

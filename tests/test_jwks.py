@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from extauthz.adapters import jwks as source_module
+from extauthz.adapters.discovery import LIFETIME, Discovery
 from extauthz.adapters.fetch import JsonFetcher
 from extauthz.adapters.jwks import JwksSource
 from extauthz.core import jwt
@@ -51,7 +52,8 @@ class Issuer:
 
 def source_of(issuer: str, fetcher: JsonFetcher, clock: StillClock, algorithms: Iterable[str] = ALGORITHMS) -> JwksSource:
     """Return a source that looks for the discovery document where OpenID Connect puts it."""
-    return JwksSource(issuer, f"{issuer.rstrip('/')}/.well-known/openid-configuration", algorithms, fetcher, clock=clock)
+    discovery = Discovery(issuer, f"{issuer.rstrip('/')}/.well-known/openid-configuration", fetcher, clock=clock)
+    return JwksSource(discovery, algorithms, fetcher, clock=clock)
 
 
 @pytest.fixture
@@ -136,7 +138,7 @@ async def test_a_wrong_discovery_document_is_not_followed(issuer: Issuer, name: 
 WRONG_PAGES = {
     "500": Page(b"{}", 500),
     "404": Page(b"{}", 404),
-    "a redirect": Page(b"{}", 302, (("location", "/elsewhere"),)),
+    "a redirect": Page(b"{}", 302, (("location", "http://127.0.0.1:1/elsewhere"),)),
     "garbage": Page(b"\x00\xff garbage"),
     "HTML": Page(b"<html>"),
     "a list": document([]),
@@ -166,11 +168,38 @@ async def test_a_wrong_page_gives_no_keys_and_takes_none_away(issuer: Issuer, na
     keys = await issuer.source.load()
     fetched_at = issuer.source.fetched_at
     issuer.server.pages[path] = WRONG_PAGES[name]
-    issuer.clock.advance(1000)
-    await issuer.fails()
+    issuer.clock.advance(LIFETIME + 1)
+    if path == KEYS:
+        await issuer.fails()
+        assert issuer.source.keys() is keys
+        assert issuer.source.fetched_at == fetched_at
+    else:
+        assert await issuer.source.load() == keys, "the last good document still says where the keys are"
 
-    assert issuer.source.keys() is keys
-    assert issuer.source.fetched_at == fetched_at
+
+async def test_where_the_keys_are_is_asked_again_when_they_are_not_there(issuer: Issuer) -> None:
+    issuer.publish()
+    await issuer.source.load()
+    issuer.server.pages["/moved"] = issuer.server.pages.pop(KEYS)
+    issuer.server.pages[DISCOVERY] = document({"issuer": issuer.server.origin, "jwks_uri": f"{issuer.server.origin}/moved"})
+    issuer.clock.advance(10)
+    await issuer.fails()
+    issuer.clock.advance(10)
+    await issuer.source.load()
+
+    assert issuer.server.requests == {DISCOVERY: 2, KEYS: 2, "/moved": 1}
+
+
+async def test_a_document_that_cannot_be_had_is_not_asked_for_at_every_turn(issuer: Issuer) -> None:
+    issuer.publish()
+    await issuer.source.load()
+    issuer.server.pages[DISCOVERY] = Page(b"{}", 500)
+    issuer.clock.advance(LIFETIME)
+    for _ in range(4):
+        await issuer.source.load()
+        issuer.clock.advance(10)
+
+    assert issuer.server.requests == {DISCOVERY: 3, KEYS: 5}
 
 
 # --- keys
@@ -263,7 +292,8 @@ async def test_an_issuer_behind_https_names_no_keys_that_are_not(issuer: Issuer)
     name = "https://acme.okta.com"
     issuer.server.pages[DISCOVERY] = document({"issuer": name, "jwks_uri": f"{issuer.server.origin}{KEYS}"})
     fetcher = JsonFetcher(timeout=0.4)
-    source = JwksSource(name, f"{issuer.server.origin}{DISCOVERY}", ALGORITHMS, fetcher, clock=issuer.clock)
+    discovery = Discovery(name, f"{issuer.server.origin}{DISCOVERY}", fetcher, clock=issuer.clock)
+    source = JwksSource(discovery, ALGORITHMS, fetcher, clock=issuer.clock)
     try:
         with pytest.raises(Unavailable):
             await source.load()
@@ -393,7 +423,7 @@ async def test_an_unknown_key_causes_one_fetch_in_five_minutes(issuer: Issuer) -
     again = issuer.source.reload_for_unknown_key()
     assert again is not None
     await again
-    assert issuer.server.requests == {DISCOVERY: 3, KEYS: 3}
+    assert issuer.server.requests == {DISCOVERY: 1, KEYS: 3}, "where the keys are is known"
 
 
 async def test_the_cool_down_counts_for_a_fetch_that_fails(issuer: Issuer) -> None:
@@ -536,9 +566,8 @@ async def test_a_named_address_is_used_in_place_of_the_discovered_one(issuer: Is
     issuer.server.pages["/mirror"] = document({"keys": [jwks()["keys"][0]]})
     fetcher = JsonFetcher(timeout=0.4)
     mirror = f"{issuer.server.origin}/mirror"
-    source = JwksSource(
-        "https://acme.okta.com", "https://acme.okta.com/x", ALGORITHMS, fetcher, clock=issuer.clock, jwks_uri=mirror
-    )
+    discovery = Discovery("https://acme.okta.com", "https://acme.okta.com/x", fetcher, clock=issuer.clock)
+    source = JwksSource(discovery, ALGORITHMS, fetcher, clock=issuer.clock, jwks_uri=mirror)
     try:
         assert set(await source.load()) == {"rsa-1"}
     finally:
@@ -548,8 +577,8 @@ async def test_a_named_address_is_used_in_place_of_the_discovered_one(issuer: Is
 async def test_the_age_of_keys_is_bounded_by_the_setting(issuer: Issuer) -> None:
     issuer.publish()
     fetcher = JsonFetcher(timeout=0.4)
-    address = f"{issuer.server.origin}{DISCOVERY}"
-    source = JwksSource(issuer.server.origin, address, ALGORITHMS, fetcher, clock=issuer.clock, max_key_age=60.0)
+    discovery = Discovery(issuer.server.origin, f"{issuer.server.origin}{DISCOVERY}", fetcher, clock=issuer.clock)
+    source = JwksSource(discovery, ALGORITHMS, fetcher, clock=issuer.clock, max_key_age=60.0)
     try:
         await source.load()
         issuer.clock.advance(60)

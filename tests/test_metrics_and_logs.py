@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import itertools
 import json
@@ -29,11 +30,11 @@ from extauthz.adapters.verdicts import VerdictCache
 from extauthz.core.credentials import Kind
 from extauthz.core.model import Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request
 from extauthz.core.tokens import TokenRecord
+from extauthz.issued_verifier import IssuedVerifier
 from extauthz.service import Authorizer, Runtime
 from extauthz.transport.ops import application
-from extauthz.verifiers import IssuedVerifier
 from tests.support import fuzz
-from tests.support.world import DECISION_ID, NOW, PEPPER, World, bearer, check_request, claims, oauth, sign
+from tests.support.world import DECISION_ID, ISSUER, NOW, PEPPER, World, bearer, check_request, claims, oauth, rsa_key, sign
 
 MARKER = fuzz.MARKER
 ALLOWING = {Reason.ALLOWED, Reason.PUBLIC}
@@ -364,9 +365,50 @@ def test_any_request_is_one_line(world: World, data: st.DataObject) -> None:
     for line in found:
         assert line.keys() <= {
             *("time", "decision", "reason", "status", "decision_id", "method", "path", "route"),
-            *("auth_type", "actor", "user", "microseconds"),
+            *("auth_type", "actor", "user", "microseconds", "token_sha256", "token_issuer", "token_key_id"),
         }
         assert Reason(line["reason"]).status == line["status"]
+
+
+REFUSED_TOKENS = {
+    "another issuer": (sign(claims(iss="https://evil.example")), "https://evil.example", "rsa-1"),
+    "expired": (sign(claims(exp=NOW)), ISSUER, "rsa-1"),
+    "forged": (sign(claims(), key=rsa_key("other")), ISSUER, "rsa-1"),
+    "no key id": (sign(claims(), header={"kid": None}), ISSUER, None),
+    "a key id that is a list": (sign(claims(), header={"kid": ["rsa-1"]}), ISSUER, None),
+    "a long issuer": (sign(claims(iss="https://" + "i" * 1000)), ("https://" + "i" * 1000)[:256], "rsa-1"),
+    "a payload that is none": ("a.b.c", None, None),
+    "opaque": ("ya29.A0ARrda_secret", None, None),
+    "huge": (sign(claims(iss="https://" + "i" * 5000)), None, None),
+    "the text of an issued token": ("glean_000000000000_" + "s" * 49, None, None),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_TOKENS)
+def test_a_refused_access_token_is_named_and_not_shown(world: World, lines: Lines, name: str) -> None:
+    token, issuer, key_id = REFUSED_TOKENS[name]
+    logged(world, lines, check_request("POST", "/search", oauth(token).items()))
+    (line,) = lines.read()
+
+    assert line["status"] == 401
+    assert (line["token_sha256"], line.get("token_issuer"), line.get("token_key_id")) == (
+        hashlib.sha256(token.encode()).hexdigest()[:8],
+        issuer,
+        key_id,
+    )
+    for part in token.split("."):
+        assert len(part) < 8 or part not in lines.stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [oauth(sign(claims())), bearer("glean_000000000000_" + "s" * 49), {"x-glean-auth-type": "OAUTH"}, {}],
+    ids=["accepted", "issued", "no token", "nothing"],
+)
+def test_of_other_requests_no_token_is_told(world: World, lines: Lines, headers: dict[str, str | bytes]) -> None:
+    logged(world, lines, check_request("POST", "/search", headers.items()))
+    (line,) = lines.read()
+    assert not any(name.startswith("token_") for name in line)
 
 
 class Pipe:

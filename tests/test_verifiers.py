@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 
 from extauthz.adapters.store.memory import MemoryTokenStore
-from extauthz.adapters.verdicts import VerdictCache
+from extauthz.adapters.verdicts import REFUSAL_LIFETIME, VerdictCache
+from extauthz.budgets import Budget
 from extauthz.core import jwt
 from extauthz.core.act_as import ActAs, compile_patterns
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.providers import PROVIDERS, ProviderRules
 from extauthz.core.tokens import TokenRecord, digest, fingerprint, mint
+from extauthz.issued_verifier import IssuedVerifier
 from extauthz.issuing import Order, Rules, issue
+from extauthz.oauth_verifier import KEY_DELAY, Issuer, OAuthVerifier
 from extauthz.ports import Evidence, Unavailable
-from extauthz.verifiers import KEY_DELAY, IssuedVerifier, OAuthVerifier
 from tests.support.world import (
     CLIENT,
     ISSUER,
@@ -465,7 +467,8 @@ class OAuth:
         self.clock = StillClock()
         self.source = source
         self.verdicts = VerdictCache(Kind.OAUTH, bytes(32), lifetime=300.0, clock=self.clock)
-        self.verifier = OAuthVerifier({rules(): source}, self.verdicts, clock=self.clock)
+        self.signatures = Budget(1000, clock=self.clock)
+        self.verifier = OAuthVerifier([Issuer(rules(), source)], self.verdicts, clock=self.clock, signatures=self.signatures)
 
     def verify(self, token: str) -> Evidence | Awaitable[Evidence]:
         return self.verifier.verify(token, self.clock.now())
@@ -679,13 +682,48 @@ async def test_a_forbidden_header_with_an_unknown_key_causes_no_fetch(header: di
     assert it.source.reloads == 0
 
 
-async def test_a_refusal_is_not_remembered() -> None:
+def test_a_forged_token_costs_one_signature_in_ten_seconds() -> None:
     it = OAuth(Keys(key_set("rsa-1")))
     forged = sign(claims(), key=rsa_key("rsa-2"))
-    assert it.verify(forged) is Reason.TOKEN_SIGNATURE
+    for _ in range(5):
+        assert it.verify(forged) is Reason.TOKEN_SIGNATURE
+    assert (it.signatures.under_way, it.verdicts.refusals, len(it.verdicts)) == (1, 4, 0)
 
-    assert len(it.verdicts) == 0
+    it.clock.advance(REFUSAL_LIFETIME)
     assert it.verify(forged) is Reason.TOKEN_SIGNATURE
+    assert it.signatures.under_way == 2
+
+
+def test_a_refusal_is_forgotten_with_the_keys_that_it_was_found_with() -> None:
+    it = OAuth(Keys(key_set("rsa-1")))
+    early = sign(claims(), key=rsa_key("rsa-2"))
+    assert it.verify(early) is Reason.TOKEN_SIGNATURE
+    it.source.held = jwt.key_set({"keys": [public_jwk(rsa_key("rsa-2"), "rsa-1")]}, ("RS256",))
+
+    assert holder(it.verify(early)) == ANA
+
+
+@pytest.mark.parametrize("change", [{"iat": NOW + 61}, {"nbf": NOW + 70}])
+def test_a_token_that_is_not_yet_valid_is_asked_about_again(change: dict[str, Any]) -> None:
+    it = OAuth(Keys(key_set("rsa-1")))
+    token = sign(claims(**change))
+    assert it.verify(token) is Reason.TOKEN_NOT_YET_VALID
+    it.clock.wall += 11
+
+    assert holder(it.verify(token)) == ANA
+
+
+def test_signatures_beyond_the_budget_are_503_and_known_tokens_are_not() -> None:
+    it = OAuth(Keys(key_set("rsa-1")))
+    assert holder(it.verify(GOOD)) == ANA
+    it.signatures._left = 1.0
+    assert it.verify(sign(claims(), key=rsa_key("rsa-2"))) is Reason.TOKEN_SIGNATURE
+    with pytest.raises(Unavailable) as caught:
+        it.verify(sign(claims(jti="AT.2")))
+    assert caught.value.reason is Reason.OVERLOADED
+    assert holder(it.verify(GOOD)) == ANA
+    it.clock.ticks += 1
+    assert holder(it.verify(sign(claims(jti="AT.2")))) == ANA
 
 
 async def test_each_issuer_has_keys_of_its_own() -> None:
@@ -694,7 +732,8 @@ async def test_each_issuer_has_keys_of_its_own() -> None:
     mine, theirs = Keys(key_set("rsa-1")), Keys(jwt.key_set({"keys": [public_jwk(rsa_key("rsa-2"), "rsa-1")]}, ("RS256",)))
     clock = StillClock()
     verdicts = VerdictCache(Kind.OAUTH, bytes(32), lifetime=300.0, clock=clock)
-    verifier = OAuthVerifier({rules(): mine, rules(issuer=other, name="other"): theirs}, verdicts, clock=clock)
+    issuers = [Issuer(rules(), mine), Issuer(rules(issuer=other, name="other"), theirs)]
+    verifier = OAuthVerifier(issuers, verdicts, clock=clock, signatures=Budget(1000, clock=clock))
 
     assert holder(verifier.verify(GOOD, NOW)) == ANA
     assert verifier.verify(sign(claims(iss=other)), NOW) is Reason.TOKEN_SIGNATURE

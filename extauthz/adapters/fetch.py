@@ -1,28 +1,52 @@
-"""Bounded HTTPS JSON fetch: the only HTTP client."""
+"""Bounded HTTPS requests for JSON: the only HTTP client."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
 import json
+import re
 import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import httpx2
 
 MAX_BYTES = 512 * 1024
+MAX_REDIRECTS = 3
+IDLE = 60.0
+"""Seconds that a connection is kept for the next request."""
+
+_MAX_AGE = re.compile(r"\bmax-age\s*=\s*\"?([0-9]{1,9})").search
+_UNCACHED = re.compile(r"\bno-(?:store|cache)\b").search
 
 
 class FetchError(Exception):
-    """A document could not be fetched; the text names the address and the cause, never the content."""
+    """There is no usable answer; the text names the address and the cause, never the content or what was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The document of an answer with status 200; of others the status alone, with `document` None.
+
+    `max_age` are the seconds that Cache-Control lets it be kept (RFC 9111 5.2.2), `retry_after` those of Retry-After; None where
+    nothing is said, or nothing in seconds.
+    """
+
+    status: int
+    document: Any = None
+    max_age: float | None = None
+    retry_after: float | None = None
 
 
 class JsonFetcher:
-    """Fetches JSON documents over https; plain http only from loopback. Redirects are not followed.
+    """Asks over https, and over plain http only on loopback.
 
-    `timeout` in seconds bounds a whole fetch, the body included; `proxy` is the address of a proxy for all fetches, `ca_file` a
-    bundle of certificates to trust in place of the system's.
+    `timeout` in seconds bounds a whole request, the body of its answer included; `proxy` is the address of a proxy for all of them,
+    `ca_file` a bundle of certificates to trust in place of the system's.
     """
 
     def __init__(self, *, timeout: float = 5.0, proxy: str | None = None, ca_file: Path | None = None) -> None:
@@ -32,15 +56,57 @@ class JsonFetcher:
             trust = ssl.create_default_context(cafile=ca_file) if ca_file else True
         except OSError as error:
             raise FetchError(f"{ca_file}: not a bundle of certificates ({error})") from error
-        self._client = httpx2.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False, proxy=proxy, verify=trust)
+        self._client = httpx2.AsyncClient(
+            timeout=timeout,
+            follow_redirects=False,
+            trust_env=False,
+            proxy=proxy,
+            verify=trust,
+            limits=httpx2.Limits(keepalive_expiry=IDLE),
+        )
 
-    async def get(self, address: str) -> Any:
-        """Return the document at this address; raises FetchError."""
+    async def get(self, address: str) -> Answer:
+        """Return the document at this address, at most a few redirects away on the same host; raises FetchError."""
+        answer = await self._answer(address, redirects=MAX_REDIRECTS)
+        if answer.status != 200:
+            raise FetchError(f"{address}: status {answer.status}")
+        return answer
+
+    async def ask(
+        self,
+        address: str,
+        *,
+        bearer: str | None = None,
+        basic: tuple[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a credential and return the answer, whatever its status; no redirect gets it. Raises FetchError.
+
+        A POST with a `form`, a GET without; `basic` are client id and secret (RFC 6749 2.3.1).
+        """
+        return await self._answer(address, bearer=bearer, basic=basic, form=form)
+
+    async def close(self) -> None:
+        """Close the pool."""
+        await self._client.aclose()
+
+    async def _answer(
+        self,
+        address: str,
+        *,
+        bearer: str | None = None,
+        basic: tuple[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        redirects: int = 0,
+    ) -> Answer:
         if not is_acceptable(address):
-            raise FetchError(f"{address}: only https is fetched, or http from a loopback address")
+            raise FetchError(f"{address}: only https is asked, or http on a loopback address")
+        headers = {"accept": "application/json"} | ({"authorization": f"Bearer {bearer}"} if bearer is not None else {})
+        auth = httpx2.BasicAuth(*map(quote_plus, basic)) if basic is not None else None
         try:
             async with asyncio.timeout(self._timeout):
-                return json.loads(await self._body(address))
+                request = self._client.build_request("GET" if form is None else "POST", address, headers=headers, data=form)
+                return await self._sent(address, request, auth, redirects)
         except TimeoutError:
             raise FetchError(f"{address}: no whole answer within {self._timeout:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
@@ -48,24 +114,39 @@ class JsonFetcher:
         except (ValueError, RecursionError):
             raise FetchError(f"{address}: the answer is not JSON") from None
 
-    async def close(self) -> None:
-        """Close the pool."""
-        await self._client.aclose()
+    async def _sent(self, address: str, request: httpx2.Request, auth: httpx2.Auth | None, redirects: int) -> Answer:
+        response = await self._client.send(request, stream=True, auth=auth)
+        try:
+            if redirects and response.next_request is not None and _origin(response.next_request.url) == _origin(request.url):
+                return await self._sent(address, response.next_request, auth, redirects - 1)
+            document = json.loads(await _body(address, response)) if response.status_code == 200 else None
+        finally:
+            await response.aclose()
+        control, pause = response.headers.get("cache-control", "").lower(), response.headers.get("retry-after", "")
+        max_age = _MAX_AGE(control)
+        return Answer(
+            response.status_code,
+            document,
+            0.0 if _UNCACHED(control) else float(max_age[1]) if max_age else None,
+            float(pause) if re.fullmatch("[0-9]{1,9}", pause) else None,
+        )
 
-    async def _body(self, address: str) -> bytes:
-        async with self._client.stream("GET", address, headers={"accept": "application/json"}) as response:
-            if response.status_code != 200:
-                raise FetchError(f"{address}: status {response.status_code}")
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise FetchError(f"{address}: larger than {MAX_BYTES} bytes")
-            return bytes(body)
+
+async def _body(address: str, response: httpx2.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise FetchError(f"{address}: larger than {MAX_BYTES} bytes")
+    return bytes(body)
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 def is_acceptable(address: str) -> bool:
-    """Tell whether an address may be fetched: https, or http on a loopback host."""
+    """Tell whether an address may be asked: https, or http on a loopback host."""
     try:
         url = httpx2.URL(address)
     except (httpx2.InvalidURL, TypeError, ValueError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Iterable
-from typing import Any, Protocol
 
-from extauthz.adapters.fetch import FetchError
+from extauthz.adapters.discovery import Discovery
+from extauthz.adapters.fetch import FetchError, JsonFetcher
 from extauthz.core import jwt
 from extauthz.core.model import Reason
 from extauthz.ports import Clock, Unavailable
@@ -16,14 +16,10 @@ UNKNOWN_KEY_COOL_DOWN = 300.0
 """Seconds between two fetches for keys that the set lacks."""
 RETRY = 5.0
 """Seconds between attempts while there are no keys."""
+MIN_REFRESH = 60.0
+"""Seconds between two background fetches, however short the issuer lets its keys be kept."""
 
 _log = logging.getLogger(__name__)
-
-
-class Fetcher(Protocol):
-    """Fetches a JSON document; raises FetchError."""
-
-    async def get(self, address: str) -> Any: ...
 
 
 class JwksSource:
@@ -31,22 +27,22 @@ class JwksSource:
 
     def __init__(
         self,
-        issuer: str,
-        discovery: str,
+        discovery: Discovery,
         algorithms: Iterable[str],
-        fetcher: Fetcher,
+        fetcher: JsonFetcher,
         *,
         clock: Clock,
         jwks_uri: str | None = None,
         refresh: float = 600.0,
         max_key_age: float = 24 * 3600.0,
     ) -> None:
-        """Know the issuer and the address of its discovery document; nothing is fetched before `run` or `load`.
+        """Know the issuer; nothing is fetched before `run` or `load`.
 
         With `jwks_uri` the keys are fetched from there and the discovery document is not. `refresh` are the seconds between
-        background fetches, `max_key_age` those that the last good keys serve without a successful fetch.
+        background fetches, which Cache-Control may shorten; `max_key_age` those that the last good keys serve without a successful
+        fetch.
         """
-        self.issuer = issuer
+        self.issuer = discovery.issuer
         self._discovery = discovery
         self._jwks_uri = jwks_uri
         self._refresh = refresh
@@ -55,6 +51,7 @@ class JwksSource:
         self._fetcher = fetcher
         self._clock = clock
         self._keys: jwt.KeySet | None = None
+        self._pause = refresh
         self._fetched_at = 0.0
         self._good_at = float("-inf")
         self._attempted_at = float("-inf")
@@ -95,7 +92,7 @@ class JwksSource:
             pause = RETRY
             try:
                 keys = await self._fetch()
-                pause = self._refresh if keys else RETRY
+                pause = self._pause if keys else RETRY
             except Unavailable:
                 pass
             except Exception:  # noqa: BLE001 - whatever it is, the refresh must go on
@@ -116,28 +113,19 @@ class JwksSource:
 
     async def _download(self) -> jwt.KeySet:
         try:
-            address = self._jwks_uri or await self._discovered()
-            keys = jwt.key_set(await self._fetcher.get(address), self._algorithms)
+            address = self._jwks_uri or await self._discovery.endpoint("jwks_uri")
+            answer = await self._fetcher.get(address)
+            keys = jwt.key_set(answer.document, self._algorithms)
             if not keys and not self._keys:
                 raise FetchError(f"{address}: no usable key")
         except (FetchError, ValueError) as error:
+            self._discovery.expire()
             _log.warning("keys not fetched", extra={"issuer": self.issuer, "cause": str(error)})
             raise Unavailable(Reason.KEY_SET_UNAVAILABLE) from error
         if keys != self._keys:
             _log.info("keys fetched", extra={"issuer": self.issuer, "key_ids": sorted(keys)})
         self._keys = keys
+        self._pause = self._refresh if answer.max_age is None else min(self._refresh, max(answer.max_age, MIN_REFRESH))
         self._fetched_at = self._clock.now()
         self._good_at = self._clock.monotonic()
         return keys
-
-    async def _discovered(self) -> str:
-        """Return the address of the keys; the document must be that of this issuer (OpenID Connect Discovery 4.3)."""
-        document = await self._fetcher.get(self._discovery)
-        if not isinstance(document, dict) or document.get("issuer") != self.issuer:
-            raise FetchError(f"the discovery document of {self.issuer} names another issuer")
-        address = document.get("jwks_uri")
-        if not isinstance(address, str):
-            raise FetchError(f"the discovery document of {self.issuer} has no jwks_uri")
-        if self.issuer.startswith("https://") and not address.startswith("https://"):
-            raise FetchError(f"the discovery document of {self.issuer} names keys that are not behind https")
-        return address

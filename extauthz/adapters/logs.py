@@ -1,10 +1,12 @@
 """JSON lines: the process log on standard error, one line per decision on standard output.
 
-No token, no query and no header value is ever part of a line.
+No token, no query and no header value is ever part of a line. A refused OAuth access token is told by the issuer and the key id
+that it names and by the first 8 hex digits of its SHA-256.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import sys
@@ -15,10 +17,13 @@ from typing import IO, Any
 
 from pythonjsonlogger.json import JsonFormatter
 
+from extauthz.core import jwt
+from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
 from extauthz.core.model import Allow, Decision, Request
 from extauthz.core.paths import Path, parse
 
 MAX_PATH, MAX_METHOD, MAX_TARGET = 512, 32, 8 * 1024 + 1
+MAX_SIGNED, MAX_CLAIM = 4 * 1024, 256
 _log = logging.getLogger(__name__)
 _NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
 
@@ -40,7 +45,7 @@ class DecisionLog:
     """Takes a decision in a microsecond; a thread renders and writes later.
 
     A reader that stalls blocks that thread alone: the oldest lines beyond `capacity` are dropped, and `dropped` counts them. What
-    waits holds nothing of the request but its method and path.
+    waits holds nothing of the request but its method and path, and of a refused access token the part without its signature.
     """
 
     def __init__(self, stream: IO[str], *, capacity: int = 10_000, interval: float = 0.1) -> None:
@@ -63,7 +68,8 @@ class DecisionLog:
             self._lines.popleft()
         now = time.time()  # noqa: TID251 - the line's own timestamp
         target = request.path[:MAX_TARGET].partition("?")[0]
-        self._lines.append((now, request.decision_id, request.method[:MAX_METHOD], target, decision, seconds))
+        token = _refused_token(request) if decision.reason.status in (401, 503) else None
+        self._lines.append((now, request.decision_id, request.method[:MAX_METHOD], target, decision, seconds, token))
 
     def close(self) -> None:
         """Write what is left, waiting a second at most."""
@@ -89,11 +95,33 @@ class DecisionLog:
                     _log.exception("decision log not written")
 
 
-_Entry = tuple[float, str, str, str, Decision, float]
+_Entry = tuple[float, str, str, str, Decision, float, tuple[str, str] | None]
 
 
-def _line(moment: float, decision_id: str, method: str, target: str, decision: Decision, seconds: float) -> dict[str, Any]:
+def _refused_token(request: Request) -> tuple[str, str] | None:
+    """Return the fingerprint of the access token and what of it was signed, which without the signature is no credential."""
+    if request.header(AUTH_TYPE).lower() != "oauth":
+        return None
+    token = request.header(AUTHORIZATION).rpartition(" ")[2]
+    if not token:
+        return None
+    signed = token.rpartition(".")[0]
+    return hashlib.sha256(token.encode("latin-1")).hexdigest()[:8], signed if len(signed) <= MAX_SIGNED else ""
+
+
+def _line(
+    moment: float,
+    decision_id: str,
+    method: str,
+    target: str,
+    decision: Decision,
+    seconds: float,
+    token: tuple[str, str] | None,
+) -> dict[str, Any]:
     identity = decision.identity
+    fingerprint, signed = token or (None, "")
+    unverified = jwt.read(f"{signed}.") if signed else None
+    claimed = unverified if isinstance(unverified, jwt.Unverified) else None
     line = {
         "time": round(moment, 3),
         "decision": "allow" if isinstance(decision, Allow) else "deny",
@@ -106,9 +134,16 @@ def _line(moment: float, decision_id: str, method: str, target: str, decision: D
         "auth_type": identity.auth_type.value if identity else None,
         "actor": identity.actor if identity else None,
         "user": decision.user,
+        "token_sha256": fingerprint,
+        "token_issuer": _short(claimed.claims.get("iss")) if claimed else None,
+        "token_key_id": _short(claimed.header.get("kid")) if claimed else None,
         "microseconds": round(seconds * 1e6),
     }
     return {name: value for name, value in line.items() if value is not None}
+
+
+def _short(value: object) -> str | None:
+    return value[:MAX_CLAIM] if isinstance(value, str) else None
 
 
 def _path(target: str) -> str:

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from extauthz.core.credentials import Kind
-from extauthz.core.model import Identity
-from extauthz.ports import Clock
+from extauthz.core.model import Identity, Reason
+from extauthz.ports import Clock, Evidence, Signer
+
+REFUSAL_LIFETIME = 10.0
+REFUSAL_SHARE = 10
 
 _KIND_BYTES = {Kind.OAUTH: b"o", Kind.ISSUED: b"i"}
 
 
+@dataclass(slots=True)
+class _Verdict:
+    identity: Identity
+    until: float
+    signer: Signer | None
+
+
 class VerdictCache:
-    """Least recently used verdicts go first; `hits` and `misses` count the look-ups.
+    """Least recently used verdicts go first; `hits`, `refusals` and `misses` count the look-ups.
 
     The key is SHA-256 over the kind, the hash of the configuration section that the verifier was built from, and the whole token;
-    the token itself is not kept. `lifetime` is in seconds of the monotonic clock; `exp` is compared at every decision.
+    the token itself is not kept. `lifetime` is in seconds of the monotonic clock; `exp` is compared at every decision. Refusals
+    have a share of their own, a tenth of `capacity`, so that garbage pushes out nothing but garbage.
     """
 
     def __init__(self, kind: Kind, section: bytes, *, lifetime: float, clock: Clock, capacity: int = 100_000) -> None:
@@ -25,41 +37,61 @@ class VerdictCache:
         self._lifetime = lifetime
         self._clock = clock
         self._capacity = capacity
-        self._entries: OrderedDict[bytes, tuple[Identity, float]] = OrderedDict()
+        self._entries: OrderedDict[bytes, _Verdict] = OrderedDict()
+        self._refusals: OrderedDict[bytes, tuple[Reason, float]] = OrderedDict()
         self.hits = 0
+        self.refusals = 0
         self.misses = 0
 
     def __len__(self) -> int:
-        """Return how many verdicts are kept."""
+        """Return how many verified tokens are kept."""
         return len(self._entries)
 
-    def get(self, token: str) -> Identity | None:
-        """Return the identity behind a token that was verified less than a lifetime ago."""
+    def get(self, token: str) -> Identity | Reason | None:
+        """Return what was found out about a token less than a lifetime ago."""
         key = self._key(token)
-        entry = self._entries.get(key)
-        if entry is None:
-            self.misses += 1
-            return None
-        identity, until = entry
-        if self._clock.monotonic() >= until:
+        verdict = self._entries.get(key)
+        if verdict is None:
+            return self._refusal(key)
+        signer = verdict.signer
+        if self._clock.monotonic() >= verdict.until or (signer is not None and not signer.published):
             del self._entries[key]
             self.misses += 1
             return None
         self._entries.move_to_end(key)
         self.hits += 1
-        return identity
+        return verdict.identity
 
-    def put(self, token: str, identity: Identity) -> None:
-        """Remember a verified token."""
-        key = self._key(token)
-        self._entries[key] = identity, self._clock.monotonic() + self._lifetime
+    def put(self, token: str, evidence: Evidence, *, lifetime: float | None = None, signer: Signer | None = None) -> None:
+        """Remember a verified token, or for a few seconds one that is refused."""
+        key, now = self._key(token), self._clock.monotonic()
+        if isinstance(evidence, Reason):
+            self._refusals[key] = evidence, now + REFUSAL_LIFETIME
+            if len(self._refusals) > self._capacity // REFUSAL_SHARE:
+                self._refusals.popitem(last=False)
+            return
+        self._refusals.pop(key, None)
+        self._entries[key] = _Verdict(evidence, now + (self._lifetime if lifetime is None else lifetime), signer)
         self._entries.move_to_end(key)
         if len(self._entries) > self._capacity:
             self._entries.popitem(last=False)
 
+    def forget_refusals(self) -> None:
+        """Ask anew about every token that was refused."""
+        self._refusals.clear()
+
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
+        self._refusals.clear()
+
+    def _refusal(self, key: bytes) -> Reason | None:
+        refusal = self._refusals.get(key)
+        if refusal is not None and self._clock.monotonic() < refusal[1]:
+            self.refusals += 1
+            return refusal[0]
+        self.misses += 1
+        return None
 
     def _key(self, token: str) -> bytes:
         hasher = self._prefix.copy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -52,6 +53,9 @@ def show(config_file: Path) -> None:
 
     Example: extauthz config show --config config/extauthz.yaml
     """
-    places = {"tokens": {"peppers": {"__all__": {"env", "file"}}}}
+    places: dict[str, Any] = {
+        "tokens": {"peppers": {"__all__": {"env", "file"}}},
+        "oauth": {"client_secret": True, "providers": {"__all__": {"client_secret"}}},
+    }
     settings = configuration.read(config_file).settings
     click.echo(json.dumps(settings.model_dump(mode="json", exclude=places), indent=2))

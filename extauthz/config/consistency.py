@@ -7,18 +7,40 @@ from collections.abc import Iterable, Iterator
 
 from extauthz.config import document
 from extauthz.config.document import Document, Mistake
+from extauthz.config.oauth import usual_verification
 from extauthz.config.problems import unknown_scope
 from extauthz.config.settings import Settings
-from extauthz.config.values import scope
-from extauthz.core.act_as import ACT_AS_HEADERS
+from extauthz.config.values import one_or_many, scope
+from extauthz.core.act_as import ACT_AS_HEADERS, address
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
 from extauthz.core.identity import MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.core.policy import Policy
-from extauthz.core.providers import expanded
+from extauthz.core.providers import PROVIDERS, Provider, Verification, expanded, provider_of
 
 _LISTEN_WARNING = "can be reached by other machines, which can then try tokens: listen on loopback or a unix socket"
 _OPS_WARNING = "can be reached by other machines, which can then read metrics and readiness: listen on loopback or a unix socket"
 _RULE_WARNING = "is not the default: decoder_header_mutation_rules of your Envoy must allow these names, else it answers 500"
+_INTROSPECTION_WARNING = (
+    "introspection asks as the first of these clients, and Okta may know nothing of tokens of the others: "
+    "name one client, or write verification: userinfo, which works for all, and leave client_secret out"
+)
+_EVERYBODY_WARNING = "lets in everybody who makes a Google account: hosted_domains or users would keep others out"
+_TIMEOUT_WARNING = (
+    "its tokens are verified by asking the issuer, which takes longer than server.check_timeout waits: "
+    "write check_timeout: 900ms, and 1s as the ext_authz timeout in Envoy"
+)
+REMOTE_CHECK_TIMEOUT = 0.5
+_NO_USE = {
+    "issuer": "gsuite has one issuer for everybody",
+    "audience": "gsuite tokens are for the client that they name, and client_ids says which clients are yours",
+    "guests": "only azure tokens tell who is a guest",
+    "hosted_domains": "only gsuite tells hosted domains; `domains` is there for every provider",
+}
+_NO_USERINFO = {
+    "gsuite": "userinfo is asked for nothing but hosted_domains",
+    "onelogin": "`users` tells the addresses, so that userinfo is not asked",
+}
+EVERYBODYS_DOMAINS = ("*", "gmail.com", "googlemail.com")
 
 
 def mistakes(source: Document, vocabulary: list[str]) -> list[Mistake]:
@@ -44,22 +66,106 @@ def _entries(source: Document) -> Iterator[tuple[document.KeyPath, dict[str, obj
             yield ("oauth", "providers", index), entry
 
 
+def _row(entry: dict[str, object]) -> tuple[Provider, str] | None:
+    """Return what is known about the provider, and its issuer written out; None when one of them is wrong."""
+    name, issuer = entry.get("provider"), entry.get("issuer") or ""
+    if not isinstance(name, str) or name not in PROVIDERS or not isinstance(issuer, str):
+        return None
+    written = expanded(name, issuer)
+    row = provider_of(name, written)
+    return (row, written) if row else None
+
+
 def _misused_providers(source: Document) -> Iterator[Mistake]:
-    """Ask for the audience where tokens do not name the client as theirs; names and issuers must differ."""
+    """Ask for what keeps out the tokens of others, and for nothing that a provider would not use; names and issuers must differ."""
     entries = list(_entries(source))
-    for path, entry in entries:
-        if entry.get("provider") == "okta" and entry.get("audience") is None:
-            message = (
-                "is missing: write it, like audience: api://default "
-                "(it stands in the settings of the authorization server, and tokens for other audiences are not yours)"
-            )
-            yield source.mistake((*path, "audience"), message)
-    names = [(index, str(entry.get("name") or entry.get("provider"))) for index, (_, entry) in enumerate(entries)]
-    for index, name in twice(names):
+    issuers: list[tuple[int, str]] = []
+    for index, (path, entry) in enumerate(entries):
+        if found := _row(entry):
+            row, issuer = found
+            issuers.append((index, issuer))
+            yield from _missing(source, path, entry, row)
+            yield from _unused(source, path, entry, row)
+            yield from _misused_claims(source, path, entry, row)
+    names = [(index, entry.get("name") or entry.get("provider")) for index, (_, entry) in enumerate(entries)]
+    for index, name in twice((index, name) for index, name in names if isinstance(name, str)):
         yield source.mistake((*entries[index][0], "name"), f"another provider above is named {name!r}: give each its own name")
-    issuers = [(index, expanded(str(entry.get("issuer")))) for index, (_, entry) in enumerate(entries)]
     for index, _ in twice(issuers):
-        yield source.mistake((*entries[index][0], "issuer"), "another provider above has the same issuer: write one entry for both")
+        opaque = entries[index][1].get("provider") == "gsuite"
+        key = "provider" if opaque else "issuer"
+        why = "is gsuite too, and its tokens name no issuer" if opaque else "has the same issuer"
+        yield source.mistake((*entries[index][0], key), f"another provider above {why}: write one entry for both")
+
+
+def _ways(entry: dict[str, object], row: Provider) -> tuple[Verification, ...]:
+    """Return how tokens are verified; all ways that this provider has when the one that is written is none of them."""
+    written = entry.get("verification")
+    if written is None:
+        return (usual_verification(row, with_secret=entry.get("client_secret") is not None),)
+    return tuple(way for way in row.verifications if way == written) or row.verifications
+
+
+def _missing(source: Document, path: document.KeyPath, entry: dict[str, object], row: Provider) -> Iterator[Mistake]:
+    if row.name == "okta" and Verification.JWKS in row.verifications and entry.get("audience") is None:
+        message = (
+            "is missing: write it, like audience: api://default "
+            "(it stands in the settings of the authorization server, and tokens for other audiences are not yours)"
+        )
+        yield source.mistake((*path, "audience"), message)
+    if row.opaque and entry.get("domains") is None:
+        message = (
+            "is missing: write it, like domains: [acme.com] "
+            '(without it everybody with a Google account could come in; domains: ["*"] says that this is meant)'
+        )
+        yield source.mistake((*path, "domains"), message)
+    if _ways(entry, row) == (Verification.INTROSPECTION,) and entry.get("client_secret") is None:
+        message = "is missing: write where it is, like client_secret: {env: OKTA_CLIENT_SECRET}, or verification: userinfo"
+        yield source.mistake((*path, "client_secret"), message)
+
+
+def _unused(source: Document, path: document.KeyPath, entry: dict[str, object], row: Provider) -> Iterator[Mistake]:
+    """Find keys that would promise what is not done."""
+    ways, google = _ways(entry, row), row.name == "gsuite"
+    asks_user = (row.userinfo_user and entry.get("users") is None) or (google and entry.get("hosted_domains") is not None)
+    used = {
+        "issuer": not row.opaque,
+        "audience": not row.opaque,
+        "guests": bool(row.home_claim),
+        "hosted_domains": google,
+        "client_secret": Verification.INTROSPECTION in ways,
+        "jwks_uri": Verification.JWKS in ways,
+        "tokeninfo_uri": Verification.TOKENINFO in ways,
+        "introspection_uri": Verification.INTROSPECTION in ways,
+        "userinfo_uri": Verification.USERINFO in ways or asks_user,
+    }
+    reasons = _NO_USE | ({"userinfo_uri": _NO_USERINFO[row.name]} if row.name in _NO_USERINFO else {})
+    for key, is_used in used.items():
+        if not is_used and entry.get(key) not in (None, False):
+            why = reasons.get(key, f"{row.name} tokens of this issuer are verified by {' or '.join(ways)}")
+            yield source.mistake((*path, key), f"nothing uses it, because {why}: leave it out")
+
+
+def _misused_claims(source: Document, path: document.KeyPath, entry: dict[str, object], row: Provider) -> Iterator[Mistake]:
+    """Keep out addresses that users give themselves, and find an audience and users that no token can have."""
+    claim, users = entry.get("user_claim"), entry.get("users")
+    if users is None and row.must_verify and claim not in (None, row.user_claim):
+        message = f"{row.name} verifies no address but {row.user_claim}: leave the key out, or tell the addresses in `users`"
+        yield source.mistake((*path, "user_claim"), message)
+    if users is not None and row.verified_claim and claim in (row.user_claim, "email"):
+        message = f"an address may be unverified, and `users` is read by an id: write {row.subject_claim}, or leave the key out"
+        yield source.mistake((*path, "user_claim"), message)
+    clients, audience, domains = (
+        {item.lower() for item in items if isinstance(item, str)} if isinstance(items, list) else set()
+        for items in (one_or_many(entry.get(key)) for key in ("client_ids", "audience", "domains"))
+    )
+    if audience and row.client_claim == "aud" and not row.opaque and clients.isdisjoint(audience):
+        message = f"{row.name} tokens have their client as audience, and this is none of client_ids: leave it out"
+        yield source.mistake((*path, "audience"), message)
+    for user_id, user in users.items() if isinstance(users, dict) and domains else ():
+        found = address(user) if isinstance(user, str) else None
+        if found and domains.isdisjoint({"*", found.rpartition("@")[2]}):
+            message = f"{user!r} is of none of `domains`: name its domain there, or remove the user"
+            yield source.mistake((*path, "users", user_id), message)
 
 
 def _misused_scopes(source: Document, vocabulary: list[str]) -> list[Mistake]:
@@ -122,8 +228,8 @@ def risks(settings: Settings, policy: Policy, source: Document) -> list[Mistake]
     """List what is allowed but worth a look."""
     warnings = []
     addresses = (("listen", settings.server.listen, _LISTEN_WARNING), ("ops", settings.server.ops, _OPS_WARNING))
-    for key, address, warning in addresses:
-        if address is not None and not address.is_local:
+    for key, listening, warning in addresses:
+        if listening is not None and not listening.is_local:
             warnings.append(source.mistake(("server", key), warning))
     if settings.identity.prefix != IdentityHeaders().prefix:
         warnings.append(source.mistake(("identity", "prefix"), _RULE_WARNING))
@@ -131,9 +237,24 @@ def risks(settings: Settings, policy: Policy, source: Document) -> list[Mistake]
         warnings.append(source.mistake(("act_as", "headers"), _RULE_WARNING))
     if settings.tokens and settings.tokens.enabled and not settings.act_as.allow:
         warnings.append(source.mistake(("act_as", "allow"), "is empty: no GLOBAL token can act for anybody"))
+    if settings.oauth and settings.oauth.enabled:
+        warnings += _oauth_risks(settings, source)
     if not policy.kinds:
         warnings.append(source.mistake((), "neither oauth nor tokens is on: only public routes are open"))
     return warnings
+
+
+def _oauth_risks(settings: Settings, source: Document) -> Iterator[Mistake]:
+    entries = settings.oauth.entries if settings.oauth else []
+    for (path, _), entry in zip(_entries(source), entries, strict=True):
+        if entry.row.opaque and entry.users is None and entry.hosted_domains is None:
+            for domain in sorted({domain.lower() for domain in entry.domains or ()}.intersection(EVERYBODYS_DOMAINS)):
+                yield source.mistake((*path, "domains"), f"{domain!r} {_EVERYBODY_WARNING}")
+        if entry.method is Verification.INTROSPECTION and len(entry.client_ids) > 1:
+            yield source.mistake((*path, "client_ids"), _INTROSPECTION_WARNING)
+        asks_user = (entry.row.userinfo_user and entry.users is None) or entry.hosted_domains
+        if (entry.method is not Verification.JWKS or asks_user) and settings.server.check_timeout < REMOTE_CHECK_TIMEOUT:
+            yield source.mistake((*path, "provider"), _TIMEOUT_WARNING)
 
 
 def scopes(source: Document, *path: str | int) -> list[tuple[int, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,19 @@ from pydantic import ValidationError
 
 from extauthz.config import consistency, document, routes
 from extauthz.config.document import ConfigurationError, Document, Mistake
+from extauthz.config.oauth import OAuthCommon, ProviderEntry
 from extauthz.config.problems import mistakes_of
-from extauthz.config.settings import OAuthCommon, ProviderEntry, Settings, TokensSection
+from extauthz.config.settings import Settings, TokensSection
+from extauthz.config.values import Secret
 from extauthz.core.act_as import ACT_AS_HEADERS, ActAs, compile_patterns
 from extauthz.core.credentials import Kind
 from extauthz.core.identity import IdentityHeaders
 from extauthz.core.policy import Policy
-from extauthz.core.providers import ProviderRules, provider_of
+from extauthz.core.providers import ProviderRules, Verification
 
 MIN_PEPPER_BYTES = 32
+
+_CLIENT_SECRET = re.compile(rb"[ -~]+").fullmatch  # RFC 6749 A.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +57,24 @@ class Configuration:
         """Read the peppers, the newest first; raises ConfigurationError."""
         return _peppers(self.file, self.settings.tokens, environment)
 
-    def section_digest(self, kind: Kind, peppers: Mapping[str, bytes]) -> bytes:
+    def client_secrets(self, environment: Mapping[str, str]) -> dict[str, bytes]:
+        """Read the client secrets of the OAuth providers, by the providers' names; raises ConfigurationError."""
+        section = self.settings.oauth
+        several = section is not None and hasattr(section, "providers")
+        places: dict[str, tuple[document.KeyPath, Secret]] = {}
+        for index, entry in enumerate(section.entries if section and section.enabled else ()):
+            if entry.client_secret is not None:
+                path = ("oauth", "providers", index, "client_secret") if several else ("oauth", "client_secret")
+                places[entry.name or entry.provider] = path, entry.client_secret
+        return _secrets(self.file, places, environment)
+
+    def section_digest(self, kind: Kind, secrets: Mapping[str, bytes]) -> bytes:
         """Hash what a verifier of this kind is built from, resolved secrets included."""
         section: OAuthCommon | TokensSection | None = self.settings.oauth if kind is Kind.OAUTH else self.settings.tokens
         hasher = hashlib.sha256(section.model_dump_json().encode() if section else b"")
         hasher.update("\n".join(self.settings.scopes).encode())
-        for name, pepper in peppers.items():
-            hasher.update(hashlib.sha256(name.encode()).digest() + hashlib.sha256(pepper).digest())
+        for name, secret in secrets.items():
+            hasher.update(hashlib.sha256(name.encode()).digest() + hashlib.sha256(secret).digest())
         return hasher.digest()
 
 
@@ -123,23 +139,38 @@ def _providers(settings: Settings) -> tuple[ProviderRules, ...]:
 
 
 def _rules(entry: ProviderEntry, settings: Settings) -> ProviderRules:
-    provider = provider_of(entry.provider, entry.issuer)
-    assert provider is not None  # noqa: S101 - validated
+    row, verification = entry.row, entry.method
+    tenant = row.issuer.fullmatch(entry.issuer)
+    usual_claim = "username" if verification is Verification.INTROSPECTION else row.user_claim
     open_to_all = entry.domains is None or "*" in entry.domains
-    own = [audience for client in entry.client_ids for audience in (client, f"api://{client}")] if provider.own_audience else []
+    hosted = entry.hosted_domains
     return ProviderRules(
         name=entry.name or entry.provider,
-        provider=provider,
+        provider=row,
         issuer=entry.issuer,
+        tenant=tenant.groupdict().get("tenant", "") if tenant else "",
         client_ids=frozenset(entry.client_ids),
-        audience=frozenset(entry.audience or own),
+        audience=_audience(entry),
         scopes=frozenset(entry.scopes or settings.scopes),
-        user_claim=entry.user_claim or provider.user_claim,
+        user_claim=entry.user_claim or (row.subject_claim if entry.users else usual_claim),
+        verification=verification,
         domains=None if open_to_all else frozenset(domain.lower() for domain in entry.domains or ()),
+        hosted_domains=None if hosted is None else frozenset(domain.lower() for domain in hosted),
         leeway=entry.leeway,
         guests=entry.guests,
-        jwks_uri=entry.jwks_uri,
+        users=entry.users,
+        userinfo=(row.userinfo_user and entry.users is None) or hosted is not None,
     )
+
+
+def _audience(entry: ProviderEntry) -> frozenset[str] | None:
+    """Return the audiences that count; None where the client id alone tells whom a token is for."""
+    row = entry.row
+    if entry.audience is None and (row.opaque or Verification.JWKS not in row.verifications):
+        return None
+    own = entry.client_ids if row.own_audience else []
+    named = [f"api://{client}" for client in own] if row.name == "azure" else []
+    return frozenset(entry.audience or [*own, *named])
 
 
 def _route_files(file: Path, source: Document) -> Iterator[tuple[Path, list[Mistake]]]:
@@ -153,6 +184,23 @@ def _route_files(file: Path, source: Document) -> Iterator[tuple[Path, list[Mist
         elif not name.is_file():
             wrong = [f"{name} is not a file: name the route files one by one" if name.exists() else f"no such file: {name}"]
         yield name, [source.mistake(("routes", index), message) for message in wrong]
+
+
+def _secrets(file: Path, places: Mapping[str, tuple[document.KeyPath, Secret]], environment: Mapping[str, str]) -> dict[str, bytes]:
+    source = document.read(file)
+    secrets: dict[str, bytes] = {}
+    mistakes = []
+    for name, (path, place) in places.items():
+        try:
+            secrets[name] = place.read(file.parent, environment)
+        except ValueError as error:
+            mistakes.append(source.mistake(path, str(error)))
+            continue
+        if not _CLIENT_SECRET(secrets[name]):
+            mistakes.append(source.mistake(path, "what stands there is no client secret: put one line of printable ASCII there"))
+    if mistakes:
+        raise ConfigurationError(mistakes)
+    return secrets
 
 
 def _peppers(file: Path, section: TokensSection | None, environment: Mapping[str, str]) -> dict[str, bytes]:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from extauthz.config.document import Document, KeyPath, Mistake, dotted
-from extauthz.config.settings import NOT_YET, ONE, SEVERAL, OAuthListSection, OAuthSection
+from extauthz.config.oauth import ONE, SEVERAL, OAuthCommon, OAuthListSection, OAuthSection, ProviderEntry
+from extauthz.config.settings import NOT_YET
 
 MAX_SHOWN = 80
 FORMS: dict[str, type[BaseModel]] = {ONE: OAuthSection, SEVERAL: OAuthListSection}
@@ -57,9 +58,10 @@ def _message(detail: dict[str, Any], path: KeyPath, model: type[BaseModel]) -> s
     if value is None and not kind.startswith("literal"):
         return f"has no value: write one{example}{optional}"
     match kind:
-        case "model_type":
-            # Whole text in place of a section may be a secret that was written in the wrong place.
-            return f"write a mapping{example}, not {'text' if isinstance(value, str) else _shown(value)}"
+        case "model_type" | "dict_type":
+            # A single value in place of a section may be a secret that was written in the wrong place.
+            plain = "text" if isinstance(value, str) else "a number" if secret and isinstance(value, (int, float)) else None
+            return f"write a mapping{example}, not {plain or _shown(value)}"
         case "list_type":
             return f"write a list{example}{instead}"
         case "string_type" if isinstance(value, (dict, list)):
@@ -89,7 +91,12 @@ def _message(detail: dict[str, Any], path: KeyPath, model: type[BaseModel]) -> s
 def _unknown(path: KeyPath, names: list[str]) -> str:
     if dotted(path) in NOT_YET:
         return "not available in this release: leave it out"
-    return "unknown key" + (nearest(str(path[-1]), names) or f": the keys here are {', '.join(names)}")
+    key = str(path[-1])
+    if "providers" in names and key in ProviderEntry.model_fields:
+        return "belongs to one provider: write it into an entry of `providers`"
+    if names == list(ProviderEntry.model_fields) and key in OAuthCommon.model_fields:
+        return "counts for all providers: write it beside `providers`"
+    return "unknown key" + (nearest(key, names) or f": the keys here are {', '.join(names)}")
 
 
 def _shown(value: object) -> str:

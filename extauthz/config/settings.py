@@ -5,21 +5,28 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, StringConstraints, Tag, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from extauthz.addresses import Address
-from extauthz.config.values import Duration, ListenAddress, PositiveDuration, PositiveSize, Scope, Secret, Section, text
+from extauthz.config.oauth import OAuth
+from extauthz.config.values import (
+    NAME,
+    NAME_RULE,
+    Duration,
+    ListenAddress,
+    NonEmpty,
+    PositiveDuration,
+    PositiveSize,
+    Scope,
+    Secret,
+    Section,
+    text,
+)
 from extauthz.core.act_as import ACT_AS_HEADERS, compile_patterns
-from extauthz.core.providers import PROVIDERS, expanded, provider_of
 
 NOT_YET = frozenset(
     {
         "server.tls",
-        "oauth.client_secret",
-        "oauth.tokeninfo_uri",
-        "oauth.introspection_uri",
-        "oauth.userinfo_uri",
-        "oauth.remote_timeout",
         "tokens.max_staleness",
         "tokens.poll_interval",
         "roles",
@@ -28,23 +35,8 @@ NOT_YET = frozenset(
 """Keys of the design that this release does not serve: refused, because ignoring them would promise what is not done."""
 
 _HEADER_NAME = re.compile(r"[a-z][a-z0-9-]*").fullmatch
-_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-_NAME_RULE = "write 1 to 64 letters, digits, '.', '_' and '-'; the first is a letter or a digit"
 
-Name = Annotated[str, text(_NAME, _NAME_RULE)]
 Prefix = Annotated[str, text(r"[a-z][a-z0-9]{0,15}", "write 1 to 16 lower-case letters and digits; the first is a letter")]
-Domain = Annotated[str, text(rf"\*|{_LABEL}(?:\.{_LABEL})+", 'write a domain, like acme.com, or "*" for every domain')]
-NonEmpty = Annotated[str, StringConstraints(min_length=1)]
-MAX_LEEWAY = 60.0
-ONE, SEVERAL = "(one provider)", "(several providers)"
-"""The forms of the oauth section; pydantic puts them into the paths of its errors."""
-MIN_REFRESH, MAX_REFRESH = 60.0, 3600.0
-
-
-def _one_or_many(value: object) -> object:
-    """Let one comma-separated string stand for a list, as the admin form of the API writes client ids."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 def _header_name(name: str) -> str:
@@ -58,16 +50,6 @@ def _address_pattern(pattern: str) -> str:
     return pattern
 
 
-StringOrList = Annotated[list[NonEmpty], BeforeValidator(_one_or_many), Field(min_length=1)]
-Proxy = Annotated[str, text(r"https?://[^/?#@\s]+", "write the address of a proxy, like http://proxy.acme.com:3128")]
-OutboundAddress = Annotated[
-    str,
-    text(
-        r"(?:https://[^/?#@\s]+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?)(?:/[^#\s]*)?",
-        "write an https address (plain http is read from loopback only)",
-    ),
-]
-Domains = Annotated[list[Domain], BeforeValidator(_one_or_many), Field(min_length=1)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 AddressPattern = Annotated[str, AfterValidator(_address_pattern)]
 
@@ -112,109 +94,10 @@ class ServerSection(Section):
         return ops
 
 
-class ProviderEntry(Section):
-    """One provider: whose access tokens are accepted, for whom."""
-
-    name: Name | None = None
-    provider: Literal["okta", "azure"] = Field(examples=["provider: okta"])
-    issuer: str = Field(examples=["issuer: https://acme.okta.com/oauth2/default"])
-    client_ids: StringOrList = Field(
-        examples=["client_ids: [0oa1example]"], description="tokens of all other applications are refused"
-    )
-    audience: StringOrList | None = None
-    user_claim: NonEmpty | None = None
-    domains: Domains | None = None
-    scopes: list[Scope] | None = Field(default=None, min_length=1)
-    guests: bool = False
-    leeway: Duration = MAX_LEEWAY
-    verification: Literal["jwks"] = "jwks"
-    jwks_uri: OutboundAddress | None = None
-
-    @field_validator("provider", mode="before")
-    @classmethod
-    def _served_provider(cls, name: object) -> object:
-        if name in ("gsuite", "onelogin"):
-            raise ValueError(f"{name} is not available in this release: okta custom authorization servers and azure are")
-        return name
-
-    @field_validator("verification", mode="before")
-    @classmethod
-    def _served_verification(cls, name: object) -> object:
-        if name in ("introspection", "userinfo"):
-            raise ValueError(f"{name} is not available in this release: write jwks")
-        return name
-
-    @field_validator("issuer")
-    @classmethod
-    def _written_out(cls, issuer: str, info: ValidationInfo) -> str:
-        name, written = info.data.get("provider"), expanded(issuer)
-        if name is None or provider_of(name, written):
-            return written
-        if name == "okta":
-            raise ValueError(
-                f"{issuer!r} is not a custom authorization server: write {PROVIDERS[name][0].issuer_form}; "
-                "the org server signs access tokens with a key that it does not publish (plain http is read from loopback only)"
-            )
-        raise ValueError(f"{issuer!r} is not an issuer of {name}: write {PROVIDERS[name][0].issuer_form}")
-
-    @field_validator("leeway")
-    @classmethod
-    def _bounded_leeway(cls, seconds: float) -> float:
-        if seconds > MAX_LEEWAY:
-            raise ValueError("is too long: write at most 60s")
-        return seconds
-
-
-class OAuthCommon(Section):
-    """What counts for the tokens of every provider."""
-
-    enabled: bool = True
-    verdict_ttl: PositiveDuration = 300.0
-    refresh: PositiveDuration = 600.0
-    max_key_age: PositiveDuration = 86400.0
-    proxy: Proxy | None = None
-    ca_file: NonEmpty | None = None
-
-    @field_validator("refresh")
-    @classmethod
-    def _bounded_refresh(cls, seconds: float) -> float:
-        if not MIN_REFRESH <= seconds <= MAX_REFRESH:
-            raise ValueError(f"{seconds:g} seconds: write 1m to 1h")
-        return seconds
-
-
-class OAuthSection(ProviderEntry, OAuthCommon):
-    """Access tokens of the company's one SSO provider."""
-
-    @property
-    def entries(self) -> list[ProviderEntry]:
-        """The provider."""
-        return [self]
-
-
-class OAuthListSection(OAuthCommon):
-    """Access tokens of several SSO providers; the issuer of a token picks one."""
-
-    providers: list[ProviderEntry] = Field(min_length=1)
-
-    @property
-    def entries(self) -> list[ProviderEntry]:
-        """The providers."""
-        return self.providers
-
-
-def _form_of_oauth(section: object) -> str:
-    several = isinstance(section, OAuthListSection) or (isinstance(section, dict) and "providers" in section)
-    return SEVERAL if several else ONE
-
-
-OAuth = Annotated[Annotated[OAuthSection, Tag(ONE)] | Annotated[OAuthListSection, Tag(SEVERAL)], Discriminator(_form_of_oauth)]
-
-
 class PepperSetting(Secret):
     """A key of the token digests, kept outside of the store."""
 
-    id: Annotated[str, text(_NAME, _NAME_RULE, shown=False)] = Field(examples=["id: p1"])
+    id: Annotated[str, text(NAME, NAME_RULE, shown=False)] = Field(examples=["id: p1"])
 
 
 class TokensSection(Section):
@@ -261,6 +144,15 @@ class IdentitySection(Section):
         return prefix
 
 
+class LimitsSection(Section):
+    """How much work strangers can cause, and how much is remembered; per process."""
+
+    verdicts: int = Field(default=100_000, ge=1_000)
+    signatures_per_second: int = Field(default=2_000, ge=1)
+    remote_in_flight: int = Field(default=16, ge=1)
+    remote_per_second: int = Field(default=20, ge=1)
+
+
 class EnvoySection(Section):
     """How answers are told to Envoy."""
 
@@ -277,6 +169,7 @@ class Settings(Section):
     act_as: ActAsSection = ActAsSection()
     identity: IdentitySection = IdentitySection()
     envoy: EnvoySection = EnvoySection()
+    limits: LimitsSection = LimitsSection()
     realm: Annotated[str, text(r"[A-Za-z0-9 ._:/@-]{1,64}", "write 1 to 64 letters, digits, spaces and . _ : / @ -")] = "extauthz"
     scopes: list[Scope] = Field(min_length=1, examples=["scopes: [SEARCH, CHAT]"])
     routes: list[NonEmpty] = Field(min_length=1, examples=["routes: [routes/glean-client-api.yaml]"])

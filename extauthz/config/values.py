@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    model_validator,
+)
 
 from extauthz.addresses import Address, parse_address
 
@@ -71,17 +80,40 @@ def _not_empty(size_in_bytes: int) -> int:
 
 
 def text(pattern: str, way_out: str, *, shown: bool = True) -> AfterValidator:
-    """Return a check of text against a pattern; without `shown` the mistake does not repeat the text, which may be a secret."""
+    """Return a check of text against a pattern; without `shown` the mistake does not repeat the text, which may be a secret.
+
+    An address with a user in it is never repeated: a password may stand beside the user.
+    """
     matches = re.compile(pattern).fullmatch
 
     def check(value: str) -> str:
         if not matches(value):
-            raise ValueError(f"{value!r}: {way_out}" if shown else way_out)
+            raise ValueError(f"{value!r}: {way_out}" if shown and not ("@" in value and ":" in value) else way_out)
         return value
 
     return AfterValidator(check)
 
 
+def one_or_many(value: object) -> object:
+    """Let one comma-separated string stand for a list, as the admin form of the API writes client ids."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+NAME_RULE = "write 1 to 64 letters, digits, '.', '_' and '-'; the first is a letter or a digit"
+
+Name = Annotated[str, text(NAME, NAME_RULE)]
+NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+Proxy = Annotated[
+    str, text(r"https?://[^/?#@\s]+", "write the address of a proxy, without a user, like http://proxy.acme.com:3128")
+]
+OutboundAddress = Annotated[
+    str,
+    text(
+        r"(?:https://[^/?#@\s]+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?)(?:/[^#\s]*)?",
+        "write an https address without a user in it (plain http is read from loopback only)",
+    ),
+]
 Duration = Annotated[float, BeforeValidator(duration)]
 PositiveDuration = Annotated[float, BeforeValidator(duration), AfterValidator(_positive)]
 PositiveSize = Annotated[int, BeforeValidator(size), AfterValidator(_not_empty)]

@@ -8,40 +8,64 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from types import MappingProxyType
 
 _GUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _ORIGIN = r"(?:https://[^/?#@\s]+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?)"
 
 
+class Verification(StrEnum):
+    """Who says that a token is good: the issuer's published keys, or the issuer itself, asked about each token."""
+
+    JWKS = "jwks"
+    INTROSPECTION = "introspection"
+    USERINFO = "userinfo"
+    TOKENINFO = "tokeninfo"
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """How one provider writes its JWT access tokens.
+    """How one provider writes its access tokens.
 
-    `issuer` matches its issuers, with a group `tenant` where there is one; `discovery` is the address of the discovery document,
-    `issuer_form` says in words what to write. `client_claim`, `user_claim` and `scope_claim` name claims; with `own_audience` a
-    token for the client itself is accepted. An ID token is told by any of `id_token_claims` or by a `jti` that starts with
-    `id_token_jti`; a token of an application without a user by the absence of one of `user_token_claims`, or by one of
-    `app_token_marks`. `fixed_claims` must have these values, `tenant_claim` that of the issuer. `home_claim` names the issuer of a
-    guest's home, and `verified_claim` says whether the address was verified.
+    `issuer` matches its issuers, with a group `tenant` where there is one; `issuer_form` says in words what to write, and
+    `short_issuer` is a pattern of the admin form and what it stands for. `discovery` is the address of the discovery document.
+    `verifications` are the ways that work, the usual one first. The tokens are JWTs unless they are `opaque`.
+
+    `client_claim`, `user_claim` and `scope_claim` name claims, `subject_claim` the one that a map of users is read by; with
+    `userinfo_user` the address is asked for at userinfo. A `second_client_claim` names an allowed client too, if it is there. With
+    `own_audience` a token for the client itself is accepted. `required_scopes` lists sets of spellings, one of each is required.
+
+    An ID token is told by any of `id_token_claims` or by a `jti` that starts with `id_token_jti`; a token of an application
+    without a user by the absence of one of `user_token_claims`, by one of `app_token_marks`, or by an address in `app_domain`.
+    `fixed_claims` must have these values, in which {tenant} is that of the issuer. `home_claim` names the issuer of a guest's home,
+    and `verified_claim` says whether the address was verified; it must be there if `must_verify`.
     """
 
     name: str
     issuer: re.Pattern[str]
     issuer_form: str
-    algorithms: frozenset[str]
+    short_issuer: tuple[str, str]
     client_claim: str
     user_claim: str
     scope_claim: str
+    algorithms: frozenset[str] = frozenset({"RS256"})
+    verifications: tuple[Verification, ...] = (Verification.JWKS,)
+    opaque: bool = False
+    subject_claim: str = "sub"
+    userinfo_user: bool = False
+    second_client_claim: str = ""
+    own_audience: bool = False
+    required_scopes: tuple[frozenset[str], ...] = ()
     id_token_claims: frozenset[str] = frozenset({"nonce", "at_hash", "c_hash"})
     id_token_jti: str = ""
     user_token_claims: frozenset[str] = frozenset()
     app_token_marks: Mapping[str, str] = field(default_factory=dict, hash=False)
+    app_domain: str = ""
     fixed_claims: Mapping[str, str] = field(default_factory=dict, hash=False)
-    tenant_claim: str = ""
     home_claim: str = ""
     verified_claim: str = ""
-    own_audience: bool = False
+    must_verify: bool = False
     discovery: str = "{issuer}/.well-known/openid-configuration"
 
 
@@ -50,13 +74,13 @@ _AZURE_2 = Provider(
     name="azure",
     issuer=re.compile(rf"https://login\.microsoftonline\.com/(?P<tenant>{_GUID})/v2\.0"),
     issuer_form="<directory_ID>/v2.0, or https://sts.windows.net/<directory_ID>/ for tokens of version 1.0",
-    algorithms=frozenset({"RS256"}),
+    short_issuer=(rf"({_GUID}/v2\.0)", r"https://login.microsoftonline.com/\1"),
     client_claim="azp",
     user_claim="preferred_username",
     scope_claim="scp",
+    subject_claim="oid",
     app_token_marks={"idtyp": "app"},
-    fixed_claims={"ver": "2.0"},
-    tenant_claim="tid",
+    fixed_claims={"ver": "2.0", "tid": "{tenant}"},
     home_claim="idp",
     verified_claim="xms_edov",
     own_audience=True,
@@ -66,35 +90,74 @@ _AZURE_1 = replace(
     issuer=re.compile(rf"https://sts\.windows\.net/(?P<tenant>{_GUID})/"),
     client_claim="appid",
     user_claim="upn",
-    fixed_claims={"ver": "1.0"},
+    fixed_claims={"ver": "1.0", "tid": "{tenant}"},
     discovery="https://login.microsoftonline.com/{tenant}/.well-known/openid-configuration",
+)
+_OKTA = Provider(
+    name="okta",
+    issuer=re.compile(rf"{_ORIGIN}/oauth2/[^/?#\s]+"),
+    issuer_form="https://<org>.okta.com/oauth2/<id> for a custom authorization server, or https://<org>.okta.com",
+    short_issuer=(r"(https://[A-Za-z0-9-]+)", r"\1.okta.com"),
+    algorithms=frozenset({"RS256", "ES256"}),
+    client_claim="cid",
+    user_claim="sub",
+    scope_claim="scp",
+    id_token_jti="ID.",
+    user_token_claims=frozenset({"uid"}),
+)
+# The org server signs access tokens with a key that it does not publish: only Okta itself can tell whether one is good.
+_OKTA_ORG = replace(
+    _OKTA,
+    issuer=re.compile(_ORIGIN),
+    verifications=(Verification.USERINFO, Verification.INTROSPECTION),
+    user_claim="email",
+    verified_claim="email_verified",
+)
+_GSUITE = Provider(
+    name="gsuite",
+    issuer=re.compile(r"https://accounts\.google\.com"),
+    issuer_form="https://accounts.google.com",
+    short_issuer=("", "https://accounts.google.com"),
+    verifications=(Verification.TOKENINFO,),
+    opaque=True,
+    client_claim="aud",
+    second_client_claim="azp",
+    user_claim="email",
+    scope_claim="scope",
+    required_scopes=(
+        frozenset({"openid"}),
+        frozenset({"email", "https://www.googleapis.com/auth/userinfo.email"}),
+        frozenset({"profile", "https://www.googleapis.com/auth/userinfo.profile"}),
+    ),
+    app_domain="gserviceaccount.com",
+    verified_claim="email_verified",
+    must_verify=True,
+)
+# One signing key serves all tenants: the exact issuer is the boundary of the tenant.
+_ONELOGIN = Provider(
+    name="onelogin",
+    issuer=re.compile(rf"{_ORIGIN}/oidc/2"),
+    issuer_form="https://<subdomain>, or https://<subdomain>.onelogin.com/oidc/2",
+    short_issuer=(r"(https://[A-Za-z0-9-]+)(?:\.onelogin\.com)?", r"\1.onelogin.com/oidc/2"),
+    client_claim="aud",
+    user_claim="email",
+    userinfo_user=True,
+    scope_claim="scope",
+    id_token_claims=frozenset({"nonce", "at_hash", "c_hash", "sid", "auth_time"}),
+    verified_claim="email_verified",
+    own_audience=True,
 )
 
 PROVIDERS: Mapping[str, tuple[Provider, ...]] = MappingProxyType(
-    {
-        "okta": (
-            # A custom authorization server. The org server, an issuer without a path, signs access tokens with a key that it
-            # does not publish, so they cannot be verified in this way.
-            Provider(
-                name="okta",
-                issuer=re.compile(rf"{_ORIGIN}/oauth2/[^/?#\s]+"),
-                issuer_form="https://<org>.okta.com/oauth2/<id>",
-                algorithms=frozenset({"RS256", "ES256"}),
-                client_claim="cid",
-                user_claim="sub",
-                scope_claim="scp",
-                id_token_jti="ID.",
-                user_token_claims=frozenset({"uid"}),
-            ),
-        ),
-        "azure": (_AZURE_2, _AZURE_1),
-    }
+    {"azure": (_AZURE_2, _AZURE_1), "gsuite": (_GSUITE,), "okta": (_OKTA, _OKTA_ORG), "onelogin": (_ONELOGIN,)}
 )
 
 
-def expanded(issuer: str) -> str:
-    """Write out the short issuer of the admin form, `<directory_ID>/v2.0`; anything else is taken as it is."""
-    return f"https://login.microsoftonline.com/{issuer}" if re.fullmatch(rf"{_GUID}/v2\.0", issuer) else issuer
+def expanded(name: str, issuer: str) -> str:
+    """Write out the short issuer of the admin form; anything else is taken as it is."""
+    short, written_out = PROVIDERS[name][0].short_issuer
+    found = re.fullmatch(short, issuer)
+    return found.expand(written_out) if found else issuer
 
 
 def provider_of(name: str, issuer: str) -> Provider | None:
@@ -106,27 +169,27 @@ def provider_of(name: str, issuer: str) -> Provider | None:
 class ProviderRules:
     """One configured provider: whose tokens are accepted, for whom. `leeway` is in seconds and never prolongs `exp`.
 
-    `domains` None accepts every domain. `scopes` is what each of its tokens may do. `guests` lets in users of other tenants.
-    `jwks_uri` is where the keys are, in place of the discovered address.
+    `audience` None accepts every audience, `domains` None every domain. `tenant` is that of the issuer. `scopes` is what each of
+    its tokens may do. `guests` lets in users of other tenants. `users` maps values of `user_claim` to addresses; without it that
+    claim holds the address. With `userinfo` the issuer is asked about the user of a token that is verified otherwise;
+    `hosted_domains` are those that its answer may name as `hd`.
     """
 
     name: str
     provider: Provider
     issuer: str
     client_ids: frozenset[str]
-    audience: frozenset[str]
+    audience: frozenset[str] | None
     scopes: frozenset[str]
     user_claim: str
+    tenant: str = ""
+    verification: Verification = Verification.JWKS
     domains: frozenset[str] | None = None
+    hosted_domains: frozenset[str] | None = None
     leeway: float = 60.0
     guests: bool = False
-    jwks_uri: str | None = None
-
-    @property
-    def tenant(self) -> str:
-        """The tenant that the issuer names, "" for a provider without tenants."""
-        found = self.provider.issuer.fullmatch(self.issuer)
-        return found.groupdict().get("tenant", "") if found else ""
+    users: Mapping[str, str] | None = field(default=None, hash=False)
+    userinfo: bool = False
 
     @property
     def discovery(self) -> str:

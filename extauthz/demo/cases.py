@@ -10,7 +10,7 @@ API = "/rest/api/v1"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request: headers may name the shell variables $GLOBAL, $USER_TOKEN, $ANONYMOUS, $OAUTH and $REVOKED.
+    """One request: headers may name the shell variables of the demo's tokens, like $GLOBAL or $AZURE.
 
     `user` is who the upstream must see; "" stands for a request that arrives without a user, None for one that does not arrive.
     """
@@ -64,7 +64,12 @@ CASES = (
     ),
     Case("ANONYMOUS token searches", "POST", _SEARCH, (_bearer("ANONYMOUS"),), 200, "allowed", ""),
     Case("ANONYMOUS token elsewhere", "POST", _CHAT, (_bearer("ANONYMOUS"),), 403, "anonymous_not_allowed"),
-    Case("OAuth access token of ana", "POST", _CHAT, (_bearer("OAUTH"), _OAUTH), 200, "allowed", "ana@acme.com"),
+    Case("Okta access token of ana", "POST", _CHAT, (_bearer("OAUTH"), _OAUTH), 200, "allowed", "ana@acme.com"),
+    Case("the same of Okta's org server", "POST", _CHAT, (_bearer("OKTA_ORG"), _OAUTH), 200, "allowed", "ana@acme.com"),
+    Case("Azure access token of ana", "POST", _CHAT, (_bearer("AZURE"), _OAUTH), 200, "allowed", "ana@acme.com"),
+    Case("the same in version 1.0", "POST", _CHAT, (_bearer("AZURE_1"), _OAUTH), 200, "allowed", "ana@acme.com"),
+    Case("GSuite access token of ana", "POST", _CHAT, (_bearer("GSUITE"), _OAUTH), 200, "allowed", "ana@acme.com"),
+    Case("OneLogin access token of ana", "POST", _CHAT, (_bearer("ONELOGIN"), _OAUTH), 200, "allowed", "ana@acme.com"),
     Case("OAuth token, header forgotten", "POST", _CHAT, (_bearer("OAUTH"),), 401, "token_invalid"),
     Case("revoked token", "POST", _SEARCH, (_bearer("REVOKED"), "X-Scio-ActAs: ana@acme.com"), 401, "token_invalid"),
     Case("no token", "POST", _SEARCH, (), 401, "credential_missing"),

@@ -1,63 +1,296 @@
-"""A local authorization server that issues access tokens as Okta's custom servers do."""
+"""A local issuer that plays Okta (both kinds of server), Azure (both versions), Google and OneLogin, for tests and the demo."""
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from threading import RLock
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-CLIENT_ID = "0oa1demo"
-AUDIENCE = "api://default"
+from extauthz.demo import providers
+from extauthz.demo.faults import MOVED, Fault, Faults, Reply, Request, pause, spoiled
+from extauthz.demo.providers import AUDIENCE, AZURE_CLIENT, CLIENT_ID, CLIENT_SECRET, GOOGLE_CLIENT, ONELOGIN_CLIENT, TENANT, Role
+
+__all__ = [
+    "AUDIENCE",
+    "AZURE_CLIENT",
+    "CLIENT_ID",
+    "CLIENT_SECRET",
+    "GOOGLE_CLIENT",
+    "ONELOGIN_CLIENT",
+    "TENANT",
+    "DemoIssuer",
+    "Fault",
+    "respond",
+]
+
+_CONTROLS = ("POST /demo/fault", "POST /demo/heal", "POST /demo/rotate", "GET /demo/requests")
+_OPAQUE_PREFIX, _OPAQUE_BYTES = "ya29.", 120
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """An RSA key with its id."""
+
+    private: rsa.RSAPrivateKey
+    kid: str
+
+    @classmethod
+    def generate(cls) -> SigningKey:
+        """Make a key, which takes a while."""
+        return cls(rsa.generate_private_key(public_exponent=65537, key_size=2048), secrets.token_urlsafe(16))
+
+    def published(self, more: Mapping[str, str]) -> dict[str, str]:
+        """Return the public half as a JWK with more members; an empty one stands for the kid."""
+        public = jwt.algorithms.RSAAlgorithm.to_jwk(self.private.public_key(), as_dict=True)
+        members = {name: str(public[name]) for name in ("kty", "n", "e")}
+        return members | {"kid": self.kid, "use": "sig"} | {name: value or self.kid for name, value in more.items()}
+
+
+@dataclass(slots=True)
+class KeyRing:
+    """The published keys, oldest first, one of which signs; the first is made when it is needed."""
+
+    _keys: list[SigningKey] = field(default_factory=list)
+    _signing: int = 0
+    _lock: RLock = field(default_factory=RLock)
+
+    def published(self) -> tuple[SigningKey, ...]:
+        """Return the keys that the sets hold."""
+        with self._lock:
+            if not self._keys:
+                self._keys.append(SigningKey.generate())
+            return tuple(self._keys)
+
+    def signing(self) -> SigningKey:
+        """Return the key that signs."""
+        with self._lock:
+            return self.published()[self._signing]
+
+    def publish_next(self) -> None:
+        """Add a key that does not sign yet."""
+        with self._lock:
+            self._keys = [*self.published(), SigningKey.generate()]
+
+    def use_next(self) -> None:
+        """Sign with the newest key; one is added if the newest signs already."""
+        with self._lock:
+            if self.signing() is self.published()[-1]:
+                self.publish_next()
+            self._signing = len(self._keys) - 1
+
+    def withdraw_old(self) -> None:
+        """Keep only the key that signs."""
+        with self._lock:
+            self._keys, self._signing = [self.signing()], 0
 
 
 class DemoIssuer:
-    """One signing key, its discovery and key documents as an ASGI application, and tokens for the asking."""
+    """Five issuers at one address as an ASGI application, tokens of each for the asking, and faults on demand.
+
+    `requests` counts paths and `seen_tokens_at` keeps which tokens came to them; `leaks` counts requests with a token where it
+    does not belong: in a query, or in any form but that of introspection. `profiles` changes what userinfo says of a user,
+    None removes a member. Requests to /demo/ control the issuer; they are not counted, and no fault reaches them.
+    """
 
     def __init__(self, base: str) -> None:
-        """Make a key; `base` is the address that this issuer is reached at."""
-        self.issuer = f"{base}/oauth2/default"
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self._kid = secrets.token_urlsafe(16)
+        """Play the issuers that are reached at `base`, as http://127.0.0.1:9002; keys are made when they are needed."""
+        self.issuer = base + providers.OKTA
+        self.org_issuer = base
+        self.azure_issuer, self.azure_v1_issuer = providers.AZURE_ISSUER, providers.AZURE_V1_ISSUER
+        self.onelogin_issuer = base + providers.ONELOGIN
+        self.requests: Counter[str] = Counter()
+        self.seen_tokens_at: defaultdict[str, set[str]] = defaultdict(set)
+        self.leaks = 0
+        self.profiles: dict[str, dict[str, Any]] = {}
+        self.slow_seconds = 5.0
+        self._base = base
+        self._keys = KeyRing()
+        self._issued: dict[str, providers.Issued] = {}
+        self._faults = Faults()
 
     def token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
-        """Issue an access token that lives `lifetime` seconds; `changes` replace claims."""
-        now = int(time.time())  # noqa: TID251 - a token is issued now
-        claims = {
-            "ver": 1,
-            "jti": f"AT.{secrets.token_urlsafe(16)}",
-            "iss": self.issuer,
-            "aud": AUDIENCE,
-            "sub": user,
-            "iat": now,
-            "exp": now + lifetime,
-            "cid": CLIENT_ID,
-            "uid": "00u1demo",
-            "scp": ["openid", "email"],
-        }
-        return jwt.encode(claims | changes, self._key, algorithm="RS256", headers={"kid": self._kid, "typ": None})
+        """Issue an access token of the Okta custom server that lives `lifetime` seconds; `changes` replace claims, None removes."""
+        return self._issue(Role.OKTA, user, lifetime, changes)
+
+    def okta_org_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
+        """Issue an access token of the Okta org server, signed with a key that no set holds."""
+        return self._issue(Role.OKTA_ORG, user, lifetime, changes)
+
+    def azure_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
+        """Issue an Azure access token of version 2.0."""
+        return self._issue(Role.AZURE, user, lifetime, changes)
+
+    def azure_v1_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
+        """Issue an Azure access token of version 1.0."""
+        return self._issue(Role.AZURE_V1, user, lifetime, changes)
+
+    def gsuite_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
+        """Issue an opaque Google access token; `changes` replace members of what tokeninfo says, as they are given."""
+        return self._issue(Role.GSUITE, user, lifetime, changes)
+
+    def onelogin_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
+        """Issue a OneLogin access token, which does not tell the user's address."""
+        return self._issue(Role.ONELOGIN, user, lifetime, changes)
+
+    def forged(self, token: str) -> str:
+        """Return the same header and claims signed with nobody's key; for an opaque token another one of its shape."""
+        if token.count(".") != 2:
+            return _opaque()
+        signed = token.rpartition(".")[0]
+        algorithm = jwt.algorithms.RSAAlgorithm(jwt.algorithms.RSAAlgorithm.SHA256)
+        signature = algorithm.sign(signed.encode("ascii"), self._nobodys_key.private)
+        return f"{signed}.{jwt.utils.base64url_encode(signature).decode('ascii')}"
+
+    def revoke(self, token: str) -> None:
+        """Let no endpoint accept a token any more; its signature stays good."""
+        self._issued.pop(token, None)
+
+    def _issue(self, role: Role, user: str, lifetime: int, changes: dict[str, Any]) -> str:
+        now = int(_now())
+        claims = providers.present(providers.claims_of(role, self._base, user, now, now + lifetime) | changes)
+        if role is Role.GSUITE:
+            token = _opaque()
+        else:
+            key = self._org_key if role is Role.OKTA_ORG else self._keys.signing()
+            token = jwt.encode(claims, key.private, algorithm="RS256", headers=providers.headers_of(role, key.kid))
+        expiry = claims.get("exp")
+        expires_at = expiry if isinstance(expiry, int | float) else now + lifetime
+        self._issued[token] = providers.Issued(role, user, claims, expires_at)
+        return token
+
+    @cached_property
+    def _org_key(self) -> SigningKey:
+        return SigningKey.generate()
+
+    @cached_property
+    def _nobodys_key(self) -> SigningKey:
+        return SigningKey.generate()
+
+    def publish_next_key(self) -> None:
+        """Add a key to every set; tokens are still signed with the one before."""
+        self._keys.publish_next()
+
+    def use_next_key(self) -> None:
+        """Sign with the newest key from now on; it is published if it was not."""
+        self._keys.use_next()
+
+    def withdraw_old_keys(self) -> None:
+        """Remove every key but the signing one from the sets."""
+        self._keys.withdraw_old()
+
+    def fail(self, path_prefix: str, fault: Fault) -> None:
+        """Let every path that starts so fail, until `heal`; of several prefixes the longest counts."""
+        self._faults.add(path_prefix, fault)
+
+    def heal(self) -> None:
+        """End all faults."""
+        self._faults.clear()
 
     def document(self, path: str) -> dict[str, Any] | None:
         """Return what stands at a path: discovery, keys, or nothing."""
-        if path == "/oauth2/default/.well-known/openid-configuration":
-            return {"issuer": self.issuer, "jwks_uri": f"{self.issuer}/v1/keys"}
-        if path == "/oauth2/default/v1/keys":
-            public = jwt.algorithms.RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
-            return {"keys": [public | {"kid": self._kid, "use": "sig", "alg": "RS256"}]}
-        return None
+        if path in providers.KEY_SETS:
+            return {"keys": [key.published(providers.KEY_SETS[path]) for key in self._keys.published()]}
+        return providers.discovery_documents(self._base).get(path)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer an HTTP request (ASGI)."""
-        document = self.document(scope["path"])
-        await respond(send, 404 if document is None else 200, document or {})
+        request = await Request.read(scope, receive)
+        path = request.path
+        if path.startswith("/demo/"):
+            await self._control(request).send(send)
+            return
+        self.requests[path] += 1
+        if request.tokens:
+            self.seen_tokens_at[path] |= request.tokens
+        fault = self._faults.at(path)
+        if fault is Fault.SLOW:
+            await pause(receive, self.slow_seconds)
+        reply = self._answer(request, path.removesuffix(MOVED))
+        await (reply if fault is None else spoiled(fault, reply, self._base, path)).send(send)
+
+    def _answer(self, request: Request, path: str) -> Reply:
+        if request.tokens_in_query or (request.tokens_in_form and path != providers.INTROSPECTION):
+            self.leaks += 1
+            return Reply(400, {"error": "invalid_request", "error_description": "A token belongs in the Authorization header"})
+        match request.method, path:
+            case "POST", providers.INTROSPECTION:
+                return self._introspect(request)
+            case "GET" | "POST", providers.TOKENINFO:
+                return self._tokeninfo(request)
+            case "GET" | "POST", _ if path in providers.USERINFO:
+                return self._userinfo(providers.USERINFO[path], request)
+            case "GET" | "HEAD", _ if (document := self.document(path)) is not None:
+                return Reply(200, document)
+        return Reply(404, {"error": "not_found"})
+
+    def _introspect(self, request: Request) -> Reply:
+        if request.client != (CLIENT_ID, CLIENT_SECRET):
+            return Reply(401, {"error": "invalid_client"}, {"www-authenticate": f'Basic realm="{self._base}"'})
+        if len(request.form.get("token", ())) != 1:
+            return Reply(400, {"error": "invalid_request", "error_description": "The parameter token is needed, once"})
+        token = self._accepted(Role.OKTA_ORG, request.form["token"][0])
+        if token is None or token.claims.get("cid") != CLIENT_ID:
+            return Reply(200, {"active": False})
+        return Reply(200, providers.introspection(token))
+
+    def _tokeninfo(self, request: Request) -> Reply:
+        token = self._accepted(Role.GSUITE, request.credentials("bearer"))
+        if token is None:
+            return Reply(400, {"error": "invalid_token", "error_description": "Invalid Value"})
+        return Reply(200, providers.tokeninfo(token, _now()))
+
+    def _userinfo(self, role: Role, request: Request) -> Reply:
+        token = self._accepted(role, request.credentials("bearer"))
+        challenge = f'Bearer realm="{self._base}"'
+        if not request.authorization:
+            return Reply(401, {"error": "invalid_request"}, {"www-authenticate": challenge})
+        if token is None:
+            return Reply(401, {"error": "invalid_token"}, {"www-authenticate": f'{challenge}, error="invalid_token"'})
+        if "openid" not in token.scopes:
+            wanted = f'{challenge}, error="insufficient_scope", scope="openid"'
+            return Reply(403, {"error": "insufficient_scope"}, {"www-authenticate": wanted})
+        return Reply(200, providers.present(providers.userinfo(token) | self.profiles.get(token.user, {})))
+
+    def _accepted(self, role: Role, text: str) -> providers.Issued | None:
+        token = self._issued.get(text)
+        return token if token is not None and token.role is role and _now() < token.expires_at else None
+
+    def _control(self, request: Request) -> Reply:
+        try:
+            match request.method, request.path:
+                case "POST", "/demo/fault":
+                    self._faults.add_json(request.body)
+                case "POST", "/demo/heal":
+                    self.heal()
+                case "POST", "/demo/rotate":
+                    self.publish_next_key()
+                    self.use_next_key()
+                    return Reply(200, {"signing": self._keys.signing().kid})
+                case "GET", "/demo/requests":
+                    return Reply(200, dict(self.requests))
+                case _:
+                    raise ValueError("no such control; use " + ", ".join(_CONTROLS))
+        except ValueError as error:
+            return Reply(400, {"error": str(error)})
+        return Reply(200, {"faults": self._faults.named()})
 
 
 async def respond(send: Any, status: int, document: Any) -> None:
     """Send a JSON document (ASGI)."""
-    body = json.dumps(document, indent=1).encode() + b"\n"
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await Reply(status, document).send(send)
+
+
+def _now() -> float:
+    return time.time()  # noqa: TID251 - a token is issued, and ends, now
+
+
+def _opaque() -> str:
+    return _OPAQUE_PREFIX + secrets.token_urlsafe(_OPAQUE_BYTES)

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from extauthz.addresses import Address
-from extauthz.demo.issuer import AUDIENCE, CLIENT_ID, DemoIssuer
+from extauthz.demo.issuer import (
+    AUDIENCE,
+    AZURE_CLIENT,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    GOOGLE_CLIENT,
+    ONELOGIN_CLIENT,
+    TENANT,
+    DemoIssuer,
+)
 from extauthz.demo.upstream import echo
 from extauthz.transport.listening import open_port
 from extauthz.transport.ops import HttpServer
@@ -22,15 +31,33 @@ from extauthz.transport.ops import HttpServer
 CHECKOUT = Path(__file__).parents[2]
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 5.0
+USER = "ana@acme.com"
 
 _SETTINGS = """\
 version: 1
-server: {{listen: "{sidecar}", ops: "{ops}", drain: 0s}}
+server: {{listen: "{sidecar}", ops: "{ops}", drain: 0s, check_timeout: 900ms}}
 oauth:
-  provider: okta
-  issuer: {issuer}
-  client_ids: [{client}]
-  audience: {audience}
+  providers:
+    - {{provider: okta, issuer: "{base}/oauth2/default", client_ids: [{okta}], audience: "{audience}"}}
+    - name: okta-org
+      provider: okta
+      issuer: {base}
+      client_ids: [{okta}]
+      client_secret: {{file: client-secret}}
+    - {{provider: azure, issuer: {tenant}/v2.0, client_ids: [{azure}], jwks_uri: "{base}/{tenant}/discovery/v2.0/keys"}}
+    - name: azure-1
+      provider: azure
+      issuer: https://sts.windows.net/{tenant}/
+      client_ids: [{azure}]
+      jwks_uri: {base}/{tenant}/discovery/keys
+    - name: gsuite
+      provider: gsuite
+      client_ids: [{google}]
+      domains: [acme.com]
+      hosted_domains: [acme.com]
+      tokeninfo_uri: {base}/tokeninfo
+      userinfo_uri: {base}/v1/userinfo
+    - {{provider: onelogin, issuer: "{base}/oidc/2", client_ids: [{onelogin}]}}
 tokens:
   store: sqlite:///tokens.db
   peppers: [{{id: demo, file: pepper}}]
@@ -152,19 +179,25 @@ def _write_files(demo: Demo) -> None:
     settings = _SETTINGS.format(
         sidecar=f"127.0.0.1:{ports.sidecar}",
         ops=f"127.0.0.1:{ports.ops}",
-        issuer=demo.issuer.issuer,
-        client=CLIENT_ID,
+        base=demo.issuer.org_issuer,
+        okta=CLIENT_ID,
         audience=AUDIENCE,
+        tenant=TENANT,
+        azure=AZURE_CLIENT,
+        google=GOOGLE_CLIENT,
+        onelogin=ONELOGIN_CLIENT,
         routes=json.dumps(str(routes)),
     )
     demo.configuration.write_text(settings, encoding="utf-8")
     (demo.folder / "demo-routes.yaml").write_text(_ROUTES, encoding="utf-8")
+    (demo.folder / "client-secret").write_text(CLIENT_SECRET, encoding="utf-8")
     text = bootstrap.read_text(encoding="utf-8")
     defaults = Ports()
     for old, new in (
         (f"port_value: {defaults.envoy}", f"port_value: {ports.envoy}"),
         (f"port_value: {defaults.sidecar}", f"port_value: {ports.sidecar}"),
         (f"port_value: {defaults.upstream}", f"port_value: {ports.upstream}"),
+        ("timeout: 0.2s", "timeout: 1s"),
         ("path: /tmp/extauthz-envoy-admin.sock", f"path: {demo.folder / 'admin.sock'}"),
     ):
         if text.count(old) != 1:
@@ -181,7 +214,12 @@ async def _make_tokens(demo: Demo) -> None:
         demo.create("REVOKED", "GLOBAL", "SEARCH"),
     )
     await demo.extauthz("token", "revoke", demo.ids["REVOKED"])
-    demo.tokens["OAUTH"] = demo.issuer.token("ana@acme.com")
+    demo.tokens["OAUTH"] = demo.issuer.token(USER)
+    demo.tokens["OKTA_ORG"] = demo.issuer.okta_org_token(USER)
+    demo.tokens["AZURE"] = demo.issuer.azure_token(USER)
+    demo.tokens["AZURE_1"] = demo.issuer.azure_v1_token(USER)
+    demo.tokens["GSUITE"] = demo.issuer.gsuite_token(USER)
+    demo.tokens["ONELOGIN"] = demo.issuer.onelogin_token(USER)
     demo.variables.touch(mode=0o600)
     demo.variables.write_text("".join(f"{name}='{token}'\n" for name, token in demo.tokens.items()), encoding="ascii")
 

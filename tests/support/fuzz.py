@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from extauthz._pb import ext_authz_pb2 as pb
-from extauthz.app import build_runtime
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, digest, fingerprint, mint
 from extauthz.service import Runtime
-from tests.support.world import ISSUER, NOW, PEPPER, World
+from tests.support.world import NOW, PEPPER, World
 
 MARKER = "zQ7Marker"
 """Part of every value that a random request carries: no answer may hold it."""
@@ -53,12 +52,10 @@ def put_token(world: World, permission: str = "USER", scopes: tuple[str, ...] = 
 
 def fresh_runtime(world: World) -> Runtime:
     """Return what decides in a world, with nothing in memory yet."""
-    runtime, issued, _ = build_runtime(
-        world.configuration, clock=world.clock, store=world.store, peppers={"p1": PEPPER}, key_sources={ISSUER: world.keys}
-    )
-    assert issued is not None
-    issued.poll()
-    return runtime
+    built = world.build()
+    assert built.issued is not None
+    built.issued.poll()
+    return built.runtime
 
 
 def targets() -> SearchStrategy[str]:

@@ -27,7 +27,6 @@ from google.protobuf import json_format
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.store.memory import MemoryTokenStore
-from extauthz.app import build_runtime
 from extauthz.core import jwt
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, fingerprint
@@ -36,7 +35,6 @@ from extauthz.ports import Unavailable
 from extauthz.service import Authorizer
 from tests.support.world import (
     DECISION_ID,
-    ISSUER,
     NOW,
     PEPPER,
     Answer,
@@ -308,17 +306,11 @@ def build(folder: Path, said: Mapping[str, Any], tokens: Mapping[str, Any]) -> V
     world = World(folder, _routes(said["routes"]), changes, source, contents)
     if "store" in said:
         world.store = _FailingStore(said["store"])
-        runtime, _, _ = build_runtime(
-            world.configuration, clock=world.clock, store=world.store, peppers={"p1": PEPPER}, key_sources={ISSUER: source}
-        )
-        world.authorizer.swap(runtime)
+        world.authorizer.swap(world.build().runtime)
     if "max_in_flight" in said:
-        runtime, _, _ = build_runtime(
-            world.configuration, clock=world.clock, store=world.store, peppers={"p1": PEPPER}, key_sources={ISSUER: source}
-        )
         limit = said["max_in_flight"]
         world.authorizer = Authorizer(
-            runtime, world.recorder, clock=world.clock, decision_ids=lambda: DECISION_ID, max_in_flight=limit
+            world.build().runtime, world.recorder, clock=world.clock, decision_ids=lambda: DECISION_ID, max_in_flight=limit
         )
     return VectorWorld(world, tokens, waits)
 

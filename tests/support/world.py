@@ -17,13 +17,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.store.memory import MemoryTokenStore
-from extauthz.app import build_runtime
+from extauthz.assembly import Inside, Outside, build_runtime
 from extauthz.config.loader import Configuration, load
 from extauthz.core import jwt
 from extauthz.core.model import AuthType, Decision, Reason, Request
+from extauthz.core.providers import Verification
 from extauthz.core.tokens import ENTROPY_BYTES, fingerprint
 from extauthz.issuing import Order, Rules, issue
-from extauthz.ports import Unavailable
+from extauthz.ports import Introspector, Unavailable
 from extauthz.service import Authorizer
 
 NOW = 1_800_000_000
@@ -245,7 +246,7 @@ class World:
 
     `routes` is the text or data of the route file; `changes` are merged into SETTINGS, section by section.
     A section that is None in `changes` is left out; a list of OAuth providers replaces the one of SETTINGS. `sources` are key
-    sources by issuer, where they differ from `keys`.
+    sources by issuer, where they differ from `keys`; `introspectors` are asked by issuer and method.
     """
 
     folder: Path
@@ -254,6 +255,7 @@ class World:
     keys: StillKeys = field(default_factory=lambda: StillKeys(jwt.key_set(jwks(), ("RS256", "ES256"))))
     more_files: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, StillKeys] = field(default_factory=dict)
+    introspectors: dict[tuple[str, Verification], Introspector] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.clock = StillClock()
@@ -261,16 +263,16 @@ class World:
         self.store = MemoryTokenStore()
         self.configuration = self._configure()
         self._serial = 0
-        runtime, self.issued, self.verdicts = build_runtime(
-            self.configuration,
-            clock=self.clock,
-            store=self.store,
-            peppers={"p1": PEPPER},
-            key_sources={rules.issuer: self.sources.get(rules.issuer, self.keys) for rules in self.configuration.providers},
-        )
+        built = self.build()
+        self.issued, self.verdicts = built.issued, built.verdicts
         if self.issued:
             self.issued.poll()
-        self.authorizer = Authorizer(runtime, self.recorder, clock=self.clock, decision_ids=lambda: DECISION_ID)
+        self.authorizer = Authorizer(built.runtime, self.recorder, clock=self.clock, decision_ids=lambda: DECISION_ID)
+
+    def build(self) -> Inside:
+        """Return what decides in this world, with nothing in memory yet."""
+        keys = {rules.issuer: self.sources.get(rules.issuer, self.keys) for rules in self.configuration.providers}
+        return build_runtime(self.configuration, Outside(self.store, {"p1": PEPPER}, keys, self.introspectors), clock=self.clock)
 
     def token(
         self,

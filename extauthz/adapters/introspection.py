@@ -1,0 +1,142 @@
+"""Asks an issuer about a token: tokeninfo, introspection (RFC 7662), userinfo (OpenID Connect Core 5.3)."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from extauthz.adapters.discovery import Discovery
+from extauthz.adapters.fetch import Answer, FetchError, JsonFetcher
+from extauthz.budgets import Breaker, Budget
+from extauthz.core.model import Reason
+from extauthz.core.providers import Verification
+from extauthz.ports import Clock, Unavailable
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Method:
+    """How a token is sent, and what an answer looks like.
+
+    `endpoint` is the member of the discovery document, `address` what counts without one. An answer has the member `mark` of the
+    type `mark_type`; a status in `refusals` says that the token is not good.
+    """
+
+    endpoint: str
+    mark: str
+    mark_type: type
+    refusals: frozenset[int]
+    address: str | None = None
+
+
+_METHODS: Mapping[Verification, _Method] = {
+    Verification.TOKENINFO: _Method(
+        "tokeninfo_endpoint", "aud", str, frozenset({400, 401}), "https://oauth2.googleapis.com/tokeninfo"
+    ),
+    # Here 400 and 401 speak of this client, not of the token: an unknown token is a 200 that says so (RFC 7662 2.2, 2.3).
+    Verification.INTROSPECTION: _Method("introspection_endpoint", "active", bool, frozenset()),
+    Verification.USERINFO: _Method("userinfo_endpoint", "sub", str, frozenset({400, 401, 403})),
+}
+
+
+class Introspection:
+    """One way to ask one issuer; tokens go nowhere else, and never into an address.
+
+    `outcomes` counts the questions: answered, failed, or shed by budget and breaker; `seconds` is what all of them took.
+    """
+
+    def __init__(
+        self,
+        method: Verification,
+        discovery: Discovery,
+        fetcher: JsonFetcher,
+        *,
+        clock: Clock,
+        budget: Budget,
+        breaker: Breaker,
+        uri: str | None = None,
+        credentials: tuple[str, str] | None = None,
+    ) -> None:
+        """Share `budget` and `breaker` among the ways to ask one issuer; `uri` replaces the discovered address.
+
+        `credentials` are client id and secret, for introspection.
+        """
+        self.issuer = discovery.issuer
+        self.method = method
+        self._method = _METHODS[method]
+        self._discovery = discovery
+        self._fetcher = fetcher
+        self._clock = clock
+        self._budget = budget
+        self._breaker = breaker
+        self._address = uri or self._method.address
+        self._credentials = credentials
+        self.outcomes: Counter[str] = Counter(answered=0, failed=0, shed=0)
+        self.seconds = 0.0
+
+    def ask(self, token: str) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
+        """Ask about a token: what the issuer says of it, or TOKEN_INACTIVE; raises Unavailable, at once or when awaited."""
+        try:
+            self._breaker.take()
+            self._budget.take()
+        except Unavailable:
+            self.outcomes["shed"] += 1
+            raise
+        return self._asked(token)
+
+    @property
+    def answers(self) -> bool:
+        """Tell whether the issuer is asked at the moment."""
+        return self._breaker.closed
+
+    async def _asked(self, token: str) -> Mapping[str, Any] | Reason:
+        started = self._clock.monotonic()
+        try:
+            evidence = self._read(await self._send(token))
+        except FetchError as error:
+            self._breaker.fail()
+            self._discovery.expire()
+            self._fail(str(error))
+        finally:
+            self._budget.give_back()
+            self.seconds += self._clock.monotonic() - started
+        self.outcomes["answered"] += 1
+        return evidence
+
+    async def _send(self, token: str) -> Answer:
+        address = self._address or await self._discovery.endpoint(self._method.endpoint)
+        match self.method:
+            case Verification.INTROSPECTION:
+                form = {"token": token, "token_type_hint": "access_token"}
+                return await self._fetcher.ask(address, basic=self._credentials, form=form)
+            case Verification.TOKENINFO:
+                return await self._fetcher.ask(address, bearer=token, form={})
+            case _:
+                return await self._fetcher.ask(address, bearer=token)
+
+    def _read(self, answer: Answer) -> Mapping[str, Any] | Reason:
+        document, method = answer.document, self._method
+        if answer.status == 200:
+            if not isinstance(document, dict) or not isinstance(document.get(method.mark), method.mark_type):
+                raise FetchError(f"the {self.method} of {self.issuer} answered without {method.mark!r}")
+            self._breaker.succeed()
+            return document
+        if answer.status in method.refusals:
+            self._breaker.succeed()
+            return Reason.TOKEN_INACTIVE
+        if answer.status == 429:
+            self._breaker.rest(answer.retry_after)
+            self._fail("it asks for a pause (429)")
+        if answer.status in (400, 401):
+            self._breaker.succeed()
+            self._fail(f"it refuses this client ({answer.status}): compare client_ids and client_secret with the issuer's settings")
+        raise FetchError(f"the {self.method} of {self.issuer} answered with status {answer.status}")
+
+    def _fail(self, cause: str) -> NoReturn:
+        self.outcomes["failed"] += 1
+        _log.warning("issuer does not answer", extra={"issuer": self.issuer, "method": self.method.value, "cause": cause})
+        raise Unavailable(Reason.ISSUER_UNAVAILABLE)

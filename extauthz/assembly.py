@@ -1,0 +1,187 @@
+"""From settings to objects: what decides, and what has to run beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from extauthz.adapters.discovery import Discovery
+from extauthz.adapters.envoy import EnvoyCodec
+from extauthz.adapters.fetch import FetchError, JsonFetcher
+from extauthz.adapters.introspection import Introspection
+from extauthz.adapters.jwks import JwksSource
+from extauthz.adapters.store.reader import SqliteReader
+from extauthz.adapters.store.rows import check_peppers
+from extauthz.adapters.verdicts import VerdictCache
+from extauthz.budgets import Breaker, Budget
+from extauthz.config.document import ConfigurationError
+from extauthz.config.loader import Configuration
+from extauthz.config.oauth import OAuthListSection, OAuthSection, ProviderEntry
+from extauthz.config.settings import LimitsSection, TokensSection
+from extauthz.core.credentials import Kind
+from extauthz.core.providers import ProviderRules, Verification
+from extauthz.issued_verifier import IssuedVerifier
+from extauthz.oauth_verifier import Issuer, OAuthVerifier
+from extauthz.ports import Clock, Introspector, KeySource, TokenStore, Verifier
+from extauthz.service import Runtime
+
+
+@dataclass(slots=True)
+class Outside:
+    """What the verifiers ask: an open store with its peppers, key sources by issuer, introspectors by issuer and method."""
+
+    store: TokenStore | None = None
+    peppers: Mapping[str, bytes] = field(default_factory=dict)
+    keys: Mapping[str, KeySource] = field(default_factory=dict)
+    introspectors: Mapping[tuple[str, Verification], Introspector] = field(default_factory=dict)
+    client_secrets: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Inside:
+    """The snapshot that decides, with what is polled and measured of it."""
+
+    runtime: Runtime
+    issued: IssuedVerifier | None
+    verdicts: Mapping[Kind, VerdictCache]
+
+
+@dataclass(slots=True)
+class Parts(Inside):
+    """A runtime, and what has to run beside it."""
+
+    key_sources: tuple[JwksSource, ...]
+    introspections: tuple[Introspection, ...]
+
+
+def build_runtime(configuration: Configuration, outside: Outside, *, clock: Clock) -> Inside:
+    """Build the snapshot that decides from settings and what they need of the world, with its memories of verdicts."""
+    settings = configuration.settings
+    verifiers: dict[Kind, Verifier] = {}
+    verdicts: dict[Kind, VerdictCache] = {}
+    issued = None
+    if settings.tokens and settings.tokens.enabled and outside.store is not None:
+        digest = configuration.section_digest(Kind.ISSUED, outside.peppers)
+        lifetime, capacity = settings.tokens.verdict_ttl, settings.limits.verdicts
+        verdicts[Kind.ISSUED] = VerdictCache(Kind.ISSUED, digest, lifetime=lifetime, clock=clock, capacity=capacity)
+        issued = _issued_verifier(settings.tokens, outside, outside.store, verdicts[Kind.ISSUED], clock)
+        verifiers[Kind.ISSUED] = issued
+    if settings.oauth and settings.oauth.enabled:
+        digest = configuration.section_digest(Kind.OAUTH, outside.client_secrets)
+        lifetime, capacity = settings.oauth.verdict_ttl, settings.limits.verdicts
+        verdicts[Kind.OAUTH] = VerdictCache(Kind.OAUTH, digest, lifetime=lifetime, clock=clock, capacity=capacity)
+        verifiers[Kind.OAUTH] = OAuthVerifier(
+            (_issuer(rules, outside) for rules in configuration.providers),
+            verdicts[Kind.OAUTH],
+            clock=clock,
+            signatures=Budget(settings.limits.signatures_per_second, clock=clock),
+            remote_lifetime=settings.oauth.remote_verdict_ttl,
+        )
+    codec = EnvoyCodec(realm=settings.realm, error_response=settings.envoy.error_response)
+    return Inside(Runtime(configuration.policy, verifiers, codec, settings.server.check_timeout), issued, verdicts)
+
+
+def open_parts(configuration: Configuration, stack: contextlib.AsyncExitStack, *, clock: Clock) -> Parts:
+    """Open store, key sources and introspectors, to be closed by the stack; raises StoreError and ConfigurationError."""
+    outside = Outside()
+    path = configuration.store_path
+    if path is not None:
+        outside.peppers = configuration.peppers(os.environ)
+        outside.store = store = SqliteReader(path)
+        stack.callback(store.close)
+        check_peppers(store.pepper_fingerprints(), outside.peppers)
+    sources: dict[str, JwksSource] = {}
+    introspections: dict[tuple[str, Verification], Introspection] = {}
+    oauth = configuration.settings.oauth
+    if oauth is not None and oauth.enabled:
+        outside.client_secrets = configuration.client_secrets(os.environ)
+        for_keys = _fetcher(configuration, oauth, stack)
+        for_tokens = _fetcher(configuration, oauth, stack, timeout=oauth.remote_timeout)
+        for entry, rules in zip(oauth.entries, configuration.providers, strict=True):
+            discovery = Discovery(rules.issuer, rules.discovery, for_keys, clock=clock)
+            if rules.verification is Verification.JWKS:
+                sources[rules.issuer] = JwksSource(
+                    discovery,
+                    rules.provider.algorithms,
+                    for_keys,
+                    clock=clock,
+                    jwks_uri=entry.jwks_uri,
+                    refresh=oauth.refresh,
+                    max_key_age=oauth.max_key_age,
+                )
+            secret = outside.client_secrets.get(rules.name)
+            limits = configuration.settings.limits
+            asked = _introspections(entry, rules, secret, discovery, for_tokens, limits, clock=clock)
+            introspections |= {(rules.issuer, one.method): one for one in asked}
+    outside.keys, outside.introspectors = sources, introspections
+    built = build_runtime(configuration, outside, clock=clock)
+    return Parts(built.runtime, built.issued, built.verdicts, tuple(sources.values()), tuple(introspections.values()))
+
+
+def _issued_verifier(
+    tokens: TokensSection, outside: Outside, store: TokenStore, verdicts: VerdictCache, clock: Clock
+) -> IssuedVerifier:
+    prefixes = frozenset((tokens.prefix, *tokens.accept_prefixes))
+    return IssuedVerifier(store, verdicts, peppers=outside.peppers, prefixes=prefixes, clock=clock)
+
+
+def _issuer(rules: ProviderRules, outside: Outside) -> Issuer:
+    by_keys = rules.verification is Verification.JWKS
+    return Issuer(
+        rules,
+        keys=outside.keys[rules.issuer] if by_keys else None,
+        introspector=None if by_keys else outside.introspectors[rules.issuer, rules.verification],
+        userinfo=outside.introspectors[rules.issuer, Verification.USERINFO] if rules.userinfo else None,
+    )
+
+
+def _introspections(
+    entry: ProviderEntry,
+    rules: ProviderRules,
+    secret: bytes | None,
+    discovery: Discovery,
+    fetcher: JsonFetcher,
+    limits: LimitsSection,
+    *,
+    clock: Clock,
+) -> list[Introspection]:
+    """Return the ways in which this provider is asked, all within one budget and behind one breaker."""
+    budget = Budget(limits.remote_per_second, limits.remote_in_flight, clock=clock)
+    breaker = Breaker(clock=clock)
+    methods = {rules.verification} - {Verification.JWKS} | ({Verification.USERINFO} if rules.userinfo else set())
+    uris = {
+        Verification.TOKENINFO: entry.tokeninfo_uri,
+        Verification.INTROSPECTION: entry.introspection_uri,
+        Verification.USERINFO: entry.userinfo_uri,
+    }
+    return [
+        Introspection(
+            method,
+            discovery,
+            fetcher,
+            clock=clock,
+            budget=budget,
+            breaker=breaker,
+            uri=uris[method],
+            credentials=None if secret is None else (entry.client_ids[0], secret.decode()),
+        )
+        for method in sorted(methods)
+    ]
+
+
+def _fetcher(
+    configuration: Configuration,
+    oauth: OAuthSection | OAuthListSection,
+    stack: contextlib.AsyncExitStack,
+    *,
+    timeout: float = 5.0,
+) -> JsonFetcher:
+    ca_file = configuration.file.parent / oauth.ca_file if oauth.ca_file else None
+    try:
+        fetcher = JsonFetcher(timeout=timeout, proxy=oauth.proxy, ca_file=ca_file)
+    except FetchError as error:
+        raise ConfigurationError([configuration.mistake(("oauth", "ca_file"), str(error))]) from error
+    stack.push_async_callback(fetcher.close)
+    return fetcher

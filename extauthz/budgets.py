@@ -1,0 +1,75 @@
+"""How much work strangers can cause: so many a second, and no further while somebody else is down."""
+
+from __future__ import annotations
+
+from extauthz.core.model import Reason
+from extauthz.ports import Clock, Unavailable
+
+MAX_REST = 3600.0
+
+
+class Budget:
+    """Pieces of work a second, with bursts as large as one second's share, and so many at the same time; per process."""
+
+    def __init__(self, per_second: float, at_once: int | None = None, *, clock: Clock) -> None:
+        """Start full."""
+        self._per_second = per_second
+        self._at_once = at_once
+        self._clock = clock
+        self._left = per_second
+        self._filled_at = clock.monotonic()
+        self.under_way = 0
+        self.refused = 0
+
+    def take(self) -> None:
+        """Take one piece; raises Unavailable when there is none left. With `at_once` each piece is to be given back."""
+        now = self._clock.monotonic()
+        self._left = min(self._per_second, self._left + (now - self._filled_at) * self._per_second)
+        self._filled_at = now
+        if self._left < 1 or (self._at_once is not None and self.under_way >= self._at_once):
+            self.refused += 1
+            raise Unavailable(Reason.OVERLOADED)
+        self._left -= 1
+        self.under_way += 1
+
+    def give_back(self) -> None:
+        """Note that a piece of work is over."""
+        self.under_way -= 1
+
+
+class Breaker:
+    """Stops asking somebody who failed several times in a row, then lets one question through at a time."""
+
+    def __init__(self, *, clock: Clock, failures: int = 5, pause: float = 5.0) -> None:
+        """Start closed; `pause` are the seconds until the next question, after `failures` in a row."""
+        self._clock = clock
+        self._allowed = failures
+        self._pause = pause
+        self._failures = 0
+        self._open_until = self._rest_until = float("-inf")
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether every question passes."""
+        return self._failures < self._allowed and self._clock.monotonic() >= self._rest_until
+
+    def take(self) -> None:
+        """Let a question pass; raises Unavailable while none may."""
+        now = self._clock.monotonic()
+        if now < self._rest_until or (self._failures >= self._allowed and now < self._open_until):
+            raise Unavailable(Reason.ISSUER_UNAVAILABLE)
+        # When this question follows a pause, no other is asked until it is answered or as much time has passed again.
+        self._open_until = now + self._pause
+
+    def succeed(self) -> None:
+        """Note an answer, whatever it was."""
+        self._failures = 0
+
+    def fail(self) -> None:
+        """Note a time-out, a broken connection, or an answer that is none."""
+        self._failures += 1
+        self._open_until = self._clock.monotonic() + self._pause
+
+    def rest(self, seconds: float | None) -> None:
+        """Ask nothing for as long as the other side wants it (429 and Retry-After, RFC 6585 4), an hour at most."""
+        self._rest_until = self._clock.monotonic() + (self._pause if seconds is None else min(seconds, MAX_REST))

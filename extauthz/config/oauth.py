@@ -1,0 +1,217 @@
+"""The oauth section of extauthz.yaml, in its two forms: one provider, or several."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
+
+from extauthz.config.values import (
+    Duration,
+    Name,
+    NonEmpty,
+    OutboundAddress,
+    PositiveDuration,
+    Proxy,
+    Scope,
+    Secret,
+    Section,
+    one_or_many,
+    text,
+)
+from extauthz.core.act_as import address
+from extauthz.core.providers import PROVIDERS, Provider, Verification, expanded, provider_of
+
+MAX_LEEWAY = 60.0
+MIN_REFRESH, MAX_REFRESH = 60.0, 3600.0
+MAX_REMOTE_TIMEOUT = 10.0
+PERSONAL_TENANT = "9188040d-6c67-4c5b-b112-36a304b66dad"
+"""The Azure tenant of all personal Microsoft accounts, which anybody can make."""
+ONE, SEVERAL = "(one provider)", "(several providers)"
+"""The forms of the oauth section; pydantic puts them into the paths of its errors."""
+
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})+"
+
+StringOrList = Annotated[list[NonEmpty], BeforeValidator(one_or_many), Field(min_length=1)]
+Domain = Annotated[str, text(rf"\*|{_DOMAIN}", 'write a domain, like acme.com, or "*" for every domain')]
+Domains = Annotated[list[Domain], BeforeValidator(one_or_many), Field(min_length=1)]
+HostedDomain = Annotated[str, text(_DOMAIN, "write a domain, like acme.com")]
+HostedDomains = Annotated[list[HostedDomain], BeforeValidator(one_or_many), Field(min_length=1)]
+
+
+def _one_address(user: str) -> str:
+    if address(user) is None or "*" in user:
+        raise ValueError(f"{user!r} is not one e-mail address: write one, like ana@acme.com")
+    return user
+
+
+User = Annotated[str, AfterValidator(_one_address)]
+
+
+def _or_empty(issuer: object) -> object:
+    return "" if issuer is None else issuer
+
+
+class ProviderEntry(Section):
+    """One provider: whose access tokens are accepted, for whom."""
+
+    name: Name | None = None
+    provider: Literal["azure", "gsuite", "okta", "onelogin"] = Field(examples=["provider: okta"])
+    issuer: Annotated[str, BeforeValidator(_or_empty)] = Field(default="", validate_default=True)
+    client_ids: StringOrList = Field(
+        examples=["client_ids: [0oa1example]"], description="tokens of all other applications are refused"
+    )
+    client_secret: Secret | None = Field(default=None, repr=False, examples=["client_secret: {env: OKTA_CLIENT_SECRET}"])
+    audience: StringOrList | None = None
+    user_claim: NonEmpty | None = None
+    users: dict[str, User] | None = Field(default=None, min_length=1, examples=['users: {"1234": ana@acme.com}'])
+    domains: Domains | None = None
+    hosted_domains: HostedDomains | None = None
+    scopes: list[Scope] | None = Field(default=None, min_length=1)
+    guests: bool = False
+    leeway: Duration = MAX_LEEWAY
+    verification: Literal["jwks", "introspection", "userinfo", "tokeninfo"] | None = Field(default=None, validate_default=True)
+    jwks_uri: OutboundAddress | None = None
+    tokeninfo_uri: OutboundAddress | None = None
+    introspection_uri: OutboundAddress | None = None
+    userinfo_uri: OutboundAddress | None = None
+
+    @property
+    def row(self) -> Provider:
+        """What is known about this provider."""
+        row = provider_of(self.provider, self.issuer)
+        if row is None:
+            raise LookupError(f"{self.issuer} is no issuer of {self.provider}")
+        return row
+
+    @property
+    def method(self) -> Verification:
+        """How tokens are verified."""
+        return Verification(self.verification or self.row.verifications[0])
+
+    @field_validator("issuer")
+    @classmethod
+    def _written_out(cls, issuer: str, info: ValidationInfo) -> str:
+        name = info.data.get("provider")
+        if name is None:
+            return issuer
+        written = expanded(name, issuer)
+        if provider_of(name, written) is None:
+            raise ValueError(_not_an_issuer(name, issuer))
+        if PERSONAL_TENANT in written:
+            raise ValueError("this is the tenant of all personal Microsoft accounts: write the directory ID of your own")
+        return written
+
+    @field_validator("verification")
+    @classmethod
+    def _that_works(cls, verification: str | None, info: ValidationInfo) -> str | None:
+        name, issuer = info.data.get("provider"), info.data.get("issuer")
+        row = provider_of(name, issuer) if name and issuer else None
+        if row is None:
+            return verification
+        if verification is None:
+            return usual_verification(row, with_secret=info.data.get("client_secret") is not None).value
+        if verification in row.verifications:
+            return verification
+        if verification == Verification.JWKS and name == "okta":
+            raise ValueError(
+                "jwks cannot verify tokens of Okta's org server, an issuer without a path: it signs them with a key that it does "
+                "not publish. Write userinfo, or introspection with client_secret, or the issuer of a custom authorization server"
+            )
+        ways = " or ".join(row.verifications)
+        raise ValueError(f"{verification} does not verify {name} tokens of this issuer: write {ways}, or leave the key out")
+
+    @field_validator("leeway")
+    @classmethod
+    def _bounded_leeway(cls, seconds: float) -> float:
+        if seconds > MAX_LEEWAY:
+            raise ValueError("is too long: write at most 60s")
+        return seconds
+
+
+def _not_an_issuer(name: str, issuer: str) -> str:
+    """Say what to write instead; an address with a user in it may hold a password and is not repeated."""
+    row = PROVIDERS[name][0]
+    if row.opaque:
+        return f"{name} has one issuer for everybody: leave the key out"
+    if not issuer:
+        return f"is missing: write it, like issuer: {row.issuer_form}"
+    what = f"{'this' if '@' in issuer else repr(issuer)} is not an issuer of {name}"
+    near = _near_issuer(name, issuer)
+    if near:
+        return f"{what}, did you mean {near!r}?"
+    return f"{what}: write {row.issuer_form}" + (" (plain http is read from loopback only)" if issuer.startswith("http:") else "")
+
+
+def _near_issuer(name: str, issuer: str) -> str:
+    """Find an issuer that differs in what is easily overlooked: case, scheme, slash, version, the discovery document behind it."""
+    for written in (issuer, issuer.lower()):
+        base = written.removesuffix("/.well-known/openid-configuration").rstrip("/")
+        for candidate in (base, f"https://{base}", f"{base}/", f"{base}/v2.0"):
+            if provider_of(name, expanded(name, candidate)):
+                return candidate
+    return ""
+
+
+def usual_verification(row: Provider, *, with_secret: bool) -> Verification:
+    """Return how tokens are verified when nothing is said: a client secret is for introspection."""
+    asked = with_secret and Verification.INTROSPECTION in row.verifications
+    return Verification.INTROSPECTION if asked else row.verifications[0]
+
+
+class OAuthCommon(Section):
+    """What counts for the tokens of every provider."""
+
+    enabled: bool = True
+    verdict_ttl: PositiveDuration = 300.0
+    remote_verdict_ttl: PositiveDuration = 60.0
+    remote_timeout: PositiveDuration = 2.0
+    refresh: PositiveDuration = 600.0
+    max_key_age: PositiveDuration = 86400.0
+    proxy: Proxy | None = None
+    ca_file: NonEmpty | None = None
+
+    @field_validator("refresh")
+    @classmethod
+    def _bounded_refresh(cls, seconds: float) -> float:
+        if not MIN_REFRESH <= seconds <= MAX_REFRESH:
+            raise ValueError(f"{seconds:g} seconds: write 1m to 1h")
+        return seconds
+
+    @field_validator("remote_timeout")
+    @classmethod
+    def _bounded_remote_timeout(cls, seconds: float) -> float:
+        if seconds > MAX_REMOTE_TIMEOUT:
+            raise ValueError("is too long: write at most 10s")
+        return seconds
+
+
+class OAuthSection(ProviderEntry, OAuthCommon):
+    """Access tokens of the company's one SSO provider."""
+
+    @property
+    def entries(self) -> list[ProviderEntry]:
+        """The provider."""
+        return [self]
+
+
+class OAuthListSection(OAuthCommon):
+    """Access tokens of several SSO providers; the issuer of a token picks one."""
+
+    providers: list[ProviderEntry] = Field(
+        min_length=1, examples=["providers: [{provider: azure, issuer: <directory_ID>/v2.0, client_ids: […]}]"]
+    )
+
+    @property
+    def entries(self) -> list[ProviderEntry]:
+        """The providers."""
+        return self.providers
+
+
+def _form_of_oauth(section: object) -> str:
+    several = isinstance(section, OAuthListSection) or (isinstance(section, dict) and "providers" in section)
+    return SEVERAL if several else ONE
+
+
+OAuth = Annotated[Annotated[OAuthSection, Tag(ONE)] | Annotated[OAuthListSection, Tag(SEVERAL)], Discriminator(_form_of_oauth)]

@@ -1,0 +1,146 @@
+"""What a token claims, checked in one way whoever vouches for it: the issuer's key, or the issuer itself when it is asked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from extauthz.core.act_as import address
+from extauthz.core.model import AuthType, Identity, Reason
+from extauthz.core.providers import ProviderRules, Verification
+
+Claims = Mapping[str, Any]
+
+
+def precheck(claims: Claims, rules: ProviderRules, now: float) -> Reason | None:
+    """Refuse what nobody's word could save: issuer, kind, client, expiry. Run before any work that costs."""
+    provider = rules.provider
+    fixed = provider.fixed_claims.items()
+    if claims.get("iss") != rules.issuer or any(claims.get(name) != value.format(tenant=rules.tenant) for name, value in fixed):
+        return Reason.TOKEN_ISSUER
+    token_id = claims.get("jti")
+    by_name = bool(provider.id_token_jti) and isinstance(token_id, str) and token_id.startswith(provider.id_token_jti)
+    if by_name or not provider.id_token_claims.isdisjoint(claims):
+        return Reason.TOKEN_KIND_WRONG
+    client = claims.get(provider.client_claim)
+    for value in (client, claims.get(provider.second_client_claim, client)):
+        if not isinstance(value, str) or value not in rules.client_ids:
+            return Reason.TOKEN_CLIENT
+    expires_at = moment(claims.get("exp"))
+    if expires_at is None:
+        return Reason.TOKEN_CLAIMS_MALFORMED
+    return Reason.TOKEN_EXPIRED if now >= expires_at else None
+
+
+def time_refusal(claims: Claims, rules: ProviderRules, now: float) -> Reason | None:
+    """Refuse a token that starts later than `now` plus the leeway (RFC 7519 4.1.5, 4.1.6)."""
+    for name in ("nbf", "iat"):
+        if name in claims:
+            starts_at = moment(claims[name])
+            if starts_at is None:
+                return Reason.TOKEN_CLAIMS_MALFORMED
+            if starts_at > now + rules.leeway:
+                return Reason.TOKEN_NOT_YET_VALID
+    return None
+
+
+def vouched(payload: Claims, answer: Claims, rules: ProviderRules) -> Claims | Reason:
+    """Return what the issuer's answer says about the token, over the payload that the token itself brought.
+
+    The answer is that of tokeninfo, whose values are all strings, of introspection (RFC 7662 2.2), or of userinfo, which accepts
+    exactly this token and so confirms its payload.
+    """
+    if rules.verification is Verification.TOKENINFO:
+        expiry = str(answer.get("exp"))
+        return {**answer, "iss": rules.issuer, "exp": int(expiry) if re.fullmatch("[0-9]{1,15}", expiry) else None}
+    if rules.verification is Verification.USERINFO:
+        return with_user(payload, answer, rules)
+    if answer.get("active") is not True:
+        return Reason.TOKEN_INACTIVE
+    kind, provider = answer.get("token_type"), rules.provider
+    if not isinstance(kind, str) or kind.lower() != "bearer":
+        return Reason.TOKEN_KIND_WRONG
+    held = answer.get("scope", payload.get(provider.scope_claim))
+    named = {provider.client_claim: answer.get("client_id"), provider.scope_claim: held, "exp": answer.get("exp")}
+    return {**payload, **answer, **named}
+
+
+def with_user(claims: Claims, answer: Claims, rules: ProviderRules) -> Claims | Reason:
+    """Add what userinfo says about the user, who must be the token's (OpenID Connect Core 5.3.2)."""
+    provider, subject = rules.provider, answer.get("sub")
+    if not isinstance(subject, str) or subject not in [claims.get(name) for name in ("sub", *provider.user_token_claims)]:
+        return Reason.TOKEN_USER_INVALID
+    told = (rules.user_claim, provider.verified_claim, "hd")
+    return {**claims, **{name: answer[name] for name in told if name in answer}}
+
+
+def verify(claims: Claims, rules: ProviderRules, now: float) -> Identity | Reason:
+    """Find out who holds a token whose claims somebody vouches for."""
+    return precheck(claims, rules, now) or time_refusal(claims, rules, now) or _refusal(claims, rules) or _identity(claims, rules)
+
+
+def _refusal(claims: Claims, rules: ProviderRules) -> Reason | None:
+    if "cnf" in claims:  # sender-constrained, so no Bearer token (RFC 8705 3, RFC 9449 7)
+        return Reason.TOKEN_HEADER_FORBIDDEN
+    provider = rules.provider
+    marked = any(claims.get(name) == value for name, value in provider.app_token_marks.items())
+    if marked or not provider.user_token_claims.issubset(claims) or claims.get("sub") == claims[provider.client_claim]:
+        return Reason.TOKEN_KIND_WRONG
+    held = {word for text in strings(claims.get(provider.scope_claim)) for word in text.split(" ") if word}
+    if not held or any(spellings.isdisjoint(held) for spellings in provider.required_scopes):
+        return Reason.TOKEN_KIND_WRONG
+    if rules.audience is not None and rules.audience.isdisjoint(strings(claims.get("aud"))):
+        return Reason.TOKEN_AUDIENCE
+    home = claims.get(provider.home_claim) if provider.home_claim else None
+    if home is not None and not rules.guests and not (isinstance(home, str) and rules.tenant in home.split("/")):
+        return Reason.TOKEN_USER_NOT_ALLOWED
+    verified = claims.get(provider.verified_claim, not provider.must_verify)
+    if rules.users is None and verified not in (True, "1", "true"):
+        return Reason.TOKEN_USER_INVALID
+    if rules.hosted_domains is not None and rules.hosted_domains.isdisjoint(strings(claims.get("hd"))):
+        return Reason.TOKEN_USER_NOT_ALLOWED
+    return None
+
+
+def _identity(claims: Claims, rules: ProviderRules) -> Identity | Reason:
+    subject, user = claims.get("sub"), claims.get(rules.user_claim)
+    if rules.users is not None and isinstance(user, str):
+        if user not in rules.users:
+            return Reason.TOKEN_USER_NOT_ALLOWED
+        user = rules.users[user]
+    user = address(user) if isinstance(user, str) else None
+    if user is None:
+        return Reason.TOKEN_USER_INVALID
+    if not isinstance(subject, str) or not subject or subject.encode(errors="ignore").decode() != subject:
+        return Reason.TOKEN_CLAIMS_MALFORMED
+    domain = user.rpartition("@")[2]
+    if rules.provider.app_domain and f".{domain}".endswith(f".{rules.provider.app_domain}"):
+        return Reason.TOKEN_KIND_WRONG
+    if rules.domains is not None and domain not in rules.domains:
+        return Reason.TOKEN_USER_NOT_ALLOWED
+    return Identity(
+        auth_type=AuthType.OAUTH,
+        actor=f"oauth:{rules.name}:{subject}",
+        user=user,
+        scopes=rules.scopes,
+        expires_at=float(claims["exp"]),
+        client_id=next(known for known in rules.client_ids if known == claims[rules.provider.client_claim]),  # kept once
+    )
+
+
+def moment(value: object) -> float | None:
+    """Return a time in seconds since the epoch, or None when it is no finite number."""
+    if type(value) is int and abs(value) < 2**53:
+        return float(value)
+    return value if type(value) is float and math.isfinite(value) else None
+
+
+def strings(value: object) -> tuple[str, ...]:
+    """Return the strings of a claim that is one string or a list of them; nothing when anything else is in it."""
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    return ()

@@ -1,0 +1,139 @@
+"""The sidecar's own parts in this process, asking the real local issuer over HTTP, on a clock that a test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from extauthz.adapters.jwks import RETRY, JwksSource
+from extauthz.addresses import Address
+from extauthz.assembly import Parts, open_parts
+from extauthz.config.loader import load
+from extauthz.demo.issuer import (
+    AUDIENCE,
+    AZURE_CLIENT,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    GOOGLE_CLIENT,
+    ONELOGIN_CLIENT,
+    TENANT,
+    DemoIssuer,
+)
+from extauthz.ports import Unavailable
+from extauthz.service import Authorizer
+from extauthz.transport.listening import open_port
+from extauthz.transport.ops import HttpServer
+from tests.support.world import DECISION_ID, ListRecorder, StillClock, check_request, oauth
+
+ANA = "ana@acme.com"
+ISSUED_BY = {
+    "okta": "token",
+    "okta-org": "okta_org_token",
+    "okta-userinfo": "okta_org_token",
+    "azure": "azure_token",
+    "gsuite": "gsuite_token",
+    "onelogin": "onelogin_token",
+}
+"""Which method of the issuer makes the tokens of which provider below."""
+
+
+def providers(base: str) -> dict[str, dict[str, Any]]:
+    """Return the provider entries for the issuer at `base`, by name."""
+    return {
+        "okta": {"provider": "okta", "issuer": f"{base}/oauth2/default", "client_ids": [CLIENT_ID], "audience": AUDIENCE},
+        "okta-org": {"provider": "okta", "issuer": base, "client_ids": [CLIENT_ID], "client_secret": {"file": "client-secret"}},
+        "okta-userinfo": {"provider": "okta", "issuer": base, "client_ids": [CLIENT_ID]},
+        "azure": {
+            "provider": "azure",
+            "issuer": f"{TENANT}/v2.0",
+            "client_ids": [AZURE_CLIENT],
+            "jwks_uri": f"{base}/{TENANT}/discovery/v2.0/keys",
+        },
+        "gsuite": {
+            "provider": "gsuite",
+            "client_ids": [GOOGLE_CLIENT],
+            "domains": ["acme.com"],
+            "tokeninfo_uri": f"{base}/tokeninfo",
+        },
+        "onelogin": {"provider": "onelogin", "issuer": f"{base}/oidc/2", "client_ids": [ONELOGIN_CLIENT]},
+    }
+
+
+@dataclass
+class Live:
+    """A running issuer, and the checks that ask it."""
+
+    issuer: DemoIssuer
+    parts: Parts
+    clock: StillClock
+    recorder: ListRecorder
+    authorizer: Authorizer
+
+    def source(self, issuer: str = "") -> JwksSource:
+        """Return the key source of an issuer; of the only one without a name."""
+        (found,) = [source for source in self.parts.key_sources if issuer in ("", source.issuer)]
+        return found
+
+    def token(self, name: str, user: str = ANA, **changes: Any) -> str:
+        """Issue a token of a provider."""
+        return str(getattr(self.issuer, ISSUED_BY[name])(user, **changes))
+
+    async def check(self, token: str) -> str:
+        """Ask about a request with this token; return the reason."""
+        answer = self.authorizer.check(check_request("POST", "/search", oauth(token).items()))
+        if not isinstance(answer, bytes):
+            await answer
+        return self.recorder.decisions[-1].reason.value
+
+    def known(self, token: str) -> bool:
+        """Tell whether a token is allowed at once, from memory."""
+        answer = self.authorizer.check(check_request("POST", "/search", oauth(token).items()))
+        if isinstance(answer, bytes):
+            return self.recorder.decisions[-1].reason.value == "allowed"
+        answer.close()  # type: ignore[attr-defined]
+        return False
+
+    async def refresh(self) -> None:
+        """Fetch every key set, as the background refresh does, a moment after the last attempt."""
+        self.clock.advance(RETRY)
+        for source in self.parts.key_sources:
+            with contextlib.suppress(Unavailable):
+                await source.load()
+
+
+@contextlib.asynccontextmanager
+async def live(folder: Path, *names: str, **more: Any) -> AsyncIterator[Live]:
+    """Run the issuer, and checks for these providers; `more` are further sections of the settings."""
+    opened = open_port(Address(host="127.0.0.1", port=0))
+    base = f"http://127.0.0.1:{opened.getsockname()[1]}"
+    issuer = DemoIssuer(base)
+    (folder / "client-secret").write_text(CLIENT_SECRET)
+    (folder / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
+    settings = {
+        "version": 1,
+        "server": {"listen": "127.0.0.1:9001", "check_timeout": "5s"},
+        "oauth": {"providers": [{"name": name, **entry} for name, entry in providers(base).items() if name in names]},
+        "scopes": ["SEARCH"],
+        "routes": ["routes.yaml"],
+        **more,
+    }
+    file = folder / "extauthz.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    clock, recorder = StillClock(time.time()), ListRecorder()  # noqa: TID251 - the issuer's tokens live now
+    server = HttpServer(issuer)
+    async with contextlib.AsyncExitStack() as stack:
+        serving = asyncio.create_task(server.run_on(opened))
+        parts = open_parts(load(file), stack, clock=clock)
+        authorizer = Authorizer(parts.runtime, recorder, clock=clock, decision_ids=lambda: DECISION_ID)
+        try:
+            yield Live(issuer, parts, clock, recorder, authorizer)
+        finally:
+            server.should_exit = True
+            await serving
