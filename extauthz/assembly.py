@@ -147,9 +147,8 @@ def _introspections(
     *,
     clock: Clock,
 ) -> list[Introspection]:
-    """Return the ways in which this provider is asked, all within one budget and behind one breaker."""
-    budget = Budget(limits.remote_per_second, limits.remote_in_flight, clock=clock)
-    breaker = Breaker(clock=clock)
+    """Return the ways in which this provider is asked; half of what each may do is for tokens that were good before."""
+    most, at_once = limits.remote_per_second, limits.remote_in_flight
     methods = {rules.verification} - {Verification.JWKS} | ({Verification.USERINFO} if rules.userinfo else set())
     uris = {
         Verification.TOKENINFO: entry.tokeninfo_uri,
@@ -162,8 +161,9 @@ def _introspections(
             discovery,
             fetcher,
             clock=clock,
-            budget=budget,
-            breaker=breaker,
+            budget=Budget(most, at_once, clock=clock),
+            strangers=Budget(max(1.0, most / 2), max(1, at_once // 2), clock=clock),
+            breaker=Breaker(clock=clock),
             uri=uris[method],
             credentials=None if secret is None else (entry.client_ids[0], secret.decode()),
         )

@@ -72,4 +72,5 @@ class Breaker:
 
     def rest(self, seconds: float | None) -> None:
         """Ask nothing for as long as the other side wants it (429 and Retry-After, RFC 6585 4), an hour at most."""
-        self._rest_until = self._clock.monotonic() + (self._pause if seconds is None else min(seconds, MAX_REST))
+        until = self._clock.monotonic() + (self._pause if seconds is None else min(seconds, MAX_REST))
+        self._rest_until = max(self._rest_until, until)

@@ -40,9 +40,9 @@ class IssuedVerifier:
         """Answer from memory or from the store; raises Unavailable."""
         in_contact = self._clock.monotonic() - self._polled_at <= self._contact
         if in_contact:
-            known = self._verdicts.get(token)
+            known = self._verdicts.recall(token)
             if known is not None:
-                return known
+                return known if isinstance(known, Reason) else known.identity
         text = tokens.parse(token, self._prefixes)
         if isinstance(text, Reason):
             return text

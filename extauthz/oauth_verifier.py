@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from extauthz.budgets import Budget
-from extauthz.core import claims, jwt, tokens
+from extauthz.core import claims, jwt
 from extauthz.core.model import Identity, Reason
 from extauthz.core.providers import ProviderRules
-from extauthz.ports import Clock, Evidence, Introspector, KeySource, Signer, Unavailable, Verdicts
+from extauthz.flights import Flights
+from extauthz.ports import Clock, Evidence, Introspector, KeySource, Unavailable, Verdicts
 
 MAX_PENDING = 64
-"""Verifications of one issuer that may wait at the same time; each holds a token that anybody may have sent."""
+"""Verifications of one issuer that may wait for its keys; each holds a token that anybody may have sent."""
 KEY_DELAY = 60.0
 """Seconds that an issuer may sign with a key before it publishes it."""
+ACQUAINTED = 600.0
+"""Seconds after which a token that the issuer vouched for is a stranger again, for the budget of questions."""
 
 _UNSETTLED = frozenset({Reason.TOKEN_KEY_UNKNOWN, Reason.TOKEN_NOT_YET_VALID})
 """Refusals that time may turn into an identity: they are not remembered."""
+
+Answer = Coroutine[None, None, Mapping[str, Any] | Reason]
+
+
+@dataclass(slots=True)
+class Signer:
+    """A key that signed tokens, for as long as its issuer publishes it."""
+
+    published: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a verdict rests on: the key that signed the token, if one was looked at, and how long the issuer need not be asked."""
+
+    signer: Signer | None
+    ask_at: float
 
 
 @dataclass(slots=True)
@@ -40,8 +59,18 @@ class Issuer:
             raise ValueError(f"{self.rules.name}: either keys or an introspector")
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class _Case:
+    """One token under verification: whose it claims to be, what it claims, and whether it was good a while ago."""
+
+    token: str
+    issuer: Issuer
+    known: bool
+    unverified: jwt.Unverified | None = None
+
+
 class OAuthVerifier:
-    """Verifies access tokens with the one issuer that they name; what names none goes to the one whose tokens are opaque."""
+    """Verifies access tokens with the one issuer that they name; a text of the opaque form goes to the one that writes such."""
 
     def __init__(
         self, issuers: Iterable[Issuer], verdicts: Verdicts, *, clock: Clock, signatures: Budget, remote_lifetime: float = 60.0
@@ -49,119 +78,115 @@ class OAuthVerifier:
         """Take issuers that differ; `signatures` bounds checks of signatures, `remote_lifetime` is that of remote verdicts."""
         self._issuers = tuple(issuers)
         self._by_issuer = {issuer.rules.issuer: issuer for issuer in self._issuers if not issuer.rules.provider.opaque}
-        self._opaque = next((issuer for issuer in self._issuers if issuer.rules.provider.opaque), None)
+        self._opaque = tuple(issuer for issuer in self._issuers if issuer.rules.provider.opaque)
         self._verdicts = verdicts
         self._clock = clock
         self._signatures = signatures
         self._remote_lifetime = remote_lifetime
-        self._flights: dict[str, asyncio.Task[Evidence]] = {}
+        self._flights = Flights()
 
     def verify(self, token: str, now: float) -> Evidence | Awaitable[Evidence]:
         """Answer at once when memory or a key in memory suffices; checks of one token share the work. Raises Unavailable."""
         self._notice_new_keys()
-        known = self._verdicts.get(token)
-        if known is not None:
+        known = self._verdicts.recall(token)
+        if isinstance(known, Reason):
             return known
-        flight = self._flights.get(token)
+        if known is not None and self._stands(known.basis):
+            return known.identity
+        flight = self._flights.join(token)
         if flight is not None:
-            return _waiting(flight)
-        if not jwt.is_jwt(token):
-            return self._opaque_token(token)
+            return flight
+        for issuer in self._opaque:
+            if issuer.rules.provider.opaque and issuer.rules.provider.opaque.fullmatch(token):
+                return self._ask(_Case(token, issuer, known is not None))
         unverified = jwt.read(token)
         if isinstance(unverified, Reason):
             return unverified
         name = unverified.claims.get("iss")
-        issuer = self._by_issuer.get(name) if isinstance(name, str) else None
-        if issuer is None:
+        named = self._by_issuer.get(name) if isinstance(name, str) else None
+        if named is None:
             return Reason.TOKEN_ISSUER
-        refusal = claims.precheck(unverified.claims, issuer.rules, now) or jwt.header_refusal(unverified, issuer.rules)
-        if refusal:
-            return refusal
-        if issuer.introspector is not None:
-            question = issuer.introspector.ask(token)
-            return self._own(token, issuer, self._introspected(token, issuer, unverified.claims, question))
-        return self._signed_token(token, issuer, unverified)
+        refusal = claims.precheck(unverified.claims, named.rules, now) or jwt.header_refusal(unverified, named.rules)
+        case = _Case(token, named, known is not None, unverified)
+        return refusal or (self._verify_signature(case, unverified) if named.keys is not None else self._ask(case))
 
-    def _opaque_token(self, token: str) -> Evidence | Awaitable[Evidence]:
-        issuer = self._opaque
-        # A token that somebody issued himself is nobody else's business.
-        if issuer is None or issuer.introspector is None or tokens.FORM(token):
-            return Reason.TOKEN_MALFORMED
-        return self._own(token, issuer, self._introspected(token, issuer, {}, issuer.introspector.ask(token)))
+    def _stands(self, basis: object) -> bool:
+        if not isinstance(basis, Basis) or self._clock.monotonic() >= basis.ask_at:
+            return False
+        return basis.signer is None or basis.signer.published
 
-    def _signed_token(self, token: str, issuer: Issuer, unverified: jwt.Unverified) -> Evidence | Awaitable[Evidence]:
-        source = issuer.keys
+    def _verify_signature(self, case: _Case, unverified: jwt.Unverified) -> Evidence | Awaitable[Evidence]:
+        source, key_id = case.issuer.keys, jwt.key_id(unverified)
         if source is None:
             return Reason.TOKEN_ISSUER
         keys = source.keys()
         if keys is None:
-            self._refuse_crowd(issuer)
-            return self._own(token, issuer, self._with_keys(token, issuer, unverified, source.load()))
-        if jwt.key_id(unverified) in keys:
-            return self._with_known_keys(token, issuer, unverified)
-        refusal = claims.time_refusal(unverified.claims, issuer.rules, self._clock.now())
-        if refusal or jwt.key_id(unverified) is None:
+            if case.issuer.pending >= MAX_PENDING:
+                raise Unavailable(Reason.OVERLOADED)
+            return self._own(case, self._with_keys(case, unverified, source.load()))
+        if key_id in keys:
+            return self._with_known_keys(case, unverified)
+        refusal = claims.time_refusal(unverified.claims, case.issuer.rules, self._clock.now())
+        if refusal or key_id is None:
             return refusal or Reason.TOKEN_KEY_UNKNOWN
         pending = source.reload_for_unknown_key()
         if pending is not None:
-            return self._own(token, issuer, self._with_keys(token, issuer, unverified, pending))
+            return self._own(case, self._with_keys(case, unverified, pending))
         if source.fetched_at > (claims.moment(unverified.claims.get("iat")) or 0.0) + KEY_DELAY:
             return Reason.TOKEN_KEY_UNKNOWN
         raise Unavailable(Reason.KEY_SET_UNAVAILABLE)
 
-    async def _with_keys(self, token: str, issuer: Issuer, unverified: jwt.Unverified, pending: Awaitable[jwt.KeySet]) -> Evidence:
+    async def _with_keys(self, case: _Case, unverified: jwt.Unverified, pending: Awaitable[jwt.KeySet]) -> Evidence:
         await pending
         self._notice_new_keys()
-        found = self._with_known_keys(token, issuer, unverified)
+        found = self._with_known_keys(case, unverified)
         return found if isinstance(found, (Identity, Reason)) else await found
 
-    def _with_known_keys(self, token: str, issuer: Issuer, unverified: jwt.Unverified) -> Evidence | Awaitable[Evidence]:
-        key_id = jwt.key_id(unverified)
+    def _with_known_keys(self, case: _Case, unverified: jwt.Unverified) -> Evidence | Awaitable[Evidence]:
+        issuer, key_id = case.issuer, jwt.key_id(unverified)
         if key_id is None or key_id not in issuer.known:
             return Reason.TOKEN_KEY_UNKNOWN
         self._signatures.take()
         refusal = jwt.signature_refusal(unverified, issuer.known)
         signer = issuer.signers.setdefault(key_id, Signer())
         if refusal or issuer.userinfo is None:
-            evidence = refusal or claims.verify(unverified.claims, issuer.rules, self._clock.now())
-            return self._remembered(token, evidence, signer=signer)
-        question = issuer.userinfo.ask(token)
-        return self._own(token, issuer, self._with_user(token, issuer, unverified.claims, question, signer))
+            return self._settled(case, refusal or claims.verify(unverified.claims, issuer.rules, self._clock.now()), signer)
+        question = issuer.userinfo.ask(case.token, known=case.known)
+        return self._own(case, self._with_user(case, unverified.claims, question, signer))
 
-    async def _introspected(
-        self,
-        token: str,
-        issuer: Issuer,
-        payload: claims.Claims,
-        question: Coroutine[None, None, Mapping[str, Any] | Reason],
-    ) -> Evidence:
-        answer = await question
+    def _ask(self, case: _Case) -> Evidence | Awaitable[Evidence]:
+        if case.issuer.introspector is None:
+            return Reason.TOKEN_ISSUER
+        return self._own(case, self._introspected(case, case.issuer.introspector.ask(case.token, known=case.known)))
+
+    async def _introspected(self, case: _Case, question: Answer) -> Evidence:
+        answer, issuer = await question, case.issuer
+        payload = case.unverified.claims if case.unverified else {}
         told = answer if isinstance(answer, Reason) else claims.vouched(payload, answer, issuer.rules)
         if isinstance(told, Reason):
-            return self._remembered(token, told, lifetime=self._remote_lifetime)
-        if issuer.userinfo is not None:
-            return await self._with_user(token, issuer, told, issuer.userinfo.ask(token), None)
-        evidence = claims.verify(told, issuer.rules, self._clock.now())
-        return self._remembered(token, evidence, lifetime=self._remote_lifetime)
+            return self._settled(case, told)
+        if issuer.userinfo is None:
+            return self._settled(case, claims.verify(told, issuer.rules, self._clock.now()))
+        refusal = claims.precheck(told, issuer.rules, self._clock.now())
+        if refusal:
+            return self._settled(case, refusal)
+        return await self._with_user(case, told, issuer.userinfo.ask(case.token, known=case.known))
 
-    async def _with_user(
-        self,
-        token: str,
-        issuer: Issuer,
-        told: claims.Claims,
-        question: Coroutine[None, None, Mapping[str, Any] | Reason],
-        signer: Signer | None,
-    ) -> Evidence:
-        answer = await question
-        full = answer if isinstance(answer, Reason) else claims.with_user(told, answer, issuer.rules)
-        evidence = full if isinstance(full, Reason) else claims.verify(full, issuer.rules, self._clock.now())
-        return self._remembered(token, evidence, lifetime=self._remote_lifetime, signer=signer)
+    async def _with_user(self, case: _Case, told: claims.Claims, question: Answer, signer: Signer | None = None) -> Evidence:
+        answer, rules = await question, case.issuer.rules
+        full = answer if isinstance(answer, Reason) else claims.with_user(told, answer, rules)
+        evidence = full if isinstance(full, Reason) else claims.verify(full, rules, self._clock.now())
+        return self._settled(case, evidence, signer, asked=True)
 
-    def _remembered(
-        self, token: str, evidence: Evidence, *, lifetime: float | None = None, signer: Signer | None = None
-    ) -> Evidence:
-        if evidence not in _UNSETTLED:
-            self._verdicts.put(token, evidence, lifetime=lifetime, signer=signer)
+    def _settled(self, case: _Case, evidence: Evidence, signer: Signer | None = None, *, asked: bool = False) -> Evidence:
+        """Remember what was found out: what the issuer was asked for a shorter time, after which it is asked again."""
+        if evidence in _UNSETTLED:
+            return evidence
+        if asked or case.issuer.introspector is not None:
+            basis = Basis(signer, self._clock.monotonic() + self._remote_lifetime)
+            self._verdicts.put(case.token, evidence, lifetime=self._remote_lifetime + ACQUAINTED, basis=basis)
+        else:
+            self._verdicts.put(case.token, evidence, basis=Basis(signer, float("inf")))
         return evidence
 
     def _notice_new_keys(self) -> None:
@@ -178,31 +203,10 @@ class OAuthVerifier:
             if now != before:
                 self._verdicts.forget_refusals()
 
-    def _refuse_crowd(self, issuer: Issuer) -> None:
-        if issuer.pending >= MAX_PENDING:
-            raise Unavailable(Reason.OVERLOADED)
+    def _own(self, case: _Case, work: Coroutine[None, None, Evidence]) -> Awaitable[Evidence]:
+        case.issuer.pending += 1
 
-    def _own(self, token: str, issuer: Issuer, work: Coroutine[None, None, Evidence]) -> Awaitable[Evidence]:
-        """Make a task that no check cancels, and whose failure nobody has to collect."""
-        task = self._flights[token] = asyncio.ensure_future(work)
-        issuer.pending += 1
+        def landed() -> None:
+            case.issuer.pending -= 1
 
-        def landed(_: asyncio.Task[Evidence]) -> None:
-            issuer.pending -= 1
-            if self._flights.get(token) is task:
-                del self._flights[token]
-
-        task.add_done_callback(landed)
-        task.add_done_callback(_collect)
-        return _waiting(task)
-
-
-def _waiting(task: asyncio.Task[Evidence]) -> Awaitable[Evidence]:
-    waiting = asyncio.shield(task)
-    waiting.add_done_callback(_collect)
-    return waiting
-
-
-def _collect(done: asyncio.Future[Evidence]) -> None:
-    if not done.cancelled():
-        done.exception()
+        return self._flights.start(case.token, work, landed)

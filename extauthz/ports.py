@@ -79,24 +79,29 @@ class KeySource(Protocol):
 class Introspector(Protocol):
     """One issuer that is asked about a token."""
 
-    def ask(self, token: str) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
-        """Ask what the issuer says of a token, TOKEN_INACTIVE if nothing good; raises Unavailable, at once or when awaited."""
+    def ask(self, token: str, *, known: bool = False) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
+        """Ask what the issuer says of a token, TOKEN_INACTIVE if nothing good; raises Unavailable, at once or when awaited.
+
+        A token that was good a while ago is `known`: part of the budget is for such tokens only.
+        """
 
 
 @dataclass(slots=True)
-class Signer:
-    """A key that signed tokens, for as long as its issuer publishes it."""
+class Verdict:
+    """A token that was verified; `basis` is what that rests on, for the verifier to look at. `until` is on the monotonic clock."""
 
-    published: bool = True
+    identity: Identity
+    until: float
+    basis: object
 
 
 class Verdicts(Protocol):
     """Remembers who holds which token, or why nobody does, for a bounded time and number."""
 
-    def get(self, token: str) -> Evidence | None: ...
+    def recall(self, token: str) -> Verdict | Reason | None: ...
 
-    def put(self, token: str, evidence: Evidence, *, lifetime: float | None = None, signer: Signer | None = None) -> None:
-        """Remember an identity for at most `lifetime` seconds, and no longer than its signer is published; a refusal for a few."""
+    def put(self, token: str, evidence: Evidence, *, lifetime: float | None = None, basis: object = None) -> None:
+        """Remember an identity for at most `lifetime` seconds, and what it rests on; a refusal for a few."""
 
     def forget_refusals(self) -> None: ...
 

@@ -24,7 +24,7 @@ ROWS = (
     "_pb",
     "core",
     "ports addresses",
-    "budgets",
+    "budgets flights",
     "config service issued_verifier oauth_verifier issuing",
     "adapters.fetch",
     "adapters.discovery",

@@ -334,16 +334,20 @@ async def test_a_cancelled_fetch_ends_its_connection(server: FaultyServer) -> No
     await patient.close()
 
 
-async def test_a_proxy_that_is_set_is_used(server: FaultyServer) -> None:
+async def test_a_proxy_is_used_for_https_and_never_for_plain_http(server: FaultyServer) -> None:
+    """Plain http is for this machine: through a proxy its tokens would leave it in clear, and its keys could be anybody's."""
+    server.pages["/"] = document([1])
     async with faulty_server() as proxy:
         fetcher = JsonFetcher(timeout=0.4, proxy=proxy.origin)
-        server.pages["/"] = document([1])
         try:
+            assert (await fetcher.get(f"{server.origin}/")).document == [1]
+            assert proxy.connections == 0
             with pytest.raises(FetchError):
-                await fetcher.get(f"{server.origin}/")
+                await fetcher.ask("https://acme.okta.com/userinfo", bearer="secret")
         finally:
             await fetcher.close()
-    assert not server.seen.is_set()
+    assert [head.split(b"\r\n")[0] for head in proxy.heads] == [b"CONNECT acme.okta.com:443 HTTP/1.1"]
+    assert b"secret" not in b"".join(proxy.heads)
 
 
 def test_a_bundle_that_holds_no_certificates_is_an_error(tmp_path: Path) -> None:

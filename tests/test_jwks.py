@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from extauthz.adapters import discovery
 from extauthz.adapters import jwks as source_module
 from extauthz.adapters.discovery import LIFETIME, Discovery
 from extauthz.adapters.fetch import JsonFetcher
@@ -490,6 +491,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, issuer: Issuer) -> None:
     """Let minutes pass in hundredths of a second."""
     issuer.source._refresh = 0.03
     monkeypatch.setattr(source_module, "RETRY", 0.02)
+    monkeypatch.setattr(discovery, "FIRST_RETRY", 0.0)
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -23,7 +23,7 @@ from extauthz.core.tokens import TokenRecord, digest, fingerprint, mint
 from extauthz.issued_verifier import IssuedVerifier
 from extauthz.issuing import Order, Rules, issue
 from extauthz.oauth_verifier import KEY_DELAY, Issuer, OAuthVerifier
-from extauthz.ports import Evidence, Unavailable
+from extauthz.ports import Evidence, Unavailable, Verdict
 from tests.support.world import (
     CLIENT,
     ISSUER,
@@ -779,6 +779,31 @@ def an_identity(name: str = "one") -> Identity:
     return Identity(AuthType.USER, f"token:{name}", "ana@acme.com", frozenset(), NOW + 3600)
 
 
+def identity_of(verdict: Verdict | Reason | None) -> Identity:
+    assert isinstance(verdict, Verdict)
+    return verdict.identity
+
+
+def test_a_refusal_takes_the_place_of_an_identity(clock: StillClock) -> None:
+    cache = VerdictCache(Kind.ISSUED, bytes(32), lifetime=60.0, clock=clock)
+    cache.put("a", an_identity())
+    cache.put("a", Reason.TOKEN_REVOKED)
+    assert cache.recall("a") is Reason.TOKEN_REVOKED
+    clock.ticks += REFUSAL_LIFETIME
+    assert cache.recall("a") is None
+
+
+def test_garbage_pushes_out_nothing_but_garbage(clock: StillClock) -> None:
+    cache = VerdictCache(Kind.ISSUED, bytes(32), lifetime=60.0, clock=clock, capacity=100)
+    for number in range(100):
+        cache.put(f"token {number}", an_identity(str(number)))
+    for number in range(1000):
+        cache.put(f"garbage {number}", Reason.TOKEN_UNKNOWN)
+        assert len(cache._refusals) <= 10
+    assert len(cache) == 100
+    assert cache.recall("token 0")
+
+
 @pytest.fixture
 def clock() -> StillClock:
     return StillClock()
@@ -790,7 +815,7 @@ def test_the_memory_is_bounded(clock: StillClock) -> None:
         cache.put(f"token {number}", an_identity(str(number)))
         assert len(cache) <= 10
 
-    kept = [number for number in range(100) if cache.get(f"token {number}")]
+    kept = [number for number in range(100) if cache.recall(f"token {number}")]
     assert kept == list(range(90, 100))
 
 
@@ -798,11 +823,11 @@ def test_what_is_used_stays_longest(clock: StillClock) -> None:
     cache = VerdictCache(Kind.ISSUED, bytes(32), lifetime=60.0, clock=clock, capacity=3)
     for name in "abc":
         cache.put(name, an_identity(name))
-    cache.get("a")
+    cache.recall("a")
     cache.put("b", an_identity("b"))
     cache.put("d", an_identity("d"))
 
-    assert [name for name in "abcd" if cache.get(name)] == ["a", "b", "d"]
+    assert [name for name in "abcd" if cache.recall(name)] == ["a", "b", "d"]
 
 
 def test_a_verdict_ends_with_its_lifetime_on_the_monotonic_clock(clock: StillClock) -> None:
@@ -811,9 +836,9 @@ def test_a_verdict_ends_with_its_lifetime_on_the_monotonic_clock(clock: StillClo
     cache.put("a", verdict)
     clock.wall += 1_000_000
     clock.ticks += 59.999
-    assert cache.get("a") is verdict
+    assert identity_of(cache.recall("a")) is verdict
     clock.ticks += 0.001
-    assert cache.get("a") is None
+    assert cache.recall("a") is None
     assert len(cache) == 0, "an old verdict takes no room"
 
 
@@ -822,12 +847,12 @@ def test_reading_does_not_prolong_but_a_new_verification_does(clock: StillClock)
     cache.put("a", an_identity())
     for _ in range(59):
         clock.ticks += 1
-        assert cache.get("a")
+        assert cache.recall("a")
     cache.put("a", an_identity())
     clock.ticks += 59
-    assert cache.get("a")
+    assert cache.recall("a")
     clock.ticks += 1
-    assert cache.get("a") is None
+    assert cache.recall("a") is None
 
 
 def test_the_key_is_kind_section_and_token(clock: StillClock) -> None:
@@ -842,9 +867,9 @@ def test_the_key_is_kind_section_and_token(clock: StillClock) -> None:
     verdict = an_identity()
     caches[0].put("token", verdict)
 
-    assert caches[0].get("token") is verdict
-    assert [cache.get("token") for cache in caches[1:]] == [None, None]
-    assert [caches[0].get(text) for text in ("Token", "token ", "toke", "")] == [None] * 4
+    assert identity_of(caches[0].recall("token")) is verdict
+    assert [cache.recall("token") for cache in caches[1:]] == [None, None]
+    assert [caches[0].recall(text) for text in ("Token", "token ", "toke", "")] == [None] * 4
 
 
 def test_the_token_itself_is_not_kept(clock: StillClock) -> None:
@@ -860,7 +885,7 @@ def test_forgetting_is_complete(clock: StillClock) -> None:
     cache.put("a", an_identity())
     cache.clear()
 
-    assert (len(cache), cache.get("a")) == (0, None)
+    assert (len(cache), cache.recall("a")) == (0, None)
 
 
 async def test_a_token_without_a_key_id_burns_no_fetch() -> None:

@@ -13,6 +13,8 @@ LIFETIME = 3600.0
 """Seconds that a document is used before the next one is fetched."""
 RETRY = 30.0
 """Seconds between attempts to replace a document that is still there."""
+FIRST_RETRY = 2.0
+"""Seconds between attempts while there is none."""
 
 _log = logging.getLogger(__name__)
 
@@ -28,13 +30,17 @@ class Discovery:
         self._clock = clock
         self._document: dict[str, Any] = {}
         self._fetch_at = float("-inf")
-        self._lock = asyncio.Lock()
+        self._flight: asyncio.Task[None] | None = None
 
     async def endpoint(self, name: str) -> str:
         """Return the address that the document names; raises FetchError."""
-        async with self._lock:
-            if self._clock.monotonic() >= self._fetch_at:
-                await self._refresh()
+        if self._flight is None and self._clock.monotonic() >= self._fetch_at:
+            self._flight = asyncio.create_task(self._refresh())
+            self._flight.add_done_callback(self._landed)
+        if self._flight is not None:
+            await asyncio.shield(self._flight)
+        elif not self._document:
+            raise FetchError(f"the discovery document of {self.issuer} could not be fetched a moment ago")
         address = self._document.get(name)
         if not isinstance(address, str):
             self.expire()
@@ -46,10 +52,17 @@ class Discovery:
 
     def expire(self) -> None:
         """Fetch the document anew before the next address is told: what it named did not answer."""
-        self._fetch_at = float("-inf")
+        if self._document:
+            self._fetch_at = float("-inf")
+
+    def _landed(self, flight: asyncio.Task[None]) -> None:
+        self._flight = None
+        if not flight.cancelled():
+            flight.exception()
 
     async def _refresh(self) -> None:
         """Fetch the document, which must be that of this issuer (OpenID Connect Discovery 4.3)."""
+        self._fetch_at = self._clock.monotonic() + (RETRY if self._document else FIRST_RETRY)
         try:
             document = (await self._fetcher.get(self._address)).document
             if not isinstance(document, dict) or document.get("issuer") != self.issuer:
@@ -58,7 +71,6 @@ class Discovery:
             if not self._document:
                 raise
             _log.warning("discovery document not fetched", extra={"issuer": self.issuer, "cause": str(error)})
-            self._fetch_at = self._clock.monotonic() + RETRY
             return
         self._document = document
         self._fetch_at = self._clock.monotonic() + LIFETIME

@@ -9,6 +9,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
@@ -45,13 +46,13 @@ class Answer:
 class JsonFetcher:
     """Asks over https, and over plain http only on loopback.
 
-    `timeout` in seconds bounds a whole request, the body of its answer included; `proxy` is the address of a proxy for all of them,
-    `ca_file` a bundle of certificates to trust in place of the system's.
+    `timeout` in seconds bounds a whole request, the body of its answer included; `proxy` is the address of a proxy for those
+    over https, `ca_file` a bundle of certificates to trust in place of the system's.
     """
 
     def __init__(self, *, timeout: float = 5.0, proxy: str | None = None, ca_file: Path | None = None) -> None:
         """Open a connection pool; proxies and netrc of the environment are not used. Raises FetchError for an unusable bundle."""
-        self._timeout = timeout
+        self.timeout = timeout
         try:
             trust = ssl.create_default_context(cafile=ca_file) if ca_file else True
         except OSError as error:
@@ -61,8 +62,12 @@ class JsonFetcher:
             follow_redirects=False,
             trust_env=False,
             proxy=proxy,
+            # Plain http is for this machine, and what goes there must not leave it in clear.
+            mounts={"http://": httpx2.AsyncHTTPTransport(verify=trust)} if proxy else None,
             verify=trust,
             limits=httpx2.Limits(keepalive_expiry=IDLE),
+            # No answer is remembered in a cookie: the next request is about somebody else.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
 
     async def get(self, address: str) -> Answer:
@@ -104,11 +109,11 @@ class JsonFetcher:
         headers = {"accept": "application/json"} | ({"authorization": f"Bearer {bearer}"} if bearer is not None else {})
         auth = httpx2.BasicAuth(*map(quote_plus, basic)) if basic is not None else None
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.timeout):
                 request = self._client.build_request("GET" if form is None else "POST", address, headers=headers, data=form)
                 return await self._sent(address, request, auth, redirects)
         except TimeoutError:
-            raise FetchError(f"{address}: no whole answer within {self._timeout:g} s") from None
+            raise FetchError(f"{address}: no whole answer within {self.timeout:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise FetchError(f"{address}: {type(error).__name__}") from error
         except (ValueError, RecursionError):

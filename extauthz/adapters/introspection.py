@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from extauthz.adapters.discovery import Discovery
 from extauthz.adapters.fetch import Answer, FetchError, JsonFetcher
@@ -46,7 +47,8 @@ _METHODS: Mapping[Verification, _Method] = {
 class Introspection:
     """One way to ask one issuer; tokens go nowhere else, and never into an address.
 
-    `outcomes` counts the questions: answered, failed, or shed by budget and breaker; `seconds` is what all of them took.
+    A budget and a breaker belong to each. `outcomes` counts the questions: answered, failed, or shed by budget and breaker;
+    `seconds` is what all of them took.
     """
 
     def __init__(
@@ -57,11 +59,12 @@ class Introspection:
         *,
         clock: Clock,
         budget: Budget,
+        strangers: Budget,
         breaker: Breaker,
         uri: str | None = None,
         credentials: tuple[str, str] | None = None,
     ) -> None:
-        """Share `budget` and `breaker` among the ways to ask one issuer; `uri` replaces the discovered address.
+        """Ask within `budget`, about tokens that were never seen within `strangers` as well; `uri` replaces the discovered address.
 
         `credentials` are client id and secret, for introspection.
         """
@@ -72,37 +75,47 @@ class Introspection:
         self._fetcher = fetcher
         self._clock = clock
         self._budget = budget
+        self._strangers = strangers
         self._breaker = breaker
         self._address = uri or self._method.address
         self._credentials = credentials
         self.outcomes: Counter[str] = Counter(answered=0, failed=0, shed=0)
         self.seconds = 0.0
 
-    def ask(self, token: str) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
+    def ask(self, token: str, *, known: bool = False) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
         """Ask about a token: what the issuer says of it, or TOKEN_INACTIVE; raises Unavailable, at once or when awaited."""
+        budgets = (self._budget,) if known else (self._strangers, self._budget)
+        taken: list[Budget] = []
         try:
+            for budget in budgets:
+                budget.take()
+                taken.append(budget)
             self._breaker.take()
-            self._budget.take()
         except Unavailable:
             self.outcomes["shed"] += 1
+            for budget in taken:
+                budget.give_back()
             raise
-        return self._asked(token)
+        return self._asked(token, taken)
 
     @property
     def answers(self) -> bool:
         """Tell whether the issuer is asked at the moment."""
         return self._breaker.closed
 
-    async def _asked(self, token: str) -> Mapping[str, Any] | Reason:
+    async def _asked(self, token: str, taken: list[Budget]) -> Mapping[str, Any] | Reason:
         started = self._clock.monotonic()
         try:
-            evidence = self._read(await self._send(token))
-        except FetchError as error:
+            async with asyncio.timeout(self._fetcher.timeout):
+                answer = await self._send(token)
+            evidence = self._read(answer)
+        except (FetchError, TimeoutError) as error:
             self._breaker.fail()
             self._discovery.expire()
-            self._fail(str(error))
+            raise self._failure(str(error) or f"no whole answer within {self._fetcher.timeout:g} s") from error
         finally:
-            self._budget.give_back()
+            for budget in taken:
+                budget.give_back()
             self.seconds += self._clock.monotonic() - started
         self.outcomes["answered"] += 1
         return evidence
@@ -120,23 +133,26 @@ class Introspection:
 
     def _read(self, answer: Answer) -> Mapping[str, Any] | Reason:
         document, method = answer.document, self._method
-        if answer.status == 200:
-            if not isinstance(document, dict) or not isinstance(document.get(method.mark), method.mark_type):
-                raise FetchError(f"the {self.method} of {self.issuer} answered without {method.mark!r}")
-            self._breaker.succeed()
-            return document
-        if answer.status in method.refusals:
-            self._breaker.succeed()
-            return Reason.TOKEN_INACTIVE
+        if answer.status >= 500:
+            raise FetchError(f"the {self.method} of {self.issuer} answered with status {answer.status}")
         if answer.status == 429:
             self._breaker.rest(answer.retry_after)
-            self._fail("it asks for a pause (429)")
+            raise self._failure("it asks for a pause (429)")
+        self._breaker.succeed()
+        if answer.status == 200:
+            if isinstance(document, dict) and isinstance(document.get(method.mark), method.mark_type):
+                return document
+            raise self._failure(f"it answers without {method.mark!r}")
+        if answer.status in method.refusals:
+            return Reason.TOKEN_INACTIVE
         if answer.status in (400, 401):
-            self._breaker.succeed()
-            self._fail(f"it refuses this client ({answer.status}): compare client_ids and client_secret with the issuer's settings")
-        raise FetchError(f"the {self.method} of {self.issuer} answered with status {answer.status}")
+            raise self._failure(
+                f"it refuses this client ({answer.status}): compare client_ids and client_secret with the issuer's settings"
+            )
+        self._discovery.expire()
+        raise self._failure(f"it answers with status {answer.status}")
 
-    def _fail(self, cause: str) -> NoReturn:
+    def _failure(self, cause: str) -> Unavailable:
         self.outcomes["failed"] += 1
         _log.warning("issuer does not answer", extra={"issuer": self.issuer, "method": self.method.value, "cause": cause})
-        raise Unavailable(Reason.ISSUER_UNAVAILABLE)
+        return Unavailable(Reason.ISSUER_UNAVAILABLE)

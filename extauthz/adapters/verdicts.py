@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from extauthz.core.credentials import Kind
-from extauthz.core.model import Identity, Reason
-from extauthz.ports import Clock, Evidence, Signer
+from extauthz.core.model import Reason
+from extauthz.ports import Clock, Evidence, Verdict
 
 REFUSAL_LIFETIME = 10.0
 REFUSAL_SHARE = 10
 
 _KIND_BYTES = {Kind.OAUTH: b"o", Kind.ISSUED: b"i"}
-
-
-@dataclass(slots=True)
-class _Verdict:
-    identity: Identity
-    until: float
-    signer: Signer | None
 
 
 class VerdictCache:
@@ -37,7 +29,7 @@ class VerdictCache:
         self._lifetime = lifetime
         self._clock = clock
         self._capacity = capacity
-        self._entries: OrderedDict[bytes, _Verdict] = OrderedDict()
+        self._entries: OrderedDict[bytes, Verdict] = OrderedDict()
         self._refusals: OrderedDict[bytes, tuple[Reason, float]] = OrderedDict()
         self.hits = 0
         self.refusals = 0
@@ -47,31 +39,31 @@ class VerdictCache:
         """Return how many verified tokens are kept."""
         return len(self._entries)
 
-    def get(self, token: str) -> Identity | Reason | None:
+    def recall(self, token: str) -> Verdict | Reason | None:
         """Return what was found out about a token less than a lifetime ago."""
         key = self._key(token)
         verdict = self._entries.get(key)
         if verdict is None:
             return self._refusal(key)
-        signer = verdict.signer
-        if self._clock.monotonic() >= verdict.until or (signer is not None and not signer.published):
+        if self._clock.monotonic() >= verdict.until:
             del self._entries[key]
             self.misses += 1
             return None
         self._entries.move_to_end(key)
         self.hits += 1
-        return verdict.identity
+        return verdict
 
-    def put(self, token: str, evidence: Evidence, *, lifetime: float | None = None, signer: Signer | None = None) -> None:
+    def put(self, token: str, evidence: Evidence, *, lifetime: float | None = None, basis: object = None) -> None:
         """Remember a verified token, or for a few seconds one that is refused."""
         key, now = self._key(token), self._clock.monotonic()
         if isinstance(evidence, Reason):
+            self._entries.pop(key, None)
             self._refusals[key] = evidence, now + REFUSAL_LIFETIME
             if len(self._refusals) > self._capacity // REFUSAL_SHARE:
                 self._refusals.popitem(last=False)
             return
         self._refusals.pop(key, None)
-        self._entries[key] = _Verdict(evidence, now + (self._lifetime if lifetime is None else lifetime), signer)
+        self._entries[key] = Verdict(evidence, now + (self._lifetime if lifetime is None else lifetime), basis)
         self._entries.move_to_end(key)
         if len(self._entries) > self._capacity:
             self._entries.popitem(last=False)

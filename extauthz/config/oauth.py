@@ -25,6 +25,7 @@ from extauthz.core.providers import PROVIDERS, Provider, Verification, expanded,
 MAX_LEEWAY = 60.0
 MIN_REFRESH, MAX_REFRESH = 60.0, 3600.0
 MAX_REMOTE_TIMEOUT = 10.0
+MAX_VERDICT_TTL = 3600.0
 PERSONAL_TENANT = "9188040d-6c67-4c5b-b112-36a304b66dad"
 """The Azure tenant of all personal Microsoft accounts, which anybody can make."""
 ONE, SEVERAL = "(one provider)", "(several providers)"
@@ -171,6 +172,13 @@ class OAuthCommon(Section):
     max_key_age: PositiveDuration = 86400.0
     proxy: Proxy | None = None
     ca_file: NonEmpty | None = None
+
+    @field_validator("verdict_ttl", "remote_verdict_ttl")
+    @classmethod
+    def _bounded_verdicts(cls, seconds: float) -> float:
+        if seconds > MAX_VERDICT_TTL:
+            raise ValueError("is too long: write at most 1h")
+        return seconds
 
     @field_validator("refresh")
     @classmethod

@@ -52,18 +52,22 @@ def vouched(payload: Claims, answer: Claims, rules: ProviderRules) -> Claims | R
     The answer is that of tokeninfo, whose values are all strings, of introspection (RFC 7662 2.2), or of userinfo, which accepts
     exactly this token and so confirms its payload.
     """
+    expiry, provider = answer.get("exp"), rules.provider
     if rules.verification is Verification.TOKENINFO:
-        expiry = str(answer.get("exp"))
-        return {**answer, "iss": rules.issuer, "exp": int(expiry) if re.fullmatch("[0-9]{1,15}", expiry) else None}
+        digits = isinstance(expiry, str) and re.fullmatch("[0-9]{1,15}", expiry)
+        return {"iss": rules.issuer, **answer, "exp": int(digits[0]) if digits else None}
     if rules.verification is Verification.USERINFO:
         return with_user(payload, answer, rules)
     if answer.get("active") is not True:
         return Reason.TOKEN_INACTIVE
-    kind, provider = answer.get("token_type"), rules.provider
-    if not isinstance(kind, str) or kind.lower() != "bearer":
+    if str(answer.get("token_type")).lower() != "bearer":
         return Reason.TOKEN_KIND_WRONG
-    held = answer.get("scope", payload.get(provider.scope_claim))
-    named = {provider.client_claim: answer.get("client_id"), provider.scope_claim: held, "exp": answer.get("exp")}
+    named = {
+        provider.client_claim: answer.get("client_id"),
+        provider.scope_claim: answer.get("scope", payload.get(provider.scope_claim)),
+        rules.user_claim: answer.get(rules.user_claim),
+        "exp": None if moment(expiry) is None else min(expiry, payload.get("exp", expiry)),
+    }
     return {**payload, **answer, **named}
 
 
@@ -72,8 +76,9 @@ def with_user(claims: Claims, answer: Claims, rules: ProviderRules) -> Claims | 
     provider, subject = rules.provider, answer.get("sub")
     if not isinstance(subject, str) or subject not in [claims.get(name) for name in ("sub", *provider.user_token_claims)]:
         return Reason.TOKEN_USER_INVALID
-    told = (rules.user_claim, provider.verified_claim, "hd")
-    return {**claims, **{name: answer[name] for name in told if name in answer}}
+    told = {"hd"} if provider.opaque else {rules.user_claim, provider.verified_claim} if rules.users is None else set()
+    kept = {name: value for name, value in claims.items() if name not in told}
+    return kept | {name: answer[name] for name in told if name in answer}
 
 
 def verify(claims: Claims, rules: ProviderRules, now: float) -> Identity | Reason:
@@ -86,7 +91,9 @@ def _refusal(claims: Claims, rules: ProviderRules) -> Reason | None:
         return Reason.TOKEN_HEADER_FORBIDDEN
     provider = rules.provider
     marked = any(claims.get(name) == value for name, value in provider.app_token_marks.items())
-    if marked or not provider.user_token_claims.issubset(claims) or claims.get("sub") == claims[provider.client_claim]:
+    named = all(isinstance(claims.get(name), str) and claims[name] for name in provider.user_token_claims)
+    robot = any(provider.app_users.fullmatch(text) for text in strings(claims.get(provider.user_claim)))
+    if marked or not named or robot or claims.get("sub") == claims[provider.client_claim]:
         return Reason.TOKEN_KIND_WRONG
     held = {word for text in strings(claims.get(provider.scope_claim)) for word in text.split(" ") if word}
     if not held or any(spellings.isdisjoint(held) for spellings in provider.required_scopes):
@@ -115,10 +122,7 @@ def _identity(claims: Claims, rules: ProviderRules) -> Identity | Reason:
         return Reason.TOKEN_USER_INVALID
     if not isinstance(subject, str) or not subject or subject.encode(errors="ignore").decode() != subject:
         return Reason.TOKEN_CLAIMS_MALFORMED
-    domain = user.rpartition("@")[2]
-    if rules.provider.app_domain and f".{domain}".endswith(f".{rules.provider.app_domain}"):
-        return Reason.TOKEN_KIND_WRONG
-    if rules.domains is not None and domain not in rules.domains:
+    if rules.domains is not None and user.rpartition("@")[2] not in rules.domains:
         return Reason.TOKEN_USER_NOT_ALLOWED
     return Identity(
         auth_type=AuthType.OAUTH,

@@ -57,13 +57,6 @@ class Key:
 KeySet = Mapping[str, Key]
 
 
-def is_jwt(text: str) -> bool:
-    """Tell, more generously than any decoder, whether the first part of a text is a JSON object: such a text has an issuer."""
-    first = "".join(letter for letter in text.partition(".")[0] if letter not in "=~").replace("+", "-").replace("/", "_")
-    decodable = first[: len(first) - (len(first) % 4 == 1)]
-    return base64.urlsafe_b64decode(decodable + "=" * (-len(decodable) % 4)).lstrip().startswith(b"{")
-
-
 def read(text: str) -> Unverified | Reason:
     """Split a compact JWS into its parts, each of them unpadded base64url that re-encodes to itself (RFC 7515 2, 5.2)."""
     parts = text.split(".")

@@ -30,14 +30,14 @@ class Provider:
 
     `issuer` matches its issuers, with a group `tenant` where there is one; `issuer_form` says in words what to write, and
     `short_issuer` is a pattern of the admin form and what it stands for. `discovery` is the address of the discovery document.
-    `verifications` are the ways that work, the usual one first. The tokens are JWTs unless they are `opaque`.
+    `verifications` are the ways that work, the usual one first. The tokens are JWTs, or `opaque` texts of this form.
 
     `client_claim`, `user_claim` and `scope_claim` name claims, `subject_claim` the one that a map of users is read by; with
     `userinfo_user` the address is asked for at userinfo. A `second_client_claim` names an allowed client too, if it is there. With
     `own_audience` a token for the client itself is accepted. `required_scopes` lists sets of spellings, one of each is required.
 
     An ID token is told by any of `id_token_claims` or by a `jti` that starts with `id_token_jti`; a token of an application
-    without a user by the absence of one of `user_token_claims`, by one of `app_token_marks`, or by an address in `app_domain`.
+    without a user by the absence of one of `user_token_claims`, by one of `app_token_marks`, or by a user claim like `app_users`.
     `fixed_claims` must have these values, in which {tenant} is that of the issuer. `home_claim` names the issuer of a guest's home,
     and `verified_claim` says whether the address was verified; it must be there if `must_verify`.
     """
@@ -51,7 +51,7 @@ class Provider:
     scope_claim: str
     algorithms: frozenset[str] = frozenset({"RS256"})
     verifications: tuple[Verification, ...] = (Verification.JWKS,)
-    opaque: bool = False
+    opaque: re.Pattern[str] | None = None
     subject_claim: str = "sub"
     userinfo_user: bool = False
     second_client_claim: str = ""
@@ -61,7 +61,7 @@ class Provider:
     id_token_jti: str = ""
     user_token_claims: frozenset[str] = frozenset()
     app_token_marks: Mapping[str, str] = field(default_factory=dict, hash=False)
-    app_domain: str = ""
+    app_users: re.Pattern[str] = re.compile(r"(?!)")
     fixed_claims: Mapping[str, str] = field(default_factory=dict, hash=False)
     home_claim: str = ""
     verified_claim: str = ""
@@ -103,6 +103,7 @@ _OKTA = Provider(
     user_claim="sub",
     scope_claim="scp",
     id_token_jti="ID.",
+    subject_claim="uid",
     user_token_claims=frozenset({"uid"}),
 )
 # The org server signs access tokens with a key that it does not publish: only Okta itself can tell whether one is good.
@@ -119,7 +120,7 @@ _GSUITE = Provider(
     issuer_form="https://accounts.google.com",
     short_issuer=("", "https://accounts.google.com"),
     verifications=(Verification.TOKENINFO,),
-    opaque=True,
+    opaque=re.compile(r"ya29\.[A-Za-z0-9._~+/=-]+"),
     client_claim="aud",
     second_client_claim="azp",
     user_claim="email",
@@ -129,7 +130,7 @@ _GSUITE = Provider(
         frozenset({"email", "https://www.googleapis.com/auth/userinfo.email"}),
         frozenset({"profile", "https://www.googleapis.com/auth/userinfo.profile"}),
     ),
-    app_domain="gserviceaccount.com",
+    app_users=re.compile(r".*[@.]gserviceaccount\.com", re.IGNORECASE),
     verified_claim="email_verified",
     must_verify=True,
 )

@@ -21,7 +21,7 @@ DIGEST_VERSION = 1
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID, _SECRET, _CHECKSUM = 12, 43, 6
-FORM = re.compile(rf"([a-z][a-z0-9]{{0,15}})_([0-9A-Za-z]{{{_ID}}})_[0-9A-Za-z]{{{_SECRET + _CHECKSUM}}}").fullmatch
+_FORM = re.compile(rf"([a-z][a-z0-9]{{0,15}})_([0-9A-Za-z]{{{_ID}}})_[0-9A-Za-z]{{{_SECRET + _CHECKSUM}}}").fullmatch
 _UNKNOWN_DIGEST = bytes(hashlib.sha256().digest_size)
 
 
@@ -66,7 +66,7 @@ def mint(prefix: str, entropy: bytes) -> TokenText:
 
 def parse(text: str, prefixes: frozenset[str]) -> TokenText | Reason:
     """Read a token's text: TOKEN_MALFORMED or TOKEN_CHECKSUM before anything is looked up."""
-    form = FORM(text)
+    form = _FORM(text)
     if form is None or form[1] not in prefixes:
         return Reason.TOKEN_MALFORMED
     if _checksum(text[:-_CHECKSUM]) != text[-_CHECKSUM:]:

@@ -93,12 +93,10 @@ class Live:
         return self.recorder.decisions[-1].reason.value
 
     def known(self, token: str) -> bool:
-        """Tell whether a token is allowed at once, from memory."""
+        """Check a token that must be decided at once; tell whether it is allowed."""
         answer = self.authorizer.check(check_request("POST", "/search", oauth(token).items()))
-        if isinstance(answer, bytes):
-            return self.recorder.decisions[-1].reason.value == "allowed"
-        answer.close()  # type: ignore[attr-defined]
-        return False
+        assert isinstance(answer, bytes), "it waits"
+        return self.recorder.decisions[-1].reason.value == "allowed"
 
     async def refresh(self) -> None:
         """Fetch every key set, as the background refresh does, a moment after the last attempt."""
