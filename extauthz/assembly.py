@@ -33,10 +33,10 @@ class Outside:
     """What the verifiers ask: an open store with its peppers, key sources by issuer, introspectors by issuer and method."""
 
     store: TokenStore | None = None
-    peppers: Mapping[str, bytes] = field(default_factory=dict)
+    peppers: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     keys: Mapping[str, KeySource] = field(default_factory=dict)
     introspectors: Mapping[tuple[str, Verification], Introspector] = field(default_factory=dict)
-    client_secrets: Mapping[str, bytes] = field(default_factory=dict)
+    client_secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(slots=True)

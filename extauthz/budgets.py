@@ -53,13 +53,17 @@ class Breaker:
         """Tell whether every question passes."""
         return self._failures < self._allowed and self._clock.monotonic() >= self._rest_until
 
-    def take(self) -> None:
-        """Let a question pass; raises Unavailable while none may."""
+    def look(self) -> None:
+        """Raise Unavailable while no question may pass."""
         now = self._clock.monotonic()
         if now < self._rest_until or (self._failures >= self._allowed and now < self._open_until):
             raise Unavailable(Reason.ISSUER_UNAVAILABLE)
+
+    def take(self) -> None:
+        """Let a question pass; raises Unavailable while none may."""
+        self.look()
         # When this question follows a pause, no other is asked until it is answered or as much time has passed again.
-        self._open_until = now + self._pause
+        self._open_until = self._clock.monotonic() + self._pause
 
     def succeed(self) -> None:
         """Note an answer, whatever it was."""

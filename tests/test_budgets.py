@@ -168,7 +168,7 @@ _STEP = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(1, 16), st.none() | st.integers(1, 4), st.lists(_STEP, max_size=120))
 def test_a_budget_is_what_it_says_to_the_piece(per_second: int, at_once: int | None, steps: Steps) -> None:
     clock = StillClock()
@@ -189,7 +189,7 @@ def test_a_budget_is_what_it_says_to_the_piece(per_second: int, at_once: int | N
         assert 0 <= budget._left <= per_second
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.floats(1, 5000),
     st.lists(st.one_of(st.just(0.0), st.floats(0, 0.01), st.floats(0, 3)), min_size=1, max_size=60),
@@ -210,7 +210,7 @@ def test_no_stretch_of_time_sees_more_than_rate_and_burst(per_second: float, pau
             assert passed <= per_second * (ended - begun) + per_second + 1e-6
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(1, 16), st.lists(st.integers(-256, 256).map(lambda ticks: ticks / 64), max_size=60))
 def test_a_clock_that_goes_to_and_fro_gives_no_more_than_its_furthest_reading(per_second: int, steps: list[float]) -> None:
     clock = StillClock()
@@ -430,7 +430,7 @@ _EVENT = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.integers(1, 4), st.lists(_EVENT, max_size=80))
 def test_whatever_happens_a_breaker_lets_pass_what_its_rules_say(failures: int, events: Events) -> None:
     clock = StillClock(0)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.support.world import StillClock, jwks
 
 ACME = "https://acme.okta.com"
 KEYS = "/v1/keys"
-TIMEOUT = 0.3
+TIMEOUT, PATIENT = 0.3, 5.0
 MOMENT = 5.0
 
 
@@ -45,23 +46,43 @@ class Found:
         return self.server.requests[DISCOVERY]
 
     async def endpoint(self, name: str = "userinfo_endpoint") -> str:
-        """Return an address without the server's origin."""
-        return (await self.discovery.endpoint(name)).removeprefix(self.server.origin)
+        """Return an address without the server's origin, when a fetch that is under way for it has ended."""
+        return (await self._settled(name)).removeprefix(self.server.origin)
+
+    async def _settled(self, name: str) -> str:
+        address = await self.discovery.endpoint(name)
+        if self.discovery._flight is None:
+            return address
+        await asyncio.wait({self.discovery._flight})
+        return await self.discovery.endpoint(name)
 
     async def fails(self, name: str = "userinfo_endpoint") -> str:
         """Ask for an address that cannot be told; return the cause. A moment later it may be asked for anew."""
         with pytest.raises(FetchError) as caught:
-            await self.discovery.endpoint(name)
+            await self._settled(name)
         self.clock.advance(MOMENT)
         return str(caught.value)
 
 
-@pytest.fixture
-async def found() -> AsyncIterator[Found]:
-    clock, fetcher = StillClock(), JsonFetcher(timeout=TIMEOUT)
+@asynccontextmanager
+async def finding(seconds: float) -> AsyncIterator[Found]:
+    clock, fetcher = StillClock(), JsonFetcher(timeout=seconds)
     async with faulty_server() as server:
         yield Found(server, fetcher, clock, Discovery(server.origin, f"{server.origin}{DISCOVERY}", fetcher, clock=clock))
         await fetcher.close()
+
+
+@pytest.fixture
+async def found() -> AsyncIterator[Found]:
+    async with finding(PATIENT) as it:
+        yield it
+
+
+@pytest.fixture
+async def hasty() -> AsyncIterator[Found]:
+    """The same for servers that say nothing."""
+    async with finding(TIMEOUT) as it:
+        yield it
 
 
 @pytest.fixture
@@ -204,40 +225,40 @@ WRONG: dict[str, Page] = {
 
 @pytest.mark.parametrize("name", WRONG)
 async def test_the_last_good_document_serves_while_no_other_can_be_had(
-    found: Found, name: str, caplog: pytest.LogCaptureFixture
+    hasty: Found, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found.publish()
-    await found.endpoint()
-    found.server.pages[DISCOVERY] = WRONG[name]
-    found.clock.advance(LIFETIME)
+    hasty.publish()
+    await hasty.endpoint()
+    hasty.server.pages[DISCOVERY] = WRONG[name]
+    hasty.clock.advance(LIFETIME)
     caplog.clear()
 
-    assert [await found.endpoint() for _ in range(5)] == ["/me"] * 5
-    assert found.fetches == 2, "not asked for at every turn"
+    assert [await hasty.endpoint() for _ in range(5)] == ["/me"] * 5
+    assert hasty.fetches == 2, "not asked for at every turn"
     (record,) = (record for record in caplog.records if record.name.startswith("extauthz"))
-    assert (record.levelno, record.__dict__["issuer"]) == (logging.WARNING, found.discovery.issuer)
+    assert (record.levelno, record.__dict__["issuer"]) == (logging.WARNING, hasty.discovery.issuer)
     assert record.__dict__["cause"]
-    found.clock.advance(RETRY - 1)
-    await found.endpoint()
-    assert found.fetches == 2
-    found.clock.advance(1)
-    assert await found.endpoint() == "/me"
-    assert found.fetches == 3
+    hasty.clock.advance(RETRY - 1)
+    await hasty.endpoint()
+    assert hasty.fetches == 2
+    hasty.clock.advance(1)
+    assert await hasty.endpoint() == "/me"
+    assert hasty.fetches == 3
 
-    found.publish(userinfo_endpoint=f"{found.server.origin}/moved")
-    found.clock.advance(RETRY)
-    assert await found.endpoint() == "/moved"
+    hasty.publish(userinfo_endpoint=f"{hasty.server.origin}/moved")
+    hasty.clock.advance(RETRY)
+    assert await hasty.endpoint() == "/moved"
 
 
 @pytest.mark.parametrize("name", WRONG)
-async def test_without_any_document_there_is_no_address(found: Found, name: str) -> None:
-    found.server.pages[DISCOVERY] = WRONG[name]
-    cause = await found.fails()
-    assert found.server.origin in cause
+async def test_without_any_document_there_is_no_address(hasty: Found, name: str) -> None:
+    hasty.server.pages[DISCOVERY] = WRONG[name]
+    cause = await hasty.fails()
+    assert hasty.server.origin in cause
     assert "evil.example" not in cause
-    found.publish()
+    hasty.publish()
 
-    assert await found.endpoint() == "/me"
+    assert await hasty.endpoint() == "/me"
 
 
 async def test_the_document_that_replaces_a_good_one_must_be_whole(found: Found) -> None:
@@ -273,14 +294,14 @@ async def test_callers_at_one_time_share_one_replacement(found: Found) -> None:
 
 
 @pytest.mark.parametrize("page", [Page(b"{}", 500, wait=0.05), Page(wait=30)], ids=["500", "silent"])
-async def test_callers_at_one_time_share_one_failure(found: Found, page: Page) -> None:
+async def test_callers_at_one_time_share_one_failure(hasty: Found, page: Page) -> None:
     """One after the other they would wait for as many time-outs as there are callers, each with a place that is bounded."""
-    found.server.pages[DISCOVERY] = page
+    hasty.server.pages[DISCOVERY] = page
     started = time.monotonic()
-    results = await asyncio.gather(*(found.endpoint() for _ in range(6)), return_exceptions=True)
+    results = await asyncio.gather(*(hasty.endpoint() for _ in range(6)), return_exceptions=True)
 
     assert {type(result) for result in results} == {FetchError}
-    assert found.fetches == 1
+    assert hasty.fetches == 1
     assert time.monotonic() - started < 2 * TIMEOUT
 
 
@@ -327,6 +348,22 @@ async def test_when_every_caller_has_left_the_next_one_is_served(found: Found) -
 
     assert await found.endpoint() == "/me"
     assert found.fetches <= 2
+
+
+async def test_who_leaves_a_silent_server_keeps_no_keys_from_others(hasty: Found) -> None:
+    """A question about a user, whose time is short, and a fetch of keys that begins meanwhile."""
+    hasty.publish(jwks_uri=f"{hasty.server.origin}{KEYS}")
+    hasty.server.pages[DISCOVERY] = Page(hasty.server.pages[DISCOVERY].body, wait=0.15)
+    hasty.server.pages[KEYS] = document(jwks())
+    source = JwksSource(hasty.discovery, ("RS256",), hasty.fetcher, clock=hasty.clock)
+    question = asyncio.create_task(hasty.endpoint())
+    await hasty.server.seen.wait()
+    loading = asyncio.ensure_future(source.load())
+    await asyncio.sleep(0.02)
+    question.cancel()
+    await asyncio.wait([question])
+
+    assert sorted(await loading) == ["rsa-1"]
 
 
 # --- how long keys are kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import re
@@ -18,6 +19,10 @@ import httpx2
 
 MAX_BYTES = 512 * 1024
 MAX_REDIRECTS = 3
+MAX_CAUSE = 500
+"""Characters of a cause that are logged: it may name an address that somebody else wrote."""
+SMALL = 64 * 1024
+"""Bytes of an answer that nobody needs, and that is read so that its connection can be used again."""
 IDLE = 60.0
 """Seconds that a connection is kept for the next request."""
 
@@ -33,14 +38,15 @@ class FetchError(Exception):
 class Answer:
     """The document of an answer with status 200; of others the status alone, with `document` None.
 
-    `max_age` are the seconds that Cache-Control lets it be kept (RFC 9111 5.2.2), `retry_after` those of Retry-After; None where
-    nothing is said, or nothing in seconds.
+    `challenge` is WWW-Authenticate. `max_age` are the seconds that Cache-Control lets it be kept (RFC 9111 5.2.2), `retry_after`
+    those of Retry-After; None where nothing is said, or nothing in seconds.
     """
 
     status: int
     document: Any = None
     max_age: float | None = None
     retry_after: float | None = None
+    challenge: str = ""
 
 
 class JsonFetcher:
@@ -124,7 +130,11 @@ class JsonFetcher:
         try:
             if redirects and response.next_request is not None and _origin(response.next_request.url) == _origin(request.url):
                 return await self._sent(address, response.next_request, auth, redirects - 1)
-            document = json.loads(await _body(address, response)) if response.status_code == 200 else None
+            document = None
+            if response.status_code == 200:
+                document = json.loads(await _body(address, response))
+            else:
+                await _pass_by(response)
         finally:
             await response.aclose()
         control, pause = response.headers.get("cache-control", "").lower(), response.headers.get("retry-after", "")
@@ -134,7 +144,15 @@ class JsonFetcher:
             document,
             0.0 if _UNCACHED(control) else float(max_age[1]) if max_age else None,
             float(pause) if re.fullmatch("[0-9]{1,9}", pause) else None,
+            response.headers.get("www-authenticate", ""),
         )
+
+
+async def _pass_by(response: httpx2.Response) -> None:
+    length = response.headers.get("content-length", "")
+    with contextlib.suppress(httpx2.HTTPError):
+        if re.fullmatch("[0-9]{1,9}", length) and int(length) <= SMALL:
+            await response.aread()
 
 
 async def _body(address: str, response: httpx2.Response) -> bytes:

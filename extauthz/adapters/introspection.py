@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from extauthz.adapters.discovery import Discovery
-from extauthz.adapters.fetch import Answer, FetchError, JsonFetcher
+from extauthz.adapters.fetch import MAX_CAUSE, Answer, FetchError, JsonFetcher
 from extauthz.budgets import Breaker, Budget
 from extauthz.core.model import Reason
 from extauthz.core.providers import Verification
@@ -40,7 +40,7 @@ _METHODS: Mapping[Verification, _Method] = {
     ),
     # Here 400 and 401 speak of this client, not of the token: an unknown token is a 200 that says so (RFC 7662 2.2, 2.3).
     Verification.INTROSPECTION: _Method("introspection_endpoint", "active", bool, frozenset()),
-    Verification.USERINFO: _Method("userinfo_endpoint", "sub", str, frozenset({400, 401, 403})),
+    Verification.USERINFO: _Method("userinfo_endpoint", "sub", str, frozenset({400, 401})),
 }
 
 
@@ -87,6 +87,7 @@ class Introspection:
         budgets = (self._budget,) if known else (self._strangers, self._budget)
         taken: list[Budget] = []
         try:
+            self._breaker.look()
             for budget in budgets:
                 budget.take()
                 taken.append(budget)
@@ -141,9 +142,10 @@ class Introspection:
         self._breaker.succeed()
         if answer.status == 200:
             if isinstance(document, dict) and isinstance(document.get(method.mark), method.mark_type):
-                return document
+                return document if document.get("active", True) is True else Reason.TOKEN_INACTIVE
             raise self._failure(f"it answers without {method.mark!r}")
-        if answer.status in method.refusals:
+        unscoped = answer.status == 403 and method.refusals and 'error="insufficient_scope"' in answer.challenge
+        if answer.status in method.refusals or unscoped:
             return Reason.TOKEN_INACTIVE
         if answer.status in (400, 401):
             raise self._failure(
@@ -154,5 +156,8 @@ class Introspection:
 
     def _failure(self, cause: str) -> Unavailable:
         self.outcomes["failed"] += 1
-        _log.warning("issuer does not answer", extra={"issuer": self.issuer, "method": self.method.value, "cause": cause})
+        _log.warning(
+            "issuer tells nothing of a token",
+            extra={"issuer": self.issuer, "method": self.method.value, "cause": cause[:MAX_CAUSE]},
+        )
         return Unavailable(Reason.ISSUER_UNAVAILABLE)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Iterable
 
 from extauthz.adapters.discovery import Discovery
-from extauthz.adapters.fetch import FetchError, JsonFetcher
+from extauthz.adapters.fetch import MAX_CAUSE, FetchError, JsonFetcher
 from extauthz.core import jwt
 from extauthz.core.model import Reason
 from extauthz.ports import Clock, Unavailable
@@ -120,7 +120,7 @@ class JwksSource:
                 raise FetchError(f"{address}: no usable key")
         except (FetchError, ValueError) as error:
             self._discovery.expire()
-            _log.warning("keys not fetched", extra={"issuer": self.issuer, "cause": str(error)})
+            _log.warning("keys not fetched", extra={"issuer": self.issuer, "cause": str(error)[:MAX_CAUSE]})
             raise Unavailable(Reason.KEY_SET_UNAVAILABLE) from error
         if keys != self._keys:
             _log.info("keys fetched", extra={"issuer": self.issuer, "key_ids": sorted(keys)})

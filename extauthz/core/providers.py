@@ -120,7 +120,7 @@ _GSUITE = Provider(
     issuer_form="https://accounts.google.com",
     short_issuer=("", "https://accounts.google.com"),
     verifications=(Verification.TOKENINFO,),
-    opaque=re.compile(r"ya29\.[A-Za-z0-9._~+/=-]+"),
+    opaque=re.compile(r"ya29\.[A-Za-z0-9._~+/=-]{1,2043}"),  # Google: 2,048 bytes at most
     client_claim="aud",
     second_client_claim="azp",
     user_claim="email",
