@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo-check test e2e lint format bench proto requirements check-generated clean
+.PHONY: help setup run demo-check test fleet lint format bench proto requirements check-generated clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -28,6 +28,9 @@ demo-check: $(STAMP)  ## Run those curl lines and compare: exit 0 only if all ag
 
 test: $(STAMP)  ## All tests, through a real Envoy too
 	@$(BIN)/pytest -n auto --dist loadfile
+
+fleet: $(STAMP)  ## Eight sidecars on one store: how soon each honours a revocation, and what a lost database costs
+	@$(BIN)/pytest -m fleet -s
 
 lint: $(STAMP)  ## ruff and mypy
 	@$(BIN)/ruff check .

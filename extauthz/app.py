@@ -25,17 +25,17 @@ from extauthz.assembly import Parts, open_parts
 from extauthz.config.loader import Configuration
 from extauthz.core.credentials import Kind
 from extauthz.core.model import Decision, Reason, Request
-from extauthz.issued_verifier import IssuedVerifier
+from extauthz.feed import UNKNOWN, Feed
 from extauthz.ports import Recorder, Unavailable
 from extauthz.service import Authorizer
 from extauthz.transport import ops
 from extauthz.transport.grpcio import NAME, GrpcioServer
 from extauthz.transport.listening import claim, open_port, publish, restricted_umask
 
-STORE_POLL = 0.25
-"""Seconds between two looks at the store's version."""
+LATELY = 10.0
+"""Seconds since the store was last heard, after which it is called lost."""
 PRIME = 2.0
-"""Seconds that the start waits for the keys of the issuers."""
+"""Seconds that the start waits for the keys of the issuers and for the first word of the token store."""
 STOP_GRACE = 1.0
 """Seconds for the checks under way when the drain is over."""
 
@@ -78,8 +78,9 @@ async def serve(configuration: Configuration, *, log_decisions: bool = True) -> 
         else:
             open_port(address).close()
         ops_socket = stack.enter_context(contextlib.closing(open_port(settings.ops))) if settings.ops else None
-        parts = open_parts(configuration, stack, clock=clock)
-        health = Health(parts)
+        parts = await open_parts(configuration, stack, clock=clock)
+        tokens = configuration.settings.tokens
+        health = Health(parts, tokens.max_staleness if tokens else 0.0)
         decisions = DecisionLog(sys.stdout) if log_decisions else None
         if decisions:
             stack.callback(decisions.close)
@@ -95,10 +96,10 @@ async def serve(configuration: Configuration, *, log_decisions: bool = True) -> 
         stack.push_async_callback(server.stop, STOP_GRACE)
         if address.path:
             publish(address, mode=settings.socket_mode, group=settings.socket_group)
-        async with _background(parts, health):
+        async with _background(parts):
             if ops_socket:
                 await stack.enter_async_context(_ops(ops_socket, metrics, health))
-            await _primed(parts.key_sources)
+            await _primed(parts)
             await server.set_serving(serving=True)
             health.serving = True
             where = address if address.path else Address(host=address.host, port=port)
@@ -123,6 +124,8 @@ def _add_readings(metrics: Metrics, parts: Parts, health: Health, authorizer: Au
         _add_verdict_readings(metrics, kind, cache)
     for source in parts.key_sources:
         _add_key_readings(metrics, source)
+    if parts.feed:
+        _add_feed_readings(metrics, parts.feed)
     for asked in parts.introspections:
         _add_remote_readings(metrics, asked)
 
@@ -142,6 +145,11 @@ def _add_key_readings(metrics: Metrics, source: JwksSource) -> None:
     metrics.add_gauge("extauthz_keys_age_seconds", text, lambda: source.age, issuer=source.issuer)
 
 
+def _add_feed_readings(metrics: Metrics, feed: Feed) -> None:
+    metrics.add_gauge("extauthz_feed_age_seconds", "Seconds since the token store was last heard.", lambda: feed.age)
+    metrics.add_gauge("extauthz_feed_rewound", "1 while the token store is an older one than it was.", lambda: float(feed.rewound))
+
+
 def _add_remote_readings(metrics: Metrics, asked: Introspection) -> None:
     labels = {"issuer": asked.issuer, "method": asked.method.value}
     text = "Questions to an issuer about a token: answered, failed, or shed because of a limit or after failures."
@@ -153,20 +161,27 @@ def _add_remote_readings(metrics: Metrics, asked: Introspection) -> None:
 
 @dataclass(slots=True)
 class Health:
-    """What /readyz tells."""
+    """What /readyz tells; `max_staleness` is in seconds."""
 
     parts: Parts
+    max_staleness: float
     serving: bool = False
-    store: bool = False
 
     def readiness(self) -> dict[str, bool]:
-        """Name every part that has to be in order; an issuer that is down stops its own tokens only."""
-        return {"serving": self.serving} | ({"store": self.store} if self.parts.issued else {})
+        """Name every part that has to be in order; an issuer that is down stops its own tokens only.
+
+        The store is in order as long as the tokens in memory are answered without it.
+        """
+        feed = self.parts.feed
+        heard = feed is not None and not feed.rewound and feed.age <= max(self.max_staleness, LATELY)
+        return {"serving": self.serving} | ({"store": heard} if feed else {})
 
     def details(self) -> dict[str, bool]:
         """Name what is worth knowing besides."""
+        feed = self.parts.feed
+        heard = {"change feed of the token store": feed.age <= LATELY} if feed else {}
         keys = {f"keys of {source.issuer}": source.keys() is not None for source in self.parts.key_sources}
-        return keys | {f"{asked.method} of {asked.issuer}": asked.answers for asked in self.parts.introspections}
+        return heard | keys | {f"{asked.method} of {asked.issuer}": asked.answers for asked in self.parts.introspections}
 
 
 def _on_signals() -> asyncio.Queue[int]:
@@ -179,12 +194,11 @@ def _on_signals() -> asyncio.Queue[int]:
 
 
 @contextlib.asynccontextmanager
-async def _background(parts: Parts, health: Health) -> AsyncIterator[None]:
+async def _background(parts: Parts) -> AsyncIterator[None]:
     """Keep looking at the store and at the issuers."""
     tasks = [asyncio.create_task(source.run()) for source in parts.key_sources]
-    if parts.issued:
-        health.store = parts.issued.poll()
-        tasks.append(asyncio.create_task(_poll(parts.issued, health)))
+    if parts.follower:
+        tasks.append(asyncio.create_task(parts.follower.run()))
     try:
         yield
     finally:
@@ -193,28 +207,20 @@ async def _background(parts: Parts, health: Health) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _poll(issued: IssuedVerifier, health: Health) -> None:
-    while True:
-        await asyncio.sleep(STORE_POLL)
-        try:
-            reachable = issued.poll()
-        except Exception:  # noqa: BLE001 - whatever it is, looking must go on
-            _log.exception("token store not looked at")
-            reachable = False
-        if reachable != health.store:
-            _log.warning("token store reachable again" if reachable else "token store unreachable: its tokens get 503")
-        health.store = reachable
-
-
-async def _primed(sources: tuple[JwksSource, ...]) -> None:
-    """Give the issuers a moment, so that the first checks find keys; one that is down delays nothing for long."""
+async def _primed(parts: Parts) -> None:
+    """Give store and issuers a moment, so that the first checks find them; one that is down delays nothing for long."""
 
     async def prime(source: JwksSource) -> None:
         with contextlib.suppress(Unavailable):
             await source.load()
 
+    async def heard(feed: Feed) -> None:
+        while feed.position == UNKNOWN:  # noqa: ASYNC110 - looked at once, at start
+            await asyncio.sleep(0.01)
+
+    waiting = [*map(prime, parts.key_sources), *([heard(parts.feed)] if parts.feed else [])]
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.gather(*map(prime, sources)), PRIME)
+        await asyncio.wait_for(asyncio.gather(*waiting), PRIME)
 
 
 @contextlib.asynccontextmanager

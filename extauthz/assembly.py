@@ -6,12 +6,15 @@ import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from extauthz.adapters.discovery import Discovery
 from extauthz.adapters.envoy import EnvoyCodec
 from extauthz.adapters.fetch import FetchError, JsonFetcher
 from extauthz.adapters.introspection import Introspection
 from extauthz.adapters.jwks import JwksSource
+from extauthz.adapters.store.following import PostgresFollower, SqliteFollower
+from extauthz.adapters.store.postgres import Link, PostgresReader
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.rows import check_peppers
 from extauthz.adapters.verdicts import VerdictCache
@@ -22,6 +25,7 @@ from extauthz.config.oauth import OAuthListSection, OAuthSection, ProviderEntry
 from extauthz.config.settings import LimitsSection, TokensSection
 from extauthz.core.credentials import Kind
 from extauthz.core.providers import ProviderRules, Verification
+from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
 from extauthz.oauth_verifier import Issuer, OAuthVerifier
 from extauthz.ports import Clock, Introspector, KeySource, TokenStore, Verifier
@@ -30,9 +34,10 @@ from extauthz.service import Runtime
 
 @dataclass(slots=True)
 class Outside:
-    """What the verifiers ask: an open store with its peppers, key sources by issuer, introspectors by issuer and method."""
+    """What the verifiers ask: store, its change feed and peppers; key sources by issuer, introspectors by issuer and method."""
 
     store: TokenStore | None = None
+    feed: Feed | None = None
     peppers: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     keys: Mapping[str, KeySource] = field(default_factory=dict)
     introspectors: Mapping[tuple[str, Verification], Introspector] = field(default_factory=dict)
@@ -41,10 +46,9 @@ class Outside:
 
 @dataclass(slots=True)
 class Inside:
-    """The snapshot that decides, with what is polled and measured of it."""
+    """The snapshot that decides, with what is measured of it."""
 
     runtime: Runtime
-    issued: IssuedVerifier | None
     verdicts: Mapping[Kind, VerdictCache]
 
 
@@ -54,6 +58,8 @@ class Parts(Inside):
 
     key_sources: tuple[JwksSource, ...]
     introspections: tuple[Introspection, ...]
+    feed: Feed | None = None
+    follower: SqliteFollower | PostgresFollower | None = None
 
 
 def build_runtime(configuration: Configuration, outside: Outside, *, clock: Clock) -> Inside:
@@ -61,13 +67,21 @@ def build_runtime(configuration: Configuration, outside: Outside, *, clock: Cloc
     settings = configuration.settings
     verifiers: dict[Kind, Verifier] = {}
     verdicts: dict[Kind, VerdictCache] = {}
-    issued = None
-    if settings.tokens and settings.tokens.enabled and outside.store is not None:
+    if settings.tokens and settings.tokens.enabled and outside.store is not None and outside.feed is not None:
         digest = configuration.section_digest(Kind.ISSUED, outside.peppers)
-        lifetime, capacity = settings.tokens.verdict_ttl, settings.limits.verdicts
+        lifetime, capacity = feed_memory(settings.tokens), settings.limits.verdicts
         verdicts[Kind.ISSUED] = VerdictCache(Kind.ISSUED, digest, lifetime=lifetime, clock=clock, capacity=capacity)
-        issued = _issued_verifier(settings.tokens, outside, outside.store, verdicts[Kind.ISSUED], clock)
-        verifiers[Kind.ISSUED] = issued
+        verifiers[Kind.ISSUED] = IssuedVerifier(
+            outside.store,
+            verdicts[Kind.ISSUED],
+            outside.feed,
+            peppers=outside.peppers,
+            prefixes=frozenset((settings.tokens.prefix, *settings.tokens.accept_prefixes)),
+            clock=clock,
+            budget=Budget(settings.limits.store_per_second, settings.limits.store_in_flight, clock=clock),
+            fresh=settings.tokens.verdict_ttl,
+            max_staleness=settings.tokens.max_staleness,
+        )
     if settings.oauth and settings.oauth.enabled:
         digest = configuration.section_digest(Kind.OAUTH, outside.client_secrets)
         lifetime, capacity = settings.oauth.verdict_ttl, settings.limits.verdicts
@@ -80,18 +94,18 @@ def build_runtime(configuration: Configuration, outside: Outside, *, clock: Cloc
             remote_lifetime=settings.oauth.remote_verdict_ttl,
         )
     codec = EnvoyCodec(realm=settings.realm, error_response=settings.envoy.error_response)
-    return Inside(Runtime(configuration.policy, verifiers, codec, settings.server.check_timeout), issued, verdicts)
+    return Inside(Runtime(configuration.policy, verifiers, codec, settings.server.check_timeout), verdicts)
 
 
-def open_parts(configuration: Configuration, stack: contextlib.AsyncExitStack, *, clock: Clock) -> Parts:
+def feed_memory(tokens: TokensSection) -> float:
+    """Return for how many seconds a verdict on an issued token can be used at all, and a change has to be remembered."""
+    return tokens.verdict_ttl + tokens.max_staleness
+
+
+async def open_parts(configuration: Configuration, stack: contextlib.AsyncExitStack, *, clock: Clock) -> Parts:
     """Open store, key sources and introspectors, to be closed by the stack; raises StoreError and ConfigurationError."""
     outside = Outside()
-    path = configuration.store_path
-    if path is not None:
-        outside.peppers = configuration.peppers(os.environ)
-        outside.store = store = SqliteReader(path)
-        stack.callback(store.close)
-        check_peppers(store.pepper_fingerprints(), outside.peppers)
+    follower = await _open_store(configuration, outside, stack, clock=clock)
     sources: dict[str, JwksSource] = {}
     introspections: dict[tuple[str, Verification], Introspection] = {}
     oauth = configuration.settings.oauth
@@ -117,14 +131,34 @@ def open_parts(configuration: Configuration, stack: contextlib.AsyncExitStack, *
             introspections |= {(rules.issuer, one.method): one for one in asked}
     outside.keys, outside.introspectors = sources, introspections
     built = build_runtime(configuration, outside, clock=clock)
-    return Parts(built.runtime, built.issued, built.verdicts, tuple(sources.values()), tuple(introspections.values()))
+    return Parts(built.runtime, built.verdicts, tuple(sources.values()), tuple(introspections.values()), outside.feed, follower)
 
 
-def _issued_verifier(
-    tokens: TokensSection, outside: Outside, store: TokenStore, verdicts: VerdictCache, clock: Clock
-) -> IssuedVerifier:
-    prefixes = frozenset((tokens.prefix, *tokens.accept_prefixes))
-    return IssuedVerifier(store, verdicts, peppers=outside.peppers, prefixes=prefixes, clock=clock)
+async def _open_store(
+    configuration: Configuration, outside: Outside, stack: contextlib.AsyncExitStack, *, clock: Clock
+) -> SqliteFollower | PostgresFollower | None:
+    """Open the token store for look-ups and return the follower of its changes; None when issued tokens are off."""
+    place, tokens = configuration.store_place, configuration.settings.tokens
+    if place is None or tokens is None:
+        return None
+    outside.peppers = configuration.peppers(os.environ)
+    outside.feed = feed = Feed(clock=clock, memory=feed_memory(tokens))
+
+    def position() -> int:
+        return feed.position
+
+    if isinstance(place, Path):
+        reader = SqliteReader(place)
+        stack.callback(reader.close)
+        check_peppers(reader.pepper_fingerprints(), outside.peppers)
+        outside.store = reader
+        return SqliteFollower(reader, position=position, apply=feed.apply, poll_interval=tokens.poll_interval)
+    password, listen = configuration.store_password(os.environ), tokens.feed == "notify"
+    outside.store = database = PostgresReader(place, password=password, peppers=outside.peppers, prepare=listen)
+    await database.open()
+    stack.push_async_callback(database.close)
+    link = Link(place, password, prepare=listen)
+    return PostgresFollower(link, position=position, apply=feed.apply, poll_interval=tokens.poll_interval, listen=listen)
 
 
 def _issuer(rules: ProviderRules, outside: Outside) -> Issuer:

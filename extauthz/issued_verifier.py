@@ -1,64 +1,145 @@
-"""Who holds an issued token: memory first, then the store."""
+"""Who holds an issued token: memory first, then the store, and what the store's change feed says in any case."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
 
+from extauthz.budgets import Budget
 from extauthz.core import tokens
-from extauthz.core.model import Identity, Reason
-from extauthz.ports import Clock, Evidence, TokenStore, Unavailable, Verdicts
+from extauthz.core.model import Reason
+from extauthz.core.tokens import TokenRecord, TokenText
+from extauthz.feed import Feed, Mark
+from extauthz.flights import Flights
+from extauthz.ports import Clock, Evidence, TokenStore, Unavailable, Verdict, Verdicts
+
+ATTEMPTS = 3
+"""Reads of one record, when each time the feed tells of a change of it meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """When a record was read, on the monotonic clock, and at which mark of the feed."""
+
+    at: float
+    mark: Mark
 
 
 class IssuedVerifier:
     """Verifies issued tokens against the store.
 
-    A verdict in memory counts only while `poll` keeps seeing the store: `contact` is the longest time in seconds since its last
-    success. A change in the store empties the memory, so that a revocation is seen one poll later.
+    A verdict counts for `fresh` seconds; then the record is read again. While it cannot be read, the verdict counts as long as the
+    last completed read of the feed is younger than `max_staleness` seconds. A token that the feed names is read again at once.
     """
 
     def __init__(
         self,
         store: TokenStore,
         verdicts: Verdicts,
+        feed: Feed,
         *,
         peppers: Mapping[str, bytes],
         prefixes: frozenset[str],
         clock: Clock,
-        contact: float = 1.0,
+        budget: Budget,
+        fresh: float = 60.0,
+        max_staleness: float = 600.0,
     ) -> None:
-        """Start without contact: until the first poll every token is read from the store."""
+        """Take the store and what is remembered of it; `budget` bounds the look-ups of tokens that are not in memory."""
         self._store = store
         self._verdicts = verdicts
+        self._feed = feed
         self._peppers = peppers
         self._prefixes = prefixes
         self._clock = clock
-        self._contact = contact
-        self._version: object = None
-        self._polled_at = float("-inf")
+        self._budget = budget
+        self._fresh = fresh
+        self._max_staleness = max_staleness
+        self._flights = Flights()
+        self._seen = feed.mark
 
-    def verify(self, token: str, now: float) -> Evidence:
+    def verify(self, token: str, now: float) -> Evidence | Awaitable[Evidence]:
         """Answer from memory or from the store; raises Unavailable."""
-        in_contact = self._clock.monotonic() - self._polled_at <= self._contact
-        if in_contact:
-            known = self._verdicts.recall(token)
-            if known is not None:
-                return known if isinstance(known, Reason) else known.identity
+        feed = self._feed
+        if feed.rewound:
+            raise Unavailable(Reason.STORE_REWOUND)
+        if self._seen != feed.mark:
+            self._notice_changes()
+        known = self._verdicts.recall(token)
+        if isinstance(known, Reason):
+            return known
+        if known is not None and self._may_answer(known):
+            return known.identity
+        return self._read(token, known, now)
+
+    def _may_answer(self, known: Verdict) -> bool:
+        """Tell whether a verdict needs no look at the store."""
+        reading = known.basis
+        if not isinstance(reading, Reading) or self._is_changed(known):
+            return False
+        return self._clock.monotonic() - reading.at < self._fresh and self._feed.age < self._max_staleness
+
+    def _is_changed(self, known: Verdict) -> bool:
+        reading, token_id = known.basis, known.identity.actor.removeprefix("token:")
+        return not isinstance(reading, Reading) or self._feed.changed_since(token_id, reading.mark)
+
+    def _read(self, token: str, known: Verdict | None, now: float) -> Evidence | Awaitable[Evidence]:
+        flight = self._flights.join(token)
+        if flight is not None:
+            return flight
         text = tokens.parse(token, self._prefixes)
         if isinstance(text, Reason):
             return text
-        evidence = tokens.verify(text, self._store.find(text.id), self._peppers, now)
-        if isinstance(evidence, Identity) and in_contact:
-            self._verdicts.put(token, evidence)
+        if known is None:
+            self._budget.take()
+        mark, waits = self._feed.mark, False
+        try:
+            found = self._store.find(text.id)
+            waits = isinstance(found, Awaitable)
+        except Unavailable as unavailable:
+            return self._without_store(known, unavailable)
+        finally:
+            if not waits:
+                self._done(known)
+        if isinstance(found, Awaitable):
+            return self._flights.start(token, self._awaited(text, found, mark, known), lambda: self._done(known))
+        return self._judged(text, found, mark, now)
+
+    async def _awaited(self, text: TokenText, found: Awaitable[TokenRecord | None], mark: Mark, known: Verdict | None) -> Evidence:
+        try:
+            for _ in range(ATTEMPTS):
+                record = await found
+                if not self._feed.changed_since(text.id, mark):
+                    return self._judged(text, record, mark, self._clock.now())
+                mark = self._feed.mark
+                again = self._store.find(text.id)
+                if not isinstance(again, Awaitable):
+                    return self._judged(text, again, mark, self._clock.now())
+                found = again
+        except Unavailable as unavailable:
+            return self._without_store(known, unavailable)
+        raise Unavailable(Reason.STORE_UNAVAILABLE)
+
+    def _judged(self, text: TokenText, record: TokenRecord | None, mark: Mark, now: float) -> Evidence:
+        if self._feed.rewound:
+            raise Unavailable(Reason.STORE_REWOUND)
+        evidence = tokens.verify(text, record, self._peppers, now)
+        self._verdicts.put(text.text, evidence, basis=Reading(self._clock.monotonic(), mark))
         return evidence
 
-    def poll(self) -> bool:
-        """Look whether the store changed and say whether it could be reached; called several times a second."""
-        try:
-            version = self._store.version()
-        except Unavailable:
-            return False
-        if version != self._version:
+    def _without_store(self, known: Verdict | None, unavailable: Unavailable) -> Evidence:
+        if known is None or self._is_changed(known):
+            raise unavailable
+        if self._feed.rewound or self._feed.age >= self._max_staleness:
+            raise Unavailable(Reason.STORE_STALE)
+        return known.identity
+
+    def _notice_changes(self) -> None:
+        if self._seen[0] != self._feed.generation:
             self._verdicts.clear()
-            self._version = version
-        self._polled_at = self._clock.monotonic()
-        return True
+        self._verdicts.forget_refusals()
+        self._seen = self._feed.mark
+
+    def _done(self, known: Verdict | None) -> None:
+        if known is None:
+            self._budget.give_back()

@@ -1,17 +1,42 @@
-"""The rules for making an issued token; every refusal names its field."""
+"""The rules for issued tokens: who may make and end which, and what an order must be; every refusal names its field."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from extauthz.core import tokens
 from extauthz.core.act_as import ActAs, address
 from extauthz.core.identity import MAX_VALUE
 from extauthz.core.model import AuthType
+from extauthz.core.policy import Policy
+from extauthz.core.routes import MethodTable, Node
 from extauthz.core.tokens import TokenRecord, TokenText
 
 MAX_DESCRIPTION = 200
+PERMISSIONS = (AuthType.GLOBAL, AuthType.USER, AuthType.ANONYMOUS)
+
+
+class Role(StrEnum):
+    """What somebody is to the token store."""
+
+    ADMIN = "admin"
+    SUPER_ADMIN = "super_admin"
+
+
+def role_of(email: str, admins: Collection[str], super_admins: Collection[str]) -> Role | None:
+    """Return the role of an address; all addresses are in lower case."""
+    if email in super_admins:
+        return Role.SUPER_ADMIN
+    return Role.ADMIN if email in admins else None
+
+
+def may(role: Role | None, permission: AuthType | None = None) -> bool:
+    """Tell whether a role may make and end tokens of a permission; without a permission, whether it may look at them."""
+    if role is None:
+        return False
+    return permission is None or (permission in PERMISSIONS and (role is Role.SUPER_ADMIN or permission is not AuthType.GLOBAL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +66,7 @@ def refusals(order: Order, rules: Rules) -> Iterable[tuple[str, str]]:
     """Yield (field, what is wrong) for everything that stands against an order."""
     if not 1 <= len(order.description) <= MAX_DESCRIPTION or not order.description.isprintable() or order.description.isspace():
         yield "description", f"write 1 to {MAX_DESCRIPTION} printable characters"
-    if order.permission not in (AuthType.GLOBAL, AuthType.USER, AuthType.ANONYMOUS):
+    if order.permission not in PERMISSIONS:
         yield "permission", "write GLOBAL, USER or ANONYMOUS"
     if not order.scopes:
         yield "scope", "name at least one scope"
@@ -82,3 +107,35 @@ def issue(order: Order, rules: Rules, *, pepper_id: str, pepper: bytes, entropy:
         digest=digest,
     )
     return text, record
+
+
+def successor(token: TokenRecord, *, at: int, by: str, max_lifetime: float) -> Order:
+    """Return the order of the token that follows another: the same in all, and as long a life, but at most `max_lifetime`."""
+    return Order(
+        description=token.description,
+        permission=token.permission,
+        scopes=token.scopes,
+        created_at=at,
+        created_by=by,
+        expires_at=at + min(token.expires_at - token.created_at, int(max_lifetime)),
+        user=token.user,
+    )
+
+
+def useless_scopes(order: Order, policy: Policy) -> list[str]:
+    """Return the scopes of an ANONYMOUS order that no anonymous route asks for."""
+    if order.permission is not AuthType.ANONYMOUS:
+        return []
+    used: set[str] = set()
+    for table in (policy.routes, *policy.hosts.values()):
+        for methods in _method_tables(table.root):
+            for route in methods.values():
+                if AuthType.ANONYMOUS in route.accept:
+                    used.update(route.scopes)
+    return sorted(order.scopes - used)
+
+
+def _method_tables(node: Node) -> Iterator[MethodTable]:
+    yield from (methods for methods in (node.methods, node.rest) if methods is not None)
+    for child in (*node.literals.values(), *filter(None, (node.parameter,))):
+        yield from _method_tables(child)

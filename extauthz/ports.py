@@ -51,12 +51,24 @@ class Verifier(Protocol):
 
 
 class TokenStore(Protocol):
-    """Look-ups of issued tokens; both methods raise Unavailable."""
+    """Look-ups of issued tokens."""
 
-    def find(self, token_id: str) -> TokenRecord | None: ...
+    def find(self, token_id: str) -> TokenRecord | Awaitable[TokenRecord | None] | None:
+        """Return the record of an id, at once or when awaited; raises Unavailable then or now."""
 
-    def version(self) -> object:
-        """Return a value that differs after every change to the store."""
+
+@dataclass(frozen=True, slots=True)
+class FeedBatch:
+    """What changed in a token store after a position: `changes` are (number, token id) in the order of their numbers.
+
+    `head` is the highest number ever given, `oldest` the lowest that is still kept (`head` + 1 when none is), `epoch` counts the
+    restores that were accepted.
+    """
+
+    epoch: int
+    head: int
+    oldest: int
+    changes: tuple[tuple[int, str], ...] = ()
 
 
 class KeySource(Protocol):

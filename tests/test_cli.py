@@ -15,6 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from extauthz.adapters.store.rows import SCHEMA_REVISIONS
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.cli import COMMANDS, main
 from extauthz.core import tokens
@@ -35,14 +36,26 @@ GOOD = ("--description", "Ana's notebook", "--expires", "90d")
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a configuration."""
-    (tmp_path / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
-    (tmp_path / "extauthz.yaml").write_text(yaml.safe_dump(SETTINGS))
-    return tmp_path
+    return configured(tmp_path)
 
 
-def run(folder: Path, *arguments: str) -> Result:
-    """Run a command on the folder's configuration."""
-    return CliRunner().invoke(main, [*arguments, "--config", str(folder / "extauthz.yaml")])
+def configured(folder: Path, **changes: Any) -> Path:
+    """Write a configuration, with these sections instead of the usual ones."""
+    (folder / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
+    (folder / "extauthz.yaml").write_text(yaml.safe_dump(SETTINGS | changes))
+    return folder
+
+
+def run(folder: Path, *arguments: str, text: str | None = None) -> Result:
+    """Run a command on the folder's configuration, with a text as its standard input."""
+    return CliRunner().invoke(main, [*arguments, "--config", str(folder / "extauthz.yaml")], input=text)
+
+
+def told(folder: Path, *arguments: str, text: str | None = None) -> Any:
+    """Run a command that must work and return its JSON."""
+    result = run(folder, *arguments, "--json", text=text)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
 
 
 def created(folder: Path, *arguments: str) -> dict[str, Any]:
@@ -69,7 +82,7 @@ def test_the_human_output_shows_the_token_and_what_it_may_do(folder: Path) -> No
     result = run(folder, "token", "create", *USER, *GOOD)
     assert result.exit_code == 0
     assert re.search(r"^  glean_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}$", result.stdout, re.MULTILINE)
-    assert "scopes       DOCPERMISSIONS, SEARCH" in result.stdout
+    assert "scopes         DOCPERMISSIONS, SEARCH" in result.stdout
 
 
 def test_the_pepper_is_made_once_with_mode_0600(folder: Path) -> None:
@@ -157,15 +170,16 @@ def test_unreadable_flags_exit_with_2(folder: Path, flags: tuple[str, str]) -> N
 def test_list_show_and_revoke(folder: Path) -> None:
     first = created(folder)
     second = created(folder, "--permission", "GLOBAL", "--scope", "CHAT")
-    listed = json.loads(run(folder, "token", "list", "--json").stdout)
+    listed = told(folder, "token", "list")["tokens"]
     assert {row["id"]: row["status"] for row in listed} == {first["id"]: "active", second["id"]: "active"}
-    assert "revoked" in run(folder, "token", "revoke", first["id"]).stdout
-    again = run(folder, "token", "revoke", first["id"])
+    assert f"Token {first['id']} is revoked." in run(folder, "token", "revoke", first["id"], "--yes").stdout
+    again = run(folder, "token", "revoke", first["id"], "--yes")
     assert (again.exit_code, "was revoked before" in again.stdout) == (0, True)
-    shown = json.loads(run(folder, "token", "show", first["id"], "--json").stdout)
+    shown = told(folder, "token", "show", first["id"])
     assert shown["status"] == "revoked"
     assert shown["revoked_by"].startswith("os:")
-    table = run(folder, "token", "list").stdout
+    assert [row["id"] for row in told(folder, "token", "list")["tokens"]] == [second["id"]]
+    table = run(folder, "token", "list", "--all").stdout
     assert [line.split()[0] for line in table.splitlines()[1:]] == [row["id"] for row in listed]
     assert all(len(line) <= 240 for line in table.splitlines())
 
@@ -207,7 +221,7 @@ def test_reading_a_store_that_is_not_there_makes_none(folder: Path, command: tup
 def test_store_migrate_makes_the_store_and_no_pepper(folder: Path) -> None:
     for _ in range(2):
         result = run(folder, "store", "migrate")
-        assert (result.exit_code, result.stdout.strip().endswith("schema 0001")) == (0, True)
+        assert (result.exit_code, result.stdout.strip().endswith(f"schema {max(SCHEMA_REVISIONS)}")) == (0, True)
     assert [file.name for file in (folder / "data").glob("pepper*")] == []
     store = SqlTokenStore(folder / "data" / "tokens.db")
     assert store.list_tokens() == []
@@ -249,6 +263,10 @@ def test_tokens_that_are_switched_off(folder: Path) -> None:
         assert "switched off" in result.stderr
 
 
+# They print for people, serve, or always print JSON.
+NO_DATA = {("serve",), ("demo",), ("config", "show")}
+
+
 def _leaves(command: click.Command, path: tuple[str, ...]) -> list[tuple[str, ...]]:
     if not isinstance(command, click.Group):
         return [path]
@@ -266,7 +284,20 @@ def _get(group: click.Group, context: click.Context, name: str) -> click.Command
 def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
     result = CliRunner().invoke(main, [*path, "--help"])
     assert result.exit_code == 0
-    assert "Example: extauthz " in result.stdout
+    assert f"Example: extauthz {' '.join(path)}" in result.stdout
+
+
+@pytest.mark.parametrize("path", [path for path in _leaves(main, ()) if path not in NO_DATA], ids=" ".join)
+def test_every_command_that_prints_data_prints_json(path: tuple[str, ...]) -> None:
+    assert "--json" in CliRunner().invoke(main, [*path, "--help"]).stdout
+
+
+@pytest.mark.parametrize("path", [path for path in _leaves(main, ()) if path not in NO_DATA], ids=" ".join)
+def test_the_example_of_a_command_has_flags_that_it_knows(path: tuple[str, ...]) -> None:
+    help_text = CliRunner().invoke(main, [*path, "--help"]).stdout
+    example = help_text.partition("Example: ")[2].partition("Options:")[0]
+    flags = set(re.findall(r"--[a-z-]+", example))
+    assert flags <= set(re.findall(r"^ +(?:-h, )?(--[a-z-]+)", help_text.partition("Options:")[2], re.MULTILINE))
 
 
 def test_unknown_commands_exit_with_2() -> None:

@@ -448,7 +448,7 @@ def test_what_is_no_client_secret_is_told_and_not_repeated(configure: Configure,
     with pytest.raises(ConfigurationError) as raised:
         configure(ASKING + OKTA_ORG + "  client_secret: {file: secret}\n").client_secrets({})
     assert [str(mistake) for mistake in raised.value.mistakes] == [
-        f"{tmp_path}/extauthz.yaml:9: oauth.client_secret: what stands there is no client secret: "
+        f"{tmp_path}/extauthz.yaml:9: oauth.client_secret: what stands there is no secret that could be sent: "
         "put one line of printable ASCII there"
     ]
     assert "hunter2" not in f"{raised.value} {raised.value!r}"
@@ -726,7 +726,8 @@ def test_limits_and_durations_of_remote_verification(configure: Configure) -> No
     settings = configure(SERVER + OAUTH).settings
     assert settings.oauth is not None
     assert (settings.oauth.remote_timeout, settings.oauth.remote_verdict_ttl) == (2.0, 60.0)
-    limits = "limits: {verdicts: 1000, signatures_per_second: 1, remote_in_flight: 1, remote_per_second: 1}\n"
+    limits = "limits: {verdicts: 1000, signatures_per_second: 1, remote_in_flight: 1, remote_per_second: 1,\n"
+    limits += "  store_in_flight: 1, store_per_second: 1}\n"
     settings = configure(SERVER + OAUTH + "  remote_timeout: 10s\n  remote_verdict_ttl: 1s\n" + limits).settings
     assert settings.oauth is not None
     assert (settings.oauth.remote_timeout, settings.oauth.remote_verdict_ttl) == (10.0, 1.0)

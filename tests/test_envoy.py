@@ -56,7 +56,9 @@ async def prepare(demo: Demo) -> None:
         demo.create("ANONYMOUS_REVOKED", "ANONYMOUS", "SEARCH"),
         demo.create("ANONYMOUS_CHAT", "ANONYMOUS", "CHAT"),
     )
-    await asyncio.gather(*(demo.extauthz("token", "revoke", demo.ids[name]) for name in ("USER_REVOKED", "ANONYMOUS_REVOKED")))
+    await asyncio.gather(
+        *(demo.extauthz("token", "revoke", demo.ids[name], "--yes") for name in ("USER_REVOKED", "ANONYMOUS_REVOKED"))
+    )
     for name, make in makers(demo.issuer).items():
         demo.tokens[f"{name}_FORGED"] = demo.issuer.forged(demo.tokens[name])
         demo.tokens[f"{name}_EXPIRED"] = make("ana@acme.com", lifetime=-10)
@@ -317,7 +319,7 @@ def test_head_has_no_body(envoy: RunningDemo) -> None:
 def test_a_new_and_a_revoked_token_are_seen_within_two_seconds(envoy: RunningDemo) -> None:
     envoy.run(envoy.demo.create("LATER", "USER", "CHAT", user="eve@acme.com"))
     assert send(envoy, "LATER", CHAT).upstream["x-extauthz-user"] == "eve@acme.com"
-    envoy.run(envoy.demo.extauthz("token", "revoke", envoy.demo.ids["LATER"]))
+    envoy.run(envoy.demo.extauthz("token", "revoke", envoy.demo.ids["LATER"], "--yes"))
     deadline = time.monotonic() + 2.0
     while send(envoy, "LATER", CHAT).status == 200:
         assert time.monotonic() < deadline, "still accepted two seconds after its revocation"

@@ -1063,7 +1063,7 @@ async def _assemble(folder: Path, server: FaultyServer, stack: AsyncExitStack, *
         "/okta-userinfo": document(GOOD[Verification.USERINFO]),
         DISCOVERY: document({"issuer": server.origin, "userinfo_endpoint": f"{server.origin}/okta-userinfo"}),
     }
-    return Assembled(server, clock, open_parts(load(file), stack, clock=clock))
+    return Assembled(server, clock, await open_parts(load(file), stack, clock=clock))
 
 
 async def test_half_of_what_each_way_may_ask_is_for_tokens_that_were_good_before(tmp_path: Path, server: FaultyServer) -> None:

@@ -27,6 +27,7 @@ from extauthz.adapters.logs import DecisionLog, configure
 from extauthz.adapters.metrics import BUCKETS, CONTENT_TYPE, Metrics
 from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.adapters.verdicts import VerdictCache
+from extauthz.budgets import Budget
 from extauthz.core.credentials import Kind
 from extauthz.core.model import Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request
 from extauthz.core.tokens import TokenRecord
@@ -577,7 +578,15 @@ class BrokenStore(MemoryTokenStore):
 def test_a_fault_is_one_line_with_traceback_and_decision_but_no_token(world: World, process_log: io.StringIO) -> None:
     token = fuzz.put_token(world)
     verdicts = VerdictCache(Kind.ISSUED, bytes(32), lifetime=60.0, clock=world.clock)
-    verifier = IssuedVerifier(BrokenStore(), verdicts, peppers={"p1": PEPPER}, prefixes=frozenset({"glean"}), clock=world.clock)
+    verifier = IssuedVerifier(
+        BrokenStore(),
+        verdicts,
+        world.feed,
+        peppers={"p1": PEPPER},
+        prefixes=frozenset({"glean"}),
+        clock=world.clock,
+        budget=Budget(100, clock=world.clock),
+    )
     runtime = Runtime(world.configuration.policy, {Kind.ISSUED: verifier}, EnvoyCodec())
     authorizer = Authorizer(runtime, world.recorder, clock=world.clock, decision_ids=lambda: DECISION_ID)
     authorizer.check(check_request("POST", f"/search?q={MARKER}", bearer(token, cookie=MARKER).items()))

@@ -25,7 +25,6 @@ import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extauthz._pb import ext_authz_pb2 as pb
-from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.addresses import Address
 from extauthz.demo.issuer import AUDIENCE, CLIENT_ID, DemoIssuer
 from extauthz.transport.listening import open_port
@@ -181,9 +180,7 @@ def test_a_revocation_and_a_new_token_are_seen_within_two_seconds(sidecar: Sidec
     assert sidecar.check(bearer(token)).status.code == 0
     later = sidecar.token()
     assert sidecar.check(bearer(later)).status.code == 0
-    store = SqlTokenStore(sidecar.folder / "tokens.db")
-    store.revoke(token.split("_")[1], at=int(time.time()), by="test")  # noqa: TID251
-    store.close()
+    assert sidecar.command("token", "revoke", token.split("_")[1], "--yes").returncode == 0
     deadline = time.monotonic() + 2.0
     while sidecar.check(bearer(token)).status.code == 0:
         assert time.monotonic() < deadline
@@ -192,21 +189,42 @@ def test_a_revocation_and_a_new_token_are_seen_within_two_seconds(sidecar: Sidec
     sidecar.stop()
 
 
-def test_a_store_that_goes_away_is_503_and_comes_back(sidecar: Sidecar) -> None:
-    token = sidecar.token()
+def test_a_store_that_goes_away_is_told_and_comes_back(sidecar: Sidecar) -> None:
+    """Tokens in memory go on, others get 503."""
+    token, other = sidecar.token(), sidecar.token()
     sidecar.start()
+    assert sidecar.check(bearer(token)).status.code == 0
     database = sidecar.folder / "tokens.db"
     hidden = database.rename(sidecar.folder / "hidden.db")
+    time.sleep(0.6)
+    assert sidecar.check(bearer(token)).status.code == 0
+    answer = sidecar.check(bearer(other))
+    assert (answer.denied_response.status.code, answer.status.code) == (503, 14)
+    assert sidecar.page("/readyz")[0] == 200
+    hidden.rename(database)
     deadline = time.monotonic() + 5
-    while sidecar.page("/readyz")[0] == 200 or sidecar.check(bearer(token)).status.code == 0:
+    while sidecar.check(bearer(other)).status.code != 0:
+        assert time.monotonic() < deadline, "did not recover"
+        time.sleep(0.05)
+    sidecar.stop()
+
+
+def test_a_strict_sidecar_answers_nothing_without_its_store(sidecar: Sidecar) -> None:
+    sidecar.settings["tokens"]["max_staleness"] = "0s"
+    sidecar.write()
+    token = sidecar.token()
+    sidecar.start()
+    assert sidecar.check(bearer(token)).status.code == 0
+    (sidecar.folder / "tokens.db").rename(sidecar.folder / "hidden.db")
+    deadline = time.monotonic() + 15
+    while sidecar.check(bearer(token)).status.code == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert sidecar.check(bearer(token)).denied_response.status.code == 503
+    while sidecar.page("/readyz")[0] == 200:
         assert time.monotonic() < deadline, "still ready without its store"
         time.sleep(0.05)
-    answer = sidecar.check(bearer(token))
-    assert (answer.denied_response.status.code, answer.status.code) == (503, 14)
-    hidden.rename(database)
-    while sidecar.check(bearer(token)).status.code != 0:
-        assert time.monotonic() < deadline + 5, "did not recover"
-        time.sleep(0.05)
+    assert json.loads(sidecar.page("/readyz")[1])["details"]["change feed of the token store"] is False
     sidecar.stop()
 
 

@@ -20,10 +20,11 @@ from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.providers import PROVIDERS, ProviderRules
 from extauthz.core.tokens import TokenRecord, digest, fingerprint, mint
+from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
 from extauthz.issuing import Order, Rules, issue
 from extauthz.oauth_verifier import KEY_DELAY, Issuer, OAuthVerifier
-from extauthz.ports import Evidence, Unavailable, Verdict
+from extauthz.ports import Evidence, FeedBatch, Unavailable, Verdict
 from tests.support.world import (
     CLIENT,
     ISSUER,
@@ -40,8 +41,7 @@ from tests.support.world import (
     sign,
 )
 
-LIFETIME = 60.0
-CONTACT = 1.0
+FRESH, STALE = 60.0, 600.0
 RULES = Rules("glean", frozenset({"SEARCH", "CHAT"}), 1e9, ActAs(allow=compile_patterns(["*@acme.com"])))
 
 
@@ -68,10 +68,10 @@ class WatchedStore(MemoryTokenStore):
             raise Unavailable(Reason.STORE_UNAVAILABLE)
         return super().find(token_id)
 
-    def version(self) -> object:
+    def read_feed(self, after: int) -> FeedBatch:
         if not self.reachable:
             raise Unavailable(Reason.STORE_UNAVAILABLE)
-        return super().version()
+        return super().read_feed(after)
 
     def put(self, record: TokenRecord) -> None:
         """Replace a record behind the back of every rule, as whoever can write to the database could."""
@@ -85,15 +85,35 @@ class Issued:
     def __init__(self) -> None:
         self.clock = StillClock()
         self.store = WatchedStore()
-        self.verdicts = VerdictCache(Kind.ISSUED, bytes(32), lifetime=LIFETIME, clock=self.clock)
+        self.verdicts = VerdictCache(Kind.ISSUED, bytes(32), lifetime=FRESH + STALE, clock=self.clock)
+        self.feed = Feed(clock=self.clock, memory=FRESH + STALE)
+        self.budget = Budget(1000, 64, clock=self.clock)
         self.verifier = self.another()
         self._made = 0
 
-    def another(self, *, peppers: dict[str, bytes] | None = None, prefixes: tuple[str, ...] = ("glean",)) -> IssuedVerifier:
+    def poll(self) -> bool:
+        """Read the feed, as a follower does; tell whether that was possible."""
+        try:
+            self.feed.apply(self.store.read_feed(self.feed.position))
+        except Unavailable:
+            return False
+        return True
+
+    def another(
+        self, *, peppers: dict[str, bytes] | None = None, prefixes: tuple[str, ...] = ("glean",), max_staleness: float = STALE
+    ) -> IssuedVerifier:
         """Return a verifier on the same store and memory."""
         known = {"p1": PEPPER} if peppers is None else peppers
         return IssuedVerifier(
-            self.store, self.verdicts, peppers=known, prefixes=frozenset(prefixes), clock=self.clock, contact=CONTACT
+            self.store,
+            self.verdicts,
+            self.feed,
+            peppers=known,
+            prefixes=frozenset(prefixes),
+            clock=self.clock,
+            budget=self.budget,
+            fresh=FRESH,
+            max_staleness=max_staleness,
         )
 
     def token(self, permission: AuthType = AuthType.USER, expires_at: int = NOW + 3600) -> tuple[str, TokenRecord]:
@@ -132,122 +152,218 @@ def test_a_good_token_tells_what_is_recorded(issued: Issued, permission: AuthTyp
     assert (evidence.actor, evidence.expires_at, evidence.client_id) == (f"token:{record.id}", record.expires_at, None)
 
 
-def test_before_the_first_poll_the_store_is_asked_each_time(issued: Issued) -> None:
+def test_before_the_first_read_of_the_feed_the_store_is_asked_each_time(issued: Issued) -> None:
     token, _ = issued.token()
 
     assert issued.lookups_of(token) == 3
-    assert len(issued.verdicts) == 0
 
 
-def test_in_contact_a_verdict_is_remembered_for_its_lifetime(issued: Issued) -> None:
+def test_in_contact_a_verdict_is_fresh_for_a_while(issued: Issued) -> None:
     token, _ = issued.token()
-    assert issued.verifier.poll() is True
+    assert issued.poll() is True
     assert issued.lookups_of(token) == 1
-    for _ in range(int(LIFETIME) - 1):
+    for _ in range(int(FRESH) - 1):
         issued.clock.advance(1)
-        issued.verifier.poll()
+        issued.poll()
         assert issued.lookups_of(token) == 0
     issued.clock.advance(1)
-    issued.verifier.poll()
+    issued.poll()
 
     assert issued.lookups_of(token) == 1
 
 
-def test_a_revocation_is_seen_with_the_next_poll(issued: Issued) -> None:
+def test_a_revocation_is_seen_with_the_next_read_of_the_feed(issued: Issued) -> None:
     token, record = issued.token()
     other, _ = issued.token()
-    issued.verifier.poll()
+    issued.poll()
     issued.verify(token)
     issued.verify(other)
     issued.store.revoke(record.id, at=NOW, by="root")
-    assert holder(issued.verify(token)) == (AuthType.USER, "ana@acme.com"), "until the poll the verdict stands"
-    issued.verifier.poll()
+    assert holder(issued.verify(token)) == (AuthType.USER, "ana@acme.com"), "until the feed tells, the verdict stands"
+    issued.poll()
 
+    before = issued.store.lookups
     assert issued.verify(token) is Reason.TOKEN_REVOKED
     assert holder(issued.verify(other)) == (AuthType.USER, "ana@acme.com")
-    assert issued.lookups_of(token) == 3, "a revocation is not remembered"
+    assert issued.store.lookups == before + 1, "the other verdict stands"
 
 
-def test_a_look_up_between_the_revocation_and_the_poll_brings_nothing_back(issued: Issued) -> None:
+def test_a_revocation_that_was_read_is_not_undone_by_a_store_out_of_reach(issued: Issued) -> None:
     token, record = issued.token()
-    issued.verifier.poll()
+    issued.poll()
+    issued.verify(token)
+    issued.store.revoke(record.id, at=NOW, by="root")
+    issued.clock.advance(FRESH)
+    assert issued.verify(token) is Reason.TOKEN_REVOKED, "read again before the feed told"
+    issued.store.reachable = False
+    issued.clock.advance(11)
+    with pytest.raises(Unavailable):
+        issued.verify(token)
+
+
+def test_a_look_up_between_the_revocation_and_the_feed_brings_nothing_back(issued: Issued) -> None:
+    token, record = issued.token()
+    issued.poll()
     issued.store.revoke(record.id, at=NOW, by="root")
     assert issued.verify(token) is Reason.TOKEN_REVOKED
-    issued.verifier.poll()
+    issued.poll()
 
     assert issued.verify(token) is Reason.TOKEN_REVOKED
 
 
-def test_a_poll_without_a_change_forgets_nothing(issued: Issued) -> None:
+def test_a_read_without_a_change_forgets_nothing(issued: Issued) -> None:
     token, _ = issued.token()
-    issued.verifier.poll()
+    issued.poll()
     issued.verify(token)
     for _ in range(5):
-        issued.verifier.poll()
+        issued.poll()
 
     assert issued.lookups_of(token) == 0
 
 
-def test_without_contact_the_store_is_asked_each_time(issued: Issued) -> None:
+def test_a_revoked_token_is_not_saved_by_a_store_that_cannot_be_read(issued: Issued) -> None:
+    """The feed said that it changed; what it is now nobody knows."""
     token, record = issued.token()
-    issued.verifier.poll()
+    issued.poll()
     issued.verify(token)
-    issued.clock.advance(CONTACT)
-    assert issued.lookups_of(token) == 0
-    issued.clock.advance(0.001)
-    assert issued.lookups_of(token) == 3
-
     issued.store.revoke(record.id, at=NOW, by="root")
-    assert issued.verify(token) is Reason.TOKEN_REVOKED
-
-
-def test_contact_is_measured_by_the_monotonic_clock(issued: Issued) -> None:
-    token, _ = issued.token()
-    issued.verifier.poll()
-    issued.verify(token)
-    issued.clock.wall -= 1000
-    assert issued.lookups_of(token) == 0
-    issued.clock.ticks += 2 * CONTACT
-    assert issued.lookups_of(token) == 3
-
-
-def test_without_contact_an_unreachable_store_is_no_answer(issued: Issued) -> None:
-    token, _ = issued.token()
-    issued.verifier.poll()
-    issued.verify(token)
+    issued.poll()
     issued.store.reachable = False
-    assert holder(issued.verify(token)) == (AuthType.USER, "ana@acme.com"), "in contact, memory answers"
-    assert issued.verifier.poll() is False
-    issued.clock.advance(CONTACT + 0.001)
-    assert issued.verifier.poll() is False, "a poll that fails is no contact"
     with pytest.raises(Unavailable) as caught:
         issued.verify(token)
     assert caught.value.reason is Reason.STORE_UNAVAILABLE
 
-    # What happened meanwhile is seen when the store is back.
+
+def test_an_old_verdict_serves_while_the_feed_was_heard_lately(issued: Issued) -> None:
+    token, _ = issued.token(expires_at=NOW + 10_000)
+    issued.poll()
+    issued.verify(token)
+    issued.store.reachable = False
+    for _ in range(9):
+        issued.clock.advance(FRESH)
+        assert issued.poll() is False, "a read that fails is no contact"
+        assert holder(issued.verify(token)) == (AuthType.USER, "ana@acme.com")
+    issued.clock.advance(STALE - 9 * FRESH)
+    with pytest.raises(Unavailable) as caught:
+        issued.verify(token)
+    assert caught.value.reason is Reason.STORE_STALE
+
     issued.store.reachable = True
     assert holder(issued.verify(token)) == (AuthType.USER, "ana@acme.com")
-    assert issued.verifier.poll() is True
+    assert issued.poll() is True
     assert issued.lookups_of(token) == 0
 
 
-def test_a_revocation_made_out_of_reach_is_seen_when_the_store_is_back(issued: Issued) -> None:
-    token, record = issued.token()
-    issued.verifier.poll()
+def test_an_old_verdict_does_not_outlive_what_the_feed_remembers(issued: Issued) -> None:
+    """Look-ups fail and the feed works: a change that it has forgotten must not make an old verdict good again."""
+    token, record = issued.token(expires_at=NOW + 10_000)
+    issued.poll()
     issued.verify(token)
-    issued.store.reachable = False
-    issued.clock.advance(10)
-    issued.verifier.poll()
     issued.store.revoke(record.id, at=NOW, by="root")
-    issued.store.reachable = True
-    issued.verifier.poll()
-
+    issued.poll()
+    find, issued.store.find = issued.store.find, _out_of_reach  # type: ignore[method-assign]
+    for _ in range(14):
+        issued.clock.advance(FRESH)
+        issued.poll()
+        with pytest.raises(Unavailable):
+            issued.verify(token)
+    issued.store.find = find  # type: ignore[method-assign]
     assert issued.verify(token) is Reason.TOKEN_REVOKED
+
+
+def _out_of_reach(token_id: str) -> TokenRecord | None:
+    raise Unavailable(Reason.STORE_UNAVAILABLE)
+
+
+def test_contact_is_measured_by_the_monotonic_clock(issued: Issued) -> None:
+    token, _ = issued.token()
+    issued.poll()
+    issued.verify(token)
+    issued.clock.wall -= 1000
+    assert issued.lookups_of(token) == 0
+    issued.clock.ticks += FRESH
+    assert issued.lookups_of(token) == 1
+
+
+def test_strict_means_that_every_check_reads(issued: Issued) -> None:
+    token, _ = issued.token()
+    issued.poll()
+    issued.verifier = issued.another(max_staleness=0.0)
+    assert issued.lookups_of(token) == 3
+    issued.store.reachable = False
+    with pytest.raises(Unavailable) as caught:
+        issued.verify(token)
+    assert caught.value.reason is Reason.STORE_STALE
+
+
+def test_a_store_that_was_rewound_is_no_answer_until_the_restore_is_accepted(issued: Issued) -> None:
+    token, _ = issued.token()
+    issued.poll()
+    issued.verify(token)
+    issued.feed.apply(FeedBatch(0, 0, 1))
+    with pytest.raises(Unavailable) as caught:
+        issued.verify(token)
+    assert caught.value.reason is Reason.STORE_REWOUND
+    issued.feed.apply(FeedBatch(1, 100, 101))
+
+    assert issued.lookups_of(token) == 1
+
+
+def test_a_gap_in_the_feed_makes_every_token_be_read_again(issued: Issued) -> None:
+    token, _ = issued.token()
+    issued.poll()
+    issued.verify(token)
+    issued.feed.apply(FeedBatch(0, 50, 40))
+
+    assert issued.lookups_of(token) == 1
+
+
+def test_refusals_are_remembered_until_anything_changes(issued: Issued) -> None:
+    unknown = mint("glean", b"\x01" * 48).text
+    issued.poll()
+    assert issued.verify(unknown) is Reason.TOKEN_UNKNOWN
+    assert issued.lookups_of(unknown) == 0
+    issued.token()
+    issued.poll()
+    assert issued.lookups_of(unknown) == 1
+    issued.clock.advance(REFUSAL_LIFETIME)
+    assert issued.lookups_of(unknown) == 1
+
+
+def test_a_wrong_secret_does_not_lock_out_the_right_one(issued: Issued) -> None:
+    token, _ = issued.token()
+    issued.poll()
+    for number in range(50):
+        assert (
+            issued.verify(mint("glean", hashlib.sha384(b"1").digest()[:16] + number.to_bytes(32)).text) is Reason.TOKEN_SECRET_WRONG
+        )
+    assert holder(issued.verify(token)) == (AuthType.USER, "ana@acme.com")
+
+
+def test_look_ups_of_unknown_tokens_are_bounded_and_known_ones_are_not(issued: Issued) -> None:
+    known, _ = issued.token()
+    issued.poll()
+    issued.verify(known)
+    issued.budget = Budget(10, 64, clock=issued.clock)
+    issued.verifier = issued.another()
+    reasons = []
+    for number in range(100):
+        try:
+            reasons.append(issued.verify(mint("glean", number.to_bytes(48)).text))
+        except Unavailable as unavailable:
+            reasons.append(unavailable.reason)
+    assert reasons.count(Reason.TOKEN_UNKNOWN) == 10
+    assert reasons.count(Reason.OVERLOADED) == 90
+    issued.clock.advance(FRESH)
+    issued.poll()
+    issued.budget.take()
+    assert holder(issued.verify(known)) == (AuthType.USER, "ana@acme.com"), "read again, whatever strangers do"
+    assert issued.budget.under_way == 1
 
 
 def test_an_unreachable_store_is_no_answer_for_a_new_token(issued: Issued) -> None:
     token, _ = issued.token()
-    issued.verifier.poll()
+    issued.poll()
     issued.store.reachable = False
     with pytest.raises(Unavailable):
         issued.verify(token)
@@ -268,21 +384,13 @@ def test_a_wrong_checksum_asks_nobody(issued: Issued) -> None:
     assert issued.store.lookups == 0
 
 
-def test_refusals_are_not_remembered(issued: Issued) -> None:
-    unknown = mint("glean", b"\x01" * 48).text
-    issued.verifier.poll()
-    assert issued.verify(unknown) is Reason.TOKEN_UNKNOWN
-    assert issued.lookups_of(unknown) == 3
-    assert len(issued.verdicts) == 0
-
-
 def test_the_secret_counts(issued: Issued) -> None:
     """Two tokens of one id: what the store knows of the first says nothing about the second."""
     token, record = issued.token()
     entropy = hashlib.sha384(b"1").digest()
     forged = mint("glean", entropy[:16] + bytes(32))
     assert forged.id == record.id
-    issued.verifier.poll()
+    issued.poll()
     issued.verify(token)
 
     assert issued.verify(forged.text) is Reason.TOKEN_SECRET_WRONG
@@ -892,3 +1000,110 @@ async def test_a_token_without_a_key_id_burns_no_fetch() -> None:
     it = OAuth(Keys(key_set("rsa-1")))
     assert it.verify(sign(claims(), header={"kid": None})) is Reason.TOKEN_KEY_UNKNOWN
     assert it.source.reloads == 0
+
+
+def test_a_store_that_breaks_gives_its_place_back(issued: Issued) -> None:
+    token, _ = issued.token()
+
+    def broken(_: str) -> TokenRecord | None:
+        raise RuntimeError("the store broke")
+
+    issued.store.find = broken  # type: ignore[method-assign]
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            issued.verify(token)
+    assert issued.budget.under_way == 0
+
+
+class WaitingStore(WatchedStore):
+    """A store whose answers come when a test says so, as those of a database do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[asyncio.Future[TokenRecord | None]] = []
+
+    def find(self, token_id: str) -> Any:
+        self.lookups += 1
+        self.answers.append(asyncio.get_running_loop().create_future())
+        return self.answers[-1]
+
+
+@pytest.fixture
+async def waiting() -> Issued:
+    it = Issued()
+    it.store = WaitingStore()
+    it.verifier = it.another()
+    return it
+
+
+async def test_a_revocation_that_the_feed_tells_during_a_look_up_is_not_missed(waiting: Issued) -> None:
+    """The row was read before the revocation and comes after the feed told of it: it is read again."""
+    token, record = waiting.token()
+    waiting.poll()
+    pending = waiting.verify(token)
+    assert not isinstance(pending, Identity | Reason)
+    await asyncio.sleep(0)
+    waiting.store.revoke(record.id, at=NOW, by="root")
+    waiting.poll()
+    answers = waiting.store.answers  # type: ignore[attr-defined]
+    answers[0].set_result(record)
+    await asyncio.sleep(0.01)
+    assert len(answers) == 2
+    answers[1].set_result(MemoryTokenStore.find(waiting.store, record.id))
+    assert await pending is Reason.TOKEN_REVOKED
+    assert waiting.budget.under_way == 0
+
+
+async def test_a_gap_during_a_look_up_makes_it_be_asked_again(waiting: Issued) -> None:
+    token, record = waiting.token()
+    waiting.poll()
+    pending = waiting.verify(token)
+    assert not isinstance(pending, Identity | Reason)
+    await asyncio.sleep(0)
+    waiting.feed.apply(FeedBatch(0, 1000, 900))
+    answers = waiting.store.answers  # type: ignore[attr-defined]
+    answers[0].set_result(record)
+    await asyncio.sleep(0.01)
+    answers[1].set_result(None)
+    assert await pending is Reason.TOKEN_UNKNOWN
+
+
+async def test_a_record_that_keeps_changing_is_no_answer(waiting: Issued) -> None:
+    token, record = waiting.token()
+    waiting.poll()
+    pending = waiting.verify(token)
+    assert not isinstance(pending, Identity | Reason)
+    answers = waiting.store.answers  # type: ignore[attr-defined]
+    for number in range(3):
+        await asyncio.sleep(0.01)
+        waiting.feed.apply(FeedBatch(0, 2 + number, 1, ((2 + number, record.id),)))
+        answers[number].set_result(record)
+    with pytest.raises(Unavailable) as caught:
+        await pending
+    assert caught.value.reason is Reason.STORE_UNAVAILABLE
+
+
+async def test_checks_of_one_token_share_one_look_up(waiting: Issued) -> None:
+    token, record = waiting.token()
+    waiting.poll()
+    checks = [asyncio.ensure_future(waiting.verify(token)) for _ in range(4)]  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    checks[0].cancel()
+    await asyncio.sleep(0)
+    waiting.store.answers[0].set_result(record)  # type: ignore[attr-defined]
+    assert [holder(evidence) for evidence in await asyncio.gather(*checks[1:])] == [(AuthType.USER, "ana@acme.com")] * 3
+    assert waiting.store.lookups == 1
+
+
+async def test_a_store_that_fails_later_leaves_what_was_known(waiting: Issued) -> None:
+    token, record = waiting.token()
+    waiting.poll()
+    first = waiting.verify(token)
+    waiting.store.answers[0].set_result(record)  # type: ignore[attr-defined]
+    assert not isinstance(first, Identity | Reason)
+    await first
+    waiting.clock.advance(FRESH)
+    again = waiting.verify(token)
+    assert not isinstance(again, Identity | Reason)
+    waiting.store.answers[1].set_exception(Unavailable(Reason.STORE_UNAVAILABLE))  # type: ignore[attr-defined]
+    assert holder(await again) == (AuthType.USER, "ana@acme.com")

@@ -8,7 +8,7 @@ import click
 
 from extauthz import __version__
 
-COMMANDS = ("serve", "token", "store", "config", "demo")
+COMMANDS = ("serve", "token", "store", "audit", "config", "demo")
 
 
 class LazyGroup(click.Group):

@@ -39,10 +39,26 @@ class Configuration:
     warnings: tuple[Mistake, ...]
 
     @property
-    def store_path(self) -> Path | None:
-        """The SQLite file of the token store, or None when issued tokens are off."""
+    def store_place(self) -> Path | str | None:
+        """The SQLite file of the token store, or its PostgreSQL address, or None when issued tokens are off."""
         tokens = self.settings.tokens
-        return self.file.parent / tokens.store.removeprefix("sqlite:///") if tokens and tokens.enabled else None
+        if tokens is None or not tokens.enabled:
+            return None
+        path = tokens.store.removeprefix("sqlite:///")
+        return tokens.store if path == tokens.store else self.file.parent / path
+
+    @property
+    def store_path(self) -> Path | None:
+        """The SQLite file of the token store."""
+        return self.store_place if isinstance(self.store_place, Path) else None
+
+    def store_password(self, environment: Mapping[str, str]) -> str | None:
+        """Read the password of a PostgreSQL store; raises ConfigurationError."""
+        place = self.settings.tokens.store_password if self.settings.tokens else None
+        if place is None:
+            return None
+        found = _secrets(self.file, {"store": (("tokens", "store_password"), place)}, environment)
+        return found["store"].decode()
 
     def pepper_file(self, index: int = 0) -> Path | None:
         """Where the pepper of this index is kept, or None when it is in the environment."""
@@ -197,7 +213,8 @@ def _secrets(file: Path, places: Mapping[str, tuple[document.KeyPath, Secret]], 
             mistakes.append(source.mistake(path, str(error)))
             continue
         if not _CLIENT_SECRET(secrets[name]):
-            mistakes.append(source.mistake(path, "what stands there is no client secret: put one line of printable ASCII there"))
+            message = "what stands there is no secret that could be sent: put one line of printable ASCII there"
+            mistakes.append(source.mistake(path, message))
     if mistakes:
         raise ConfigurationError(mistakes)
     return secrets

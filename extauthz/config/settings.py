@@ -22,18 +22,14 @@ from extauthz.config.values import (
     Section,
     text,
 )
-from extauthz.core.act_as import ACT_AS_HEADERS, compile_patterns
+from extauthz.core.act_as import ACT_AS_HEADERS, address, compile_patterns
 
-NOT_YET = frozenset(
-    {
-        "server.tls",
-        "tokens.max_staleness",
-        "tokens.poll_interval",
-        "roles",
-    }
-)
+NOT_YET = frozenset({"server.tls"})
 """Keys of the design that this release does not serve: refused, because ignoring them would promise what is not done."""
 
+MIN_POLL, MAX_POLL = 0.25, 60.0
+
+_POSTGRESQL = re.compile(r"postgres(?:ql)?://(?:[A-Za-z0-9._%~-]+@)?[^@/?#\s]*/[^@/?#\s]+(?:\?[^#\s]*)?").fullmatch
 _HEADER_NAME = re.compile(r"[a-z][a-z0-9-]*").fullmatch
 
 Prefix = Annotated[str, text(r"[a-z][a-z0-9]{0,15}", "write 1 to 16 lower-case letters and digits; the first is a letter")]
@@ -45,12 +41,20 @@ def _header_name(name: str) -> str:
     return name.lower()
 
 
+def _one_address(text: str) -> str:
+    found = address(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not one e-mail address")
+    return found
+
+
 def _address_pattern(pattern: str) -> str:
     compile_patterns([pattern])
     return pattern
 
 
 HeaderName = Annotated[str, AfterValidator(_header_name)]
+AdminAddress = Annotated[str, AfterValidator(_one_address)]
 AddressPattern = Annotated[str, AfterValidator(_address_pattern)]
 
 
@@ -109,17 +113,30 @@ class TokensSection(Section):
     prefix: Prefix = "glean"
     accept_prefixes: list[Prefix] = Field(default_factory=list)
     peppers: list[PepperSetting] = Field(min_length=1, repr=False, examples=["peppers: [{id: p1, file: ../data/pepper-p1}]"])
+    store_password: Secret | None = Field(default=None, repr=False, examples=["store_password: {file: /run/secrets/store}"])
+    feed: Literal["notify", "poll"] = "notify"
+    poll_interval: PositiveDuration = 2.0
     verdict_ttl: PositiveDuration = 60.0
+    max_staleness: Duration = 600.0
     max_lifetime: PositiveDuration = 365 * 86400.0
 
     @field_validator("store")
     @classmethod
-    def _sqlite(cls, store: str) -> str:
-        if store.startswith("postgresql"):
-            raise ValueError("PostgreSQL is not available in this release: write sqlite:///path/tokens.db")
-        if not store.startswith("sqlite:///") or store == "sqlite:///":
-            raise ValueError("write sqlite:///path/tokens.db, relative to this file")
+    def _known_store(cls, store: str) -> str:
+        if store.startswith("sqlite:///") and store != "sqlite:///":
+            return store
+        if not store.startswith(("postgresql:", "postgres:")):
+            raise ValueError("write sqlite:///path/tokens.db, relative to this file, or postgresql://user@host/database")
+        if not _POSTGRESQL(store) or "password" in store.partition("?")[2].lower():
+            raise ValueError("write postgresql://user@host:5432/database, without a password: that is named by store_password")
         return store
+
+    @field_validator("poll_interval")
+    @classmethod
+    def _bounded_poll(cls, seconds: float) -> float:
+        if not MIN_POLL <= seconds <= MAX_POLL:
+            raise ValueError(f"{seconds:g} seconds: write 250ms to 60s")
+        return seconds
 
 
 class ActAsSection(Section):
@@ -128,6 +145,13 @@ class ActAsSection(Section):
     headers: list[HeaderName] = Field(default_factory=lambda: list(ACT_AS_HEADERS))
     allow: list[AddressPattern] = Field(default_factory=list, examples=['allow: ["*@acme.com"]'])
     deny: list[AddressPattern] = Field(default_factory=list, examples=['deny: ["ceo@acme.com"]'])
+
+
+class RolesSection(Section):
+    """Who may manage tokens: admins all but GLOBAL ones, super admins every one. Addresses, compared in lower case."""
+
+    admins: list[AdminAddress] = Field(default_factory=list)
+    super_admins: list[AdminAddress] = Field(default_factory=list)
 
 
 class IdentitySection(Section):
@@ -148,6 +172,8 @@ class LimitsSection(Section):
     """How much work strangers can cause, and how much is remembered; per process."""
 
     verdicts: int = Field(default=100_000, ge=1_000)
+    store_in_flight: int = Field(default=64, ge=1)
+    store_per_second: int = Field(default=500, ge=1)
     signatures_per_second: int = Field(default=2_000, ge=1)
     remote_in_flight: int = Field(default=16, ge=1)
     remote_per_second: int = Field(default=20, ge=1)
@@ -174,6 +200,7 @@ class Settings(Section):
     scopes: list[Scope] = Field(min_length=1, examples=["scopes: [SEARCH, CHAT]"])
     routes: list[NonEmpty] = Field(min_length=1, examples=["routes: [routes/glean-client-api.yaml]"])
     mode: Literal["enforce"] = "enforce"
+    roles: RolesSection = RolesSection()
 
     @field_validator("mode", mode="before")
     @classmethod

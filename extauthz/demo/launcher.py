@@ -213,7 +213,7 @@ async def _make_tokens(demo: Demo) -> None:
         demo.create("ANONYMOUS", "ANONYMOUS", "SEARCH"),
         demo.create("REVOKED", "GLOBAL", "SEARCH"),
     )
-    await demo.extauthz("token", "revoke", demo.ids["REVOKED"])
+    await demo.extauthz("token", "revoke", demo.ids["REVOKED"], "--yes")
     demo.tokens["OAUTH"] = demo.issuer.token(USER)
     demo.tokens["OKTA_ORG"] = demo.issuer.okta_org_token(USER)
     demo.tokens["AZURE"] = demo.issuer.azure_token(USER)

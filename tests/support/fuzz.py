@@ -52,10 +52,8 @@ def put_token(world: World, permission: str = "USER", scopes: tuple[str, ...] = 
 
 def fresh_runtime(world: World) -> Runtime:
     """Return what decides in a world, with nothing in memory yet."""
-    built = world.build()
-    assert built.issued is not None
-    built.issued.poll()
-    return built.runtime
+    world.poll()
+    return world.build().runtime
 
 
 def targets() -> SearchStrategy[str]:

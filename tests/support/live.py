@@ -128,7 +128,7 @@ async def live(folder: Path, *names: str, **more: Any) -> AsyncIterator[Live]:
     server = HttpServer(issuer)
     async with contextlib.AsyncExitStack() as stack:
         serving = asyncio.create_task(server.run_on(opened))
-        parts = open_parts(load(file), stack, clock=clock)
+        parts = await open_parts(load(file), stack, clock=clock)
         authorizer = Authorizer(parts.runtime, recorder, clock=clock, decision_ids=lambda: DECISION_ID)
         try:
             yield Live(issuer, parts, clock, recorder, authorizer)

@@ -23,6 +23,7 @@ from extauthz.core import jwt
 from extauthz.core.model import AuthType, Decision, Reason, Request
 from extauthz.core.providers import Verification
 from extauthz.core.tokens import ENTROPY_BYTES, fingerprint
+from extauthz.feed import Feed
 from extauthz.issuing import Order, Rules, issue
 from extauthz.ports import Introspector, Unavailable
 from extauthz.service import Authorizer
@@ -263,16 +264,21 @@ class World:
         self.store = MemoryTokenStore()
         self.configuration = self._configure()
         self._serial = 0
+        self.feed = Feed(clock=self.clock, memory=660.0)
+        self.poll()
         built = self.build()
-        self.issued, self.verdicts = built.issued, built.verdicts
-        if self.issued:
-            self.issued.poll()
+        self.verdicts = built.verdicts
         self.authorizer = Authorizer(built.runtime, self.recorder, clock=self.clock, decision_ids=lambda: DECISION_ID)
 
     def build(self) -> Inside:
         """Return what decides in this world, with nothing in memory yet."""
         keys = {rules.issuer: self.sources.get(rules.issuer, self.keys) for rules in self.configuration.providers}
-        return build_runtime(self.configuration, Outside(self.store, {"p1": PEPPER}, keys, self.introspectors), clock=self.clock)
+        outside = Outside(self.store, self.feed, {"p1": PEPPER}, keys, self.introspectors)
+        return build_runtime(self.configuration, outside, clock=self.clock)
+
+    def poll(self) -> None:
+        """Read the change feed, as the follower does."""
+        self.feed.apply(self.store.read_feed(self.feed.position))
 
     def token(
         self,

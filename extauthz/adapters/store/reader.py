@@ -7,13 +7,19 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
+from extauthz.adapters.store.following import feed_batch
 from extauthz.adapters.store.rows import COLUMNS, StoreError, check_revision, record
 from extauthz.core.model import Reason
 from extauthz.core.tokens import TokenRecord
-from extauthz.ports import Unavailable
+from extauthz.ports import FeedBatch, Unavailable
 
 _NAMES = '"' + '", "'.join(COLUMNS) + '"'
 _FIND = f"SELECT {_NAMES} FROM tokens WHERE id = ?"  # noqa: S608 - our own names
+_FEED = """
+SELECT state.epoch, state.head, coalesce((SELECT min(number) FROM changes), state.head + 1), later.number, later.token_id
+FROM store_state AS state LEFT JOIN changes AS later ON later.number > ? WHERE state.id = 1 ORDER BY later.number
+"""
+_REVISION = "SELECT version_num FROM alembic_version"
 BUSY_TIMEOUT = 0.05
 """Seconds that a look-up waits for a lock."""
 
@@ -31,7 +37,7 @@ class SqliteReader:
         self._connection: sqlite3.Connection | None = None
         try:
             self._connection = self._open()
-            row = self._connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            row = self._connection.execute(_REVISION).fetchone()
         except sqlite3.Error as error:
             self.close()
             if "no such table" in str(error):
@@ -58,14 +64,29 @@ class SqliteReader:
         try:
             file, stamp = self._identity_of_file()
             if file != self._file and self._log_remains():
-                raise Unavailable(Reason.STORE_UNAVAILABLE)
+                raise StoreError(f"{self._path}: was replaced beside the write-ahead log of another store")
             if self._connection is None or (file, stamp) != (self._file, self._stamp):
                 # A checkpoint changes the stamp, and so does a copy over the file, which SQLite itself would not notice.
                 self.close()
                 self._connection = self._open()
                 self._file, self._stamp = file, stamp
             return self._openings, self._connection.execute("PRAGMA data_version").fetchone()[0]
-        except (sqlite3.Error, OSError, Unavailable) as error:
+        except (sqlite3.Error, OSError, StoreError) as error:
+            self.close()
+            raise Unavailable(Reason.STORE_UNAVAILABLE) from error
+
+    def read_feed(self, after: int) -> FeedBatch:
+        """Return what changed after a position; raises Unavailable, and then nothing is found until `version` is asked again.
+
+        A file whose changes cannot be read may be an older store put in this one's place, which knows nothing of later revocations.
+        """
+        try:
+            if self._connection is None:
+                raise StoreError(f"{self._path}: the token store is closed")
+            row = self._connection.execute(_REVISION).fetchone()
+            check_revision(row and row[0])
+            return feed_batch(self._connection.execute(_FEED, (after,)).fetchall())
+        except (sqlite3.Error, ValueError, StoreError) as error:
             self.close()
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
 

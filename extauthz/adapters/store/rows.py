@@ -9,7 +9,7 @@ from typing import Any
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenRecord, fingerprint
 
-SCHEMA_REVISIONS = frozenset({"0001"})
+SCHEMA_REVISIONS = frozenset({"0002"})
 """Schemas that this release serves."""
 
 PERMISSIONS = frozenset({"GLOBAL", "USER", "ANONYMOUS"})

@@ -8,15 +8,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from extauthz.adapters.store.rows import COLUMNS
+from extauthz.adapters.store.records import StoredToken
+from extauthz.adapters.store.rows import COLUMNS, record
 from extauthz.core.tokens import TokenRecord
 
 metadata = sa.MetaData()
 
+# Ids are compared by their bytes, as SQLite does, and not by the rules of the database's language.
+_ID = sa.String(12).with_variant(sa.String(12, collation="C"), "postgresql")
+
 tokens = sa.Table(
     "tokens",
     metadata,
-    sa.Column("id", sa.String(12), primary_key=True),
+    sa.Column("id", _ID, primary_key=True),
     sa.Column("description", sa.String(200), nullable=False),
     sa.Column("permission", sa.String(9), nullable=False),
     sa.Column("user", sa.String(254)),
@@ -28,6 +32,11 @@ tokens = sa.Table(
     sa.Column("digest", sa.LargeBinary(32), nullable=False),
     sa.Column("revoked_at", sa.BigInteger),
     sa.Column("revoked_by", sa.String(254)),
+    sa.Column("revoked_why", sa.String(200)),
+    sa.Column("rotated_from", _ID),
+    sa.Column("rotated_to", _ID),
+    sa.Index("tokens_by_age", "created_at", "id"),
+    sa.Index("tokens_by_user", "user", "created_at", "id"),
 )
 
 peppers = sa.Table(
@@ -37,15 +46,91 @@ peppers = sa.Table(
     sa.Column("fingerprint", sa.String(16), nullable=False),
 )
 
+changes = sa.Table(
+    "changes",
+    metadata,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("token_id", _ID, nullable=False),
+    sa.Column("kind", sa.String(9), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
 
-def columns() -> Sequence[sa.Column[Any]]:
-    """Return the token columns in the order of COLUMNS."""
-    return [tokens.c[name] for name in COLUMNS]
+store_state = sa.Table(
+    "store_state",
+    metadata,
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("head", sa.BigInteger, nullable=False),
+)
+
+token_usage = sa.Table(
+    "token_usage",
+    metadata,
+    sa.Column("token_id", _ID, primary_key=True),
+    sa.Column("last_used_at", sa.BigInteger, nullable=False),
+    sa.Column("last_used_from", sa.String(64), nullable=False),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.String(254), nullable=False),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("token_id", _ID),
+    sa.Column("source", sa.String(254), nullable=False),
+    sa.Column("before", sa.Text, nullable=False),
+    sa.Column("after", sa.Text, nullable=False),
+    sa.Column("pepper_id", sa.String(64), nullable=False),
+    sa.Column("mac", sa.LargeBinary(32), nullable=False),
+)
+
+tombstones = sa.Table(
+    "tombstones",
+    metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("revoked_at", sa.BigInteger, nullable=False),
+    sa.Column("revoked_by", sa.String(254), nullable=False),
+    sa.Column("revoked_why", sa.String(200)),
+)
+
+_MORE = (
+    tokens.c.revoked_why,
+    tokens.c.rotated_from,
+    tokens.c.rotated_to,
+    token_usage.c.last_used_at,
+    token_usage.c.last_used_from,
+)
+_TEXTS = ("revoked_why", "rotated_from", "rotated_to", "last_used_from")
 
 
-def values(record: TokenRecord) -> dict[str, Any]:
+def read_state(connection: sa.Connection) -> Any:
+    """Return epoch and head of the change feed."""
+    return connection.execute(sa.select(store_state.c.epoch, store_state.c.head).where(store_state.c.id == 1)).one()
+
+
+def stored_tokens() -> sa.Select[Any]:
+    """Select what `stored` reads."""
+    with_uses = tokens.outerjoin(token_usage, token_usage.c.token_id == tokens.c.id)
+    return sa.select(*(tokens.c[name] for name in COLUMNS), *_MORE).select_from(with_uses)
+
+
+def stored(row: Sequence[Any]) -> StoredToken:
+    """Turn a row of `stored_tokens` into a record; raise ValueError for one that no release wrote."""
+    plain = record(row[: len(COLUMNS)])
+    more = dict(zip((column.name for column in _MORE), row[len(COLUMNS) :], strict=True))
+    if not all(more[name] is None or isinstance(more[name], str) for name in _TEXTS):
+        raise ValueError("a row that no release wrote")
+    if more["last_used_at"] is not None and type(more["last_used_at"]) is not int:
+        raise ValueError("a row that no release wrote")
+    return StoredToken(**{name: getattr(plain, name) for name in COLUMNS}, **more)
+
+
+def values(record: TokenRecord, *, rotated_from: str | None = None) -> dict[str, Any]:
     """Return a record as the values of one row; scopes are a sorted JSON list."""
     return {name: getattr(record, name) for name in COLUMNS} | {
         "permission": record.permission.value,
         "scopes": json.dumps(sorted(record.scopes)),
+        "rotated_from": rotated_from,
     }

@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-
-from extauthz.adapters.store import schema
-from extauthz.adapters.store.rows import COLUMNS, StoreError, check_revision, record
+from extauthz.adapters.store import audit, backup, chain, listing, usage, writing
+from extauthz.adapters.store.database import Database
+from extauthz.adapters.store.ledger import Ledger
+from extauthz.adapters.store.records import AuditKey, AuditRow, Change, Export, Restored, Status, StoredToken, TokenFilter
+from extauthz.adapters.store.rows import COLUMNS, StoreError, check_revision
+from extauthz.adapters.store.rules import audited
+from extauthz.adapters.store.schema import tokens
 from extauthz.core.tokens import TokenRecord
+from extauthz.ports import FeedBatch
+
+_EVERYTHING = TokenFilter()
+_PAGE = 1000
 
 
 class SqlTokenStore:
-    """A token store on SQLite, for one process at a time to change; raises StoreError."""
+    """A token store on SQLite or PostgreSQL, for as many processes and threads as like to change it; raises StoreError.
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
-        """Open the database; with `create` make it and its folder. The schema is made by `migrate`."""
-        self._path = path
-        if create:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        elif not path.exists():
-            raise StoreError(f"{path}: no token store; make one with 'extauthz store migrate' or 'extauthz token create'")
-        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": 5.0})
-        # pysqlite would commit before DDL: with its own transactions off, a failed migration leaves nothing behind.
-        sa.event.listen(self._engine, "connect", _configure)
-        sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    Each change is one transaction with its rows of the audit and of the change feed. Whoever may change the store has a pepper:
+    `audit` holds the key that is derived from the newest one, and without it nothing can be changed.
+    """
+
+    def __init__(
+        self, place: Path | str, *, create: bool = False, password: str | None = None, audit: AuditKey | None = None
+    ) -> None:
+        """Open a SQLite file, or a database by its `postgresql://` URL without password. The schema is made by `migrate`.
+
+        With `create` a missing file is made, and its folder. PostgreSQL is asked at the first use.
+        """
+        self.audit = audit
+        self._database = Database(place, create=create, password=password)
+
+    @property
+    def name(self) -> str:
+        """How to tell people which store this is: the file, or the address without password."""
+        return self._database.name
+
+    def close(self) -> None:
+        """Close the connections; a SQLite file alone is then the store."""
+        self._database.close()
+
+    # --- schema
 
     def migrate(self) -> str:
         """Bring the schema to this release's revision, in one transaction, and return it."""
@@ -39,81 +57,133 @@ class SqlTokenStore:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
         try:
-            with self._transaction() as connection:
+            with self._database.migrating() as connection:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
         except CommandError as error:
-            raise StoreError(f"{self._path}: {error}: the store was made by a newer release, use that one") from error
+            raise StoreError(f"{self.name}: {error}: the store was made by a newer release, use that one") from error
         revision = self.revision()
         check_revision(revision)
         return str(revision)
 
     def revision(self) -> str | None:
         """Return the schema revision, None for an empty database."""
-        with self._transaction() as connection:
-            if not sa.inspect(connection).has_table("alembic_version"):
-                return None
-            row = connection.execute(sa.text("SELECT version_num FROM alembic_version")).first()
-            return None if row is None else str(row[0])
+        return self._database.revision()
 
-    def add(self, new: TokenRecord, pepper_fingerprint: str) -> None:
-        """Insert a token; refuse a pepper that is not the one the store knows by this id."""
-        with self._transaction() as connection:
-            known = connection.scalar(sa.select(schema.peppers.c.fingerprint).where(schema.peppers.c.id == new.pepper_id))
-            if known is None:
-                connection.execute(schema.peppers.insert().values(id=new.pepper_id, fingerprint=pepper_fingerprint))
-            elif known != pepper_fingerprint:
-                raise StoreError(f"pepper {new.pepper_id!r} is not the one that the tokens in {self._path} were made with")
-            connection.execute(schema.tokens.insert().values(schema.values(new)))
+    def status(self, now: int) -> Status:
+        """Count the tokens and tell how far feed and audit are."""
+        revision = str(self.revision())
+        with self._database.reading() as connection:
+            return listing.status(connection, self._database.kind, revision, now)
 
-    def get(self, token_id: str) -> TokenRecord | None:
+    def backup(self, path: Path) -> tuple[int, str]:
+        """Copy a SQLite store into a new file while others write; return number and MAC of the last row of its audit."""
+        return backup.backup(self._database, path)
+
+    # --- reading
+
+    def get(self, token_id: str) -> StoredToken | None:
         """Return one token."""
-        with self._transaction() as connection:
-            row = connection.execute(sa.select(*schema.columns()).where(schema.tokens.c.id == token_id)).first()
-            return None if row is None else record(row)
+        with self._database.reading() as connection:
+            return listing.get(connection, token_id)
 
-    def list_tokens(self) -> list[TokenRecord]:
+    def page(self, wanted: TokenFilter = _EVERYTHING, after: tuple[int, str] | None = None, limit: int = 100) -> list[StoredToken]:
+        """Return the newest tokens, or those behind the (created_at, id) of the last one of the page before."""
+        with self._database.reading() as connection:
+            return listing.page(connection, self._database.kind, wanted, after, limit)
+
+    def list_tokens(self) -> list[StoredToken]:
         """Return all tokens, the newest first."""
-        order = (schema.tokens.c.created_at.desc(), schema.tokens.c.id)
-        with self._transaction() as connection:
-            return [record(row) for row in connection.execute(sa.select(*schema.columns()).order_by(*order))]
-
-    def revoke(self, token_id: str, *, at: int, by: str) -> bool:
-        """Revoke a token; False when it is unknown or was revoked before, which keeps the first revocation."""
-        active = (schema.tokens.c.id == token_id) & schema.tokens.c.revoked_at.is_(None)
-        with self._transaction() as connection:
-            return connection.execute(schema.tokens.update().where(active).values(revoked_at=at, revoked_by=by)).rowcount == 1
+        found: list[StoredToken] = []
+        while batch := self.page(after=(found[-1].created_at, found[-1].id) if found else None, limit=_PAGE):
+            found += batch
+        return found
 
     def pepper_fingerprints(self) -> dict[str, str]:
         """Return the fingerprint of each pepper that a token was made with."""
-        with self._transaction() as connection:
-            return {row.id: row.fingerprint for row in connection.execute(sa.select(schema.peppers))}
+        with self._database.reading() as connection:
+            return listing.pepper_fingerprints(connection)
 
-    def close(self) -> None:
-        """Empty the write-ahead log, so that the file alone is the store, and close the pool."""
-        with suppress(SQLAlchemyError), self._engine.connect() as connection:
-            connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._engine.dispose()
+    def read_feed(self, after: int) -> FeedBatch:
+        """Return what changed after a position."""
+        with self._database.reading() as connection:
+            return listing.read_feed(connection, after)
+
+    # --- changes
+
+    def add(self, new: TokenRecord, pepper_fingerprint: str, change: Change | None = None) -> None:
+        """Insert a token; who made it and when is in the record, unless a change says where from.
+
+        Refuses a known id, one that may not come back, and a pepper that is not the one that the store knows by this id.
+        """
+        self.add_many([new], {new.pepper_id: pepper_fingerprint}, change or Change(new.created_at, new.created_by))
+
+    def add_many(self, new: Sequence[TokenRecord], pepper_fingerprints: Mapping[str, str], change: Change) -> None:
+        """Insert all these tokens or none."""
+        with self._changing(change) as ledger:
+            writing.add(ledger, new, pepper_fingerprints)
+
+    def revoke(self, ids: Iterable[str], why: str | None, change: Change, *, chain: bool = False) -> tuple[str, ...]:
+        """Revoke tokens, with `chain` also their predecessors and successors; return the ids that were not revoked before.
+
+        The first revocation of a token is kept; unknown ids are left out.
+        """
+        with self._changing(change) as ledger:
+            return writing.revoke(ledger, ids, why, linked=chain)
+
+    def revoke_user(self, user: str, why: str | None, change: Change) -> tuple[str, ...]:
+        """Revoke every token of a user, whose address is written as it is stored; return their ids."""
+        with self._changing(change) as ledger:
+            return writing.revoke_user(ledger, user, why)
+
+    def rotate(
+        self, token_id: str, successor: TokenRecord, expires_at: int, pepper_fingerprint: str, change: Change
+    ) -> StoredToken:
+        """Add the successor of a token, which itself expires at the given time if not before; return the old token as it is then.
+
+        Refuses a token that is revoked, expired or rotated, and a successor with another permission, user or scopes.
+        """
+        with self._changing(change) as ledger:
+            return writing.rotate(ledger, token_id, successor, expires_at, pepper_fingerprint)
+
+    def record_usage(self, uses: Mapping[str, tuple[int, str]]) -> None:
+        """Keep when and from where tokens were used, by id, if it is newer than what is known."""
+        with self._database.writing(locked=False) as connection:
+            usage.record_usage(connection, self._database.kind, uses)
+
+    def accept_restore(self, export: Export, change: Change) -> Restored:
+        """Do again what an exported audit tells, and begin a new epoch of the feed: see `chain.read_lines`."""
+        with self._changing(change) as ledger:
+            return writing.accept_restore(ledger, export)
+
+    # --- audit
+
+    def audit_page(self, after: int = 0, limit: int = 100) -> list[AuditRow]:
+        """Return the rows of the audit behind a number."""
+        return audit.page(self._database, after, limit)
+
+    def audit_head(self) -> tuple[int, str]:
+        """Return number and MAC of the last row of the audit; 0 before the first."""
+        return audit.head(self._database)
+
+    def verify_audit(self, keys: Mapping[str, bytes], head: tuple[int, str] | None = None) -> int | None:
+        """Return the number of the first row of the audit that is not what was written, None when all are.
+
+        `keys` are those of AuditKey by pepper id; a head that was noted outside shows whether the end was cut off.
+        """
+        return chain.first_broken(audit.rows(self._database), keys, head)
+
+    def export_audit(self, after: int = 0) -> Iterator[str]:
+        """Yield the audit as JSON lines; the last one tells the state of the store."""
+        return audit.export(self._database, after)
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except IntegrityError as error:
-            raise StoreError(f"{self._path}: refused by the store ({error.orig})") from error
-        except ValueError as error:
-            raise StoreError(f"{self._path}: {error}: restore the store from a backup") from error
-        except SQLAlchemyError as error:
-            cause = getattr(error, "orig", None) or type(error).__name__
-            raise StoreError(f"{self._path}: the token store cannot be used ({cause})") from error
+    def _changing(self, change: Change) -> Iterator[Ledger]:
+        key = audited(change, self.audit)
+        with self._database.writing() as connection:
+            ledger = Ledger(connection, self._database.kind, change, key)
+            yield ledger
+            ledger.settle()
 
 
-def _configure(connection: Any, _: object) -> None:
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-
-
-assert tuple(COLUMNS) == tuple(schema.tokens.columns.keys()), "the table and COLUMNS differ"  # noqa: S101
+assert tuple(tokens.columns.keys())[: len(COLUMNS)] == COLUMNS, "the table and COLUMNS differ"  # noqa: S101

@@ -1,0 +1,80 @@
+"""One writing transaction: what it changes, and the rows of feed and audit without which nothing is changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from extauthz.adapters.store import chain
+from extauthz.adapters.store.database import Kind
+from extauthz.adapters.store.records import AuditKey, Change
+from extauthz.adapters.store.rules import KEPT
+from extauthz.adapters.store.schema import audit, changes, read_state, store_state
+
+PRUNED = 10_000
+"""Rows of the feed that one change removes at most."""
+CHANNEL = "extauthz_changes"
+
+
+class Ledger:
+    """Collects what is told of one change; `settle` writes it at the end of the transaction, under the lock of all writers.
+
+    The numbers of the feed are drawn under that lock, which is held to the commit: they become visible in their order.
+    """
+
+    def __init__(self, connection: sa.Connection, kind: Kind, change: Change, key: AuditKey) -> None:
+        """Begin with nothing told."""
+        self.connection = connection
+        self.change = change
+        self._kind = kind
+        self._key = key
+        self._notes: list[chain.Note] = []
+        self._changed: list[tuple[str, str]] = []
+
+    def note(self, action: str, token_id: str | None, before: object, after: object) -> None:
+        """Tell the audit."""
+        self._notes.append((action, token_id, before, after))
+
+    def changed(self, kind: str, action: str, token_id: str, before: object, after: object) -> None:
+        """Tell feed and audit of a token."""
+        self._changed.append((token_id, kind))
+        self.note(action, token_id, before, after)
+
+    def settle(self) -> None:
+        """Write feed and audit; without a note nothing was changed."""
+        if not self._notes:
+            return
+        head = self._write_feed()
+        rows = chain.append(audit_head(self.connection), self.change, self._key, self._notes)
+        names = tuple(audit.columns.keys())
+        self.connection.execute(audit.insert(), [{name: getattr(row, name) for name in names} for row in rows])
+        if self._kind == "postgresql":
+            self.connection.execute(sa.select(sa.func.pg_notify(CHANNEL, str(head))))
+
+    def _write_feed(self) -> int:
+        head = int(read_state(self.connection).head)
+        if not self._changed:
+            return head
+        rows = [
+            {"number": number, "token_id": token_id, "kind": kind, "at": self.change.at}
+            for number, (token_id, kind) in enumerate(self._changed, head + 1)
+        ]
+        self.connection.execute(changes.insert(), rows)
+        head += len(rows)
+        self.connection.execute(store_state.update().where(store_state.c.id == 1).values(head=head))
+        self._prune()
+        return head
+
+    def _prune(self) -> None:
+        """Remove old rows from the beginning, so that what is kept has no gaps."""
+        oldest = self.connection.scalar(sa.select(sa.func.min(changes.c.number)))
+        kept = changes.c.at >= self.change.at - KEPT
+        first = self.connection.scalar(sa.select(changes.c.number).where(kept).order_by(changes.c.number).limit(1))
+        self.connection.execute(changes.delete().where(changes.c.number < min(first, oldest + PRUNED)))
+
+
+def audit_head(connection: sa.Connection) -> tuple[int, bytes]:
+    """Return number and MAC of the last row of the audit."""
+    row: Any = connection.execute(sa.select(audit.c.number, audit.c.mac).order_by(audit.c.number.desc()).limit(1)).first()
+    return (0, chain.START) if row is None else (row.number, row.mac)

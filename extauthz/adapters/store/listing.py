@@ -1,0 +1,105 @@
+"""What is read of tokens and of the feed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from extauthz.adapters.store.database import Kind
+from extauthz.adapters.store.following import feed_batch
+from extauthz.adapters.store.ledger import audit_head
+from extauthz.adapters.store.records import Status, StoredToken, TokenFilter
+from extauthz.adapters.store.rules import possible
+from extauthz.adapters.store.schema import changes, peppers, read_state, store_state, stored, stored_tokens, token_usage, tokens
+from extauthz.ports import FeedBatch
+
+_KEY = sa.tuple_(tokens.c.created_at, tokens.c.id)
+
+
+def get(connection: sa.Connection, token_id: str) -> StoredToken | None:
+    """Return one token."""
+    row = connection.execute(stored_tokens().where(tokens.c.id == token_id)).first() if possible(token_id) else None
+    return None if row is None else stored(row)
+
+
+def page(
+    connection: sa.Connection, kind: Kind, wanted: TokenFilter, after: tuple[int, str] | None, limit: int
+) -> list[StoredToken]:
+    """Return tokens behind a key, the newest first; the key of a token is when it was made, and its id."""
+    asked = (wanted.scope, wanted.user, wanted.pepper_id, after and after[1])
+    if not all(text is None or text.isprintable() for text in asked):
+        # No token has it, and not every database can be asked.
+        return []
+    query = stored_tokens().where(*_conditions(wanted, kind))
+    if after is not None:
+        query = query.where(sa.tuple_(*after) > _KEY)
+    query = query.order_by(tokens.c.created_at.desc(), tokens.c.id.desc()).limit(limit)
+    return [stored(row) for row in connection.execute(query)]
+
+
+def _conditions(wanted: TokenFilter, kind: Kind) -> Iterator[sa.ColumnElement[bool]]:
+    if wanted.permission is not None:
+        yield tokens.c.permission == wanted.permission.value
+    if wanted.scope is not None:
+        # The column is a JSON list of texts; LIKE would read a name with "_" as a pattern.
+        position = sa.func.strpos if kind == "postgresql" else sa.func.instr
+        yield position(tokens.c.scopes, json.dumps(wanted.scope)) > 0
+    if wanted.user is not None:
+        yield tokens.c.user == wanted.user
+    if wanted.pepper_id is not None:
+        yield tokens.c.pepper_id == wanted.pepper_id
+    if wanted.expires_before is not None:
+        yield tokens.c.expires_at < wanted.expires_before
+    if wanted.unused_since is not None:
+        yield sa.func.coalesce(token_usage.c.last_used_at, tokens.c.created_at) < wanted.unused_since
+    if wanted.active_at is not None:
+        yield tokens.c.revoked_at.is_(None)
+        yield tokens.c.expires_at > wanted.active_at
+
+
+def status(connection: sa.Connection, kind: Kind, revision: str, now: int) -> Status:
+    """Count the tokens and tell how far feed and audit are."""
+    is_revoked = tokens.c.revoked_at.is_not(None)
+    is_active = sa.and_(tokens.c.revoked_at.is_(None), tokens.c.expires_at > now)
+    counts = sa.select(tokens.c.pepper_id, sa.func.count(), _count(is_revoked), _count(is_active)).group_by(tokens.c.pepper_id)
+    by_pepper = {pepper_id: numbers for pepper_id, *numbers in connection.execute(counts)}
+    tokens_in_all, revoked, active = (sum(numbers[index] for numbers in by_pepper.values()) for index in range(3))
+    state = read_state(connection)
+    number, mac = audit_head(connection)
+    return Status(
+        revision=revision,
+        kind=kind,
+        active=active,
+        expired=tokens_in_all - revoked - active,
+        revoked=revoked,
+        epoch=state.epoch,
+        head=state.head,
+        audit=(number, mac.hex()),
+        peppers={
+            name: by_pepper[name][2] if name in by_pepper else 0
+            for name in connection.scalars(sa.select(peppers.c.id).order_by(peppers.c.id))
+        },
+    )
+
+
+def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
+
+
+def read_feed(connection: sa.Connection, after: int) -> FeedBatch:
+    """Return what changed after a position."""
+    oldest = sa.func.coalesce(sa.select(sa.func.min(changes.c.number)).scalar_subquery(), store_state.c.head + 1)
+    rows = (
+        sa.select(store_state.c.epoch, store_state.c.head, oldest, changes.c.number, changes.c.token_id)
+        .select_from(store_state.outerjoin(changes, changes.c.number > after))
+        .where(store_state.c.id == 1)
+        .order_by(changes.c.number)
+    )
+    return feed_batch(connection.execute(rows).all())
+
+
+def pepper_fingerprints(connection: sa.Connection) -> dict[str, str]:
+    """Return the fingerprint of each pepper that a token was made with."""
+    return {row.id: row.fingerprint for row in connection.execute(sa.select(peppers))}

@@ -1,0 +1,126 @@
+"""What goes into a token store and comes out of it, whichever database keeps it."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from extauthz.core.model import AuthType
+from extauthz.core.tokens import TokenRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Who changes something, when and from where: `os:ana` on a host, or an admin's address and that of the browser."""
+
+    at: int
+    actor: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditKey:
+    """The key of the audit's chain, and the pepper that it was derived from."""
+
+    pepper_id: str
+    key: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, pepper_id: str, pepper: bytes) -> AuditKey:
+        """Derive the key, so that the pepper itself signs no audit."""
+        return cls(pepper_id, hmac.digest(pepper, b"extauthz audit chain", "sha256"))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredToken(TokenRecord):
+    """A token with all that the store knows of it; uses are told minutes later and by the hour, not by the request."""
+
+    revoked_why: str | None = None
+    rotated_from: str | None = None
+    rotated_to: str | None = None
+    last_used_at: int | None = None
+    last_used_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFilter:
+    """Which tokens to list: those that meet everything that is not None. A user is written as it is stored, in lower case.
+
+    `active_at` leaves out what is revoked, or expired at that moment. `unused_since` counts a token that was never used from its
+    creation.
+    """
+
+    permission: AuthType | None = None
+    scope: str | None = None
+    user: str | None = None
+    pepper_id: str | None = None
+    expires_before: int | None = None
+    unused_since: int | None = None
+    active_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One row of the audit; `before` and `after` are JSON texts, `mac` chains it to the row before."""
+
+    number: int
+    at: int
+    actor: str
+    action: str
+    token_id: str | None
+    source: str
+    before: str
+    after: str
+    pepper_id: str
+    mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of a store. `peppers` tells how many active tokens need each pepper, `audit` is number and MAC of the last row."""
+
+    revision: str
+    kind: str
+    active: int
+    expired: int
+    revoked: int
+    epoch: int
+    head: int
+    audit: tuple[int, str]
+    peppers: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """A revocation as the audit tells it."""
+
+    token_id: str
+    at: int
+    by: str
+    why: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What an exported audit has to say to a store that was restored.
+
+    `expiries` were brought forward; `epoch` and `head` are those of the change feed; `audit` is number and MAC of the last row.
+    """
+
+    revocations: tuple[Revocation, ...]
+    expiries: Mapping[str, int]
+    epoch: int
+    head: int
+    audit: tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What `accept_restore` changed, by token id, and the state of the feed after it."""
+
+    revoked: tuple[str, ...]
+    tombstones: tuple[str, ...]
+    expiries: tuple[str, ...]
+    epoch: int
+    head: int

@@ -1,0 +1,84 @@
+"""What every token store refuses, in the same words."""
+
+from __future__ import annotations
+
+from extauthz.adapters.store.records import AuditKey, Change, StoredToken, TokenFilter
+from extauthz.adapters.store.rows import StoreError
+from extauthz.core.model import Reason
+from extauthz.core.tokens import TokenRecord, usable
+
+MAX_ID = 12
+MAX_ACTOR = 254
+MAX_SOURCE = 254
+MAX_WHY = 200
+MAX_USED_FROM = 64
+KEPT = 7 * 86400
+"""Seconds that the feed keeps a change; whoever was away for longer drops everything that it has in memory."""
+
+
+def check_text(name: str, text: str | None, limit: int) -> None:
+    """Refuse a text that not every database keeps as it is."""
+    if text is not None and (len(text) > limit or not text.isprintable()):
+        raise StoreError(f"{name}: write at most {limit} printable characters")
+
+
+def possible(token_id: str) -> bool:
+    """Tell whether an id may be asked of every database; one that may not is unknown."""
+    return token_id.isascii() and token_id.isprintable()
+
+
+def audited(change: Change, key: AuditKey | None) -> AuditKey:
+    """Return the key of the audit; refuse a change that the audit cannot tell of."""
+    check_text("actor", change.actor, MAX_ACTOR)
+    check_text("source", change.source, MAX_SOURCE)
+    if key is None:
+        raise StoreError("nothing was changed: the audit is signed with a key of the pepper, and no pepper was given")
+    return key
+
+
+def check_fingerprint(pepper_id: str, known: str | None, given: str | None) -> str:
+    """Return the fingerprint of a pepper; refuse another one than the known, and none at all."""
+    if given is None:
+        raise StoreError(f"pepper {pepper_id!r} has no fingerprint: list it in `tokens.peppers`")
+    if known is not None and known != given:
+        raise StoreError(f"pepper {pepper_id!r} is not the one that the tokens were made with: restore its file")
+    return given
+
+
+def in_use(token_id: str) -> StoreError:
+    """Return the refusal of an id that a token has."""
+    return StoreError(f"token {token_id} exists already")
+
+
+def buried(token_id: str) -> StoreError:
+    """Return the refusal of an id that has a tombstone."""
+    return StoreError(f"token {token_id} was revoked before the store was restored, and may not come back: make a new one")
+
+
+def check_rotation(token: StoredToken | None, token_id: str, successor: TokenRecord, at: int) -> StoredToken:
+    """Return the token that is to be rotated; refuse one that is no longer good, and a successor that may do something else."""
+    if token is None:
+        raise StoreError(f"no token has the id {token_id!r}; see: extauthz token list")
+    refusal = usable(token, at)
+    if refusal is not None:
+        state = "revoked" if refusal is Reason.TOKEN_REVOKED else "expired"
+        raise StoreError(f"token {token_id} is {state}: make a new one with 'extauthz token create'")
+    if token.rotated_to is not None:
+        raise StoreError(f"token {token_id} was rotated before, to {token.rotated_to}: rotate that one")
+    if (successor.permission, successor.user, successor.scopes) != (token.permission, token.user, token.scopes):
+        raise StoreError(f"the successor of token {token_id} must have its permission, user and scopes")
+    return token
+
+
+def meets(token: StoredToken, wanted: TokenFilter) -> bool:
+    """Tell whether a token is one of those that are wanted."""
+    last_used_at = token.created_at if token.last_used_at is None else token.last_used_at
+    return (
+        wanted.permission in (None, token.permission)
+        and (wanted.scope is None or wanted.scope in token.scopes)
+        and wanted.user in (None, token.user)
+        and wanted.pepper_id in (None, token.pepper_id)
+        and (wanted.expires_before is None or token.expires_at < wanted.expires_before)
+        and (wanted.unused_since is None or last_used_at < wanted.unused_since)
+        and (wanted.active_at is None or (token.revoked_at is None and token.expires_at > wanted.active_at))
+    )

@@ -1,0 +1,121 @@
+"""`extauthz audit …`: who changed which token."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from extauthz.adapters.store import chain
+from extauthz.adapters.store.records import AuditRow
+from extauthz.cli import configuration
+from extauthz.cli.output import json_option, moment, write_json, write_table
+from extauthz.cli.session import Session, as_option
+
+_COLUMNS = ("number", "at", "action", "token", "actor", "source", "after")
+
+
+class Head(click.ParamType[tuple[int, str]]):
+    """Number and MAC of a row, as `status`, `backup` and `audit verify` print them."""
+
+    name = "NUMBER:MAC"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, str]:
+        """Read both."""
+        if isinstance(value, tuple):
+            return value
+        found = re.fullmatch(r"([0-9]{1,15}):([0-9a-f]{64})", value.strip().lower())
+        if found is None:
+            self.fail(
+                "write the number and the 64 hex digits that 'extauthz audit verify' or 'extauthz store status' prints", param, ctx
+            )
+        return int(found[1]), found[2]
+
+
+@click.group("audit")
+def command() -> None:
+    """The audit: append-only rows, chained by MACs whose key comes from the peppers."""
+
+
+@command.command("list")
+@configuration.option
+@as_option
+@click.option("--after", type=click.IntRange(0, 2**53), help="Rows behind this number; without it, the newest ones.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@json_option
+def list_rows(config_file: Path, email: str | None, after: int | None, limit: int, *, as_json: bool) -> None:
+    """List changes, the newest last.
+
+    Example: extauthz audit list --limit 20
+    """
+    with Session(config_file, email).store() as store:
+        head, _ = store.audit_head()
+        rows = store.audit_page(max(0, head - limit) if after is None else after, limit)
+    more = rows[-1].number if rows and rows[-1].number < head else None
+    if as_json:
+        write_json({"rows": [json.loads(chain.line(row)) for row in rows], "after": more})
+        return
+    if not rows:
+        click.echo("No rows.")
+        return
+    write_table(_COLUMNS, map(_row, rows), whole=4)
+    if more is not None:
+        click.echo(f"There are more: repeat the command with --after {more}", err=True)
+
+
+@command.command("verify")
+@configuration.option
+@as_option
+@click.option("--head", type=Head(), help="The head that you noted outside of the store: shows whether rows were cut off since.")
+@json_option
+def verify(config_file: Path, email: str | None, head: tuple[int, str] | None, *, as_json: bool) -> None:
+    """Check every row against the chain.
+
+    Exits with 1 and names the first row that is not what was written.
+
+    Example: extauthz audit verify --head 42:5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d
+    """
+    session = Session(config_file, email)
+    keys = session.audit_keys()
+    with session.store() as store:
+        number, mac = store.audit_head()
+        broken = store.verify_audit(keys, head or ((number, mac) if number else None))
+        row = next(iter(store.audit_page(broken - 1, 1)), None) if broken is not None else None
+    if as_json:
+        write_json({"whole": broken is None, "first_broken": broken, "head": f"{number}:{mac}"})
+    elif broken is None:
+        click.echo(f"The audit is whole, {number} rows. Note its head outside of the store:\n{number}:{mac}")
+    else:
+        click.echo(f"Error: row {broken} of the audit is not what was written{_guess(broken, row, keys)}", err=True)
+    if broken is not None:
+        raise click.exceptions.Exit(1)
+
+
+@command.command("export")
+@configuration.option
+@as_option
+@click.option("--after", type=click.IntRange(0, 2**53), default=0, help="Rows behind this number, to go on with an export.")
+@json_option
+def export(config_file: Path, email: str | None, after: int, *, as_json: bool) -> None:
+    """Write the audit as JSON lines.
+
+    The last line tells the state of the store, for `store accept-restore`.
+
+    Example: extauthz audit export > audit.jsonl
+    """
+    with Session(config_file, email).store() as store:
+        for line in store.export_audit(after):
+            click.echo(line)
+
+
+def _row(row: AuditRow) -> tuple[str | None, ...]:
+    return str(row.number), moment(row.at), row.action, row.token_id, row.actor, row.source, row.after
+
+
+def _guess(broken: int, row: AuditRow | None, keys: dict[str, bytes]) -> str:
+    if row is None or row.number != broken:
+        return ": it is missing"
+    return "" if row.pepper_id in keys else f", or cannot be checked: tokens.peppers does not list {row.pepper_id!r}"

@@ -1,0 +1,144 @@
+"""`extauthz token list` and `show`: metadata only."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from extauthz.adapters.store.records import StoredToken, TokenFilter
+from extauthz.cli import configuration
+from extauthz.cli.output import json_option, metadata, now, write_facts, write_json, write_table
+from extauthz.cli.session import Session, TokenId, as_option, known
+from extauthz.config.values import duration, scope
+from extauthz.core.act_as import address
+from extauthz.core.model import AuthType
+
+_CURSOR = re.compile(r"([0-9]{1,12})-([0-9A-Za-z]{1,12})").fullmatch
+_COLUMNS = ("id", "permission", "status", "expires", "last used", "user", "scopes", "description")
+
+
+@click.command("list")
+@configuration.option
+@as_option
+@click.option("--permission", type=click.Choice(["GLOBAL", "USER", "ANONYMOUS"], case_sensitive=False))
+@click.option("--scope", "scope_name", help="Those that hold this scope.")
+@click.option("--user", help="Those that act for this e-mail address.")
+@click.option("--pepper", help="Those made with the pepper of this id.")
+@click.option("--expiring-within", help="Those that end within a time, like 30d.")
+@click.option("--unused-for", help="Those that nobody used for a time, like 90d, and that are older than that.")
+@click.option("--all", "everything", is_flag=True, help="Revoked and expired tokens too.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option("--after", "cursor", metavar="CURSOR", help="Go on behind a page, by what stands at its end.")
+@json_option
+def list_tokens(config_file: Path, email: str | None, limit: int, cursor: str | None, *, as_json: bool, **wanted: Any) -> None:
+    """List active tokens, the newest first.
+
+    Secrets are not kept and not shown.
+
+    Example: extauthz token list --permission GLOBAL --expiring-within 30d --json
+    """
+    at = now()
+    after = _key(cursor)
+    chosen = _filter(at, **wanted)
+    with Session(config_file, email).store() as store:
+        records = store.page(chosen, after, limit + 1)
+    more = _cursor(records[limit - 1]) if len(records) > limit else None
+    rows = [metadata(record, at) for record in records[:limit]]
+    if as_json:
+        write_json({"tokens": rows, "after": more})
+        return
+    if not rows:
+        click.echo("No such tokens. --all lists revoked and expired ones too; make one with: extauthz token create --help")
+        return
+    write_table(_COLUMNS, (_row(row) for row in rows), whole=4)
+    if more is not None:
+        click.echo(f"There are more: repeat the command with --after {more}", err=True)
+
+
+@click.command("show")
+@configuration.option
+@as_option
+@click.argument("token_id", metavar="ID", type=TokenId())
+@json_option
+def show(config_file: Path, email: str | None, token_id: str, *, as_json: bool) -> None:
+    """Show what is known of one token.
+
+    Example: extauthz token show 4fK2pQ9sXb1Z
+    """
+    with Session(config_file, email).store() as store:
+        facts = metadata(known(store, token_id), now())
+    if as_json:
+        write_json(facts)
+    else:
+        write_facts(facts)
+
+
+def _row(row: dict[str, Any]) -> tuple[str | None, ...]:
+    expires, used = (row[name] and row[name][:10] for name in ("expires_at", "last_used_at"))
+    return row["id"], row["permission"], row["status"], expires, used, row["user"], ", ".join(row["scopes"]), row["description"]
+
+
+def _filter(
+    at: int,
+    *,
+    permission: str | None,
+    scope_name: str | None,
+    user: str | None,
+    pepper: str | None,
+    expiring_within: str | None,
+    unused_for: str | None,
+    everything: bool,
+) -> TokenFilter:
+    within, unused = _time("--expiring-within", expiring_within), _time("--unused-for", unused_for)
+    return TokenFilter(
+        permission=AuthType(permission.upper()) if permission else None,
+        scope=_scope(scope_name),
+        user=_user(user),
+        pepper_id=pepper,
+        expires_before=None if within is None else at + within,
+        unused_since=None if unused is None else at - unused,
+        active_at=None if everything else at,
+    )
+
+
+def _time(flag: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return int(duration(text))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=flag) from error
+
+
+def _scope(name: str | None) -> str | None:
+    if name is None:
+        return None
+    try:
+        return scope(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--scope") from error
+
+
+def _user(text: str | None) -> str | None:
+    if text is None:
+        return None
+    user = address(text)
+    if user is None:
+        raise click.BadParameter("write one e-mail address", param_hint="--user")
+    return user
+
+
+def _cursor(token: StoredToken) -> str:
+    return f"{token.created_at}-{token.id}"
+
+
+def _key(cursor: str | None) -> tuple[int, str] | None:
+    if cursor is None:
+        return None
+    found = _CURSOR(cursor)
+    if found is None:
+        raise click.BadParameter("write what the end of the page before says", param_hint="--after")
+    return int(found[1]), found[2]
