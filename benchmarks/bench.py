@@ -28,7 +28,7 @@ from extauthz.core.credentials import Kind
 from extauthz.core.paths import Path as RequestPath
 from extauthz.core.paths import parse
 from extauthz.core.routes import Route, compile_routes, parse_match
-from extauthz.ports import Signer
+from extauthz.oauth_verifier import Signer
 from extauthz.service import Authorizer
 from tests.support.world import NOW, World, bearer, check_request, claims, oauth, sign
 
@@ -120,12 +120,13 @@ def verdicts(folder: Path) -> None:
     world = World(folder, [{"match": "POST /search", "scope": "SEARCH"}])
     (rules,) = world.configuration.providers
     million = 1_000_000
-    cache, signer = VerdictCache(Kind.OAUTH, bytes(32), lifetime=300.0, clock=world.clock, capacity=million), Signer()
+    cache = VerdictCache(Kind.OAUTH, bytes(32), lifetime=300.0, clock=world.clock, capacity=million)
+    signer = Signer()
     gc.collect()
     before = resident("self")
     for number in range(million * 4 // 3):
         told = json.loads(json.dumps(claims(sub=f"some.user.{number:07}@acme.com")))
-        cache.put(f"token {number}", verify(told, rules, NOW), signer=signer)
+        cache.put(f"token {number}", verify(told, rules, NOW), basis=signer)
         if number + 1 in (million, million * 4 // 3):
             megabytes = (resident("self") - before) * 1024 / 1e6
             row(f"{len(cache):,} verdicts after {number + 1:,} tokens", f"{megabytes:.0f} MB", "goal ≤ 600 MB")

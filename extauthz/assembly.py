@@ -14,7 +14,6 @@ from extauthz.adapters.fetch import FetchError, JsonFetcher
 from extauthz.adapters.introspection import Introspection
 from extauthz.adapters.jwks import JwksSource
 from extauthz.adapters.store.following import PostgresFollower, SqliteFollower
-from extauthz.adapters.store.postgres import Link, PostgresReader
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.rows import check_peppers
 from extauthz.adapters.verdicts import VerdictCache
@@ -153,6 +152,9 @@ async def _open_store(
         check_peppers(reader.pepper_fingerprints(), outside.peppers)
         outside.store = reader
         return SqliteFollower(reader, position=position, apply=feed.apply, poll_interval=tokens.poll_interval)
+    # Eight megabytes that a SQLite store has no use for.
+    from extauthz.adapters.store.postgres import Link, PostgresReader
+
     password, listen = configuration.store_password(os.environ), tokens.feed == "notify"
     outside.store = database = PostgresReader(place, password=password, peppers=outside.peppers, prepare=listen)
     await database.open()

@@ -34,8 +34,8 @@ class Signer:
 
 
 @dataclass(frozen=True, slots=True)
-class Basis:
-    """What a verdict rests on: the key that signed the token, if one was looked at, and how long the issuer need not be asked."""
+class Asked:
+    """What a verdict rests on whose issuer was asked, and will be again at `ask_at`; a key too if one was looked at."""
 
     signer: Signer | None
     ask_at: float
@@ -111,9 +111,14 @@ class OAuthVerifier:
         return refusal or (self._verify_signature(case, unverified) if named.keys is not None else self._ask(case))
 
     def _stands(self, basis: object) -> bool:
-        if not isinstance(basis, Basis) or self._clock.monotonic() >= basis.ask_at:
-            return False
-        return basis.signer is None or basis.signer.published
+        """Tell whether a verdict counts: a local one rests on its key alone, which the verdicts of that key share."""
+        match basis:
+            case Signer():
+                return basis.published
+            case Asked(signer, ask_at):
+                return self._clock.monotonic() < ask_at and (signer is None or signer.published)
+            case _:
+                return False
 
     def _verify_signature(self, case: _Case, unverified: jwt.Unverified) -> Evidence | Awaitable[Evidence]:
         source, key_id = case.issuer.keys, jwt.key_id(unverified)
@@ -183,10 +188,10 @@ class OAuthVerifier:
         if evidence in _UNSETTLED:
             return evidence
         if asked or case.issuer.introspector is not None:
-            basis = Basis(signer, self._clock.monotonic() + self._remote_lifetime)
+            basis = Asked(signer, self._clock.monotonic() + self._remote_lifetime)
             self._verdicts.put(case.token, evidence, lifetime=self._remote_lifetime + ACQUAINTED, basis=basis)
         else:
-            self._verdicts.put(case.token, evidence, basis=Basis(signer, float("inf")))
+            self._verdicts.put(case.token, evidence, basis=signer)
         return evidence
 
     def _notice_new_keys(self) -> None:

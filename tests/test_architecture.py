@@ -371,3 +371,11 @@ def test_no_file_names_a_machine_or_an_index() -> None:
     assert len(tracked_files()) > 50
     assert pattern.search(f"x {places[0]}main")
     assert found == {}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (PROJECT / "benchmarks").glob("*.py")))
+def test_a_benchmark_can_be_loaded(name: str) -> None:
+    """Nobody runs them in the tests: at least what they import must be there."""
+    load = f"import runpy; runpy.run_path({str(PROJECT / 'benchmarks' / name)!r}, run_name='loaded')"
+    done = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
