@@ -63,16 +63,16 @@ class Feed:
 
     def _follow(self, batch: FeedBatch) -> None:
         now = self._clock.monotonic()
-        first = batch.changes[0][0] if batch.changes else batch.oldest
-        if batch.head > self.position and first > self.position + 1:
+        later = [change for change in batch.changes if change[0] > self.position]
+        whole = len(later) == batch.head - self.position
+        if not whole or any(number != expected for expected, (number, _) in enumerate(later, self.position + 1)):
             # Rows are gone that nobody here has read.
             self._start_over(batch)
             return
-        for number, token_id in batch.changes:
-            if number > self.position:
-                self._changed.pop(token_id, None)
-                self._changed[token_id] = number, now
-                self.position = number
+        for number, token_id in later:
+            self._changed.pop(token_id, None)
+            self._changed[token_id] = number, now
+        self.position = batch.head
         self._forget(now)
 
     def _forget(self, now: float) -> None:

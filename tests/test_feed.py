@@ -68,18 +68,26 @@ def test_a_batch_that_was_read_twice_changes_nothing(feed: Feed) -> None:
     assert not feed.changed_since("token 12", mark)
 
 
-def test_rows_behind_the_head_are_awaited(feed: Feed) -> None:
-    """A head that was read before its rows is no gap."""
-    feed.apply(FeedBatch(0, 12, 1, ((11, "a"),)))
-    assert (feed.position, feed.generation) == (11, 1)
-    feed.apply(FeedBatch(0, 12, 1, ((12, "b"),)))
-    assert (feed.position, feed.generation) == (12, 1)
-
-
 @pytest.mark.parametrize(
     "batch",
-    [changes(13, 14), FeedBatch(0, 20, 21), FeedBatch(0, 20, 15), FeedBatch(0, 20, 15, ((15, "token 15"),))],
-    ids=["a number is missing", "none is kept", "kept ones are younger", "and come"],
+    [
+        changes(13, 14),
+        changes(11, 13),
+        FeedBatch(0, 20, 21),
+        FeedBatch(0, 20, 15),
+        FeedBatch(0, 20, 15, ((15, "token 15"),)),
+        FeedBatch(0, 12, 1),
+        FeedBatch(0, 12, 1, ((11, "token 11"),)),
+    ],
+    ids=[
+        "the first is missing",
+        "one between is missing",
+        "none is kept",
+        "kept ones are younger",
+        "and come",
+        "all are missing",
+        "the last is missing",
+    ],
 )
 def test_a_gap_voids_everything(feed: Feed, batch: FeedBatch) -> None:
     before = feed.mark
