@@ -332,7 +332,7 @@ def test_paths_are_relative_to_the_file_they_stand_in(tmp_path: Path, monkeypatc
     (folder / "extauthz.yaml").write_text(text)
     monkeypatch.chdir("/")
     configuration = load(folder / "extauthz.yaml")
-    assert (configuration.store_path, configuration.pepper_file()) == (
+    assert (configuration.store_place, configuration.pepper_file()) == (
         folder / "../data/tokens.db",
         folder / "../secrets/pepper",
     )
@@ -343,12 +343,12 @@ def test_paths_are_relative_to_the_file_they_stand_in(tmp_path: Path, monkeypatc
 def test_absolute_paths_stay(configure: Configure, tmp_path: Path) -> None:
     tokens = TOKENS.replace("tokens.db", "/var/lib/tokens.db").replace("pepper}", "/run/secrets/pepper}")
     configuration = configure(SERVER + tokens + ACT_AS)
-    assert (configuration.store_path, configuration.pepper_file()) == (Path("/var/lib/tokens.db"), Path("/run/secrets/pepper"))
+    assert (configuration.store_place, configuration.pepper_file()) == (Path("/var/lib/tokens.db"), Path("/run/secrets/pepper"))
 
 
 def test_a_store_that_is_off_has_no_path(configure: Configure) -> None:
-    assert configure(SERVER + TOKENS + "  enabled: false\n" + OAUTH).store_path is None
-    assert configure(SERVER + OAUTH).store_path is None
+    assert configure(SERVER + TOKENS + "  enabled: false\n" + OAUTH).store_place is None
+    assert configure(SERVER + OAUTH).store_place is None
     assert configure(SERVER + OAUTH).pepper_file() is None
 
 

@@ -252,8 +252,7 @@ def _oauth_risks(settings: Settings, source: Document) -> Iterator[Mistake]:
                 yield source.mistake((*path, "domains"), f"{domain!r} {_EVERYBODY_WARNING}")
         if entry.method is Verification.INTROSPECTION and len(entry.client_ids) > 1:
             yield source.mistake((*path, "client_ids"), _INTROSPECTION_WARNING)
-        asks_user = (entry.row.userinfo_user and entry.users is None) or entry.hosted_domains
-        if (entry.method is not Verification.JWKS or asks_user) and settings.server.check_timeout < REMOTE_CHECK_TIMEOUT:
+        if (entry.method is not Verification.JWKS or entry.asks_userinfo) and settings.server.check_timeout < REMOTE_CHECK_TIMEOUT:
             yield source.mistake((*path, "provider"), _TIMEOUT_WARNING)
 
 

@@ -47,11 +47,6 @@ class Configuration:
         path = tokens.store.removeprefix("sqlite:///")
         return tokens.store if path == tokens.store else self.file.parent / path
 
-    @property
-    def store_path(self) -> Path | None:
-        """The SQLite file of the token store."""
-        return self.store_place if isinstance(self.store_place, Path) else None
-
     def store_password(self, environment: Mapping[str, str]) -> str | None:
         """Read the password of a PostgreSQL store; raises ConfigurationError."""
         place = self.settings.tokens.store_password if self.settings.tokens else None
@@ -175,7 +170,7 @@ def _rules(entry: ProviderEntry, settings: Settings) -> ProviderRules:
         leeway=entry.leeway,
         guests=entry.guests,
         users=entry.users,
-        userinfo=(row.userinfo_user and entry.users is None) or hosted is not None,
+        userinfo=entry.asks_userinfo,
     )
 
 

@@ -87,6 +87,11 @@ class ProviderEntry(Section):
         return row
 
     @property
+    def asks_userinfo(self) -> bool:
+        """Tell whether userinfo is asked about the user of a token that is verified otherwise."""
+        return (self.row.userinfo_user and self.users is None) or self.hosted_domains is not None
+
+    @property
     def method(self) -> Verification:
         """How tokens are verified."""
         return Verification(self.verification or self.row.verifications[0])

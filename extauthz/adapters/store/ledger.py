@@ -8,13 +8,13 @@ import sqlalchemy as sa
 
 from extauthz.adapters.store import chain
 from extauthz.adapters.store.database import Kind
+from extauthz.adapters.store.following import CHANNEL
 from extauthz.adapters.store.records import AuditKey, Change
 from extauthz.adapters.store.rules import KEPT
 from extauthz.adapters.store.schema import audit, changes, read_state, store_state
 
 PRUNED = 10_000
 """Rows of the feed that one change removes at most."""
-CHANNEL = "extauthz_changes"
 
 
 class Ledger:
