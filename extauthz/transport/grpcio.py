@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 import grpc
 import grpc.aio
@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection
 
 from extauthz._pb import ext_authz_pb2
 from extauthz.addresses import Address
-from extauthz.transport.listening import ListenError
+from extauthz.transport.listening import Handler, ListenError
 
 SERVICE = ext_authz_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name
 NAME = "grpcio"
@@ -28,8 +28,6 @@ _OPTIONS = (
 )
 
 _log = logging.getLogger(__name__)
-
-Handler = Callable[[bytes], bytes | Awaitable[bytes]]
 
 
 class GrpcioServer:

@@ -11,12 +11,15 @@ import fcntl
 import grp
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from extauthz.addresses import Address
+
+Handler = Callable[[bytes], bytes | Awaitable[bytes]]
+"""What every transport serves: a serialised request to a serialised answer, at once where nothing has to be waited for."""
 
 
 class ListenError(Exception):
@@ -37,6 +40,20 @@ def open_port(address: Address) -> socket.socket:
         opened.close()
         if error.errno == errno.EADDRINUSE:
             raise ListenError(f"{address} is in use by another process") from error
+        raise ListenError(f"{address} cannot be listened on: {error.strerror or error}") from error
+    return opened
+
+
+def open_listener(address: Address) -> socket.socket:
+    """Return a bound and listening socket of either kind, a unix socket inside `claim` only; raises ListenError."""
+    if not address.path:
+        return open_port(address)
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        opened.bind(address.path)
+        opened.listen(128)
+    except OSError as error:
+        opened.close()
         raise ListenError(f"{address} cannot be listened on: {error.strerror or error}") from error
     return opened
 

@@ -1,0 +1,225 @@
+"""One HTTP/2 connection: libnghttp2 does the protocol, this moves its bytes and queues its answers."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+from collections.abc import Awaitable, Callable
+from functools import lru_cache, partial
+from time import monotonic
+from typing import Protocol, cast
+
+from extauthz.transport import libnghttp2 as http2
+from extauthz.transport.limits import Limits
+from extauthz.transport.messages import Refusal, Status
+from extauthz.transport.streams import CALLBACKS, PROVIDER, Books, Stream, Tally
+
+WINDOW = 1024 * 1024
+"""Bytes of requests on a connection before a WINDOW_UPDATE is due."""
+WRITE_SIZE = 64 * 1024
+"""Bytes handed to the socket at once."""
+
+_RESPONSE = http2.fields([(b":status", b"200"), (b"content-type", b"application/grpc")])
+_SHUTTING_DOWN = http2.fields([(b"grpc-status", b"%d" % Status.UNAVAILABLE), (b"grpc-message", b"the server is shutting down")])
+
+_log = logging.getLogger(__name__)
+
+
+class Owner(Protocol):
+    """The server that a connection belongs to."""
+
+    def admit(self, connection: Connection) -> bool:
+        """Take a new connection, or refuse it."""
+
+    def forget(self, connection: Connection) -> None:
+        """Hear of the end of a connection, a refused one too."""
+
+    def call(self, connection: Connection, stream: Stream) -> None:
+        """Answer a request, now or later."""
+
+
+class Connection(Books, asyncio.Protocol):
+    """Bytes of a peer to calls, and answers to bytes."""
+
+    def __init__(self, owner: Owner, options: ctypes.c_void_p, limits: Limits, tally: Tally) -> None:
+        """Belong to a server, which is asked before anything is read."""
+        super().__init__(limits, tally)
+        self._owner = owner
+        self._options = options
+        self._transport: asyncio.Transport | None = None
+        self._session: int | None = None
+        self._out = ctypes.c_void_p()
+        self._out_reference = ctypes.byref(self._out)
+        self._paused = False
+        self._flush_due = False
+        self.opened = self.used = self.now
+        self.leaving_since: float | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin a session, unless there are too many or TLS agreed on another protocol."""
+        self._transport = transport = cast(asyncio.Transport, transport)
+        secured = transport.get_extra_info("ssl_object")
+        other_protocol = secured is not None and secured.selected_alpn_protocol() not in (None, "h2")
+        if other_protocol or not self._owner.admit(self):
+            transport.abort()
+            return
+        self._session = http2.new_session(self, CALLBACKS, self._options, self.limits, window=WINDOW)
+        transport.set_write_buffer_limits(high=self.limits.output_buffer)
+        self.flush()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Stop waiting for what nobody reads, and free the session."""
+        session, self._session = self._session, None
+        for stream in self.streams.values():
+            self.close(stream)
+        self.streams.clear()
+        self.ready.clear()
+        if session is not None:
+            http2.delete_session(session)
+        self._owner.forget(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, answer what is complete, and send."""
+        session = self._session
+        if session is None:
+            return
+        self.now = monotonic()
+        if http2.memory_receive(session, data, len(data)) < 0:
+            self.abort()
+            return
+        if self.ready:
+            self.used = self.now
+            ready, self.ready = self.ready, []
+            for stream in ready:
+                if not stream.closed:
+                    self._owner.call(self, stream)
+        self.flush()
+
+    def pause_writing(self) -> None:
+        """Read nothing from a peer that does not read."""
+        self._paused = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on with what waited."""
+        self._paused = False
+        self.flush()
+        if self._transport is not None and not self._paused and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def flush(self) -> None:
+        """Send all that may be sent; close when both sides are done."""
+        self._flush_due = False
+        session, transport = self._session, self._transport
+        if session is None or transport is None or self._paused:
+            return
+        chunks: list[bytes] = []
+        size = 0
+        while (length := http2.memory_send(session, self._out_reference)) > 0:
+            chunks.append(http2.bytes_at(self._out.value, length))
+            size += length
+            if size >= WRITE_SIZE:
+                transport.write(b"".join(chunks))
+                chunks, size = [], 0
+                if self._paused:
+                    return
+        if chunks:
+            transport.write(b"".join(chunks))
+        if length < 0:
+            transport.abort()
+        elif not http2.want_read(session) and not http2.want_write(session):
+            transport.close()
+
+    def flush_soon(self) -> None:
+        """Send at the end of this turn of the loop, together with what else becomes ready in it."""
+        if not self._flush_due:
+            self._flush_due = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def leave(self) -> None:
+        """Announce that the connection will end (RFC 9113 6.8), and end the streams that would stay for ever."""
+        if self._session is None or self.leaving_since is not None:
+            return
+        self.leaving_since = monotonic()
+        http2.submit_shutdown_notice(self._session)
+        for stream in self.streams.values():
+            if stream.watches is not None:
+                self._end_watch(stream)
+                http2.resume_data(self._session, stream.id)
+        self.flush()
+
+    def refuse_new(self) -> None:
+        """Refuse streams that begin from now on; the connection closes behind the last one in flight."""
+        if self._session is not None:
+            last = http2.last_processed_stream(self._session)
+            http2.submit_goaway(self._session, 0, last, http2.NO_ERROR, None, 0)
+            self.flush()
+
+    def answer(self, stream: Stream, message: bytes) -> None:
+        """Queue the one message of a call."""
+        stream.answer = b"\x00" + len(message).to_bytes(4, "big") + message
+        self._submit(stream, _RESPONSE, PROVIDER)
+
+    def wait(self, stream: Stream, pending: Awaitable[bytes], finish: Callable[[asyncio.Future[bytes]], bytes]) -> None:
+        """Answer when the awaitable is done, with what `finish` makes of it; a reset stream stops waiting."""
+        stream.task = asyncio.ensure_future(pending)
+        stream.task.add_done_callback(partial(self._done, stream, finish))
+
+    def refuse(self, stream: Stream, refusal: Refusal) -> None:
+        """Answer with a status and nothing else."""
+        self._submit(stream, _refusal_fields(refusal), None)
+
+    def watch(self, stream: Stream, service: str, message: bytes) -> None:
+        """Queue the first message of a call that may get more."""
+        stream.watches = service
+        if self.leaving_since is not None:
+            self._end_watch(stream)
+        self.answer(stream, message)
+
+    def tell(self, stream: Stream, message: bytes) -> None:
+        """Queue one more message of such a call."""
+        stream.answer = stream.answer[stream.sent :] + b"\x00" + len(message).to_bytes(4, "big") + message
+        stream.sent = 0
+        if self._session is not None:
+            http2.resume_data(self._session, stream.id)
+            self.flush_soon()
+
+    def give_up(self, stream: Stream) -> None:
+        """Reset a stream whose request does not come."""
+        if self._session is not None:
+            http2.submit_reset(self._session, 0, stream.id, http2.CANCEL)
+            self.flush_soon()
+
+    def _end_watch(self, stream: Stream) -> None:
+        stream.watches, stream.trailer = None, _SHUTTING_DOWN
+
+    def _submit(self, stream: Stream, fields: ctypes.Array[http2.HeaderField], provider: object) -> None:
+        if self._session is None or stream.closed:
+            return
+        code = http2.submit_response(self._session, stream.id, fields, len(fields), provider)
+        if code < 0:
+            _log.error("answer not queued", extra={"code": code})
+            http2.submit_reset(self._session, 0, stream.id, http2.INTERNAL_ERROR)
+
+    def _done(self, stream: Stream, finish: Callable[[asyncio.Future[bytes]], bytes], done: asyncio.Future[bytes]) -> None:
+        stream.task = None
+        message = finish(done)
+        if not stream.closed:
+            self.answer(stream, message)
+            self.flush_soon()
+
+
+@lru_cache(maxsize=64)
+def _refusal_fields(refusal: Refusal) -> ctypes.Array[http2.HeaderField]:
+    """Return the header fields of a refusal; there are a handful, all of our own words, and the library reads them in place."""
+    pairs = [(b":status", b"%d" % refusal.http), (b"content-type", b"application/grpc")]
+    if refusal.status is Status.UNIMPLEMENTED:
+        pairs.append((b"grpc-accept-encoding", b"identity,gzip"))
+    return http2.fields([*pairs, (b"grpc-status", b"%d" % refusal.status), (b"grpc-message", refusal.message.encode("ascii"))])

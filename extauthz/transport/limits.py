@@ -1,0 +1,39 @@
+"""How much one peer, and all of them together, may ask of the HTTP/2 transport."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bytes, seconds and counts; per connection where nothing else is said.
+
+    The resets are high because Envoy resets every check that it gives up after its own time-out.
+    """
+
+    message_size: int = 4 * 1024 * 1024
+    """Of one request; a larger one is RESOURCE_EXHAUSTED."""
+    requests_size: int = 64 * 1024 * 1024
+    """Of all requests of the process that have not come completely."""
+    header_list_size: int = 16 * 1024
+    """RFC 9113 6.5.2: names and values and 32 bytes each; a longer list resets its stream."""
+    concurrent_streams: int = 2_000
+    connections: int = 1_000
+    """Of the process; one more is closed at once."""
+    half_open_timeout: float = 5.0
+    """For a connection to greet, and for a request to come completely."""
+    connection_age: float | None = None
+    connection_age_grace: float = 10.0
+    """For the streams in flight when a connection is asked to go."""
+    idle_timeout: float = 600.0
+    resets: int = 20_000
+    resets_per_second: int = 5_000
+    settings_entries: int = 32
+    continuations: int = 8
+    outbound_acknowledgements: int = 1_000
+    empty_frames: int = 10_000
+    """DATA without data and PRIORITY."""
+    empty_frames_per_second: int = 330
+    output_buffer: int = 256 * 1024
+    """Unsent bytes beyond which nothing more is read or answered."""

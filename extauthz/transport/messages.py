@@ -1,0 +1,99 @@
+"""gRPC over HTTP/2: what a complete request holds, or the status that refuses it (PROTOCOL-HTTP2.md of grpc)."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+
+PREFIX = 5
+"""Bytes before a message: the compressed flag, and its length."""
+
+_UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+
+
+class Status(IntEnum):
+    """The statuses of gRPC that the transport itself gives."""
+
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    RESOURCE_EXHAUSTED = 8
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not handed on; with another `http` status than 200 it was no gRPC at all."""
+
+    status: Status
+    message: str
+    http: int = 200
+
+
+NOT_GRPC = Refusal(Status.INTERNAL, "content-type is not application/grpc", 415)
+NOT_POST = Refusal(Status.INTERNAL, "gRPC is sent with POST", 405)
+NO_MESSAGE = Refusal(Status.INTERNAL, "the request is not one whole message")
+TOO_MANY = Refusal(Status.UNIMPLEMENTED, "more than one message")
+TOO_LARGE = Refusal(Status.RESOURCE_EXHAUSTED, "the message is too large")
+TOO_MUCH = Refusal(Status.RESOURCE_EXHAUSTED, "too many requests are under way")
+FLAG_UNKNOWN = Refusal(Status.INTERNAL, "the compressed flag is neither 0 nor 1")
+FLAG_WITHOUT_ENCODING = Refusal(Status.INTERNAL, "a compressed message without grpc-encoding")
+ENCODING_UNKNOWN = Refusal(Status.UNIMPLEMENTED, "grpc-encoding is not supported: identity, gzip")
+NOT_GZIP = Refusal(Status.INTERNAL, "the message is not gzip")
+TIMEOUT_MALFORMED = Refusal(Status.INTERNAL, "grpc-timeout is malformed")
+TOO_LATE = Refusal(Status.DEADLINE_EXCEEDED, "the deadline has passed")
+NOT_READABLE = Refusal(Status.INVALID_ARGUMENT, "the message is not readable")
+NO_SERVICE = Refusal(Status.NOT_FOUND, "unknown service")
+NO_METHOD = Refusal(Status.UNIMPLEMENTED, "unknown method")
+
+
+def is_grpc(content_type: bytes) -> bool:
+    """Tell whether a content type is gRPC, with whatever encoding of messages."""
+    return content_type == b"application/grpc" or content_type.startswith((b"application/grpc+", b"application/grpc;"))
+
+
+@lru_cache(maxsize=1024)
+def timeout(text: bytes) -> float | None:
+    """Return the seconds of a grpc-timeout; None if it is malformed."""
+    found = _TIMEOUT.fullmatch(text)
+    return None if found is None else int(found[1]) * _UNITS[found[2]]
+
+
+def read(body: bytes | bytearray, encoding: bytes, limit: int) -> bytes | Refusal:
+    """Return the one message that a request holds; `limit` is in bytes, after decompression."""
+    if len(body) < PREFIX:
+        return NO_MESSAGE
+    length = int.from_bytes(body[1:PREFIX], "big")
+    if length > limit:
+        return TOO_LARGE
+    if length != len(body) - PREFIX:
+        return NO_MESSAGE if length > len(body) - PREFIX else TOO_MANY
+    message = bytes(body[PREFIX:])
+    match body[0], encoding:
+        case 0, b"" | b"identity" | b"gzip":
+            return message
+        case 1, b"gzip":
+            return _unpacked(message, limit)
+        case 1, b"" | b"identity":
+            return FLAG_WITHOUT_ENCODING
+        case 0 | 1, _:
+            return ENCODING_UNKNOWN
+        case _:
+            return FLAG_UNKNOWN
+
+
+def _unpacked(message: bytes, limit: int) -> bytes | Refusal:
+    unpacking = zlib.decompressobj(wbits=31)
+    try:
+        unpacked = unpacking.decompress(message, limit + 1)
+    except zlib.error:
+        return NOT_GZIP
+    if len(unpacked) > limit:
+        return TOO_LARGE
+    return unpacked if unpacking.eof and not unpacking.unused_data else NOT_GZIP

@@ -1,0 +1,252 @@
+"""The fast transport: HTTP/2 by libnghttp2 on uvloop, and the gRPC of Authorization/Check and Health on top of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable
+from time import monotonic
+
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
+
+from extauthz.addresses import Address
+from extauthz.transport import libnghttp2 as http2
+from extauthz.transport import messages
+from extauthz.transport.connection import Connection
+from extauthz.transport.limits import Limits
+from extauthz.transport.listening import Handler, open_listener
+from extauthz.transport.messages import Refusal
+from extauthz.transport.streams import Stream, Tally
+
+SERVICE = "envoy.service.auth.v3.Authorization"
+CHECK = f"/{SERVICE}/Check".encode()
+HEALTH_CHECK, HEALTH_WATCH = b"/grpc.health.v1.Health/Check", b"/grpc.health.v1.Health/Watch"
+NAME = "nghttp2"
+
+SWEEP = 0.5
+"""Seconds between two looks at what is late."""
+NOTICE = 0.2
+"""Seconds between the announcement of the end and the refusal of new streams: a peer's streams on the way still come."""
+
+METHODS = frozenset({CHECK, HEALTH_CHECK, HEALTH_WATCH})
+
+
+def _health_answer(state: health_pb2.HealthCheckResponse.ServingStatus) -> bytes:
+    return bytes(health_pb2.HealthCheckResponse(status=state).SerializeToString())
+
+
+_SERVING = _health_answer(health_pb2.HealthCheckResponse.SERVING)
+_NOT_SERVING = _health_answer(health_pb2.HealthCheckResponse.NOT_SERVING)
+_UNKNOWN = _health_answer(health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+_log = logging.getLogger(__name__)
+
+
+class Nghttp2Server:
+    """Serves one handler of serialised messages; an empty answer, an ALLOW for Envoy, is never sent."""
+
+    def __init__(
+        self, handler: Handler, fallback: bytes, *, limits: Limits | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Prepare the server; `fallback` is a serialised denial for whatever should not happen."""
+        self._handler = handler
+        self._fallback = fallback
+        self._limits = limits or Limits()
+        self._options = http2.options(self._limits)
+        self._tls = tls
+        self._tally = Tally()
+        self._open: set[Connection] = set()
+        self._serving = False
+        self._opened: socket.socket | None = None
+        self._listener: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
+    @property
+    def streams(self) -> int:
+        """How many calls are under way."""
+        return sum(len(connection.streams) for connection in self._open)
+
+    async def start(self, address: Address) -> int:
+        """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError."""
+        self._opened = open_listener(address)
+        await self._listen()
+        self._sweeper = asyncio.create_task(self._sweep())
+        return 0 if address.path else int(self._opened.getsockname()[1])
+
+    async def reload_tls(self, tls: ssl.SSLContext) -> None:
+        """Use other certificates from the next connection on; those that are open live on."""
+        self._tls = tls
+        await self._listen()
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """Answer health checks for the server and for the service."""
+        self._serving = serving
+        for connection in list(self._open):
+            for stream in list(connection.streams.values()):
+                if stream.watches in ("", SERVICE):
+                    connection.tell(stream, self._state)
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new calls, and give those under way `grace` seconds."""
+        for listening in (self._listener, self._opened):
+            if listening is not None:
+                listening.close()
+        await self.set_serving(serving=False)
+        for connection in list(self._open):
+            connection.leave()
+        await self._closed_within(min(NOTICE, grace))
+        for connection in list(self._open):
+            connection.refuse_new()
+        await self._closed_within(grace - NOTICE)
+        for connection in list(self._open):
+            connection.abort()
+        await self._closed_within(1.0)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+
+    def admit(self, connection: Connection) -> bool:
+        """Take a new connection unless there are too many."""
+        if len(self._open) >= self._limits.connections:
+            return False
+        self._open.add(connection)
+        return True
+
+    def forget(self, connection: Connection) -> None:
+        """Hear of the end of a connection, a refused one too."""
+        self._open.discard(connection)
+
+    def call(self, connection: Connection, stream: Stream) -> None:
+        """Answer a request, now or later."""
+        headers = stream.headers
+        message = self._message(connection, stream)
+        if isinstance(message, Refusal):
+            connection.refuse(stream, message)
+        elif headers[b":path"] == CHECK:
+            self._check(connection, stream, message)
+        else:
+            self._health(connection, stream, message)
+
+    def _message(self, connection: Connection, stream: Stream) -> bytes | Refusal:
+        """Return the message of a request for one of our methods."""
+        body = connection.release(stream)
+        headers = stream.headers
+        if stream.refusal is not None:
+            return stream.refusal
+        if headers.get(b":method") != b"POST":
+            return messages.NOT_POST
+        if not messages.is_grpc(headers.get(b"content-type", b"")):
+            return messages.NOT_GRPC
+        if headers.get(b":path") not in METHODS:
+            return messages.NO_METHOD
+        if b"grpc-timeout" in headers:
+            seconds = messages.timeout(headers[b"grpc-timeout"])
+            if seconds is None:
+                return messages.TIMEOUT_MALFORMED
+            if monotonic() - stream.opened >= seconds:
+                return messages.TOO_LATE
+        return messages.read(body, headers.get(b"grpc-encoding", b""), self._limits.message_size)
+
+    def _check(self, connection: Connection, stream: Stream, message: bytes) -> None:
+        try:
+            answer: object = self._handler(message)
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - no exception may become a gRPC status
+            _log.exception("the handler raised")
+            answer = self._fallback
+        if isinstance(answer, bytes) and answer:
+            connection.answer(stream, answer)
+        elif isinstance(answer, Awaitable):
+            connection.wait(stream, answer, self._finished)
+        else:
+            connection.answer(stream, self._fallback)
+
+    def _finished(self, done: asyncio.Future[bytes]) -> bytes:
+        """Return what a check that had to wait has come to."""
+        if done.cancelled():
+            return self._fallback
+        error = done.exception()
+        if error is not None:
+            _log.error("the handler raised", exc_info=error)
+            return self._fallback
+        answer: object = done.result()
+        return answer if isinstance(answer, bytes) and answer else self._fallback
+
+    def _health(self, connection: Connection, stream: Stream, message: bytes) -> None:
+        try:
+            service = health_pb2.HealthCheckRequest.FromString(message).service
+        except DecodeError:
+            connection.refuse(stream, messages.NOT_READABLE)
+            return
+        known = service in ("", SERVICE)
+        if stream.headers[b":path"] == HEALTH_WATCH:
+            connection.watch(stream, service, self._state if known else _UNKNOWN)
+        elif known:
+            connection.answer(stream, self._state)
+        else:
+            connection.refuse(stream, messages.NO_SERVICE)
+
+    @property
+    def _state(self) -> bytes:
+        return _SERVING if self._serving else _NOT_SERVING
+
+    async def _listen(self) -> None:
+        """Accept on the socket with the certificates of now, and no longer with earlier ones."""
+        if self._opened is None:
+            raise RuntimeError("not started")
+        loop = asyncio.get_running_loop()
+        create = loop.create_unix_server if self._opened.family == socket.AF_UNIX else loop.create_server
+        previous = self._listener
+        self._listener = await create(self._connection, sock=self._opened.dup(), ssl=self._tls)
+        if previous is not None:
+            previous.close()
+
+    def _connection(self) -> Connection:
+        return Connection(self, self._options, self._limits, self._tally)
+
+    async def _sweep(self) -> None:
+        """End what is late: greetings, requests, idle connections and old ones."""
+        limits = self._limits
+        interval = min(SWEEP, limits.half_open_timeout / 4, limits.idle_timeout / 4, limits.connection_age_grace / 4)
+        while True:
+            await asyncio.sleep(interval)
+            now = monotonic()
+            for connection in list(self._open):
+                try:
+                    self._end_late(connection, now)
+                except Exception:  # noqa: BLE001 - the others are looked at all the same
+                    _log.exception("a connection was not looked at")
+
+    def _end_late(self, connection: Connection, now: float) -> None:
+        limits = self._limits
+        if not connection.greeted and now - connection.opened > limits.half_open_timeout:
+            connection.abort()
+            return
+        for stream in list(
+            itertools.takewhile(lambda one: now - one.opened > limits.half_open_timeout, connection.streams.values())
+        ):
+            if not stream.complete:
+                connection.give_up(stream)
+        leaving_since = connection.leaving_since
+        if leaving_since is None:
+            idle = not connection.streams and now - connection.used > limits.idle_timeout
+            if idle or (limits.connection_age is not None and now - connection.opened > limits.connection_age):
+                connection.leave()
+        elif now - leaving_since > limits.connection_age_grace + NOTICE:
+            connection.abort()
+        elif now - leaving_since > NOTICE:
+            connection.refuse_new()
+
+    async def _closed_within(self, seconds: float) -> None:
+        deadline = monotonic() + seconds
+        while self._open and monotonic() < deadline:  # noqa: ASYNC110 - a handful of times, at the end
+            await asyncio.sleep(0.005)
