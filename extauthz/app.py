@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,13 +30,17 @@ from extauthz.feed import UNKNOWN, Feed
 from extauthz.ports import Recorder, Unavailable
 from extauthz.service import Authorizer
 from extauthz.transport import ops
-from extauthz.transport.grpcio import NAME, GrpcioServer
+from extauthz.transport.choice import Transport, choose
+from extauthz.transport.limits import Limits
 from extauthz.transport.listening import claim, open_port, publish, restricted_umask
+from extauthz.transport.tls import TlsFiles
 
 LATELY = 10.0
 """Seconds since the store was last heard, after which it is called lost."""
 PRIME = 2.0
 """Seconds that the start waits for the keys of the issuers and for the first word of the token store."""
+SWITCH_INTERVAL = 0.0005
+"""Seconds, in place of Python's 0.005."""
 STOP_GRACE = 1.0
 """Seconds for the checks under way when the drain is over."""
 
@@ -66,8 +71,16 @@ class Recorders:
             recorder.record(request, decision, seconds)
 
 
-async def serve(configuration: Configuration, *, log_decisions: bool = True) -> None:
+def run(configuration: Configuration, *, log_decisions: bool = True) -> None:
     """Serve until SIGTERM or SIGINT, then drain; raises StoreError, ConfigurationError and ListenError at start."""
+    transport = choose(configuration.settings.server.transport)
+    # A thread that computes, such as a reload, gives the loop its turn back ten times as soon.
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    with asyncio.Runner(loop_factory=transport.new_event_loop) as runner:
+        runner.run(_serve(configuration, transport, log_decisions=log_decisions))
+
+
+async def _serve(configuration: Configuration, transport: Transport, *, log_decisions: bool) -> None:
     settings = configuration.settings.server
     address = settings.listen
     clock = SystemClock()
@@ -84,26 +97,35 @@ async def serve(configuration: Configuration, *, log_decisions: bool = True) -> 
         decisions = DecisionLog(sys.stdout) if log_decisions else None
         if decisions:
             stack.callback(decisions.close)
-        metrics = Metrics(__version__)
+        metrics = Metrics(__version__, transport=transport.name)
         recorders = Recorders((metrics, decisions) if decisions else (metrics,))
         authorizer = Authorizer(
             parts.runtime, recorders, clock=clock, decision_ids=decision_id, max_in_flight=settings.max_in_flight
         )
         _add_readings(metrics, parts, health, authorizer, decisions)
-        server = GrpcioServer(authorizer.check, parts.runtime.codec.fixed(Reason.INTERNAL, "0" * 32))
+        files = TlsFiles(*configuration.tls_files) if configuration.tls_files else None
+        certificates = files.load() if files else None
+        limits = Limits(**configuration.settings.grpc.model_dump())
+        fallback = parts.runtime.codec.fixed(Reason.INTERNAL, "0" * 32)
+        server = transport.server(authorizer.check, fallback, limits=limits, certificates=certificates)
         with restricted_umask(settings.socket_mode) if address.path else contextlib.nullcontext():
             port = await server.start(address)
         stack.push_async_callback(server.stop, STOP_GRACE)
         if address.path:
             publish(address, mode=settings.socket_mode, group=settings.socket_group)
-        async with _background(parts):
+        watch = [files.watch(certificates, server.reload_tls)] if files and certificates else []
+        async with _background(parts, *watch):
             if ops_socket:
                 await stack.enter_async_context(_ops(ops_socket, metrics, health))
             await _primed(parts)
             await server.set_serving(serving=True)
             health.serving = True
             where = address if address.path else Address(host=address.host, port=port)
-            _log.info("serving", extra={"listen": str(where), "ops": str(settings.ops), "transport": NAME, "version": __version__})
+            served = {"listen": str(where), "ops": str(settings.ops), "transport": transport.name, "tls": certificates is not None}
+            _log.info("serving", extra=served | {"version": __version__})
+            # What is alive now lives as long as the process: no later collection has to look at it.
+            gc.collect()
+            gc.freeze()
             await stopping.get()
             health.serving = False
             await server.set_serving(serving=False)
@@ -194,9 +216,9 @@ def _on_signals() -> asyncio.Queue[int]:
 
 
 @contextlib.asynccontextmanager
-async def _background(parts: Parts) -> AsyncIterator[None]:
-    """Keep looking at the store and at the issuers."""
-    tasks = [asyncio.create_task(source.run()) for source in parts.key_sources]
+async def _background(parts: Parts, *more: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Keep looking at the store, at the issuers and at what else there is."""
+    tasks = [asyncio.create_task(work) for work in (*(source.run() for source in parts.key_sources), *more)]
     if parts.follower:
         tasks.append(asyncio.create_task(parts.follower.run()))
     try:

@@ -53,7 +53,7 @@ ONLY_FOR = {
 # One library, one room. What is not listed here is not imported at all.
 LIBRARIES = {
     "grpc": ("transport.grpcio",),
-    "grpc_health": ("transport.grpcio",),
+    "grpc_health": ("transport.grpcio", "transport.nghttp2"),
     "grpc_reflection": ("transport.grpcio",),
     "jwt": ("core.jwt", "demo"),
     "cryptography": ("core.jwt", "demo"),
@@ -66,10 +66,13 @@ LIBRARIES = {
     "httpx2": ("adapters.fetch",),
     "prometheus_client": ("adapters.metrics",),
     "pythonjsonlogger": ("adapters.logs",),
+    "ctypes": ("transport.libnghttp2", "transport.streams", "transport.connection"),
+    "uvloop": ("transport.choice",),
+    "ssl": ("transport.tls", "adapters.fetch"),
     "uvicorn": ("transport.ops", "demo"),
     "click": ("cli",),
     "rich": ("cli",),
-    "google": ("adapters.envoy", "_pb"),
+    "google": ("adapters.envoy", "_pb", "transport.nghttp2"),
 }
 
 # What the core may import besides itself: nothing that reads a clock, a file, a socket, chance or the environment.

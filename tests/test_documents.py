@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from extauthz.config import routes
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
-from extauthz.config.settings import NOT_YET, Settings
+from extauthz.config.settings import Settings
 from extauthz.core.providers import PROVIDERS, Verification
 
 ROOT = Path(__file__).parent.parent
@@ -144,11 +144,6 @@ def test_every_kind_of_provider_is_shown() -> None:
     assert {name for name, _ in shown} == PROVIDERS.keys()
     assert {Verification.JWKS, Verification.INTROSPECTION, Verification.TOKENINFO} == {way for _, way in shown}
     assert len(load(SEVERAL).providers) == 5
-
-
-def test_the_example_promises_nothing_that_is_refused() -> None:
-    commented = {".".join(path) for example in (EXAMPLE, SEVERAL) for path in commented_keys(example.read_text())}
-    assert commented.isdisjoint(NOT_YET)
 
 
 def test_defaults_are_those_of_the_example() -> None:

@@ -67,7 +67,7 @@ def samples(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
 
 
 def test_the_page_is_prometheus_text() -> None:
-    metrics = Metrics("1.2.3")
+    metrics = Metrics("1.2.3", transport="nghttp2")
     metrics.record(request(), decision(Reason.ALLOWED, AuthType.USER), 0.001)
     found = families(metrics)
 
@@ -77,7 +77,7 @@ def test_the_page_is_prometheus_text() -> None:
         "extauthz_check_duration_seconds": "histogram",
         "extauthz_build_info": "gauge",
     }
-    assert samples(metrics, "extauthz_build_info") == {("1.2.3",): 1.0}
+    assert samples(metrics, "extauthz_build_info") == {("nghttp2", "1.2.3"): 1.0}
     assert "process_resident_memory_bytes" in found
     assert all(family.documentation for family in found.values())
 

@@ -29,9 +29,9 @@ class _Reading:
 class Metrics(Collector):
     """Tallies per decision, reason and auth type. Labels come from our own enums only, never from a request."""
 
-    def __init__(self, version: str) -> None:
-        """Register this collector and those of the process."""
-        self._version = version
+    def __init__(self, version: str, *, transport: str = "") -> None:
+        """Register this collector and those of the process; `transport` is the name of the one that serves."""
+        self._build = {"version": version, "transport": transport}
         self._readings: list[_Reading] = []
         self._tallies: dict[tuple[Reason, AuthType | None], list[int]] = {}
         self._seconds: dict[tuple[Reason, AuthType | None], float] = {}
@@ -73,7 +73,7 @@ class Metrics(Collector):
         for decision, (counts, total) in per_decision.items():
             duration.add_metric([decision], _cumulative(counts), total)
         build = InfoMetricFamily("extauthz_build", "Version of this sidecar.")
-        build.add_metric((), {"version": self._version})
+        build.add_metric((), self._build)
         yield from (checks, duration, build)
         families: dict[str, Any] = {}
         for read in self._readings:

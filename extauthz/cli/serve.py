@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from pathlib import Path
 
@@ -29,6 +28,6 @@ def command(config_file: Path, *, decision_log: bool) -> None:
         for warning in loaded.warnings:
             logging.getLogger(__name__).warning("configuration: %s", warning)
         try:
-            asyncio.run(app.serve(loaded, log_decisions=decision_log))
+            app.run(loaded, log_decisions=decision_log)
         except (StoreError, ListenError) as error:
             raise click.ClickException(str(error)) from error

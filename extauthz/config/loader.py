@@ -47,6 +47,15 @@ class Configuration:
         path = tokens.store.removeprefix("sqlite:///")
         return tokens.store if path == tokens.store else self.file.parent / path
 
+    @property
+    def tls_files(self) -> tuple[Path, Path, Path | None] | None:
+        """The files of the certificate chain, of its key, and of the authorities of clients, or None without TLS."""
+        tls = self.settings.server.tls
+        if tls is None:
+            return None
+        folder = self.file.parent
+        return folder / tls.certificate, folder / tls.key, folder / tls.client_ca if tls.client_ca else None
+
     def store_password(self, environment: Mapping[str, str]) -> str | None:
         """Read the password of a PostgreSQL store; raises ConfigurationError."""
         place = self.settings.tokens.store_password if self.settings.tokens else None

@@ -10,9 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from extauthz.config.document import Document, KeyPath, Mistake, dotted
+from extauthz.config.document import Document, KeyPath, Mistake
 from extauthz.config.oauth import ONE, SEVERAL, OAuthCommon, OAuthListSection, OAuthSection, ProviderEntry
-from extauthz.config.settings import NOT_YET
 
 MAX_SHOWN = 80
 FORMS: dict[str, type[BaseModel]] = {ONE: OAuthSection, SEVERAL: OAuthListSection}
@@ -89,8 +88,6 @@ def _message(detail: dict[str, Any], path: KeyPath, model: type[BaseModel]) -> s
 
 
 def _unknown(path: KeyPath, names: list[str]) -> str:
-    if dotted(path) in NOT_YET:
-        return "not available in this release: leave it out"
     key = str(path[-1])
     if "providers" in names and key in ProviderEntry.model_fields:
         return "belongs to one provider: write it into an entry of `providers`"

@@ -24,9 +24,6 @@ from extauthz.config.values import (
 )
 from extauthz.core.act_as import ACT_AS_HEADERS, address, compile_patterns
 
-NOT_YET = frozenset({"server.tls"})
-"""Keys of the design that this release does not serve: refused, because ignoring them would promise what is not done."""
-
 MIN_POLL, MAX_POLL = 0.25, 60.0
 
 _POSTGRESQL = re.compile(r"postgres(?:ql)?://(?:[A-Za-z0-9._%~-]+@)?[^@/?#\s]*/[^@/?#\s]+(?:\?[^#\s]*)?").fullmatch
@@ -58,26 +55,50 @@ AdminAddress = Annotated[str, AfterValidator(_one_address)]
 AddressPattern = Annotated[str, AfterValidator(_address_pattern)]
 
 
+class TlsSection(Section):
+    """TLS for Envoy's connections; with `client_ca` only clients with a certificate of it are answered."""
+
+    certificate: NonEmpty = Field(examples=["certificate: tls.crt"])
+    key: NonEmpty = Field(examples=["key: tls.key"])
+    client_ca: NonEmpty | None = None
+
+
+class GrpcSection(Section):
+    """What a connection of Envoy's may ask; sizes in bytes, times in seconds. The keys are those of the transport's limits."""
+
+    message_size: PositiveSize = 4 * 1024 * 1024
+    requests_size: PositiveSize = 64 * 1024 * 1024
+    header_list_size: PositiveSize = 16 * 1024
+    concurrent_streams: int = Field(default=2_000, ge=1)
+    connections: int = Field(default=1_000, ge=1)
+    half_open_timeout: PositiveDuration = 5.0
+    max_connection_age: PositiveDuration | None = None
+    max_connection_age_grace: PositiveDuration = 10.0
+    idle_timeout: PositiveDuration = 600.0
+    resets: int = Field(default=20_000, ge=1)
+    resets_per_second: int = Field(default=5_000, ge=1)
+    settings_entries: int = Field(default=32, ge=1)
+    continuations: int = Field(default=8, ge=1)
+    outbound_acknowledgements: int = Field(default=1_000, ge=1)
+    empty_frames: int = Field(default=10_000, ge=1)
+    empty_frames_per_second: int = Field(default=330, ge=1)
+    output_buffer: PositiveSize = 256 * 1024
+
+
 class ServerSection(Section):
     """Where and how checks are answered."""
 
     listen: ListenAddress = Field(examples=["listen: 127.0.0.1:9001"])
     socket_mode: Annotated[str, text(r"0[0-7]{3}", 'write four octal digits that begin with 0, like "0660"')] = "0660"
     socket_group: NonEmpty | None = None
-    transport: Literal["auto", "grpcio"] = "auto"
+    transport: Literal["auto", "nghttp2", "grpcio"] = "auto"
+    tls: TlsSection | None = None
     workers: int = Field(default=1, ge=1)
     max_in_flight: int = Field(default=1000, ge=1)
     max_token_size: PositiveSize = 16 * 1024
     check_timeout: PositiveDuration = 0.15
     drain: Duration = 10.0
     ops: ListenAddress | None = Address(host="127.0.0.1", port=9090)
-
-    @field_validator("transport", mode="before")
-    @classmethod
-    def _served_transport(cls, name: object) -> object:
-        if name == "nghttp2":
-            raise ValueError("nghttp2 is not available in this release: write auto or grpcio")
-        return name
 
     @field_validator("workers")
     @classmethod
@@ -195,6 +216,7 @@ class Settings(Section):
     act_as: ActAsSection = ActAsSection()
     identity: IdentitySection = IdentitySection()
     envoy: EnvoySection = EnvoySection()
+    grpc: GrpcSection = GrpcSection()
     limits: LimitsSection = LimitsSection()
     realm: Annotated[str, text(r"[A-Za-z0-9 ._:/@-]{1,64}", "write 1 to 64 letters, digits, spaces and . _ : / @ -")] = "extauthz"
     scopes: list[Scope] = Field(min_length=1, examples=["scopes: [SEARCH, CHAT]"])

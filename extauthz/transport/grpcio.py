@@ -13,7 +13,9 @@ from grpc_reflection.v1alpha import reflection
 
 from extauthz._pb import ext_authz_pb2
 from extauthz.addresses import Address
+from extauthz.transport.limits import Limits
 from extauthz.transport.listening import Handler, ListenError
+from extauthz.transport.tls import Certificates
 
 SERVICE = ext_authz_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name
 NAME = "grpcio"
@@ -33,11 +35,14 @@ _log = logging.getLogger(__name__)
 class GrpcioServer:
     """Serves one handler of serialised messages; an empty answer, an ALLOW for Envoy, is never sent."""
 
-    def __init__(self, handler: Handler, fallback: bytes) -> None:
+    def __init__(
+        self, handler: Handler, fallback: bytes, *, limits: Limits | None = None, certificates: Certificates | None = None
+    ) -> None:
         """Prepare the server; `fallback` is a serialised denial for whatever should not happen."""
+        self._certificates = certificates
         self._handler = handler
         self._fallback = fallback
-        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server = grpc.aio.server(options=(*_OPTIONS, *_limits(limits or Limits())))
         self._health = health.aio.HealthServicer()
         method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._check)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": method}),))
@@ -50,7 +55,10 @@ class GrpcioServer:
         await self.set_serving(serving=False)
         target = f"unix:{address.path}" if address.path else str(address)
         try:
-            port = self._server.add_insecure_port(target)
+            if self._certificates is None:
+                port = self._server.add_insecure_port(target)
+            else:
+                port = self._server.add_secure_port(target, self._credentials(self._certificates))
         except RuntimeError as error:
             raise ListenError(f"{address} cannot be listened on: {error}") from error
         await self._server.start()
@@ -62,6 +70,10 @@ class GrpcioServer:
         state = states.SERVING if serving else states.NOT_SERVING
         for name in ("", SERVICE):
             await self._health.set(name, state)
+
+    async def reload_tls(self, certificates: Certificates) -> None:
+        """Use other certificates from the next connection on; those that are open live on."""
+        self._certificates = certificates
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, and give those under way `grace` seconds."""
@@ -82,3 +94,28 @@ class GrpcioServer:
             _log.exception("the handler raised")
             return self._fallback
         return answer if isinstance(answer, bytes) and answer else self._fallback
+
+    def _credentials(self, certificates: Certificates) -> grpc.ServerCredentials:
+        def latest() -> grpc.ServerCertificateConfiguration:
+            return _configuration(self._certificates or certificates)
+
+        require = certificates.client_ca is not None
+        return grpc.dynamic_ssl_server_credentials(latest(), latest, require_client_authentication=require)
+
+
+def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
+    pair = (certificates.key, certificates.chain)
+    return grpc.ssl_server_certificate_configuration([pair], root_certificates=certificates.client_ca)
+
+
+def _limits(limits: Limits) -> list[tuple[str, int]]:
+    options = [
+        ("grpc.max_receive_message_length", limits.message_size),
+        ("grpc.absolute_max_metadata_size", limits.header_list_size),
+        ("grpc.max_concurrent_streams", limits.concurrent_streams),
+        ("grpc.max_connection_idle_ms", int(limits.idle_timeout * 1000)),
+        ("grpc.max_connection_age_grace_ms", int(limits.max_connection_age_grace * 1000)),
+    ]
+    if limits.max_connection_age is not None:
+        options.append(("grpc.max_connection_age_ms", int(limits.max_connection_age * 1000)))
+    return options

@@ -23,8 +23,8 @@ class Limits:
     """Of the process; one more is closed at once."""
     half_open_timeout: float = 5.0
     """For a connection to greet, and for a request to come completely."""
-    connection_age: float | None = None
-    connection_age_grace: float = 10.0
+    max_connection_age: float | None = None
+    max_connection_age_grace: float = 10.0
     """For the streams in flight when a connection is asked to go."""
     idle_timeout: float = 600.0
     resets: int = 20_000

@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import logging
 import socket
-import ssl
 from collections.abc import Awaitable
 from time import monotonic
 
@@ -22,6 +21,7 @@ from extauthz.transport.limits import Limits
 from extauthz.transport.listening import Handler, open_listener
 from extauthz.transport.messages import Refusal
 from extauthz.transport.streams import Stream, Tally
+from extauthz.transport.tls import Certificates
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 CHECK = f"/{SERVICE}/Check".encode()
@@ -50,14 +50,14 @@ class Nghttp2Server:
     """Serves one handler of serialised messages; an empty answer, an ALLOW for Envoy, is never sent."""
 
     def __init__(
-        self, handler: Handler, fallback: bytes, *, limits: Limits | None = None, tls: ssl.SSLContext | None = None
+        self, handler: Handler, fallback: bytes, *, limits: Limits | None = None, certificates: Certificates | None = None
     ) -> None:
         """Prepare the server; `fallback` is a serialised denial for whatever should not happen."""
         self._handler = handler
         self._fallback = fallback
         self._limits = limits or Limits()
         self._options = http2.options(self._limits)
-        self._tls = tls
+        self._certificates = certificates
         self._tally = Tally()
         self._open: set[Connection] = set()
         self._serving = False
@@ -82,9 +82,9 @@ class Nghttp2Server:
         self._sweeper = asyncio.create_task(self._sweep())
         return 0 if address.path else int(self._opened.getsockname()[1])
 
-    async def reload_tls(self, tls: ssl.SSLContext) -> None:
+    async def reload_tls(self, certificates: Certificates) -> None:
         """Use other certificates from the next connection on; those that are open live on."""
-        self._tls = tls
+        self._certificates = certificates
         await self._listen()
 
     async def set_serving(self, *, serving: bool) -> None:
@@ -206,7 +206,8 @@ class Nghttp2Server:
         loop = asyncio.get_running_loop()
         create = loop.create_unix_server if self._opened.family == socket.AF_UNIX else loop.create_server
         previous = self._listener
-        self._listener = await create(self._connection, sock=self._opened.dup(), ssl=self._tls)
+        context = self._certificates.context if self._certificates else None
+        self._listener = await create(self._connection, sock=self._opened.dup(), ssl=context)
         if previous is not None:
             previous.close()
 
@@ -216,7 +217,7 @@ class Nghttp2Server:
     async def _sweep(self) -> None:
         """End what is late: greetings, requests, idle connections and old ones."""
         limits = self._limits
-        interval = min(SWEEP, limits.half_open_timeout / 4, limits.idle_timeout / 4, limits.connection_age_grace / 4)
+        interval = min(SWEEP, limits.half_open_timeout / 4, limits.idle_timeout / 4, limits.max_connection_age_grace / 4)
         while True:
             await asyncio.sleep(interval)
             now = monotonic()
@@ -239,9 +240,9 @@ class Nghttp2Server:
         leaving_since = connection.leaving_since
         if leaving_since is None:
             idle = not connection.streams and now - connection.used > limits.idle_timeout
-            if idle or (limits.connection_age is not None and now - connection.opened > limits.connection_age):
+            if idle or (limits.max_connection_age is not None and now - connection.opened > limits.max_connection_age):
                 connection.leave()
-        elif now - leaving_since > limits.connection_age_grace + NOTICE:
+        elif now - leaving_since > limits.max_connection_age_grace + NOTICE:
             connection.abort()
         elif now - leaving_since > NOTICE:
             connection.refuse_new()

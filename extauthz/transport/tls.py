@@ -1,0 +1,87 @@
+"""Certificates of the listener: read whole, tried before they are used, and read again when the files change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from extauthz.transport.listening import ListenError
+
+INTERVAL = 5.0
+"""Seconds between two looks at the files."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """A chain with its key and the authorities of clients, all PEM, and the context made of them; equal if the files are."""
+
+    chain: bytes
+    key: bytes = field(repr=False)
+    client_ca: bytes | None
+    context: ssl.SSLContext = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Where certificate, key and the authorities of clients are; without authorities every client is let in."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+    def load(self) -> Certificates:
+        """Read and try the files; raises ListenError, which names the file."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["h2"])
+        chain, key = _content(self.certificate), _content(self.key)
+        client_ca = _content(self.client_ca) if self.client_ca else None
+        try:
+            context.load_cert_chain(self.certificate, self.key, password=_no_password)
+        except (ssl.SSLError, ValueError) as error:
+            raise ListenError(
+                f"{self.certificate} and {self.key} are not a certificate and its unencrypted key: {error}"
+            ) from error
+        if client_ca is not None:
+            try:
+                context.load_verify_locations(cadata=client_ca.decode("ascii"))
+            except (ssl.SSLError, ValueError) as error:
+                raise ListenError(f"{self.client_ca} holds no certificates: {error}") from error
+            context.verify_mode = ssl.CERT_REQUIRED
+        return Certificates(chain, key, client_ca, context)
+
+    async def watch(
+        self, current: Certificates, use: Callable[[Certificates], Awaitable[None]], *, interval: float = INTERVAL
+    ) -> None:
+        """Hand changed files to `use`, for ever; files that do not fit together leave the last good ones in use."""
+        told: str | None = None
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                found = await asyncio.to_thread(self.load)
+                if found != current:
+                    await use(found)
+                    current = found
+                    _log.info("certificates reloaded", extra={"certificate": str(self.certificate)})
+                told = None
+            except (ListenError, OSError) as error:
+                if told != str(error):
+                    told = str(error)
+                    _log.warning("certificates not reloaded, the last good ones go on: %s", error)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ListenError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted")
