@@ -51,8 +51,6 @@ class EnvoyCodec:
             message = pb.CheckRequest.FromString(data)
         except DecodeError:
             return None
-        if not message.attributes.request.HasField("http"):
-            return None
         http = message.attributes.request.http
         method = http.method
         if not method:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from extauthz.core.model import Reason, Request
 
@@ -35,12 +36,12 @@ class Kind(StrEnum):
     ISSUED = "issued"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Credential:
     """A well-formed Bearer token that nobody has verified yet."""
 
-    kind: Kind
-    token: str
+    kind: Final[Kind]
+    token: Final[str]
 
     def __repr__(self) -> str:
         """Show the kind alone: the token is a secret."""
@@ -57,9 +58,8 @@ def read(request: Request, query: str, *, max_token_size: int) -> Credential | R
     bearer = _BEARER(authorization)
     if bearer is None:
         scheme = _SCHEME(authorization)
-        if scheme and scheme[1].lower() != "bearer":
-            return Reason.SCHEME_UNSUPPORTED
-        return Reason.AUTHORIZATION_MALFORMED
+        is_other = scheme and scheme[1].lower() != "bearer"
+        return Reason.SCHEME_UNSUPPORTED if is_other else Reason.AUTHORIZATION_MALFORMED
     token = bearer[1]
     if len(token) > max_token_size:
         return Reason.AUTHORIZATION_MALFORMED

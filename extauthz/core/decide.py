@@ -6,6 +6,7 @@ The order of the checks is fixed: request, route, public, credential, verificati
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from extauthz.core.act_as import effective_user
 from extauthz.core.credentials import Credential, read
@@ -16,14 +17,14 @@ from extauthz.core.policy import Policy
 from extauthz.core.routes import Route, RouteTable
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """A request that needs evidence: who holds `credential`?"""
 
-    policy: Policy
-    request: Request
-    route: Route
-    credential: Credential
+    policy: Final[Policy]
+    request: Final[Request]
+    route: Final[Route]
+    credential: Final[Credential]
 
 
 def plan(policy: Policy, request: Request) -> Plan | Decision:
@@ -62,9 +63,8 @@ def decide(plan: Plan, evidence: Identity | Reason, now: float) -> Decision:
         return Deny(evidence, route.name)
     if now >= evidence.expires_at:
         return Deny(Reason.TOKEN_EXPIRED, route.name, evidence)
-    anonymous = evidence.auth_type is AuthType.ANONYMOUS
     accepted = evidence.auth_type in route.accept
-    if not accepted and not anonymous:
+    if not accepted and evidence.auth_type is not AuthType.ANONYMOUS:
         return Deny(Reason.CREDENTIAL_NOT_ACCEPTED, route.name, evidence)
     user = effective_user(plan.policy.act_as, plan.request, evidence)
     if isinstance(user, Reason):

@@ -51,13 +51,13 @@ class IdentityHeaders:
 
 def edits(rules: IdentityHeaders, request: Request, identity: Identity | None, user: str | None) -> HeaderEdits | Reason:
     """Return the edits of an allowed request (`identity` None: a public route), or IDENTITY_TOO_LONG."""
-    received = tuple(request.headers)
-    if sum(map(len, received)) > MAX_MEMO:
+    received = "\n".join(request.headers)  # a character of no name that HTTP knows
+    if len(received) > MAX_MEMO:
         return _edits(rules, identity, user, received)
     return _remembered_edits(rules, identity, user, received)
 
 
-def _edits(rules: IdentityHeaders, identity: Identity | None, user: str | None, received: tuple[str, ...]) -> HeaderEdits | Reason:
+def _edits(rules: IdentityHeaders, identity: Identity | None, user: str | None, received: str) -> HeaderEdits | Reason:
     names = rules.names
     values = {names["decision-id"]: DECISION_ID}
     if identity is not None:
@@ -74,7 +74,7 @@ def _edits(rules: IdentityHeaders, identity: Identity | None, user: str | None, 
     if any(len(value) > MAX_VALUE for _, value in pairs):
         return Reason.IDENTITY_TOO_LONG
     stays = {*values, *(rules.keep - set(rules.act_as))}
-    ours = (name for name in received if rules.owns(name))
+    ours = (name for name in received.split("\n") if rules.owns(name))
     remove = dict.fromkeys(name for name in (*rules.always_listed, *ours) if name not in stays)
     return HeaderEdits(pairs, tuple(remove))
 

