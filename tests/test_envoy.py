@@ -13,6 +13,7 @@ import pytest
 from extauthz.demo.cases import CASES, Case
 from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.launcher import Demo
+from extauthz.demo.wiring import Link, Wiring
 from tests.support.running import Reply, RunningDemo, running_demo
 
 pytestmark = pytest.mark.envoy
@@ -70,12 +71,15 @@ async def prepare(demo: Demo) -> None:
     await asyncio.sleep(1.1)
 
 
-@pytest.fixture(scope="module")
-def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
-    """One Envoy for this file."""
+WIRINGS = [Wiring(transport, link) for transport in ("nghttp2", "grpcio") for link in Link]
+
+
+@pytest.fixture(scope="module", params=WIRINGS, ids=lambda wiring: f"{wiring.transport}-{wiring.link}")
+def envoy(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[RunningDemo]:
+    """One Envoy for each transport and each way to it."""
     # Unix socket paths are short: the folder of pytest is not.
     folder = Path(tmp_path_factory.mktemp("e"))
-    with running_demo(folder, prepare) as demo:
+    with running_demo(folder, prepare, wiring=request.param) as demo:
         yield demo
 
 

@@ -17,20 +17,26 @@ import click
 
 from extauthz.demo.cases import CASES, Case
 from extauthz.demo.launcher import Demo, DemoError, Ports, running
+from extauthz.demo.wiring import Link, Wiring
 from extauthz.transport.listening import ListenError
 
 
 @click.command("demo")
 @click.option("--check", "check_only", is_flag=True, help="Run the curl lines, compare, and exit 0 only if all agree.")
 @click.option("--free-ports", is_flag=True, help="Use any free ports instead of 10000, 9001, 9002, 9090 and 8080.")
-def command(*, check_only: bool, free_ports: bool) -> None:
+@click.option(
+    "--transport", type=click.Choice(["auto", "nghttp2", "grpcio"]), default="auto", show_default=True, help="Who serves."
+)
+@click.option("--link", type=click.Choice(list(Link)), default=Link.TCP, show_default=True, help="How Envoy reaches the sidecar.")
+def command(*, check_only: bool, free_ports: bool, transport: str, link: Link) -> None:
     """Run issuer, upstream, sidecar and a real Envoy on this machine until Ctrl-C.
 
     Example: extauthz demo --check
     """
     with tempfile.TemporaryDirectory(prefix="extauthz-demo-") as folder:
         try:
-            agreed = asyncio.run(_demo(Ports.free() if free_ports else Ports(), Path(folder), check_only=check_only))
+            ports = Ports.free() if free_ports else Ports()
+            agreed = asyncio.run(_demo(ports, Path(folder), Wiring(transport, link), check_only=check_only))
         except ListenError as error:
             raise click.ClickException(f"{error}; end it, or use: extauthz demo --free-ports") from error
         except DemoError as error:
@@ -39,11 +45,11 @@ def command(*, check_only: bool, free_ports: bool) -> None:
         sys.exit(1)
 
 
-async def _demo(ports: Ports, folder: Path, *, check_only: bool) -> bool:
+async def _demo(ports: Ports, folder: Path, wiring: Wiring, *, check_only: bool) -> bool:
     _stop_on_signals()
     click.echo("Starting issuer, upstream, sidecar and Envoy, and making tokens …", err=True)
     try:
-        async with running(ports, folder) as demo:
+        async with running(ports, folder, wiring=wiring) as demo:
             if check_only:
                 return await _check(demo)
             _introduce(demo)

@@ -25,6 +25,7 @@ from extauthz.demo.issuer import (
     DemoIssuer,
 )
 from extauthz.demo.upstream import echo
+from extauthz.demo.wiring import Wiring
 from extauthz.transport.listening import open_port
 from extauthz.transport.ops import HttpServer
 
@@ -35,7 +36,7 @@ USER = "ana@acme.com"
 
 _SETTINGS = """\
 version: 1
-server: {{listen: "{sidecar}", ops: "{ops}", drain: 0s, check_timeout: 900ms}}
+server: {server}
 oauth:
   providers:
     - {{provider: okta, issuer: "{base}/oauth2/default", client_ids: [{okta}], audience: "{audience}"}}
@@ -98,6 +99,7 @@ class Demo:
     ports: Ports
     folder: Path
     issuer: DemoIssuer
+    wiring: Wiring
     tokens: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     sidecar: asyncio.subprocess.Process | None = None
@@ -142,12 +144,12 @@ class Demo:
 
 
 @contextlib.asynccontextmanager
-async def running(ports: Ports, folder: Path) -> AsyncIterator[Demo]:
+async def running(ports: Ports, folder: Path, *, wiring: Wiring | None = None) -> AsyncIterator[Demo]:
     """Run the demo inside the block; raises DemoError and ListenError. Nothing is left running behind it."""
     envoy = find_envoy()
     for name in fields(ports):
         open_port(Address(host="127.0.0.1", port=getattr(ports, name.name))).close()
-    demo = Demo(ports, folder, DemoIssuer(f"http://127.0.0.1:{ports.issuer}"))
+    demo = Demo(ports, folder, DemoIssuer(f"http://127.0.0.1:{ports.issuer}"), wiring or Wiring())
     async with contextlib.AsyncExitStack() as stack:
         for application, port in ((demo.issuer, ports.issuer), (echo, ports.upstream)):
             await stack.enter_async_context(_served(HttpServer(application), port))
@@ -176,9 +178,9 @@ def _write_files(demo: Demo) -> None:
     routes = CHECKOUT / "config" / "routes" / "glean-client-api.yaml"
     if not bootstrap.exists() or not routes.exists():
         raise DemoError(f"the demo needs envoy/ and config/ of a checkout, not found in {CHECKOUT}")
+    more = {"ops": f"127.0.0.1:{ports.ops}", "drain": "0s", "check_timeout": "900ms"}
     settings = _SETTINGS.format(
-        sidecar=f"127.0.0.1:{ports.sidecar}",
-        ops=f"127.0.0.1:{ports.ops}",
+        server=json.dumps(demo.wiring.server(ports.sidecar, demo.folder) | more),
         base=demo.issuer.org_issuer,
         okta=CLIENT_ID,
         audience=AUDIENCE,
@@ -195,7 +197,7 @@ def _write_files(demo: Demo) -> None:
     defaults = Ports()
     for old, new in (
         (f"port_value: {defaults.envoy}", f"port_value: {ports.envoy}"),
-        (f"port_value: {defaults.sidecar}", f"port_value: {ports.sidecar}"),
+        *demo.wiring.changes(ports.sidecar, demo.folder),
         (f"port_value: {defaults.upstream}", f"port_value: {ports.upstream}"),
         ("timeout: 0.2s", "timeout: 1s"),
         ("path: /tmp/extauthz-envoy-admin.sock", f"path: {demo.folder / 'admin.sock'}"),

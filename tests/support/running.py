@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from extauthz.demo.launcher import Demo, Ports, running
+from extauthz.demo.wiring import Wiring
 
 
 @dataclass
@@ -74,7 +75,9 @@ class RunningDemo:
 
 
 @contextlib.contextmanager
-def running_demo(folder: Path, prepare: Callable[[Demo], Coroutine[Any, Any, None]]) -> Iterator[RunningDemo]:
+def running_demo(
+    folder: Path, prepare: Callable[[Demo], Coroutine[Any, Any, None]], *, wiring: Wiring | None = None
+) -> Iterator[RunningDemo]:
     """Run a demo on free ports; `prepare` runs in its loop once it answers."""
     started: threading.Event = threading.Event()
     state: dict[str, Any] = {}
@@ -82,7 +85,7 @@ def running_demo(folder: Path, prepare: Callable[[Demo], Coroutine[Any, Any, Non
     async def main() -> None:
         state["stop"] = asyncio.Event()
         state["loop"] = asyncio.get_running_loop()
-        async with running(Ports.free(), folder) as demo:
+        async with running(Ports.free(), folder, wiring=wiring) as demo:
             drained = asyncio.create_task(_drain(demo))
             await prepare(demo)
             state["demo"] = demo
