@@ -73,7 +73,7 @@ def test_check(case: Case, worlds: Worlds) -> None:
         context = f"{case.rule}\n{form}: {case.data}\n{answer.message}"
         _keeps_the_laws(case, answer, context)
         _tells_no_secret(worlds(case), answer, context)
-        _is_as_said(worlds(case).fill(_prepared(case, worlds(case))), answer, context)
+        _is_as_said(worlds(case).fill(prepared(case, worlds(case))), answer, context)
 
 
 @pytest.mark.parametrize(("name", "group"), ALIKE)
@@ -140,8 +140,7 @@ def test_every_reason_has_a_case() -> None:
 
 def _answers(case: Case, world: VectorWorld) -> dict[str, Answer]:
     """Ask twice in every form: what is in memory after the first time changes no answer."""
-    data = world.fill(_prepared(case, world))
-    world.world.clock.wall = NOW + data.get("at", 0)
+    data = world.fill(prepared(case, world))
     answers = {}
     for form, message in vectors.requests(data).items():
         answers[form] = answer = world.ask(message)
@@ -149,8 +148,9 @@ def _answers(case: Case, world: VectorWorld) -> dict[str, Answer]:
     return answers
 
 
-def _prepared(case: Case, world: VectorWorld) -> dict[str, Any]:
-    """Make the token of the case itself."""
+def prepared(case: Case, world: VectorWorld) -> dict[str, Any]:
+    """Make the token of the case itself, and let it be the hour of the case."""
+    world.world.clock.wall = NOW + case.data.get("at", 0)
     if "token" in case.data or "jwt" in case.data:
         kind = "jwt" if "jwt" in case.data else "token"
         name = f"{case.group}-{case.number}"

@@ -117,7 +117,7 @@ class EnvoyCodec:
                 {"error": _error(reason), "reason": reason.told_as, "message": reason.message, "decision_id": decision_id}
             )
         _set_headers(denied.headers, headers)
-        return response.SerializeToString()
+        return response.SerializeToString(deterministic=True)
 
     def _challenge(self, decision: Deny) -> str | None:
         """Return WWW-Authenticate as RFC 6750 3 asks for it; None where another credential would not help."""
@@ -149,7 +149,7 @@ def _allowance(decision: Allow, decision_id: str) -> bytes:
     _set_headers(response.ok_response.headers, own)
     response.ok_response.headers_to_remove.extend(decision.edits.remove)
     response.status.code = 0
-    return response.SerializeToString()
+    return response.SerializeToString(deterministic=True)
 
 
 def _exact(lines: Sequence[pb.HeaderValue]) -> dict[str, str]:
