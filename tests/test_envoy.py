@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,10 +72,18 @@ async def prepare(demo: Demo) -> None:
     await asyncio.sleep(1.1)
 
 
-WIRINGS = [Wiring(transport, link) for transport in ("nghttp2", "grpcio") for link in Link]
+# Memory that is writable and executable is refused from here on (systemd's MemoryDenyWriteExecute), where the kernel knows how.
+PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
+GUARDED = f"""
+import ctypes, os, sys
+ctypes.CDLL(None).prctl({PR_SET_MDWE}, {PR_MDWE_REFUSE_EXEC_GAIN}, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+WIRINGS = {f"{transport}-{link}": Wiring(transport, link) for transport in ("nghttp2", "grpcio") for link in Link}
+WIRINGS["nghttp2-guarded"] = Wiring("nghttp2", python=(sys.executable, "-c", GUARDED))
 
 
-@pytest.fixture(scope="module", params=WIRINGS, ids=lambda wiring: f"{wiring.transport}-{wiring.link}")
+@pytest.fixture(scope="module", params=WIRINGS.values(), ids=WIRINGS)
 def envoy(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[RunningDemo]:
     """One Envoy for each transport and each way to it."""
     # Unix socket paths are short: the folder of pytest is not.

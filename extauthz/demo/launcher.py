@@ -155,7 +155,7 @@ async def running(ports: Ports, folder: Path, *, wiring: Wiring | None = None) -
             await stack.enter_async_context(_served(HttpServer(application), port))
         _write_files(demo)
         await _make_tokens(demo)
-        serve = (sys.executable, "-m", "extauthz", "serve", "--config", str(demo.configuration))
+        serve = (*demo.wiring.python, "-m", "extauthz", "serve", "--config", str(demo.configuration))
         demo.sidecar = await stack.enter_async_context(_process(serve, folder / "sidecar.log", pipe=True))
         flags = ("-c", str(folder / "envoy.yaml"), "--use-dynamic-base-id", "--concurrency", "2", "--log-level", "warning")
         demo.envoy = await stack.enter_async_context(_process((envoy, *flags), folder / "envoy.log"))

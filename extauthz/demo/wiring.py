@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -52,10 +53,11 @@ class Link(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """A transport, as server.transport names it, and a link."""
+    """A transport, as server.transport names it, a link, and a command that starts the sidecar in place of this Python."""
 
     transport: str = "auto"
     link: Link = Link.TCP
+    python: tuple[str, ...] = (sys.executable,)
 
     def server(self, port: int, folder: Path) -> dict[str, object]:
         """Return the keys of the `server` section; certificates for mutual TLS are made in the folder."""
