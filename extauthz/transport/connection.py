@@ -55,6 +55,8 @@ class Connection(Books, asyncio.Protocol):
         self._flush_due = False
         self.opened = self.used = self.now
         self.leaving_since: float | None = None
+        self.refuses_new = False
+        self.stalled_since: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin a session, unless there are too many or TLS agreed on another protocol."""
@@ -93,18 +95,28 @@ class Connection(Books, asyncio.Protocol):
             ready, self.ready = self.ready, []
             for stream in ready:
                 if not stream.closed:
-                    self._owner.call(self, stream)
+                    self._call(stream)
         self.flush()
+
+    def _call(self, stream: Stream) -> None:
+        try:
+            self._owner.call(self, stream)
+        except Exception:  # noqa: BLE001 - one stream fails, the others of the connection live
+            _log.exception("call failed")
+            if self._session is not None:
+                http2.submit_reset(self._session, 0, stream.id, http2.INTERNAL_ERROR)
 
     def pause_writing(self) -> None:
         """Read nothing from a peer that does not read."""
         self._paused = True
+        self.stalled_since = monotonic()
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Go on with what waited."""
         self._paused = False
+        self.stalled_since = None
         self.flush()
         if self._transport is not None and not self._paused and not self._transport.is_closing():
             self._transport.resume_reading()
@@ -130,6 +142,7 @@ class Connection(Books, asyncio.Protocol):
         if length < 0:
             transport.abort()
         elif not http2.want_read(session) and not http2.want_write(session):
+            self.leaving_since = self.leaving_since or self.now
             transport.close()
 
     def flush_soon(self) -> None:
@@ -157,7 +170,8 @@ class Connection(Books, asyncio.Protocol):
 
     def refuse_new(self) -> None:
         """Refuse streams that begin from now on; the connection closes behind the last one in flight."""
-        if self._session is not None:
+        if self._session is not None and not self.refuses_new:
+            self.refuses_new = True
             last = http2.last_processed_stream(self._session)
             http2.submit_goaway(self._session, 0, last, http2.NO_ERROR, None, 0)
             self.flush()
@@ -192,7 +206,8 @@ class Connection(Books, asyncio.Protocol):
             self.flush_soon()
 
     def give_up(self, stream: Stream) -> None:
-        """Reset a stream whose request does not come."""
+        """Reset a stream whose request does not come; once, since a peer that does not read hears nothing of it."""
+        stream.complete = True
         if self._session is not None:
             http2.submit_reset(self._session, 0, stream.id, http2.CANCEL)
             self.flush_soon()

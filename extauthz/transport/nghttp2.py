@@ -9,6 +9,7 @@ import logging
 import socket
 from collections.abc import Awaitable
 from time import monotonic
+from typing import Any
 
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
@@ -97,6 +98,10 @@ class Nghttp2Server:
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, and give those under way `grace` seconds."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
         for listening in (self._listener, self._opened):
             if listening is not None:
                 listening.close()
@@ -110,10 +115,6 @@ class Nghttp2Server:
         for connection in list(self._open):
             connection.abort()
         await self._closed_within(1.0)
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sweeper
 
     def admit(self, connection: Connection) -> bool:
         """Take a new connection unless there are too many."""
@@ -205,8 +206,10 @@ class Nghttp2Server:
         loop = asyncio.get_running_loop()
         create = loop.create_unix_server if self._opened.family == socket.AF_UNIX else loop.create_server
         previous = self._listener
-        context = self._certificates.context if self._certificates else None
-        self._listener = await create(self._connection, sock=self._opened.dup(), ssl=context)
+        tls: dict[str, Any] = {}
+        if self._certificates is not None:
+            tls = {"ssl": self._certificates.context, "ssl_handshake_timeout": self._limits.half_open_timeout}
+        self._listener = await create(self._connection, sock=self._opened.dup(), **tls)
         if previous is not None:
             previous.close()
 
@@ -228,7 +231,8 @@ class Nghttp2Server:
 
     def _end_late(self, connection: Connection, now: float) -> None:
         limits = self._limits
-        if not connection.greeted and now - connection.opened > limits.half_open_timeout:
+        stalled = connection.stalled_since is not None and now - connection.stalled_since > limits.idle_timeout
+        if stalled or (not connection.greeted and now - connection.opened > limits.half_open_timeout):
             connection.abort()
             return
         for stream in list(

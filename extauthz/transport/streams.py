@@ -126,6 +126,12 @@ def _failed(code: int) -> int:
     return code
 
 
+def _given_up(session: int, number: int) -> int:
+    """End one stream from within a callback whose failure would end the connection."""
+    http2.submit_reset(session, 0, number, http2.INTERNAL_ERROR)
+    return _failed(0)
+
+
 def _begin_headers(_: int, frame: int, books: Books) -> int:
     try:
         number = _stream_id(_FRAME_HEADER.from_address(frame).raw, _STREAM)[0]
@@ -151,20 +157,20 @@ def _header(_: int, __: int, name: bytes, name_length: int, value: bytes, value_
     return 0
 
 
-def _data(_: int, __: int, number: int, data: int, length: int, books: Books) -> int:
+def _data(session: int, _: int, number: int, data: int, length: int, books: Books) -> int:
     try:
         books.data_came = True
         stream = books.streams.get(number)
         if stream is not None:
             books.take(stream, http2.bytes_at(data, length))
     except BaseException:  # noqa: BLE001 - C would get garbage
-        return _failed(http2.CALLBACK_FAILURE)
+        return _given_up(session, number)
     return 0
 
 
-def _frame(_: int, frame: int, books: Books) -> int:
+def _frame(session: int, frame: int, books: Books) -> int:
+    head = _FRAME_HEADER.from_address(frame).raw
     try:
-        head = _FRAME_HEADER.from_address(frame).raw
         kind = head[_TYPE]
         if kind <= http2.HEADERS and head[_FLAGS] & http2.END_STREAM:
             books.data_came = False
@@ -180,7 +186,7 @@ def _frame(_: int, frame: int, books: Books) -> int:
         elif kind in (http2.DATA, http2.PRIORITY):
             return books.count_empty()
     except BaseException:  # noqa: BLE001 - C would get garbage
-        return _failed(http2.CALLBACK_FAILURE)
+        return _given_up(session, _stream_id(head, _STREAM)[0])
     return 0
 
 
@@ -190,7 +196,7 @@ def _closed(_: int, number: int, __: int, books: Books) -> int:
         if stream is not None:
             books.close(stream)
     except BaseException:  # noqa: BLE001 - C would get garbage
-        return _failed(http2.CALLBACK_FAILURE)
+        return _failed(0)
     return 0
 
 
