@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import platform
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from extauthz.core.paths import parse
 from extauthz.core.routes import Route, compile_routes, parse_match
 from extauthz.oauth_verifier import Signer
 from extauthz.service import Authorizer
+from extauthz.uses import Uses
 from tests.support.world import NOW, World, bearer, check_request, claims, oauth, sign
 
 ROUNDS = 7
@@ -77,9 +79,9 @@ def checks(folder: Path) -> None:
     world = World(folder, routes, {"limits": {"signatures_per_second": 10_000_000}})
     log = DecisionLog(io.StringIO(), capacity=100)
     clock = SystemClock()
-    authorizer = Authorizer(
-        world.authorizer._runtime, Recorders((Metrics(__version__), log)), clock=clock, decision_ids=decision_id
-    )
+    uses = Uses(world.store, clock=clock, random=secrets.SystemRandom().random)
+    recorders = Recorders((Metrics(__version__), log, uses))
+    authorizer = Authorizer(world.authorizer._runtime, recorders, clock=clock, decision_ids=decision_id)
     world.clock.wall = time.time()  # noqa: TID251 - the tokens must live now
     now = int(world.clock.wall)
     fresh = {"iat": now - 60, "exp": now + 3600}

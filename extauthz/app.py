@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from functools import partial
+from math import nan
 
 from extauthz import __version__
 from extauthz.adapters.introspection import Introspection
@@ -34,6 +36,7 @@ from extauthz.transport.choice import Transport, choose
 from extauthz.transport.limits import Limits
 from extauthz.transport.listening import claim, open_port, publish, restricted_umask
 from extauthz.transport.tls import TlsFiles
+from extauthz.uses import Uses
 
 LATELY = 10.0
 """Seconds since the store was last heard, after which it is called lost."""
@@ -98,11 +101,16 @@ async def _serve(configuration: Configuration, transport: Transport, *, log_deci
         if decisions:
             stack.callback(decisions.close)
         metrics = Metrics(__version__, transport=transport.name)
-        recorders = Recorders((metrics, decisions) if decisions else (metrics,))
+        uses = Uses(parts.usage, clock=clock, random=secrets.SystemRandom().random) if parts.usage else None
+        if uses:
+            stack.push_async_callback(uses.close)
+        recorders = Recorders(tuple(recorder for recorder in (metrics, decisions, uses) if recorder))
         authorizer = Authorizer(
             parts.runtime, recorders, clock=clock, decision_ids=decision_id, max_in_flight=settings.max_in_flight
         )
         _add_readings(metrics, parts, health, authorizer, decisions)
+        if uses:
+            _add_use_readings(metrics, uses)
         files = TlsFiles(*configuration.tls_files) if configuration.tls_files else None
         certificates = files.load() if files else None
         limits = Limits(**configuration.settings.grpc.model_dump())
@@ -114,6 +122,8 @@ async def _serve(configuration: Configuration, transport: Transport, *, log_deci
         if address.path:
             publish(address, mode=settings.socket_mode, group=settings.socket_group)
         watch = [files.watch(certificates, server.reload_tls)] if files and certificates else []
+        if uses:
+            watch.append(uses.run())
         async with _background(parts, *watch):
             if ops_socket:
                 await stack.enter_async_context(_ops(ops_socket, metrics, health))
@@ -170,6 +180,19 @@ def _add_key_readings(metrics: Metrics, source: JwksSource) -> None:
 def _add_feed_readings(metrics: Metrics, feed: Feed) -> None:
     metrics.add_gauge("extauthz_feed_age_seconds", "Seconds since the token store was last heard.", lambda: feed.age)
     metrics.add_gauge("extauthz_feed_rewound", "1 while the token store is an older one than it was.", lambda: float(feed.rewound))
+
+    def last_row() -> dict[str, str]:
+        return {"number": str(feed.audit[0]), "mac": feed.audit[1]} if feed.audit else {}
+
+    text = "Number of the last row of the audit."
+    metrics.add_gauge("extauthz_audit_position", text, lambda: feed.audit[0] if feed.audit else nan)
+    metrics.add_info("extauthz_audit_head", "Number and MAC of the last row of the audit.", last_row)
+
+
+def _add_use_readings(metrics: Metrics, uses: Uses) -> None:
+    metrics.add_gauge("extauthz_token_uses_waiting", "Last uses of tokens that are not written yet.", lambda: uses.waiting)
+    metrics.add_counter("extauthz_token_uses_written", "Last uses of tokens that were written.", lambda: uses.written)
+    metrics.add_counter("extauthz_token_uses_dropped", "Last uses of tokens that were too many to wait.", lambda: uses.dropped)
 
 
 def _add_remote_readings(metrics: Metrics, asked: Introspection) -> None:

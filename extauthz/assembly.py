@@ -15,7 +15,7 @@ from extauthz.adapters.introspection import Introspection
 from extauthz.adapters.jwks import JwksSource
 from extauthz.adapters.store.following import PostgresFollower, SqliteFollower
 from extauthz.adapters.store.reader import SqliteReader
-from extauthz.adapters.store.rows import check_peppers
+from extauthz.adapters.store.usage import SqliteUsage
 from extauthz.adapters.verdicts import VerdictCache
 from extauthz.budgets import Breaker, Budget
 from extauthz.config.document import ConfigurationError
@@ -27,7 +27,7 @@ from extauthz.core.providers import ProviderRules, Verification
 from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
 from extauthz.oauth_verifier import Issuer, OAuthVerifier
-from extauthz.ports import Clock, Introspector, KeySource, TokenStore, Verifier
+from extauthz.ports import Clock, Introspector, KeySource, TokenStore, UsageStore, Verifier
 from extauthz.service import Runtime
 
 
@@ -59,6 +59,7 @@ class Parts(Inside):
     introspections: tuple[Introspection, ...]
     feed: Feed | None = None
     follower: SqliteFollower | PostgresFollower | None = None
+    usage: UsageStore | None = None
 
 
 def build_runtime(configuration: Configuration, outside: Outside, *, clock: Clock) -> Inside:
@@ -104,7 +105,7 @@ def feed_memory(tokens: TokensSection) -> float:
 async def open_parts(configuration: Configuration, stack: contextlib.AsyncExitStack, *, clock: Clock) -> Parts:
     """Open store, key sources and introspectors, to be closed by the stack; raises StoreError and ConfigurationError."""
     outside = Outside()
-    follower = await _open_store(configuration, outside, stack, clock=clock)
+    follower, usage = await _open_store(configuration, outside, stack, clock=clock)
     sources: dict[str, JwksSource] = {}
     introspections: dict[tuple[str, Verification], Introspection] = {}
     oauth = configuration.settings.oauth
@@ -130,16 +131,17 @@ async def open_parts(configuration: Configuration, stack: contextlib.AsyncExitSt
             introspections |= {(rules.issuer, one.method): one for one in asked}
     outside.keys, outside.introspectors = sources, introspections
     built = build_runtime(configuration, outside, clock=clock)
-    return Parts(built.runtime, built.verdicts, tuple(sources.values()), tuple(introspections.values()), outside.feed, follower)
+    fetched, asked_about = tuple(sources.values()), tuple(introspections.values())
+    return Parts(built.runtime, built.verdicts, fetched, asked_about, outside.feed, follower, usage)
 
 
 async def _open_store(
     configuration: Configuration, outside: Outside, stack: contextlib.AsyncExitStack, *, clock: Clock
-) -> SqliteFollower | PostgresFollower | None:
-    """Open the token store for look-ups and return the follower of its changes; None when issued tokens are off."""
+) -> tuple[SqliteFollower | PostgresFollower | None, UsageStore | None]:
+    """Open the token store for look-ups; return the follower of its changes and who is told of uses, if issued tokens are on."""
     place, tokens = configuration.store_place, configuration.settings.tokens
     if place is None or tokens is None:
-        return None
+        return None, None
     outside.peppers = configuration.peppers(os.environ)
     outside.feed = feed = Feed(clock=clock, memory=feed_memory(tokens))
 
@@ -149,18 +151,23 @@ async def _open_store(
     if isinstance(place, Path):
         reader = SqliteReader(place)
         stack.callback(reader.close)
-        check_peppers(reader.pepper_fingerprints(), outside.peppers)
+        reader.check_peppers(outside.peppers, int(clock.now()))
         outside.store = reader
-        return SqliteFollower(reader, position=position, apply=feed.apply, poll_interval=tokens.poll_interval)
+        file = SqliteFollower(reader, position=position, apply=feed.apply, poll_interval=tokens.poll_interval)
+        return file, SqliteUsage(reader)
     # Eight megabytes that a SQLite store has no use for.
-    from extauthz.adapters.store.postgres import Link, PostgresReader
+    from extauthz.adapters.store.link import Link
+    from extauthz.adapters.store.postgres import PostgresReader, PostgresUsage
 
     password, listen = configuration.store_password(os.environ), tokens.feed == "notify"
-    outside.store = database = PostgresReader(place, password=password, peppers=outside.peppers, prepare=listen)
+    outside.store = database = PostgresReader(place, password=password, peppers=outside.peppers, clock=clock, prepare=listen)
     await database.open()
     stack.push_async_callback(database.close)
+    usage = PostgresUsage(place, password=password)
+    stack.push_async_callback(usage.close)
     link = Link(place, password, prepare=listen)
-    return PostgresFollower(link, position=position, apply=feed.apply, poll_interval=tokens.poll_interval, listen=listen)
+    server = PostgresFollower(link, position=position, apply=feed.apply, poll_interval=tokens.poll_interval, listen=listen)
+    return server, usage
 
 
 def _issuer(rules: ProviderRules, outside: Outside) -> Issuer:

@@ -15,7 +15,8 @@ class Feed:
     """Keeps which tokens changed lately, and at which number; belongs to the process, not to a configuration.
 
     `generation` grows when changes were missed: what was read before counts no more. `rewound` is set when the store is an older
-    one than it was, until the restore is accepted, which `epoch` shows.
+    one than it was, until the restore is accepted, which `epoch` shows. `audit` is number and MAC of the last row of the audit, for
+    those who watch that; None before the first read.
     """
 
     def __init__(self, *, clock: Clock, memory: float) -> None:
@@ -28,6 +29,7 @@ class Feed:
         self.position = UNKNOWN
         self.generation = 0
         self.rewound = False
+        self.audit: tuple[int, str] | None = None
 
     @property
     def mark(self) -> Mark:
@@ -46,6 +48,7 @@ class Feed:
 
     def apply(self, batch: FeedBatch) -> None:
         """Take what a completed read brought."""
+        self.audit = batch.audit
         if batch.epoch > self._epoch:
             self._start_over(batch)
         elif batch.epoch < self._epoch or batch.head < self.position:

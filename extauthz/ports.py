@@ -57,18 +57,37 @@ class TokenStore(Protocol):
         """Return the record of an id, at once or when awaited; raises Unavailable then or now."""
 
 
+Use = tuple[int, str]
+"""When a token was used, in seconds since the epoch, and from which network."""
+
+RESOLUTION = 900
+"""Seconds: a use is kept only if it is later than the one that is kept by more than this."""
+
+
+class UsageStore(Protocol):
+    """Keeps the last use of each issued token."""
+
+    async def record_usage(self, uses: Mapping[str, Use]) -> int:
+        """Keep uses by token id, unknown ones left out; return how many were kept; raises Unavailable."""
+
+
+EMPTY_AUDIT = (0, "00" * 32)
+"""The head of an audit without rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeedBatch:
     """What changed in a token store after a position: `changes` are (number, token id) in the order of their numbers.
 
     `head` is the highest number ever given, `oldest` the lowest that is still kept (`head` + 1 when none is), `epoch` counts the
-    restores that were accepted.
+    restores that were accepted. `audit` is number and MAC of the last row of the audit.
     """
 
     epoch: int
     head: int
     oldest: int
     changes: tuple[tuple[int, str], ...] = ()
+    audit: tuple[int, str] = EMPTY_AUDIT
 
 
 class KeySource(Protocol):

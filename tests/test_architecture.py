@@ -25,7 +25,7 @@ ROWS = (
     "core",
     "ports addresses",
     "budgets flights feed",
-    "config service issued_verifier oauth_verifier issuing",
+    "config service issued_verifier oauth_verifier issuing uses",
     "adapters.fetch",
     "adapters.discovery",
     "adapters.jwks adapters.introspection adapters.envoy adapters.verdicts adapters.store adapters.metrics adapters.logs "

@@ -21,7 +21,7 @@ from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.adapters.store.records import AuditKey, Change, Export, Revocation
 from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
-from tests.support.postgresql import ANA, FINGERPRINT, KEY, NOW, AnyStore, MakePlace, Place, PostgresServer, fill, token
+from tests.support.postgresql import ANA, FINGERPRINT, KEY, NOW, AnyStore, MakePlace, Place, PostgresServer, fill, token, use
 
 pytest_plugins = ["tests.support.postgresql"]
 
@@ -134,7 +134,7 @@ def test_no_pepper_no_change(store: AnyStore, name: str) -> None:
 
     assert facts(store) == before
     assert store.verify_audit(KEYS, store.audit_head()) is None
-    store.record_usage({A: (NOW, "10.0.0.1")})
+    use(store, {A: (NOW, "10.0.0.1")})
 
 
 def test_a_key_is_not_shown() -> None:

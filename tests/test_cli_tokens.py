@@ -24,6 +24,7 @@ from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.cli.output import progress
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenRecord, fingerprint
+from tests.support.postgresql import use
 from tests.test_cli import GOOD, configured, created, run, told
 
 DAY = 86_400
@@ -212,7 +213,7 @@ def several(folder: Path) -> Path:
         {"id": "e", "created_at": NOW - 150 * DAY, "revoked_at": NOW - DAY, "revoked_by": "os:test"},
     )
     with opened(folder) as store:
-        store.record_usage({"a" * 12: (NOW - DAY, "10.0.0.0/24")})
+        use(store, {"a" * 12: (NOW - DAY, "10.0.0.0/24")})
     (folder / "new").write_text(made["id"])
     return folder
 
@@ -470,9 +471,47 @@ def test_new_tokens_use_the_newest_pepper_and_old_ones_stay_good(folder: Path) -
     configured(folder, tokens=section | {"peppers": peppers[:1]})
     result = run(folder, "token", "create", "--permission", "GLOBAL", "--scope", "CHAT", *GOOD)
     assert result.exit_code == 1
-    assert "tokens.peppers: 1 active tokens need pepper 'p1', which is not listed" in result.stderr
+    needed = (
+        f"tokens.peppers: 1 active token needs pepper 'p1', which is not listed ({old['id']}): list it again, behind the newest"
+    )
+    assert needed in result.stderr
     broken = run(folder, "audit", "verify")
     assert (broken.exit_code, "tokens.peppers does not list 'p1'" in broken.stderr) == (1, True)
+
+
+def two_peppers(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Make a token of p1, and list p2 alone; return the token and the section that lists both."""
+    old = created(folder)
+    (folder / "data" / "pepper-2").write_text("e" * 64)
+    peppers = [{"id": "p2", "file": "data/pepper-2"}, {"id": "p1", "file": "data/pepper"}]
+    both = {"store": "sqlite:///data/tokens.db", "peppers": peppers}
+    configured(folder, tokens=both | {"peppers": peppers[:1]})
+    return old, both
+
+
+def test_tokens_of_a_lost_pepper_can_be_revoked_and_nothing_else_be_done(folder: Path) -> None:
+    old, both = two_peppers(folder)
+    for command in (("rotate", old["id"]), ("create", "--permission", "GLOBAL", "--scope", "CHAT", *GOOD)):
+        assert f"which is not listed ({old['id']})" in run(folder, "token", *command).stderr
+    assert "which is not listed" in run(folder, "token", "leaked", text=old["token"]).stderr
+    assert told(folder, "token", "revoke", old["id"], "--yes")["revoked"] == [old["id"]]
+    configured(folder, tokens=both)
+    assert told(folder, "audit", "verify")["whole"] is True
+
+
+def test_a_pepper_is_retired_when_no_active_token_needs_it(folder: Path) -> None:
+    old, both = two_peppers(folder)
+    assert told(folder, "store", "status")["missing_peppers"] == ["p1"]
+    told(folder, "token", "revoke", "--all-of-user", "ana@acme.com", "--yes")
+    status = told(folder, "store", "status")
+    assert (status["peppers"], status["missing_peppers"]) == ({"p1": 0}, [])
+    assert "NOT LISTED" not in run(folder, "store", "status").stdout
+    assert created(folder)["status"] == "active"
+    # What it signed is checked with a configuration that still lists it.
+    assert run(folder, "audit", "verify").exit_code == 1
+    configured(folder, tokens=both)
+    assert told(folder, "audit", "verify")["whole"] is True
+    assert "revoked" in run(folder, "token", "verify", "--store", text=old["token"]).stdout
 
 
 def test_only_create_makes_a_pepper(folder: Path) -> None:

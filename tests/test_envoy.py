@@ -341,12 +341,15 @@ def test_a_new_and_a_revoked_token_are_seen_within_two_seconds(envoy: RunningDem
 
 
 def test_envoy_reaches_nobody_without_the_sidecar(envoy: RunningDemo) -> None:
-    """The last test of the file: it stops the sidecar."""
+    """The last test of the file: it stops the sidecar, which tells the store of uses before it ends."""
+    assert send(envoy, "USER_TOKEN", CHAT, ("X-Forwarded-For", "198.51.100.7")).status == 200
     sidecar = envoy.demo.sidecar
     assert sidecar is not None
     envoy.loop.call_soon_threadsafe(sidecar.terminate)
     envoy.run(sidecar.wait())
     assert sidecar.returncode == 0
     assert send(envoy, "USER_TOKEN", CHAT).status == 503
+    shown = envoy.run(envoy.demo.extauthz("token", "show", envoy.demo.ids["USER_TOKEN"]))
+    assert (shown["last_used_from"], shown["last_used_at"] is not None) == ("127.0.0.0/24", True)
     with socket.create_connection(("127.0.0.1", envoy.demo.ports.upstream)):
         pass

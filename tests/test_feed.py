@@ -41,6 +41,16 @@ def test_before_the_first_read_nothing_is_known(clock: StillClock) -> None:
     assert not feed.changed_since("any", feed.mark)
 
 
+def test_the_head_of_the_audit_is_kept_as_it_was_told_last(clock: StillClock) -> None:
+    """Also one of a store that is older than it was: somebody is watching it."""
+    feed = Feed(clock=clock, memory=MEMORY)
+    assert feed.audit is None
+    for batch in (FeedBatch(0, 10, 1), FeedBatch(0, 11, 1, ((11, "a"),), (11, "ab")), FeedBatch(0, 9, 1, (), (9, "cd"))):
+        feed.apply(batch)
+        assert feed.audit == batch.audit
+    assert feed.rewound
+
+
 def test_a_change_voids_what_was_read_before_it_and_nothing_else(feed: Feed) -> None:
     before = feed.mark
     feed.apply(changes(11, 12))

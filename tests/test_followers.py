@@ -20,11 +20,11 @@ import pytest
 
 from extauthz.adapters.store import following
 from extauthz.adapters.store.following import PAGE, READ_TIME, PostgresFollower, SqliteFollower, feed_batch
-from extauthz.adapters.store.postgres import Link
+from extauthz.adapters.store.link import Link
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.rows import COLUMNS, SCHEMA_REVISIONS
 from extauthz.core.model import Reason
-from extauthz.ports import FeedBatch, Unavailable
+from extauthz.ports import EMPTY_AUDIT, FeedBatch, Unavailable
 from tests.support.pg import CHANGE, LOCK, NOTIFY, PostgresServer, Proxy, commit_changes, server_of
 
 NEVER = 60.0
@@ -186,6 +186,18 @@ async def test_the_first_read_tells_the_state(world: World) -> None:
         assert notebook.batches == [FeedBatch(epoch=5, head=3, oldest=1, changes=((2, "b"), (3, "c")))]
     async with world.following(after=2**62) as notebook:
         assert notebook.batches == [FeedBatch(epoch=5, head=3, oldest=1)]
+
+
+async def test_the_head_of_the_audit_is_told_and_moves_nothing(world: World) -> None:
+    """Also one that goes back: to judge that is for those who watch it."""
+    async with world.following(poll_interval=0.05) as notebook:
+        assert notebook.batches[0].audit == EMPTY_AUDIT
+        world.change("a")
+        world.run("INSERT INTO audit VALUES (1, %s), (2, %s)", (b"\x01" * 32, b"\x02" * 32))
+        await notebook.until(lambda: notebook.batches[-1].audit == (2, "02" * 32))
+        world.run("DELETE FROM audit WHERE number = 2")
+        await notebook.until(lambda: notebook.batches[-1].audit == (1, "01" * 32))
+        assert notebook.changes == [(1, "a")]
 
 
 async def test_a_notification_is_enough(world: World) -> None:
@@ -391,13 +403,16 @@ async def test_a_gap_is_told(world: World) -> None:
     "rows",
     [
         [],
-        [(None, 1, 1, None, None)],
-        [(0, "1", 1, None, None)],
-        [(0, 1, None, None, None)],
-        [(0, 1, 1, 1.0, "a")],
-        [(0, 1, 1, 1, None)],
-        [(0, 1, 1, 1, b"a")],
-        [(0, 2, 1, 1, "a"), (0, 2, 1, True, "b")],
+        [(None, 1, 1, None, None, None, None)],
+        [(0, "1", 1, None, None, None, None)],
+        [(0, 1, None, None, None, None, None)],
+        [(0, 1, 1, None, None, 1.0, "a")],
+        [(0, 1, 1, None, None, 1, None)],
+        [(0, 1, 1, None, None, 1, b"a")],
+        [(0, 2, 1, None, None, 1, "a"), (0, 2, 1, None, None, True, "b")],
+        [(0, 1, 1, "1", b"m", None, None)],
+        [(0, 1, 1, 1, "m", None, None)],
+        [(0, 1, 1, 1, None, None, None)],
     ],
 )
 def test_rows_that_no_release_wrote_are_no_batch(rows: list[tuple[object, ...]]) -> None:
@@ -550,6 +565,7 @@ def make_store(path: Path, *token_ids: str, epoch: int = 0) -> None:
         connection.execute("CREATE TABLE changes (number BIGINT PRIMARY KEY, token_id, kind, at) WITHOUT ROWID")
         connection.execute("CREATE TABLE store_state (id BIGINT PRIMARY KEY, epoch, head)")
         connection.execute("INSERT INTO store_state VALUES (1, ?, 0)", (epoch,))
+        connection.execute("CREATE TABLE audit (number BIGINT PRIMARY KEY, mac) WITHOUT ROWID")
         connection.execute("CREATE TABLE alembic_version (version_num)")
         connection.execute("INSERT INTO alembic_version VALUES (?)", (max(SCHEMA_REVISIONS),))
     change_file(path, *token_ids)
@@ -615,10 +631,21 @@ def test_a_file_tells_what_changed(reader: SqliteReader, path: Path) -> None:
     assert reader.read_feed(3) == FeedBatch(2, 1, 2)
 
 
+def test_a_file_tells_the_head_of_the_audit(reader: SqliteReader, path: Path) -> None:
+    change_file(path, "a", "b")
+    assert reader.read_feed(0).audit == EMPTY_AUDIT
+    run_on_file(path, "INSERT INTO audit VALUES (1, x'01'), (2, x'02')")
+    assert reader.read_feed(0) == FeedBatch(0, 2, 1, ((1, "a"), (2, "b")), (2, "02"))
+    run_on_file(path, "DELETE FROM audit WHERE number = 2")
+    assert reader.read_feed(2) == FeedBatch(0, 2, 1, (), (1, "01"))
+
+
 @pytest.mark.parametrize(
     "statement",
     [
         "DROP TABLE changes",
+        "DROP TABLE audit",
+        "INSERT INTO audit VALUES (1, 'no bytes')",
         "DELETE FROM store_state",
         "UPDATE store_state SET head = 'many'",
         "UPDATE store_state SET epoch = NULL",

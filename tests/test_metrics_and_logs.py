@@ -66,6 +66,16 @@ def samples(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
     return {tuple(value for _, value in sorted(sample.labels.items())): sample.value for sample in found}
 
 
+def test_labels_that_are_read_make_one_series() -> None:
+    metrics = Metrics("1.2.3")
+    labels: dict[str, str] = {}
+    metrics.add_info("extauthz_sort", "What sort.", lambda: labels)
+    assert samples(metrics, "extauthz_sort_info") == {}
+    for number in range(3):
+        labels |= {"number": str(number), "mac": "ab"}
+        assert samples(metrics, "extauthz_sort_info") == {("ab", str(number)): 1.0}
+
+
 def test_the_page_is_prometheus_text() -> None:
     metrics = Metrics("1.2.3", transport="nghttp2")
     metrics.record(request(), decision(Reason.ALLOWED, AuthType.USER), 0.001)

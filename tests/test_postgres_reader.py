@@ -21,9 +21,11 @@ from extauthz.core.model import AuthType, Reason
 from extauthz.core.tokens import TokenRecord, fingerprint
 from extauthz.ports import Unavailable
 from tests.support.pg import PostgresServer, Proxy, insert_token, server_of
+from tests.support.world import StillClock
 
 PEPPERS = {"p1": b"a pepper for tests, 32 bytes long"}
 PASSWORD = "correct-horse"
+CLOCK = StillClock()
 A, B, C = "a" * 12, "b" * 12, "c" * 12
 
 
@@ -106,7 +108,7 @@ class World:
     ) -> AsyncIterator[PostgresReader]:
         """Open a reader; nothing of it is left afterwards."""
         address = self.address(by_proxy=by_proxy, **changes)
-        reader = PostgresReader(address, password=PASSWORD, peppers=peppers, prepare=prepare)
+        reader = PostgresReader(address, password=PASSWORD, peppers=peppers, clock=CLOCK, prepare=prepare)
         try:
             await reader.open()
             yield reader
@@ -456,7 +458,7 @@ async def test_a_standby_is_not_asked(world: World) -> None:
     """It may not know yet what the change feed has told; a URL that permits one changes nothing."""
     async with world.reader() as reader:
         assert reader.reachable
-    other = PostgresReader(world.address() + "&target_session_attrs=standby", peppers=PEPPERS)
+    other = PostgresReader(world.address() + "&target_session_attrs=standby", peppers=PEPPERS, clock=CLOCK)
     await other.open()
     assert other.reachable
     await other.close()
@@ -499,10 +501,11 @@ async def test_a_missing_right_is_refused_with_its_name(world: World, table: str
 
 @pytest.mark.parametrize(
     ("name", "expected", "way_out"),
-    [("p2", fingerprint(PEPPERS["p1"]), "pepper 'p2'"), ("p1", "f" * 16, "restore its file")],
+    [("p2", fingerprint(PEPPERS["p1"]), "1 active token needs pepper 'p2'"), ("p1", "f" * 16, "restore its file")],
     ids=["missing", "another"],
 )
 async def test_a_wrong_pepper_is_refused(world: World, name: str, expected: str, way_out: str) -> None:
+    world.add(token(pepper_id=name))
     world.run("INSERT INTO peppers VALUES (%s, %s)", (name, expected))
     await refuses_to_open(world, way_out)
 
@@ -576,7 +579,7 @@ async def test_a_database_that_is_away_at_the_start_is_looked_for(world: World, 
 )
 def test_an_address_that_will_not_do_is_not_repeated(address: str, told: str) -> None:
     with pytest.raises(StoreError, match=told) as caught:
-        PostgresReader(address, peppers={})
+        PostgresReader(address, peppers={}, clock=CLOCK)
 
     assert PASSWORD not in "".join(traceback.format_exception(caught.value)).replace(repr(address), "")
 

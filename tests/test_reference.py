@@ -34,6 +34,8 @@ def test_every_metric_of_ours_is_named() -> None:
     source = (Path(__file__).parents[1] / "extauthz" / "app.py").read_text(encoding="utf-8")
     gauges = set(re.findall(r'add_gauge\("(\w+)"', source))
     counters = {f"{name}_total" for name in re.findall(r'add_counter\("(\w+)"', source)}
+    infos = {f"{name}_info" for name in re.findall(r'add_info\("(\w+)"', source)}
     assert gauges
     assert counters
-    assert named == served | gauges | counters
+    assert infos
+    assert named == served | gauges | counters | infos

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -16,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,10 @@ from extauthz.addresses import Address
 from extauthz.demo.issuer import AUDIENCE, CLIENT_ID, DemoIssuer
 from extauthz.transport.listening import open_port
 from extauthz.transport.ops import HttpServer
+from tests.support.postgresql import MakePlace
 from tests.support.world import bearer, check_request, oauth
+
+pytest_plugins = ["tests.support.postgresql"]
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 
@@ -92,11 +97,17 @@ class Sidecar:
         """Where gRPC clients connect."""
         return str(self.settings["server"]["listen"]).replace("unix://", "unix:")
 
-    def check(self, headers: dict[str, str | bytes]) -> pb.CheckResponse:
+    def check(self, headers: dict[str, str | bytes], source: str = "203.0.113.7") -> pb.CheckResponse:
         """Ask about POST /search."""
         with grpc.insecure_channel(self.target) as channel:
             ask = channel.unary_unary(f"/{SERVICE}/Check")
-            return pb.CheckResponse.FromString(ask(check_request("POST", "/search", headers.items()), timeout=5))
+            return pb.CheckResponse.FromString(ask(check_request("POST", "/search", headers.items(), source=source), timeout=5))
+
+    def told(self, *arguments: str) -> Any:
+        """Run a command that must work and return its JSON."""
+        done = self.command(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
 
     def health(self, name: str) -> int:
         """Return the health status of a service."""
@@ -131,6 +142,78 @@ def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
     if made.process is not None and made.process.poll() is None:
         made.process.kill()
         made.process.wait()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def stored(request: pytest.FixtureRequest, sidecar: Sidecar, make_place: MakePlace) -> Sidecar:
+    """The sidecar, on a store of each kind."""
+    place = make_place(request.param)
+    sidecar.settings["tokens"]["store"] = str(place.where) if request.param == "postgresql" else f"sqlite:///{place.where}"
+    sidecar.write()
+    return sidecar
+
+
+def test_the_last_use_of_a_token_is_told(stored: Sidecar) -> None:
+    used, unused = stored.token(), stored.token()
+    used_id, unused_id = (text.split("_")[1] for text in (used, unused))
+    stored.start()
+    before = int(time.time())  # noqa: TID251 - the sidecar lives now
+    for source in ("2001:db8:7:8::1", "203.0.113.7"):
+        assert stored.check(bearer(used, x_forwarded_for="198.51.100.1"), source).status.code == 0
+    assert stored.check(bearer(unused[:-1])).status.code != 0
+    metrics = stored.page("/metrics")[1]
+    assert "extauthz_token_uses_waiting 1.0" in metrics
+    assert "extauthz_token_uses_written_total 0.0" in metrics
+    assert stored.told("token", "show", used_id)["last_used_at"] is None
+    assert stored.stop() == 0
+    found = {row["id"]: row for row in stored.told("token", "list")["tokens"]}
+    at = datetime.fromisoformat(found[used_id]["last_used_at"]).timestamp()
+    assert before <= at <= time.time()  # noqa: TID251 - the sidecar lives now
+    assert stored.told("token", "show", used_id)["last_used_from"] == found[used_id]["last_used_from"] == "2001:db8:7::/48"
+    assert (found[unused_id]["last_used_at"], found[unused_id]["last_used_from"]) == (None, None)
+    assert stored.told("audit", "verify")["whole"]
+
+
+def test_the_head_of_the_audit_is_in_the_metrics(stored: Sidecar) -> None:
+    token = stored.token()
+    stored.start()
+
+    def seen() -> str:
+        metrics = stored.page("/metrics")[1]
+        position = re.search(r"^extauthz_audit_position (\d+)\.0$", metrics, re.MULTILINE)
+        heads = re.findall(r'^extauthz_audit_head_info\{mac="([0-9a-f]{64})",number="(\d+)"\} 1\.0$', metrics, re.MULTILINE)
+        assert position is not None
+        assert [number for _, number in heads] == [position[1]]
+        return f"{heads[0][1]}:{heads[0][0]}"
+
+    first = seen()
+    assert first == stored.told("audit", "verify")["head"]
+    stored.told("token", "revoke", token.split("_")[1], "--yes")
+    second = stored.told("audit", "verify", "--head", first)["head"]
+    deadline = time.monotonic() + 4
+    while seen() != second:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert stored.stop() == 0
+
+
+def test_a_missing_pepper_stops_the_start_and_names_the_tokens(stored: Sidecar) -> None:
+    ids = [stored.token().split("_")[1] for _ in range(2)]
+    (stored.folder / "new").write_text("n" * 64)
+    listed = stored.settings["tokens"]["peppers"]
+    stored.settings["tokens"]["peppers"] = [{"id": "p2", "file": "new"}]
+    stored.write()
+    refused = stored.command("serve")
+    assert refused.returncode == 1
+    assert "tokens.peppers: 2 active tokens need pepper 'p1', which is not listed (" in refused.stderr
+    assert all(token_id in refused.stderr for token_id in ids)
+    assert "list it again, behind the newest" in refused.stderr
+    stored.told("token", "revoke", *ids, "--yes")
+    stored.start()
+    assert stored.stop() == 0
+    stored.settings["tokens"]["peppers"] += listed
+    stored.write()
+    assert stored.told("audit", "verify")["whole"]
 
 
 def test_it_answers_and_stops_with_exit_code_0(sidecar: Sidecar) -> None:

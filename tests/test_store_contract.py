@@ -27,8 +27,21 @@ from extauthz.adapters.store.rows import COLUMNS, StoreError, record
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.tokens import TokenRecord
-from extauthz.ports import FeedBatch, Unavailable
-from tests.support.postgresql import ANA, FINGERPRINT, KEY, NOW, AnyStore, MakePlace, Place, PostgresServer, fill, ids_of, token
+from extauthz.ports import RESOLUTION, FeedBatch, Unavailable
+from tests.support.postgresql import (
+    ANA,
+    FINGERPRINT,
+    KEY,
+    NOW,
+    AnyStore,
+    MakePlace,
+    Place,
+    PostgresServer,
+    fill,
+    ids_of,
+    token,
+    use,
+)
 
 pytest_plugins = ["tests.support.postgresql"]
 
@@ -49,6 +62,11 @@ def listed(store: AnyStore) -> list[TokenRecord | None]:
 def feed(store: AnyStore, after: int = 0) -> list[tuple[int, str]]:
     """Return number and letter of each change after a position."""
     return [(number, token_id[0]) for number, token_id in store.read_feed(after).changes]
+
+
+def uses_of(store: AnyStore) -> dict[str, tuple[int | None, str | None]]:
+    """Return the last use of each token."""
+    return {found.id: (found.last_used_at, found.last_used_from) for found in store.list_tokens()}
 
 
 # --- the contract
@@ -119,7 +137,7 @@ OTHERS = [
 
 def test_only_the_same_id_is_found(store: AnyStore) -> None:
     fill(store, token())
-    store.record_usage(dict.fromkeys(OTHERS, (NOW, "10.0.0.1")))
+    use(store, dict.fromkeys(OTHERS, (NOW, "10.0.0.1")))
 
     assert [store.get(other) for other in OTHERS] == [None] * len(OTHERS)
     assert store.revoke(OTHERS, "lost", ANA) == ()
@@ -320,18 +338,18 @@ def test_a_successor_may_do_nothing_else(store: AnyStore, change: dict[str, Any]
 def test_the_newest_use_is_kept_and_nobody_is_told(store: AnyStore) -> None:
     fill(store, token(), token(B))
     before = store.audit_head(), store.read_feed(0)
-    store.record_usage({A: (NOW + 10, "10.0.0.1"), C: (NOW, "10.0.0.9")})
-    store.record_usage({A: (NOW + 5, "10.0.0.2"), B: (NOW + 7, "x" * 100)})
-    store.record_usage({A: (NOW + 10, "10.0.0.3")})
-    store.record_usage({})
-    store.record_usage({f"{number:012}": (NOW, "") for number in range(70_000)})
-    uses = {found.id: (found.last_used_at, found.last_used_from) for found in store.list_tokens()}
-
-    assert uses == {A: (NOW + 10, "10.0.0.1"), B: (NOW + 7, "x" * 64)}
-    store.record_usage({A: (NOW + 11, "10.0.0.4")})
-    found = store.get(A)
-    assert found is not None
-    assert (found.last_used_at, found.last_used_from) == (NOW + 11, "10.0.0.4")
+    steps = [
+        ({A: (NOW, "10.0.0.0/24"), C: (NOW, "10.0.9.0/24")}, 1),
+        ({A: (NOW - 5000, "10.0.1.0/24"), B: (NOW + 7, "x" * 100)}, 1),
+        ({A: (NOW, "10.0.2.0/24")}, 0),
+        ({A: (NOW + RESOLUTION, "10.0.3.0/24")}, 0),
+        ({}, 0),
+        ({f"{number:012}": (NOW, "") for number in range(70_000)}, 0),
+    ]
+    assert [use(store, uses) for uses, _ in steps] == [kept for _, kept in steps]
+    assert uses_of(store) == {A: (NOW, "10.0.0.0/24"), B: (NOW + 7, "x" * 64)}
+    assert use(store, {A: (NOW + RESOLUTION + 1, "10.0.4.0/24"), B: (NOW + RESOLUTION + 7, "")}) == 1
+    assert uses_of(store) == {A: (NOW + RESOLUTION + 1, "10.0.4.0/24"), B: (NOW + 7, "x" * 64)}
     assert (store.audit_head(), store.read_feed(0)) == before
 
 
@@ -370,7 +388,7 @@ def test_filters_narrow_what_is_listed(store: AnyStore) -> None:
         "e": token(E, created_at=NOW + 100, expires_at=NOW + 60),
     }
     store.add_many(list(everything.values()), {"p1": FINGERPRINT, "p2": "2" * 16}, ANA)
-    store.record_usage({A: (NOW + 200, ""), B: (NOW + 150, "")})
+    use(store, {A: (NOW + 200, ""), B: (NOW + 150, "")})
     store.revoke([B], None, ANA)
     for wanted, letters in [
         (TokenFilter(), "edcba"),
@@ -441,7 +459,8 @@ def test_every_change_moves_the_feed_and_no_reading_does(store: AnyStore) -> Non
 
     assert heads == [0, 1, 2, 3, 4, 5, 6, 6]
     assert [number for number, _ in store.read_feed(4).changes] == [5, 6]
-    assert store.read_feed(6) == store.read_feed(99) == FeedBatch(epoch=0, head=6, oldest=1)
+    assert store.audit_head()[0] == 6
+    assert store.read_feed(6) == store.read_feed(99) == FeedBatch(epoch=0, head=6, oldest=1, audit=store.audit_head())
 
 
 def test_old_rows_of_the_feed_go_and_its_head_stays(store: AnyStore) -> None:
@@ -451,22 +470,22 @@ def test_old_rows_of_the_feed_go_and_its_head_stays(store: AnyStore) -> None:
     assert store.read_feed(0).oldest == 1
     store.revoke([A], None, replace(ANA, at=NOW + 1 + week))
 
-    assert store.read_feed(0) == FeedBatch(epoch=0, head=4, oldest=2, changes=((2, B), (3, C), (4, A)))
+    assert store.read_feed(0) == FeedBatch(epoch=0, head=4, oldest=2, changes=((2, B), (3, C), (4, A)), audit=store.audit_head())
     store.revoke([B], None, replace(ANA, at=NOW + 9 * week))
-    assert store.read_feed(0) == FeedBatch(epoch=0, head=5, oldest=5, changes=((5, B),))
+    assert store.read_feed(0) == FeedBatch(epoch=0, head=5, oldest=5, changes=((5, B),), audit=store.audit_head())
     # A clock that runs behind removes nothing, and what it wrote leaves no gap.
     store.revoke([C], None, replace(ANA, at=NOW))
     store.add(token(D), FINGERPRINT, replace(ANA, at=NOW + 9 * week))
-    assert store.read_feed(0) == FeedBatch(epoch=0, head=7, oldest=5, changes=((5, B), (6, C), (7, D)))
+    assert store.read_feed(0) == FeedBatch(epoch=0, head=7, oldest=5, changes=((5, B), (6, C), (7, D)), audit=store.audit_head())
 
 
 def test_a_head_outlives_the_last_row_of_the_feed(place: Place) -> None:
     with place.opened() as store:
         fill(store, token())
         place.run("DELETE FROM changes")
-        assert store.read_feed(0) == FeedBatch(epoch=0, head=1, oldest=2)
+        assert store.read_feed(0) == FeedBatch(epoch=0, head=1, oldest=2, audit=store.audit_head())
         store.revoke([A], None, ANA)
-        assert store.read_feed(0) == FeedBatch(epoch=0, head=2, oldest=2, changes=((2, A),))
+        assert store.read_feed(0) == FeedBatch(epoch=0, head=2, oldest=2, changes=((2, A),), audit=store.audit_head())
 
 
 def test_the_kinds_of_changes_are_told(place: Place) -> None:
@@ -498,7 +517,9 @@ steps = st.lists(
         st.tuples(st.just("revoke"), st.lists(letters, max_size=2), st.booleans()),
         st.tuples(st.just("revoke_user"), st.sampled_from(["ana@acme.com", "eve@acme.com"])),
         st.tuples(st.just("rotate"), letters, letters, moments),
-        st.tuples(st.just("use"), letters, moments),
+        st.tuples(
+            st.just("use"), letters, st.sampled_from([NOW, NOW + RESOLUTION, NOW + RESOLUTION + 1, NOW + 2 * RESOLUTION + 2])
+        ),
         st.tuples(st.just("restore"), exports),
     ),
     max_size=12,
@@ -520,7 +541,7 @@ def outcome_of(store: AnyStore, step: tuple[Any, ...], change: Change) -> object
             old, new, expires_at = told
             return store.rotate(old * 12, token(new * 12, created_at=change.at), expires_at, "1" * 16, change)
         if name == "use":
-            return store.record_usage({told[0] * 12: (told[1], "10.0.0.1")})
+            return use(store, {told[0] * 12: (told[1], "10.0.0.1")})
         return store.accept_restore(told[0], change)
     except StoreError as error:
         return str(error)

@@ -26,7 +26,7 @@ from extauthz.adapters.store import database, schema
 from extauthz.adapters.store.records import Change, Export, Revocation, StoredToken, TokenFilter
 from extauthz.adapters.store.rows import COLUMNS, StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
-from tests.support.postgresql import ANA, FINGERPRINT, KEY, NOW, MakePlace, Place, PostgresServer, fill, ids_of, token
+from tests.support.postgresql import ANA, FINGERPRINT, KEY, NOW, MakePlace, Place, PostgresServer, fill, ids_of, token, use
 
 pytest_plugins = ["tests.support.postgresql"]
 
@@ -243,7 +243,7 @@ def test_a_newer_store_is_left_alone(place: Place) -> None:
     with place.opened() as store:
         fill(store, token())
         place.run("UPDATE alembic_version SET version_num = '9999'")
-        for attempt in (store.migrate, store.list_tokens, lambda: store.revoke([A], None, ANA), lambda: store.record_usage({})):
+        for attempt in (store.migrate, store.list_tokens, lambda: store.revoke([A], None, ANA)):
             with pytest.raises(StoreError):
                 attempt()
         assert store.revision() == "9999"
@@ -252,7 +252,7 @@ def test_a_newer_store_is_left_alone(place: Place) -> None:
 def test_an_empty_database_names_the_way_out(empty: Place) -> None:
     with empty.opened() as store:
         assert store.revision() is None
-        for attempt in (store.list_tokens, store.audit_head, lambda: fill(store, token()), lambda: store.record_usage({})):
+        for attempt in (store.list_tokens, store.audit_head, lambda: fill(store, token())):
             with pytest.raises(StoreError, match="the token store is empty: run 'extauthz store migrate'"):
                 attempt()
 
@@ -352,8 +352,8 @@ def test_a_sidecar_reads_everything_and_writes_uses_alone(make_place: MakePlace)
         assert store.read_feed(0).head > 0
         assert store.status(NOW).revision == "0002"
         assert [len(rows) for rows in everything(sidecar)] == [5, 9, 1]
-        store.record_usage({A: (NOW, "10.0.0.1")})
-        store.record_usage({A: (NOW + 1, "10.0.0.1"), B: (NOW, "10.0.0.1")})
+        use(store, {A: (NOW, "10.0.0.1")})
+        use(store, {A: (NOW + 1000, "10.0.0.1"), B: (NOW, "10.0.0.1")})
         for attempt in (
             lambda: fill(store, token("x" * 12)),
             lambda: store.revoke([A], None, ANA),
@@ -365,7 +365,7 @@ def test_a_sidecar_reads_everything_and_writes_uses_alone(make_place: MakePlace)
     refused_all(sidecar, OF_ADMINS + OF_OWNERS)
 
     assert everything(place) == before
-    assert place.rows("SELECT token_id, last_used_at FROM token_usage ORDER BY 1") == [(A, NOW + 1), (B, NOW)]
+    assert place.rows("SELECT token_id, last_used_at FROM token_usage ORDER BY 1") == [(A, NOW + 1000), (B, NOW)]
 
 
 def test_an_admin_does_everything_that_is_done_to_tokens_and_nothing_else(make_place: MakePlace) -> None:
@@ -376,7 +376,7 @@ def test_an_admin_does_everything_that_is_done_to_tokens_and_nothing_else(make_p
     with admin.opened() as store:
         store.revoke([A], None, Change(NOW + 30 * 86_400, "root"))
         assert store.read_feed(0).oldest > 1, "old rows of the feed were not removed"
-        store.record_usage({A: (NOW, "10.0.0.1")})
+        use(store, {A: (NOW, "10.0.0.1")})
         assert store.migrate() == "0002"
         assert store.verify_audit(KEYS, store.audit_head()) is None
     refused_all(admin, OF_OWNERS)
@@ -467,7 +467,6 @@ def test_cut_connections_are_made_anew_without_an_error(postgres_place: Place) -
             lambda: store.get(A),
             lambda: fill(store, token(B)),
             lambda: store.revoke([B], None, ANA),
-            lambda: store.record_usage({A: (NOW, "")}),
             store.migrate,
             store.revision,
             store.audit_head,
@@ -603,7 +602,7 @@ def test_a_commit_is_notified_with_the_head_and_nothing_else_is(postgres_place: 
         fill(store, token())
         store.add_many([token(B), token(C)], {"p1": FINGERPRINT}, ANA)
         store.revoke(["x" * 12], None, ANA)
-        store.record_usage({A: (NOW, "10.0.0.1")})
+        use(store, {A: (NOW, "10.0.0.1")})
         store.list_tokens()
         with suppress(StoreError):
             fill(store, token(D), token())

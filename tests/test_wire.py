@@ -29,6 +29,8 @@ PACKAGE = "envoy.service.auth.v3"
 
 # The messages that Envoy keeps in other packages. A package name is not on the wire.
 MOVED = {
+    f"{PACKAGE}.Address": "envoy.config.core.v3.Address",
+    f"{PACKAGE}.SocketAddress": "envoy.config.core.v3.SocketAddress",
     f"{PACKAGE}.HeaderMap": "envoy.config.core.v3.HeaderMap",
     f"{PACKAGE}.HeaderValue": "envoy.config.core.v3.HeaderValue",
     f"{PACKAGE}.HeaderValueOption": "envoy.config.core.v3.HeaderValueOption",
@@ -162,7 +164,11 @@ MESSAGES: dict[str, tuple[str, dict[str, Any]]] = {
         "CheckRequest",
         {
             "attributes": {
-                "source": {"service": "web", "principal": "spiffe://example.com/web"},
+                "source": {
+                    "address": {"socket_address": {"address": "2001:db8::7", "port_value": 40000}},
+                    "service": "web",
+                    "principal": "spiffe://example.com/web",
+                },
                 "destination": {"principal": "O=Lab,CN=front"},
                 "request": {
                     "http": {
@@ -293,14 +299,20 @@ def test_envoy_sees_the_member_that_was_set(name: str, member: str, official: De
 def test_what_we_left_out_does_no_harm(official: DescriptorPool) -> None:
     """Fields of the official file only are skipped when read, and are still there when the message is written again."""
     address = {"socket_address": {"address": "192.0.2.7", "port_value": 40000}}
+    more = {"protocol": 1, "resolver_name": "r", "ipv4_compat": True}
     http = {"method": "GET", "header_map": {"headers": [{"key": ":path", "raw_value": "Lw=="}]}}
-    attributes = {"source": {"principal": "CN=a"}, "request": {"http": http}, "context_extensions": {"a": "b"}}
+    attributes = {"source": {"principal": "CN=a", "address": address}, "request": {"http": http}, "context_extensions": {"a": "b"}}
     body = {"query": "q", "fragment": "f", "body": "text", "raw_body": "AP8="}
     metadata = {"filter_metadata": {"envoy.filters.http.jwt_authn": {"sub": "somebody", "level": 3.0}}}
     full = {
         "attributes": {
             **attributes,
-            "source": {"principal": "CN=a", "address": address, "certificate": "-----BEGIN", "labels": {"k": "v"}},
+            "source": {
+                "principal": "CN=a",
+                "address": {"socket_address": {**address["socket_address"], **more}},
+                "certificate": "-----BEGIN",
+                "labels": {"k": "v"},
+            },
             "destination": {"address": {"pipe": {"path": "/run/a.sock"}}},
             "request": {"time": "2026-01-02T03:04:05.678Z", "http": {**http, **body}},
             "metadata_context": metadata,
@@ -310,7 +322,7 @@ def test_what_we_left_out_does_no_harm(official: DescriptorPool) -> None:
     }
     theirs = official_class(official, "CheckRequest")
     ours = ext_authz_pb2.CheckRequest.FromString(json_format.ParseDict(full, theirs()).SerializeToString())
-    assert as_dict(ours) == {"attributes": {**attributes, "destination": {}}}
+    assert as_dict(ours) == {"attributes": {**attributes, "destination": {"address": {}}}}
     assert as_dict(theirs.FromString(ours.SerializeToString())) == full
 
 

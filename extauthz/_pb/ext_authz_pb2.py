@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65xtauthz/_pb/ext_authz.proto\x12\x15\x65nvoy.service.auth.v3\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"K\n\x0c\x43heckRequest\x12;\n\nattributes\x18\x01 \x01(\x0b\x32\'.envoy.service.auth.v3.AttributeContext\"\x96\x06\n\x10\x41ttributeContext\x12<\n\x06source\x18\x01 \x01(\x0b\x32,.envoy.service.auth.v3.AttributeContext.Peer\x12\x41\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32,.envoy.service.auth.v3.AttributeContext.Peer\x12@\n\x07request\x18\x04 \x01(\x0b\x32/.envoy.service.auth.v3.AttributeContext.Request\x12Z\n\x12\x63ontext_extensions\x18\n \x03(\x0b\x32>.envoy.service.auth.v3.AttributeContext.ContextExtensionsEntry\x1a*\n\x04Peer\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\t\x1a\xae\x02\n\x0bHttpRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12Q\n\x07headers\x18\x03 \x03(\x0b\x32@.envoy.service.auth.v3.AttributeContext.HttpRequest.HeadersEntry\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0e\n\x06scheme\x18\x06 \x01(\t\x12\x0c\n\x04size\x18\t \x01(\x03\x12\x10\n\x08protocol\x18\n \x01(\t\x12\x34\n\nheader_map\x18\r \x01(\x0b\x32 .envoy.service.auth.v3.HeaderMap\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aL\n\x07Request\x12\x41\n\x04http\x18\x02 \x01(\x0b\x32\x33.envoy.service.auth.v3.AttributeContext.HttpRequest\x1a\x38\n\x16\x43ontextExtensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"@\n\tHeaderMap\x12\x33\n\x07headers\x18\x01 \x03(\x0b\x32\".envoy.service.auth.v3.HeaderValue\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"\xc6\x02\n\x11HeaderValueOption\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32\".envoy.service.auth.v3.HeaderValue\x12*\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12R\n\rappend_action\x18\x03 \x01(\x0e\x32;.envoy.service.auth.v3.HeaderValueOption.HeaderAppendAction\"}\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x1a\n\nHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"\x90\x01\n\x12\x44\x65niedHttpResponse\x12\x31\n\x06status\x18\x01 \x01(\x0b\x32!.envoy.service.auth.v3.HttpStatus\x12\x39\n\x07headers\x18\x02 \x03(\x0b\x32(.envoy.service.auth.v3.HeaderValueOption\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\"\xb1\x01\n\x0eOkHttpResponse\x12\x39\n\x07headers\x18\x02 \x03(\x0b\x32(.envoy.service.auth.v3.HeaderValueOption\x12\x19\n\x11headers_to_remove\x18\x05 \x03(\t\x12I\n\x17response_headers_to_add\x18\x06 \x03(\x0b\x32(.envoy.service.auth.v3.HeaderValueOption\"\xcb\x02\n\rCheckResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.envoy.service.auth.v3.Status\x12\x44\n\x0f\x64\x65nied_response\x18\x02 \x01(\x0b\x32).envoy.service.auth.v3.DeniedHttpResponseH\x00\x12<\n\x0bok_response\x18\x03 \x01(\x0b\x32%.envoy.service.auth.v3.OkHttpResponseH\x00\x12\x43\n\x0e\x65rror_response\x18\x05 \x01(\x0b\x32).envoy.service.auth.v3.DeniedHttpResponseH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x0f\n\rhttp_response2c\n\rAuthorization\x12R\n\x05\x43heck\x12#.envoy.service.auth.v3.CheckRequest\x1a$.envoy.service.auth.v3.CheckResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65xtauthz/_pb/ext_authz.proto\x12\x15\x65nvoy.service.auth.v3\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"K\n\x0c\x43heckRequest\x12;\n\nattributes\x18\x01 \x01(\x0b\x32\'.envoy.service.auth.v3.AttributeContext\"\xc7\x06\n\x10\x41ttributeContext\x12<\n\x06source\x18\x01 \x01(\x0b\x32,.envoy.service.auth.v3.AttributeContext.Peer\x12\x41\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32,.envoy.service.auth.v3.AttributeContext.Peer\x12@\n\x07request\x18\x04 \x01(\x0b\x32/.envoy.service.auth.v3.AttributeContext.Request\x12Z\n\x12\x63ontext_extensions\x18\n \x03(\x0b\x32>.envoy.service.auth.v3.AttributeContext.ContextExtensionsEntry\x1a[\n\x04Peer\x12/\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x1e.envoy.service.auth.v3.Address\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\t\x1a\xae\x02\n\x0bHttpRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12Q\n\x07headers\x18\x03 \x03(\x0b\x32@.envoy.service.auth.v3.AttributeContext.HttpRequest.HeadersEntry\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0e\n\x06scheme\x18\x06 \x01(\t\x12\x0c\n\x04size\x18\t \x01(\x03\x12\x10\n\x08protocol\x18\n \x01(\t\x12\x34\n\nheader_map\x18\r \x01(\x0b\x32 .envoy.service.auth.v3.HeaderMap\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aL\n\x07Request\x12\x41\n\x04http\x18\x02 \x01(\x0b\x32\x33.envoy.service.auth.v3.AttributeContext.HttpRequest\x1a\x38\n\x16\x43ontextExtensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"T\n\x07\x41\x64\x64ress\x12>\n\x0esocket_address\x18\x01 \x01(\x0b\x32$.envoy.service.auth.v3.SocketAddressH\x00\x42\t\n\x07\x61\x64\x64ress\"H\n\rSocketAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x14\n\nport_value\x18\x03 \x01(\rH\x00\x42\x10\n\x0eport_specifier\"@\n\tHeaderMap\x12\x33\n\x07headers\x18\x01 \x03(\x0b\x32\".envoy.service.auth.v3.HeaderValue\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"\xc6\x02\n\x11HeaderValueOption\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32\".envoy.service.auth.v3.HeaderValue\x12*\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12R\n\rappend_action\x18\x03 \x01(\x0e\x32;.envoy.service.auth.v3.HeaderValueOption.HeaderAppendAction\"}\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x1a\n\nHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"\x90\x01\n\x12\x44\x65niedHttpResponse\x12\x31\n\x06status\x18\x01 \x01(\x0b\x32!.envoy.service.auth.v3.HttpStatus\x12\x39\n\x07headers\x18\x02 \x03(\x0b\x32(.envoy.service.auth.v3.HeaderValueOption\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\"\xb1\x01\n\x0eOkHttpResponse\x12\x39\n\x07headers\x18\x02 \x03(\x0b\x32(.envoy.service.auth.v3.HeaderValueOption\x12\x19\n\x11headers_to_remove\x18\x05 \x03(\t\x12I\n\x17response_headers_to_add\x18\x06 \x03(\x0b\x32(.envoy.service.auth.v3.HeaderValueOption\"\xcb\x02\n\rCheckResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.envoy.service.auth.v3.Status\x12\x44\n\x0f\x64\x65nied_response\x18\x02 \x01(\x0b\x32).envoy.service.auth.v3.DeniedHttpResponseH\x00\x12<\n\x0bok_response\x18\x03 \x01(\x0b\x32%.envoy.service.auth.v3.OkHttpResponseH\x00\x12\x43\n\x0e\x65rror_response\x18\x05 \x01(\x0b\x32).envoy.service.auth.v3.DeniedHttpResponseH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x0f\n\rhttp_response2c\n\rAuthorization\x12R\n\x05\x43heck\x12#.envoy.service.auth.v3.CheckRequest\x1a$.envoy.service.auth.v3.CheckResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,35 +40,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKREQUEST']._serialized_start=117
   _globals['_CHECKREQUEST']._serialized_end=192
   _globals['_ATTRIBUTECONTEXT']._serialized_start=195
-  _globals['_ATTRIBUTECONTEXT']._serialized_end=985
+  _globals['_ATTRIBUTECONTEXT']._serialized_end=1034
   _globals['_ATTRIBUTECONTEXT_PEER']._serialized_start=502
-  _globals['_ATTRIBUTECONTEXT_PEER']._serialized_end=544
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_start=547
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_end=849
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_start=803
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_end=849
-  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_start=851
-  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_end=927
-  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_start=929
-  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_end=985
-  _globals['_HEADERMAP']._serialized_start=987
-  _globals['_HEADERMAP']._serialized_end=1051
-  _globals['_HEADERVALUE']._serialized_start=1053
-  _globals['_HEADERVALUE']._serialized_end=1113
-  _globals['_HEADERVALUEOPTION']._serialized_start=1116
-  _globals['_HEADERVALUEOPTION']._serialized_end=1442
-  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_start=1317
-  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_end=1442
-  _globals['_STATUS']._serialized_start=1444
-  _globals['_STATUS']._serialized_end=1483
-  _globals['_HTTPSTATUS']._serialized_start=1485
-  _globals['_HTTPSTATUS']._serialized_end=1511
-  _globals['_DENIEDHTTPRESPONSE']._serialized_start=1514
-  _globals['_DENIEDHTTPRESPONSE']._serialized_end=1658
-  _globals['_OKHTTPRESPONSE']._serialized_start=1661
-  _globals['_OKHTTPRESPONSE']._serialized_end=1838
-  _globals['_CHECKRESPONSE']._serialized_start=1841
-  _globals['_CHECKRESPONSE']._serialized_end=2172
-  _globals['_AUTHORIZATION']._serialized_start=2174
-  _globals['_AUTHORIZATION']._serialized_end=2273
+  _globals['_ATTRIBUTECONTEXT_PEER']._serialized_end=593
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_start=596
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_end=898
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_start=852
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_end=898
+  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_start=900
+  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_end=976
+  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_start=978
+  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_end=1034
+  _globals['_ADDRESS']._serialized_start=1036
+  _globals['_ADDRESS']._serialized_end=1120
+  _globals['_SOCKETADDRESS']._serialized_start=1122
+  _globals['_SOCKETADDRESS']._serialized_end=1194
+  _globals['_HEADERMAP']._serialized_start=1196
+  _globals['_HEADERMAP']._serialized_end=1260
+  _globals['_HEADERVALUE']._serialized_start=1262
+  _globals['_HEADERVALUE']._serialized_end=1322
+  _globals['_HEADERVALUEOPTION']._serialized_start=1325
+  _globals['_HEADERVALUEOPTION']._serialized_end=1651
+  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_start=1526
+  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_end=1651
+  _globals['_STATUS']._serialized_start=1653
+  _globals['_STATUS']._serialized_end=1692
+  _globals['_HTTPSTATUS']._serialized_start=1694
+  _globals['_HTTPSTATUS']._serialized_end=1720
+  _globals['_DENIEDHTTPRESPONSE']._serialized_start=1723
+  _globals['_DENIEDHTTPRESPONSE']._serialized_end=1867
+  _globals['_OKHTTPRESPONSE']._serialized_start=1870
+  _globals['_OKHTTPRESPONSE']._serialized_end=2047
+  _globals['_CHECKRESPONSE']._serialized_start=2050
+  _globals['_CHECKRESPONSE']._serialized_end=2381
+  _globals['_AUTHORIZATION']._serialized_start=2383
+  _globals['_AUTHORIZATION']._serialized_end=2482
 # @@protoc_insertion_point(module_scope)

@@ -18,12 +18,14 @@ class CheckRequest(_message.Message):
 class AttributeContext(_message.Message):
     __slots__ = ("source", "destination", "request", "context_extensions")
     class Peer(_message.Message):
-        __slots__ = ("service", "principal")
+        __slots__ = ("address", "service", "principal")
+        ADDRESS_FIELD_NUMBER: _ClassVar[int]
         SERVICE_FIELD_NUMBER: _ClassVar[int]
         PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+        address: Address
         service: str
         principal: str
-        def __init__(self, service: _Optional[str] = ..., principal: _Optional[str] = ...) -> None: ...
+        def __init__(self, address: _Optional[_Union[Address, _Mapping]] = ..., service: _Optional[str] = ..., principal: _Optional[str] = ...) -> None: ...
     class HttpRequest(_message.Message):
         __slots__ = ("id", "method", "headers", "path", "host", "scheme", "size", "protocol", "header_map")
         class HeadersEntry(_message.Message):
@@ -73,6 +75,20 @@ class AttributeContext(_message.Message):
     request: AttributeContext.Request
     context_extensions: _containers.ScalarMap[str, str]
     def __init__(self, source: _Optional[_Union[AttributeContext.Peer, _Mapping]] = ..., destination: _Optional[_Union[AttributeContext.Peer, _Mapping]] = ..., request: _Optional[_Union[AttributeContext.Request, _Mapping]] = ..., context_extensions: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Address(_message.Message):
+    __slots__ = ("socket_address",)
+    SOCKET_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    socket_address: SocketAddress
+    def __init__(self, socket_address: _Optional[_Union[SocketAddress, _Mapping]] = ...) -> None: ...
+
+class SocketAddress(_message.Message):
+    __slots__ = ("address", "port_value")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PORT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    port_value: int
+    def __init__(self, address: _Optional[str] = ..., port_value: _Optional[int] = ...) -> None: ...
 
 class HeaderMap(_message.Message):
     __slots__ = ("headers",)

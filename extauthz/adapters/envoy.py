@@ -51,7 +51,8 @@ class EnvoyCodec:
             message = pb.CheckRequest.FromString(data)
         except DecodeError:
             return None
-        http = message.attributes.request.http
+        attributes = message.attributes
+        http = attributes.request.http
         method = http.method
         if not method:
             return None
@@ -64,6 +65,7 @@ class EnvoyCodec:
             headers,
             bool(lines),
             decision_id,
+            attributes.source.address.socket_address.address,
         )
 
     def write(self, request: Request, decision: Decision) -> bytes:

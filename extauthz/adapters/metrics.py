@@ -33,6 +33,7 @@ class Metrics(Collector):
         """Register this collector and those of the process; `transport` is the name of the one that serves."""
         self._build = {"version": version, "transport": transport}
         self._readings: list[_Reading] = []
+        self._infos: list[tuple[str, str, Callable[[], Mapping[str, str]]]] = []
         self._tallies: dict[tuple[Reason, AuthType | None], list[int]] = {}
         self._seconds: dict[tuple[Reason, AuthType | None], float] = {}
         self._registry = CollectorRegistry()
@@ -47,6 +48,10 @@ class Metrics(Collector):
     def add_counter(self, name: str, text: str, reading: Callable[[], float], **labels: str) -> None:
         """Render a count that is read when scraped."""
         self._readings.append(_Reading(CounterMetricFamily, name, text, reading, labels))
+
+    def add_info(self, name: str, text: str, reading: Callable[[], Mapping[str, str]]) -> None:
+        """Render labels that are read when scraped, as one series; none while there are none."""
+        self._infos.append((name, text, reading))
 
     def record(self, request: Request, decision: Decision, seconds: float) -> None:
         """Count one decision."""
@@ -80,6 +85,11 @@ class Metrics(Collector):
             family = families.setdefault(read.name, read.family(read.name, read.text, labels=tuple(read.labels)))
             family.add_metric(tuple(read.labels.values()), read.reading())
         yield from families.values()
+        for name, text, reading in self._infos:
+            info = InfoMetricFamily(name, text)
+            if labels := reading():
+                info.add_metric((), dict(labels))
+            yield info
 
     def render(self) -> bytes:
         """Return all metrics in the Prometheus text format."""

@@ -131,8 +131,11 @@ class Session:
         except StoreError as error:
             raise click.ClickException(str(error)) from error
 
-    def peppers(self, store: SqlTokenStore, *, make: bool = False) -> dict[str, bytes]:
-        """Return the peppers, the newest first, and let the store be changed; with `make` the very first one is made."""
+    def peppers(self, store: SqlTokenStore, *, make: bool = False, to_revoke: bool = False) -> dict[str, bytes]:
+        """Return the peppers, the newest first, and let the store be changed; with `make` the very first one is made.
+
+        One that active tokens need must be there, except `to_revoke` them.
+        """
         known = store.pepper_fingerprints()
         file = self.loaded.pepper_file()
         if make and file is not None and not file.exists() and not known:
@@ -140,10 +143,8 @@ class Session:
             click.echo(f"Made the pepper {file}: back it up, apart from the store.", err=True)
         with configuration.explained():
             peppers = self.loaded.peppers(os.environ)
-        missing = known.keys() - peppers.keys()
-        if missing:
-            raise click.ClickException(_missing(store, sorted(missing)))
-        check_peppers(known, peppers)
+        missing = () if to_revoke else known.keys() - peppers.keys()
+        check_peppers(known, peppers, {name: store.needing(name, now()) for name in missing})
         store.audit = AuditKey.of(*next(iter(peppers.items())))
         return peppers
 
@@ -176,12 +177,6 @@ def known(store: SqlTokenStore, token_id: str) -> StoredToken:
     if record is None:
         raise click.ClickException(f"no token has the id {token_id!r}; see: extauthz token list")
     return record
-
-
-def _missing(store: SqlTokenStore, names: list[str]) -> str:
-    active = store.status(now()).peppers
-    needs = ", ".join(f"{active.get(name, 0)} active tokens need pepper {name!r}" for name in names)
-    return f"tokens.peppers: {needs}, which is not listed: list it again, behind the newest"
 
 
 def _system_user() -> str:

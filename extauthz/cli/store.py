@@ -61,7 +61,7 @@ def status(config_file: Path, *, as_json: bool) -> None:
             "audit": _text(found.audit),
             "peppers": dict(found.peppers),
         }
-    missing = [name for name in found.peppers if name not in listed]
+    missing = [name for name, count in found.peppers.items() if count and name not in listed]
     if as_json:
         write_json(facts | {"feed": {"epoch": found.epoch, "head": found.head}, "missing_peppers": missing})
         return

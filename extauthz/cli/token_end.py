@@ -74,7 +74,7 @@ def _revoke_ids(
         session.require(record.permission, f"no token was revoked, because of {token_id}")
     linked = " and those they were rotated from and to" if chain else ""
     confirm(f"Revoke {_names(records)}{linked}, for good?", yes=yes)
-    session.peppers(store)
+    session.peppers(store, to_revoke=True)
     done = store.revoke(records, why, session.change(), chain=chain)
     left = {token_id: _NO_SUCH for token_id in named if token_id not in records}
     for token_id in records:
@@ -95,7 +95,7 @@ def _revoke_user(
         raise click.ClickException(f"--all-of-user: {user} has no active token; see: extauthz token list --user {user} --all")
     number = f"{count} or more" if count == _PAGE else str(count)
     confirm(f"Revoke all tokens of {user} ({number} active), for good?", yes=yes)
-    session.peppers(store)
+    session.peppers(store, to_revoke=True)
     return list(store.revoke_user(user, why, session.change())), {}
 
 

@@ -113,7 +113,7 @@ class Request:
     """One HTTP request as Envoy described it; each check makes one, and `frozen` would cost three times as much.
 
     `path` is the raw `:path`, query included. `headers` maps lower-case names to values, copies joined with "," in wire order,
-    bytes read as Latin-1. `raw` is true when Envoy sent exact bytes (encode_raw_headers).
+    bytes read as Latin-1. `raw` is true when Envoy sent exact bytes (encode_raw_headers). `source` is the address of the TCP peer.
     """
 
     method: Final[str]
@@ -122,6 +122,7 @@ class Request:
     headers: Final[Mapping[str, str]] = field(repr=False)
     raw: Final[bool]
     decision_id: Final[str]
+    source: Final[str] = ""
 
     def header(self, name: str) -> str:
         """Return the value without SP and HTAB at its ends; "" when it is absent or blank."""

@@ -94,12 +94,7 @@ def verify(token: TokenText, record: TokenRecord | None, peppers: Mapping[str, b
         return Reason.TOKEN_UNKNOWN
     pepper = peppers.get(record.pepper_id, b"")
     actual = digest(
-        token.text,
-        pepper,
-        permission=record.permission,
-        user=record.user,
-        scopes=record.scopes,
-        created_at=record.created_at,
+        token.text, pepper, permission=record.permission, user=record.user, scopes=record.scopes, created_at=record.created_at
     )
     if not hmac.compare_digest(actual, record.digest) or not pepper:
         return Reason.TOKEN_SECRET_WRONG

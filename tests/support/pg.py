@@ -247,6 +247,7 @@ def create_tables(connection: psycopg.Connection[Any]) -> None:
     connection.execute("CREATE TABLE changes (number BIGINT PRIMARY KEY, token_id VARCHAR(12), kind VARCHAR(9), at BIGINT)")
     connection.execute("CREATE TABLE store_state (id BIGINT PRIMARY KEY, epoch BIGINT, head BIGINT)")
     connection.execute("INSERT INTO store_state VALUES (1, 0, 0)")
+    connection.execute("CREATE TABLE audit (number BIGINT PRIMARY KEY, mac BYTEA)")
     connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
     connection.execute("INSERT INTO alembic_version VALUES (%s)", (max(SCHEMA_REVISIONS),))
 

@@ -6,11 +6,12 @@ which is told not to mind: PYTEST_DONT_REWRITE.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -21,10 +22,14 @@ import psycopg
 import pytest
 
 from extauthz.adapters.store.memory import MemoryTokenStore
+from extauthz.adapters.store.postgres import PostgresUsage
+from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.records import AuditKey, Change
 from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.adapters.store.usage import SqliteUsage
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenRecord
+from extauthz.ports import Use
 
 AnyStore = MemoryTokenStore | SqlTokenStore
 
@@ -216,6 +221,26 @@ def store(request: pytest.FixtureRequest, make_place: MakePlace) -> Iterator[Any
     opened: AnyStore = MemoryTokenStore(audit=KEY) if request.param == "memory" else make_place(request.param).open()
     yield opened
     opened.close()
+
+
+def use(store: AnyStore, uses: Mapping[str, Use]) -> int:
+    """Keep uses as `serve` does; return how many were kept."""
+    if isinstance(store, MemoryTokenStore):
+        return asyncio.run(store.record_usage(uses))
+    # SQLAlchemy writes a space as "+", which libpq does not read.
+    address = store._database.address.replace("+", "%20")
+    if store._database.kind == "postgresql":
+
+        async def write() -> int:
+            usage = PostgresUsage(address)
+            try:
+                return await usage.record_usage(uses)
+            finally:
+                await usage.close()
+
+        return asyncio.run(write())
+    with closing(SqliteReader(Path(address))) as reader:
+        return SqliteUsage(reader).write(uses)
 
 
 def fill(store: AnyStore, *records: TokenRecord) -> None:

@@ -154,10 +154,17 @@ def base64url(data: bytes) -> str:
 
 
 def check_request(
-    method: str, path: str, headers: Iterable[tuple[str, str | bytes]] = (), *, host: str = "api.acme.com", form: str = "raw"
+    method: str,
+    path: str,
+    headers: Iterable[tuple[str, str | bytes]] = (),
+    *,
+    host: str = "api.acme.com",
+    form: str = "raw",
+    source: str = "203.0.113.7",
 ) -> bytes:
     """Write a CheckRequest as Envoy does: form "raw" (encode_raw_headers) or "map"."""
     message = pb.CheckRequest()
+    message.attributes.source.address.socket_address.address = source
     http = message.attributes.request.http
     http.id, http.method, http.scheme, http.protocol = "13519049518330544501", method, "https", "HTTP/1.1"
     lines: list[tuple[str, str | bytes]] = [

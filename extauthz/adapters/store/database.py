@@ -68,9 +68,9 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self, *, locked: bool = True) -> Iterator[sa.Connection]:
-        """One transaction, alone among the writers; on PostgreSQL without `locked` beside others."""
-        with self._transaction(self._writers, locked=locked) as connection:
+    def writing(self) -> Iterator[sa.Connection]:
+        """One transaction, alone among the writers."""
+        with self._transaction(self._writers, locked=True) as connection:
             yield connection
 
     @contextmanager

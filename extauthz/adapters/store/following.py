@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from extauthz.adapters.store.rows import StoreError
-from extauthz.ports import FeedBatch, Unavailable
+from extauthz.ports import EMPTY_AUDIT, FeedBatch, Unavailable
 
 CHANNEL = "extauthz_changes"
 """What writers notify when they commit."""
@@ -22,8 +23,10 @@ FIRST_PAUSE, LAST_PAUSE = 0.05, 0.5
 """Seconds between two attempts to connect: after the first failure, and after several."""
 
 _READ = f"""
-SELECT state.epoch, state.head, coalesce((SELECT min(number) FROM changes), state.head + 1), later.number, later.token_id
-FROM store_state AS state LEFT JOIN LATERAL (
+SELECT state.epoch, state.head, coalesce((SELECT min(number) FROM changes), state.head + 1), last.number, last.mac,
+    later.number, later.token_id
+FROM store_state AS state LEFT JOIN (SELECT number, mac FROM audit ORDER BY number DESC LIMIT 1) AS last ON true
+LEFT JOIN LATERAL (
     SELECT number, token_id FROM changes WHERE number > %s::bigint ORDER BY number LIMIT {PAGE}
 ) AS later ON true
 WHERE state.id = 1 ORDER BY later.number
@@ -64,18 +67,21 @@ class FeedFile(Protocol):
 
 
 def feed_batch(rows: Sequence[Sequence[Any]]) -> FeedBatch:
-    """Turn rows of epoch, head, oldest, number and token id into a batch; raise ValueError for some that no release wrote.
+    """Turn rows into a batch; raise ValueError for some that no release wrote.
 
-    The first three are the same in every row; number and id are None in the one row that tells that nothing changed.
+    A row holds epoch, head, oldest, number and MAC of the audit's last row, and number and token id of a change. All but these two
+    are the same in every row; they are None in the one row that tells that nothing changed, as those of an empty audit are.
     """
     if not rows:
         raise ValueError("the store has no state: restore it from a backup")
-    epoch, head, oldest = rows[0][:3]
-    changes = tuple((row[3], row[4]) for row in rows if row[3] is not None)
-    numbers = (epoch, head, oldest, *(number for number, _ in changes))
+    epoch, head, oldest, last, mac = rows[0][:5]
+    changes = tuple((row[5], row[6]) for row in rows if row[5] is not None)
+    numbers = (epoch, head, oldest, last or 0, *(number for number, _ in changes))
     if not all(type(number) is int for number in numbers) or not all(isinstance(token_id, str) for _, token_id in changes):
         raise ValueError("changes that no release wrote")
-    return FeedBatch(epoch, head, oldest, changes)
+    if last is not None and not isinstance(mac, bytes):
+        raise ValueError("an audit that no release wrote")
+    return FeedBatch(epoch, head, oldest, changes, EMPTY_AUDIT if last is None else (last, mac.hex()))
 
 
 class Contact:
@@ -182,7 +188,7 @@ class PostgresFollower:
                 earlier = ()
             earlier += batch.changes
             if len(batch.changes) < PAGE:
-                return FeedBatch(batch.epoch, batch.head, batch.oldest, earlier)
+                return replace(batch, changes=earlier)
             after = earlier[-1][0]
 
 

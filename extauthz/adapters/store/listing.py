@@ -11,8 +11,19 @@ from extauthz.adapters.store.database import Kind
 from extauthz.adapters.store.following import feed_batch
 from extauthz.adapters.store.ledger import audit_head
 from extauthz.adapters.store.records import Status, StoredToken, TokenFilter
+from extauthz.adapters.store.rows import NEEDING
 from extauthz.adapters.store.rules import possible
-from extauthz.adapters.store.schema import changes, peppers, read_state, store_state, stored, stored_tokens, token_usage, tokens
+from extauthz.adapters.store.schema import (
+    audit,
+    changes,
+    peppers,
+    read_state,
+    store_state,
+    stored,
+    stored_tokens,
+    token_usage,
+    tokens,
+)
 from extauthz.ports import FeedBatch
 
 _KEY = sa.tuple_(tokens.c.created_at, tokens.c.id)
@@ -91,9 +102,10 @@ def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
 def read_feed(connection: sa.Connection, after: int) -> FeedBatch:
     """Return what changed after a position."""
     oldest = sa.func.coalesce(sa.select(sa.func.min(changes.c.number)).scalar_subquery(), store_state.c.head + 1)
+    last = sa.select(audit.c.number, audit.c.mac).order_by(audit.c.number.desc()).limit(1).subquery()
     rows = (
-        sa.select(store_state.c.epoch, store_state.c.head, oldest, changes.c.number, changes.c.token_id)
-        .select_from(store_state.outerjoin(changes, changes.c.number > after))
+        sa.select(store_state.c.epoch, store_state.c.head, oldest, last.c.number, last.c.mac, changes.c.number, changes.c.token_id)
+        .select_from(store_state.outerjoin(last, sa.true()).outerjoin(changes, changes.c.number > after))
         .where(store_state.c.id == 1)
         .order_by(changes.c.number)
     )
@@ -103,3 +115,9 @@ def read_feed(connection: sa.Connection, after: int) -> FeedBatch:
 def pepper_fingerprints(connection: sa.Connection) -> dict[str, str]:
     """Return the fingerprint of each pepper that a token was made with."""
     return {row.id: row.fingerprint for row in connection.execute(sa.select(peppers))}
+
+
+def needing(connection: sa.Connection, pepper_id: str, now: int) -> list[tuple[str, int]]:
+    """Return the rows of NEEDING."""
+    rows = connection.execute(sa.text(NEEDING.format(":pepper_id", ":now")), {"pepper_id": pepper_id, "now": now})
+    return [(token_id, count) for token_id, count in rows]

@@ -35,7 +35,7 @@ from extauthz.adapters.store.rules import (
     meets,
 )
 from extauthz.core.tokens import TokenRecord
-from extauthz.ports import FeedBatch
+from extauthz.ports import RESOLUTION, FeedBatch, Use
 
 _EVERYTHING = TokenFilter()
 _SHORT_LIVED = AuditKey("memory", bytes(32))
@@ -133,7 +133,8 @@ class MemoryTokenStore:
         """Return what changed after a position."""
         with self._lock:
             oldest = self._feed[0][0] if self._feed else self._head + 1
-            return FeedBatch(self._epoch, self._head, oldest, tuple(row[:2] for row in self._feed if row[0] > after))
+            later = tuple(row[:2] for row in self._feed if row[0] > after)
+            return FeedBatch(self._epoch, self._head, oldest, later, self.audit_head())
 
     # --- changes
 
@@ -187,12 +188,16 @@ class MemoryTokenStore:
             told.append((audit_chain.ROTATED, token_id, {"expires_at": token.expires_at, "rotated_to": None}, after))
             return replace(token, expires_at=earlier, rotated_to=successor.id)
 
-    def record_usage(self, uses: Mapping[str, tuple[int, str]]) -> None:
-        """Keep when and from where tokens were used, by id, if it is newer than what is known."""
+    async def record_usage(self, uses: Mapping[str, Use]) -> int:
+        """Keep what is later than what is known; return how many were kept."""
         with self._lock:
-            for token_id, (at, source) in uses.items():
-                if token_id in self._records and (token_id not in self._uses or at > self._uses[token_id][0]):
-                    self._uses[token_id] = at, source[:MAX_USED_FROM]
+            kept = {
+                token_id: (at, place[:MAX_USED_FROM])
+                for token_id, (at, place) in uses.items()
+                if token_id in self._records and (token_id not in self._uses or at > self._uses[token_id][0] + RESOLUTION)
+            }
+            self._uses |= kept
+            return len(kept)
 
     def accept_restore(self, export: Export, change: Change) -> Restored:
         """Do again what an exported audit tells, and begin a new epoch of the feed."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 from extauthz.adapters.store.following import feed_batch
-from extauthz.adapters.store.rows import COLUMNS, StoreError, check_revision, record
+from extauthz.adapters.store.rows import COLUMNS, NEEDING, StoreError, check_peppers, check_revision, record
 from extauthz.core.model import Reason
 from extauthz.core.tokens import TokenRecord
 from extauthz.ports import FeedBatch, Unavailable
@@ -16,9 +17,13 @@ from extauthz.ports import FeedBatch, Unavailable
 _NAMES = '"' + '", "'.join(COLUMNS) + '"'
 _FIND = f"SELECT {_NAMES} FROM tokens WHERE id = ?"  # noqa: S608 - our own names
 _FEED = """
-SELECT state.epoch, state.head, coalesce((SELECT min(number) FROM changes), state.head + 1), later.number, later.token_id
-FROM store_state AS state LEFT JOIN changes AS later ON later.number > ? WHERE state.id = 1 ORDER BY later.number
+SELECT state.epoch, state.head, coalesce((SELECT min(number) FROM changes), state.head + 1), last.number, last.mac,
+    later.number, later.token_id
+FROM store_state AS state LEFT JOIN (SELECT number, mac FROM audit ORDER BY number DESC LIMIT 1) AS last ON true
+LEFT JOIN changes AS later ON later.number > ?
+WHERE state.id = 1 ORDER BY later.number
 """
+_NEEDING = NEEDING.format("?", "?")
 _REVISION = "SELECT version_num FROM alembic_version"
 BUSY_TIMEOUT = 0.05
 """Seconds that a look-up waits for a lock."""
@@ -90,14 +95,26 @@ class SqliteReader:
             self.close()
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
 
-    def pepper_fingerprints(self) -> dict[str, str]:
-        """Return the fingerprint of each pepper that a token was made with; raises StoreError."""
+    def check_peppers(self, peppers: Mapping[str, bytes], now: int) -> None:
+        """Raise StoreError when a pepper is missing that tokens need, or is another one."""
         if self._connection is None:
             raise StoreError(f"{self._path}: the token store is closed")
         try:
-            return dict(self._connection.execute("SELECT id, fingerprint FROM peppers").fetchall())
+            known = dict(self._connection.execute("SELECT id, fingerprint FROM peppers").fetchall())
+            missing = known.keys() - peppers.keys()
+            needing = {name: self._connection.execute(_NEEDING, (name, now)).fetchall() for name in missing}
         except sqlite3.Error as error:
             raise StoreError(f"{self._path}: the peppers cannot be read ({error})") from error
+        check_peppers(known, peppers, needing)
+
+    def current_file(self) -> Path:
+        """Return the file, to be written to; raises FileNotFoundError while another one stands there than the one that is read.
+
+        A log may lie beside that one which is not its own: whoever opens it to write would mix the two.
+        """
+        if self._connection is None or self._identity_of_file()[0] != self._file:
+            raise FileNotFoundError(f"{self._path}: the token store is out of reach, or was just replaced")
+        return self._path
 
     def close(self) -> None:
         """Close the connection; `version` opens it again."""

@@ -34,7 +34,7 @@ class AuditKey:
 
 @dataclass(frozen=True, slots=True)
 class StoredToken(TokenRecord):
-    """A token with all that the store knows of it; uses are told minutes later and by the hour, not by the request."""
+    """A token with all that the store knows of it; uses are told minutes later and by the quarter of an hour."""
 
     revoked_why: str | None = None
     rotated_from: str | None = None

@@ -14,6 +14,12 @@ SCHEMA_REVISIONS = frozenset({"0002"})
 
 PERMISSIONS = frozenset({"GLOBAL", "USER", "ANONYMOUS"})
 
+NEEDING = """
+SELECT id, count(*) OVER () FROM tokens WHERE pepper_id = {} AND revoked_at IS NULL AND expires_at > {}
+ORDER BY created_at DESC, id DESC LIMIT 3
+"""
+"""The newest active tokens of a pepper, and how many there are; the placeholders are for the pepper's id and for now."""
+
 COLUMNS = (
     "id",
     "description",
@@ -75,10 +81,20 @@ def check_revision(revision: str | None) -> None:
         )
 
 
-def check_peppers(known: Mapping[str, str], peppers: Mapping[str, bytes]) -> None:
-    """Raise StoreError when a pepper that tokens were made with is missing or is another one."""
+def check_peppers(known: Mapping[str, str], peppers: Mapping[str, bytes], needing: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+    """Raise StoreError when a pepper is missing that active tokens need, or is not the one that tokens were made with.
+
+    `known` are the fingerprints of the store, `needing` the rows of NEEDING for each pepper that is missing.
+    """
+    needs = "; ".join(_need(name, needing[name]) for name in sorted(needing) if needing[name])
+    if needs:
+        raise StoreError(f"tokens.peppers: {needs}: list it again, behind the newest; if it is lost, revoke them")
     for name, expected in known.items():
-        if name not in peppers:
-            raise StoreError(f"the store holds tokens made with pepper {name!r}, which `tokens.peppers` does not list")
-        if fingerprint(peppers[name]) != expected:
+        if name in peppers and fingerprint(peppers[name]) != expected:
             raise StoreError(f"pepper {name!r} is not the one that the tokens in the store were made with: restore its file")
+
+
+def _need(name: str, rows: Sequence[Sequence[Any]]) -> str:
+    count, ids = rows[0][1], ", ".join(row[0] for row in rows)
+    tokens = "1 active token needs" if count == 1 else f"{count} active tokens need"
+    return f"{tokens} pepper {name!r}, which is not listed ({ids}{', …' if count > len(rows) else ''})"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from extauthz.adapters.store import audit, backup, chain, listing, usage, writing
+from extauthz.adapters.store import audit, backup, chain, listing, writing
 from extauthz.adapters.store.database import Database
 from extauthz.adapters.store.ledger import Ledger
 from extauthz.adapters.store.records import AuditKey, AuditRow, Change, Export, Restored, Status, StoredToken, TokenFilter
@@ -104,6 +104,11 @@ class SqlTokenStore:
         with self._database.reading() as connection:
             return listing.pepper_fingerprints(connection)
 
+    def needing(self, pepper_id: str, now: int) -> list[tuple[str, int]]:
+        """Return the newest active tokens of a pepper, each with their number: see `check_peppers`."""
+        with self._database.reading() as connection:
+            return listing.needing(connection, pepper_id, now)
+
     def read_feed(self, after: int) -> FeedBatch:
         """Return what changed after a position."""
         with self._database.reading() as connection:
@@ -145,11 +150,6 @@ class SqlTokenStore:
         """
         with self._changing(change) as ledger:
             return writing.rotate(ledger, token_id, successor, expires_at, pepper_fingerprint)
-
-    def record_usage(self, uses: Mapping[str, tuple[int, str]]) -> None:
-        """Keep when and from where tokens were used, by id, if it is newer than what is known."""
-        with self._database.writing(locked=False) as connection:
-            usage.record_usage(connection, self._database.kind, uses)
 
     def accept_restore(self, export: Export, change: Change) -> Restored:
         """Do again what an exported audit tells, and begin a new epoch of the feed: see `chain.read_lines`."""

@@ -1,0 +1,137 @@
+"""A connection to PostgreSQL in the event loop, and what is done to it when the server is slow, cut or paused.
+
+To cancel a query on a paused server takes psycopg ten seconds. So every question is a task of its own: an overdue one is cancelled
+without being awaited, and its connection goes with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from extauthz.adapters.store.following import Lost
+from extauthz.adapters.store.rows import StoreError
+
+CONNECT_TIME = 5.0
+"""Seconds for all addresses of the database together; each has two."""
+
+_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+_PREFERRED = {"fallback_application_name": "extauthz serve", **_KEEPALIVES}
+# A standby may lag behind what the change feed has told: what is read there must not be remembered as current.
+_OBLIGATORY = {"connect_timeout": 2, "client_encoding": "UTF8", "target_session_attrs": "primary"}
+
+_T = TypeVar("_T")
+Row = tuple[Any, ...]
+
+
+class Link:
+    """One connection that is lost with the first question that fails; whoever waits for an answer can be cancelled at once."""
+
+    def __init__(self, address: str, password: str | None, *, prepare: bool) -> None:
+        """Take a `postgresql://` URL without password; raises StoreError. With `prepare` the server keeps plans of the queries."""
+        try:
+            given = {name: value for name, value in conninfo_to_dict(address).items() if value is not None}
+        except psycopg.Error:
+            # Not chained: libpq quotes the part that it does not understand, which may be a password.
+            raise StoreError("the address of the token store is no postgresql:// URL") from None
+        if "password" in given:
+            raise StoreError("the address of the token store holds a password: give it by `env` or `file`")
+        self._parameters: dict[str, Any] = {**_PREFERRED, **given, **_OBLIGATORY, "prepare_threshold": 0 if prepare else None}
+        if password is not None:
+            self._parameters["password"] = password
+        self._connection: psycopg.AsyncConnection[Row] | None = None
+        self._abandoned: set[asyncio.Task[Any]] = set()
+
+    async def connect(self) -> None:
+        """Connect anew; raises Lost."""
+        self.drop()
+        try:
+            await self._bounded(self._open(), CONNECT_TIME)
+        except (psycopg.Error, OSError, ValueError) as error:
+            raise Lost(str(error)) from None
+
+    async def ask(self, query: str, parameters: Sequence[Any] = (), *, seconds: float) -> list[Row]:
+        """Return the rows of a query that may take so many seconds; raises Lost, and the connection is then given up."""
+        connection = self._connected()
+        try:
+            return await self._bounded(_rows(connection, query, parameters), seconds)
+        except (psycopg.Error, OSError, ValueError) as error:
+            self.drop()
+            raise Lost(str(error), code=getattr(error, "sqlstate", None)) from error
+
+    async def notified(self, seconds: float) -> None:
+        """Wait at most so many seconds for a notification, also one that came during a question; raises Lost when cut."""
+        connection = self._connected()
+        try:
+            async for _ in connection.notifies(timeout=seconds, stop_after=1):
+                pass
+        except (psycopg.Error, OSError) as error:
+            self.drop()
+            raise Lost(str(error)) from error
+
+    def drop(self) -> None:
+        """Close the connection, if there is one; nothing is under way on it."""
+        if self._connection is not None:
+            self._connection.pgconn.finish()
+            self._connection = None
+
+    async def close(self) -> None:
+        """Close the connection, and those that were given up."""
+        self.drop()
+        while self._abandoned:
+            # psycopg still tries to cancel the query on the server; cancelled again, it closes the connection.
+            for task in self._abandoned:
+                task.cancel()
+            await asyncio.wait(self._abandoned, timeout=0.05)
+
+    def _connected(self) -> psycopg.AsyncConnection[Row]:
+        if self._connection is None:
+            raise Lost("not connected")
+        return self._connection
+
+    async def _open(self) -> None:
+        try:
+            self._connection = await psycopg.AsyncConnection.connect(autocommit=True, **self._parameters)
+        except BaseException as error:
+            # psycopg leaves the socket of an attempt that came to nothing to the garbage collector, and the server a process.
+            failed: BaseException | None = error
+            while failed is not None:
+                traceback.clear_frames(failed.__traceback__)
+                failed = failed.__context__
+            raise
+
+    async def _bounded(self, work: Coroutine[Any, Any, _T], seconds: float) -> _T:
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(collect)
+        try:
+            await asyncio.wait({task}, timeout=seconds)
+        finally:
+            if not task.done():
+                self._abandon(task)
+        if not task.done():
+            raise Lost(f"no answer within {seconds:g} s", overdue=True)
+        return task.result()
+
+    def _abandon(self, task: asyncio.Task[Any]) -> None:
+        connection, self._connection = self._connection, None
+        self._abandoned.add(task)
+        task.add_done_callback(self._abandoned.discard)
+        if connection is not None:
+            task.add_done_callback(lambda _: connection.pgconn.finish())
+        task.cancel()
+
+
+def collect(done: asyncio.Future[Any]) -> None:
+    """Look at a failure, so that asyncio does not complain of one that nobody waits for any more."""
+    if not done.cancelled():
+        done.exception()
+
+
+async def _rows(connection: psycopg.AsyncConnection[Row], query: str, parameters: Sequence[Any]) -> list[Row]:
+    cursor = await connection.execute(query, parameters)
+    return await cursor.fetchall() if cursor.description else []
