@@ -44,6 +44,8 @@ format: $(STAMP)  ## Let ruff write the format
 bench: $(STAMP)  ## Speed and memory, with the machine and the versions
 	@$(BIN)/python benchmarks/bench.py
 	@$(BIN)/python benchmarks/flood.py
+	@$(BIN)/python benchmarks/store.py
+	@$(BIN)/python benchmarks/transport.py
 
 proto: $(STAMP)  ## Compile protos/ into extauthz/_pb
 	@$(BIN)/python -m grpc_tools.protoc -Iextauthz/_pb=protos --python_out=. --pyi_out=. extauthz/_pb/ext_authz.proto

@@ -207,10 +207,6 @@ async def test_known_tokens_outlast_a_database_in_trouble(
     make_place: MakePlace, postgresql: PostgresServer, tmp_path: Path, fault: Fault
 ) -> None:
     place = make_place("postgresql")
-    with postgresql.connect() as connection:
-        # The other tests do without: here a commit has to survive the server.
-        connection.execute("ALTER SYSTEM RESET synchronous_commit")
-        connection.execute("SELECT pg_reload_conf()")
     async with fleet(place, tmp_path, sidecars=2, tokens=20) as it:
         known = list(it.tokens)
         it.make(5)

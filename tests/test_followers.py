@@ -25,7 +25,8 @@ from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.rows import COLUMNS, SCHEMA_REVISIONS
 from extauthz.core.model import Reason
 from extauthz.ports import EMPTY_AUDIT, FeedBatch, Unavailable
-from tests.support.pg import CHANGE, LOCK, NOTIFY, PostgresServer, Proxy, commit_changes, server_of
+from tests.support.pg import CHANGE, LOCK, NOTIFY, Proxy, commit_changes, with_tables
+from tests.support.postgres_server import PostgresServer, server_of
 
 NEVER = 60.0
 """A poll interval that no test reaches."""
@@ -119,12 +120,12 @@ class World:
 
     def run(self, query: str, parameters: tuple[object, ...] = ()) -> None:
         """Run a statement as the owner."""
-        with self.postgres.connected(self.database) as connection:
+        with self.postgres.connect(self.database) as connection:
             connection.execute(query, parameters)
 
     def change(self, *token_ids: str, notify: bool = True) -> None:
         """Commit changes of these tokens in one transaction."""
-        with self.postgres.connected(self.database) as connection:
+        with self.postgres.connect(self.database) as connection:
             commit_changes(connection, *token_ids, notify=notify)
 
     @contextlib.asynccontextmanager
@@ -166,7 +167,7 @@ class World:
 @pytest.fixture
 async def world(pytestconfig: pytest.Config) -> AsyncIterator[World]:
     postgres = server_of(pytestconfig)
-    with postgres.database(template=postgres.with_tables()) as database:
+    with postgres.database(template=with_tables(postgres)) as database:
         async with Proxy(postgres).running() as proxy:
             yield World(postgres, database, proxy)
 
@@ -333,7 +334,7 @@ async def test_a_thousand_transactions_in_a_row(world: World) -> None:
     """Reads are gathered: hundreds of sidecars must not answer each of these with a query."""
 
     def write() -> None:
-        with world.postgres.connected(world.database) as connection:
+        with world.postgres.connect(world.database) as connection:
             for number in range(1, 1001):
                 commit_changes(connection, f"t{number}")
 

@@ -20,7 +20,8 @@ from extauthz.adapters.store.rows import SCHEMA_REVISIONS, StoreError
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.tokens import TokenRecord, fingerprint
 from extauthz.ports import Unavailable
-from tests.support.pg import PostgresServer, Proxy, insert_token, server_of
+from tests.support.pg import Proxy, insert_token, with_tables
+from tests.support.postgres_server import PostgresServer, server_of
 from tests.support.world import StillClock
 
 PEPPERS = {"p1": b"a pepper for tests, 32 bytes long"}
@@ -83,12 +84,12 @@ class World:
 
     def run(self, query: str, parameters: tuple[object, ...] = ()) -> None:
         """Run a statement as the owner."""
-        with self.postgres.connected(self.database) as connection:
+        with self.postgres.connect(self.database) as connection:
             connection.execute(query, parameters)
 
     def add(self, *tokens: TokenRecord) -> None:
         """Insert tokens."""
-        with self.postgres.connected(self.database) as connection:
+        with self.postgres.connect(self.database) as connection:
             for each in tokens:
                 insert_token(connection, each)
 
@@ -123,7 +124,7 @@ class World:
 @pytest.fixture
 async def world(pytestconfig: pytest.Config) -> AsyncIterator[World]:
     postgres = server_of(pytestconfig)
-    with postgres.database(template=postgres.with_tables()) as database:
+    with postgres.database(template=with_tables(postgres)) as database:
         async with Proxy(postgres).running() as proxy:
             yield World(postgres, database, proxy)
 
@@ -406,7 +407,7 @@ async def test_a_locked_table_holds_nobody_up(world: World) -> None:
     world.add(token())
     async with world.reader() as reader:
         assert await reader.find(A) == token()
-        with world.postgres.connected(world.database) as other, other.transaction():
+        with world.postgres.connect(world.database) as other, other.transaction():
             other.execute("LOCK TABLE tokens IN ACCESS EXCLUSIVE MODE")
             waiting = [reader.find(A), reader.find(B)]
             assert LOOK_UP_TIME - 0.1 < await refused(reader) < LOOK_UP_TIME + 0.2

