@@ -421,11 +421,11 @@ def test_an_aio_call_that_is_cancelled_stops_waiting(serve: Serve) -> None:
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
+            await until(lambda: held.cancelled == 1)
             held.go.set()
             assert await checks(channel)(b"next", timeout=5) == b"!next"
 
     served.loop.run(cancel())
-    eventually(lambda: held.cancelled == 1)
     served.rests()
 
 
@@ -600,11 +600,13 @@ def test_who_watches_an_unknown_service_is_told_so_and_waits(serve: Serve) -> No
 
 def test_many_watch(serve: Serve) -> None:
     served = serve(echo)
+    begun: set[int] = set()
 
-    async def watch(stub: Any) -> list[int]:
+    async def watch(stub: Any, number: int) -> list[int]:
         watching = stub.Watch(health_pb2.HealthCheckRequest(), timeout=20)
         seen: list[int] = []
         async for answer in watching:
+            begun.add(number)
             seen.append(answer.status)
             if len(seen) == 2:
                 break
@@ -614,10 +616,11 @@ def test_many_watch(serve: Serve) -> None:
     async def all_of_them() -> list[list[int]]:
         async with connected(served.address) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            watching = [asyncio.ensure_future(watch(stub)) for _ in range(100)]
+            watching = [asyncio.ensure_future(watch(stub, number)) for number in range(100)]
             first = stub.Watch(health_pb2.HealthCheckRequest(), timeout=20)
             assert (await first.read()).status == STATES.NOT_SERVING
-            await asyncio.sleep(0.05)
+            while len(begun) < 100:  # noqa: ASYNC110 - looked at for a moment
+                await asyncio.sleep(0.005)
             await served.server.set_serving(serving=True)
             assert (await first.read()).status == STATES.SERVING
             first.cancel()

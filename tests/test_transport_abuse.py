@@ -1720,6 +1720,33 @@ def test_a_handshake_under_way_ends_with_a_stop(serve: Serve, tmp_path: Path) ->
 
 
 @only_nghttp2
+def test_a_handshake_that_ends_after_a_stop_is_not_served(serve: Serve, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    served = serve(certificates=authority.server(), limits=Limits())
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context(cafile=str(authority.file)).wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with Peer(served.target, hello=False) as peer:
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                peer.send(outgoing.read())
+                incoming.write(peer.socket.recv(65536))
+        # The last words of the handshake, and a call.
+        client.write(GREETING + peer.request(1, b"hello"))
+        served.stopping(0.1).result(3)
+        with suppress(GoneError):
+            peer.send(outgoing.read())
+            peer.socket.settimeout(2)
+            with suppress(OSError):
+                while received := peer.socket.recv(65536):
+                    incoming.write(received)
+        assert served.handler.calls == 0
+        assert (served.connections, served.streams) == (0, 0)
+
+
+@only_nghttp2
 def test_a_stop_ends_a_load_without_an_answer_that_is_cut(serve: Serve) -> None:
     """Every answer that began is whole, and what was not answered was refused or never begun."""
     served = serve(limits=Limits())
@@ -1812,6 +1839,26 @@ def resident() -> int:
     gc.collect()
     text = Path("/proc/self/statm").read_text(encoding="ascii")
     return int(text.split()[1]) * 4
+
+
+@only_nghttp2
+def test_long_paths_are_not_kept(serve: Serve) -> None:
+    """Nor is anything else of a request, when it is over."""
+    served = serve(limits=Limits())
+
+    def ask(numbers: range) -> None:
+        with Peer(served.target) as peer:
+            for number in numbers:
+                block = peer.block(fields(path=f"/{number}/{'x' * 14_000}"), huffman=False)
+                stream = peer.stream()
+                peer.send(frame(HEADERS, block, flags=END_HEADERS | END_STREAM, stream=stream))
+                assert peer.answer(stream).status == 12
+        served.rests()
+
+    ask(range(100))
+    before = resident()
+    ask(range(100, 1300))
+    assert resident() - before < 4096
 
 
 def on(play: Callable[[Served, Argument], None], argument: Argument) -> Callable[[Served], None]:

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 PREFIX = 5
 """Bytes before a message: the compressed flag, and its length."""
+MAX_MEMO = 256
 
 _READ_AS_THEY_ARE = frozenset({b"", b"identity", b"gzip"})
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
@@ -63,9 +64,13 @@ class Head:
     timeout: float | None
 
 
-@lru_cache(maxsize=1024)
 def head(method: bytes, path: bytes, content_type: bytes, encoding: bytes, timeout: bytes) -> Head | Refusal:
     """Judge the headers of a request; an encoding or a time-out that is absent is empty."""
+    judge = _remembered if len(method) + len(path) + len(content_type) + len(encoding) + len(timeout) <= MAX_MEMO else _judged
+    return judge(method, path, content_type, encoding, timeout)
+
+
+def _judged(method: bytes, path: bytes, content_type: bytes, encoding: bytes, timeout: bytes) -> Head | Refusal:
     if method != b"POST":
         return NOT_POST
     if content_type != b"application/grpc" and not content_type.startswith((b"application/grpc+", b"application/grpc;")):
@@ -74,6 +79,10 @@ def head(method: bytes, path: bytes, content_type: bytes, encoding: bytes, timeo
         return Head(path, encoding, None)
     found = _TIMEOUT(timeout)
     return TIMEOUT_MALFORMED if found is None else Head(path, encoding, int(found[1]) * _UNITS[found[2]])
+
+
+# Peers choose headers: what is remembered of them is bounded in number and, by MAX_MEMO, in size.
+_remembered = lru_cache(maxsize=1024)(_judged)
 
 
 def read(body: bytes | bytearray, encoding: bytes, limit: int) -> bytes | Refusal:

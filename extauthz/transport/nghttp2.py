@@ -62,6 +62,7 @@ class Nghttp2Server:
         self._tally = Tally()
         self._open: set[Connection] = set()
         self._serving = False
+        self._stopping = False
         self._opened: socket.socket | None = None
         self._listener: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -98,6 +99,7 @@ class Nghttp2Server:
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, and give those under way `grace` seconds."""
+        self._stopping = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -117,8 +119,8 @@ class Nghttp2Server:
         await self._closed_within(1.0)
 
     def admit(self, connection: Connection) -> bool:
-        """Take a new connection unless there are too many."""
-        if len(self._open) >= self._limits.connections:
+        """Take a new connection unless there are too many, or the end has come during its handshake."""
+        if self._stopping or len(self._open) >= self._limits.connections:
             return False
         self._open.add(connection)
         return True
