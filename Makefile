@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo-check test fleet lint format bench proto requirements check-generated clean
+.PHONY: help setup run demo-check test fleet soak lint format bench proto requirements check-generated clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -31,6 +31,9 @@ test: $(STAMP)  ## All tests, through a real Envoy too
 
 fleet: $(STAMP)  ## Eight sidecars on one store: how soon each honours a revocation, and what a lost database costs
 	@$(BIN)/pytest -m fleet -s
+
+soak: $(STAMP)  ## Ten minutes of the fast transport at full speed, beside a peer that resets its calls
+	@$(BIN)/python benchmarks/soak.py
 
 lint: $(STAMP)  ## ruff and mypy
 	@$(BIN)/ruff check .

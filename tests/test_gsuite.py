@@ -453,7 +453,7 @@ async def test_a_token_that_ends_while_google_is_asked_is_refused(tmp_path: Path
     it.world = World(
         tmp_path / "slow",
         ROUTES,
-        {"oauth": it.world.changes["oauth"], "server": {"check_timeout": "60s"}},
+        {"oauth": it.world.changes["oauth"]},
         introspectors={(GOOGLE, Verification.TOKENINFO): slow},
     )
     assert await it.reason() == "token_expired"
