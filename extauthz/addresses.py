@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 MAX_SOCKET_PATH = 107
+MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,25 @@ class Address:
         """Tell whether only this machine can reach it."""
         return bool(self.path) or self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
 
+    def of_workers(self, count: int) -> tuple[Address, ...]:
+        """Return the address of each of so many workers: successive ports, or check-0.sock and so on; one worker has this one.
+
+        Raises ValueError where there is no such address.
+        """
+        if count == 1:
+            return (self,)
+        if not self.path:
+            if not self.port or self.port + count - 1 > MAX_PORT:
+                raise ValueError(
+                    f"{self}: {count} workers need so many successive ports: write one from 1 to {MAX_PORT - count + 1}"
+                )
+            return tuple(replace(self, port=self.port + index) for index in range(count))
+        path = PurePosixPath(self.path)
+        made = tuple(replace(self, path=str(path.with_name(f"{path.stem}-{index}{path.suffix}"))) for index in range(count))
+        if any(len(each.path.encode()) > MAX_SOCKET_PATH for each in made):
+            raise ValueError(f"{self}: with the number of a worker the path has more than {MAX_SOCKET_PATH} bytes")
+        return made
+
 
 def parse_address(text: str) -> Address:
     """Read "127.0.0.1:9001", "[::1]:9001" or "unix:///run/check.sock"; raise ValueError with the way out."""
@@ -40,7 +61,7 @@ def parse_address(text: str) -> Address:
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     host = host[1:-1] if bracketed else host
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or (":" in host) != bracketed:
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > MAX_PORT or (":" in host) != bracketed:
         raise ValueError(f"{text!r}: write an address and a port, like 127.0.0.1:9001, or unix:///path.sock")
     if host != "localhost":
         try:
