@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo-check test fleet soak lint format bench proto requirements check-generated clean
+.PHONY: help setup run demo-check test fleet soak lint format bench proto requirements reference check-generated clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -60,8 +60,11 @@ requirements: $(STAMP)  ## Compile requirements/*.txt from pyproject.toml, keepi
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --group dev -o requirements/dev.txt
 
-check-generated: proto requirements  ## Fail if a generated file is not current
-	@git diff --exit-code -- extauthz/_pb requirements || { echo "Generated files differ: run 'make proto requirements' and commit."; exit 1; }
+reference: $(STAMP)  ## Write the pages of docs/reference/ from the code
+	@$(BIN)/python -m docs.reference.generate
+
+check-generated: proto requirements reference  ## Fail if a generated file is not current
+	@git diff --exit-code -- extauthz/_pb requirements docs/reference || { echo "Generated files differ: run 'make proto requirements reference' and commit."; exit 1; }
 
 clean:  ## Remove .venv and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

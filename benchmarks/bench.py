@@ -21,9 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from extauthz import __version__
 from extauthz.adapters.logs import DecisionLog
-from extauthz.adapters.metrics import Metrics
+from extauthz.adapters.metrics import Tallies
 from extauthz.adapters.verdicts import VerdictCache
-from extauthz.app import Recorders, SystemClock, decision_id
 from extauthz.core.claims import verify
 from extauthz.core.credentials import Kind
 from extauthz.core.paths import Path as RequestPath
@@ -32,6 +31,7 @@ from extauthz.core.routes import Route, compile_routes, parse_match
 from extauthz.oauth_verifier import Signer
 from extauthz.service import Authorizer
 from extauthz.uses import Uses
+from extauthz.worker import Recorders, SystemClock, decision_id
 from tests.support.world import NOW, World, bearer, check_request, claims, oauth, sign
 
 ROUNDS = 7
@@ -80,7 +80,7 @@ def checks(folder: Path) -> None:
     log = DecisionLog(io.StringIO(), capacity=100)
     clock = SystemClock()
     uses = Uses(world.store, clock=clock, random=secrets.SystemRandom().random)
-    recorders = Recorders((Metrics(__version__), log, uses))
+    recorders = Recorders((Tallies(), log, uses))
     authorizer = Authorizer(world.authorizer._runtime, recorders, clock=clock, decision_ids=decision_id)
     world.clock.wall = time.time()  # noqa: TID251 - the tokens must live now
     now = int(world.clock.wall)

@@ -26,9 +26,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.bench import TYPICAL, machine, microseconds, row
-from extauthz import __version__
 from extauthz.adapters.logs import DecisionLog
-from extauthz.adapters.metrics import Metrics
+from extauthz.adapters.metrics import Tallies
 from extauthz.adapters.store import postgres, reader
 from extauthz.adapters.store.database import TIMEOUT
 from extauthz.adapters.store.postgres import PostgresReader
@@ -36,12 +35,12 @@ from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.records import AuditKey, TokenFilter
 from extauthz.adapters.store.rows import COLUMNS
 from extauthz.adapters.store.sql import SqlTokenStore
-from extauthz.app import Recorders, SystemClock, decision_id
 from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, fingerprint
 from extauthz.issuing import Order, Rules, issue
 from extauthz.service import Authorizer
+from extauthz.worker import Recorders, SystemClock, decision_id
 from tests.support.postgres_server import PostgresServer
 from tests.support.world import PEPPER, World, bearer, check_request
 
@@ -207,7 +206,7 @@ async def warm(folder: Path, shelf: Shelf) -> float:
     world.clock.wall = now()
     world.store = shelf.reader  # type: ignore[assignment]
     log = DecisionLog(io.StringIO(), capacity=100)
-    recorders = Recorders((Metrics(__version__), log))
+    recorders = Recorders((Tallies(), log))
     authorizer = Authorizer(world.build().runtime, recorders, clock=SystemClock(), decision_ids=decision_id)
     data = check_request("POST", "/search", (TYPICAL | bearer(shelf.token)).items())
     first = authorizer.check(data)

@@ -1,32 +1,27 @@
-"""From settings to objects: what decides, and what has to run beside it."""
+"""From settings to objects: what decides, and what has to run beside it; and the same again from the next configuration."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from extauthz.adapters.discovery import Discovery
 from extauthz.adapters.envoy import EnvoyCodec
-from extauthz.adapters.fetch import FetchError, JsonFetcher
 from extauthz.adapters.introspection import Introspection
 from extauthz.adapters.jwks import JwksSource
 from extauthz.adapters.store.following import PostgresFollower, SqliteFollower
-from extauthz.adapters.store.reader import SqliteReader
-from extauthz.adapters.store.usage import SqliteUsage
 from extauthz.adapters.verdicts import VerdictCache
-from extauthz.budgets import Breaker, Budget
-from extauthz.config.document import ConfigurationError
+from extauthz.budgets import Budget
 from extauthz.config.loader import Configuration
-from extauthz.config.oauth import OAuthListSection, OAuthSection, ProviderEntry
-from extauthz.config.settings import LimitsSection, TokensSection
 from extauthz.core.credentials import Kind
 from extauthz.core.providers import ProviderRules, Verification
 from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
+from extauthz.issuers import Asked, Issuers, provider_digest
 from extauthz.oauth_verifier import Issuer, OAuthVerifier
+from extauthz.opened_store import OpenedStore, feed_memory, open_store
 from extauthz.ports import Clock, Introspector, KeySource, TokenStore, UsageStore, Verifier
 from extauthz.service import Runtime
 
@@ -45,129 +40,200 @@ class Outside:
 
 @dataclass(slots=True)
 class Inside:
-    """The snapshot that decides, with what is measured of it."""
+    """The snapshot that decides, its memories of verdicts, and the digest of the settings that each part was built from."""
 
     runtime: Runtime
     verdicts: Mapping[Kind, VerdictCache]
+    digests: Mapping[Kind, bytes] = field(default_factory=dict)
+    issuers: Mapping[bytes, Issuer] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Parts(Inside):
     """A runtime, and what has to run beside it."""
 
-    key_sources: tuple[JwksSource, ...]
-    introspections: tuple[Introspection, ...]
-    feed: Feed | None = None
-    follower: SqliteFollower | PostgresFollower | None = None
-    usage: UsageStore | None = None
+    asked: Mapping[bytes, Asked] = field(default_factory=dict)
+    store: OpenedStore | None = None
+
+    @property
+    def key_sources(self) -> tuple[JwksSource, ...]:
+        """The keys of each issuer whose tokens are verified by keys."""
+        return tuple(asked.keys for asked in self.asked.values() if asked.keys)
+
+    @property
+    def introspections(self) -> tuple[Introspection, ...]:
+        """Every way in which an issuer is asked about a token."""
+        return tuple(one for asked in self.asked.values() for one in asked.introspections)
+
+    @property
+    def feed(self) -> Feed | None:
+        """The change feed of the store."""
+        return self.store.feed if self.store else None
+
+    @property
+    def follower(self) -> SqliteFollower | PostgresFollower | None:
+        """Who reads the feed."""
+        return self.store.follower if self.store else None
+
+    @property
+    def usage(self) -> UsageStore | None:
+        """Who is told of last uses."""
+        return self.store.usage if self.store else None
 
 
-def build_runtime(configuration: Configuration, outside: Outside, *, clock: Clock) -> Inside:
-    """Build the snapshot that decides from settings and what they need of the world, with its memories of verdicts."""
+def build_runtime(configuration: Configuration, outside: Outside, *, clock: Clock, before: Inside | None = None) -> Inside:
+    """Build the snapshot that decides from settings and what they need of the world, with its memories of verdicts.
+
+    A part whose digest is the same as `before` is used again, with all that it remembers.
+    """
     settings = configuration.settings
+    issuers: dict[bytes, Issuer] = {}
     verifiers: dict[Kind, Verifier] = {}
     verdicts: dict[Kind, VerdictCache] = {}
+    digests: dict[Kind, bytes] = {}
     if settings.tokens and settings.tokens.enabled and outside.store is not None and outside.feed is not None:
-        digest = configuration.section_digest(Kind.ISSUED, outside.peppers)
-        lifetime, capacity = feed_memory(settings.tokens), settings.limits.verdicts
-        verdicts[Kind.ISSUED] = VerdictCache(Kind.ISSUED, digest, lifetime=lifetime, clock=clock, capacity=capacity)
-        verifiers[Kind.ISSUED] = IssuedVerifier(
-            outside.store,
-            verdicts[Kind.ISSUED],
-            outside.feed,
-            peppers=outside.peppers,
-            prefixes=frozenset((settings.tokens.prefix, *settings.tokens.accept_prefixes)),
-            clock=clock,
-            budget=Budget(settings.limits.store_per_second, settings.limits.store_in_flight, clock=clock),
-            fresh=settings.tokens.verdict_ttl,
-            max_staleness=settings.tokens.max_staleness,
-        )
+        digests[Kind.ISSUED] = _section(configuration, Kind.ISSUED, outside.peppers)
+        if before is not None and before.digests.get(Kind.ISSUED) == digests[Kind.ISSUED]:
+            verifiers[Kind.ISSUED] = before.runtime.verifiers[Kind.ISSUED]
+            verdicts[Kind.ISSUED] = before.verdicts[Kind.ISSUED]
+        else:
+            verdicts[Kind.ISSUED] = _memory(configuration, Kind.ISSUED, digests[Kind.ISSUED], feed_memory(settings.tokens), clock)
+            verifiers[Kind.ISSUED] = _issued(configuration, outside, outside.store, outside.feed, verdicts[Kind.ISSUED], clock)
     if settings.oauth and settings.oauth.enabled:
-        digest = configuration.section_digest(Kind.OAUTH, outside.client_secrets)
-        lifetime, capacity = settings.oauth.verdict_ttl, settings.limits.verdicts
-        verdicts[Kind.OAUTH] = VerdictCache(Kind.OAUTH, digest, lifetime=lifetime, clock=clock, capacity=capacity)
-        verifiers[Kind.OAUTH] = OAuthVerifier(
-            (_issuer(rules, outside) for rules in configuration.providers),
-            verdicts[Kind.OAUTH],
-            clock=clock,
-            signatures=Budget(settings.limits.signatures_per_second, clock=clock),
-            remote_lifetime=settings.oauth.remote_verdict_ttl,
+        issuers = _issuers(configuration, outside, before)
+        digests[Kind.OAUTH] = hashlib.sha256(b"".join(issuers)).digest()
+        if before is not None and before.digests.get(Kind.OAUTH) == digests[Kind.OAUTH] and before.issuers == issuers:
+            verifiers[Kind.OAUTH], verdicts[Kind.OAUTH] = before.runtime.verifiers[Kind.OAUTH], before.verdicts[Kind.OAUTH]
+        else:
+            kept = before.verdicts.get(Kind.OAUTH) if before else None
+            fresh = _memory(configuration, Kind.OAUTH, bytes(32), settings.oauth.verdict_ttl, clock)
+            verdicts[Kind.OAUTH] = kept if kept is not None and kept.limits == fresh.limits else fresh
+            verifiers[Kind.OAUTH] = OAuthVerifier(
+                issuers.values(),
+                verdicts[Kind.OAUTH],
+                clock=clock,
+                signatures=Budget(settings.limits.signatures_per_second, clock=clock),
+                remote_lifetime=settings.oauth.remote_verdict_ttl,
+            )
+    server = settings.server
+    runtime = Runtime(
+        configuration.policy,
+        verifiers,
+        _codec(configuration),
+        check_timeout=server.check_timeout,
+        max_in_flight=server.max_in_flight,
+    )
+    return Inside(runtime, verdicts, digests, issuers)
+
+
+def void_what_changed(before: Inside, now: Inside) -> None:
+    """Void what was found out with settings that no longer count; to be called when the new snapshot serves."""
+    for digest, issuer in before.issuers.items():
+        if now.issuers.get(digest) is not issuer:
+            issuer.drop()
+    oauth = now.verdicts.get(Kind.OAUTH)
+    if oauth is not None and before.digests.get(Kind.OAUTH) != now.digests.get(Kind.OAUTH):
+        # A refusal rests on nothing that could be voided.
+        oauth.forget_refusals()
+
+
+class Assembly:
+    """Builds parts from configurations, one after the other; what outlives them belongs to it."""
+
+    def __init__(self, *, clock: Clock, environment: Mapping[str, str] | None = None) -> None:
+        """Begin with nothing open."""
+        self._clock = clock
+        self._environment = os.environ if environment is None else environment
+        self._issuers = Issuers(clock)
+        self._store: OpenedStore | None = None
+
+    async def open(self, configuration: Configuration, stack: contextlib.AsyncExitStack) -> Parts:
+        """Open store and issuers, to be closed by the stack; raises StoreError and ConfigurationError."""
+        self._store = await open_store(configuration, self._environment, stack, clock=self._clock)
+        stack.push_async_callback(self._issuers.retire, None)
+        return self._parts(configuration, self._store.peppers if self._store else {}, None)
+
+    async def prepare(self, configuration: Configuration, before: Parts) -> Parts:
+        """Build the parts of the next configuration; raises StoreError and ConfigurationError, and then nothing has changed."""
+        peppers = configuration.peppers(self._environment) if self._store else {}
+        configuration.store_password(self._environment)
+        if self._store:
+            await self._store.check(peppers, self._clock.now())
+        return self._parts(configuration, peppers, before)
+
+    def adopt(self, configuration: Configuration, before: Parts, now: Parts) -> None:
+        """Go on with prepared parts, whose runtime serves from now on."""
+        void_what_changed(before, now)
+        self._issuers.asked = dict(now.asked)
+        tokens = configuration.settings.tokens
+        if self._store is not None and tokens is not None:
+            peppers, password = configuration.peppers(self._environment), configuration.store_password(self._environment)
+            self._store.renew(tokens, peppers, password)
+
+    async def retire(self, configuration: Configuration) -> None:
+        """Close what the parts of this configuration do not need any more."""
+        await self._issuers.retire(configuration)
+
+    def _parts(self, configuration: Configuration, peppers: Mapping[str, bytes], before: Parts | None) -> Parts:
+        secrets = configuration.client_secrets(self._environment)
+        asked = self._issuers.prepare(configuration, secrets)
+        if before is None:
+            self._issuers.asked = dict(asked)
+        by_issuer = dict(zip((rules.issuer for rules in configuration.providers), asked.values(), strict=True))
+        outside = Outside(
+            store=self._store.reader if self._store else None,
+            feed=self._store.feed if self._store else None,
+            peppers=peppers,
+            keys={issuer: one.keys for issuer, one in by_issuer.items() if one.keys},
+            introspectors={(issuer, way.method): way for issuer, one in by_issuer.items() for way in one.introspections},
+            client_secrets=secrets,
         )
-    codec = EnvoyCodec(realm=settings.realm, error_response=settings.envoy.error_response)
-    return Inside(Runtime(configuration.policy, verifiers, codec, settings.server.check_timeout), verdicts)
+        built = build_runtime(configuration, outside, clock=self._clock, before=before)
+        return Parts(built.runtime, built.verdicts, built.digests, built.issuers, asked, self._store)
 
 
-def feed_memory(tokens: TokensSection) -> float:
-    """Return for how many seconds a verdict on an issued token can be used at all, and a change has to be remembered."""
-    return tokens.verdict_ttl + tokens.max_staleness
+def _codec(configuration: Configuration) -> EnvoyCodec:
+    settings = configuration.settings
+    return EnvoyCodec(realm=settings.realm, error_response=settings.envoy.error_response)
 
 
-async def open_parts(configuration: Configuration, stack: contextlib.AsyncExitStack, *, clock: Clock) -> Parts:
-    """Open store, key sources and introspectors, to be closed by the stack; raises StoreError and ConfigurationError."""
-    outside = Outside()
-    follower, usage = await _open_store(configuration, outside, stack, clock=clock)
-    sources: dict[str, JwksSource] = {}
-    introspections: dict[tuple[str, Verification], Introspection] = {}
-    oauth = configuration.settings.oauth
-    if oauth is not None and oauth.enabled:
-        outside.client_secrets = configuration.client_secrets(os.environ)
-        for_keys = _fetcher(configuration, oauth, stack)
-        for_tokens = _fetcher(configuration, oauth, stack, timeout=oauth.remote_timeout)
-        for entry, rules in zip(oauth.entries, configuration.providers, strict=True):
-            discovery = Discovery(rules.issuer, rules.discovery, for_keys, clock=clock)
-            if rules.verification is Verification.JWKS:
-                sources[rules.issuer] = JwksSource(
-                    discovery,
-                    rules.provider.algorithms,
-                    for_keys,
-                    clock=clock,
-                    jwks_uri=entry.jwks_uri,
-                    refresh=oauth.refresh,
-                    max_key_age=oauth.max_key_age,
-                )
-            secret = outside.client_secrets.get(rules.name)
-            limits = configuration.settings.limits
-            asked = _introspections(entry, rules, secret, discovery, for_tokens, limits, clock=clock)
-            introspections |= {(rules.issuer, one.method): one for one in asked}
-    outside.keys, outside.introspectors = sources, introspections
-    built = build_runtime(configuration, outside, clock=clock)
-    fetched, asked_about = tuple(sources.values()), tuple(introspections.values())
-    return Parts(built.runtime, built.verdicts, fetched, asked_about, outside.feed, follower, usage)
+def _section(configuration: Configuration, kind: Kind, secrets: Mapping[str, bytes]) -> bytes:
+    limits = configuration.settings.limits.model_dump_json().encode()
+    return hashlib.sha256(configuration.section_digest(kind, secrets) + limits).digest()
 
 
-async def _open_store(
-    configuration: Configuration, outside: Outside, stack: contextlib.AsyncExitStack, *, clock: Clock
-) -> tuple[SqliteFollower | PostgresFollower | None, UsageStore | None]:
-    """Open the token store for look-ups; return the follower of its changes and who is told of uses, if issued tokens are on."""
-    place, tokens = configuration.store_place, configuration.settings.tokens
-    if place is None or tokens is None:
-        return None, None
-    outside.peppers = configuration.peppers(os.environ)
-    outside.feed = feed = Feed(clock=clock, memory=feed_memory(tokens))
+def _memory(configuration: Configuration, kind: Kind, digest: bytes, lifetime: float, clock: Clock) -> VerdictCache:
+    return VerdictCache(kind, digest, lifetime=lifetime, clock=clock, capacity=configuration.settings.limits.verdicts)
 
-    def position() -> int:
-        return feed.position
 
-    if isinstance(place, Path):
-        reader = SqliteReader(place)
-        stack.callback(reader.close)
-        reader.check_peppers(outside.peppers, int(clock.now()))
-        outside.store = reader
-        file = SqliteFollower(reader, position=position, apply=feed.apply, poll_interval=tokens.poll_interval)
-        return file, SqliteUsage(reader)
-    # Eight megabytes that a SQLite store has no use for.
-    from extauthz.adapters.store.link import Link
-    from extauthz.adapters.store.postgres import PostgresReader, PostgresUsage
+def _issued(
+    configuration: Configuration, outside: Outside, store: TokenStore, feed: Feed, verdicts: VerdictCache, clock: Clock
+) -> Verifier:
+    tokens, limits = configuration.settings.tokens, configuration.settings.limits
+    if tokens is None:
+        raise ValueError("no section `tokens`")
+    return IssuedVerifier(
+        store,
+        verdicts,
+        feed,
+        peppers=outside.peppers,
+        prefixes=frozenset((tokens.prefix, *tokens.accept_prefixes)),
+        clock=clock,
+        budget=Budget(limits.store_per_second, limits.store_in_flight, clock=clock),
+        fresh=tokens.verdict_ttl,
+        max_staleness=tokens.max_staleness,
+    )
 
-    password, listen = configuration.store_password(os.environ), tokens.feed == "notify"
-    outside.store = database = PostgresReader(place, password=password, peppers=outside.peppers, clock=clock, prepare=listen)
-    await database.open()
-    stack.push_async_callback(database.close)
-    usage = PostgresUsage(place, password=password)
-    stack.push_async_callback(usage.close)
-    link = Link(place, password, prepare=listen)
-    server = PostgresFollower(link, position=position, apply=feed.apply, poll_interval=tokens.poll_interval, listen=listen)
-    return server, usage
+
+def _issuers(configuration: Configuration, outside: Outside, before: Inside | None) -> dict[bytes, Issuer]:
+    """Return the providers by the digest of their settings; one that is unchanged, and asks the same, is the one of before."""
+    issuers: dict[bytes, Issuer] = {}
+    entries = configuration.settings.oauth.entries if configuration.settings.oauth else []
+    for entry, rules in zip(entries, configuration.providers, strict=True):
+        digest = provider_digest(configuration, entry, rules, outside.client_secrets.get(rules.name))
+        made, known = _issuer(rules, outside), before.issuers.get(digest) if before else None
+        issuers[digest] = known if known is not None and known.asks_the_same(made) else made
+    return issuers
 
 
 def _issuer(rules: ProviderRules, outside: Outside) -> Issuer:
@@ -178,53 +244,3 @@ def _issuer(rules: ProviderRules, outside: Outside) -> Issuer:
         introspector=None if by_keys else outside.introspectors[rules.issuer, rules.verification],
         userinfo=outside.introspectors[rules.issuer, Verification.USERINFO] if rules.userinfo else None,
     )
-
-
-def _introspections(
-    entry: ProviderEntry,
-    rules: ProviderRules,
-    secret: bytes | None,
-    discovery: Discovery,
-    fetcher: JsonFetcher,
-    limits: LimitsSection,
-    *,
-    clock: Clock,
-) -> list[Introspection]:
-    """Return the ways in which this provider is asked; half of what each may do is for tokens that were good before."""
-    most, at_once = limits.remote_per_second, limits.remote_in_flight
-    methods = {rules.verification} - {Verification.JWKS} | ({Verification.USERINFO} if rules.userinfo else set())
-    uris = {
-        Verification.TOKENINFO: entry.tokeninfo_uri,
-        Verification.INTROSPECTION: entry.introspection_uri,
-        Verification.USERINFO: entry.userinfo_uri,
-    }
-    return [
-        Introspection(
-            method,
-            discovery,
-            fetcher,
-            clock=clock,
-            budget=Budget(most, at_once, clock=clock),
-            strangers=Budget(max(1.0, most / 2), max(1, at_once // 2), clock=clock),
-            breaker=Breaker(clock=clock),
-            uri=uris[method],
-            credentials=None if secret is None else (entry.client_ids[0], secret.decode()),
-        )
-        for method in sorted(methods)
-    ]
-
-
-def _fetcher(
-    configuration: Configuration,
-    oauth: OAuthSection | OAuthListSection,
-    stack: contextlib.AsyncExitStack,
-    *,
-    timeout: float = 5.0,
-) -> JsonFetcher:
-    ca_file = configuration.file.parent / oauth.ca_file if oauth.ca_file else None
-    try:
-        fetcher = JsonFetcher(timeout=timeout, proxy=oauth.proxy, ca_file=ca_file)
-    except FetchError as error:
-        raise ConfigurationError([configuration.mistake(("oauth", "ca_file"), str(error))]) from error
-    stack.push_async_callback(fetcher.close)
-    return fetcher

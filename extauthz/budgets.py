@@ -37,6 +37,24 @@ class Budget:
         self.under_way -= 1
 
 
+class CoolDown:
+    """Lets one through, and the next one so many seconds later at the earliest, whatever became of the first."""
+
+    def __init__(self, seconds: float, *, clock: Clock) -> None:
+        """Start with nobody let through."""
+        self._seconds = seconds
+        self._clock = clock
+        self._taken_at = float("-inf")
+
+    def take(self) -> bool:
+        """Let one through if it is time."""
+        now = self._clock.monotonic()
+        if now - self._taken_at < self._seconds:
+            return False
+        self._taken_at = now
+        return True
+
+
 class Breaker:
     """Stops asking somebody who failed several times in a row, then lets one question through at a time."""
 

@@ -31,6 +31,10 @@ class Feed:
         self.rewound = False
         self.audit: tuple[int, str] | None = None
 
+    def remember(self, seconds: float) -> None:
+        """Remember changes for another time from now on; what is forgotten already was of no use to verdicts of before."""
+        self._memory = seconds
+
     @property
     def mark(self) -> Mark:
         """What to remember with a record that is read from now on."""

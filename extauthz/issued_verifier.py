@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 
@@ -56,7 +57,13 @@ class IssuedVerifier:
         self._fresh = fresh
         self._max_staleness = max_staleness
         self._flights = Flights()
+        self.queries: Counter[str] = Counter(ok=0, failed=0)
         self._seen = feed.mark
+
+    @property
+    def shed(self) -> int:
+        """How many look-ups were refused because of the budget."""
+        return self._budget.refused
 
     def verify(self, token: str, now: float) -> Evidence | Awaitable[Evidence]:
         """Answer from memory or from the store; raises Unavailable."""
@@ -121,6 +128,7 @@ class IssuedVerifier:
         raise Unavailable(Reason.STORE_UNAVAILABLE)
 
     def _judged(self, text: TokenText, record: TokenRecord | None, mark: Mark, now: float) -> Evidence:
+        self.queries["ok"] += 1
         if self._feed.rewound:
             raise Unavailable(Reason.STORE_REWOUND)
         evidence = tokens.verify(text, record, self._peppers, now)
@@ -128,6 +136,7 @@ class IssuedVerifier:
         return evidence
 
     def _without_store(self, known: Verdict | None, unavailable: Unavailable) -> Evidence:
+        self.queries["failed"] += 1
         if known is None or self._is_changed(known):
             raise unavailable
         if self._feed.rewound or self._feed.age >= self._max_staleness:

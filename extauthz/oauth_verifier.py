@@ -35,15 +35,18 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a verdict rests on whose issuer was asked, and will be again at `ask_at`; a key too if one was looked at."""
+    """What a verdict rests on whose issuer was asked, and will be again at `ask_at`: a key if one was looked at, or the issuer."""
 
-    signer: Signer | None
+    signer: Signer
     ask_at: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Issuer:
-    """One configured provider, and whom to ask: `keys` for its JWTs, or `introspector`; `userinfo` for the user besides."""
+    """One configured provider, and whom to ask: `keys` for its JWTs, or `introspector`; `userinfo` for the user besides.
+
+    `standing` is what verdicts rest on that no key signed. `dropped` is set when another configuration takes the place of this one.
+    """
 
     rules: ProviderRules
     keys: KeySource | None = None
@@ -52,11 +55,23 @@ class Issuer:
     pending: int = 0
     known: jwt.KeySet = field(default_factory=dict)
     signers: dict[str, Signer] = field(default_factory=dict)
+    standing: Signer = field(default_factory=Signer)
+    dropped: bool = False
 
     def __post_init__(self) -> None:
         """Refuse an issuer that nobody could be asked about."""
         if (self.keys is None) == (self.introspector is None):
             raise ValueError(f"{self.rules.name}: either keys or an introspector")
+
+    def asks_the_same(self, other: Issuer) -> bool:
+        """Tell whether both would ask the same objects."""
+        return self.keys is other.keys and self.introspector is other.introspector and self.userinfo is other.userinfo
+
+    def drop(self) -> None:
+        """Void every verdict, also those that are still to come from verifications under way."""
+        self.dropped = True
+        for signer in (self.standing, *self.signers.values()):
+            signer.published = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -84,6 +99,11 @@ class OAuthVerifier:
         self._signatures = signatures
         self._remote_lifetime = remote_lifetime
         self._flights = Flights()
+
+    @property
+    def shed(self) -> int:
+        """How many checks of signatures were refused because of the budget."""
+        return self._signatures.refused
 
     def verify(self, token: str, now: float) -> Evidence | Awaitable[Evidence]:
         """Answer at once when memory or a key in memory suffices; checks of one token share the work. Raises Unavailable."""
@@ -116,7 +136,7 @@ class OAuthVerifier:
             case Signer():
                 return basis.published
             case Asked(signer, ask_at):
-                return self._clock.monotonic() < ask_at and (signer is None or signer.published)
+                return self._clock.monotonic() < ask_at and signer.published
             case _:
                 return False
 
@@ -185,10 +205,10 @@ class OAuthVerifier:
 
     def _settled(self, case: _Case, evidence: Evidence, signer: Signer | None = None, *, asked: bool = False) -> Evidence:
         """Remember what was found out: what the issuer was asked for a shorter time, after which it is asked again."""
-        if evidence in _UNSETTLED:
+        if evidence in _UNSETTLED or case.issuer.dropped:
             return evidence
         if asked or case.issuer.introspector is not None:
-            basis = Asked(signer, self._clock.monotonic() + self._remote_lifetime)
+            basis = Asked(signer or case.issuer.standing, self._clock.monotonic() + self._remote_lifetime)
             self._verdicts.put(case.token, evidence, lifetime=self._remote_lifetime + ACQUAINTED, basis=basis)
         else:
             self._verdicts.put(case.token, evidence, basis=signer)

@@ -22,12 +22,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """One immutable snapshot of all that decides. `check_timeout` is in seconds."""
+    """One immutable snapshot of all that decides. `check_timeout` is in seconds, `max_in_flight` bounds the checks that wait."""
 
     policy: Policy
     verifiers: Mapping[Kind, Verifier]
     codec: Codec
     check_timeout: float = 0.15
+    max_in_flight: int = 1000
 
 
 class Authorizer:
@@ -40,15 +41,14 @@ class Authorizer:
         *,
         clock: Clock,
         decision_ids: Callable[[], str],
-        max_in_flight: int = 1000,
     ) -> None:
-        """Take the snapshot and the ports; `max_in_flight` bounds the checks that wait."""
+        """Take the snapshot and the ports."""
         self._runtime = runtime
         self._recorder = recorder
         self._clock = clock
         self._decision_ids = decision_ids
-        self._max_in_flight = max_in_flight
         self.in_flight = 0
+        self.shed = 0
 
     def swap(self, runtime: Runtime) -> None:
         """Serve another snapshot from the next check on."""
@@ -74,7 +74,8 @@ class Authorizer:
             except Unavailable as unavailable:
                 evidence = unavailable.reason
             if not isinstance(evidence, (Identity, Reason)):
-                if self.in_flight >= self._max_in_flight:
+                if self.in_flight >= runtime.max_in_flight:
+                    self.shed += 1
                     return self._answer(runtime, request, Deny(Reason.OVERLOADED, planned.route.name), started)
                 return self._wait(runtime, planned, evidence, started)
             return self._answer(runtime, request, decide(planned, evidence, self._clock.now()), started)

@@ -23,7 +23,7 @@ PACKAGE = PROJECT / "extauthz"
 ROWS = (
     "_pb",
     "core",
-    "ports addresses",
+    "ports addresses metric_table",
     "budgets flights feed",
     "config service issued_verifier oauth_verifier issuing uses",
     "adapters.fetch",
@@ -32,7 +32,11 @@ ROWS = (
     "adapters.tracing",
     "transport console",
     "demo",
-    "assembly",
+    "issuers opened_store",
+    "assembly control reload",
+    "readings",
+    "worker",
+    "worker_process supervisor",
     "app",
     "cli",
     "__main__",
@@ -45,9 +49,9 @@ BARE = {"", "adapters"}
 
 # Our rooms that are not for everybody above them.
 ONLY_FOR = {
-    "config": ("assembly", "app", "cli"),
+    "config": ("issuers", "opened_store", "assembly", "readings", "reload", "worker", "worker_process", "supervisor", "app", "cli"),
     "_pb": ("adapters.envoy", "transport"),
-    "adapters.fetch": ("adapters.discovery", "adapters.jwks", "adapters.introspection", "assembly"),
+    "adapters.fetch": ("adapters.discovery", "adapters.jwks", "adapters.introspection", "issuers"),
 }
 
 # One library, one room. What is not listed here is not imported at all.
@@ -56,7 +60,7 @@ LIBRARIES = {
     "grpc_health": ("transport.grpcio", "transport.nghttp2"),
     "grpc_reflection": ("transport.grpcio",),
     "jwt": ("core.jwt", "demo"),
-    "cryptography": ("core.jwt", "demo"),
+    "cryptography": ("core.jwt", "transport.tls", "demo"),
     "pydantic": ("config",),
     "yaml": ("config",),
     "sqlalchemy": ("adapters.store",),
@@ -68,7 +72,8 @@ LIBRARIES = {
     "pythonjsonlogger": ("adapters.logs",),
     "ctypes": ("transport.libnghttp2", "transport.streams", "transport.connection"),
     "uvloop": ("transport.choice",),
-    "ssl": ("transport.tls", "adapters.fetch"),
+    "ssl": ("transport.tls", "transport.ops", "adapters.fetch"),
+    "watchfiles": ("reload",),
     "uvicorn": ("transport.ops", "demo"),
     "click": ("cli",),
     "rich": ("cli",),

@@ -118,14 +118,17 @@ class Fence:
     ) -> Authorizer:
         verifier = Answering(answer) if callable(answer) else answer
         runtime = Runtime(
-            self.policy, {Kind.ISSUED: verifier, Kind.OAUTH: verifier}, codec or EnvoyCodec(), check_timeout=check_timeout
+            self.policy,
+            {Kind.ISSUED: verifier, Kind.OAUTH: verifier},
+            codec or EnvoyCodec(),
+            check_timeout=check_timeout,
+            max_in_flight=max_in_flight,
         )
         return Authorizer(
             runtime,
             recorder or self.recorder,
             clock=clock or self.clock,
             decision_ids=decision_ids,
-            max_in_flight=max_in_flight,
         )
 
     @property

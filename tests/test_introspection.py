@@ -27,7 +27,7 @@ from extauthz.adapters.discovery import LIFETIME, Discovery
 from extauthz.adapters.fetch import JsonFetcher
 from extauthz.adapters.introspection import Introspection
 from extauthz.addresses import Address
-from extauthz.assembly import Parts, open_parts
+from extauthz.assembly import Assembly, Parts
 from extauthz.budgets import MAX_REST, Breaker, Budget
 from extauthz.config.loader import load
 from extauthz.core.model import Reason
@@ -1063,7 +1063,7 @@ async def _assemble(folder: Path, server: FaultyServer, stack: AsyncExitStack, *
         "/okta-userinfo": document(GOOD[Verification.USERINFO]),
         DISCOVERY: document({"issuer": server.origin, "userinfo_endpoint": f"{server.origin}/okta-userinfo"}),
     }
-    return Assembled(server, clock, await open_parts(load(file), stack, clock=clock))
+    return Assembled(server, clock, await Assembly(clock=clock).open(load(file), stack))
 
 
 async def test_half_of_what_each_way_may_ask_is_for_tokens_that_were_good_before(tmp_path: Path, server: FaultyServer) -> None:

@@ -8,7 +8,6 @@ import io
 import itertools
 import json
 import logging
-import math
 import os
 import threading
 import time
@@ -19,12 +18,9 @@ from typing import IO, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import Metric
-from prometheus_client.parser import text_string_to_metric_families
 
 from extauthz.adapters.envoy import EnvoyCodec
 from extauthz.adapters.logs import DecisionLog, configure
-from extauthz.adapters.metrics import BUCKETS, CONTENT_TYPE, Metrics
 from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.adapters.verdicts import VerdictCache
 from extauthz.budgets import Budget
@@ -33,7 +29,6 @@ from extauthz.core.model import Allow, AuthType, Decision, Deny, HeaderEdits, Id
 from extauthz.core.tokens import TokenRecord
 from extauthz.issued_verifier import IssuedVerifier
 from extauthz.service import Authorizer, Runtime
-from extauthz.transport.ops import application
 from tests.support import fuzz
 from tests.support.world import DECISION_ID, ISSUER, NOW, PEPPER, World, bearer, check_request, claims, oauth, rsa_key, sign
 
@@ -50,169 +45,6 @@ def decision(reason: Reason, auth_type: AuthType | None = None, *, route: str = 
 
 def request(path: str = "/search", method: str = "POST", **headers: str) -> Request:
     return Request(method, path, "api.acme.com", headers, raw=True, decision_id=DECISION_ID)
-
-
-# --- metrics
-
-
-def families(metrics: Metrics) -> dict[str, Metric]:
-    """Read the page as Prometheus does."""
-    return {family.name: family for family in text_string_to_metric_families(metrics.render().decode())}
-
-
-def samples(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
-    """Return the samples of one name by their label values, in the order of the label names."""
-    found = (sample for family in families(metrics).values() for sample in family.samples if sample.name == name)
-    return {tuple(value for _, value in sorted(sample.labels.items())): sample.value for sample in found}
-
-
-def test_labels_that_are_read_make_one_series() -> None:
-    metrics = Metrics("1.2.3")
-    labels: dict[str, str] = {}
-    metrics.add_info("extauthz_sort", "What sort.", lambda: labels)
-    assert samples(metrics, "extauthz_sort_info") == {}
-    for number in range(3):
-        labels |= {"number": str(number), "mac": "ab"}
-        assert samples(metrics, "extauthz_sort_info") == {("ab", str(number)): 1.0}
-
-
-def test_the_page_is_prometheus_text() -> None:
-    metrics = Metrics("1.2.3", transport="nghttp2")
-    metrics.record(request(), decision(Reason.ALLOWED, AuthType.USER), 0.001)
-    found = families(metrics)
-
-    assert CONTENT_TYPE == "text/plain; version=0.0.4; charset=utf-8"
-    assert {name: family.type for name, family in found.items() if name.startswith("extauthz")} == {
-        "extauthz_checks": "counter",
-        "extauthz_check_duration_seconds": "histogram",
-        "extauthz_build_info": "gauge",
-    }
-    assert samples(metrics, "extauthz_build_info") == {("nghttp2", "1.2.3"): 1.0}
-    assert "process_resident_memory_bytes" in found
-    assert all(family.documentation for family in found.values())
-
-
-def test_a_page_before_the_first_check_is_a_page() -> None:
-    assert samples(Metrics("1"), "extauthz_checks_total") == {}
-
-
-def test_every_reason_is_counted_under_its_name() -> None:
-    metrics = Metrics("1")
-    expected: dict[tuple[str, ...], float] = {}
-    for number, (reason, auth_type) in enumerate(itertools.product(Reason, [None, *AuthType]), start=1):
-        for _ in range(number % 3 + 1):
-            metrics.record(request(), decision(reason, auth_type), 0.001)
-        label = "none" if auth_type is None else auth_type.value
-        expected[label, "allow" if reason in ALLOWING else "deny", reason.value] = number % 3 + 1
-
-    assert samples(metrics, "extauthz_checks_total") == expected
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from([Reason.ALLOWED, Reason.PUBLIC, Reason.TOKEN_UNKNOWN, Reason.SCOPE_MISSING, Reason.INTERNAL]),
-            st.sampled_from([None, *AuthType]),
-            st.one_of(st.floats(0, 3), st.sampled_from([*BUCKETS, 0.0, 1e-9, 60.0])),
-        ),
-        max_size=30,
-    )
-)
-def test_histograms_are_cumulative(records: list[tuple[Reason, AuthType | None, float]]) -> None:
-    metrics = Metrics("1")
-    for reason, auth_type, seconds in records:
-        metrics.record(request(), decision(reason, auth_type), seconds)
-    buckets = samples(metrics, "extauthz_check_duration_seconds_bucket")
-    checks = samples(metrics, "extauthz_checks_total")
-    for label in ("allow", "deny"):
-        times = [seconds for reason, _, seconds in records if ("allow" if reason in ALLOWING else "deny") == label]
-        if not times:
-            assert not any(key[0] == label for key in buckets)
-            continue
-        expected = {(label, str(bound)): sum(seconds <= bound for seconds in times) for bound in (*BUCKETS, math.inf)}
-        mine = {(label, str(float(bound))): count for (of, bound), count in buckets.items() if of == label}
-        assert mine == {(of, str(float(bound))): count for (of, bound), count in expected.items()}
-        assert samples(metrics, "extauthz_check_duration_seconds_count")[label,] == len(times)
-        assert samples(metrics, "extauthz_check_duration_seconds_sum")[label,] == pytest.approx(sum(times))
-        assert sum(count for (_, of, _), count in checks.items() if of == label) == len(times)
-
-
-def test_nothing_that_a_client_chooses_is_a_label() -> None:
-    metrics = Metrics("1")
-    for number in range(500):
-        text = f'{MARKER}{number}"\n}} 1\nevil{{x="'
-        identity = Identity(AuthType.USER, text, text, frozenset({text}), NOW, text)
-        sent = request(f"/{text}?{text}", text, authorization=text)
-        metrics.record(sent, Allow(Reason.ALLOWED, text, HeaderEdits(((text, text),), (text,)), identity, text), 0.001)
-        metrics.record(sent, Deny(Reason.SCOPE_MISSING, text, identity, text, (text,)), 0.001)
-        metrics.record(None, Deny(Reason.REQUEST_MALFORMED, text), 0.001)
-    page = metrics.render().decode()
-
-    assert MARKER not in page
-    assert len(samples(metrics, "extauthz_checks_total")) == 3
-    known = {"allow", "deny", "none", *(reason.value for reason in Reason), *(kind.value for kind in AuthType)}
-    assert {label for key in samples(metrics, "extauthz_checks_total") for label in key} <= known
-
-
-def test_a_gauge_is_read_when_it_is_scraped() -> None:
-    metrics, values = Metrics("1"), [1.0, 2.5]
-    metrics.add_gauge("extauthz_depth", "How deep.", lambda: values.pop(0))
-
-    assert [samples(metrics, "extauthz_depth") for _ in range(2)] == [{(): 1.0}, {(): 2.5}]
-
-
-# --- the ops pages
-
-
-async def page(path: str, method: str = "GET", *, ready: bool = True) -> tuple[int, dict[str, str], bytes]:
-    """Ask the ops application for one page."""
-    metrics = Metrics("1")
-    app = application(metrics.render, CONTENT_TYPE, lambda: {"serving": True, "store": ready}, lambda: {"keys": False})
-    sent: list[dict[str, Any]] = []
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    await app({"type": "http", "method": method, "path": path}, None, send)
-    start, body = sent
-    return start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, body["body"]
-
-
-async def test_the_metrics_page_is_served() -> None:
-    status, headers, body = await page("/metrics")
-
-    assert (status, headers["content-type"], headers["cache-control"]) == (200, CONTENT_TYPE, "no-store")
-    assert int(headers["content-length"]) == len(body)
-    assert "extauthz_build_info" in {family.name for family in text_string_to_metric_families(body.decode())}
-
-
-@pytest.mark.parametrize(("ready", "status"), [(True, 200), (False, 503)])
-async def test_readiness_names_its_parts(ready: bool, status: int) -> None:
-    found, headers, body = await page("/readyz", ready=ready)
-
-    assert (found, headers["content-type"]) == (status, "application/json")
-    assert json.loads(body) == {"ready": ready, "parts": {"serving": True, "store": ready}, "details": {"keys": False}}
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("GET", "/healthz", 200),
-        ("HEAD", "/healthz", 200),
-        ("GET", "/", 404),
-        ("GET", "/metrics/", 404),
-        ("GET", "/readyz/../metrics", 404),
-        ("POST", "/metrics", 405),
-        ("DELETE", "/nothing", 405),
-    ],
-)
-async def test_other_pages(method: str, path: str, status: int) -> None:
-    found, headers, body = await page(path, method)
-
-    assert found == status
-    assert (body == b"") == (method != "GET")
-    assert headers["content-length"] != "0"
 
 
 # --- the decision log

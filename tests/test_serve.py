@@ -226,8 +226,8 @@ def test_it_answers_and_stops_with_exit_code_0(sidecar: Sidecar) -> None:
     status, text = sidecar.page("/readyz")
     assert (status, json.loads(text)["parts"]) == (200, {"serving": True, "store": True})
     metrics = sidecar.page("/metrics")[1]
-    assert 'extauthz_checks_total{auth_type="USER",decision="allow",reason="allowed"} 1.0' in metrics
-    assert 'extauthz_checks_total{auth_type="none",decision="deny",reason="credential_missing"} 1.0' in metrics
+    assert 'extauthz_checks_total{auth_type="USER",decision="allow",reason="allowed",route="POST /search"} 1.0' in metrics
+    assert 'extauthz_checks_total{auth_type="none",decision="deny",reason="credential_missing",route="POST /search"} 1.0' in metrics
     assert 'extauthz_verdict_lookups_total{kind="issued",outcome="miss"} 1.0' in metrics
     assert 'extauthz_verdicts{kind="issued"} 1.0' in metrics
     assert sidecar.page("/nope")[0] == 404
@@ -319,6 +319,8 @@ def test_a_unix_socket_has_mode_0660_and_is_removed(sidecar: Sidecar) -> None:
     sidecar.start()
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
     assert sidecar.check(bearer(token)).status.code == 0
+    sidecar.settings["server"]["ops"] = None
+    sidecar.write()
     second = sidecar.command("serve")
     assert second.returncode == 1
     assert f"unix://{path} is in use by another extauthz" in second.stderr

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Iterable
 
 from extauthz.adapters.discovery import Discovery
 from extauthz.adapters.fetch import MAX_CAUSE, FetchError, JsonFetcher
+from extauthz.budgets import CoolDown
 from extauthz.core import jwt
 from extauthz.core.model import Reason
 from extauthz.ports import Clock, Unavailable
@@ -35,12 +37,13 @@ class JwksSource:
         jwks_uri: str | None = None,
         refresh: float = 600.0,
         max_key_age: float = 24 * 3600.0,
+        cool_down: CoolDown | None = None,
     ) -> None:
         """Know the issuer; nothing is fetched before `run` or `load`.
 
         With `jwks_uri` the keys are fetched from there and the discovery document is not. `refresh` are the seconds between
         background fetches, which Cache-Control may shorten; `max_key_age` those that the last good keys serve without a successful
-        fetch.
+        fetch. `cool_down` is that of fetches for unknown keys: it belongs to the issuer's address, and outlives this source.
         """
         self.issuer = discovery.issuer
         self._discovery = discovery
@@ -55,7 +58,8 @@ class JwksSource:
         self._fetched_at = 0.0
         self._good_at = float("-inf")
         self._attempted_at = float("-inf")
-        self._cooled_at = float("-inf")
+        self._cool_down = cool_down or CoolDown(UNKNOWN_KEY_COOL_DOWN, clock=clock)
+        self.outcomes: Counter[str] = Counter(ok=0, failed=0)
         self._flight: asyncio.Task[jwt.KeySet] | None = None
 
     @property
@@ -80,11 +84,7 @@ class JwksSource:
 
     def reload_for_unknown_key(self) -> Awaitable[jwt.KeySet] | None:
         """Fetch once more, at most once per cool-down, which begins before the fetch and whatever becomes of it."""
-        now = self._clock.monotonic()
-        if now - self._cooled_at < UNKNOWN_KEY_COOL_DOWN:
-            return None
-        self._cooled_at = now
-        return self._fetch()
+        return self._fetch() if self._cool_down.take() else None
 
     async def run(self) -> None:
         """Fetch now and then again and again, until cancelled."""
@@ -120,10 +120,12 @@ class JwksSource:
                 raise FetchError(f"{address}: no usable key")
         except (FetchError, ValueError) as error:
             self._discovery.expire()
+            self.outcomes["failed"] += 1
             _log.warning("keys not fetched", extra={"issuer": self.issuer, "cause": str(error)[:MAX_CAUSE]})
             raise Unavailable(Reason.KEY_SET_UNAVAILABLE) from error
         if keys != self._keys:
             _log.info("keys fetched", extra={"issuer": self.issuer, "key_ids": sorted(keys)})
+        self.outcomes["ok"] += 1
         self._keys = keys
         self._pause = self._refresh if answer.max_age is None else min(self._refresh, max(answer.max_age, MIN_REFRESH))
         self._fetched_at = self._clock.now()

@@ -37,7 +37,7 @@ def configure(stream: IO[str] | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    for chatty in ("httpx2", "httpcore2", "alembic", "uvicorn", "asyncio", "grpc"):
+    for chatty in ("httpx2", "httpcore2", "alembic", "uvicorn", "asyncio", "grpc", "watchfiles"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
@@ -56,6 +56,7 @@ class DecisionLog:
         self._lines: deque[_Entry] = deque()
         self._stop = threading.Event()
         self.dropped = 0
+        self.written = 0
         self._thread = threading.Thread(target=self._write, name="decision-log", daemon=True)
         self._thread.start()
 
@@ -83,6 +84,7 @@ class DecisionLog:
             try:
                 while self._lines:
                     self._stream.write(json.dumps(_line(*self._lines.popleft())) + "\n")
+                    self.written += 1
                 self._stream.flush()
             except (BrokenPipeError, ValueError):
                 # Nobody reads any more, and nobody will.

@@ -16,7 +16,7 @@ _KIND_BYTES = {Kind.OAUTH: b"o", Kind.ISSUED: b"i"}
 
 
 class VerdictCache:
-    """Least recently used verdicts go first; `hits`, `refusals` and `misses` count the look-ups.
+    """Least recently used verdicts go first; `hits`, `refusals` and `misses` count the look-ups, `evictions` what had to make room.
 
     The key is SHA-256 over the kind, the hash of the configuration section that the verifier was built from, and the whole token;
     the token itself is not kept. `lifetime` is in seconds of the monotonic clock; `exp` is compared at every decision. Refusals
@@ -34,6 +34,12 @@ class VerdictCache:
         self.hits = 0
         self.refusals = 0
         self.misses = 0
+        self.evictions = 0
+
+    @property
+    def limits(self) -> tuple[float, int]:
+        """Lifetime and capacity."""
+        return self._lifetime, self._capacity
 
     def __len__(self) -> int:
         """Return how many verified tokens are kept."""
@@ -67,6 +73,7 @@ class VerdictCache:
         self._entries.move_to_end(key)
         if len(self._entries) > self._capacity:
             self._entries.popitem(last=False)
+            self.evictions += 1
 
     def forget_refusals(self) -> None:
         """Ask anew about every token that was refused."""

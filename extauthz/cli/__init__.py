@@ -9,6 +9,8 @@ import click
 from extauthz import __version__
 
 COMMANDS = ("serve", "token", "store", "audit", "config", "demo")
+HIDDEN = ("worker",)
+"""What `serve` starts, and nobody else."""
 
 
 class LazyGroup(click.Group):
@@ -20,7 +22,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command; its module has it under the name of the command."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in (*COMMANDS, *HIDDEN):
             return None
         command = importlib.import_module(f"extauthz.cli.{cmd_name}").command
         return command if isinstance(command, click.Command) else None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
 from extauthz.cli import configuration
+from extauthz.config import effective
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 
@@ -53,9 +53,4 @@ def show(config_file: Path) -> None:
 
     Example: extauthz config show --config config/extauthz.yaml
     """
-    places: dict[str, Any] = {
-        "tokens": {"peppers": {"__all__": {"env", "file"}}},
-        "oauth": {"client_secret": True, "providers": {"__all__": {"client_secret"}}},
-    }
-    settings = configuration.read(config_file).settings
-    click.echo(json.dumps(settings.model_dump(mode="json", exclude=places), indent=2))
+    click.echo(json.dumps(effective.shown(configuration.read(config_file)), indent=2))

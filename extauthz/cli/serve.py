@@ -20,6 +20,8 @@ from extauthz.transport.listening import ListenError
 def command(config_file: Path, *, decision_log: bool) -> None:
     """Answer Envoy's checks until SIGTERM, then drain.
 
+    SIGHUP reads the configuration again, which also happens by itself when a file changes; SIGUSR2 replaces the workers one by one.
+
     Example: extauthz serve --config config/extauthz.yaml
     """
     logs.configure()

@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 
+from extauthz.config.files import MAX_BYTES, Files
+
 MAX_DEPTH = 20
-MAX_BYTES = 16 * 1024 * 1024
 
 _NULL = frozenset({"", "~", "null"})
 _BOOLEANS = {"true": True, "false": False}
@@ -105,12 +106,11 @@ def dotted(path: KeyPath) -> str:
     return text
 
 
-def read(file: Path) -> Document:
-    """Read one file; what is wrong with it is in the document's `mistakes`."""
+def read(file: Path, files: Files | None = None) -> Document:
+    """Read one file, through `files` where it belongs to others; what is wrong with it is in the document's `mistakes`."""
     document = Document(str(file))
     try:
-        with file.open("rb") as opened:
-            data = opened.read(MAX_BYTES + 1)
+        data = (files or Files()).read(file)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         document.mistakes.append(document.mistake((), f"cannot be read: {reason}"))

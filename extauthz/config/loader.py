@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from extauthz.config import consistency, document, routes
 from extauthz.config.document import ConfigurationError, Document, Mistake
+from extauthz.config.files import Files
 from extauthz.config.oauth import OAuthCommon, ProviderEntry
 from extauthz.config.problems import mistakes_of
-from extauthz.config.settings import Settings, TokensSection
+from extauthz.config.settings import CertificateSection, Settings, TlsSection, TokensSection
 from extauthz.config.values import Secret
 from extauthz.core.act_as import ACT_AS_HEADERS, ActAs, compile_patterns
 from extauthz.core.credentials import Kind
@@ -24,19 +25,26 @@ from extauthz.core.policy import Policy
 from extauthz.core.providers import ProviderRules, Verification
 
 MIN_PEPPER_BYTES = 32
+TlsFiles = tuple[Path, Path, Path | None, frozenset[str] | None]
 
 _CLIENT_SECRET = re.compile(rb"[ -~]+").fullmatch  # RFC 6749 A.2
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A valid configuration; `file` is where it stands, `warnings` are worth a look but do not stop anything."""
+    """A valid configuration; `file` is where it stands, `warnings` are worth a look but do not stop anything.
+
+    `files` holds what it was made of, and its secrets as soon as they were asked for. `route_places` tells file and
+    line of each route.
+    """
 
     file: Path
     settings: Settings
     policy: Policy
     providers: tuple[ProviderRules, ...]
     warnings: tuple[Mistake, ...]
+    files: Files
+    route_places: Mapping[str, str]
 
     @property
     def store_place(self) -> Path | str | None:
@@ -47,21 +55,31 @@ class Configuration:
         path = tokens.store.removeprefix("sqlite:///")
         return tokens.store if path == tokens.store else self.file.parent / path
 
-    @property
-    def tls_files(self) -> tuple[Path, Path, Path | None] | None:
-        """The files of the certificate chain, of its key, and of the authorities of clients, or None without TLS."""
-        tls = self.settings.server.tls
+    def tls_files(self, tls: CertificateSection | None) -> TlsFiles | None:
+        """Return the files of certificate, key and authorities of clients, and who of these may connect; None without TLS."""
         if tls is None:
             return None
-        folder = self.file.parent
-        return folder / tls.certificate, folder / tls.key, folder / tls.client_ca if tls.client_ca else None
+        folder, names = self.file.parent, tls.allowed_names if isinstance(tls, TlsSection) else None
+        client_ca = folder / tls.client_ca if tls.client_ca else None
+        return folder / tls.certificate, folder / tls.key, client_ca, None if names is None else frozenset(names)
+
+    def read_secrets(self, environment: Mapping[str, str]) -> None:
+        """Read every secret, so that `files` holds them; raises ConfigurationError with all that is wrong with them."""
+        mistakes: list[Mistake] = []
+        for reading in (self.peppers, self.client_secrets, self.store_password):
+            try:
+                reading(environment)
+            except ConfigurationError as error:
+                mistakes += error.mistakes
+        if mistakes:
+            raise ConfigurationError(mistakes)
 
     def store_password(self, environment: Mapping[str, str]) -> str | None:
         """Read the password of a PostgreSQL store; raises ConfigurationError."""
         place = self.settings.tokens.store_password if self.settings.tokens else None
         if place is None:
             return None
-        found = _secrets(self.file, {"store": (("tokens", "store_password"), place)}, environment)
+        found = _secrets(self, {"store": (("tokens", "store_password"), place)}, environment)
         return found["store"].decode()
 
     def pepper_file(self, index: int = 0) -> Path | None:
@@ -71,11 +89,11 @@ class Configuration:
 
     def mistake(self, path: document.KeyPath, message: str) -> Mistake:
         """Describe a mistake that only the world outside shows, with its line."""
-        return document.read(self.file).mistake(path, message)
+        return document.read(self.file, self.files).mistake(path, message)
 
     def peppers(self, environment: Mapping[str, str]) -> dict[str, bytes]:
         """Read the peppers, the newest first; raises ConfigurationError."""
-        return _peppers(self.file, self.settings.tokens, environment)
+        return _peppers(self, environment)
 
     def client_secrets(self, environment: Mapping[str, str]) -> dict[str, bytes]:
         """Read the client secrets of the OAuth providers, by the providers' names; raises ConfigurationError."""
@@ -86,7 +104,7 @@ class Configuration:
             if entry.client_secret is not None:
                 path = ("oauth", "providers", index, "client_secret") if several else ("oauth", "client_secret")
                 places[entry.name or entry.provider] = path, entry.client_secret
-        return _secrets(self.file, places, environment)
+        return _secrets(self, places, environment)
 
     def section_digest(self, kind: Kind, secrets: Mapping[str, bytes]) -> bytes:
         """Hash what a verifier of this kind is built from, resolved secrets included."""
@@ -98,12 +116,14 @@ class Configuration:
         return hasher.digest()
 
 
-def load(file: Path) -> Configuration:
+def load(file: Path, files: Files | None = None) -> Configuration:
     """Read extauthz.yaml and its route files; raises ConfigurationError with every mistake in all of them.
 
-    What concerns several sections is read from the plain data, so that a mistake in one section hides none in another.
+    What concerns several sections is read from the plain data, so that a mistake in one section hides none in another. `files` are
+    read through, and kept: whoever gave them knows which ones it took, also when there are mistakes.
     """
-    source = document.read(file)
+    files = files or Files()
+    source = document.read(file, files)
     mistakes = list(source.mistakes)
     settings: Settings | None = None
     if not isinstance(source.data, dict):
@@ -116,9 +136,9 @@ def load(file: Path) -> Configuration:
     vocabulary = [name for _, name in consistency.scopes(source, "scopes")]
     mistakes += consistency.mistakes(source, vocabulary)
     placed: list[routes.Placed] = []
-    for name, wrong in _route_files(file, source):
+    for name, wrong in _route_files(file, source, files):
         if not wrong:
-            found, wrong = routes.read(name, vocabulary)
+            found, wrong = routes.read(name, vocabulary, files)
             placed += found
         mistakes += wrong
     table, hosts, wrong, warnings = routes.compile_tables(placed)
@@ -133,7 +153,15 @@ def load(file: Path) -> Configuration:
         identity=_identity(settings),
         max_token_size=settings.server.max_token_size,
     )
-    return Configuration(file, settings, policy, _providers(settings), (*consistency.risks(settings, policy, source), *warnings))
+    return Configuration(
+        file=file,
+        settings=settings,
+        policy=policy,
+        providers=_providers(settings),
+        warnings=(*consistency.risks(settings, policy, source), *warnings),
+        files=files,
+        route_places={entry.route.name: entry.place for entry in placed},
+    )
 
 
 def _kinds(settings: Settings) -> frozenset[Kind]:
@@ -193,7 +221,7 @@ def _audience(entry: ProviderEntry) -> frozenset[str] | None:
     return frozenset(entry.audience or [*own, *named])
 
 
-def _route_files(file: Path, source: Document) -> Iterator[tuple[Path, list[Mistake]]]:
+def _route_files(file: Path, source: Document, files: Files) -> Iterator[tuple[Path, list[Mistake]]]:
     """Yield each route file, and why it cannot be read."""
     names = [(index, file.parent / name) for index, name in consistency.strings(source, "routes") if name]
     again = {index for index, _ in consistency.twice((index, os.path.normpath(name)) for index, name in names)}
@@ -201,44 +229,47 @@ def _route_files(file: Path, source: Document) -> Iterator[tuple[Path, list[Mist
         wrong = []
         if index in again:
             wrong = ["this file is named twice: remove one"]
-        elif not name.is_file():
+        elif not files.is_file(name):
+            files.missing.add(name)
             wrong = [f"{name} is not a file: name the route files one by one" if name.exists() else f"no such file: {name}"]
         yield name, [source.mistake(("routes", index), message) for message in wrong]
 
 
-def _secrets(file: Path, places: Mapping[str, tuple[document.KeyPath, Secret]], environment: Mapping[str, str]) -> dict[str, bytes]:
-    source = document.read(file)
+def _secrets(
+    configuration: Configuration, places: Mapping[str, tuple[document.KeyPath, Secret]], environment: Mapping[str, str]
+) -> dict[str, bytes]:
+    folder, files = configuration.file.parent, configuration.files
     secrets: dict[str, bytes] = {}
     mistakes = []
     for name, (path, place) in places.items():
         try:
-            secrets[name] = place.read(file.parent, environment)
+            secrets[name] = place.read(folder, environment, files)
         except ValueError as error:
-            mistakes.append(source.mistake(path, str(error)))
+            mistakes.append(configuration.mistake(path, str(error)))
             continue
         if not _CLIENT_SECRET(secrets[name]):
             message = "what stands there is no secret that could be sent: put one line of printable ASCII there"
-            mistakes.append(source.mistake(path, message))
+            mistakes.append(configuration.mistake(path, message))
     if mistakes:
         raise ConfigurationError(mistakes)
     return secrets
 
 
-def _peppers(file: Path, section: TokensSection | None, environment: Mapping[str, str]) -> dict[str, bytes]:
-    source = document.read(file)
+def _peppers(configuration: Configuration, environment: Mapping[str, str]) -> dict[str, bytes]:
+    section, folder = configuration.settings.tokens, configuration.file.parent
     peppers: dict[str, bytes] = {}
     mistakes = []
     for index, setting in enumerate(section.peppers if section else ()):
         path = ("tokens", "peppers", index)
         try:
-            pepper = setting.read(file.parent, environment)
+            pepper = setting.read(folder, environment, configuration.files)
         except ValueError as error:
-            missing = setting.file is not None and not (file.parent / setting.file).exists()
+            missing = setting.file is not None and not (folder / setting.file).exists()
             way_out = "; 'extauthz token create' makes the first pepper file" if missing else ""
-            mistakes.append(source.mistake(path, f"{error}{way_out}"))
+            mistakes.append(configuration.mistake(path, f"{error}{way_out}"))
             continue
         if len(pepper) < MIN_PEPPER_BYTES:
-            mistakes.append(source.mistake(path, f"pepper {setting.id!r} is shorter than {MIN_PEPPER_BYTES} bytes"))
+            mistakes.append(configuration.mistake(path, f"pepper {setting.id!r} is shorter than {MIN_PEPPER_BYTES} bytes"))
         peppers[setting.id] = pepper
     if mistakes:
         raise ConfigurationError(mistakes)

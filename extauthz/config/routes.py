@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 
 from extauthz.config import document, review
 from extauthz.config.document import Document, KeyPath, Mistake, dotted
+from extauthz.config.files import Files
 from extauthz.config.problems import mistakes_of, unknown_scope
 from extauthz.config.values import Scope, Section, scope
 from extauthz.core.model import AuthType
@@ -97,9 +98,9 @@ class Placed:
         return self.document.mistake(("routes", self.index, key), message)
 
 
-def read(file: Path, vocabulary: Iterable[str]) -> tuple[list[Placed], list[Mistake]]:
+def read(file: Path, vocabulary: Iterable[str], files: Files | None = None) -> tuple[list[Placed], list[Mistake]]:
     """Read one route file; each line that is right is returned, each mistake is listed."""
-    source = document.read(file)
+    source = document.read(file, files)
     if not isinstance(source.data, dict):
         example = str(RouteFile.model_fields["routes"].examples[0])  # type: ignore[index]
         return [], source.mistakes or [source.mistake((), f"write a mapping with the key routes, like {example}")]

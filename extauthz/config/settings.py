@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from extauthz.addresses import Address
 from extauthz.config.oauth import OAuth
@@ -25,6 +25,7 @@ from extauthz.config.values import (
 from extauthz.core.act_as import ACT_AS_HEADERS, address, compile_patterns
 
 MIN_POLL, MAX_POLL = 0.25, 60.0
+MAX_WORKERS = 256
 
 _POSTGRESQL = re.compile(r"postgres(?:ql)?://(?:[A-Za-z0-9._%~-]+@)?[^@/?#\s]*/[^@/?#\s]+(?:\?[^#\s]*)?").fullmatch
 _HEADER_NAME = re.compile(r"[a-z][a-z0-9-]*").fullmatch
@@ -55,12 +56,24 @@ AdminAddress = Annotated[str, AfterValidator(_one_address)]
 AddressPattern = Annotated[str, AfterValidator(_address_pattern)]
 
 
-class TlsSection(Section):
-    """TLS for Envoy's connections; with `client_ca` only clients with a certificate of it are answered."""
+class CertificateSection(Section):
+    """TLS for connections; with `client_ca` only clients with a certificate of it are answered."""
 
     certificate: NonEmpty = Field(examples=["certificate: tls.crt"])
     key: NonEmpty = Field(examples=["key: tls.key"])
     client_ca: NonEmpty | None = None
+
+
+class TlsSection(CertificateSection):
+    """TLS for Envoy; with `allowed_names` only clients whose certificate has one of these subject alternative names."""
+
+    allowed_names: list[NonEmpty] | None = Field(default=None, min_length=1, examples=["allowed_names: [spiffe://acme.com/envoy]"])
+
+    @model_validator(mode="after")
+    def _names_of_somebody(self) -> TlsSection:
+        if self.allowed_names is not None and self.client_ca is None:
+            raise ValueError("allowed_names needs client_ca: without it nobody is asked for a certificate")
+        return self
 
 
 class GrpcSection(Section):
@@ -93,30 +106,37 @@ class ServerSection(Section):
     socket_group: NonEmpty | None = None
     transport: Literal["auto", "nghttp2", "grpcio"] = "auto"
     tls: TlsSection | None = None
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1, le=MAX_WORKERS)
     max_in_flight: int = Field(default=1000, ge=1)
     max_token_size: PositiveSize = 16 * 1024
     check_timeout: PositiveDuration = 0.15
     drain: Duration = 10.0
     ops: ListenAddress | None = Address(host="127.0.0.1", port=9090)
+    ops_tls: CertificateSection | None = None
 
     @field_validator("workers")
     @classmethod
-    def _one_worker(cls, count: int) -> int:
-        if count != 1:
-            raise ValueError("several workers are not available in this release: write 1")
+    def _addresses_for_all(cls, count: int, info: ValidationInfo) -> int:
+        listen = info.data.get("listen")
+        if listen is not None:
+            listen.of_workers(count)
         return count
 
     @field_validator("ops")
     @classmethod
     def _own_address(cls, ops: Address | None, info: ValidationInfo) -> Address | None:
-        if ops is not None and ops.path:
-            raise ValueError(
-                "a unix socket is not available here in this release: write an address and a port, like 127.0.0.1:9090"
-            )
-        if ops is not None and ops == info.data.get("listen") and ops.port:
-            raise ValueError(f"{ops} is also the address of listen: write another one")
+        listen = info.data.get("listen")
+        if ops is not None and listen is not None and (ops.port or ops.path):
+            if ops == listen:
+                raise ValueError(f"{ops} is also the address of listen: write another one")
+            if ops in listen.of_workers(info.data.get("workers", 1)):
+                raise ValueError(f"{ops} is also the address of a worker: write one beside those of all workers")
         return ops
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where each worker listens."""
+        return self.listen.of_workers(self.workers)
 
 
 class PepperSetting(Secret):

@@ -16,12 +16,16 @@ from pydantic import (
     Field,
     PlainSerializer,
     StringConstraints,
+    model_serializer,
     model_validator,
 )
 
 from extauthz.addresses import Address, parse_address
+from extauthz.config.files import Files
 
 MAX_DURATION = 36_500 * 86_400
+HIDDEN = "hidden"
+"""Stands for a secret where settings are shown."""
 
 _DURATION = re.compile(r"([0-9]{1,15})(ms|s|m|h|d)").fullmatch
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -136,13 +140,19 @@ class Secret(Section):
     env: Variable | None = None
     file: str | None = Field(default=None, min_length=1)
 
+    @model_serializer
+    def _without_places(self) -> dict[str, object] | str:
+        """Show what else is known of the secret: whoever may read settings need not know where secrets are."""
+        places = Secret.model_fields.keys()
+        return {name: value for name, value in dict(self).items() if name not in places} or HIDDEN
+
     @model_validator(mode="after")
     def _one_place(self) -> Secret:
         if (self.env is None) == (self.file is None):
             raise ValueError("write exactly one of env: NAME and file: PATH")
         return self
 
-    def read(self, folder: Path, environment: Mapping[str, str]) -> bytes:
+    def read(self, folder: Path, environment: Mapping[str, str], files: Files | None = None) -> bytes:
         """Return the secret without the white space around it; raise ValueError that names the place."""
         if self.env is not None:
             value = environment.get(self.env)
@@ -151,6 +161,6 @@ class Secret(Section):
             return os.fsencode(value).strip()
         path = folder / str(self.file)
         try:
-            return path.read_bytes().strip()
+            return (files or Files()).read(path, secret=True).strip()
         except OSError as error:
             raise ValueError(f"{path}: {error.strerror or error}") from error

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache, partial
 from time import monotonic
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from extauthz.transport import libnghttp2 as http2
 from extauthz.transport.limits import Limits
@@ -29,8 +29,8 @@ _log = logging.getLogger(__name__)
 class Owner(Protocol):
     """The server that a connection belongs to."""
 
-    def admit(self, connection: Connection) -> bool:
-        """Take a new connection, or refuse it."""
+    def admit(self, connection: Connection, certificate: Mapping[str, Any] | None) -> bool:
+        """Take a new connection with the certificate of its peer, or refuse it."""
 
     def forget(self, connection: Connection) -> None:
         """Hear of the end of a connection, a refused one too."""
@@ -63,7 +63,7 @@ class Connection(Books, asyncio.Protocol):
         self._transport = transport = cast(asyncio.Transport, transport)
         secured = transport.get_extra_info("ssl_object")
         other_protocol = secured is not None and secured.selected_alpn_protocol() not in (None, "h2")
-        if other_protocol or not self._owner.admit(self):
+        if other_protocol or not self._owner.admit(self, transport.get_extra_info("peercert")):
             transport.abort()
             return
         self._session = http2.new_session(self, CALLBACKS, self._options, self.limits, window=WINDOW)

@@ -19,6 +19,7 @@ from extauthz.transport.tls import Certificates
 
 SERVICE = ext_authz_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name
 NAME = "grpcio"
+_NAMES = "x509_subject_alternative_name"
 
 _OPTIONS = (
     # Without it a second process binds the same port in silence and takes a part of the connections.
@@ -80,7 +81,12 @@ class GrpcioServer:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
 
-    async def _check(self, data: bytes, _: object) -> bytes:
+    async def _check(self, data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        if self._certificates is not None and self._certificates.allowed_names is not None:
+            names = [name.decode("utf-8", "replace") for name in context.auth_context().get(_NAMES, ())]
+            if not self._certificates.permits(names):
+                _log.warning("a client was refused: its certificate has none of the names in server.tls.allowed_names")
+                return self._fallback
         try:
             answer: object = self._handler(data)
             if isinstance(answer, Awaitable):

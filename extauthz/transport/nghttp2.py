@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import logging
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from time import monotonic
 from typing import Any
 
@@ -22,7 +22,7 @@ from extauthz.transport.limits import Limits
 from extauthz.transport.listening import Handler, open_listener
 from extauthz.transport.messages import Refusal
 from extauthz.transport.streams import Stream, Tally
-from extauthz.transport.tls import Certificates
+from extauthz.transport.tls import Certificates, subject_alternative_names
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 CHECK = f"/{SERVICE}/Check".encode()
@@ -118,9 +118,12 @@ class Nghttp2Server:
             connection.abort()
         await self._closed_within(1.0)
 
-    def admit(self, connection: Connection) -> bool:
-        """Take a new connection unless there are too many, or the end has come during its handshake."""
+    def admit(self, connection: Connection, certificate: Mapping[str, Any] | None) -> bool:
+        """Take a new connection unless there are too many, the end has come during its handshake, or its peer is another one."""
         if self._stopping or len(self._open) >= self._limits.connections:
+            return False
+        if self._certificates is not None and not self._certificates.permits(subject_alternative_names(certificate)):
+            _log.warning("a client was refused: its certificate has none of the names in server.tls.allowed_names")
             return False
         self._open.add(connection)
         return True

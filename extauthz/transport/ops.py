@@ -1,29 +1,45 @@
-"""The ops listener: /metrics, /healthz and /readyz over HTTP, for monitoring and probes."""
+"""The ops listener: /metrics, /healthz, /readyz and /config over HTTP, for monitoring, probes and whoever looks after it."""
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 Page = tuple[int, str, bytes]
+KEEP_ALIVE = 75
+"""Seconds that an idle connection is kept: longer than scrapers pause."""
+_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+_NOT_HERE = b"/config is shown over loopback, asked for by a loopback name, on a unix socket, and with a client certificate\n"
 
 
 class HttpServer(uvicorn.Server):
     """uvicorn in a loop of ours: signals stay with the process that owns it."""
 
-    def __init__(self, application: Application) -> None:
-        """Serve an ASGI application with HTTP/1.1, without logs of its own."""
-        super().__init__(
-            uvicorn.Config(
-                application, http="h11", ws="none", lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
-            )
+    def __init__(self, application: Application, *, tls: ssl.SSLContext | None = None) -> None:
+        """Serve an ASGI application with HTTP/1.1, over TLS with a context, without logs of its own."""
+        configuration = uvicorn.Config(
+            application,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=1,
         )
+        if tls is not None:
+            configuration.load()
+            configuration.ssl = tls
+        super().__init__(configuration)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -35,35 +51,81 @@ class HttpServer(uvicorn.Server):
         await self.serve(sockets=[opened])
 
 
-def application(
-    metrics: Callable[[], bytes],
-    metrics_type: str,
-    readiness: Callable[[], Mapping[str, bool]],
-    details: Callable[[], Mapping[str, bool]],
-) -> Application:
-    """Return the ASGI application; it is ready when every part of `readiness` is, whatever the `details` say."""
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What has to be in order, each by name, and what is worth knowing besides."""
 
-    def page(path: str) -> Page:
-        match path:
+    parts: Mapping[str, bool]
+    details: Mapping[str, object]
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether every part is in order."""
+        return all(self.parts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What the ops listener shows; `metrics` is told whether OpenMetrics is wanted, and returns type and text.
+
+    With `trusted` whoever connects may see the configuration: the listener is a unix socket, or asks for client certificates.
+    """
+
+    metrics: Callable[[bool], Awaitable[tuple[str, bytes]]]
+    readiness: Callable[[], Awaitable[Readiness]]
+    configuration: Callable[[], Mapping[str, Any]]
+    trusted: bool = False
+
+    async def page(self, scope: Mapping[str, Any]) -> Page:
+        """Return the page of a request."""
+        match scope["path"]:
             case "/metrics":
-                return 200, metrics_type, metrics()
+                kind, text = await self.metrics("application/openmetrics-text" in _header(scope, b"accept"))
+                return 200, kind, text
             case "/healthz":
                 return 200, "text/plain", b"ok\n"
             case "/readyz":
-                parts = dict(readiness())
-                ready = all(parts.values())
-                body = json.dumps({"ready": ready, "parts": parts, "details": dict(details())}).encode() + b"\n"
-                return (200 if ready else 503), "application/json", body
+                found = await self.readiness()
+                body = {"ready": found.ready, "parts": dict(found.parts), "details": dict(found.details)}
+                return (200 if found.ready else 503), "application/json", json.dumps(body).encode() + b"\n"
+            case "/config":
+                if not self.trusted and not _is_local(scope):
+                    return 403, "text/plain", _NOT_HERE
+                return 200, "application/json", json.dumps(self.configuration(), indent=2).encode() + b"\n"
             case _:
-                return 404, "text/plain", b"/metrics, /healthz or /readyz\n"
+                return 404, "text/plain", b"/metrics, /healthz, /readyz or /config\n"
+
+
+def application(pages: Pages) -> Application:
+    """Return the ASGI application."""
 
     async def serve(scope: Any, _: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
         allowed = scope["method"] in ("GET", "HEAD")
-        status, kind, body = page(scope["path"]) if allowed else (405, "text/plain", b"GET or HEAD\n")
+        status, kind, body = await pages.page(scope) if allowed else (405, "text/plain", b"GET or HEAD\n")
         headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body if scope["method"] == "GET" else b""})
 
     return serve
+
+
+def _is_local(scope: Mapping[str, Any]) -> bool:
+    """Tell whether a request came over loopback and was meant to: a web page elsewhere can send a browser here by another name."""
+    ends = (scope.get("client"), scope.get("server"))
+    host = _header(scope, b"host").lower()
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    return all(end and _is_loopback(str(end[0])) for end in ends) and name in _LOCAL_NAMES
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _header(scope: Mapping[str, Any], name: bytes) -> str:
+    """Return the values of a header, joined; a header that was sent twice equals no single value."""
+    return ",".join(value.decode("latin-1") for found, value in scope["headers"] if found == name)

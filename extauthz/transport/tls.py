@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from cryptography import x509
 
 from extauthz.transport.listening import ListenError
 
@@ -19,12 +22,25 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """A chain with its key and the authorities of clients, all PEM, and the context made of them; equal if the files are."""
+    """A chain with its key and the authorities of clients, all PEM, and the context made of them; equal if the files are.
+
+    With `allowed_names` only clients are let in whose certificate has one of them as a subject alternative name.
+    """
 
     chain: bytes
     key: bytes = field(repr=False)
     client_ca: bytes | None
     context: ssl.SSLContext = field(compare=False, repr=False)
+    allowed_names: frozenset[str] | None = None
+
+    @property
+    def expires_at(self) -> float:
+        """When the first certificate of the chain ends, in seconds since the epoch."""
+        return x509.load_pem_x509_certificate(self.chain).not_valid_after_utc.timestamp()
+
+    def permits(self, names: Iterable[str]) -> bool:
+        """Tell whether a client may connect whose certificate has these subject alternative names."""
+        return self.allowed_names is None or not self.allowed_names.isdisjoint(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +50,13 @@ class TlsFiles:
     certificate: Path
     key: Path
     client_ca: Path | None = None
+    allowed_names: frozenset[str] | None = None
 
-    def load(self) -> Certificates:
-        """Read and try the files; raises ListenError, which names the file."""
+    def load(self, *, protocol: str = "h2") -> Certificates:
+        """Read and try the files, for a listener that speaks a protocol (ALPN); raises ListenError, which names the file."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["h2"])
+        context.set_alpn_protocols([protocol])
         chain, key = _content(self.certificate), _content(self.key)
         client_ca = _content(self.client_ca) if self.client_ca else None
         try:
@@ -54,7 +71,7 @@ class TlsFiles:
             except (ssl.SSLError, ValueError) as error:
                 raise ListenError(f"{self.client_ca} holds no certificates: {error}") from error
             context.verify_mode = ssl.CERT_REQUIRED
-        return Certificates(chain, key, client_ca, context)
+        return Certificates(chain, key, client_ca, context, self.allowed_names)
 
     async def watch(
         self, current: Certificates, use: Callable[[Certificates], Awaitable[None]], *, interval: float = INTERVAL
@@ -75,6 +92,14 @@ class TlsFiles:
                     told = str(error)
                     _log.warning("certificates not reloaded, the last good ones go on: %s", error)
 
+    async def renew(self, served: Certificates) -> None:
+        """Show changed certificates in the context that is served, for ever; other authorities of clients need a restart."""
+
+        async def use(_: Certificates) -> None:
+            served.context.load_cert_chain(self.certificate, self.key, password=_no_password)
+
+        await self.watch(served, use)
+
 
 def _content(path: Path) -> bytes:
     try:
@@ -85,3 +110,8 @@ def _content(path: Path) -> bytes:
 
 def _no_password() -> str:
     raise ValueError("the key is encrypted")
+
+
+def subject_alternative_names(certificate: Mapping[str, Any] | None) -> list[str]:
+    """Return the names of a peer's certificate in the form of `ssl.SSLSocket.getpeercert`; none without a certificate."""
+    return [str(name) for _, name in (certificate or {}).get("subjectAltName", ())]

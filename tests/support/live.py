@@ -14,7 +14,7 @@ import yaml
 
 from extauthz.adapters.jwks import RETRY, JwksSource
 from extauthz.addresses import Address
-from extauthz.assembly import Parts, open_parts
+from extauthz.assembly import Assembly, Parts
 from extauthz.config.loader import load
 from extauthz.demo.issuer import (
     AUDIENCE,
@@ -128,7 +128,7 @@ async def live(folder: Path, *names: str, **more: Any) -> AsyncIterator[Live]:
     server = HttpServer(issuer)
     async with contextlib.AsyncExitStack() as stack:
         serving = asyncio.create_task(server.run_on(opened))
-        parts = await open_parts(load(file), stack, clock=clock)
+        parts = await Assembly(clock=clock).open(load(file), stack)
         authorizer = Authorizer(parts.runtime, recorder, clock=clock, decision_ids=lambda: DECISION_ID)
         try:
             yield Live(issuer, parts, clock, recorder, authorizer)

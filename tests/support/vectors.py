@@ -309,9 +309,8 @@ def build(folder: Path, said: Mapping[str, Any], tokens: Mapping[str, Any]) -> V
         world.authorizer.swap(world.build().runtime)
     if "max_in_flight" in said:
         limit = said["max_in_flight"]
-        world.authorizer = Authorizer(
-            world.build().runtime, world.recorder, clock=world.clock, decision_ids=lambda: DECISION_ID, max_in_flight=limit
-        )
+        runtime = replace(world.build().runtime, max_in_flight=limit)
+        world.authorizer = Authorizer(runtime, world.recorder, clock=world.clock, decision_ids=lambda: DECISION_ID)
     return VectorWorld(world, tokens, waits)
 
 

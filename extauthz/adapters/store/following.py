@@ -142,7 +142,7 @@ class PostgresFollower:
         self._link = link
         self._position = position
         self._apply = apply
-        self._poll_interval = poll_interval
+        self.poll_interval = poll_interval
         self._listen = listen
         self._contact = Contact("change feed of the token store")
 
@@ -171,9 +171,9 @@ class PostgresFollower:
             self._contact.back()
             if self._listen:
                 await asyncio.sleep(GATHER)
-                await self._link.notified(self._poll_interval - GATHER)
+                await self._link.notified(self.poll_interval - GATHER)
             else:
-                await asyncio.sleep(self._poll_interval)
+                await asyncio.sleep(self.poll_interval)
 
     async def _read(self) -> FeedBatch:
         after = self._position()
@@ -208,7 +208,7 @@ class SqliteFollower:
         self._reader = reader
         self._position = position
         self._apply = apply
-        self._poll_interval = poll_interval
+        self.poll_interval = poll_interval
         self._look_interval = look_interval
         self._version: object = None
         self._read_at = float("-inf")
@@ -229,6 +229,6 @@ class SqliteFollower:
     def _look(self, now: float) -> None:
         # Asked before the rows are read: what is committed in between is read once more.
         version = self._reader.version()
-        if version != self._version or now - self._read_at >= self._poll_interval:
+        if version != self._version or now - self._read_at >= self.poll_interval:
             self._apply(self._reader.read_feed(self._position()))
             self._version, self._read_at = version, now

@@ -42,10 +42,15 @@ class Link:
         if "password" in given:
             raise StoreError("the address of the token store holds a password: give it by `env` or `file`")
         self._parameters: dict[str, Any] = {**_PREFERRED, **given, **_OBLIGATORY, "prepare_threshold": 0 if prepare else None}
-        if password is not None:
-            self._parameters["password"] = password
+        self.use_password(password)
         self._connection: psycopg.AsyncConnection[Row] | None = None
         self._abandoned: set[asyncio.Task[Any]] = set()
+
+    def use_password(self, password: str | None) -> None:
+        """Take another password, or none, for the next time that a connection is made."""
+        self._parameters.pop("password", None)
+        if password is not None:
+            self._parameters["password"] = password
 
     async def connect(self) -> None:
         """Connect anew; raises Lost."""

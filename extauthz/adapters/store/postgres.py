@@ -48,8 +48,8 @@ class PostgresReader:
         self, address: str, *, password: str | None = None, peppers: Mapping[str, bytes], clock: Clock, prepare: bool = True
     ) -> None:
         """Take a `postgresql://` URL without password; raises StoreError. Without `prepare` any transaction pooler will do."""
-        self._link = Link(address, password, prepare=prepare)
-        self._peppers = peppers
+        self.link = Link(address, password, prepare=prepare)
+        self.peppers = peppers
         self._clock = clock
         self._contact = Contact("token store")
         self._first = self._down = True
@@ -73,7 +73,7 @@ class PostgresReader:
         except Lost as error:
             self._lose(error)
         except StoreError:
-            await self._link.close()
+            await self.link.close()
             raise
         self._task = asyncio.create_task(self._run())
 
@@ -93,13 +93,20 @@ class PostgresReader:
             future.set_result(None)
         return future
 
+    async def check_peppers(self, peppers: Mapping[str, bytes], now: int) -> None:
+        """Raise StoreError when a pepper is missing that tokens need, or is another one, or when the database does not tell."""
+        try:
+            await self._check_peppers(peppers, now, all_needed=True)
+        except Lost as error:
+            raise StoreError(f"the token store does not tell which peppers its tokens need ({error})") from error
+
     async def close(self) -> None:
         """Stop; everybody who waits gets Unavailable."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
         self._refuse_all()
-        await self._link.close()
+        await self.link.close()
 
     async def _run(self) -> None:
         while True:
@@ -115,25 +122,27 @@ class PostgresReader:
             await self._contact.pause()
 
     async def _connect(self) -> None:
-        await self._link.connect()
+        await self.link.connect()
         try:
-            revisions = await self._link.ask("SELECT version_num FROM alembic_version", seconds=LOOK_UP_TIME)
+            revisions = await self.link.ask("SELECT version_num FROM alembic_version", seconds=LOOK_UP_TIME)
             check_revision(revisions[0][0] if revisions else None)
-            known: dict[str, str] = dict(await self._link.ask("SELECT id, fingerprint FROM peppers", seconds=LOOK_UP_TIME))
-            await self._link.ask(_FIND, ([],), seconds=LOOK_UP_TIME)
+            await self.link.ask(_FIND, ([],), seconds=LOOK_UP_TIME)
             # A pepper that is added while this process serves concerns the tokens that are made with it, and no others.
-            missing = known.keys() - self._peppers.keys() if self._first else ()
-            now = int(self._clock.now())
-            needing = {name: await self._link.ask(_NEEDING, (name, now), seconds=CONNECT_TIME) for name in missing}
+            await self._check_peppers(self.peppers, int(self._clock.now()), all_needed=self._first)
         except Lost as error:
             if error.code == _NO_SUCH_TABLE:
                 check_revision(None)
             if error.code == _NOT_PERMITTED:
                 raise StoreError(f"the token store may not be read ({error}): grant it, see 'extauthz store migrate'") from error
             raise
-        check_peppers(known, self._peppers, needing)
         self._first = self._down = False
         self._contact.back()
+
+    async def _check_peppers(self, peppers: Mapping[str, bytes], now: int, *, all_needed: bool) -> None:
+        known: dict[str, str] = dict(await self.link.ask("SELECT id, fingerprint FROM peppers", seconds=LOOK_UP_TIME))
+        missing = known.keys() - peppers.keys() if all_needed else ()
+        needing = {name: await self.link.ask(_NEEDING, (name, now), seconds=CONNECT_TIME) for name in missing}
+        check_peppers(known, peppers, needing)
 
     async def _answer(self) -> None:
         """Answer look-ups until a query fails."""
@@ -149,7 +158,7 @@ class PostgresReader:
 
     async def _ask(self, ids: list[str]) -> list[Row]:
         try:
-            return await self._link.ask(_FIND, (ids,), seconds=LOOK_UP_TIME)
+            return await self.link.ask(_FIND, (ids,), seconds=LOOK_UP_TIME)
         except Lost as error:
             if error.overdue:
                 raise
@@ -157,7 +166,7 @@ class PostgresReader:
         try:
             async with asyncio.timeout(LOOK_UP_TIME):
                 await self._connect()
-                return await self._link.ask(_FIND, (ids,), seconds=LOOK_UP_TIME)
+                return await self.link.ask(_FIND, (ids,), seconds=LOOK_UP_TIME)
         except TimeoutError:
             raise Lost(f"no new connection within {LOOK_UP_TIME:g} s") from None
 
@@ -177,23 +186,23 @@ class PostgresUsage:
 
     def __init__(self, address: str, *, password: str | None = None) -> None:
         """Take a `postgresql://` URL without password; raises StoreError."""
-        self._link = Link(address, password, prepare=False)
+        self.link = Link(address, password, prepare=False)
 
     async def record_usage(self, uses: Mapping[str, Use]) -> int:
         """Keep what is later than what is known, in one statement; return how many rows were written; raises Unavailable."""
         rows = use_rows(uses)
         columns = [[row[index] for row in rows] for index in range(3)]
         try:
-            await self._link.connect()
-            return len(await self._link.ask(_USE, columns, seconds=WRITE_TIME))
+            await self.link.connect()
+            return len(await self.link.ask(_USE, columns, seconds=WRITE_TIME))
         except Lost as error:
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
         finally:
-            self._link.drop()
+            self.link.drop()
 
     async def close(self) -> None:
         """Close what is left of connections that were given up."""
-        await self._link.close()
+        await self.link.close()
 
 
 def _settle(futures: list[asyncio.Future[TokenRecord | None]], row: Row | None) -> None:

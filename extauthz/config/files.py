@@ -1,0 +1,75 @@
+"""What a configuration is made of: files that are read once, so that all of it comes from the same moment."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+MAX_BYTES = 16 * 1024 * 1024
+
+
+class Files:
+    """Reads each file once and then gives the same bytes again; with `contents` nothing is read from the disk at all.
+
+    `contents` are the bytes of what was read, `missing` the paths that could not be. Secrets are in `contents` too, but the digest
+    knows nothing of them: it is shown.
+    """
+
+    def __init__(self, contents: Mapping[Path, bytes] | None = None) -> None:
+        """Begin with nothing read, or with all that there is."""
+        self._given = contents is not None
+        self._secrets: set[Path] = set()
+        self.contents: dict[Path, bytes] = dict(contents or {})
+        self.missing: set[Path] = set()
+
+    def read(self, path: Path, *, secret: bool = False) -> bytes:
+        """Return the content of a file, cut off behind MAX_BYTES + 1; raises OSError and, for a path with NUL, ValueError."""
+        if secret:
+            self._secrets.add(path)
+        known = self.contents.get(path)
+        if known is not None:
+            return known
+        if self._given:
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        try:
+            content = _read(path)
+        except (OSError, ValueError):
+            self.missing.add(path)
+            raise
+        self.contents[path] = content
+        return content
+
+    def is_file(self, path: Path) -> bool:
+        """Tell whether a file can be read here."""
+        return path in self.contents if self._given else path.is_file()
+
+    @property
+    def paths(self) -> frozenset[Path]:
+        """Every path that was asked for."""
+        return frozenset(self.contents) | frozenset(self.missing)
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits that differ when a file differs that holds no secret."""
+        hasher = hashlib.sha256()
+        for path in sorted(self.contents.keys() - self._secrets):
+            for part in (str(path).encode(), self.contents[path]):
+                hasher.update(hashlib.sha256(part).digest())
+        return hasher.hexdigest()[:16]
+
+    def changed(self) -> bool:
+        """Tell whether the disk holds something else by now."""
+        return any(_found(path) != self.contents.get(path) for path in self.paths)
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as opened:
+        return opened.read(MAX_BYTES + 1)
+
+
+def _found(path: Path) -> bytes | None:
+    try:
+        return _read(path)
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,91 @@
+"""The token store as `serve` holds it open: for look-ups, for its change feed, and for last uses; it outlives reloads."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from extauthz.adapters.store.following import PostgresFollower, SqliteFollower
+from extauthz.adapters.store.reader import SqliteReader
+from extauthz.adapters.store.usage import SqliteUsage
+from extauthz.config.loader import Configuration
+from extauthz.config.settings import TokensSection
+from extauthz.feed import Feed
+from extauthz.ports import Clock, UsageStore
+
+if TYPE_CHECKING:
+    from extauthz.adapters.store.link import Link
+    from extauthz.adapters.store.postgres import PostgresReader
+
+
+@dataclass(slots=True)
+class OpenedStore:
+    """A store that is open, and the peppers that its tokens were checked against."""
+
+    reader: SqliteReader | PostgresReader
+    feed: Feed
+    follower: SqliteFollower | PostgresFollower
+    usage: UsageStore
+    peppers: Mapping[str, bytes] = field(repr=False)
+    links: tuple[Link, ...] = ()
+
+    async def check(self, peppers: Mapping[str, bytes], now: float) -> None:
+        """Raise StoreError if tokens need other peppers than these, or if that cannot be found out."""
+        if dict(peppers) == dict(self.peppers):
+            return
+        if isinstance(self.reader, SqliteReader):
+            self.reader.check_peppers(peppers, int(now))
+        else:
+            await self.reader.check_peppers(peppers, int(now))
+
+    def renew(self, tokens: TokensSection, peppers: Mapping[str, bytes], password: str | None) -> None:
+        """Go on with the settings of another configuration."""
+        self.peppers = peppers
+        self.feed.remember(feed_memory(tokens))
+        self.follower.poll_interval = tokens.poll_interval
+        if not isinstance(self.reader, SqliteReader):
+            self.reader.peppers = peppers
+        for link in self.links:
+            link.use_password(password)
+
+
+def feed_memory(tokens: TokensSection) -> float:
+    """Return for how many seconds a verdict on an issued token can be used at all, and a change has to be remembered."""
+    return tokens.verdict_ttl + tokens.max_staleness
+
+
+async def open_store(
+    configuration: Configuration, environment: Mapping[str, str], stack: contextlib.AsyncExitStack, *, clock: Clock
+) -> OpenedStore | None:
+    """Open the store, to be closed by the stack; None if issued tokens are off. Raises StoreError and ConfigurationError."""
+    place, tokens = configuration.store_place, configuration.settings.tokens
+    if place is None or tokens is None:
+        return None
+    peppers = configuration.peppers(environment)
+    feed = Feed(clock=clock, memory=feed_memory(tokens))
+
+    def position() -> int:
+        return feed.position
+
+    if isinstance(place, Path):
+        reader = SqliteReader(place)
+        stack.callback(reader.close)
+        reader.check_peppers(peppers, int(clock.now()))
+        file = SqliteFollower(reader, position=position, apply=feed.apply, poll_interval=tokens.poll_interval)
+        return OpenedStore(reader, feed, file, SqliteUsage(reader), peppers)
+    # Eight megabytes that a SQLite store has no use for.
+    from extauthz.adapters.store.link import Link
+    from extauthz.adapters.store.postgres import PostgresReader, PostgresUsage
+
+    password, listen = configuration.store_password(environment), tokens.feed == "notify"
+    database = PostgresReader(place, password=password, peppers=peppers, clock=clock, prepare=listen)
+    await database.open()
+    stack.push_async_callback(database.close)
+    usage = PostgresUsage(place, password=password)
+    stack.push_async_callback(usage.close)
+    link = Link(place, password, prepare=listen)
+    server = PostgresFollower(link, position=position, apply=feed.apply, poll_interval=tokens.poll_interval, listen=listen)
+    return OpenedStore(database, feed, server, usage, peppers, (database.link, usage.link, link))

@@ -1,0 +1,261 @@
+"""One process that answers checks: everything from the listener to the store, and the change to another configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from dataclasses import dataclass, field
+
+from extauthz import __version__, readings
+from extauthz.adapters.jwks import JwksSource
+from extauthz.adapters.logs import DecisionLog
+from extauthz.adapters.metrics import Tallies
+from extauthz.addresses import Address
+from extauthz.assembly import Assembly, Parts
+from extauthz.config.loader import Configuration
+from extauthz.core.model import Decision, Reason, Request
+from extauthz.feed import UNKNOWN, Feed
+from extauthz.metric_table import Samples, counters, merged
+from extauthz.ports import Recorder, Unavailable
+from extauthz.service import Authorizer
+from extauthz.transport.choice import Server, Transport
+from extauthz.transport.limits import Limits
+from extauthz.transport.listening import claim, open_port, publish, restricted_umask
+from extauthz.transport.tls import Certificates, TlsFiles
+from extauthz.uses import Uses
+
+LATELY = 10.0
+"""Seconds since the store was last heard, after which it is called lost."""
+START_PRIME, RELOAD_PRIME = 2.0, 5.0
+"""Seconds that a start and a reload wait for the keys of new issuers, and the start for the first word of the token store."""
+STOP_GRACE = 1.0
+"""Seconds of the drain, at most, for the checks under way at its end."""
+
+_log = logging.getLogger(__name__)
+
+
+class SystemClock:
+    """The clocks of this machine."""
+
+    now = staticmethod(time.time)  # noqa: TID251 - the one reading of the wall clock
+    monotonic = staticmethod(time.monotonic)
+
+
+def decision_id() -> str:
+    """Return 128 random bits in hex."""
+    return os.urandom(16).hex()
+
+
+@dataclass(slots=True)
+class Recorders:
+    """Several recorders as one."""
+
+    recorders: tuple[Recorder, ...]
+
+    def record(self, request: Request, decision: Decision, seconds: float) -> None:
+        """Hand the decision to each."""
+        for recorder in self.recorders:
+            recorder.record(request, decision, seconds)
+
+
+@dataclass(slots=True)
+class Worker:
+    """A sidecar that serves one configuration after the other; `retired` are the counts of parts that are gone."""
+
+    configuration: Configuration
+    assembly: Assembly
+    parts: Parts
+    authorizer: Authorizer
+    server: Server
+    transport: str
+    tallies: Tallies
+    decisions: DecisionLog | None
+    uses: Uses | None
+    certificates: Certificates | None
+    lag: readings.LoopLag = field(default_factory=readings.LoopLag)
+    serving: bool = False
+    retired: Samples = field(default_factory=dict)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _fetching: dict[JwksSource, asyncio.Task[None]] = field(default_factory=dict)
+
+    def samples(self) -> Samples:
+        """Return every figure of this process."""
+        process = readings.of_process(self.configuration, self.parts, self.authorizer, self.lag, self.uses)
+        process["extauthz_build_info", (__version__, self.transport)] = 1.0
+        if self.decisions is not None:
+            process["extauthz_decision_log_written_total", ()] = float(self.decisions.written)
+            process["extauthz_decision_log_dropped_total", ()] = float(self.decisions.dropped)
+        if self.certificates is not None:
+            process["extauthz_tls_certificate_expiry_timestamp_seconds", ()] = self.certificates.expires_at
+        return merged((self.tallies.samples(), process, readings.of_parts(self.parts), self.retired))
+
+    def readiness(self) -> dict[str, bool]:
+        """Name every part that has to be in order; an issuer that is down stops its own tokens only.
+
+        The store is in order as long as the tokens in memory are answered without it.
+        """
+        feed, tokens = self.parts.feed, self.configuration.settings.tokens
+        if feed is None or tokens is None:
+            return {"serving": self.serving}
+        heard = not feed.rewound and feed.age <= max(tokens.max_staleness, LATELY)
+        return {"serving": self.serving, "store": heard}
+
+    def details(self) -> dict[str, bool]:
+        """Name what is worth knowing besides."""
+        feed = self.parts.feed
+        heard = {"change feed of the token store": feed.age <= LATELY} if feed else {}
+        keys = {f"keys of {source.issuer}": source.keys() is not None for source in self.parts.key_sources}
+        return heard | keys | {f"{asked.method} of {asked.issuer}": asked.answers for asked in self.parts.introspections}
+
+    async def prepare(self, configuration: Configuration) -> Parts:
+        """Build the parts of another configuration and wait a moment for new keys; raises StoreError and ConfigurationError."""
+        parts = await self.assembly.prepare(configuration, self.parts)
+        new = [source for source in parts.key_sources if source not in self._fetching]
+        self._fetch(parts.key_sources)
+        await _primed(new, None, RELOAD_PRIME)
+        return parts
+
+    def commit(self, configuration: Configuration, parts: Parts) -> None:
+        """Serve prepared parts from the next check on; what they have in common with those of before keeps its memory."""
+        before = self.parts
+        at_swap = counters(readings.of_parts(parts))
+        for series, value in counters(readings.of_parts(before)).items():
+            kept, retired = at_swap.get(series, 0.0), self.retired.get(series, 0.0)
+            if not isinstance(value, list) and not isinstance(kept, list) and not isinstance(retired, list):
+                self.retired[series] = retired + value - kept
+        self.authorizer.swap(parts.runtime)
+        self.assembly.adopt(configuration, before, parts)
+        self.parts, self.configuration = parts, configuration
+        self.discard()
+        self._begin(self.assembly.retire(configuration))
+
+    def discard(self) -> None:
+        """Let go of what was prepared and is not served."""
+        for source in self._fetching.keys() - set(self.parts.key_sources):
+            self._fetching.pop(source).cancel()
+
+    async def use_certificates(self, certificates: Certificates) -> None:
+        """Show other certificates from the next connection on."""
+        await self.server.reload_tls(certificates)
+        self.certificates = certificates
+
+    async def begin(self) -> None:
+        """Say that this process serves, as soon as store and issuers had a moment."""
+        await _primed(self.parts.key_sources, self.parts.feed, START_PRIME)
+        await self.server.set_serving(serving=True)
+        self.serving = True
+
+    async def drain(self, second: Coroutine[None, None, object]) -> None:
+        """Say that this process goes, and go on answering for the time of the drain, or until a `second` request to stop."""
+        self.serving = False
+        await self.server.set_serving(serving=False)
+        seconds = self.configuration.settings.server.drain
+        _log.info("draining", extra={"seconds": seconds})
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(second, seconds - self.grace)
+
+    @property
+    def grace(self) -> float:
+        """Seconds of the drain for the checks that are under way at its end."""
+        return min(STOP_GRACE, self.configuration.settings.server.drain / 2)
+
+    def _fetch(self, sources: Iterable[JwksSource]) -> None:
+        for source in sources:
+            if source not in self._fetching:
+                self._fetching[source] = asyncio.create_task(source.run())
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @contextlib.asynccontextmanager
+    async def background(self, *more: Coroutine[None, None, None]) -> AsyncIterator[None]:
+        """Keep looking at the store, at the issuers and at what else there is."""
+        self._fetch(self.parts.key_sources)
+        for work in (self.lag.run(), *more):
+            self._begin(work)
+        if self.parts.follower:
+            self._begin(self.parts.follower.run())
+        if self.uses:
+            self._begin(self.uses.run())
+        try:
+            yield
+        finally:
+            tasks = [*self._tasks, *self._fetching.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    configuration: Configuration, transport: Transport, address: Address, *, log_decisions: bool
+) -> AsyncIterator[Worker]:
+    """Listen and answer inside the block, NOT_SERVING until `begin`; raises StoreError, ConfigurationError and ListenError."""
+    settings, clock = configuration.settings.server, SystemClock()
+    async with contextlib.AsyncExitStack() as stack:
+        if address.path:
+            stack.enter_context(claim(address))
+        else:
+            open_port(address).close()
+        assembly = Assembly(clock=clock)
+        parts = await assembly.open(configuration, stack)
+        decisions = DecisionLog(sys.stdout) if log_decisions else None
+        if decisions:
+            stack.callback(decisions.close)
+        tallies = Tallies()
+        uses = Uses(parts.usage, clock=clock, random=secrets.SystemRandom().random) if parts.usage else None
+        if uses:
+            stack.push_async_callback(uses.close)
+        recorders = Recorders(tuple(recorder for recorder in (tallies, decisions, uses) if recorder))
+        authorizer = Authorizer(parts.runtime, recorders, clock=clock, decision_ids=decision_id)
+        named = configuration.tls_files(settings.tls)
+        files = TlsFiles(*named) if named else None
+        certificates = files.load() if files else None
+        limits = Limits(**configuration.settings.grpc.model_dump())
+        fallback = parts.runtime.codec.fixed(Reason.INTERNAL, "0" * 32)
+        server = transport.server(authorizer.check, fallback, limits=limits, certificates=certificates)
+        with restricted_umask(settings.socket_mode) if address.path else contextlib.nullcontext():
+            port = await server.start(address)
+        worker = Worker(configuration, assembly, parts, authorizer, server, transport.name, tallies, decisions, uses, certificates)
+
+        async def stop() -> None:
+            await server.stop(worker.grace)
+
+        stack.push_async_callback(stop)
+        if address.path:
+            publish(address, mode=settings.socket_mode, group=settings.socket_group)
+        watch = [files.watch(certificates, worker.use_certificates)] if files and certificates else []
+        async with worker.background(*watch):
+            await worker.begin()
+            where = address if address.path else Address(host=address.host, port=port)
+            served = {"listen": str(where), "ops": str(settings.ops), "transport": transport.name, "tls": certificates is not None}
+            _log.info("serving", extra=served | {"version": __version__})
+            # What is alive now lives as long as the process: no later collection has to look at it.
+            gc.collect()
+            gc.freeze()
+            yield worker
+
+
+async def _primed(sources: Iterable[JwksSource], feed: Feed | None, seconds: float) -> None:
+    """Give store and issuers a moment, so that the first checks find them; one that is down delays nothing for long."""
+
+    async def prime(source: JwksSource) -> None:
+        with contextlib.suppress(Unavailable):
+            await source.load()
+
+    async def heard(feed: Feed) -> None:
+        while feed.position == UNKNOWN:  # noqa: ASYNC110 - looked at once, at start
+            await asyncio.sleep(0.01)
+
+    waiting = [*map(prime, sources), *([heard(feed)] if feed else [])]
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.gather(*waiting), seconds)

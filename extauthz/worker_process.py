@@ -1,0 +1,115 @@
+"""A worker as a process of its own: it does what its parent says, and ends when the parent does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from extauthz.adapters.store.rows import StoreError
+from extauthz.assembly import Parts
+from extauthz.config.document import ConfigurationError
+from extauthz.config.files import Files
+from extauthz.config.loader import Configuration, load
+from extauthz.control import Channel, Message, packed_samples, unpacked_files
+from extauthz.transport.choice import Name, Transport, choose
+from extauthz.transport.listening import ListenError
+from extauthz.worker import Worker, serving
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds, in place of Python's 0.005: a thread that computes, such as a reload, gives the loop its turn back ten times as soon."""
+
+_log = logging.getLogger(__name__)
+
+
+def main(descriptor: int, transport: Name) -> None:
+    """Serve over a socket that was inherited, until the parent says otherwise or goes; raises ListenError."""
+    # The terminal sends it to every process of its group; whether this one ends is the parent's affair.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    chosen = choose(transport)
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    with asyncio.Runner(loop_factory=chosen.new_event_loop) as runner:
+        runner.run(_Served(chosen).run(socket.socket(fileno=descriptor)))
+
+
+class _Served:
+    """The conversation of a worker with its parent."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._prepared: tuple[Configuration, Parts] | None = None
+        self._ending = asyncio.Event()
+        self._ending_at_once = asyncio.Event()
+
+    async def run(self, opened: socket.socket) -> None:
+        """Do what the first message says, then what the others ask for."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
+        channel = await Channel.over(opened)
+        first = await channel.receive()
+        if first is None:
+            return
+        try:
+            configuration = _configuration(first)
+            address = configuration.settings.server.addresses[first["index"]]
+            log_decisions = bool(first["log_decisions"])
+            async with serving(configuration, self._transport, address, log_decisions=log_decisions) as worker:
+                await channel.send({"event": "serving"})
+                listening = asyncio.create_task(self._listen(channel, worker))
+                await self._ending.wait()
+                await worker.drain(self._ending_at_once.wait())
+            listening.cancel()
+        except (ConfigurationError, StoreError, ListenError) as error:
+            with contextlib.suppress(OSError):
+                await channel.send({"event": "failed", "message": str(error)})
+        finally:
+            channel.close()
+
+    def _end(self) -> None:
+        if self._ending.is_set():
+            self._ending_at_once.set()
+        self._ending.set()
+
+    async def _listen(self, channel: Channel, worker: Worker) -> None:
+        while (message := await channel.receive()) is not None:
+            answer: dict[str, Any] = {"id": message.get("id")}
+            try:
+                answer |= await self._answer(message, worker)
+            except (ConfigurationError, StoreError) as error:
+                answer["problem"] = str(error)
+            except Exception as error:  # noqa: BLE001 - the parent is told, and the checks go on
+                _log.exception("what the parent asked for failed")
+                answer["problem"] = repr(error)
+            with contextlib.suppress(OSError):
+                await channel.send(answer)
+        # The parent has gone without a word: nobody would ever end this process.
+        self._end()
+
+    async def _answer(self, message: Message, worker: Worker) -> dict[str, Any]:
+        match message.get("do"):
+            case "tell":
+                samples = packed_samples(worker.samples())
+                return {"samples": samples, "readiness": worker.readiness(), "details": worker.details()}
+            case "prepare":
+                configuration = await asyncio.to_thread(_configuration, message)
+                self._prepared = configuration, await worker.prepare(configuration)
+            case "commit" if self._prepared is not None:
+                worker.commit(*self._prepared)
+                self._prepared = None
+            case "discard":
+                self._prepared = None
+                worker.discard()
+            case "drain":
+                self._end()
+            case other:
+                return {"problem": f"unknown request {other!r}"}
+        return {}
+
+
+def _configuration(message: Message) -> Configuration:
+    """Load from the bytes that the parent read: every worker of it has the same."""
+    return load(Path(message["file"]), Files(unpacked_files(message["files"])))

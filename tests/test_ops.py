@@ -1,0 +1,116 @@
+"""The pages of the ops listener, and who gets to see the configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from extauthz.adapters.metrics import OPENMETRICS_TYPE, TEXT_TYPE, render
+from extauthz.transport.ops import Pages, Readiness, application
+
+LOOPBACK = {"client": ("127.0.0.1", 5000), "server": ("127.0.0.1", 9090)}
+V6 = {"client": ("::1", 5000), "server": ("::1", 9090)}
+
+
+async def page(
+    path: str, method: str = "GET", *, ready: bool = True, trusted: bool = False, ends: Mapping[str, Any] = LOOPBACK, **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    """Ask the ops application for one page."""
+
+    async def metrics(openmetrics: bool) -> tuple[str, bytes]:
+        return render({("extauthz_ready", ()): 1.0}, openmetrics=openmetrics)
+
+    async def readiness() -> Readiness:
+        return Readiness({"serving": True, "store": ready}, {"keys": False})
+
+    app = application(Pages(metrics, readiness, lambda: {"settings": {"realm": "r"}}, trusted=trusted))
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    lines = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    await app({"type": "http", "method": method, "path": path, "headers": lines, **ends}, None, send)
+    start, body = sent
+    return start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, body["body"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [("", TEXT_TYPE), ("text/plain", TEXT_TYPE), ("application/openmetrics-text;version=1.0.0,text/plain;q=0.5", OPENMETRICS_TYPE)],
+)
+async def test_the_metrics_page_is_served(accept: str, kind: str) -> None:
+    status, headers, body = await page("/metrics", accept=accept)
+    assert (status, headers["content-type"], headers["cache-control"]) == (200, kind, "no-store")
+    assert int(headers["content-length"]) == len(body)
+    assert b"extauthz_ready 1.0" in body
+
+
+@pytest.mark.parametrize(("ready", "status"), [(True, 200), (False, 503)])
+async def test_readiness_names_its_parts(ready: bool, status: int) -> None:
+    found, headers, body = await page("/readyz", ready=ready)
+    assert (found, headers["content-type"]) == (status, "application/json")
+    assert json.loads(body) == {"ready": ready, "parts": {"serving": True, "store": ready}, "details": {"keys": False}}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/healthz", 200),
+        ("HEAD", "/healthz", 200),
+        ("GET", "/", 404),
+        ("GET", "/metrics/", 404),
+        ("GET", "/readyz/../metrics", 404),
+        ("POST", "/metrics", 405),
+        ("DELETE", "/nothing", 405),
+    ],
+)
+async def test_other_pages(method: str, path: str, status: int) -> None:
+    found, headers, body = await page(path, method)
+    assert found == status
+    assert (body == b"") == (method != "GET")
+    assert headers["content-length"] != "0"
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:9090", "127.0.0.1", "127.0.0.1:9090", "LOCALHOST:9090"])
+async def test_the_configuration_is_shown_over_loopback(host: str) -> None:
+    status, headers, body = await page("/config", host=host)
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert json.loads(body) == {"settings": {"realm": "r"}}
+    assert (await page("/config", ends=V6, host="[::1]:9090"))[0] == 200
+    assert (await page("/config", ends=V6, host="[::1]"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "evil.example", "evil.example:9090", "localhost.evil.example", "localhost@evil.example", "10.0.0.7:9090", "[::2]:9090"],
+)
+async def test_not_to_a_browser_that_was_sent_by_another_name(host: str) -> None:
+    status, _, body = await page("/config", host=host)
+    assert status == 403
+    assert b"realm" not in body
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        {"client": ("10.0.0.7", 5000), "server": ("10.0.0.1", 9090)},
+        {"client": ("10.0.0.7", 5000), "server": ("127.0.0.1", 9090)},
+        {"client": ("127.0.0.1", 5000), "server": ("10.0.0.1", 9090)},
+        {"client": None, "server": ("/run/ops.sock", None)},
+        {"client": None, "server": None},
+        {},
+    ],
+    ids=str,
+)
+async def test_not_to_another_machine_whatever_name_it_says(ends: Mapping[str, Any]) -> None:
+    assert (await page("/config", ends=ends, host="localhost"))[0] == 403
+    assert (await page("/config", ends=ends, trusted=True))[0] == 200
+
+
+async def test_two_names_are_none() -> None:
+    app_ends = {**LOOPBACK}
+    assert (await page("/config", ends=app_ends, host="localhost,localhost"))[0] == 403
