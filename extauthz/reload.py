@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -151,7 +152,7 @@ class Reloader:
 
     def _names(self) -> set[str]:
         paths = self.configuration.files.paths | self._tried.paths
-        return {str(each) for path in paths for each in (path.absolute(), path.resolve())}
+        return {str(each) for path in paths for each in (os.path.abspath(path), os.path.realpath(path))}
 
     def _watched(self) -> dict[Path, int]:
         """Return the folders of the files, each with its inode: one that was replaced has to be watched anew."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import yaml
 from extauthz.adapters.jwks import RETRY, JwksSource
 from extauthz.addresses import Address
 from extauthz.assembly import Assembly, Parts
-from extauthz.config.loader import load
+from extauthz.config.loader import Configuration, load
 from extauthz.demo.issuer import (
     AUDIENCE,
     AZURE_CLIENT,
@@ -75,6 +75,9 @@ class Live:
     clock: StillClock
     recorder: ListRecorder
     authorizer: Authorizer
+    assembly: Assembly
+    configuration: Configuration
+    settings: dict[str, Any]
 
     def source(self, issuer: str = "") -> JwksSource:
         """Return the key source of an issuer; of the only one without a name."""
@@ -97,6 +100,18 @@ class Live:
         answer = self.authorizer.check(check_request("POST", "/search", oauth(token).items()))
         assert isinstance(answer, bytes), "it waits"
         return self.recorder.decisions[-1].reason.value == "allowed"
+
+    async def reload(self, change: Callable[[dict[str, Any]], None]) -> Parts:
+        """Change the settings and take them as a hot reload does; return the parts of before."""
+        change(self.settings)
+        self.configuration.file.write_text(yaml.safe_dump(self.settings))
+        configuration = load(self.configuration.file)
+        before, prepared = self.parts, await self.assembly.prepare(configuration, self.parts)
+        self.authorizer.swap(prepared.runtime)
+        self.assembly.adopt(configuration, before, prepared)
+        self.configuration, self.parts = configuration, prepared
+        await self.assembly.retire(configuration)
+        return before
 
     async def refresh(self) -> None:
         """Fetch every key set, as the background refresh does, a moment after the last attempt."""
@@ -128,10 +143,11 @@ async def live(folder: Path, *names: str, **more: Any) -> AsyncIterator[Live]:
     server = HttpServer(issuer)
     async with contextlib.AsyncExitStack() as stack:
         serving = asyncio.create_task(server.run_on(opened))
-        parts = await Assembly(clock=clock).open(load(file), stack)
+        assembly, configuration = Assembly(clock=clock), load(file)
+        parts = await assembly.open(configuration, stack)
         authorizer = Authorizer(parts.runtime, recorder, clock=clock, decision_ids=lambda: DECISION_ID)
         try:
-            yield Live(issuer, parts, clock, recorder, authorizer)
+            yield Live(issuer, parts, clock, recorder, authorizer, assembly, configuration, settings)
         finally:
             server.should_exit = True
             await serving

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.store.memory import MemoryTokenStore
-from extauthz.assembly import Inside, Outside, build_runtime
+from extauthz.assembly import Inside, Outside, build_runtime, void_what_changed
 from extauthz.config.loader import Configuration, load
 from extauthz.core import jwt
 from extauthz.core.model import AuthType, Decision, Reason, Request
@@ -274,15 +274,26 @@ class World:
         self._serial = 0
         self.feed = Feed(clock=self.clock, memory=660.0)
         self.poll()
-        built = self.build()
-        self.verdicts = built.verdicts
-        self.authorizer = Authorizer(built.runtime, self.recorder, clock=self.clock, decision_ids=lambda: DECISION_ID)
+        self.built = self.build()
+        self.verdicts = self.built.verdicts
+        self.authorizer = Authorizer(self.built.runtime, self.recorder, clock=self.clock, decision_ids=lambda: DECISION_ID)
 
-    def build(self) -> Inside:
-        """Return what decides in this world, with nothing in memory yet."""
+    def reconfigure(self, routes: Any = None, **changes: Any) -> Inside:
+        """Take other routes and settings as a hot reload does; return what decided before."""
+        self.routes = self.routes if routes is None else routes
+        self.changes |= changes
+        self.configuration = self._configure()
+        before, self.built = self.built, self.build(self.built)
+        self.verdicts = self.built.verdicts
+        self.authorizer.swap(self.built.runtime)
+        void_what_changed(before, self.built)
+        return before
+
+    def build(self, before: Inside | None = None) -> Inside:
+        """Return what decides in this world, with nothing in memory yet but what it keeps of before."""
         keys = {rules.issuer: self.sources.get(rules.issuer, self.keys) for rules in self.configuration.providers}
         outside = Outside(self.store, self.feed, {"p1": PEPPER}, keys, self.introspectors)
-        return build_runtime(self.configuration, outside, clock=self.clock)
+        return build_runtime(self.configuration, outside, clock=self.clock, before=before)
 
     def poll(self) -> None:
         """Read the change feed, as the follower does."""

@@ -1,0 +1,297 @@
+"""Changed files are taken as a whole or not at all, and what is served outlasts whatever becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from extauthz.adapters.store.rows import StoreError
+from extauthz.config.loader import Configuration, load
+from extauthz.reload import Refused, Reloader
+
+SETTINGS = """\
+version: 1
+server: {listen: 127.0.0.1:9001, ops: null}
+tokens: {store: "sqlite:///tokens.db", peppers: [{id: p1, file: pepper}]}
+act_as: {allow: ["*@acme.com"]}
+scopes: [SEARCH, CHAT]
+routes: [routes.yaml]
+"""
+ROUTES = 'routes:\n  - {match: "POST /search", scope: SEARCH}\n'
+MORE = ROUTES + '  - {match: "POST /chat", scope: CHAT}\n'
+PEPPER = "a pepper for tests that is 32 bytes"
+PATIENCE = 20.0
+"""Seconds after which a reload that did not come is missing; it comes after a quarter of a second."""
+
+
+@dataclass
+class Watched:
+    """Files in a folder, and who takes them."""
+
+    folder: Path
+    taken: list[Configuration] = field(default_factory=list)
+    error: Exception | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def write(self, **files: str) -> None:
+        """Write files, their names without the ending."""
+        for name, content in files.items():
+            (self.folder / (name if name == "pepper" else f"{name}.yaml")).write_text(content)
+
+    async def take(self, configuration: Configuration) -> None:
+        """Serve a configuration, or raise."""
+        if self.error is not None:
+            raise self.error
+        self.taken.append(configuration)
+
+    @property
+    def reloader(self) -> Reloader:
+        """A reloader that serves what the files say now."""
+        served = load(self.folder / "extauthz.yaml")
+        served.read_secrets(self.environment)
+        return Reloader(served, self.take, environment=self.environment, now=lambda: 1_000.0)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Watched:
+    folder = tmp_path / "config"
+    folder.mkdir()
+    made = Watched(folder)
+    made.write(extauthz=SETTINGS, routes=ROUTES, pepper=PEPPER)
+    return made
+
+
+@contextlib.asynccontextmanager
+async def watching(reloader: Reloader) -> AsyncIterator[None]:
+    task = asyncio.create_task(reloader.run())
+    # The watch of the folders begins in a thread.
+    await asyncio.sleep(0.3)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - nothing tells when a file was read
+            await asyncio.sleep(0.02)
+
+
+def count(reloader: Reloader, result: str) -> float:
+    value = reloader.samples()["extauthz_config_reloads_total", (result,)]
+    assert isinstance(value, float)
+    return value
+
+
+CHANGES = [
+    ("a route", {"routes": MORE}, 2),
+    ("a setting", {"extauthz": SETTINGS + "realm: other\n"}, 1),
+    ("a secret", {"pepper": PEPPER[::-1]}, 1),
+]
+
+
+@pytest.mark.parametrize(("what", "change", "routes"), CHANGES, ids=lambda part: part if isinstance(part, str) else "")
+async def test_a_changed_file_is_taken(files: Watched, what: str, change: dict[str, str], routes: int) -> None:
+    reloader = files.reloader
+    async with watching(reloader):
+        files.write(**change)
+        await until(lambda: bool(files.taken))
+    assert len(files.taken[0].route_places) == routes
+    assert reloader.configuration is files.taken[0]
+    assert (count(reloader, "ok"), reloader.problem) == (1, None)
+
+
+async def test_a_burst_of_changes_is_taken_once(files: Watched) -> None:
+    reloader = files.reloader
+    async with watching(reloader):
+        for number in range(20):
+            files.write(routes=MORE + f"# {number}\n")
+            await asyncio.sleep(0.01)
+        await until(lambda: bool(files.taken))
+        await asyncio.sleep(0.6)
+    assert len(files.taken) == 1
+    assert len(files.taken[0].route_places) == 2
+
+
+def link_to_itself(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
+    (
+        "a mistake",
+        lambda path: path.write_text(MORE.replace("scope: CHAT", "scope: CAHT")),
+        "routes.yaml:3: routes[1].scope: unknown scope",
+    ),
+    ("half written", lambda path: path.write_text(MORE[:-20]), "routes.yaml:"),
+    ("empty", lambda path: path.write_text(""), "routes.yaml:1:"),
+    ("no text", lambda path: path.write_bytes(b"\x00\xff"), "routes.yaml:1:"),
+    ("vanished", lambda path: path.unlink(), "extauthz.yaml:6: routes[0]: no such file"),
+    ("a directory in its place", directory, "extauthz.yaml:6: routes[0]:"),
+    ("unreadable", link_to_itself, "extauthz.yaml:6: routes[0]:"),
+]
+
+
+@pytest.mark.parametrize(("what", "breaking", "named"), BROKEN, ids=lambda part: part if isinstance(part, str) else "")
+async def test_whatever_becomes_of_a_file_what_was_good_goes_on(
+    files: Watched, caplog: pytest.LogCaptureFixture, what: str, breaking: Callable[[Path], object], named: str
+) -> None:
+    reloader = files.reloader
+    served, path = reloader.configuration, files.folder / "routes.yaml"
+    async with watching(reloader):
+        breaking(path)
+        await until(lambda: reloader.problem is not None)
+        assert named in str(reloader.problem)
+        assert named in caplog.text
+        assert (reloader.configuration, files.taken, count(reloader, "failed")) == (served, [], 1)
+        assert reloader.samples()["extauthz_config_stale", ()] == 1.0
+
+        if path.is_dir():
+            path.rmdir()
+        elif path.is_symlink():
+            path.unlink()
+        path.write_text(MORE)
+        await until(lambda: bool(files.taken))
+        assert reloader.problem is None
+        assert reloader.samples()["extauthz_config_stale", ()] == 0.0
+
+
+@pytest.mark.parametrize("what", ["directory", "nothing", "itself"])
+async def test_the_same_of_the_main_file(files: Watched, what: str) -> None:
+    reloader, path = files.reloader, files.folder / "extauthz.yaml"
+    async with watching(reloader):
+        {"directory": directory, "nothing": Path.unlink, "itself": link_to_itself}[what](path)
+        await until(lambda: reloader.problem is not None)
+        assert "extauthz.yaml:1: cannot be read" in str(reloader.problem)
+        path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+        path.write_text(SETTINGS + "realm: back\n")
+        await until(lambda: bool(files.taken))
+
+
+async def test_a_file_that_is_named_later_is_watched_too(files: Watched, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    (other / "more.yaml").write_text('routes: [{match: "GET /a", public: true}]')
+    reloader = files.reloader
+    async with watching(reloader):
+        files.write(extauthz=SETTINGS.replace("[routes.yaml]", "[routes.yaml, ../elsewhere/more.yaml]"))
+        await until(lambda: len(files.taken) == 1)
+        await asyncio.sleep(0.5)
+        (other / "more.yaml").write_text('routes: [{match: "GET /a", public: true}, {match: "GET /b", public: true}]')
+        await until(lambda: len(files.taken) == 2)
+    assert len(files.taken[-1].route_places) == 3
+
+
+async def test_the_swap_of_a_config_map_is_seen(tmp_path: Path) -> None:
+    """Kubernetes writes a new folder, and lets one link point to it; the names that are watched do not change at all."""
+    mount = tmp_path / "mount"
+
+    def publish(name: str, routes: str) -> None:
+        (mount / name).mkdir(parents=True)
+        for file, content in {"extauthz.yaml": SETTINGS, "routes.yaml": routes, "pepper": PEPPER}.items():
+            (mount / name / file).write_text(content)
+        (mount / "..data_tmp").symlink_to(name)
+        os.rename(mount / "..data_tmp", mount / "..data")
+
+    publish("..2026_01", ROUTES)
+    for file in ("extauthz.yaml", "routes.yaml", "pepper"):
+        (mount / file).symlink_to(f"..data/{file}")
+    files = Watched(mount)
+    reloader = files.reloader
+    async with watching(reloader):
+        for number, routes in enumerate((MORE, ROUTES, MORE), start=1):
+            publish(f"..2026_1{number}", routes)
+            await until(lambda expected=number: len(files.taken) == expected)  # type: ignore[misc]
+            shutil.rmtree(mount / ("..2026_01" if number == 1 else f"..2026_1{number - 1}"))
+    assert [len(one.route_places) for one in files.taken] == [2, 1, 2]
+
+
+NEEDS_RESTART = [
+    ("server.listen", SETTINGS.replace("9001", "9002")),
+    ("server.workers", SETTINGS.replace("ops: null", "ops: null, workers: 2")),
+    ("server.drain", SETTINGS.replace("ops: null", "ops: null, drain: 5s")),
+    ("server.transport", SETTINGS.replace("ops: null", "ops: null, transport: grpcio")),
+    ("server.ops", SETTINGS.replace("ops: null", "ops: 127.0.0.1:9090")),
+    ("server.tls", SETTINGS.replace("ops: null", "ops: null, tls: {certificate: a, key: b}")),
+    ("grpc", SETTINGS + "grpc: {connections: 7}\n"),
+    ("tokens.store", SETTINGS.replace("tokens.db", "other.db")),
+]
+
+
+@pytest.mark.parametrize(("key", "settings"), NEEDS_RESTART, ids=lambda part: part if "\n" not in part else "")
+async def test_what_needs_a_restart_is_refused_as_a_whole(files: Watched, key: str, settings: str) -> None:
+    reloader = files.reloader
+    files.write(extauthz=settings + "realm: other\n")
+    await reloader.reload()
+    assert f": {key}: was changed, which needs a restart" in str(reloader.problem)
+    assert (files.taken, count(reloader, "restart_needed")) == ([], 1)
+    files.write(extauthz=SETTINGS)
+    await reloader.reload()
+    assert (len(files.taken), reloader.problem) == (1, None)
+
+
+async def test_issued_tokens_can_be_switched_off_and_on_again(files: Watched) -> None:
+    reloader = files.reloader
+    files.write(extauthz=SETTINGS.replace("tokens: {", "tokens: {enabled: false, "))
+    await reloader.reload()
+    assert (len(files.taken), reloader.problem) == (1, None)
+
+
+FAILURES: list[Exception] = [
+    StoreError("the token store needs another pepper"),
+    Refused("the worker with process id 7 does not answer"),
+    RuntimeError("a fault of ours"),
+]
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+async def test_what_cannot_be_taken_is_told_once_and_tried_again(
+    files: Watched, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    reloader = files.reloader
+    served = reloader.configuration
+    files.write(routes=MORE)
+    files.error = error
+    for _ in range(3):
+        await reloader.reload()
+    assert str(error) in str(reloader.problem)
+    assert caplog.text.count(f"the last good one goes on: {reloader.problem}") == 1
+    assert (reloader.configuration, count(reloader, "failed")) == (served, 3)
+    files.error = None
+    await reloader.reload()
+    assert (len(files.taken), reloader.problem) == (1, None)
+
+
+async def test_a_secret_that_is_missing_is_named(files: Watched) -> None:
+    reloader = files.reloader
+    (files.folder / "pepper").unlink()
+    await reloader.reload()
+    assert "extauthz.yaml:3: tokens.peppers[0]:" in str(reloader.problem)
+    assert files.taken == []
+
+
+async def test_the_hash_tells_configurations_apart_and_nothing_of_secrets(files: Watched) -> None:
+    reloader = files.reloader
+    first = reloader.configuration.files.digest
+    files.write(pepper=PEPPER[::-1])
+    await reloader.reload()
+    assert reloader.configuration.files.digest == first
+    files.write(routes=MORE)
+    await reloader.reload()
+    assert reloader.configuration.files.digest != first
+    assert ("extauthz_config_info", (reloader.configuration.files.digest,)) in reloader.samples()

@@ -1,0 +1,189 @@
+"""What a hot reload keeps, what it voids, and that nothing found out under old settings counts under new ones."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extauthz.core.credentials import Kind
+from extauthz.core.providers import Verification
+from extauthz.demo.issuer import CLIENT_ID, Fault
+from tests.support.live import live
+from tests.support.remote import GOOGLE, GOOGLE_CLIENT, Remote, check, tokeninfo
+from tests.support.world import MakeWorld, World, bearer, claims, oauth, sign
+
+ROUTES = [{"match": "POST /search", "scope": "SEARCH"}, {"match": "POST /chat", "scope": "CHAT"}]
+OTHER_ROUTES = [{"match": "POST /search", "scope": "CHAT"}, {"match": "POST /feed", "scope": "FEED"}]
+BOTH = ("okta", "azure")
+
+
+def remembers(world: World, token: str) -> bool:
+    """Check an issued token; tell whether it was known."""
+    cache = world.verdicts[Kind.ISSUED]
+    missed = cache.misses
+    assert world.check("POST /search", bearer(token)).reason == "allowed"
+    return cache.misses == missed
+
+
+# --- issued tokens
+
+
+def test_other_routes_empty_no_memory_and_leave_no_answer_behind(make_world: MakeWorld) -> None:
+    world = make_world(ROUTES)
+    token = world.token("USER", "SEARCH")
+    assert world.check("POST /search", bearer(token)).reason == "allowed"
+    before = world.reconfigure(OTHER_ROUTES)
+    assert world.built.runtime.verifiers == before.runtime.verifiers
+    missed = world.verdicts[Kind.ISSUED].misses
+    assert world.check("POST /search", bearer(token)).reason == "scope_missing", "the verdict stands, the decision does not"
+    assert world.verdicts[Kind.ISSUED].misses == missed
+    assert world.check("POST /chat", bearer(token)).reason == "route_unknown"
+
+
+SECTIONS: list[tuple[str, dict[str, Any]]] = [
+    ("tokens", {"verdict_ttl": "30s"}),
+    ("tokens", {"max_staleness": "1m"}),
+    ("tokens", {"accept_prefixes": ["old"]}),
+    ("limits", {"store_per_second": 7}),
+    ("limits", {"verdicts": 5000}),
+    ("scopes", {}),
+]
+
+
+@pytest.mark.parametrize(("section", "change"), SECTIONS, ids=lambda part: str(part)[:40])
+def test_issued_tokens_are_read_again_when_their_settings_change(make_world: MakeWorld, section: str, change: Any) -> None:
+    world = make_world(ROUTES)
+    token = world.token("USER", "SEARCH")
+    assert world.check("POST /search", bearer(token)).reason == "allowed"
+    before = world.reconfigure(None, **{section: change or ["CHAT", "SEARCH", "FEED"]})
+    assert world.built.runtime.verifiers[Kind.ISSUED] is not before.runtime.verifiers[Kind.ISSUED]
+    assert not remembers(world, token)
+
+
+UNRELATED: list[tuple[str, Any]] = [
+    ("realm", "other"),
+    ("act_as", {"deny": ["eve@acme.com"]}),
+    ("identity", {"prefix": "x-acme-"}),
+    ("envoy", {"error_response": True}),
+    ("oauth", {"verdict_ttl": "1m"}),
+]
+
+
+@pytest.mark.parametrize(("section", "change"), UNRELATED, ids=lambda part: str(part)[:40])
+def test_they_are_not_when_others_do(make_world: MakeWorld, section: str, change: Any) -> None:
+    world = make_world(ROUTES)
+    token = world.token("USER", "SEARCH")
+    assert world.check("POST /search", bearer(token)).reason == "allowed"
+    world.reconfigure(None, **{section: change})
+    assert remembers(world, token)
+
+
+def test_the_budget_is_not_filled_up_by_a_reload(make_world: MakeWorld) -> None:
+    world = make_world(ROUTES, limits={"store_per_second": 3})
+    reasons = []
+    for _ in range(5):
+        reasons.append(world.check("POST /search", bearer(world.token("USER", "SEARCH"))).reason)
+        world.reconfigure(ROUTES, realm=f"realm {len(reasons)}")
+    assert reasons == ["allowed"] * 3 + ["overloaded"] * 2
+
+
+def test_switched_off_tokens_are_refused_from_the_next_check_on(make_world: MakeWorld) -> None:
+    world = make_world(ROUTES)
+    token = world.token("USER", "SEARCH")
+    assert world.check("POST /search", bearer(token)).reason == "allowed"
+    world.reconfigure(None, tokens={"enabled": False})
+    assert world.check("POST /search", bearer(token)).reason == "credential_disabled"
+
+
+# --- OAuth providers
+
+
+async def test_what_changed_of_one_provider_empties_no_memory_of_another(tmp_path: Path) -> None:
+    async with live(tmp_path, *BOTH) as it:
+        okta, azure = it.token("okta"), it.token("azure")
+        assert [await it.check(token) for token in (okta, azure)] == ["allowed", "allowed"]
+        asked = sum(it.issuer.requests.values())
+
+        await it.reload(lambda settings: settings["oauth"]["providers"][0].update(client_ids=["another"]))
+
+        assert it.known(azure)
+        assert sum(it.issuer.requests.values()) == asked, "its keys are kept too"
+        assert await it.check(okta) == "token_client"
+
+
+async def test_what_is_common_to_all_providers_concerns_them_all(tmp_path: Path) -> None:
+    async with live(tmp_path, *BOTH) as it:
+        okta, azure = it.token("okta"), it.token("azure")
+        assert [await it.check(token) for token in (okta, azure)] == ["allowed", "allowed"]
+        before = await it.reload(lambda settings: settings["oauth"].update(refresh="5m"))
+        assert not {id(source) for source in before.key_sources} & {id(source) for source in it.parts.key_sources}
+        assert [await it.check(token) for token in (okta, azure)] == ["allowed", "allowed"]
+
+
+async def test_an_unchanged_provider_is_the_same_object(tmp_path: Path) -> None:
+    async with live(tmp_path, *BOTH) as it:
+        assert await it.check(it.token("okta")) == "allowed"
+        before = await it.reload(lambda settings: settings.update(realm="other"))
+        assert it.parts.runtime.verifiers == before.runtime.verifiers
+        assert it.parts.asked == before.asked
+        assert it.parts.runtime.codec is not before.runtime.codec, "answers are not kept"
+
+
+async def test_a_refusal_is_forgotten_when_its_provider_changes(tmp_path: Path) -> None:
+    async with live(tmp_path, "okta") as it:
+        token = it.token("okta")
+        await it.reload(lambda settings: settings["oauth"]["providers"][0].update(client_ids=["another"]))
+        assert await it.check(token) == "token_client"
+        await it.reload(lambda settings: settings["oauth"]["providers"][0].update(client_ids=["another", CLIENT_ID]))
+        assert await it.check(token) == "allowed"
+
+
+async def test_the_cool_down_outlives_a_reload(tmp_path: Path) -> None:
+    """Else whoever can make a configuration change, or waits for one, gets another fetch for each unknown key."""
+    async with live(tmp_path, "okta") as it:
+        assert await it.check(it.token("okta")) == "allowed"
+        (source,) = it.parts.key_sources
+        assert source.reload_for_unknown_key() is not None
+        await it.reload(lambda settings: settings["oauth"].update(refresh="5m"))
+        (renewed,) = it.parts.key_sources
+        assert renewed is not source
+        assert renewed.reload_for_unknown_key() is None
+
+
+async def test_the_breaker_outlives_a_reload(tmp_path: Path) -> None:
+    async with live(tmp_path, "gsuite") as it:
+        it.issuer.fail("/tokeninfo", Fault.ERROR_500)
+        for _ in range(5):
+            assert await it.check(it.token("gsuite")) == "issuer_unavailable"
+        asked = it.issuer.requests["/tokeninfo"]
+        await it.reload(lambda settings: settings["oauth"].update(remote_verdict_ttl="30s"))
+        assert await it.check(it.token("gsuite")) == "issuer_unavailable"
+        assert it.issuer.requests["/tokeninfo"] == asked
+
+
+async def test_a_question_that_is_answered_after_a_reload_counts_only_for_who_asked(tmp_path: Path) -> None:
+    """The check keeps its snapshot; what it found out under rules that are gone is not remembered."""
+    remote = Remote(otherwise=tokeninfo())
+    remote.go.clear()
+    gsuite = {"provider": "gsuite", "client_ids": [GOOGLE_CLIENT], "domains": ["acme.com"], "issuer": None, "audience": None}
+    world = World(tmp_path, ROUTES, {"oauth": gsuite, "tokens": None}, introspectors={(GOOGLE, Verification.TOKENINFO): remote})
+    token = "ya29.a0AfH6SMBx"
+    waiting = asyncio.ensure_future(check(world, token))
+    await asyncio.sleep(0)
+    world.reconfigure(None, oauth=gsuite | {"domains": ["other.com"]})
+    remote.go.set()
+    assert (await waiting).reason == "allowed"
+    assert (await check(world, token)).reason == "token_user_not_allowed"
+
+
+def test_a_token_of_dropped_rules_is_verified_anew(make_world: MakeWorld) -> None:
+    world = make_world(ROUTES)
+    token = sign(claims())
+    assert world.check("POST /search", oauth(token)).reason == "allowed"
+    world.reconfigure(None, oauth={"domains": ["other.com"]})
+    assert world.check("POST /search", oauth(token)).reason == "token_user_not_allowed"
+    world.reconfigure(None, oauth={"domains": ["acme.com"]})
+    assert world.check("POST /search", oauth(token)).reason == "allowed"
