@@ -178,7 +178,7 @@ def _write_files(demo: Demo) -> None:
     routes = CHECKOUT / "config" / "routes" / "glean-client-api.yaml"
     if not bootstrap.exists() or not routes.exists():
         raise DemoError(f"the demo needs envoy/ and config/ of a checkout, not found in {CHECKOUT}")
-    more = {"ops": f"127.0.0.1:{ports.ops}", "drain": "0s", "check_timeout": "900ms"}
+    more = {"ops": f"127.0.0.1:{ports.ops}", "check_timeout": "900ms"}
     settings = _SETTINGS.format(
         server=json.dumps(demo.wiring.server(ports.sidecar, demo.folder) | more),
         base=demo.issuer.org_issuer,

@@ -16,10 +16,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from extauthz.addresses import Address
+
 _ADDRESS = """\
               socket_address:
                 address: 127.0.0.1
                 port_value: 9001
+"""
+_AUTHORITY = "extauthz demo authority"
+_ENDPOINT = """\
+        - endpoint:
+            address:
 """
 _CLUSTER = """\
   - name: extauthz
@@ -53,17 +60,23 @@ class Link(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """A transport, as server.transport names it, a link, and a command that starts the sidecar in place of this Python."""
+    """A transport, as server.transport names it, a link, and a command that starts the sidecar in place of this Python.
+
+    Several workers need the unix socket: the ports behind the sidecar's belong to others.
+    """
 
     transport: str = "auto"
     link: Link = Link.TCP
     python: tuple[str, ...] = (sys.executable,)
+    workers: int = 1
+    drain: str = "0s"
 
     def server(self, port: int, folder: Path) -> dict[str, object]:
         """Return the keys of the `server` section; certificates for mutual TLS are made in the folder."""
+        keys: dict[str, object] = {"transport": self.transport, "workers": self.workers, "drain": self.drain}
         if self.link is Link.UNIX:
-            return {"listen": f"unix://{folder / 'check.sock'}", "transport": self.transport}
-        keys: dict[str, object] = {"listen": f"127.0.0.1:{port}", "transport": self.transport}
+            return keys | {"listen": str(_socket(folder))}
+        keys["listen"] = f"127.0.0.1:{port}"
         if self.link is Link.MTLS:
             write_certificates(folder)
             keys["tls"] = {"certificate": "server.crt", "key": "server.key", "client_ca": "ca.crt"}
@@ -72,27 +85,45 @@ class Wiring:
     def changes(self, port: int, folder: Path) -> Iterator[tuple[str, str]]:
         """Yield what has to be replaced in the shipped Envoy bootstrap."""
         if self.link is Link.UNIX:
-            path = json.dumps(str(folder / "check.sock"))
-            yield _ADDRESS, f"              pipe: {{path: {path}}}\n"
+            pipes = (
+                f"              pipe: {{path: {json.dumps(each.path)}}}\n" for each in _socket(folder).of_workers(self.workers)
+            )
+            yield _ADDRESS, _ENDPOINT.join(pipes)
         else:
             yield _ADDRESS, _ADDRESS.replace("9001", str(port))
         if self.link is Link.MTLS:
             yield _CLUSTER, _CLUSTER + _TLS.format(folder=folder)
 
 
+def _socket(folder: Path) -> Address:
+    return Address(path=str(folder / "check.sock"))
+
+
 def write_certificates(folder: Path) -> None:
     """Write an authority and one certificate each for the sidecar and for Envoy, good for a day."""
-    authority, name = ec.generate_private_key(ec.SECP256R1()), _name("extauthz demo authority")
+    authority, name = ec.generate_private_key(ec.SECP256R1()), _name(_AUTHORITY)
     constraints = x509.BasicConstraints(ca=True, path_length=0)
     _write(folder / "ca.crt", _builder(name, name, authority.public_key()).add_extension(constraints, critical=True), authority)
+    _write_key(folder / "ca.key", authority)
     for role in ("server", "client"):
-        key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        made = _builder(name, _name(f"extauthz demo {role}"), key.public_key()).add_extension(names, critical=False)
-        _write(folder / f"{role}.crt", made, authority)
-        (folder / f"{role}.key").touch(mode=0o600)
-        encoding, encryption = serialization.Encoding.PEM, serialization.NoEncryption()
-        (folder / f"{role}.key").write_bytes(key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, encryption))
+        write_certificate(folder, role)
+
+
+def write_certificate(folder: Path, role: str) -> None:
+    """Write a certificate of the authority in the folder, and its key."""
+    authority = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
+    if not isinstance(authority, ec.EllipticCurvePrivateKey):
+        raise TypeError("ca.key is the key of another program")
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = _builder(_name(_AUTHORITY), _name(f"extauthz demo {role}"), key.public_key()).add_extension(names, critical=False)
+    _write(folder / f"{role}.crt", made, authority)
+    _write_key(folder / f"{role}.key", key)
+
+
+def _write_key(file: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    file.touch(mode=0o600)
+    file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
 
 
 def _name(text: str) -> x509.Name:

@@ -1,0 +1,199 @@
+"""Several workers behind a real Envoy: replaced, killed and reconfigured under load, without a request that fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from extauthz.demo.launcher import Demo
+from extauthz.demo.wiring import Link, Wiring, write_certificate
+from tests.support.running import RunningDemo, running_demo
+
+pytestmark = pytest.mark.envoy
+
+PATIENCE = 60.0
+
+
+async def nothing_more(_: Demo) -> None:
+    """Be content with the tokens of the demo."""
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
+    """Two workers, each on a socket of its own."""
+    # Envoy looks every second and believes what it sees twice.
+    wiring = Wiring(link=Link.UNIX, workers=2, drain="3s")
+    with running_demo(Path(tmp_path_factory.mktemp("w")), nothing_more, wiring=wiring) as demo:
+        yield demo
+
+
+@dataclass
+class Load:
+    """Requests that are sent one after the other on each of several connections, and what came back."""
+
+    demo: Demo
+    clients: int = 4
+    statuses: dict[int, int] = field(default_factory=dict)
+    ending: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self) -> None:
+        """Send until told to end."""
+        connection = HTTPConnection("127.0.0.1", self.demo.ports.envoy, timeout=30)
+        headers = {"Authorization": f"Bearer {self.demo.tokens['USER_TOKEN']}", "Host": "localhost"}
+        while not self.ending.is_set():
+            connection.request("POST", "/rest/api/v1/chat", body=b"{}", headers=headers)
+            response = connection.getresponse()
+            response.read()
+            with self.lock:
+                self.statuses[response.status] = self.statuses.get(response.status, 0) + 1
+        connection.close()
+
+    @property
+    def sent(self) -> int:
+        """How many requests were answered."""
+        return sum(self.statuses.values())
+
+
+@contextmanager
+def under_load(demo: Demo) -> Iterator[Load]:
+    """Load Envoy inside the block, some requests before it and some behind."""
+    load = Load(demo)
+    threads = [threading.Thread(target=load.run) for _ in range(load.clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        until(lambda: load.sent > 50)
+        yield load
+        seen = load.sent
+        until(lambda: load.sent > seen + 50)
+    finally:
+        load.ending.set()
+        for thread in threads:
+            thread.join()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+
+
+def sidecar_of(demo: Demo) -> int:
+    assert demo.sidecar is not None
+    return demo.sidecar.pid
+
+
+def workers(demo: Demo) -> set[int]:
+    """Return the processes of the workers."""
+    parent = sidecar_of(demo)
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return {int(child) for child in children if "worker" in Path(f"/proc/{child}/cmdline").read_text().split("\0")}
+
+
+def page(demo: Demo, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{demo.ports.ops}{path}", timeout=10) as response:
+        return str(response.read().decode())
+
+
+def ready(demo: Demo) -> dict[str, bool]:
+    try:
+        return dict(json.loads(page(demo, "/readyz"))["parts"])
+    except urllib.error.HTTPError as error:
+        with error:
+            return dict(json.loads(error.read())["parts"])
+
+
+def metric(demo: Demo, series: str) -> float:
+    lines = [line.rpartition(" ") for line in page(demo, "/metrics").splitlines() if line.startswith(series)]
+    return sum(float(value) for _, _, value in lines)
+
+
+def test_a_rolling_restart_loses_no_request(two: RunningDemo) -> None:
+    demo = two.demo
+    before = workers(demo)
+    assert len(before) == 2
+    with under_load(demo) as load:
+        os.kill(sidecar_of(demo), signal.SIGUSR2)
+        until(lambda: len(workers(demo)) == 2 and not workers(demo) & before and all(ready(demo).values()))
+    assert set(load.statuses) == {200}, load.statuses
+    assert metric(demo, "extauthz_worker_restarts_total") == 0, "nobody ended by himself"
+
+
+def test_a_worker_that_is_killed_costs_no_request_and_comes_back(two: RunningDemo) -> None:
+    demo = two.demo
+    until(lambda: all(ready(demo).values()))
+    # Both are healthy in Envoy's eyes too.
+    time.sleep(2)
+    victim = min(workers(demo))
+    checks = metric(demo, "extauthz_checks_total")
+    with under_load(demo) as load:
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: not all(ready(demo).values()))
+        until(lambda: victim not in workers(demo) and len(workers(demo)) == 2 and all(ready(demo).values()))
+    assert set(load.statuses) == {200}, load.statuses
+    assert metric(demo, "extauthz_worker_restarts_total") == 1
+    # What the one that is gone had counted when it was last asked is not lost.
+    assert metric(demo, "extauthz_checks_total") >= checks
+
+
+def test_a_reload_reaches_every_worker(two: RunningDemo) -> None:
+    demo = two.demo
+    routes = demo.folder / "demo-routes.yaml"
+    before = routes.read_text()
+    assert two.send("GET /new").status == 403
+    with under_load(demo) as load:
+        routes.write_text(before + '  - {match: "GET /new", public: true}\n')
+        until(lambda: metric(demo, 'extauthz_config_reloads_total{result="ok"}') == 1)
+        assert {two.send("GET /new").status for _ in range(20)} == {200}
+        routes.write_text(before + '  - {match: "GET /newer", pubic: true}\n')
+        until(lambda: metric(demo, 'extauthz_config_reloads_total{result="failed"}') == 1)
+        assert {two.send("GET /new").status for _ in range(20)} == {200}, "the last good one goes on"
+    assert set(load.statuses) == {200}, load.statuses
+    assert metric(demo, "extauthz_config_stale") == 1
+    problem = json.loads(page(demo, "/config"))["problem"]
+    assert "demo-routes.yaml:4: routes[2].pubic: unknown key" in problem
+
+
+def test_the_figures_are_those_of_all_workers(two: RunningDemo) -> None:
+    demo = two.demo
+    series = 'extauthz_checks_total{auth_type="USER",decision="allow",reason="allowed"'
+    before = metric(demo, series)
+    for _ in range(40):
+        assert two.send("POST /rest/api/v1/chat", [("Authorization", f"Bearer {demo.tokens['USER_TOKEN']}")]).status == 200
+    assert metric(demo, series) == before + 40
+    assert metric(demo, "extauthz_worker_up") == 2
+
+
+def test_a_worker_ends_with_its_parent(tmp_path_factory: pytest.TempPathFactory) -> None:
+    wiring = Wiring(link=Link.UNIX, workers=2)
+    with running_demo(Path(tmp_path_factory.mktemp("p")), nothing_more, wiring=wiring) as demo:
+        left = workers(demo.demo)
+        assert len(left) == 2
+        os.kill(sidecar_of(demo.demo), signal.SIGKILL)
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))
+
+
+def test_certificates_that_change_under_load_cost_no_request(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = Path(tmp_path_factory.mktemp("c"))
+    with running_demo(folder, nothing_more, wiring=Wiring(link=Link.MTLS)) as demo:
+        log = folder / "sidecar.log"
+        with under_load(demo.demo) as load:
+            expiry = metric(demo.demo, "extauthz_tls_certificate_expiry_timestamp_seconds")
+            write_certificate(folder, "server")
+            until(lambda: "certificates reloaded" in log.read_text())
+        assert set(load.statuses) == {200}, load.statuses
+        assert metric(demo.demo, "extauthz_tls_certificate_expiry_timestamp_seconds") > expiry
