@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,22 @@ def test_a_token_of_dropped_rules_is_verified_anew(make_world: MakeWorld) -> Non
     assert world.check("POST /search", oauth(token)).reason == "token_user_not_allowed"
     world.reconfigure(None, oauth={"domains": ["acme.com"]})
     assert world.check("POST /search", oauth(token)).reason == "allowed"
+
+
+async def test_a_thousand_reloads_lose_no_check_and_leave_nothing(tmp_path: Path) -> None:
+    """Reloads in one task, checks in another: none waits, none fails, and after a hundred nothing grows any more."""
+    async with live(tmp_path, *BOTH) as it:
+        tokens = [it.token(name) for name in BOTH]
+        assert [await it.check(token) for token in tokens] == ["allowed", "allowed"]
+        sizes: dict[int, int] = {}
+        checks = 0
+        for number in range(1, 1001):
+            await it.reload(lambda settings, number=number: settings.update(realm=f"realm {number % 7}"))  # type: ignore[misc]
+            checks += sum(it.known(token) for token in tokens)
+            if number in (200, 1000):
+                it.recorder.decisions.clear()
+                gc.collect()
+                sizes[number] = len(gc.get_objects())
+        assert checks == 2000
+        assert sizes[1000] <= sizes[200] + 200
+        assert sum(it.issuer.requests.values()) == 3, "two sets of keys, and one discovery document"

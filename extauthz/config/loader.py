@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -178,7 +179,11 @@ def _act_as(settings: Settings) -> ActAs:
 
 
 def _identity(settings: Settings) -> IdentityHeaders:
-    return IdentityHeaders(settings.identity.prefix, frozenset(settings.identity.keep), _act_as_headers(settings))
+    return _identity_headers(settings.identity.prefix, frozenset(settings.identity.keep), _act_as_headers(settings))
+
+
+# What was worked out with the same names before a reload is used again.
+_identity_headers = lru_cache(maxsize=16)(IdentityHeaders)
 
 
 def _providers(settings: Settings) -> tuple[ProviderRules, ...]:
