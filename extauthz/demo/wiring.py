@@ -80,15 +80,17 @@ class Wiring:
             yield _CLUSTER, _CLUSTER + _TLS.format(folder=folder)
 
 
-def write_certificates(folder: Path) -> None:
-    """Write an authority and one certificate each for the sidecar and for Envoy, good for a day."""
+def write_certificates(folder: Path, *hosts: str, days: int = 1) -> None:
+    """Write an authority and one certificate each for a server and its client, for localhost and these hosts."""
     authority, name = ec.generate_private_key(ec.SECP256R1()), _name("extauthz demo authority")
     constraints = x509.BasicConstraints(ca=True, path_length=0)
-    _write(folder / "ca.crt", _builder(name, name, authority.public_key()).add_extension(constraints, critical=True), authority)
+    builder = _builder(name, name, authority.public_key(), days).add_extension(constraints, critical=True)
+    _write(folder / "ca.crt", builder, authority)
+    loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    names = x509.SubjectAlternativeName([*map(x509.DNSName, ("localhost", *hosts)), loopback])
     for role in ("server", "client"):
         key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        made = _builder(name, _name(f"extauthz demo {role}"), key.public_key()).add_extension(names, critical=False)
+        made = _builder(name, _name(f"extauthz demo {role}"), key.public_key(), days).add_extension(names, critical=False)
         _write(folder / f"{role}.crt", made, authority)
         (folder / f"{role}.key").touch(mode=0o600)
         encoding, encryption = serialization.Encoding.PEM, serialization.NoEncryption()
@@ -99,11 +101,11 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _builder(issuer: x509.Name, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _builder(issuer: x509.Name, subject: x509.Name, key: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     made = x509.CertificateBuilder().issuer_name(issuer).subject_name(subject).public_key(key)
     made = made.serial_number(x509.random_serial_number())
-    return made.not_valid_before(now - datetime.timedelta(minutes=5)).not_valid_after(now + datetime.timedelta(days=1))
+    return made.not_valid_before(now - datetime.timedelta(minutes=5)).not_valid_after(now + datetime.timedelta(days=days))
 
 
 def _write(file: Path, made: x509.CertificateBuilder, authority: ec.EllipticCurvePrivateKey) -> None:
