@@ -312,7 +312,7 @@ def test_the_parts_work_together(tmp_path: Path, server: PostgresServer) -> None
             "address: upstream\n                port_value: 8080",
             f"address: localhost\n                port_value: {ports.upstream}",
         ),
-        ("path: /tmp/extauthz-envoy-admin.sock", f"path: {tmp_path / 'admin.sock'}"),  # noqa: S108 - not used by the test
+        ("path: /tmp/extauthz-envoy-admin.sock", f"path: {tmp_path / 'admin.sock'}"),
     ):
         text = changed(text, ((old, new),))
     envoy_file.write_text(
