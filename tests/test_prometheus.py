@@ -157,7 +157,7 @@ def test_a_runbook_names_only_metrics_that_exist(name: str) -> None:
 
 def test_the_rules_are_sound() -> None:
     done = subprocess.run(
-        [program("promtool"), "check", "rules", ALERTS_FILE], capture_output=True, text=True, timeout=30, check=False
+        [program("promtool"), "check", "rules", ALERTS_FILE], capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, f"{len(RULES)} rules found" in done.stdout) == (0, True), done.stdout + done.stderr
 
@@ -230,13 +230,13 @@ def test_panels_do_not_lie_on_each_other() -> None:
 
 
 class Prometheus:
-    """A Prometheus that looks at one sidecar five times a second, with our alert rules."""
+    """A Prometheus that looks at one sidecar twice a second, with our alert rules."""
 
     def __init__(self, folder: Path, target: str) -> None:
         """Start it."""
         self.address = f"127.0.0.1:{free_port()}"
         configuration = folder / "prometheus.yml"
-        often = {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "200ms"}
+        often = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
         job = {"job_name": "extauthz", "static_configs": [{"targets": [target]}]}
         configuration.write_text(yaml.safe_dump({"global": often, "rule_files": [str(ALERTS_FILE)], "scrape_configs": [job]}))
         subprocess.run([program("promtool"), "check", "config", configuration], check=True, capture_output=True, timeout=30)
@@ -263,7 +263,7 @@ class Prometheus:
 
     def wait(self, query: str, value: float) -> None:
         """Wait until a query has a value."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         seen: object = "nothing"
         while seen != value:
             assert self.process.poll() is None, self.log.read_text()
@@ -327,7 +327,7 @@ def test_prometheus_sees_a_live_sidecar(sidecar: Sidecar, prometheus: Prometheus
     with pytest.raises(ValueError, match="parse error"):
         prometheus.get("query", query="sum by (")
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while {rule["health"] for rule in rules_of(prometheus)} != {"ok"}:
         assert time.monotonic() < deadline, [
             (rule["name"], rule["lastError"]) for rule in rules_of(prometheus) if rule["lastError"]
