@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from extauthz.core.model import Reason
-from tests.support.metric_names import LABELS, OF_THE_TARGET
+from tests.support.metric_names import LABELS, OF_THE_CLIENT, OF_THE_TARGET
 from tests.support.world import bearer
 from tests.test_serve import Sidecar, free_port
 
@@ -318,6 +318,7 @@ def test_prometheus_sees_a_live_sidecar(sidecar: Sidecar, prometheus: Prometheus
     prometheus.wait('sum(extauthz_checks_total{decision="deny", reason="credential_missing"})', 1)
     prometheus.wait("sum(extauthz_check_duration_seconds_count)", 4)
     prometheus.wait("count(extauthz_build_info)", 1)
+    prometheus.wait(f'count(count by (__name__) ({{__name__=~"{"|".join(OF_THE_CLIENT)}"}}))', len(OF_THE_CLIENT))
 
     for where, query in panel_queries().items():
         try:
