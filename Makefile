@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo-check test fleet soak lint format bench proto requirements reference check-generated clean
+.PHONY: help setup run demo-check prometheus test fleet soak lint format bench proto requirements reference check-generated clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -26,7 +26,14 @@ run: $(STAMP)  ## The main job: issuer, upstream, sidecar and a real Envoy, with
 demo-check: $(STAMP)  ## Run those curl lines and compare: exit 0 only if all agree
 	@$(BIN)/extauthz demo --check
 
-test: $(STAMP)  ## All tests, through a real Envoy too
+# The alert rules are tried with promtool and Prometheus, which no Python package brings along.
+prometheus:
+	@command -v promtool >/dev/null && command -v prometheus >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && apt-get update -qq \
+	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null; } \
+	|| echo "Prometheus is missing, so its tests will fail. On Debian: sudo apt-get install prometheus" >&2
+
+test: $(STAMP) prometheus  ## All tests, through a real Envoy too
 	@$(BIN)/pytest -n auto --dist loadfile
 
 fleet: $(STAMP)  ## Eight sidecars on one store: how soon each honours a revocation, and what a lost database costs
@@ -57,6 +64,7 @@ COMPILE := VIRTUAL_ENV=.venv $(BIN)/uv pip compile --quiet --universal --python-
 
 requirements: $(STAMP)  ## Compile requirements/*.txt from pyproject.toml, keeping the pinned versions
 	@$(COMPILE) requirements/uv.in -o requirements/uv.txt
+	@$(COMPILE) requirements/build.in -o requirements/build.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --group dev -o requirements/dev.txt
 

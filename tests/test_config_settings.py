@@ -109,7 +109,7 @@ RULES = "is not the default: decoder_header_mutation_rules of your Envoy must al
         (
             "server:\n  listen: 0.0.0.0:9001\n" + TOKENS + ACT_AS,
             "extauthz.yaml:5: server.listen: can be reached by other machines, which can then try tokens: "
-            "listen on loopback or a unix socket",
+            "listen on loopback or a unix socket, or write tls.client_ca",
         ),
         (
             "server:\n  listen: '[::1]:9001'\n  ops: 10.0.0.7:9090\n" + TOKENS + ACT_AS,

@@ -17,7 +17,9 @@ from extauthz.core.identity import MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.core.policy import Policy
 from extauthz.core.providers import PROVIDERS, Provider, Verification, expanded, provider_of
 
-_LISTEN_WARNING = "can be reached by other machines, which can then try tokens: listen on loopback or a unix socket"
+_LISTEN_WARNING = (
+    "can be reached by other machines, which can then try tokens: listen on loopback or a unix socket, or write tls.client_ca"
+)
 _OPS_WARNING = "can be reached by other machines, which can then read metrics and readiness: listen on loopback or a unix socket"
 _RULE_WARNING = "is not the default: decoder_header_mutation_rules of your Envoy must allow these names, else it answers 500"
 _INTROSPECTION_WARNING = (
@@ -227,7 +229,10 @@ def _misused_headers(source: Document) -> list[Mistake]:
 def risks(settings: Settings, policy: Policy, source: Document) -> list[Mistake]:
     """List what is allowed but worth a look."""
     warnings = []
-    addresses = (("listen", settings.server.listen, _LISTEN_WARNING), ("ops", settings.server.ops, _OPS_WARNING))
+    tls = settings.server.tls
+    addresses = [("ops", settings.server.ops, _OPS_WARNING)]
+    if tls is None or tls.client_ca is None:
+        addresses.insert(0, ("listen", settings.server.listen, _LISTEN_WARNING))
     for key, listening, warning in addresses:
         if listening is not None and not listening.is_local:
             warnings.append(source.mistake(("server", key), warning))

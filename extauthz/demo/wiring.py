@@ -99,24 +99,25 @@ def _socket(folder: Path) -> Address:
     return Address(path=str(folder / "check.sock"))
 
 
-def write_certificates(folder: Path) -> None:
-    """Write an authority and one certificate each for the sidecar and for Envoy, good for a day."""
+def write_certificates(folder: Path, *hosts: str, days: int = 1) -> None:
+    """Write an authority and one certificate each for a server and its client, for localhost and these hosts."""
     authority, name = ec.generate_private_key(ec.SECP256R1()), _name(_AUTHORITY)
     constraints = x509.BasicConstraints(ca=True, path_length=0)
-    _write(folder / "ca.crt", _builder(name, name, authority.public_key()).add_extension(constraints, critical=True), authority)
+    builder = _builder(name, name, authority.public_key(), days).add_extension(constraints, critical=True)
+    _write(folder / "ca.crt", builder, authority)
     _write_key(folder / "ca.key", authority)
     for role in ("server", "client"):
-        write_certificate(folder, role)
+        write_certificate(folder, role, *hosts, days=days)
 
 
-def write_certificate(folder: Path, role: str) -> None:
+def write_certificate(folder: Path, role: str, *hosts: str, days: int = 1) -> None:
     """Write a certificate of the authority in the folder, and its key."""
     authority = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
     if not isinstance(authority, ec.EllipticCurvePrivateKey):
         raise TypeError("ca.key is the key of another program")
-    key = ec.generate_private_key(ec.SECP256R1())
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = _builder(_name(_AUTHORITY), _name(f"extauthz demo {role}"), key.public_key()).add_extension(names, critical=False)
+    key, loopback = ec.generate_private_key(ec.SECP256R1()), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    names = x509.SubjectAlternativeName([*map(x509.DNSName, ("localhost", *hosts)), loopback])
+    made = _builder(_name(_AUTHORITY), _name(f"extauthz demo {role}"), key.public_key(), days).add_extension(names, critical=False)
     _write(folder / f"{role}.crt", made, authority)
     _write_key(folder / f"{role}.key", key)
 
@@ -130,11 +131,11 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _builder(issuer: x509.Name, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _builder(issuer: x509.Name, subject: x509.Name, key: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     made = x509.CertificateBuilder().issuer_name(issuer).subject_name(subject).public_key(key)
     made = made.serial_number(x509.random_serial_number())
-    return made.not_valid_before(now - datetime.timedelta(minutes=5)).not_valid_after(now + datetime.timedelta(days=1))
+    return made.not_valid_before(now - datetime.timedelta(minutes=5)).not_valid_after(now + datetime.timedelta(days=days))
 
 
 def _write(file: Path, made: x509.CertificateBuilder, authority: ec.EllipticCurvePrivateKey) -> None:

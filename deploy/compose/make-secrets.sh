@@ -1,0 +1,21 @@
+#!/bin/sh
+# Makes the secrets of docker-compose.yml: make-secrets.sh SIDECAR_FOLDER DATABASE_FOLDER. What is there stays as it is.
+#
+# Who may read a secret is decided by the volumes, of which each container mounts what it needs: the database runs as another user.
+set -eu
+sidecar=$1 database=$2
+
+make() {
+  [ -s "$1" ] && return
+  # Written beside and moved, so that a stop in between leaves no half secret.
+  head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' > "$1.new"
+  chmod 0444 "$1.new"
+  mv "$1.new" "$1"
+}
+
+make "$sidecar/pepper"
+make "$sidecar/serve-password"
+make "$database/postgres-password"
+make "$database/owner-password"
+make "$database/admin-password"
+[ -s "$database/serve-password" ] || cp "$sidecar/serve-password" "$database/serve-password"

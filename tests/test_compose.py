@@ -1,0 +1,360 @@
+"""docker-compose.yml as data, and what it starts as real processes: no container engine is at hand where the tests run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from extauthz.demo.faults import Request
+from extauthz.demo.issuer import DemoIssuer
+from extauthz.demo.launcher import Ports
+from extauthz.demo.part import TokenDesk
+from tests.support.postgres_server import PostgresServer
+
+ROOT = Path(__file__).parents[1]
+COMPOSE = ROOT / "deploy" / "compose"
+FILE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = FILE["services"]
+TRUST_ANY = ssl._create_unverified_context()  # noqa: S323 - to see whether somebody answers
+OWN = sorted(name for name, service in SERVICES.items() if "build" in service)
+
+
+def sources(service: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return source and target of what a service mounts."""
+    return [(source, target) for source, target, *_ in (volume.split(":") for volume in service.get("volumes", ()))]
+
+
+def test_the_compose_file_keeps_its_published_schema() -> None:
+    schema = json.loads((files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+
+    assert [error.message for error in validator.iter_errors(FILE)] == []
+    assert list(validator.iter_errors(FILE | {"services": {"envoy": {"imagine": "x"}}})), "the schema finds nothing"
+
+
+def test_all_parts_are_there() -> None:
+    """Those that the documents promise."""
+    assert {"envoy", "sidecar", "database", "upstream", "issuer", "prometheus", "grafana", "migrate", "secrets"} <= set(SERVICES)
+    assert set(OWN) == {"sidecar", "upstream", "issuer", "migrate", "secrets", "admin"}
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_service_names_only_what_exists(name: str) -> None:
+    service = SERVICES[name]
+    for source, _ in sources(service):
+        assert (ROOT / source).exists() if source.startswith("./") else source in FILE["volumes"], source
+    assert set(service.get("networks", ())) <= set(FILE["networks"])
+    for other, how in service.get("depends_on", {}).items():
+        condition = how["condition"]
+        assert other in SERVICES
+        assert ("healthcheck" in SERVICES[other]) == (condition == "service_healthy")
+        assert ("restart" not in SERVICES[other]) == (condition == "service_completed_successfully"), other
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_service_is_hardened(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not service.get("privileged")
+    assert set(service.get("cap_add", ())) == (
+        {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"} if name == "database" else set()
+    )
+    assert service["mem_limit"]
+    assert re.fullmatch(r"extauthz:local|[a-z/]+:[a-z-]*v?[0-9]+\.[0-9]+[a-z0-9.-]*", service["image"]), "a version that is pinned"
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), "published on this machine only"
+
+
+def test_no_two_services_publish_one_port() -> None:
+    published = [port.rsplit(":", 1)[0] for service in SERVICES.values() for port in service.get("ports", ())]
+    assert len(published) == len(set(published)) == 4
+
+
+def test_no_secret_stands_in_the_files() -> None:
+    """Each is a file in a volume that `secrets` fills; configurations of ours could not hold one anyway."""
+    for service in SERVICES.values():
+        for key, value in service.get("environment", {}).items():
+            assert key.endswith("_FILE") or not re.search("password|secret|token|key", key, re.IGNORECASE), f"{key}={value}"
+    filled = {source for source, _ in sources(SERVICES["secrets"]) if not source.startswith("./")}
+    needed = {
+        source
+        for name in ("sidecar", "migrate", "admin", "database")
+        for source, target in sources(SERVICES[name])
+        if target in ("/run/extauthz", "/var/lib/extauthz") and source not in ("database", "issuer")
+    }
+    assert filled == needed == {"sidecar-secrets", "database-secrets"}
+
+
+def test_a_new_volume_of_ours_gets_its_owner_from_the_image() -> None:
+    """A named volume takes over owner and mode of the folder it is laid on, if the image has that folder."""
+    made = re.search(r"install -d -o 65532 -g 65532 -m 0755 ([^\n]+)", (ROOT / "Dockerfile").read_text())
+    assert made is not None
+    for name in OWN:
+        for source, target in sources(SERVICES[name]):
+            assert source.startswith("./") or target in made[1].split(), f"{name}: {target}"
+
+
+def test_the_database_is_reached_by_who_needs_it() -> None:
+    on_its_network = {name for name, service in SERVICES.items() if "store" in service.get("networks", ())}
+    assert on_its_network == {"database", "sidecar", "migrate", "admin"}
+    assert FILE["networks"]["store"] == {"internal": True}
+
+
+def test_a_stop_leaves_time_to_drain() -> None:
+    settings = yaml.safe_load((COMPOSE / "extauthz.yaml").read_text())
+    seconds = {key: int(str(value).removesuffix("s")) for key, value in settings["server"].items() if key == "drain"}
+    assert int(SERVICES["sidecar"]["stop_grace_period"].removesuffix("s")) > seconds["drain"]
+
+
+# What docker-compose.yml changes in the shipped bootstrap, and nothing else.
+COMPOSE_CHANGES = (
+    ("        address: 127.0.0.1\n        port_value: 10000", "        address: 0.0.0.0\n        port_value: 10000"),
+    ("timeout: 0.2s", "timeout: 1s"),
+    ("  - name: extauthz\n    type: STATIC\n", "  - name: extauthz\n    type: STRICT_DNS\n"),
+    (
+        "                address: 127.0.0.1\n                port_value: 9001",
+        "                address: sidecar\n                port_value: 9001",
+    ),
+    ("  - name: upstream\n    type: STATIC\n", "  - name: upstream\n    type: STRICT_DNS\n"),
+    (
+        "                address: 127.0.0.1\n                port_value: 8080",
+        "                address: upstream\n                port_value: 8080",
+    ),
+)
+
+
+def changed(text: str, changes: tuple[tuple[str, str], ...]) -> str:
+    """Replace what stands in a text exactly once."""
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+def test_its_envoy_is_the_shipped_one() -> None:
+    """Run `python -m tests.test_compose` to write it anew."""
+    assert (COMPOSE / "envoy.yaml").read_text() == changed((ROOT / "envoy" / "envoy.yaml").read_text(), COMPOSE_CHANGES)
+
+
+def test_its_configurations_differ_only_in_the_account() -> None:
+    """Whoever makes tokens must know the rules of who serves them."""
+    serve, admin, owner = (yaml.safe_load((COMPOSE / f"{name}.yaml").read_text()) for name in ("extauthz", "admin", "owner"))
+    for key in ("act_as", "scopes", "routes"):
+        assert serve[key] == admin[key] == owner[key]
+    assert serve["tokens"]["peppers"] == admin["tokens"]["peppers"] == owner["tokens"]["peppers"]
+    accounts = [each["tokens"]["store"] for each in (serve, admin, owner)]
+    assert [re.sub("//.*@", "//", account) for account in accounts] == ["postgresql://database:5432/extauthz"] * 3
+
+
+# --- what it starts, on loopback
+
+
+@dataclass
+class Parts:
+    """The parts of docker-compose.yml as processes, with their files in a folder."""
+
+    folder: Path
+    ports: Ports
+    database: PostgresServer
+
+    @property
+    def secrets(self) -> tuple[Path, Path]:
+        """The volumes of the sidecar's and of the database's secrets."""
+        return self.folder / "sidecar-secrets", self.folder / "database-secrets"
+
+    def configuration(self, name: str) -> Path:
+        """Adapt a configuration: names of containers become loopback, volumes become folders."""
+        sidecar, database = map(str, self.secrets)
+        text = (COMPOSE / f"{name}.yaml").read_text()
+        for old, new in (
+            ("0.0.0.0:9001", f"127.0.0.1:{self.ports.sidecar}"),
+            ("0.0.0.0:9090", f"127.0.0.1:{self.ports.ops}"),
+            ("https://issuer:9002", f"https://localhost:{self.ports.issuer}"),
+            ("/run/extauthz/ca.crt", str(self.folder / "issuer" / "ca.crt")),
+            ("/run/extauthz/", f"{database}/"),
+            ("/var/lib/extauthz/", f"{sidecar}/"),
+            ("@database:5432/extauthz", f"@/extauthz?host={self.database.socket_folder}"),
+            ("drain: 10s", "drain: 0s"),
+        ):
+            text = text.replace(old, new)
+        file = self.folder / "deploy" / "compose" / f"{name}.yaml"
+        file.write_text(text)
+        return file
+
+    def extauthz(self, name: str, *arguments: str) -> dict[str, Any]:
+        """Run a command with the account of a configuration."""
+        call = [sys.executable, "-m", "extauthz", *arguments, "--config", str(self.configuration(name)), "--json"]
+        done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+    def send(self, token: str, *headers: tuple[str, str]) -> tuple[int, dict[str, Any]]:
+        """Search through Envoy."""
+        address = f"http://127.0.0.1:{self.ports.envoy}/rest/api/v1/search"
+        request = urllib.request.Request(address, b"{}", {"authorization": f"Bearer {token}", **dict(headers)})
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+    def oauth_token(self, **wanted: str) -> str:
+        """Ask the issuer for a token."""
+        trust = ssl.create_default_context(cafile=str(self.folder / "issuer" / "ca.crt"))
+        address = f"https://localhost:{self.ports.issuer}/demo/token"
+        with urllib.request.urlopen(address, json.dumps(wanted).encode(), timeout=10, context=trust) as answer:
+            return str(json.loads(answer.read())["token"])
+
+
+@contextlib.contextmanager
+def process(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process inside the block; it must end with 0 when it is asked to."""
+    with log.open("wb") as output:
+        running = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        yield running
+        running.terminate()
+        assert running.wait(timeout=60) == 0, log.read_text()
+    finally:
+        running.kill()
+        running.wait()
+
+
+def eventually(what: Callable[[], bool], *logs: Path) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline, "\n".join(log.read_text(errors="replace")[-2000:] for log in logs)
+        time.sleep(0.05)
+
+
+def is_open(address: str) -> bool:
+    """Tell whether a page answers, whatever it says."""
+    try:
+        urllib.request.urlopen(address, timeout=5, context=TRUST_ANY).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code < 500
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    """A server of its own, since accounts belong to the server; passwords are asked of all but its owner."""
+    started = PostgresServer()
+    try:
+        rules = started.socket_folder / "pg_hba.conf"
+        rules.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
+        with started.connect() as connection:
+            connection.execute("SELECT pg_reload_conf()")
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.mark.envoy
+def test_the_parts_work_together(tmp_path: Path, server: PostgresServer) -> None:
+    ports = Ports.free()
+    parts = Parts(tmp_path, ports, server)
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    shutil.copytree(COMPOSE, tmp_path / "deploy" / "compose")
+    for folder in (*parts.secrets, tmp_path / "issuer"):
+        folder.mkdir()
+
+    for _ in range(2):
+        subprocess.run(["sh", COMPOSE / "make-secrets.sh", *parts.secrets], check=True, timeout=60)
+        kept = {file: file.read_text() for folder in parts.secrets for file in folder.iterdir()}
+        assert len(set(kept.values())) == len(kept) - 1 == 5, "one password is known to both sides"
+    assert all(len(secret) == 64 for secret in kept.values())
+    assert kept == {file: file.read_text() for file in kept}
+
+    environment = {
+        "PATH": f"{server.programs}:{os.environ['PATH']}",
+        "PGHOST": str(server.socket_folder),
+        "EXTAUTHZ_SECRETS": str(parts.secrets[1]),
+    }
+    subprocess.run([COMPOSE / "database-accounts.sh"], env=environment, check=True, timeout=60)
+    parts.extauthz("owner", "store", "migrate")
+    made = parts.extauthz(
+        "admin", "token", "create", "--permission", "GLOBAL", "--scope", "SEARCH", "--description", "d", "--expires", "1d"
+    )
+
+    issuer = ("issuer", "--listen", f"127.0.0.1:{ports.issuer}", "--certificates", str(tmp_path / "issuer"))
+    upstream = ("upstream", "--listen", f"127.0.0.1:{ports.upstream}")
+    envoy_file = tmp_path / "envoy.yaml"
+    text = (COMPOSE / "envoy.yaml").read_text()
+    for old, new in (
+        ("port_value: 10000", f"port_value: {ports.envoy}"),
+        ("address: sidecar\n                port_value: 9001", f"address: localhost\n                port_value: {ports.sidecar}"),
+        (
+            "address: upstream\n                port_value: 8080",
+            f"address: localhost\n                port_value: {ports.upstream}",
+        ),
+        ("path: /tmp/extauthz-envoy-admin.sock", f"path: {tmp_path / 'admin.sock'}"),
+    ):
+        text = changed(text, ((old, new),))
+    envoy_file.write_text(
+        text.replace("address: 0.0.0.0", "address: 127.0.0.1").replace(
+            "STRICT_DNS\n", "STRICT_DNS\n    dns_lookup_family: V4_ONLY\n"
+        )
+    )
+    envoy = str(Path(sys.executable).with_name("envoy"))
+    logs = [tmp_path / f"{name}.log" for name in ("issuer", "upstream", "sidecar", "envoy")]
+    with contextlib.ExitStack() as stack:
+        for log, part in zip(logs, (issuer, upstream), strict=False):
+            stack.enter_context(process(log, sys.executable, "-m", "extauthz.demo.part", *part))
+        eventually(lambda: is_open(f"https://localhost:{ports.issuer}/.well-known/openid-configuration"), *logs[:1])
+        serve = ("serve", "--config", str(parts.configuration("extauthz")))
+        stack.enter_context(process(logs[2], sys.executable, "-m", "extauthz", *serve))
+        stack.enter_context(
+            process(logs[3], envoy, "--config-path", str(envoy_file), "--use-dynamic-base-id", "--log-level", "warning")
+        )
+        eventually(lambda: is_open(f"http://127.0.0.1:{ports.envoy}/healthz"), *logs[2:])
+
+        acting = ("x-scio-actas", "ana@acme.com")
+        status, document = parts.send(made["token"], acting)
+        assert (status, document["headers"]["x-extauthz-user"]) == (200, "ana@acme.com")
+        assert parts.send(made["token"], ("x-scio-actas", "ceo@acme.com"))[1]["reason"] == "act_as_forbidden"
+        assert parts.send("nothing")[0] == 401
+        for provider in ("okta", "onelogin"):
+            oauth = parts.oauth_token(user="ana@acme.com", provider=provider)
+            status, document = parts.send(oauth, ("x-glean-auth-type", "OAUTH"))
+            assert (status, document["headers"]["x-extauthz-user"]) == (200, "ana@acme.com"), document
+        parts.extauthz("admin", "token", "revoke", made["id"], "--yes")
+        eventually(lambda: parts.send(made["token"], acting)[0] == 401)
+    for log in logs:
+        assert not [secret for secret in kept.values() if secret in log.read_text()]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"user": 1}', b'{"user": "ana@acme.com", "provider": []}', b"{}"])
+def test_a_token_that_cannot_be_given(body: bytes) -> None:
+    """The desk of the demo issuer says what it wants."""
+    reply = TokenDesk(DemoIssuer("https://localhost:1"))._give(Request("POST", "/demo/token", "", {}, {}, body))
+    assert reply.status == 400
+    assert "providers: okta, okta-org" in reply.document["error"]
+
+
+if __name__ == "__main__":
+    (COMPOSE / "envoy.yaml").write_text(changed((ROOT / "envoy" / "envoy.yaml").read_text(), COMPOSE_CHANGES))

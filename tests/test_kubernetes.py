@@ -1,0 +1,427 @@
+"""Manifests and Helm chart: built by kustomize and Helm themselves, and every object against the schemas of Kubernetes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from extauthz.config.loader import load
+from extauthz.demo.wiring import write_certificates
+from tests.test_compose import changed
+from tests.test_prometheus import ALERTS
+
+ROOT = Path(__file__).parents[1]
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+CHART = ROOT / "deploy" / "helm" / "extauthz"
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+EXAMPLE = yaml.safe_load((CHART / "ci" / "example-values.yaml").read_text())
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+EVERYTHING = {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboard", "migrate")}
+
+VERSIONS = ("1.30", "1.34", "1.37")
+FOLDERS = ("overlays/sidecar", "overlays/standalone", "migrate")
+OF_AN_OPERATOR = {"ServiceMonitor", "PrometheusRule"}
+
+Manifest = dict[str, Any]
+
+
+@cache
+def built(folder: str) -> tuple[Manifest, ...]:
+    """Return what `kubectl kustomize` makes of a folder."""
+    call = [Path(sys.executable).with_name("kubectl"), "kustomize", KUBERNETES / folder]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+def rendered(**values: Any) -> dict[str, list[Manifest]]:
+    """Return what Helm makes of the chart, by template."""
+    with helm_python.Chart.load(CHART) as chart:
+        made = chart.render(EXAMPLE | values, name="authz", namespace="prod")
+    return {
+        name.rpartition("/")[2]: [document for document in yaml.safe_load_all(text) if document]
+        for name, text in made.items()
+        if name.endswith(".yaml")
+    }
+
+
+@cache
+def charts() -> tuple[Manifest, ...]:
+    """Return everything that the chart can make."""
+    return tuple(manifest for manifests in rendered(**EVERYTHING).values() for manifest in manifests)
+
+
+def all_manifests() -> Iterator[tuple[str, Manifest]]:
+    """Yield every manifest with where it comes from."""
+    for folder in FOLDERS:
+        yield from ((f"{folder} {manifest['kind']} {manifest['metadata']['name']}", manifest) for manifest in built(folder))
+    yield from ((f"helm {manifest['kind']} {manifest['metadata']['name']}", manifest) for manifest in charts())
+
+
+MANIFESTS = dict(all_manifests())
+
+
+def pods() -> dict[str, Manifest]:
+    """Return the pod of everything that runs some."""
+    return {
+        where: found["spec"]["template"]["spec"] for where, found in MANIFESTS.items() if found["kind"] in ("Deployment", "Job")
+    }
+
+
+def containers() -> dict[str, tuple[Manifest, Manifest]]:
+    """Return each container with its pod."""
+    return {
+        f"{where} {container['name']}": (pod, container)
+        for where, pod in pods().items()
+        for container in (*pod.get("initContainers", ()), *pod["containers"])
+    }
+
+
+def named(where: str, kind: str) -> Manifest:
+    """Return the only manifest of a kind from a place."""
+    (found,) = (manifest for place, manifest in MANIFESTS.items() if place.startswith(f"{where} {kind} "))
+    return found
+
+
+# --- every manifest
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("where", [where for where, found in MANIFESTS.items() if found["kind"] not in OF_AN_OPERATOR])
+def test_a_manifest_keeps_the_schema(where: str, version: str) -> None:
+    kubernetes_validate.validate(deepcopy(MANIFESTS[where]), version, strict=True)
+
+
+def test_a_wrong_manifest_is_found() -> None:
+    wrong = deepcopy(named("overlays/standalone", "Deployment"))
+    wrong["spec"]["template"]["spec"]["containers"][0]["image_pull"] = "x"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, VERSIONS[0], strict=True)
+
+
+@pytest.mark.parametrize("where", containers())
+def test_a_container_is_hardened(where: str) -> None:
+    pod, container = containers()[where]
+    context = pod["securityContext"] | container["securityContext"]
+    assert context["runAsNonRoot"] is True
+    assert context["runAsUser"] == context["runAsGroup"] == 65532
+    assert context["readOnlyRootFilesystem"] is True
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    assert container["resources"]["limits"].keys() == {"memory"}
+    assert {"cpu", "memory"} == container["resources"]["requests"].keys()
+    assert re.search(r":[^:/]*[0-9]+\.[0-9]+", container["image"]), "a version"
+    assert not [entry for entry in container.get("env", ()) if "value" in entry]
+
+
+@pytest.mark.parametrize("where", containers())
+def test_a_container_mounts_what_the_pod_has(where: str) -> None:
+    pod, container = containers()[where]
+    assert {mount["name"] for mount in container["volumeMounts"]} <= {volume["name"] for volume in pod["volumes"]}
+    for volume in pod["volumes"]:
+        for source in volume.get("projected", {}).get("sources", ()):
+            if "configMap" in source:
+                place = where.split(" ")[0]
+                assert any(
+                    source["configMap"]["name"] == found["metadata"]["name"]
+                    for other, found in MANIFESTS.items()
+                    if other.startswith(f"{place} ConfigMap ")
+                )
+
+
+@pytest.mark.parametrize("where", MANIFESTS)
+def test_no_secret_is_made(where: str) -> None:
+    assert MANIFESTS[where]["kind"] != "Secret"
+
+
+@pytest.mark.parametrize("where", ["overlays/sidecar", "overlays/standalone", "helm"])
+def test_ports_and_selectors_meet(where: str) -> None:
+    deployment, service = named(where, "Deployment"), named(where, "Service")
+    template = deployment["spec"]["template"]
+    labels, selector = template["metadata"]["labels"], deployment["spec"]["selector"]["matchLabels"]
+    assert selector.items() <= labels.items()
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert named(where, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    running = [*template["spec"].get("initContainers", ()), *template["spec"]["containers"]]
+    ports = {port["name"]: port["containerPort"] for container in running for port in container["ports"]}
+    assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports.keys()
+    for container in running:
+        own = {port["name"] for port in container["ports"]}
+        for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+            probe = container.get(name, {})
+            assert {action["port"] for key, action in probe.items() if key in ("httpGet", "tcpSocket")} <= own
+    if where != "overlays/sidecar":
+        policy = named(where, "NetworkPolicy")["spec"]
+        assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+        assert [[port["port"] for port in rule["ports"]] for rule in policy["ingress"]] == [["grpc"], ["ops"]]
+        assert all(rule["from"] for rule in policy["ingress"])
+
+
+# --- the configurations in them
+
+
+def configuration(manifests: tuple[Manifest, ...], deployment: Manifest, folder: Path) -> Path:
+    """Lay out the folder /etc/extauthz of a pod; secrets hold something."""
+    pod = deployment["spec"]["template"]["spec"]
+    maps = {found["metadata"]["name"]: found["data"] for found in manifests if found["kind"] == "ConfigMap"}
+    (volume,) = (volume for volume in pod["volumes"] if "projected" in volume)
+    for source in volume["projected"]["sources"]:
+        for name, text in maps[source["configMap"]["name"]].items() if "configMap" in source else ():
+            (folder / name).write_text(text)
+        for item in source.get("secret", {}).get("items", ()):
+            (folder / item["path"]).parent.mkdir(exist_ok=True)
+            (folder / item["path"]).write_text("s" * 64)
+    return folder / "extauthz.yaml"
+
+
+@pytest.mark.parametrize(
+    ("where", "kind"),
+    [
+        ("overlays/sidecar", "Deployment"),
+        ("overlays/standalone", "Deployment"),
+        ("migrate", "Job"),
+        ("helm", "Deployment"),
+        ("helm", "Job"),
+    ],
+)
+def test_a_configuration_loads_and_fits_its_pod(where: str, kind: str, tmp_path: Path) -> None:
+    manifests = charts() if where == "helm" else built(where)
+    workload = named(where, kind)
+    loaded = load(configuration(manifests, workload, tmp_path))
+    warned = {warning.path for warning in loaded.warnings}
+    if kind == "Job":
+        assert warned == {"act_as.allow"}, "it makes no token"
+        return
+    assert warned == {"server.ops"}, "Prometheus and the probes come from other machines"
+    routes = (ROOT / "config" / "routes" / "glean-client-api.yaml").read_text()
+    assert (tmp_path / "glean-client-api.yaml").read_text().strip() == routes.strip()
+    server, pod = loaded.settings.server, workload["spec"]["template"]["spec"]
+    assert str(server.ops) == "0.0.0.0:9090"
+    assert server.drain < pod["terminationGracePeriodSeconds"]
+    if where == "overlays/sidecar":
+        mounts = {
+            container["name"]: {mount["mountPath"] for mount in container["volumeMounts"]} for _, container in containers_of(pod)
+        }
+        assert str(server.listen) == "unix:///run/extauthz/check.sock"
+        assert all("/run/extauthz" in paths for paths in mounts.values())
+    else:
+        assert str(server.listen) == "0.0.0.0:9001"
+        assert server.tls is not None
+        assert server.tls.client_ca is not None
+
+
+def containers_of(pod: Manifest) -> list[tuple[str, Manifest]]:
+    """Return the containers of a pod by name."""
+    return [(container["name"], container) for container in (*pod.get("initContainers", ()), *pod["containers"])]
+
+
+# --- the native sidecar
+
+SIDECAR_CHANGES = (
+    ("        address: 127.0.0.1\n        port_value: 10000", "        address: 0.0.0.0\n        port_value: 10000"),
+    (
+        "              socket_address:\n                address: 127.0.0.1\n                port_value: 9001",
+        "              pipe: {path: /run/extauthz/check.sock}",
+    ),
+    ("  - name: upstream\n    type: STATIC\n", "  - name: upstream\n    type: STRICT_DNS\n"),
+    (
+        "                address: 127.0.0.1\n                port_value: 8080",
+        "                address: upstream.default.svc.cluster.local\n                port_value: 8080",
+    ),
+)
+
+
+def test_its_envoy_is_the_shipped_one() -> None:
+    """`python -m tests.test_kubernetes` writes it anew, and the copy of the routes: kustomize takes nothing from elsewhere."""
+    text = (KUBERNETES / "overlays" / "sidecar" / "envoy.yaml").read_text()
+    assert text == changed((ROOT / "envoy" / "envoy.yaml").read_text(), SIDECAR_CHANGES)
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("file", ["deploy/kubernetes/overlays/sidecar/envoy.yaml", "deploy/compose/envoy.yaml"])
+def test_envoy_accepts_its_configuration(file: str) -> None:
+    call = [Path(sys.executable).with_name("envoy"), "--mode", "validate", "-c", ROOT / file, "--use-dynamic-base-id"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.envoy
+def test_envoy_accepts_the_cluster_of_the_documents(tmp_path: Path) -> None:
+    """The cluster for mutual TLS with the service, in place of the first lines of the shipped one."""
+    cluster = re.search(r"```yaml\n(  - name: extauthz\n.*?)```", (ROOT / "docs" / "deploy.md").read_text(), re.DOTALL)
+    assert cluster is not None
+    write_certificates(tmp_path)
+    files = {"tls.crt": "client.crt", "tls.key": "client.key", "ca.crt": "ca.crt"}
+    block = re.sub("/etc/envoy/tls/([a-z.]+)", lambda found: str(tmp_path / files[found[1]]), cluster[1])
+    text = changed((ROOT / "envoy" / "envoy.yaml").read_text(), (("  - name: extauthz\n    type: STATIC\n", block),))
+    (tmp_path / "envoy.yaml").write_text(text)
+    call = [Path(sys.executable).with_name("envoy"), "--mode", "validate", "-c", tmp_path / "envoy.yaml", "--use-dynamic-base-id"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    service = named("overlays/standalone", "Service")["metadata"]
+    assert f"exact: {service['name']}.{service['namespace']}.svc" in cluster[1]
+
+
+def test_the_sidecar_starts_before_envoy_and_ends_after_it() -> None:
+    pod = named("overlays/sidecar", "Deployment")["spec"]["template"]["spec"]
+    (sidecar,) = pod["initContainers"]
+    assert (sidecar["name"], sidecar["restartPolicy"]) == ("extauthz", "Always")
+    assert sidecar["startupProbe"]["httpGet"]["path"] == "/readyz", "Envoy starts when this passes"
+    assert pod["securityContext"]["fsGroup"] == 65532
+    (envoy,) = pod["containers"]
+    assert envoy["lifecycle"]["preStop"]["sleep"]["seconds"] < pod["terminationGracePeriodSeconds"]
+
+
+# --- the chart
+
+
+def test_the_chart_is_sound() -> None:
+    report = helm_python.lint(CHART, EXAMPLE, strict=True)
+    assert report["errors"] == []
+    assert [message["error"] for message in report["messages"] if message["severity"] > 1] == []
+
+
+def test_the_schema_is_one_and_knows_every_value() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(VALUES | EXAMPLE, SCHEMA)
+    assert SCHEMA["properties"].keys() - {"global"} == VALUES.keys()
+    for name, section in SCHEMA["properties"].items():
+        if section.get("additionalProperties") is False:
+            assert section["properties"].keys() == VALUES[name].keys(), name
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"config": {}}, "version"),
+        ({"replicas": 2}, "replicas"),
+        ({"replicaCount": "2"}, "replicaCount"),
+        ({"image": {"repository": "x", "digest": "sha256:1"}}, "digest"),
+        ({"podSecurityContext": {"runAsNonRoot": False}}, "runAsNonRoot"),
+        ({"securityContext": {"allowPrivilegeEscalation": True}}, "allowPrivilegeEscalation"),
+        ({"config": EXAMPLE["config"] | {"server": {"listen": "0.0.0.0:1"}}}, "listen"),
+        ({"routes": {"extauthz.yaml": {"routes": []}}}, "extauthz.yaml"),
+        ({"migrate": {"store": "postgresql://owner:secret@host/db"}}, "store"),
+        ({"prometheusRule": {"runbookPrefix": "wiki"}}, "runbookPrefix"),
+        ({"networkpolicy": {}}, "networkpolicy"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], names: str) -> None:
+    with helm_python.Chart.load(CHART) as chart, pytest.raises(helm_python.HelmValuesError, match=names):
+        chart.validate_schema(EXAMPLE | values)
+
+
+def test_the_chart_does_not_install_without_a_configuration() -> None:
+    with helm_python.Chart.load(CHART) as chart, pytest.raises(helm_python.HelmError, match="config"):
+        chart.render({}, name="authz", namespace="prod")
+
+
+def test_what_is_switched_off_is_not_made() -> None:
+    off = {name: {"enabled": False} for name in ("podDisruptionBudget", "networkPolicy")}
+    made = rendered(**off, serviceAccount={"create": False})
+    kinds = {manifest["kind"] for manifests in made.values() for manifest in manifests}
+    assert kinds == {"ConfigMap", "Deployment", "Service"}
+
+
+def test_values_reach_their_place() -> None:
+    made = rendered(
+        image={"repository": "r.acme.com/extauthz", "digest": "sha256:" + "a" * 64},
+        tls={"existingSecret": ""},
+        existingSecret="",
+        service={"headless": False},
+        fullnameOverride="checks",
+        routes={"mine.yaml": {"routes": [{"match": "GET /mine", "scope": "SEARCH"}]}},
+        config=EXAMPLE["config"] | {"routes": ["glean-client-api.yaml", "mine.yaml"]},
+        extraEnv=[{"name": "PEPPER", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+        nodeSelector={"a": "b"},
+        tolerations=[{"operator": "Exists"}],
+        affinity={"nodeAffinity": {}},
+        priorityClassName="high",
+        imagePullSecrets=[{"name": "pull"}],
+        podAnnotations={"a": "b"},
+        topologySpreadConstraints=[{"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
+        networkPolicy={"clients": [], "monitoring": []},
+    )
+    (deployment,) = made["deployment.yaml"]
+    kubernetes_validate.validate(deepcopy(deployment), VERSIONS[-1], strict=True)
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == "r.acme.com/extauthz@sha256:" + "a" * 64
+    assert [next(iter(source)) for source in pod["volumes"][0]["projected"]["sources"]] == ["configMap"]
+    assert pod["topologySpreadConstraints"][0]["maxSkew"] == 2
+    settings = yaml.safe_load(made["configmap.yaml"][0]["data"]["extauthz.yaml"])
+    assert "tls" not in settings["server"]
+    assert settings["server"]["drain"] == "10s"
+    assert "mine.yaml" in made["configmap.yaml"][0]["data"]
+    assert "clusterIP" not in made["service.yaml"][0]["spec"]
+    assert not made["networkpolicy.yaml"][0]["spec"]["ingress"], "nobody, not everybody"
+
+
+def test_the_chart_brings_alerts_and_dashboard_whole() -> None:
+    made = rendered(**EVERYTHING | {"prometheusRule": {"enabled": True, "runbookPrefix": "https://git.acme.com/x/"}})
+    (rules,) = made["prometheusrule.yaml"]
+    found = [rule for group in rules["spec"]["groups"] for rule in group["rules"]]
+    assert [rule["alert"] for rule in found] == list(ALERTS)
+    for rule in found:
+        assert rule["annotations"]["runbook_url"] == f"https://git.acme.com/x/docs/runbooks/{rule['alert']}.md"
+        assert rule["annotations"]["summary"] == ALERTS[rule["alert"]]["annotations"]["summary"]
+    (dashboard,) = made["dashboard.yaml"]
+    assert json.loads(dashboard["data"]["extauthz.json"]) == json.loads((ROOT / "deploy" / "grafana" / "extauthz.json").read_text())
+    (monitor,) = made["servicemonitor.yaml"]
+    (service,) = made["service.yaml"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]} <= {port["name"] for port in service["spec"]["ports"]}
+
+
+# --- the image
+
+
+def test_the_dockerfile_is_sound() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("hadolint"), ROOT / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_image_is_what_the_documents_say() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    assert 'ENTRYPOINT ["extauthz"]' in text
+    assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["65532:65532"]
+    assert "libnghttp2-14" in text
+    assert text.count("--require-hashes") == 3
+    assert len(re.findall(r"^FROM \$\{PYTHON\}", text, re.MULTILINE)) == 2
+
+
+def test_the_image_gets_only_what_it_copies() -> None:
+    """Nothing else reaches the build: .dockerignore lists what may."""
+    listed = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in listed
+    let_in = {line[1:] for line in listed if line.startswith("!")}
+    copied = {
+        part.rstrip("/")
+        for line in re.findall(r"^COPY (?!--from)(.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+        for part in line.split()[:-1]
+    }
+    assert let_in == copied
+    assert all((ROOT / name).exists() for name in copied)
+
+
+if __name__ == "__main__":
+    shipped = (ROOT / "envoy" / "envoy.yaml").read_text()
+    (KUBERNETES / "overlays" / "sidecar" / "envoy.yaml").write_text(changed(shipped, SIDECAR_CHANGES))
+    routes_file = ROOT / "config" / "routes" / "glean-client-api.yaml"
+    (KUBERNETES / "base" / routes_file.name).write_text(routes_file.read_text())
