@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 from docs.reference import generate
+from extauthz.cli import COMMANDS
+from extauthz.config.settings import Settings
 from extauthz.core.identity import FIELDS, OVERRIDE_HEADERS
 from extauthz.core.model import ALLOWING, Reason
 from extauthz.metric_table import TABLE
@@ -36,3 +38,14 @@ def test_every_metric_is_in_the_code_that_serves_and_the_other_way_round() -> No
     """A metric that nobody sets would be documented and never seen."""
     source = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py") if path.name != "metric_table.py")
     assert set(re.findall(r'"(extauthz_[a-z_]+)", (?:\(|labels)', source)) == set(TABLE)
+
+
+def test_every_command_is_documented() -> None:
+    page = generate.commands()
+    assert all(f"## extauthz {name}\n" in page for name in COMMANDS)
+
+
+def test_every_key_of_the_configuration_is_documented() -> None:
+    rows = set(re.findall(r"^\| `([a-z_.\[\]]+)` \|", generate.configuration(), re.MULTILINE))
+    assert rows == {".".join(path) for path, _ in generate.keys(Settings)}
+    assert {name.partition(".")[0].removesuffix("[]") for name in rows} == set(Settings.model_fields)

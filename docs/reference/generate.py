@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import re
+import typing
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from extauthz.cli import COMMANDS, main
+from extauthz.config.oauth import OAuthListSection
+from extauthz.config.settings import Settings
+from extauthz.config.values import duration, size
 from extauthz.metric_table import BUCKETS, DEFINITIONS, Definition
 
 HERE = Path(__file__).parent
+EXAMPLES = [HERE.parents[1] / "config" / name for name in ("extauthz.yaml", "several-providers.yaml")]
+_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_BYTES = {"MiB": 1024.0**2, "KiB": 1024.0, "B": 1.0}
+_KEY = re.compile(r"( *)(?:- )?(# )?([a-z_]+):(?: |$)(.*)").fullmatch
 HEAD = "<!-- Written by `make reference` from the code: change it there. -->\n\n"
 
 
@@ -31,14 +48,111 @@ def _row(each: Definition) -> str:
     return f"| `{each.name}` | {each.type} | {labels} | {each.text} | {each.across} |\n"
 
 
-PAGES = {"metrics.md": metrics}
+def configuration() -> str:
+    """Return the page of the keys of extauthz.yaml: their names and defaults from the models, what they mean from the examples."""
+    meanings = {path: text for example in reversed(EXAMPLES) for path, text in _comments(example)}
+    meanings["version",] = "1"
+    rows = [f"| `{'.'.join(path)}` | {default} | {meanings.get(path[-2:], '')} |\n" for path, default in keys(Settings)]
+    return (
+        f"{HEAD}# Configuration\n\n"
+        "Every key of `extauthz.yaml`. Durations are written with a unit (`ms`, `s`, `m`, `h`, `d`), sizes as `16KiB`; a secret is\n"
+        "`{env: NAME}` or `{file: PATH}`. Under `oauth.providers[]` stand the keys of each provider where there are several.\n"
+        "[`config/extauthz.yaml`](../../config/extauthz.yaml) shows all of them in place, "
+        "[`config/several-providers.yaml`](../../config/several-providers.yaml) those of several providers. Route files are\n"
+        "described in the README.\n\n"
+        f"| key | default | meaning |\n|---|---|---|\n{''.join(rows)}"
+    )
 
 
-def main() -> None:
-    """Write every page."""
-    for name, page in PAGES.items():
-        (HERE / name).write_text(page(), encoding="utf-8")
+def keys(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the path and the default of every key of a model, of sections within it, and of the entries of its lists."""
+    for name, field in model.model_fields.items():
+        inner = [one for one in _models(field.annotation) if one is not OAuthListSection]
+        is_list = typing.get_origin(field.annotation) is list
+        path = (*prefix, f"{name}[]" if is_list and inner else name)
+        if not inner:
+            yield path, _default(field)
+        for one in inner:
+            yield from keys(one, path)
 
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in typing.get_args(annotation) for model in _models(part)]
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is None:
+        return ""
+    read = {getattr(how, "func", None) for how in _metadata(field)}
+    if duration in read or size in read:
+        return f"`{_with_unit(value, _SECONDS if duration in read else _BYTES)}`"
+    return f"`{json.dumps(value, default=str)}`"
+
+
+def _metadata(field: FieldInfo) -> Iterator[Any]:
+    """Yield the validators of a field, those of an optional value too."""
+    yield from field.metadata
+    for part in typing.get_args(field.annotation):
+        yield from getattr(part, "__metadata__", ())
+
+
+def _with_unit(value: float, units: dict[str, float]) -> str:
+    """Write a number in the largest unit that keeps it whole."""
+    for unit, worth in units.items():
+        if value >= worth and (value / worth).is_integer():
+            return f"{value / worth:g}{unit}"
+    return f"{value:g}{list(units)[-1]}" if value else f"0{list(units)[-1]}"
+
+
+def _comments(example: Path) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the last two names of each key's path, and the comment above it; a key that is commented out counts too."""
+    section: list[tuple[int, str]] = []
+    said: list[str] = []
+    before = -1
+    for line in example.read_text(encoding="utf-8").splitlines():
+        found = _KEY(line)
+        if found and not (found[2] and found[4] and not re.match(r"[\[{\"]|\S+$", found[4])):
+            indent = len(found[1])
+            while section and section[-1][0] >= indent:
+                section.pop()
+            path = (*(name for _, name in section[-1:]), found[3])
+            yield path, " ".join(said) or ("see above" if before == indent else "")
+            section.append((indent, found[3]))
+            said, before = [], indent
+        elif line.lstrip().startswith("#"):
+            said.append(line.lstrip(" #"))
+        else:
+            said, before = [], -1
+
+
+def commands() -> str:
+    """Return the page of the commands: their own help, one after the other."""
+    pages = [text for name in COMMANDS for text in _help(main, name)]
+    return (
+        f"{HEAD}# Commands\n\nExit codes: 0 done; 1 refused, not found, or the world does not play along; 2 wrong flags; 3 mistakes in the\n"
+        f"configuration.\n\n{''.join(pages)}"
+    )
+
+
+def _help(group: click.Group, name: str, parent: click.Context | None = None) -> Iterator[str]:
+    parent = parent or click.Context(group, info_name="extauthz", terminal_width=100)
+    command = group.get_command(parent, name)
+    if command is None:
+        raise KeyError(name)
+    context = click.Context(command, info_name=name, parent=parent, terminal_width=100)
+    yield f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n\n"
+    if isinstance(command, click.Group):
+        for inner in command.list_commands(context):
+            yield from _help(command, inner, context)
+
+
+PAGES = {"metrics.md": metrics, "configuration.md": configuration, "commands.md": commands}
 
 if __name__ == "__main__":
-    main()
+    for page_name, page in PAGES.items():
+        (HERE / page_name).write_text(page(), encoding="utf-8")
