@@ -15,10 +15,11 @@ from extauthz.config import consistency, document, routes
 from extauthz.config.document import ConfigurationError, Document, Mistake
 from extauthz.config.files import Files
 from extauthz.config.oauth import OAuthCommon, ProviderEntry
+from extauthz.config.patterns import compile_patterns
 from extauthz.config.problems import mistakes_of
 from extauthz.config.settings import CertificateSection, Settings, TlsSection, TokensSection
 from extauthz.config.values import Secret
-from extauthz.core.act_as import ACT_AS_HEADERS, ActAs, compile_patterns
+from extauthz.core.act_as import ACT_AS_HEADERS, ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.identity import IdentityHeaders
 from extauthz.core.policy import Policy

@@ -14,11 +14,12 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from extauthz.config import document, review
 from extauthz.config.document import Document, KeyPath, Mistake, dotted
 from extauthz.config.files import Files
+from extauthz.config.patterns import parse_match
 from extauthz.config.problems import mistakes_of, unknown_scope
 from extauthz.config.values import Scope, Section, scope
 from extauthz.core.model import AuthType
 from extauthz.core.policy import canonical_host
-from extauthz.core.routes import ACCEPTED_BY_DEFAULT, Match, Route, RouteTable, compile_routes, parse_match
+from extauthz.core.routes import ACCEPTED_BY_DEFAULT, Match, Route, RouteTable, compile_routes
 
 _KINDS = ("scope", "all_of", "any_of", "public", "deny")
 _HOST_CHARACTERS = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]").fullmatch

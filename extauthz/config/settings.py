@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from extauthz.addresses import Address
 from extauthz.config.oauth import OAuth
+from extauthz.config.patterns import compile_patterns
 from extauthz.config.values import (
     NAME,
     NAME_RULE,
@@ -22,7 +23,7 @@ from extauthz.config.values import (
     Section,
     text,
 )
-from extauthz.core.act_as import ACT_AS_HEADERS, address, compile_patterns
+from extauthz.core.act_as import ACT_AS_HEADERS, address
 
 MIN_POLL, MAX_POLL = 0.25, 60.0
 MAX_WORKERS = 256
