@@ -146,6 +146,7 @@ def load(file: Path, files: Files | None = None) -> Configuration:
     mistakes += wrong
     if mistakes or settings is None:
         raise ConfigurationError(mistakes)
+    monitored, watched = routes.monitored(placed, settings.mode, source)
     policy = Policy(
         routes=table,
         hosts=hosts,
@@ -153,13 +154,14 @@ def load(file: Path, files: Files | None = None) -> Configuration:
         act_as=_act_as(settings),
         identity=_identity(settings),
         max_token_size=settings.server.max_token_size,
+        monitored=monitored,
     )
     return Configuration(
         file=file,
         settings=settings,
         policy=policy,
         providers=_providers(settings),
-        warnings=(*consistency.risks(settings, policy, source), *warnings),
+        warnings=(*consistency.risks(settings, policy, source), *watched, *warnings),
         files=files,
         route_places={entry.route.name: entry.place for entry in placed},
     )
