@@ -13,18 +13,19 @@ from typing import Any
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from prometheus_client.parser import text_string_to_metric_families
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.envoy import MAX_TEMPLATES, EnvoyCodec
 from extauthz.adapters.logs import DecisionLog
-from extauthz.adapters.metrics import Metrics
+from extauthz.adapters.metrics import Tallies
+from extauthz.config.loader import Configuration
 from extauthz.config.monitor import MAX_NAMED, monitored, weakened
 from extauthz.core.decide import monitored as step
 from extauthz.core.identity import FIELDS, OVERRIDE_HEADERS, IdentityHeaders, monitored_edits
 from extauthz.core.model import ALLOWING, FORWARDED, Allow, Decision, Deny, HeaderEdits, Reason, Request, WouldDeny
 from extauthz.core.policy import Policy
 from extauthz.ports import Unavailable
+from extauthz.reload import Reloader
 from extauthz.service import Authorizer
 from tests.support import fuzz
 from tests.support.world import DECISION_ID, Answer, MakeWorld, World, bearer, check_request, claims, oauth, sign
@@ -299,7 +300,7 @@ def test_forwarded_answers_are_remembered_and_bounded() -> None:
 
 
 def test_metrics_and_the_log_tell_would_deny_beside_the_reason(make_world: MakeWorld) -> None:
-    world, lines, metrics = make_world(ROUTES, mode="monitor"), io.StringIO(), Metrics("1")
+    world, lines, metrics = make_world(ROUTES, mode="monitor"), io.StringIO(), Tallies()
     log = DecisionLog(lines)
     for recorder in (log, metrics):
         authorizer = Authorizer(world.build().runtime, recorder, clock=world.clock, decision_ids=lambda: DECISION_ID)
@@ -317,14 +318,8 @@ def test_metrics_and_the_log_tell_would_deny_beside_the_reason(make_world: MakeW
         ("allow", "public", 200, "GET /open"),
     ]
     assert (told[0]["auth_type"], told[0]["user"]) == ("USER", "ana@acme.com")
-    page = text_string_to_metric_families(metrics.render().decode())
-    checks = {
-        (sample.labels["decision"], sample.labels["reason"]): sample.value
-        for family in page
-        for sample in family.samples
-        if sample.name == "extauthz_checks_total"
-    }
-    assert checks == {(decision, reason): 1 for decision, reason, _, _ in found}
+    checks = {labels[:3]: value for (name, labels), value in metrics.samples().items() if name == "extauthz_checks_total"}
+    assert checks == {(decision, reason, route or "none"): 1 for decision, reason, _, route in found}
 
 
 def test_the_outcomes_have_names_of_their_own() -> None:
@@ -394,6 +389,30 @@ def test_modes_are_read_by_name() -> None:
     assert monitored([("a", None), ("b", "enforce"), ("c", "monitor")], "enforce") == {"c"}
     assert monitored([("a", None), ("b", "enforce"), ("c", "monitor")], "monitor") == {"a", "c", None}
     assert monitored([], "enforce") == frozenset()
+
+
+# --- a reload
+
+
+async def test_a_reload_tells_what_is_weaker_from_now_on(make_world: MakeWorld, caplog: pytest.LogCaptureFixture) -> None:
+    world = make_world(ROUTES)
+    taken: list[str | None] = []
+
+    async def take(configuration: Configuration) -> None:
+        taken.extend(configuration.policy.monitored & {None})
+
+    environment = {"EXTAUTHZ_UNUSED": ""}
+    reloader = Reloader(world.configuration, take, environment=environment, now=lambda: 0.0)
+    file = world.configuration.file
+    enforced = file.read_text(encoding="utf-8")
+    for text, expected in ((enforced + "mode: monitor\n", 2), (enforced + "mode: monitor\n# x\n", 0), (enforced, 0)):
+        caplog.clear()
+        file.write_text(text, encoding="utf-8")
+        await reloader.reload()
+        assert reloader.problem is None
+        weaker = [record for record in caplog.records if "monitor mode is on from now on" in record.getMessage()]
+        assert [record.levelname for record in weaker] == ["WARNING"] * expected
+    assert taken == [None, None]
 
 
 # --- a swap

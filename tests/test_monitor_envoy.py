@@ -63,13 +63,22 @@ def test_what_is_refused_in_every_mode_is_refused(envoy: RunningDemo) -> None:
     assert (reply.status, reply.reason) == (400, "path_ambiguous")
 
 
-def test_the_metrics_tell_would_deny(envoy: RunningDemo) -> None:
-    envoy.send(SEARCH)
+def page(envoy: RunningDemo, path: str) -> str:
+    """Read a page of the ops listener."""
     connection = HTTPConnection("127.0.0.1", envoy.demo.ports.ops, timeout=5)
-    connection.request("GET", "/metrics")
-    page = connection.getresponse().read().decode()
-    connection.close()
-    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def test_readiness_and_metrics_tell_of_it(envoy: RunningDemo) -> None:
+    envoy.send(SEARCH)
+    ready = json.loads(page(envoy, "/readyz"))
+    assert (ready["ready"], ready["details"]["every refusal is enforced"]) == (True, False)
+    samples = [sample for family in text_string_to_metric_families(page(envoy, "/metrics")) for sample in family.samples]
+    assert [sample.value for sample in samples if sample.name == "extauthz_monitor_mode"] == [1.0]
     told = [sample.labels for sample in samples if sample.name == "extauthz_checks_total"]
     assert any((labels["decision"], labels["reason"]) == ("would_deny", "credential_missing") for labels in told)
 
