@@ -23,11 +23,12 @@ from extauthz import __version__
 from extauthz.adapters.logs import DecisionLog
 from extauthz.adapters.metrics import Tallies
 from extauthz.adapters.verdicts import VerdictCache
+from extauthz.config.patterns import parse_match
 from extauthz.core.claims import verify
 from extauthz.core.credentials import Kind
 from extauthz.core.paths import Path as RequestPath
 from extauthz.core.paths import parse
-from extauthz.core.routes import Route, compile_routes, parse_match
+from extauthz.core.routes import Route, compile_routes
 from extauthz.oauth_verifier import Signer
 from extauthz.service import Authorizer
 from extauthz.uses import Uses

@@ -148,7 +148,9 @@ async def _ops(opened: socket.socket, served: Served, reloader: Reloader, config
 
     async def readiness() -> ops.Readiness:
         _, parts, details = await served.tell()
-        return ops.Readiness(parts, {"configuration is that of the files": reloader.problem is None} | details)
+        enforced = not reloader.configuration.policy.monitored
+        ours = {"configuration is that of the files": reloader.problem is None, "every refusal is enforced": enforced}
+        return ops.Readiness(parts, ours | details)
 
     def shown() -> dict[str, object]:
         server = reloader.configuration.settings.server

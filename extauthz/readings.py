@@ -78,7 +78,7 @@ def of_process(configuration: Configuration, parts: Parts, authorizer: Authorize
         ("extauthz_checks_in_flight", ()): float(authorizer.in_flight),
         ("extauthz_checks_shed_total", ("max_in_flight",)): float(authorizer.shed),
         ("extauthz_event_loop_lag_seconds", ()): lag.take(),
-        ("extauthz_monitor_mode", ()): 0.0,
+        ("extauthz_monitor_mode", ()): float(bool(configuration.policy.monitored)),
     }
     tokens = configuration.settings.tokens
     if parts.feed is not None and tokens is not None:

@@ -17,6 +17,7 @@ from extauthz.config.changes import needing_restart
 from extauthz.config.document import ConfigurationError, Mistake
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
+from extauthz.config.monitor import weakened
 from extauthz.metric_table import Samples
 
 QUIET = 0.25
@@ -106,6 +107,8 @@ class Reloader:
         return configuration
 
     def _accept(self, configuration: Configuration) -> None:
+        for weaker in weakened(self.configuration.policy, configuration.policy):
+            _log.warning(weaker)
         self.configuration, self.problem, self._taken_at = configuration, None, self._now()
         self._outcomes["ok"] += 1
         for warning in configuration.warnings:

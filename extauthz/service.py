@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from extauthz.core.credentials import Kind
-from extauthz.core.decide import Plan, decide, plan
+from extauthz.core.decide import Plan, decide, monitored, plan
 from extauthz.core.model import Decision, Deny, Identity, Reason, Request
 from extauthz.core.policy import Policy
 from extauthz.ports import Clock, Codec, Evidence, Recorder, Unavailable, Verifier
@@ -92,7 +92,7 @@ class Authorizer:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # Not this stream was cancelled but the work that it waited for: the process is ending.
+            # Not this stream was cancelled but something of ours.
             return self._refuse(runtime, request, Reason.DRAINING, request.decision_id, started)
         except Exception:  # noqa: BLE001 - the fence
             return self._refuse(runtime, request, Reason.INTERNAL, request.decision_id, started)
@@ -105,12 +105,16 @@ class Authorizer:
         done, _ = await asyncio.wait({work}, timeout=max(0.0, deadline - self._clock.monotonic()))
         if not done:
             return Reason.CHECK_TIMEOUT
+        if work.cancelled():
+            return Reason.DRAINING  # the process is ending
         try:
             return work.result()
         except Unavailable as unavailable:
             return unavailable.reason
 
     def _answer(self, runtime: Runtime, request: Request, decision: Decision, started: float) -> bytes:
+        if runtime.policy.monitored:
+            decision = monitored(runtime.policy, request, decision)
         answer = runtime.codec.write(request, decision)
         self._record(request, decision, started)
         return answer

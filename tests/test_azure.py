@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from extauthz.core.providers import PROVIDERS, expanded, provider_of
+from extauthz.config.oauth import expanded, provider_of
+from extauthz.core.providers import PROVIDERS
 from tests.support.world import NOW, MakeWorld, World, oauth, sign
 
 TENANT = "88888888-8888-8888-8888-888888888888"

@@ -19,11 +19,9 @@ from typing import Any
 import pytest
 
 from extauthz import addresses
-from extauthz.config import consistency, document, loader, oauth, problems, routes, settings, values
+from extauthz.config import consistency, document, loader, oauth, patterns, problems, routes, settings, values
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
-from extauthz.core import act_as
-from extauthz.core import routes as core_routes
 
 BASE = Path(__file__).parent / "config" / "base"
 BAD = sorted((Path(__file__).parent / "config" / "bad").iterdir())
@@ -113,6 +111,7 @@ ELSEWHERE = {
     "loader._secrets",
     "loader._peppers",
     "routes.compile_tables",
+    "routes.monitored",
     "values.read",
     "problems._message",
 }
@@ -126,8 +125,7 @@ TRACED: list[ModuleType] = [
     settings,
     values,
     addresses,
-    act_as,
-    core_routes,
+    patterns,
 ]
 
 

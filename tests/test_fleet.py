@@ -21,7 +21,8 @@ import yaml
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.store.records import AuditKey, Change
 from extauthz.adapters.store.sql import SqlTokenStore
-from extauthz.core.act_as import ActAs, compile_patterns
+from extauthz.config.patterns import compile_patterns
+from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, fingerprint
 from extauthz.issuing import Order, Rules, issue

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from extauthz.config.patterns import parse_match
 from extauthz.core.model import AuthType
 from extauthz.core.policy import Policy
-from extauthz.core.routes import Route, compile_routes, parse_match
+from extauthz.core.routes import Route, compile_routes
 from extauthz.core.tokens import TokenRecord
 from extauthz.issuing import Order, Role, may, role_of, successor, useless_scopes
 

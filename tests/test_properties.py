@@ -18,13 +18,14 @@ from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 
 from extauthz._pb import ext_authz_pb2 as pb
+from extauthz.config.patterns import parse_match
 from extauthz.core.act_as import address
 from extauthz.core.decide import plan
 from extauthz.core.identity import encoded
 from extauthz.core.model import AuthType, Deny, Reason, Request
 from extauthz.core.paths import Path, parse
 from extauthz.core.policy import Policy
-from extauthz.core.routes import Route, compile_routes, parse_match
+from extauthz.core.routes import Route, compile_routes
 from extauthz.core.tokens import ENTROPY_BYTES, TokenText, mint
 from extauthz.core.tokens import parse as parse_token
 from extauthz.service import Authorizer

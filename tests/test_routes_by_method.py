@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from extauthz.core.routes import Route, parse_match
+from extauthz.config.patterns import parse_match
+from extauthz.core.routes import Route
 from tests.support.world import MakeWorld, bearer
 
 

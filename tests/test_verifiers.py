@@ -14,8 +14,9 @@ import pytest
 from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.adapters.verdicts import REFUSAL_LIFETIME, VerdictCache
 from extauthz.budgets import Budget
+from extauthz.config.patterns import compile_patterns
 from extauthz.core import jwt
-from extauthz.core.act_as import ActAs, compile_patterns
+from extauthz.core.act_as import ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.providers import PROVIDERS, ProviderRules

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from google.protobuf.message import DecodeError
 
 from extauthz._pb import ext_authz_pb2 as pb
-from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, Reason, Request
+from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, Reason, Request, WouldDeny
 
 OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 DECISION_ID_HEADER = "x-extauthz-decision-id"
@@ -21,6 +21,8 @@ ALLOW_PARTS = 3
 """An allow names its decision id twice: in a header and in the metadata."""
 DENIAL_PARTS = 4
 """A denial names it in a header, in the body and in the metadata."""
+FORWARDED_PARTS = 2
+"""What monitor mode forwards names it in the metadata alone."""
 MAX_TEMPLATES = 4096
 MAX_TEMPLATE_BYTES = 2048
 
@@ -73,6 +75,8 @@ class EnvoyCodec:
         if isinstance(decision, Allow):
             key: object = (id(decision.edits), decision.route)
             grpc, parts = False, ALLOW_PARTS
+        elif isinstance(decision, WouldDeny):
+            key, grpc, parts = decision, False, FORWARDED_PARTS
         else:
             grpc, parts = _is_grpc(request.header("content-type")), DENIAL_PARTS
             key = (decision, grpc)
@@ -94,7 +98,9 @@ class EnvoyCodec:
         return decision_id.encode("ascii").join(self._fixed[reason])
 
     def _serialised(self, decision: Decision, decision_id: str, *, grpc: bool) -> bytes:
-        return _allowance(decision, decision_id) if isinstance(decision, Allow) else self._denial(decision, decision_id, grpc=grpc)
+        if isinstance(decision, (Allow, WouldDeny)):
+            return _allowance(decision, decision_id)
+        return self._denial(decision, decision_id, grpc=grpc)
 
     def _denial(self, decision: Deny, decision_id: str, *, grpc: bool) -> bytes:
         reason = decision.reason
@@ -143,7 +149,7 @@ class EnvoyCodec:
         return data.split(DECISION_ID.encode())
 
 
-def _allowance(decision: Allow, decision_id: str) -> bytes:
+def _allowance(decision: Allow | WouldDeny, decision_id: str) -> bytes:
     response = pb.CheckResponse()
     response.status.code = _GRPC_CODES[500]
     _write_metadata(response, decision, decision_id)
@@ -194,7 +200,7 @@ def _set_headers(target: Iterable[pb.HeaderValueOption], pairs: Iterable[tuple[s
 
 def _write_metadata(response: pb.CheckResponse, decision: Decision, decision_id: str) -> None:
     fields = response.dynamic_metadata.fields
-    fields["decision"].string_value = "allow" if isinstance(decision, Allow) else "deny"
+    fields["decision"].string_value = decision.outcome
     fields["reason"].string_value = decision.reason.value
     fields["decision_id"].string_value = decision_id
     if decision.route is not None:

@@ -19,7 +19,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from extauthz.core import jwt
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
-from extauthz.core.model import Allow, Decision, Request
+from extauthz.core.model import Decision, Request
 from extauthz.core.paths import Path, parse
 
 MAX_PATH, MAX_METHOD, MAX_TARGET = 512, 32, 8 * 1024 + 1
@@ -126,7 +126,7 @@ def _line(
     claimed = unverified if isinstance(unverified, jwt.Unverified) else None
     line = {
         "time": round(moment, 3),
-        "decision": "allow" if isinstance(decision, Allow) else "deny",
+        "decision": decision.outcome,
         "reason": decision.reason.value,
         "status": decision.reason.status,
         "decision_id": decision_id,

@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 
 from extauthz.core.credentials import AUTH_TYPE
-from extauthz.core.model import ALLOWING, AuthType, Decision, Reason, Request
+from extauthz.core.model import AuthType, Decision, Reason, Request
 from extauthz.metric_table import BUCKETS, TABLE, Definition, Samples, Type, Value
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -28,18 +28,18 @@ class Tallies:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._checks: dict[tuple[Reason, str | None, AuthType | None], int] = {}
+        self._checks: dict[tuple[str, Reason, str | None, AuthType | None], int] = {}
         self._durations: dict[str, list[float]] = {}
         self._failures: Counter[tuple[str, str]] = Counter()
 
     def record(self, request: Request, decision: Decision, seconds: float) -> None:
         """Count one decision."""
-        reason, identity = decision.reason, decision.identity
-        key = reason, decision.route, None if identity is None else identity.auth_type
+        outcome, reason, identity = decision.outcome, decision.reason, decision.identity
+        key = outcome, reason, decision.route, None if identity is None else identity.auth_type
         self._checks[key] = self._checks.get(key, 0) + 1
-        durations = self._durations.get(_decision(reason))
+        durations = self._durations.get(outcome)
         if durations is None:
-            durations = self._durations[_decision(reason)] = [0.0] * (len(BUCKETS) + 2)
+            durations = self._durations[outcome] = [0.0] * (len(BUCKETS) + 2)
         durations[bisect_left(BUCKETS, seconds)] += 1
         durations[-1] += seconds
         if reason in _TOKEN_REASONS:
@@ -49,8 +49,8 @@ class Tallies:
     def samples(self) -> Samples:
         """Return what was counted so far."""
         found: Samples = {}
-        for (reason, route, auth_type), count in self._checks.items():
-            labels = (_decision(reason), reason.value, route or NONE, auth_type.value if auth_type else NONE)
+        for (outcome, reason, route, auth_type), count in self._checks.items():
+            labels = (outcome, reason.value, route or NONE, auth_type.value if auth_type else NONE)
             found["extauthz_checks_total", labels] = float(count)
         for decision, durations in self._durations.items():
             found["extauthz_check_duration_seconds", (decision,)] = list(durations)
@@ -80,10 +80,6 @@ def render(samples: Samples, *, openmetrics: bool = False) -> tuple[str, bytes]:
     if openmetrics:
         return OPENMETRICS_TYPE, bytes(generate_openmetrics(registry))  # type: ignore[no-untyped-call]
     return TEXT_TYPE, generate_latest(registry)
-
-
-def _decision(reason: Reason) -> str:
-    return "allow" if reason in ALLOWING else "deny"
 
 
 def _family(definition: Definition, rows: list[tuple[tuple[str, ...], Value]]) -> Metric:

@@ -8,7 +8,7 @@ import click
 
 from extauthz import __version__
 
-COMMANDS = ("serve", "token", "store", "audit", "config", "demo")
+COMMANDS = ("serve", "token", "store", "audit", "config", "monitor-report", "demo")
 HIDDEN = ("worker",)
 """What `serve` starts, and nobody else."""
 
@@ -21,10 +21,10 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command; its module has it under the name of the command."""
+        """Import one command; its module has the name of the command, with "_" for "-"."""
         if cmd_name not in (*COMMANDS, *HIDDEN):
             return None
-        command = importlib.import_module(f"extauthz.cli.{cmd_name}").command
+        command = importlib.import_module(f"extauthz.cli.{cmd_name.replace('-', '_')}").command
         return command if isinstance(command, click.Command) else None
 
 

@@ -161,8 +161,8 @@ async def _print_decisions(demo: Demo) -> None:
 
 
 def _line(decision: dict[str, Any]) -> str:
-    allowed = decision["decision"] == "allow"
-    verdict = click.style(f"{decision['decision']:<5}", fg="green" if allowed else "red")
+    colour = {"allow": "green", "would_deny": "yellow"}.get(decision["decision"], "red")
+    verdict = click.style(f"{decision['decision']:<5}", fg=colour)
     who = f"  {decision['auth_type']}" if "auth_type" in decision else ""
     whom = f" for {decision['user']}" if "user" in decision else ""
     request = f"{decision.get('method', '-')} {decision.get('path', '-')}"

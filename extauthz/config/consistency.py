@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from extauthz.config import document
 from extauthz.config.document import Document, Mistake
-from extauthz.config.oauth import usual_verification
+from extauthz.config.oauth import expanded, provider_of, usual_verification
 from extauthz.config.problems import unknown_scope
 from extauthz.config.settings import Settings
 from extauthz.config.values import one_or_many, scope
@@ -15,7 +15,7 @@ from extauthz.core.act_as import ACT_AS_HEADERS, address
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
 from extauthz.core.identity import MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.core.policy import Policy
-from extauthz.core.providers import PROVIDERS, Provider, Verification, expanded, provider_of
+from extauthz.core.providers import PROVIDERS, Provider, Verification
 
 _LISTEN_WARNING = (
     "can be reached by other machines, which can then try tokens: listen on loopback or a unix socket, or write tls.client_ca"

@@ -16,10 +16,11 @@ from extauthz.config import consistency, document, routes
 from extauthz.config.document import ConfigurationError, Document, Mistake
 from extauthz.config.files import Files
 from extauthz.config.oauth import OAuthCommon, ProviderEntry
+from extauthz.config.patterns import compile_patterns
 from extauthz.config.problems import mistakes_of
 from extauthz.config.settings import CertificateSection, Settings, TlsSection, TokensSection
 from extauthz.config.values import Secret
-from extauthz.core.act_as import ACT_AS_HEADERS, ActAs, compile_patterns
+from extauthz.core.act_as import ACT_AS_HEADERS, ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.identity import IdentityHeaders
 from extauthz.core.policy import Policy
@@ -146,6 +147,7 @@ def load(file: Path, files: Files | None = None) -> Configuration:
     mistakes += wrong
     if mistakes or settings is None:
         raise ConfigurationError(mistakes)
+    monitored, watched = routes.monitored(placed, settings.mode, source)
     policy = Policy(
         routes=table,
         hosts=hosts,
@@ -153,13 +155,14 @@ def load(file: Path, files: Files | None = None) -> Configuration:
         act_as=_act_as(settings),
         identity=_identity(settings),
         max_token_size=settings.server.max_token_size,
+        monitored=monitored,
     )
     return Configuration(
         file=file,
         settings=settings,
         policy=policy,
         providers=_providers(settings),
-        warnings=(*consistency.risks(settings, policy, source), *warnings),
+        warnings=(*consistency.risks(settings, policy, source), *watched, *warnings),
         files=files,
         route_places={entry.route.name: entry.place for entry in placed},
     )

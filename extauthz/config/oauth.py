@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
@@ -20,7 +21,7 @@ from extauthz.config.values import (
     text,
 )
 from extauthz.core.act_as import address
-from extauthz.core.providers import PROVIDERS, Provider, Verification, expanded, provider_of
+from extauthz.core.providers import PROVIDERS, Provider, Verification
 
 MAX_LEEWAY = 60.0
 MIN_REFRESH, MAX_REFRESH = 60.0, 3600.0
@@ -39,6 +40,18 @@ Domain = Annotated[str, text(rf"\*|{_DOMAIN}", 'write a domain, like acme.com, o
 Domains = Annotated[list[Domain], BeforeValidator(one_or_many), Field(min_length=1)]
 HostedDomain = Annotated[str, text(_DOMAIN, "write a domain, like acme.com")]
 HostedDomains = Annotated[list[HostedDomain], BeforeValidator(one_or_many), Field(min_length=1)]
+
+
+def expanded(name: str, issuer: str) -> str:
+    """Write out the short issuer of the admin form; anything else is taken as it is."""
+    short, written_out = PROVIDERS[name][0].short_issuer
+    found = re.fullmatch(short, issuer)
+    return found.expand(written_out) if found else issuer
+
+
+def provider_of(name: str, issuer: str) -> Provider | None:
+    """Return the row of an expanded issuer, or None when it is none of this provider's."""
+    return next((row for row in PROVIDERS[name] if row.issuer.fullmatch(issuer)), None)
 
 
 def _one_address(user: str) -> str:

@@ -11,14 +11,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from extauthz.config import document, review
+from extauthz.config import document, monitor, review
 from extauthz.config.document import Document, KeyPath, Mistake, dotted
 from extauthz.config.files import Files
+from extauthz.config.monitor import Mode
+from extauthz.config.patterns import parse_match
 from extauthz.config.problems import mistakes_of, unknown_scope
 from extauthz.config.values import Scope, Section, scope
 from extauthz.core.model import AuthType
 from extauthz.core.policy import canonical_host
-from extauthz.core.routes import ACCEPTED_BY_DEFAULT, Match, Route, RouteTable, compile_routes, parse_match
+from extauthz.core.routes import ACCEPTED_BY_DEFAULT, Match, Route, RouteTable, compile_routes
 
 _KINDS = ("scope", "all_of", "any_of", "public", "deny")
 _HOST_CHARACTERS = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]").fullmatch
@@ -41,7 +43,7 @@ class RouteLine(Section):
     deny: Literal[True] | None = None
     anonymous: bool = False
     accept: list[Literal["oauth", "global", "user", "anonymous"]] | None = Field(default=None, min_length=1)
-    mode: Literal["enforce"] | None = None
+    mode: Mode | None = None
     name: str | None = Field(default=None, min_length=1, max_length=200)
 
     @field_validator("match")
@@ -49,13 +51,6 @@ class RouteLine(Section):
     def _readable(cls, text: str) -> str:
         parse_match(text)
         return text
-
-    @field_validator("mode", mode="before")
-    @classmethod
-    def _enforced(cls, mode: object) -> object:
-        if mode == "monitor":
-            raise ValueError("monitor is not available in this release: leave mode out")
-        return mode
 
     @model_validator(mode="after")
     def _one_kind(self) -> RouteLine:
@@ -80,12 +75,13 @@ class RouteFile(Section):
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A route, and where it stands."""
+    """A route, where it stands, and its own mode."""
 
     route: Route
     document: Document
     index: int
     hosts: tuple[str, ...]
+    mode: Mode | None
 
     @property
     def place(self) -> str:
@@ -125,7 +121,7 @@ def read(file: Path, vocabulary: Iterable[str], files: Files | None = None) -> t
             mistakes += [found for found in wrong if not unread or found.path != dotted(path)]
             continue
         if not unknown:
-            placed.append(Placed(_route(line, preflight=head.preflight), source, index, tuple(head.hosts)))
+            placed.append(Placed(_route(line, preflight=head.preflight), source, index, tuple(head.hosts), line.mode))
     return placed, mistakes
 
 
@@ -164,6 +160,8 @@ def _contradiction(line: Mapping[str, object]) -> str | None:
         return f"write exactly one of {', '.join(_KINDS)}; here is {found}"
     if kinds[0] in ("public", "deny") and (line.get("anonymous") or line.get("accept")):
         return f"{kinds[0]} needs no token: leave accept and anonymous out"
+    if kinds[0] == "deny" and line.get("mode") == "monitor":
+        return "a denied route is refused in every mode: leave mode out"
     return None
 
 
@@ -200,6 +198,17 @@ def compile_tables(placed: list[Placed]) -> tuple[RouteTable, Mapping[str, Route
         if any(segment and "?" in segment for segment in entry.route.match.segments):
             warnings.append(entry.mistake("'?' in a pattern is the character of a path (%3F): queries are not matched"))
     return tables.pop(""), tables, mistakes, sorted(set(warnings))
+
+
+def monitored(placed: list[Placed], everywhere: Mode, source: Document) -> tuple[frozenset[str | None], list[Mistake]]:
+    """Return what Policy.monitored holds, and a warning when that is anything; `source` is extauthz.yaml."""
+    refusing = [entry for entry in placed if not entry.route.deny]
+    found = monitor.monitored(((entry.route.name, entry.mode) for entry in refusing), everywhere)
+    first = next((entry for entry in refusing if entry.mode == "monitor"), None)
+    text = monitor.warning(found, len(placed))
+    if everywhere == "monitor":
+        return found, [source.mistake(("mode",), text)]
+    return found, [first.mistake(text, "mode")] if first else []
 
 
 def _route(line: RouteLine, *, preflight: bool) -> Route:

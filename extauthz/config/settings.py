@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from extauthz.addresses import Address
+from extauthz.config.monitor import Mode
 from extauthz.config.oauth import OAuth
+from extauthz.config.patterns import compile_patterns
 from extauthz.config.values import (
     NAME,
     NAME_RULE,
@@ -22,7 +24,7 @@ from extauthz.config.values import (
     Section,
     text,
 )
-from extauthz.core.act_as import ACT_AS_HEADERS, address, compile_patterns
+from extauthz.core.act_as import ACT_AS_HEADERS, address
 
 MIN_POLL, MAX_POLL = 0.25, 60.0
 MAX_WORKERS = 256
@@ -241,12 +243,5 @@ class Settings(Section):
     realm: Annotated[str, text(r"[A-Za-z0-9 ._:/@-]{1,64}", "write 1 to 64 letters, digits, spaces and . _ : / @ -")] = "extauthz"
     scopes: list[Scope] = Field(min_length=1, examples=["scopes: [SEARCH, CHAT]"])
     routes: list[NonEmpty] = Field(min_length=1, examples=["routes: [routes/glean-client-api.yaml]"])
-    mode: Literal["enforce"] = "enforce"
+    mode: Mode = "enforce"
     roles: RolesSection = RolesSection()
-
-    @field_validator("mode", mode="before")
-    @classmethod
-    def _enforced(cls, mode: object) -> object:
-        if mode == "monitor":
-            raise ValueError("monitor is not available in this release: write enforce")
-        return mode

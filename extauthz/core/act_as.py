@@ -6,7 +6,7 @@ X-Scio-ActAs and X-Glean-ActAs are one header with two names; configuration can 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -18,7 +18,6 @@ MAX_ADDRESS = 254
 _ATOM = r"[A-Za-z0-9!#$&'*+/=?^_{}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _ADDRESS = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+").fullmatch
-_PATTERN = re.compile(r"[A-Za-z0-9.!#$&'*+/=?^_{}~-]+@[A-Za-z0-9.*-]+").fullmatch
 
 
 def address(text: str, *, raw: bool = True) -> str | None:
@@ -34,16 +33,6 @@ def address(text: str, *, raw: bool = True) -> str | None:
 @lru_cache(maxsize=4096)
 def _address(text: str) -> str | None:
     return text.lower() if _ADDRESS(text) else None
-
-
-def compile_patterns(patterns: Iterable[str]) -> re.Pattern[str] | None:
-    """Compile address patterns, in which `*` is any run without "@"; None for an empty list; raise ValueError for a bad one."""
-    compiled = []
-    for pattern in patterns:
-        if not _PATTERN(pattern):
-            raise ValueError(f"{pattern!r} is not an address pattern: write someone@acme.com, *@acme.com or *@*")
-        compiled.append(re.escape(pattern.lower()).replace(r"\*", "[^@]*"))
-    return re.compile("|".join(compiled)) if compiled else None
 
 
 @dataclass(frozen=True, slots=True)

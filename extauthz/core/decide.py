@@ -1,4 +1,4 @@
-"""The decision in two pure steps; whatever waits stands between them.
+"""The decision in two pure steps, what waits stands between them; in monitor mode a third one forwards what they refuse.
 
 The order of the checks is fixed: request, route, public, credential, verification, accepted kind, act-as, anonymous, scope.
 """
@@ -10,8 +10,8 @@ from typing import Final
 
 from extauthz.core.act_as import effective_user
 from extauthz.core.credentials import Credential, read
-from extauthz.core.identity import edits
-from extauthz.core.model import Allow, AuthType, Decision, Deny, Identity, Reason, Request
+from extauthz.core.identity import edits, monitored_edits
+from extauthz.core.model import FORWARDED, Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request, WouldDeny
 from extauthz.core.paths import Path, parse
 from extauthz.core.policy import Policy
 from extauthz.core.routes import Route, RouteTable
@@ -77,6 +77,20 @@ def decide(plan: Plan, evidence: Identity | Reason, now: float) -> Decision:
     if isinstance(changes, Reason):
         return Deny(changes, route.name, evidence, user)
     return Allow(Reason.ALLOWED, route.name, changes, evidence, user)
+
+
+def monitored(policy: Policy, request: Request, decision: Decision) -> Decision:
+    """Return what becomes of a decision in monitor mode; where it is off, and for what it refuses too, the decision itself."""
+    if decision.route not in policy.monitored:
+        return decision
+    if isinstance(decision, Allow):
+        changes = monitored_edits(policy.identity, decision.edits, refused=False)
+        return Allow(decision.reason, decision.route, changes, decision.identity, decision.user)
+    nobody = edits(policy.identity, request, None, None)
+    if isinstance(decision, Deny) and decision.reason in FORWARDED and isinstance(nobody, HeaderEdits):
+        changes = monitored_edits(policy.identity, nobody, refused=True)
+        return WouldDeny(decision.reason, decision.route, changes, decision.identity, decision.user)
+    return decision
 
 
 def _allow_public(policy: Policy, request: Request, route: Route) -> Decision:

@@ -16,7 +16,8 @@ from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
 from extauthz.core.model import DECISION_ID, AuthType, HeaderEdits, Identity, Reason, Request
 
 OVERRIDE_HEADERS = ("x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override")
-FIELDS = ("user", "actor", "auth-type", "scopes", "client-id", "decision-id")
+FIELDS = ("user", "actor", "auth-type", "scopes", "client-id", "decision-id", "decision")
+WOULD_DENY = "would-deny"
 MAX_VALUE = 512
 MAX_MEMO = 1024
 
@@ -81,6 +82,27 @@ def _edits(rules: IdentityHeaders, identity: Identity | None, user: str | None, 
 
 # Clients choose names: what is remembered of them is bounded in number and, by MAX_MEMO, in size.
 _remembered_edits = lru_cache(maxsize=4096)(_edits)
+
+
+def monitored_edits(rules: IdentityHeaders, changes: HeaderEdits, *, refused: bool) -> HeaderEdits:
+    """Return the edits of a request in monitor mode: its credential headers stay as they came.
+
+    `changes` are those of its allow, or, when it is `refused`, those of a public route: then nobody is named.
+    """
+    is_long = sum(map(len, changes.remove)) > MAX_MEMO
+    return (_monitored if is_long else _remembered_monitored)(rules, changes, refused)
+
+
+def _monitored(rules: IdentityHeaders, changes: HeaderEdits, refused: bool) -> HeaderEdits:
+    credentials = {AUTHORIZATION, AUTH_TYPE, *rules.act_as}
+    pairs = ((rules.names["decision"], WOULD_DENY),) if refused else changes.set
+    pairs = tuple((name, value) for name, value in pairs if name not in credentials)
+    stays = {*credentials, *(name for name, _ in pairs)}
+    ours = (*(name for name, _ in changes.set), *changes.remove)
+    return HeaderEdits(pairs, tuple(name for name in ours if name not in stays))
+
+
+_remembered_monitored = lru_cache(maxsize=4096)(_monitored)
 
 
 def encoded(value: str) -> str:

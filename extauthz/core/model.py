@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 _TOKEN_TEXT = "The token is not valid. An OAuth access token needs the header X-Glean-Auth-Type: OAUTH."
 _ROUTE_TEXT = "This method and path are not open."
@@ -93,6 +93,9 @@ class Reason(StrEnum):
 
 
 ALLOWING = frozenset({Reason.ALLOWED, Reason.PUBLIC})
+_UNREADABLE = (Reason.REQUEST_MALFORMED, Reason.PATH_MALFORMED, Reason.PATH_AMBIGUOUS, Reason.HOST_MALFORMED)
+FORWARDED = frozenset(reason for reason in Reason if reason.status not in (200, 500)) - {*_UNREADABLE, Reason.ROUTE_DENIED}
+"""What monitor mode forwards: all but what cannot be read in one way, what is open to nobody, and faults of ours."""
 
 DECISION_ID = "0123456789abcdef" * 2
 """Stands in HeaderEdits for the id of the decision at hand, so that equal decisions have equal edits."""
@@ -159,6 +162,7 @@ class HeaderEdits:
 class Allow:
     """The request may go on. `user` is the effective user."""
 
+    outcome: ClassVar[str] = "allow"
     reason: Final[Reason]
     route: Final[str]
     edits: Final[HeaderEdits]
@@ -170,6 +174,7 @@ class Allow:
 class Deny:
     """The request stops here. `scopes` are those that the route asks for, when they are the cause."""
 
+    outcome: ClassVar[str] = "deny"
     reason: Reason
     route: str | None = None
     identity: Identity | None = None
@@ -177,4 +182,16 @@ class Deny:
     scopes: tuple[str, ...] = ()
 
 
-Decision = Allow | Deny
+@dataclass(frozen=True, slots=True)
+class WouldDeny:
+    """Monitor mode: the request goes on although enforcing refuses it for this `reason`; its edits name nobody."""
+
+    outcome: ClassVar[str] = "would_deny"
+    reason: Reason
+    route: str | None
+    edits: HeaderEdits
+    identity: Identity | None = None
+    user: str | None = None
+
+
+Decision = Allow | Deny | WouldDeny

@@ -21,7 +21,8 @@ class Policy:
     """Routes, credential kinds, act-as and identity rules.
 
     `hosts` maps a canonical host to the routes of the files that name it; `routes` serves every other host. `kinds` are the
-    credential kinds that are switched on; `max_token_size` is in bytes.
+    credential kinds that are switched on; `max_token_size` is in bytes. `monitored` are the names of the routes in monitor mode,
+    with None for requests that match no route; it is empty where everything is enforced.
     """
 
     routes: RouteTable = field(default_factory=lambda: compile_routes(()))
@@ -30,6 +31,7 @@ class Policy:
     act_as: ActAs = field(default_factory=ActAs)
     identity: IdentityHeaders = field(default_factory=IdentityHeaders)
     max_token_size: int = 16 * 1024
+    monitored: frozenset[str | None] = frozenset()
 
     def table_for(self, host: str) -> RouteTable | Reason:
         """Return the routes of this `:authority`, or HOST_MALFORMED; without `hosts` in any file it is not read."""

@@ -154,18 +154,6 @@ PROVIDERS: Mapping[str, tuple[Provider, ...]] = MappingProxyType(
 )
 
 
-def expanded(name: str, issuer: str) -> str:
-    """Write out the short issuer of the admin form; anything else is taken as it is."""
-    short, written_out = PROVIDERS[name][0].short_issuer
-    found = re.fullmatch(short, issuer)
-    return found.expand(written_out) if found else issuer
-
-
-def provider_of(name: str, issuer: str) -> Provider | None:
-    """Return the row of an expanded issuer, or None when it is none of this provider's."""
-    return next((row for row in PROVIDERS[name] if row.issuer.fullmatch(issuer)), None)
-
-
 @dataclass(frozen=True, slots=True)
 class ProviderRules:
     """One configured provider: whose tokens are accepted, for whom. `leeway` is in seconds and never prolongs `exp`.

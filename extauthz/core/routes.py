@@ -7,19 +7,15 @@ without parameters is found in a dictionary in front of the trie, because a full
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from extauthz.core.model import AuthType, Reason
-from extauthz.core.paths import MAX_SEGMENTS, Path, is_reachable
+from extauthz.core.paths import Path
 
 ANY_METHOD = "*"
 STAR_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 ACCEPTED_BY_DEFAULT = frozenset({AuthType.OAUTH, AuthType.GLOBAL, AuthType.USER})
-
-_METHODS = re.compile(r"\*|[A-Z][A-Z0-9_-]*(?:\|[A-Z][A-Z0-9_-]*)*").fullmatch
-_PARAMETER = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}").fullmatch
 
 _LITERAL, _PARAMETER_RANK, _REST = range(3)
 
@@ -103,43 +99,6 @@ class RouteTable:
             if without_slash is not found:
                 return None
         return found
-
-
-def parse_match(text: str) -> Match:
-    """Read "METHOD|METHOD /pattern"; raise ValueError with the way out."""
-    methods_text, space, pattern = text.partition(" ")
-    if not space or not pattern.startswith("/") or pattern != pattern.strip():
-        raise ValueError(f"{text!r}: write a method, one space and a path that starts with '/': 'GET /items/{{id}}'")
-    if not _METHODS(methods_text):
-        raise ValueError(f"{methods_text!r} is not a method: write GET, GET|HEAD or * in upper case")
-    methods = tuple(methods_text.split("|"))
-    if len(set(methods)) != len(methods):
-        raise ValueError(f"{methods_text!r} names a method twice")
-    if "CONNECT" in methods:
-        raise ValueError("CONNECT has no path and is always refused: it cannot be a route")
-    pieces = pattern[1:].split("/")
-    if len(pieces) > MAX_SEGMENTS:
-        raise ValueError(f"a path has at most {MAX_SEGMENTS} segments")
-    rest = pieces[-1] == "**"
-    if rest:
-        pieces.pop()
-    last = len(pieces) - 1
-    segments = tuple(_pattern_segment(piece, is_last=index == last and not rest) for index, piece in enumerate(pieces))
-    return Match(text, methods, segments, rest)
-
-
-def _pattern_segment(piece: str, *, is_last: bool) -> str | None:
-    if _PARAMETER(piece):
-        return None
-    if not piece and not is_last:
-        raise ValueError("an empty segment ('//') never matches: such paths are refused")
-    if "{" in piece or "}" in piece:
-        raise ValueError(f"segment {piece!r}: a parameter is one whole segment, written {{name}}")
-    if "*" in piece:
-        raise ValueError(f"segment {piece!r}: write {{name}} for one segment, and ** only as the last segment")
-    if not is_reachable(piece):
-        raise ValueError(f"segment {piece!r} never matches: write it decoded; '.', '..', ';', '\\' and control are refused")
-    return piece
 
 
 def compile_routes(routes: Iterable[Route]) -> RouteTable:

@@ -76,7 +76,7 @@ class RunningDemo:
 
 @contextlib.contextmanager
 def running_demo(
-    folder: Path, prepare: Callable[[Demo], Coroutine[Any, Any, None]], *, wiring: Wiring | None = None
+    folder: Path, prepare: Callable[[Demo], Coroutine[Any, Any, None]], *, wiring: Wiring | None = None, **more: Any
 ) -> Iterator[RunningDemo]:
     """Run a demo on free ports; `prepare` runs in its loop once it answers."""
     started: threading.Event = threading.Event()
@@ -85,7 +85,7 @@ def running_demo(
     async def main() -> None:
         state["stop"] = asyncio.Event()
         state["loop"] = asyncio.get_running_loop()
-        async with running(Ports.free(), folder, wiring=wiring) as demo:
+        async with running(Ports.free(), folder, wiring=wiring, **more) as demo:
             drained = asyncio.create_task(_drain(demo))
             await prepare(demo)
             state["demo"] = demo

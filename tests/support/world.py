@@ -20,7 +20,7 @@ from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.assembly import Inside, Outside, build_runtime, void_what_changed
 from extauthz.config.loader import Configuration, load
 from extauthz.core import jwt
-from extauthz.core.model import AuthType, Decision, Reason, Request
+from extauthz.core.model import AuthType, Decision, Reason, Request, WouldDeny
 from extauthz.core.providers import Verification
 from extauthz.core.tokens import ENTROPY_BYTES, fingerprint
 from extauthz.feed import Feed
@@ -210,6 +210,11 @@ class Answer:
     def allowed(self) -> bool:
         """What Envoy makes of it."""
         return self.message.status.code == 0
+
+    @property
+    def forwarded(self) -> bool:
+        """Whether monitor mode let it pass although enforcing refuses it."""
+        return isinstance(self.decision, WouldDeny)
 
     @property
     def reason(self) -> str:
