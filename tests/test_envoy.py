@@ -50,17 +50,17 @@ def makers(issuer: DemoIssuer) -> dict[str, Callable[..., str]]:
 
 async def prepare(demo: Demo) -> None:
     """Make the tokens that the demo does not show."""
-    await asyncio.gather(
-        demo.create("USER_EXPIRED", "USER", "CHAT", user="bob@acme.com", expires="1s"),
-        demo.create("GLOBAL_EXPIRED", "GLOBAL", "SEARCH", expires="1s"),
-        demo.create("ANONYMOUS_EXPIRED", "ANONYMOUS", "SEARCH", expires="1s"),
-        demo.create("USER_REVOKED", "USER", "CHAT", user="bob@acme.com"),
-        demo.create("ANONYMOUS_REVOKED", "ANONYMOUS", "SEARCH"),
-        demo.create("ANONYMOUS_CHAT", "ANONYMOUS", "CHAT"),
+    bob = {"permission": "USER", "scopes": ["CHAT"], "user": "bob@acme.com"}
+    anonymous = {"permission": "ANONYMOUS", "scopes": ["SEARCH"]}
+    await demo.create(
+        USER_EXPIRED=bob | {"expires": "1s"},
+        GLOBAL_EXPIRED={"permission": "GLOBAL", "scopes": ["SEARCH"], "expires": "1s"},
+        ANONYMOUS_EXPIRED=anonymous | {"expires": "1s"},
+        USER_REVOKED=bob,
+        ANONYMOUS_REVOKED=anonymous,
+        ANONYMOUS_CHAT=anonymous | {"scopes": ["CHAT"]},
     )
-    await asyncio.gather(
-        *(demo.extauthz("token", "revoke", demo.ids[name], "--yes") for name in ("USER_REVOKED", "ANONYMOUS_REVOKED"))
-    )
+    await demo.extauthz("token", "revoke", demo.ids["USER_REVOKED"], demo.ids["ANONYMOUS_REVOKED"], "--yes")
     for name, make in makers(demo.issuer).items():
         demo.tokens[f"{name}_FORGED"] = demo.issuer.forged(demo.tokens[name])
         demo.tokens[f"{name}_EXPIRED"] = make("ana@acme.com", lifetime=-10)
@@ -330,7 +330,7 @@ def test_head_has_no_body(envoy: RunningDemo) -> None:
 
 
 def test_a_new_and_a_revoked_token_are_seen_within_two_seconds(envoy: RunningDemo) -> None:
-    envoy.run(envoy.demo.create("LATER", "USER", "CHAT", user="eve@acme.com"))
+    envoy.run(envoy.demo.create(LATER={"permission": "USER", "scopes": ["CHAT"], "user": "eve@acme.com"}))
     assert send(envoy, "LATER", CHAT).upstream["x-extauthz-user"] == "eve@acme.com"
     envoy.run(envoy.demo.extauthz("token", "revoke", envoy.demo.ids["LATER"], "--yes"))
     deadline = time.monotonic() + 2.0
@@ -349,7 +349,7 @@ def test_envoy_reaches_nobody_without_the_sidecar(envoy: RunningDemo) -> None:
     envoy.run(sidecar.wait())
     assert sidecar.returncode == 0
     assert send(envoy, "USER_TOKEN", CHAT).status == 503
-    shown = envoy.run(envoy.demo.extauthz("token", "show", envoy.demo.ids["USER_TOKEN"]))
+    (shown,) = envoy.run(envoy.demo.extauthz("token", "show", envoy.demo.ids["USER_TOKEN"]))
     assert (shown["last_used_from"], shown["last_used_at"] is not None) == ("127.0.0.0/24", True)
     with socket.create_connection(("127.0.0.1", envoy.demo.ports.upstream)):
         pass

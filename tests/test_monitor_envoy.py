@@ -25,7 +25,7 @@ async def prepare(demo: Demo) -> None:
 
 @pytest.fixture(scope="module")
 def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
-    with running_demo(Path(tmp_path_factory.mktemp("m")), prepare, settings="mode: monitor\n", all_tokens=False) as demo:
+    with running_demo(Path(tmp_path_factory.mktemp("m")), prepare, settings="mode: monitor\n") as demo:
         yield demo
 
 

@@ -24,10 +24,12 @@ from typing import Any
 import grpc
 import pytest
 import yaml
+from click.testing import CliRunner, Result
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.addresses import Address
+from extauthz.cli import main
 from extauthz.demo.issuer import AUDIENCE, CLIENT_ID, DemoIssuer
 from extauthz.transport.listening import open_port
 from extauthz.transport.ops import HttpServer
@@ -64,9 +66,13 @@ class Sidecar:
         self.file.write_text(yaml.safe_dump(self.settings))
         (self.folder / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        call = [sys.executable, "-m", "extauthz", *arguments, "--config", str(self.file)]
+    def command(self, *arguments: str) -> Result:
+        """Run a command to its end, in this process."""
+        return CliRunner().invoke(main, [*arguments, "--config", str(self.file)])
+
+    def refused(self) -> subprocess.CompletedProcess[str]:
+        """Run `serve`, which must not start, to its end."""
+        call = [sys.executable, "-m", "extauthz", "serve", "--config", str(self.file)]
         return subprocess.run(call, capture_output=True, text=True, timeout=30, check=False)
 
     def token(self) -> str:
@@ -106,7 +112,7 @@ class Sidecar:
     def told(self, *arguments: str) -> Any:
         """Run a command that must work and return its JSON."""
         done = self.command(*arguments, "--json")
-        assert done.returncode == 0, done.stderr
+        assert done.exit_code == 0, done.output
         return json.loads(done.stdout)
 
     def health(self, name: str) -> int:
@@ -203,7 +209,7 @@ def test_a_missing_pepper_stops_the_start_and_names_the_tokens(stored: Sidecar) 
     listed = stored.settings["tokens"]["peppers"]
     stored.settings["tokens"]["peppers"] = [{"id": "p2", "file": "new"}]
     stored.write()
-    refused = stored.command("serve")
+    refused = stored.refused()
     assert refused.returncode == 1
     assert "tokens.peppers: 2 active tokens need pepper 'p1', which is not listed (" in refused.stderr
     assert all(token_id in refused.stderr for token_id in ids)
@@ -263,7 +269,7 @@ def test_a_revocation_and_a_new_token_are_seen_within_two_seconds(sidecar: Sidec
     assert sidecar.check(bearer(token)).status.code == 0
     later = sidecar.token()
     assert sidecar.check(bearer(later)).status.code == 0
-    assert sidecar.command("token", "revoke", token.split("_")[1], "--yes").returncode == 0
+    assert sidecar.command("token", "revoke", token.split("_")[1], "--yes").exit_code == 0
     deadline = time.monotonic() + 2.0
     while sidecar.check(bearer(token)).status.code == 0:
         assert time.monotonic() < deadline
@@ -321,7 +327,7 @@ def test_a_unix_socket_has_mode_0660_and_is_removed(sidecar: Sidecar) -> None:
     assert sidecar.check(bearer(token)).status.code == 0
     sidecar.settings["server"]["ops"] = None
     sidecar.write()
-    second = sidecar.command("serve")
+    second = sidecar.refused()
     assert second.returncode == 1
     assert f"unix://{path} is in use by another extauthz" in second.stderr
     assert sidecar.check(bearer(token)).status.code == 0, "the second start must not take the socket"
@@ -354,17 +360,17 @@ def test_a_port_in_use_is_an_error_that_names_it(sidecar: Sidecar, which: str, *
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         taken.bind(("127.0.0.1", int(address.rpartition(":")[2])))
         taken.listen()
-        refused = sidecar.command("serve")
+        refused = sidecar.refused()
     assert refused.returncode == 1
     assert f"{address} is in use by another process" in refused.stderr
 
 
 def test_serve_makes_neither_store_nor_pepper(sidecar: Sidecar) -> None:
-    refused = sidecar.command("serve")
+    refused = sidecar.refused()
     assert refused.returncode == 3
     assert "pepper: No such file or directory" in refused.stderr
     (sidecar.folder / "pepper").write_text("p" * 64)
-    refused = sidecar.command("serve")
+    refused = sidecar.refused()
     assert refused.returncode == 1
     assert "no token store; make one with 'extauthz store migrate'" in refused.stderr
     assert sorted(file.name for file in sidecar.folder.iterdir()) == ["extauthz.yaml", "pepper", "routes.yaml"]
@@ -373,7 +379,7 @@ def test_serve_makes_neither_store_nor_pepper(sidecar: Sidecar) -> None:
 def test_another_pepper_stops_the_start(sidecar: Sidecar) -> None:
     sidecar.token()
     (sidecar.folder / "pepper").write_text("p" * 64)
-    refused = sidecar.command("serve")
+    refused = sidecar.refused()
     assert refused.returncode == 1
     assert "pepper 'p1' is not the one" in refused.stderr
     assert "pppp" not in refused.stderr
@@ -424,7 +430,7 @@ def test_a_bundle_of_certificates_that_is_none_stops_the_start(sidecar: Sidecar)
     sidecar.settings["oauth"] = section
     sidecar.write()
     sidecar.token()
-    refused = sidecar.command("serve")
+    refused = sidecar.refused()
     assert refused.returncode == 3
     assert "oauth.ca_file: " in refused.stderr
     assert "nope.pem: not a bundle of certificates" in refused.stderr

@@ -120,21 +120,22 @@ class Demo:
         """A shell file that sets the tokens."""
         return self.folder / "tokens.sh"
 
-    async def extauthz(self, *arguments: str) -> Any:
-        """Run an extauthz command with --json on this demo's configuration and return what it printed."""
+    async def extauthz(self, *arguments: str) -> list[Any]:
+        """Run an extauthz command with --json on this demo's configuration and return the documents that it printed."""
         command = (sys.executable, "-m", "extauthz", *arguments, "--config", str(self.configuration), "--json")
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
         output, errors = await process.communicate()
         if process.returncode:
             raise DemoError(f"extauthz {' '.join(arguments)} failed: {errors.decode().strip()}")
-        return json.loads(output)
+        return [json.loads(line) for line in output.decode().splitlines()]
 
-    async def create(self, variable: str, permission: str, *scopes: str, user: str | None = None, expires: str = "1d") -> None:
-        """Issue a token and keep it under a shell variable's name."""
-        flags = [part for scope in scopes for part in ("--scope", scope)] + (["--user", user] if user else [])
-        description = ("--description", f"demo {variable}")
-        made = await self.extauthz("token", "create", "--permission", permission, *flags, *description, "--expires", expires)
-        self.tokens[variable], self.ids[variable] = made["token"], made["id"]
+    async def create(self, **orders: Any) -> None:
+        """Issue tokens and keep them under shell variables' names; an order is what `token create --from-file` takes."""
+        file = self.folder / "orders.yaml"
+        listed = [{"description": f"demo {variable}", "expires": "1d"} | order for variable, order in orders.items()]
+        file.write_text(json.dumps(listed), encoding="utf-8")
+        for variable, made in zip(orders, await self.extauthz("token", "create", "--from-file", str(file)), strict=True):
+            self.tokens[variable], self.ids[variable] = made["token"], made["id"]
 
     async def decisions(self) -> AsyncIterator[dict[str, Any]]:
         """Yield the sidecar's decisions as they come."""
@@ -144,12 +145,10 @@ class Demo:
 
 
 @contextlib.asynccontextmanager
-async def running(
-    ports: Ports, folder: Path, *, wiring: Wiring | None = None, settings: str = "", all_tokens: bool = True
-) -> AsyncIterator[Demo]:
+async def running(ports: Ports, folder: Path, *, wiring: Wiring | None = None, settings: str = "") -> AsyncIterator[Demo]:
     """Run the demo inside the block, `settings` appended to its extauthz.yaml; raises DemoError and ListenError.
 
-    Nothing is left running behind it. Without `all_tokens` only one issued token is made, GLOBAL, which takes a third of the time.
+    Nothing is left running behind it.
     """
     envoy = find_envoy()
     for name in fields(ports):
@@ -159,7 +158,7 @@ async def running(
         for application, port in ((demo.issuer, ports.issuer), (echo, ports.upstream)):
             await stack.enter_async_context(_served(HttpServer(application), port))
         _write_files(demo, settings)
-        await _make_tokens(demo, all_tokens=all_tokens)
+        await _make_tokens(demo)
         serve = (*demo.wiring.python, "-m", "extauthz", "serve", "--config", str(demo.configuration))
         demo.sidecar = await stack.enter_async_context(_process(serve, folder / "sidecar.log", pipe=True))
         flags = ("-c", str(folder / "envoy.yaml"), "--use-dynamic-base-id", "--concurrency", "2", "--log-level", "warning")
@@ -213,15 +212,14 @@ def _write_files(demo: Demo, more_settings: str) -> None:
     (demo.folder / "envoy.yaml").write_text(text, encoding="utf-8")
 
 
-async def _make_tokens(demo: Demo, *, all_tokens: bool) -> None:
-    await demo.create("GLOBAL", "GLOBAL", "SEARCH", "CHAT")
-    if all_tokens:
-        await asyncio.gather(
-            demo.create("USER_TOKEN", "USER", "CHAT", user="bob@acme.com"),
-            demo.create("ANONYMOUS", "ANONYMOUS", "SEARCH"),
-            demo.create("REVOKED", "GLOBAL", "SEARCH"),
-        )
-        await demo.extauthz("token", "revoke", demo.ids["REVOKED"], "--yes")
+async def _make_tokens(demo: Demo) -> None:
+    await demo.create(
+        GLOBAL={"permission": "GLOBAL", "scopes": ["SEARCH", "CHAT"]},
+        USER_TOKEN={"permission": "USER", "scopes": ["CHAT"], "user": "bob@acme.com"},
+        ANONYMOUS={"permission": "ANONYMOUS", "scopes": ["SEARCH"]},
+        REVOKED={"permission": "GLOBAL", "scopes": ["SEARCH"]},
+    )
+    await demo.extauthz("token", "revoke", demo.ids["REVOKED"], "--yes")
     demo.tokens["OAUTH"] = demo.issuer.token(USER)
     demo.tokens["OKTA_ORG"] = demo.issuer.okta_org_token(USER)
     demo.tokens["AZURE"] = demo.issuer.azure_token(USER)
