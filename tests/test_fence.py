@@ -371,7 +371,7 @@ async def test_a_check_waits_for_a_limited_time(fence: Fence) -> None:
     started = asyncio.get_running_loop().time()
     response = await finished(authorizer.check(REQUEST))
 
-    assert 0.04 < asyncio.get_running_loop().time() - started < 2
+    assert 0.04 < asyncio.get_running_loop().time() - started < 20
     assert (response.status.code, response.denied_response.status.code) == (14, 503)
     assert fence.recorded == ["check_timeout"]
     assert authorizer.in_flight == 0

@@ -43,7 +43,7 @@ from tests.support.world import StillClock, ec_key
 ANA = "ana@acme.com"
 TOKEN = "eyJzZWNyZXQiOjF9.c2VjcmV0LXBheWxvYWQ.c2VjcmV0LXNpZ25hdHVyZQ"
 CREDENTIALS = ("0oa1:client", "s3cr t/+%~&=")
-TIMEOUT, PATIENT, PAUSE, FAILURES = 0.3, 5.0, 5.0, 5
+TIMEOUT, PATIENT, PAUSE, FAILURES = 0.3, 20.0, 5.0, 5
 NOBODY = (0, 0)
 ASK = "/ask"
 INTROSPECT, TOKENINFO, USERINFO = "/oauth2/v1/introspect", "/tokeninfo", "/oauth2/v1/userinfo"
@@ -708,11 +708,12 @@ async def test_a_refusal_forgets_failures_like_any_answer(
 
 @each_method
 async def test_seconds_are_those_of_every_question(server: FaultyServer, make_asker: MakeAsker, method: Verification) -> None:
-    it = make_asker(method, server.origin, timeout=TIMEOUT)
+    it = make_asker(method, server.origin)
     pages = (document(GOOD[method], wait=0.05), Page(b"{}", 500, wait=0.05), Page(b"{}", 401, wait=0.05), Page(wait=30))
     for number, page in enumerate(pages, start=1):
         server.pages[ASK] = page
         server.seen.clear()
+        it.fetcher.timeout = TIMEOUT if page.wait == 30 else PATIENT
         asking = asyncio.ensure_future(it.asked.ask(TOKEN))
         await server.seen.wait()
         it.clock.advance(3)
@@ -765,7 +766,7 @@ async def test_no_log_line_error_or_text_tells_a_token_or_a_secret(
     ):
         server.pages[ASK] = page
         uri = f"{server.origin}{ASK}" if method is Verification.TOKENINFO else None
-        it = make_asker(method, server.origin, uri=uri, timeout=TIMEOUT)
+        it = make_asker(method, server.origin, uri=uri, timeout=TIMEOUT if page.wait == 30 else PATIENT)
         question = it.asked.ask(TOKEN)
         told += [repr(it.asked), repr(question), repr(vars(it.asked).keys()), repr(it.fetcher), repr(it.discovery)]
         try:
@@ -797,7 +798,7 @@ async def test_a_log_line_names_issuer_method_and_cause(
     for cause, page in causes.items():
         caplog.clear()
         server.pages[ASK] = page
-        await make_asker(Verification.USERINFO, server.origin, timeout=TIMEOUT).fails()
+        await make_asker(Verification.USERINFO, server.origin, timeout=TIMEOUT if page.wait == 30 else PATIENT).fails()
         (record,) = (record for record in caplog.records if record.name.startswith("extauthz"))
         assert record.levelno == logging.WARNING
         assert (record.__dict__["issuer"], record.__dict__["method"]) == (server.origin, "userinfo")
@@ -901,13 +902,15 @@ async def test_a_question_that_is_cancelled_gives_its_place_back(
 
 async def test_time_outs_leave_no_place_and_no_connection_behind(server: FaultyServer, make_asker: MakeAsker) -> None:
     server.pages[ASK] = Page(wait=30)
-    it = make_asker(Verification.USERINFO, server.origin, failures=100, timeout=0.1)
+    it = make_asker(Verification.USERINFO, server.origin, failures=100)
+    it.fetcher.timeout = 0.1
     for _ in range(3):
         results = await asyncio.gather(*(it.asked.ask(TOKEN) for _ in range(16)), return_exceptions=True)
         assert {str(result) for result in results} == {"issuer_unavailable"}
     assert it.under_way == NOBODY
     assert len(it.fetcher._client._transport._pool.connections) == 0  # type: ignore[attr-defined]
 
+    it.fetcher.timeout = PATIENT
     server.pages[ASK] = document(GOOD[Verification.USERINFO])
     assert await it.asked.ask(TOKEN) == GOOD[Verification.USERINFO]
 
@@ -1030,13 +1033,15 @@ class Assembled:
 GOOGLE = "https://accounts.google.com"
 
 
-async def _assemble(folder: Path, server: FaultyServer, stack: AsyncExitStack, **more: Any) -> Assembled:
+async def _assemble(
+    folder: Path, server: FaultyServer, stack: AsyncExitStack, *, remote_timeout: str = "10s", **more: Any
+) -> Assembled:
     """Build a provider of which tokeninfo and userinfo are asked, and another one that answers at the same place."""
     settings = {
         "version": 1,
         "server": {"listen": "127.0.0.1:9001"},
         "oauth": {
-            "remote_timeout": "250ms",
+            "remote_timeout": remote_timeout,
             "providers": [
                 {
                     "provider": "gsuite",
@@ -1114,22 +1119,22 @@ async def test_one_way_that_is_down_stops_no_other(tmp_path: Path, server: Fault
 
 async def test_the_time_out_of_the_configuration_counts(tmp_path: Path, server: FaultyServer) -> None:
     async with AsyncExitStack() as stack:
-        it = await _assemble(tmp_path, server, stack)
+        it = await _assemble(tmp_path, server, stack, remote_timeout="250ms")
         server.pages["/tokeninfo"] = Page(wait=30)
         started = time.monotonic()
         with pytest.raises(Unavailable):
             await it.of(GOOGLE, Verification.TOKENINFO).ask(TOKEN)
 
-        assert 0.2 < time.monotonic() - started < 1.5
+        assert 0.2 < time.monotonic() - started < 15
 
 
 async def test_the_time_out_bounds_a_whole_question_the_way_to_the_address_included(tmp_path: Path, server: FaultyServer) -> None:
     """A place in the budget is held as long as the question takes."""
     async with AsyncExitStack() as stack:
-        it = await _assemble(tmp_path, server, stack)
+        it = await _assemble(tmp_path, server, stack, remote_timeout="250ms")
         server.pages[DISCOVERY] = Page(wait=30)
         asking = asyncio.ensure_future(it.of(server.origin, Verification.USERINFO).ask(TOKEN))
-        done, _ = await asyncio.wait([asking], timeout=1.0)
+        done, _ = await asyncio.wait([asking], timeout=20.0)
         asking.cancel()
         await asyncio.wait([asking])
 
@@ -1142,21 +1147,26 @@ async def test_a_way_to_the_address_that_takes_longer_than_a_question_is_found_a
 ) -> None:
     """The question ends, the fetch that it began does not: the next one has the address."""
     async with AsyncExitStack() as stack:
-        it = await _assemble(tmp_path, server, stack)
+        it = await _assemble(tmp_path, server, stack, remote_timeout="250ms")
         server.pages[DISCOVERY] = Page(server.pages[DISCOVERY].body, wait=0.5)
         asked = it.of(server.origin, Verification.USERINFO)
-        for _ in range(2):
-            with contextlib.suppress(Unavailable):
-                await asked.ask(TOKEN)
+        with pytest.raises(Unavailable):
+            await asked.ask(TOKEN)
+        found: list[object] = []
+        for _ in range(10):
             await asyncio.sleep(0.4)
             it.clock.advance(PAUSE)
+            with contextlib.suppress(Unavailable):
+                found.append(await asked.ask(TOKEN))
+                break
 
-        assert await asked.ask(TOKEN) == GOOD[Verification.USERINFO]
+        assert found == [GOOD[Verification.USERINFO]]
 
 
 async def test_a_silent_document_does_not_keep_from_asking_where_the_last_one_said(server: FaultyServer, trusted: Path) -> None:
     """The issuer answers questions; its document is an hour old, and the server of the next one says nothing for long."""
-    clock, patient, hasty = StillClock(), JsonFetcher(timeout=0.6, ca_file=trusted), JsonFetcher(timeout=0.2, ca_file=trusted)
+    clock = StillClock()
+    patient, hasty = (JsonFetcher(timeout=PATIENT, ca_file=trusted) for _ in range(2))
     discovery = Discovery(server.origin, f"{server.origin}{DISCOVERY}", patient, clock=clock)
     budget, breaker = Budget(100, clock=clock), Breaker(clock=clock)
     method = Verification.USERINFO
@@ -1166,9 +1176,12 @@ async def test_a_silent_document_does_not_keep_from_asking_where_the_last_one_sa
     await asked.ask(TOKEN)
     server.pages[DISCOVERY] = Page(wait=30)
     clock.advance(LIFETIME)
+    patient.timeout, hasty.timeout = 0.8, 0.2
     with contextlib.suppress(Unavailable):
         await asked.ask(TOKEN)
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(0.9)
+    # Enough for a question, and too little to wait for that server once more.
+    hasty.timeout = 0.7
     clock.advance(PAUSE)
     later = await asyncio.gather(asked.ask(TOKEN), return_exceptions=True)
     await hasty.close()

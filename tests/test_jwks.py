@@ -29,6 +29,8 @@ from tests.support.world import StillClock, ec_key, jwks, public_jwk, rsa_key
 KEYS = "/v1/keys"
 ALGORITHMS = ("RS256", "ES256")
 DAY = 24 * 3600.0
+HASTY, PATIENT = 0.4, 20.0
+"""Seconds: for a server that does not answer, and for one that does."""
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Issuer:
     server: FaultyServer
     source: JwksSource
     clock: StillClock
+    fetcher: JsonFetcher
 
     def publish(self, *keys: dict[str, Any]) -> None:
         """Serve a good discovery document and these keys, rsa-1 and ec-1 without any."""
@@ -60,9 +63,9 @@ def source_of(issuer: str, fetcher: JsonFetcher, clock: StillClock, algorithms: 
 @pytest.fixture
 async def issuer() -> AsyncIterator[Issuer]:
     clock = StillClock()
-    fetcher = JsonFetcher(timeout=0.4)
+    fetcher = JsonFetcher(timeout=PATIENT)
     async with http_faults.faulty_server() as server:
-        yield Issuer(server, source_of(server.origin, fetcher, clock), clock)
+        yield Issuer(server, source_of(server.origin, fetcher, clock), clock, fetcher)
         await fetcher.close()
 
 
@@ -90,7 +93,7 @@ async def test_nothing_is_fetched_before_it_is_asked_for(issuer: Issuer) -> None
 async def test_an_issuer_may_end_with_a_slash(issuer: Issuer) -> None:
     """The document stands below the path without the slash (OpenID Connect Discovery 4), the names are compared as they are."""
     name = f"{issuer.server.origin}/"
-    fetcher = JsonFetcher(timeout=0.4)
+    fetcher = JsonFetcher(timeout=PATIENT)
     source = source_of(name, fetcher, issuer.clock)
     issuer.publish()
     with pytest.raises(Unavailable):
@@ -158,17 +161,21 @@ WRONG_PAGES = {
 async def test_a_wrong_page_gives_no_keys_and_takes_none_away(issuer: Issuer, name: str, path: str) -> None:
     issuer.publish()
     good = issuer.server.pages[path]
+    limit = HASTY if name in ("silent", "slow") else PATIENT
     issuer.server.pages[path] = WRONG_PAGES[name]
+    issuer.fetcher.timeout = limit
     await issuer.fails()
     assert issuer.source.keys() is None
     assert "/elsewhere" not in issuer.server.requests
 
     # The same once more, with good keys in memory: they stay.
     issuer.server.pages[path] = good
+    issuer.fetcher.timeout = PATIENT
     issuer.clock.advance(10)
     keys = await issuer.source.load()
     fetched_at = issuer.source.fetched_at
     issuer.server.pages[path] = WRONG_PAGES[name]
+    issuer.fetcher.timeout = limit
     issuer.clock.advance(LIFETIME + 1)
     if path == KEYS:
         await issuer.fails()
@@ -292,7 +299,7 @@ async def test_an_issuer_behind_https_names_no_keys_that_are_not(issuer: Issuer)
     issuer.publish()
     name = "https://acme.okta.com"
     issuer.server.pages[DISCOVERY] = document({"issuer": name, "jwks_uri": f"{issuer.server.origin}{KEYS}"})
-    fetcher = JsonFetcher(timeout=0.4)
+    fetcher = JsonFetcher(timeout=PATIENT)
     discovery = Discovery(name, f"{issuer.server.origin}{DISCOVERY}", fetcher, clock=issuer.clock)
     source = JwksSource(discovery, ALGORITHMS, fetcher, clock=issuer.clock)
     try:
@@ -313,7 +320,7 @@ async def test_an_empty_key_set_takes_no_key_away(issuer: Issuer) -> None:
 
 
 async def test_only_the_algorithms_of_the_provider_count(issuer: Issuer) -> None:
-    fetcher = JsonFetcher(timeout=0.4)
+    fetcher = JsonFetcher(timeout=PATIENT)
     source = source_of(issuer.server.origin, fetcher, issuer.clock, ["ES256"])
     issuer.publish()
 
@@ -566,7 +573,7 @@ async def test_what_went_wrong_is_logged_once_per_fetch(issuer: Issuer, caplog: 
 async def test_a_named_address_is_used_in_place_of_the_discovered_one(issuer: Issuer) -> None:
     issuer.publish()
     issuer.server.pages["/mirror"] = document({"keys": [jwks()["keys"][0]]})
-    fetcher = JsonFetcher(timeout=0.4)
+    fetcher = JsonFetcher(timeout=PATIENT)
     mirror = f"{issuer.server.origin}/mirror"
     discovery = Discovery("https://acme.okta.com", "https://acme.okta.com/x", fetcher, clock=issuer.clock)
     source = JwksSource(discovery, ALGORITHMS, fetcher, clock=issuer.clock, jwks_uri=mirror)
@@ -578,7 +585,7 @@ async def test_a_named_address_is_used_in_place_of_the_discovered_one(issuer: Is
 
 async def test_the_age_of_keys_is_bounded_by_the_setting(issuer: Issuer) -> None:
     issuer.publish()
-    fetcher = JsonFetcher(timeout=0.4)
+    fetcher = JsonFetcher(timeout=PATIENT)
     discovery = Discovery(issuer.server.origin, f"{issuer.server.origin}{DISCOVERY}", fetcher, clock=issuer.clock)
     source = JwksSource(discovery, ALGORITHMS, fetcher, clock=issuer.clock, max_key_age=60.0)
     try:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -34,6 +34,17 @@ from tests.support.world import DECISION_ID, MakeWorld, StillClock, bearer, chec
 pytest_plugins = ["tests.support.postgresql"]
 
 A, B, C = (letter * 12 for letter in "abc")
+AT_ONCE = 5.0
+"""Seconds within which something ends that does not wait for a server."""
+PATIENCE = 20.0
+"""Seconds that a test waits for what has to come, also on a busy machine."""
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110 - a test
+            await asyncio.sleep(0.01)
 
 
 class Kept:
@@ -273,11 +284,10 @@ async def test_a_fault_that_nobody_thought_of_ends_nothing(caplog: pytest.LogCap
     world.used(A)
     world.store.fault = ZeroDivisionError("a mistake")
     running = asyncio.create_task(world.uses.run())
+    await until(lambda: bool(caplog.records))
     await asyncio.sleep(0.1)
     world.store.fault = None
-    async with asyncio.timeout(2):
-        while world.uses.waiting:  # noqa: ASYNC110 - a test
-            await asyncio.sleep(0.01)
+    await until(lambda: not world.uses.waiting)
     running.cancel()
     await asyncio.wait({running})
     assert "ZeroDivisionError" in caplog.text
@@ -299,30 +309,24 @@ async def test_a_use_that_comes_while_another_is_written_is_not_lost() -> None:
     assert await world.written() == {A: later, B: later}
 
 
-async def test_batches_come_at_about_every_interval() -> None:
+async def test_batches_come_at_about_every_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     world = Recording(0.0, 0.25, 0.5, 0.75, interval=0.2)
-    at: list[float] = []
+    pauses: list[float] = []
+    sleep = asyncio.sleep
 
-    class Watch(Kept):
-        async def record_usage(self, uses: Mapping[str, Use]) -> int:
-            at.append(time.monotonic())
-            world.clock.advance(RESOLUTION + 1)
-            world.uses._random = Dice(0.0)
-            world.used(A)
-            world.uses._random = dice
-            return 1
+    async def note(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
 
-    dice = world.uses._random
+    monkeypatch.setattr("extauthz.uses.asyncio.sleep", note)
     world.used(A)
-    world.uses._store = Watch()
-    started = time.monotonic()
     running = asyncio.create_task(world.uses.run())
-    while len(at) < 3:  # noqa: ASYNC110 - a test
-        await asyncio.sleep(0.01)
+    while len(pauses) < 4:
+        await sleep(0)
     running.cancel()
     await asyncio.wait({running})
-    pauses = [later - earlier for earlier, later in zip([started, *at[:2]], at, strict=True)]
-    assert pauses == pytest.approx([0.15, 0.2, 0.25], abs=0.04)
+    assert pauses[:3] == pytest.approx([0.15, 0.2, 0.25])
+    assert [list(batch) for batch in world.store.batches] == [[A]], "and only what is there is written"
 
 
 async def test_the_last_batch_is_written_and_waited_for_half_a_second(caplog: pytest.LogCaptureFixture) -> None:
@@ -339,7 +343,7 @@ async def test_the_last_batch_is_written_and_waited_for_half_a_second(caplog: py
     world.store.slow.clear()
     started = time.monotonic()
     await world.uses.close()
-    assert time.monotonic() - started == pytest.approx(CLOSING, abs=0.2)
+    assert CLOSING - 0.05 < time.monotonic() - started < PATIENCE
     assert [record.getMessage() for record in caplog.records] == ["uses of tokens are lost"]
 
 
@@ -407,7 +411,7 @@ async def test_a_write_moves_the_file_and_nothing_in_the_feed(file: Place, reade
     feed = Feed(clock=clock, memory=660.0)
     follower = SqliteFollower(reader, position=lambda: feed.position, apply=feed.apply, poll_interval=600.0, look_interval=0.01)
     following = asyncio.create_task(follower.run())
-    await asyncio.sleep(0.1)
+    await until(lambda: feed.generation == 1)
     mark, version = feed.mark, reader.version()
     for number in range(5):
         assert await SqliteUsage(reader).record_usage({A: (NOW + 1000 * number, "10.0.0.0/24")}) == 1
@@ -416,7 +420,7 @@ async def test_a_write_moves_the_file_and_nothing_in_the_feed(file: Place, reade
     assert (feed.mark, feed.rewound, feed.changed_since(A, mark)) == (mark, False, False)
     with file.opened() as store:
         store.revoke([A], None, ANA)
-    await asyncio.sleep(0.1)
+    await until(lambda: feed.mark != mark)
     assert feed.mark[0] == mark[0]
     assert (feed.changed_since(A, mark), feed.changed_since(B, mark)) == (True, False)
     following.cancel()
@@ -471,7 +475,7 @@ def test_another_writer_is_not_waited_for_long(file: Place, reader: SqliteReader
         started = time.monotonic()
         with pytest.raises(Unavailable):
             SqliteUsage(reader).write({A: (NOW, "")})
-        assert usage.BUSY_TIMEOUT - 0.1 < time.monotonic() - started < usage.BUSY_TIMEOUT + 0.4
+        assert usage.BUSY_TIMEOUT - 0.1 < time.monotonic() - started < AT_ONCE
         other.execute("COMMIT")
     assert SqliteUsage(reader).write({A: (NOW, "")}) == 1
 
@@ -546,9 +550,8 @@ async def writing(place: Place) -> AsyncIterator[PostgresUsage]:
     try:
         yield writer
     finally:
-        started = time.monotonic()
-        await writer.close()
-        assert time.monotonic() - started < 1
+        # A cancelled query of psycopg would hold it for ten seconds.
+        await asyncio.wait_for(writer.close(), AT_ONCE)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -560,7 +563,7 @@ async def test_no_connection_is_held_between_two_batches(server: Place) -> None:
     async with writing(server) as writer:
         for number in range(3):
             assert await writer.record_usage({A: (NOW + 1000 * number, "10.0.0.0/24"), C: (NOW, "")}) == 1
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(PATIENCE):
                 while connections(server):  # noqa: ASYNC110 - another process
                     await asyncio.sleep(0.01)
     assert used_at(server) == {A: NOW + 2000}
@@ -574,7 +577,7 @@ async def test_a_row_that_is_locked_is_not_waited_for_long(server: Place) -> Non
             started = time.monotonic()
             with pytest.raises(Unavailable):
                 await writer.record_usage({A: (NOW + 1000, "")})
-            assert time.monotonic() - started == pytest.approx(WRITE_TIME, abs=0.3)
+            assert WRITE_TIME - 0.1 < time.monotonic() - started < WRITE_TIME + AT_ONCE
         await writer.record_usage({A: (NOW + 1000, "")})
     assert used_at(server) == {A: NOW + 1000}
 
@@ -597,7 +600,7 @@ async def test_who_stops_waiting_leaves_nothing(server: Place) -> None:
             other.execute("UPDATE token_usage SET last_used_at = last_used_at")
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(writer.record_usage({A: (NOW + 1000, "")}), 0.2)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE):
         while connections(server):  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.01)
 
