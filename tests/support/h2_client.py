@@ -175,7 +175,7 @@ def connect(target: Target, *, tls: ssl.SSLContext | None = None, receive_buffer
     """Return a connected socket; a small `receive_buffer` makes a peer that does not read felt soon."""
     opened = socket.socket(socket.AF_INET if isinstance(target, int) else socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        opened.settimeout(5.0)
+        opened.settimeout(20.0)
         if receive_buffer is not None:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if isinstance(target, int):
@@ -275,12 +275,12 @@ class Peer:
         self.send(self.headers(number, entries), *frames, data(number, pieces[-1], end=True))
         return self.answer(number)
 
-    def answer(self, stream: int, *, seconds: float = 5.0) -> Answer:
+    def answer(self, stream: int, *, seconds: float = 20.0) -> Answer:
         """Wait for the end of a stream."""
         self.read(lambda: self.answers[stream].done if stream in self.answers else False, seconds=seconds)
         return self.answers[stream]
 
-    def read(self, until: Callable[[], object], *, seconds: float = 5.0) -> None:
+    def read(self, until: Callable[[], object], *, seconds: float = 20.0) -> None:
         """Read until something holds; raises GoneError when the connection ends before, StillError when it takes too long."""
         deadline = monotonic() + seconds
         while not until():
@@ -298,7 +298,7 @@ class Peer:
         self.send(ping(2**32 + self._pings))
         self.read(lambda: struct.pack(">Q", 2**32 + self._pings) in self.pongs)
 
-    def end(self, *, seconds: float = 5.0) -> int | None:
+    def end(self, *, seconds: float = 20.0) -> int | None:
         """Wait until the other side closes; return the code of its last GOAWAY, None without one."""
         with suppress(GoneError):
             self.read(lambda: False, seconds=seconds)

@@ -131,7 +131,7 @@ async def live(folder: Path, *names: str, **more: Any) -> AsyncIterator[Live]:
     (folder / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
     settings = {
         "version": 1,
-        "server": {"listen": "127.0.0.1:9001", "check_timeout": "5s"},
+        "server": {"listen": "127.0.0.1:9001", "check_timeout": "60s"},
         "oauth": {"providers": [{"name": name, **entry} for name, entry in providers(base).items() if name in names]},
         "scopes": ["SEARCH"],
         "routes": ["routes.yaml"],

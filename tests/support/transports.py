@@ -28,7 +28,7 @@ FALLBACK = b"\x0a\x02\x08\x0dthe fallback"
 T = TypeVar("T")
 
 
-def eventually(holds: Callable[[], object], *, seconds: float = 5.0, what: Callable[[], object] = lambda: "") -> None:
+def eventually(holds: Callable[[], object], *, seconds: float = 20.0, what: Callable[[], object] = lambda: "") -> None:
     """Wait until something holds, but not for ever."""
     deadline = monotonic() + seconds
     while not holds():
@@ -37,7 +37,7 @@ def eventually(holds: Callable[[], object], *, seconds: float = 5.0, what: Calla
         sleep(0.001)
 
 
-async def until(holds: Callable[[], object], *, seconds: float = 10.0) -> None:
+async def until(holds: Callable[[], object], *, seconds: float = 20.0) -> None:
     """Wait in the loop until something holds, but not for ever."""
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - what is waited for is counted by others
@@ -81,7 +81,7 @@ class Loop:
         self._thread = threading.Thread(target=self._run, name="the server's loop", daemon=True)
         self._thread.start()
 
-    def run(self, coroutine: Coroutine[Any, Any, T], *, seconds: float = 15.0) -> T:
+    def run(self, coroutine: Coroutine[Any, Any, T], *, seconds: float = 30.0) -> T:
         """Run a coroutine in the loop, and wait for it."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(seconds)
 
@@ -101,7 +101,7 @@ class Loop:
     def close(self) -> None:
         """End the loop and the thread."""
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
+        self._thread.join(30)
         assert not self._thread.is_alive(), "the loop hangs"
         self.loop.close()
 
@@ -163,7 +163,7 @@ class Served:
         """Change what health checks say."""
         self.loop.run(self.server.set_serving(serving=serving))
 
-    def stop(self, grace: float = 0.0, *, seconds: float = 15.0) -> None:
+    def stop(self, grace: float = 0.0, *, seconds: float = 30.0) -> None:
         """Stop, once."""
         if not self._stopped:
             self._stopped = True
