@@ -428,7 +428,8 @@ async def test_tokens_that_wait_for_keys_are_bounded(tmp_path: Path) -> None:
         async def load(self) -> Any:
             await asyncio.Event().wait()
 
-    world = World(tmp_path / "hanging", [{"match": "POST /search", "scope": "SEARCH"}], keys=Hanging(None))
+    impatient = {"server": {"listen": "127.0.0.1:9001", "check_timeout": "50ms"}}
+    world = World(tmp_path / "hanging", [{"match": "POST /search", "scope": "SEARCH"}], impatient, keys=Hanging(None))
     waiting = []
     for number in range(200):
         answer = world.authorizer.check(check_request("POST", "/search", oauth(sign(claims(jti=f"AT.{number}"))).items()))
