@@ -381,9 +381,10 @@ def test_no_file_names_a_machine_or_an_index() -> None:
     assert found == {}
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in (PROJECT / "benchmarks").glob("*.py")))
-def test_a_benchmark_can_be_loaded(name: str) -> None:
+def test_benchmarks_can_be_loaded() -> None:
     """Nobody runs them in the tests: at least what they import must be there."""
-    load = f"import runpy; runpy.run_path({str(PROJECT / 'benchmarks' / name)!r}, run_name='loaded')"
+    files = sorted(map(str, (PROJECT / "benchmarks").glob("*.py")))
+    assert len(files) > 5
+    load = f"import runpy\nfor file in {files!r}: print(file, flush=True); runpy.run_path(file, run_name='loaded')"
     done = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, f"the last of {done.stdout}: {done.stderr}"

@@ -591,7 +591,7 @@ def at_once(*actions: Callable[[], object]) -> list[object]:
     outcomes: list[object] = [None] * len(actions)
 
     def run(index: int) -> None:
-        barrier.wait(timeout=10)
+        barrier.wait(timeout=30)
         try:
             outcomes[index] = actions[index]()
         except StoreError as error:
@@ -627,7 +627,7 @@ class Halt:
     def _stop(self) -> None:
         if not self.go_on.is_set():
             self.reached.set()
-            assert self.go_on.wait(timeout=10)
+            assert self.go_on.wait(timeout=30)
 
 
 LOCKING = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "pg_advisory_xact_lock"}
@@ -662,13 +662,13 @@ def test_of_two_admins_at_one_token_the_second_meets_what_the_first_did(place: P
 
         threads = [threading.Thread(target=run, args=(index, store)) for index, store in enumerate((one, other))]
         threads[0].start()
-        assert halt.reached.wait(timeout=10)
+        assert halt.reached.wait(timeout=30)
         threads[1].start()
         assert waits_for_the_lock(place, threads[1])
         assert feed(other) == [(1, "a")], "a change is seen before its commit"
         halt.go_on.set()
         for thread in threads:
-            thread.join(timeout=10)
+            thread.join(timeout=30)
 
         if first == "revoke":
             assert outcomes[0] == (A,)
@@ -718,11 +718,11 @@ def test_numbers_follow_the_commits_and_not_who_asked_first(place: Place) -> Non
         halt = Halt(one, before=LOCKING[place.kind])
         thread = threading.Thread(target=lambda: fill(one, token(B)))
         thread.start()
-        assert halt.reached.wait(timeout=10)
+        assert halt.reached.wait(timeout=30)
         fill(other, token(C))
         assert feed(other) == [(1, "a"), (2, "c")]
         halt.go_on.set()
-        thread.join(timeout=10)
+        thread.join(timeout=30)
 
         assert feed(other) == [(1, "a"), (2, "c"), (3, "b")]
 
@@ -748,7 +748,7 @@ def test_nobody_sees_a_number_before_the_lower_ones(place: Place) -> None:
         outcomes = at_once(*(lambda store=store, name=name: write(store, name) for store, name in zip(stores, "abcd", strict=True)))
     finally:
         done.set()
-        reading.join(timeout=10)
+        reading.join(timeout=30)
     last = stores[0].read_feed(0)
     for store in stores:
         store.close()

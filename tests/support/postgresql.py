@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from extauthz.adapters.store import postgres
 from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.adapters.store.postgres import PostgresUsage
 from extauthz.adapters.store.reader import SqliteReader
@@ -176,7 +177,10 @@ def use(store: AnyStore, uses: Mapping[str, Use]) -> int:
             finally:
                 await usage.close()
 
-        return asyncio.run(write())
+        with pytest.MonkeyPatch.context() as patched:
+            # On a busy machine a batch may take longer than `serve` has time for.
+            patched.setattr(postgres, "WRITE_TIME", 60.0)
+            return asyncio.run(write())
     with closing(SqliteReader(Path(address))) as reader:
         return SqliteUsage(reader).write(uses)
 
