@@ -39,7 +39,8 @@ test: $(STAMP) prometheus  ## All tests, through a real Envoy too
 fleet: $(STAMP)  ## Eight sidecars on one store: how soon each honours a revocation, and what a lost database costs
 	@$(BIN)/pytest -m fleet -s
 
-soak: $(STAMP)  ## Ten minutes of the fast transport at full speed, beside a peer that resets its calls
+soak: $(STAMP)  ## Ten minutes of the fast transport at full speed, beside a peer that resets its calls, and under reloads
+	@$(BIN)/python benchmarks/under_load.py
 	@$(BIN)/python benchmarks/soak.py
 
 lint: $(STAMP)  ## ruff and mypy
