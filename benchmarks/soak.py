@@ -1,6 +1,7 @@
 """The fast transport at full speed for ten minutes, beside a peer that resets its calls at random; run by `make soak`.
 
-Exit 1 if a call of h2load fails or if resident memory grows by 2 % or more over the last half. Seconds: soak.py 60
+Exit 1 if a call of h2load fails, if the sidecar logs a warning or an error, or if resident memory grows by 2 % or more over the
+last half. Seconds: soak.py 60
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def main(seconds: float) -> int:
             request = folder / "request.bin"
             request.write_bytes(b"\0" + len(data).to_bytes(4, "big") + data)
             file = configuration(folder, issuer_port, port, "nghttp2")
-            with process("-m", "extauthz", "serve", "--config", str(file), "--no-decision-log") as running:
+            log = folder / "sidecar.log"
+            with process("-m", "extauthz", "serve", "--config", str(file), "--no-decision-log", log=log) as running:
                 answered(port, data)
                 ending, played = threading.Event(), [0]
                 resetting = threading.Thread(target=play_resets, args=(port, data, ending, played))
@@ -85,10 +87,12 @@ def main(seconds: float) -> int:
                 finally:
                     ending.set()
                     resetting.join()
+            logged = [line for line in log.read_text().splitlines() if '"INFO"' not in line]
     half = sizes[len(sizes) // 2 :]
     growth = max(0.0, half[-1] / half[0] - 1)
     print(f"\n  growth over the last half {growth:.2%}, goal < {MOST_GROWTH:.0%}; {'calls failed' if failed else 'no call failed'}")
-    return int(failed or growth >= MOST_GROWTH)
+    print("\n".join(logged or ["  the sidecar logged neither warning nor error"]))
+    return int(failed or bool(logged) or growth >= MOST_GROWTH)
 
 
 if __name__ == "__main__":

@@ -64,10 +64,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def process(*command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process on the server's core."""
+def process(*command: str, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process on the server's core; what it logs goes to a file, if one is named."""
     pinned = ("taskset", "-c", str(SERVER_CORE), sys.executable, *command)
-    with tempfile.TemporaryFile() as errors:
+    with log.open("wb") if log else tempfile.TemporaryFile() as errors:
         running = subprocess.Popen(pinned, stdout=subprocess.DEVNULL, stderr=errors)
         try:
             yield running

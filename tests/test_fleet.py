@@ -138,18 +138,22 @@ async def test_a_fleet_honours_revocations_within_a_second(make_place: MakePlace
         async def follow(sidecar: int, token: str, revoked_at: float) -> None:
             taken.append(await honoured(it, sidecar, token) - revoked_at)
 
+        async def revoke(admin: int, token_id: str, token: str) -> None:
+            change = Change(now(), f"admin-{admin}", "fleet test")
+            await asyncio.to_thread(admins[admin].revoke, [token_id], "fleet test", change)
+            revoked_at = time.monotonic()
+            waiting.extend(asyncio.create_task(follow(sidecar, token, revoked_at)) for sidecar in range(SIDECARS))
+
         async def load() -> None:
             while True:
                 _, token = secrets.choice(it.tokens)
                 await it.ask(secrets.randbelow(SIDECARS), token)
 
         loading = [asyncio.create_task(load()) for _ in range(4)]
-        for number, (token_id, token) in enumerate(list(it.tokens)):
-            change = Change(now(), f"admin-{number % 2}", "fleet test")
-            await asyncio.to_thread(admins[number % 2].revoke, [token_id], "fleet test", change)
-            revoked_at = time.monotonic()
-            waiting += [asyncio.create_task(follow(sidecar, token, revoked_at)) for sidecar in range(SIDECARS)]
-            await asyncio.sleep(0.1)
+        for first, second in zip(it.tokens[::2], it.tokens[1::2], strict=True):
+            # They set out together: each wants its number while the other one has not committed.
+            await asyncio.gather(revoke(0, *first), revoke(1, *second))
+            await asyncio.sleep(0.2)
         await asyncio.gather(*waiting)
         for task in loading:
             task.cancel()
