@@ -194,7 +194,7 @@ class Assembly:
 
 def _codec(configuration: Configuration) -> EnvoyCodec:
     settings = configuration.settings
-    return EnvoyCodec(realm=settings.realm, error_response=settings.envoy.error_response)
+    return EnvoyCodec(realm=settings.realm, error_response=settings.envoy.error_response, answers=settings.answers.answers)
 
 
 def _section(configuration: Configuration, kind: Kind, secrets: Mapping[str, bytes]) -> bytes:

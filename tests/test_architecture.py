@@ -23,7 +23,7 @@ PACKAGE = PROJECT / "extauthz"
 ROWS = (
     "_pb",
     "core",
-    "ports addresses metric_table",
+    "ports addresses metric_table denials",
     "budgets flights feed",
     "config service issued_verifier oauth_verifier issuing uses",
     "adapters.fetch",

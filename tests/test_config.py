@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from extauthz import addresses
-from extauthz.config import consistency, document, loader, oauth, patterns, problems, routes, settings, values
+from extauthz import addresses, denials
+from extauthz.config import answers, consistency, document, loader, oauth, patterns, problems, routes, settings, values
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 
@@ -116,6 +116,7 @@ ELSEWHERE = {
     "problems._message",
 }
 TRACED: list[ModuleType] = [
+    answers,
     consistency,
     document,
     loader,
@@ -125,6 +126,7 @@ TRACED: list[ModuleType] = [
     settings,
     values,
     addresses,
+    denials,
     patterns,
 ]
 

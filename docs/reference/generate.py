@@ -52,11 +52,13 @@ def configuration() -> str:
     """Return the page of the keys of extauthz.yaml: their names and defaults from the models, what they mean from the examples."""
     meanings = {path: text for example in reversed(EXAMPLES) for path, text in _comments(example)}
     meanings["version",] = "1"
+    meanings = dict(_descriptions(Settings)) | meanings
     rows = [f"| `{'.'.join(path)}` | {default} | {meanings.get(path[-2:], '')} |\n" for path, default in keys(Settings)]
     return (
         f"{HEAD}# Configuration\n\n"
         "Every key of `extauthz.yaml`. Durations are written with a unit (`ms`, `s`, `m`, `h`, `d`), sizes as `16KiB`; a secret is\n"
-        "`{env: NAME}` or `{file: PATH}`. Under `oauth.providers[]` stand the keys of each provider where there are several.\n"
+        "`{env: NAME}` or `{file: PATH}`. Under `oauth.providers[]` stand the keys of each provider where there are several,\n"
+        "under `answers.reasons[]` those of the answer for one reason: `reasons: {route_unknown: {status: 404}}`.\n"
         "[`config/extauthz.yaml`](../../config/extauthz.yaml) shows all of them in place, "
         "[`config/several-providers.yaml`](../../config/several-providers.yaml) those of several providers. Route files are\n"
         "described in the README.\n\n"
@@ -68,12 +70,26 @@ def keys(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple
     """Yield the path and the default of every key of a model, of sections within it, and of the entries of its lists."""
     for name, field in model.model_fields.items():
         inner = [one for one in _models(field.annotation) if one is not OAuthListSection]
-        is_list = typing.get_origin(field.annotation) is list
-        path = (*prefix, f"{name}[]" if is_list and inner else name)
+        path = (*prefix, _named(name, field))
         if not inner:
             yield path, _default(field)
         for one in inner:
             yield from keys(one, path)
+
+
+def _named(name: str, field: FieldInfo) -> str:
+    """Name a key as a path does: x[] stands for each entry of a list, or of a mapping, whose entries are sections."""
+    many = typing.get_origin(field.annotation) in (list, dict)
+    return f"{name}[]" if many and _models(field.annotation) else name
+
+
+def _descriptions(model: type[BaseModel], holder: str = "") -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the last two names of each key's path with what its model says, for keys that no example shows in a line of their own."""
+    for name, field in model.model_fields.items():
+        if field.description:
+            yield (holder, name), field.description
+        for one in _models(field.annotation):
+            yield from _descriptions(one, _named(name, field))
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

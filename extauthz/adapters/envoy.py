@@ -5,47 +5,62 @@ For Envoy only `status.code` decides, and 0 or nothing is ALLOW: an answer start
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 from google.protobuf.message import DecodeError
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, Reason, Request, WouldDeny
+from extauthz.denials import GRPC_CODES, REALM, STATUSES, TOLD, Answers, Denials
 
 OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-DECISION_ID_HEADER = "x-extauthz-decision-id"
-RETRY_AFTER = "1"
+OTHER_ID = DECISION_ID[::-1]
+"""A decision id that differs from DECISION_ID in every character."""
 
 ALLOW_PARTS = 3
 """An allow names its decision id twice: in a header and in the metadata."""
-DENIAL_PARTS = 4
-"""A denial names it in a header, in the body and in the metadata."""
 FORWARDED_PARTS = 2
 """What monitor mode forwards names it in the metadata alone."""
 MAX_TEMPLATES = 4096
 MAX_TEMPLATE_BYTES = 2048
+"""Without what the configuration says in a denial."""
+MAX_BYTES_OF_TEMPLATES = MAX_TEMPLATES * MAX_TEMPLATE_BYTES
 
-_GRPC_CODES = {400: 3, 401: 16, 403: 7, 500: 13, 503: 14}
-_ERRORS = {400: "invalid_request", 401: "invalid_token", 403: "access_denied", 500: "server_error", 503: "temporarily_unavailable"}
-_NO_ERROR_CODE = frozenset({Reason.CREDENTIAL_MISSING, Reason.SCHEME_UNSUPPORTED})
 _ERROR_RESPONSES = frozenset({Reason.INTERNAL, Reason.STORE_UNAVAILABLE, Reason.ISSUER_UNAVAILABLE})
+_USUAL = Answers()
 _FIXED = (Reason.REQUEST_MALFORMED, Reason.INTERNAL, Reason.DRAINING)
 
 
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a template of a denial must look like: parts around the decision id (0: it cannot have one), and bytes at most."""
+
+    parts: int
+    size: int
+
+
+_ALLOWANCE, _FORWARDED = _Shape(ALLOW_PARTS, MAX_TEMPLATE_BYTES), _Shape(FORWARDED_PARTS, MAX_TEMPLATE_BYTES)
+
+
 class EnvoyCodec:
-    """Reads CheckRequest and writes CheckResponse; `realm` goes into WWW-Authenticate.
+    """Reads CheckRequest and writes CheckResponse; `realm` goes into WWW-Authenticate, `answers` says how denials are told.
 
     With `error_response` the answers for internal, store_unavailable and issuer_unavailable are errors for Envoy, not denials:
     its failure_mode_allow turns them into allows.
     """
 
-    def __init__(self, *, realm: str = "extauthz", error_response: bool = False) -> None:
-        """Serialise the fixed denials and check them; raise RuntimeError when one would not deny."""
-        self._realm = realm
+    def __init__(self, *, realm: str = REALM, error_response: bool = False, answers: Answers = _USUAL) -> None:
+        """Serialise the fixed denials and all that have words of their own; raise RuntimeError for one that would not deny."""
+        self._denials = Denials(realm, answers)
         self._error_response = error_response
-        self._fixed = {reason: self._denial_parts(reason) for reason in _FIXED}
+        self._fixed = {reason: _around_the_id(*self._checked(reason, grpc=False)) for reason in _FIXED}
+        self._shapes = {
+            (TOLD[name], grpc): self._shape(TOLD[name], grpc=grpc) for name in answers.reasons for grpc in (False, True)
+        }
         self._templates: dict[object, tuple[Decision, list[bytes]]] = {}
+        self._bytes_of_templates = 0
 
     def read(self, data: bytes, decision_id: str) -> Request | None:
         """Return the request, or None for bytes that hold no HTTP request."""
@@ -74,21 +89,24 @@ class EnvoyCodec:
         """Return the serialised answer; a decision like an earlier one is answered as that one was, with another decision id."""
         if isinstance(decision, Allow):
             key: object = (id(decision.edits), decision.route)
-            grpc, parts = False, ALLOW_PARTS
+            grpc, shape = False, _ALLOWANCE
         elif isinstance(decision, WouldDeny):
-            key, grpc, parts = decision, False, FORWARDED_PARTS
+            key, grpc, shape = decision, False, _FORWARDED
         else:
-            grpc, parts = _is_grpc(request.header("content-type")), DENIAL_PARTS
+            grpc, shape = _is_grpc(request.header("content-type")), None
             key = (decision, grpc)
         known = self._templates.get(key)
         if known is None:
+            shape = shape or self._shape_of(decision.reason, grpc=grpc)
             template = self._serialised(decision, DECISION_ID, grpc=grpc)
             known = decision, template.split(DECISION_ID.encode())
-            if len(known[1]) != parts or len(template) > MAX_TEMPLATE_BYTES:
+            if len(known[1]) != shape.parts or len(template) > shape.size:
                 # The placeholder stands in the client's own words too, or the client sent names without end: no template.
                 return self._serialised(decision, request.decision_id, grpc=grpc)
-            if len(self._templates) >= MAX_TEMPLATES:
+            self._bytes_of_templates += len(template)
+            if len(self._templates) >= MAX_TEMPLATES or self._bytes_of_templates > MAX_BYTES_OF_TEMPLATES:
                 self._templates.clear()
+                self._bytes_of_templates = len(template)
             # The decision is kept with its template, so that no other edits get the same id while it lives.
             self._templates[key] = known
         return request.decision_id.encode("ascii").join(known[1])
@@ -104,54 +122,50 @@ class EnvoyCodec:
 
     def _denial(self, decision: Deny, decision_id: str, *, grpc: bool) -> bytes:
         reason = decision.reason
+        told = self._denials.told(decision, decision_id, grpc=grpc)
         response = pb.CheckResponse()
-        response.status.code = _GRPC_CODES[reason.status]
+        response.status.code = GRPC_CODES[reason.status]
         _write_metadata(response, decision, decision_id)
         use_error = self._error_response and reason in _ERROR_RESPONSES
         denied = response.error_response if use_error else response.denied_response
-        denied.status.code = reason.status
-        headers = [("cache-control", "no-store"), (DECISION_ID_HEADER, decision_id)]
-        challenge = self._challenge(decision)
-        if challenge:
-            headers.append(("www-authenticate", challenge))
-        if reason.status == 503:
-            headers.append(("retry-after", RETRY_AFTER))
-        if grpc:
-            headers.append(("grpc-status", str(_GRPC_CODES[reason.status])))
-            denied.body = f"{reason.message} (decision {decision_id})"
-        else:
-            headers.append(("content-type", "application/json"))
-            denied.body = json.dumps(
-                {"error": _error(reason), "reason": reason.told_as, "message": reason.message, "decision_id": decision_id}
-            )
-        _set_headers(denied.headers, headers)
+        denied.status.code = told.status
+        denied.body = told.body
+        _set_headers(denied.headers, told.headers)
         return response.SerializeToString(deterministic=True)
 
-    def _challenge(self, decision: Deny) -> str | None:
-        """Return WWW-Authenticate as RFC 6750 3 asks for it; None where another credential would not help."""
-        reason = decision.reason
-        challenge = f'Bearer realm="{self._realm}"'
-        if reason in _NO_ERROR_CODE:
-            return challenge
-        if reason is Reason.SCOPE_MISSING:
-            return f'{challenge}, error="{_error(reason)}", scope="{" ".join(decision.scopes)}"'
-        return f'{challenge}, error="{_error(reason)}"' if reason.status in (400, 401) else None
+    def _shape_of(self, reason: Reason, *, grpc: bool) -> _Shape:
+        if (reason, grpc) not in self._shapes:
+            self._shapes[reason, grpc] = self._shape(reason, grpc=grpc)
+        return self._shapes[reason, grpc]
 
-    def _denial_parts(self, reason: Reason) -> list[bytes]:
-        data = self._denial(Deny(reason), DECISION_ID, grpc=False)
+    def _shape(self, reason: Reason, *, grpc: bool) -> _Shape:
+        """Look at a denial in which nothing is a client's own, so that only our own words can hold the placeholder."""
+        data, other = self._checked(reason, grpc=grpc)
+        parts = data.split(DECISION_ID.encode())
+        whole = OTHER_ID.encode().join(parts) == other
+        return _Shape(len(parts) if whole else 0, len(data) + MAX_TEMPLATE_BYTES)
+
+    def _checked(self, reason: Reason, *, grpc: bool) -> tuple[bytes, bytes]:
+        """Return a denial with either decision id; raise RuntimeError when it would not deny."""
+        data, other = (self._denial(Deny(reason), decision_id, grpc=grpc) for decision_id in (DECISION_ID, OTHER_ID))
         message = pb.CheckResponse.FromString(data)
-        denies = message.status.code != 0 and reason.status in (
-            message.denied_response.status.code,
-            message.error_response.status.code,
-        )
-        if not denies or len(data.split(DECISION_ID.encode())) != DENIAL_PARTS:
-            raise RuntimeError(f"the fixed denial {reason} would not deny: not serving")
-        return data.split(DECISION_ID.encode())
+        status = message.denied_response.status.code or message.error_response.status.code
+        if message.status.code == 0 or status not in (reason.status, *STATUSES) or len(data) != len(other):
+            raise RuntimeError(f"the denial {reason} would not deny: not serving")
+        return data, other
+
+
+def _around_the_id(data: bytes, other: bytes) -> list[bytes]:
+    """Return what stands around the decision id in two answers that are the same but for it, whatever else they hold."""
+    size = len(DECISION_ID)
+    differing = [at for at, (one, two) in enumerate(zip(data, other, strict=True)) if one != two]
+    begins = [-size, *differing[::size], len(data)]
+    return [data[begin + size : end] for begin, end in pairwise(begins)]
 
 
 def _allowance(decision: Allow | WouldDeny, decision_id: str) -> bytes:
     response = pb.CheckResponse()
-    response.status.code = _GRPC_CODES[500]
+    response.status.code = GRPC_CODES[500]
     _write_metadata(response, decision, decision_id)
     own = ((name, decision_id if value == DECISION_ID else value) for name, value in decision.edits.set)
     _set_headers(response.ok_response.headers, own)
@@ -182,12 +196,6 @@ def _latin1(text: str) -> str:
 
 def _is_grpc(content_type: str) -> bool:
     return content_type == "application/grpc" or content_type.startswith(("application/grpc+", "application/grpc;"))
-
-
-def _error(reason: Reason) -> str:
-    if reason is Reason.CREDENTIAL_MISSING:
-        return "authentication_required"
-    return "insufficient_scope" if reason is Reason.SCOPE_MISSING else _ERRORS[reason.status]
 
 
 def _set_headers(target: Iterable[pb.HeaderValueOption], pairs: Iterable[tuple[str, str]]) -> None:

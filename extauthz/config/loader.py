@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from extauthz.config import consistency, document, routes
+from extauthz.config import answers, consistency, document, routes
 from extauthz.config.document import ConfigurationError, Document, Mistake
 from extauthz.config.files import Files
 from extauthz.config.oauth import OAuthCommon, ProviderEntry
@@ -143,6 +143,7 @@ def load(file: Path, files: Files | None = None) -> Configuration:
             found, wrong = routes.read(name, vocabulary, files)
             placed += found
         mistakes += wrong
+    mistakes += answers.misfits(source, max((" ".join(found.route.scopes) for found in placed), key=len, default=""))
     table, hosts, wrong, warnings = routes.compile_tables(placed)
     mistakes += wrong
     if mistakes or settings is None:

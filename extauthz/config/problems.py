@@ -14,6 +14,8 @@ from extauthz.config.document import Document, KeyPath, Mistake
 from extauthz.config.oauth import ONE, SEVERAL, OAuthCommon, OAuthListSection, OAuthSection, ProviderEntry
 
 MAX_SHOWN = 80
+OF_A_KEY = "[key]"
+"""Behind the key of a mapping in the paths of pydantic's errors, where the key itself is wrong."""
 FORMS: dict[str, type[BaseModel]] = {ONE: OAuthSection, SEVERAL: OAuthListSection}
 
 
@@ -34,7 +36,7 @@ def mistakes_of(error: ValidationError, document: Document, model: type[BaseMode
     return [
         document.mistake(path, _message(dict(detail), path, model))
         for detail in error.errors(include_url=False)
-        if not document.is_unread(path := (*prefix, *(part for part in detail["loc"] if part not in FORMS)))
+        if not document.is_unread(path := (*prefix, *(part for part in detail["loc"] if part not in FORMS and part != OF_A_KEY)))
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from extauthz.addresses import Address
+from extauthz.config.answers import AnswersSection
 from extauthz.config.monitor import Mode
 from extauthz.config.oauth import OAuth
 from extauthz.config.patterns import compile_patterns
@@ -25,6 +26,7 @@ from extauthz.config.values import (
     text,
 )
 from extauthz.core.act_as import ACT_AS_HEADERS, address
+from extauthz.denials import REALM
 
 MIN_POLL, MAX_POLL = 0.25, 60.0
 MAX_WORKERS = 256
@@ -238,9 +240,10 @@ class Settings(Section):
     act_as: ActAsSection = ActAsSection()
     identity: IdentitySection = IdentitySection()
     envoy: EnvoySection = EnvoySection()
+    answers: AnswersSection = AnswersSection()
     grpc: GrpcSection = GrpcSection()
     limits: LimitsSection = LimitsSection()
-    realm: Annotated[str, text(r"[A-Za-z0-9 ._:/@-]{1,64}", "write 1 to 64 letters, digits, spaces and . _ : / @ -")] = "extauthz"
+    realm: Annotated[str, text(r"[A-Za-z0-9 ._:/@-]{1,64}", "write 1 to 64 letters, digits, spaces and . _ : / @ -")] = REALM
     scopes: list[Scope] = Field(min_length=1, examples=["scopes: [SEARCH, CHAT]"])
     routes: list[NonEmpty] = Field(min_length=1, examples=["routes: [routes/glean-client-api.yaml]"])
     mode: Mode = "enforce"

@@ -1,0 +1,226 @@
+"""The answers section of extauthz.yaml: how denials are told, and what a company says in its own words."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from extauthz.config.document import Document, KeyPath, Mistake
+from extauthz.config.problems import nearest
+from extauthz.config.values import Section, duration, text
+from extauthz.core.model import DECISION_ID, Deny, Reason
+from extauthz.denials import (
+    DECISION_ID_HEADER,
+    REALM,
+    TOLD,
+    VARIABLES,
+    Answers,
+    Denials,
+    Format,
+    OwnAnswer,
+    Template,
+    Told,
+    is_json,
+)
+
+MAX_BODY = 8192
+"""Bytes; `max_denied_response_body_bytes` of the shipped Envoy configuration cuts off what is longer."""
+MAX_MESSAGE = 1024
+MAX_HEADERS = 16
+MAX_HEADER_VALUE = 1024
+MAX_RETRY_AFTER = 86_400.0
+
+_CAUSES = {reason.value: reason.told_as for reason in Reason}
+_HEADER_NAME = re.compile(r"[a-z0-9-]{1,64}").fullmatch
+_WITHOUT_DOLLAR = re.compile(rf"(?<!\$)\{{({'|'.join(VARIABLES)})\}}").search
+_PRINTABLE = re.compile(r"[ -~]*").fullmatch
+_FRAMING = "belongs to the connection, and Envoy sets it: leave it out"
+_RESERVED = {
+    **dict.fromkeys(("content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection"), _FRAMING),
+    **dict.fromkeys(("te", "trailer", "upgrade", "content-encoding", "host", "date", "server"), _FRAMING),
+    "content-type": "is that of the body: write content_type beside headers",
+    "cache-control": "is always no-store: leave it out",
+    "www-authenticate": "is the challenge of RFC 6750: write realm and answers.resource_metadata",
+    "retry-after": "goes with 503 and 429: write answers.retry_after",
+    DECISION_ID_HEADER: "always holds the decision id: leave it out",
+}
+_RESERVED_PREFIXES = ("grpc-", "x-envoy-")
+
+
+def _told_name(name: str) -> str:
+    if name in TOLD:
+        return name
+    if name in _CAUSES and _CAUSES[name] in TOLD and _CAUSES[name] != name:
+        raise ValueError(f"clients are told {_CAUSES[name]!r}, and not which of its causes it was: write the answer for that name")
+    raise ValueError("no client is told this reason" + (nearest(name, TOLD) or ": write one of `told as` in docs/reference.md"))
+
+
+def _header_name(name: str) -> str:
+    if not _HEADER_NAME(name):
+        lower = f", like {name.lower()!r}" if _HEADER_NAME(name.lower()) else ""
+        raise ValueError(f"is not a header name: write up to 64 lower-case letters, digits and '-'{lower}")
+    if name in _RESERVED or name.startswith(_RESERVED_PREFIXES):
+        raise ValueError(_RESERVED.get(name, "is read by gRPC clients or by Envoy: write another name"))
+    return name
+
+
+def _with_variables(*names: str) -> AfterValidator:
+    def check(written: str) -> str:
+        if found := _WITHOUT_DOLLAR(written):
+            raise ValueError(f"{found[0]} is no variable: write ${found[0]}")
+        for name in Template.parse(written).names:
+            if name not in names:
+                known = f": the variables here are {', '.join(names)}"
+                raise ValueError(f"unknown variable ${{{name}}}" + (nearest(name, names) or known))
+        return written
+
+    return AfterValidator(check)
+
+
+def _whole_seconds(seconds: float) -> float:
+    if not 1 <= seconds <= MAX_RETRY_AFTER or seconds != int(seconds):
+        raise ValueError(f"{seconds:g} seconds: write whole seconds, 1s to 1d")
+    return seconds
+
+
+ToldName = Annotated[str, AfterValidator(_told_name)]
+AnswerHeader = Annotated[str, AfterValidator(_header_name)]
+HeaderText = Annotated[str, _with_variables(*VARIABLES)]
+Message = Annotated[
+    str,
+    text(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,500}", "write one line of 1 to 500 characters"),
+    _with_variables(*(name for name in VARIABLES if name != "message")),
+]
+Body = Annotated[str, text(r"[^\ud800-\udfff]*", "write text"), _with_variables(*VARIABLES)]
+MediaType = Annotated[
+    str,
+    text(
+        r"[a-z0-9][a-z0-9.+-]{0,63}/[a-z0-9][a-z0-9.+-]{0,63}(?:; ?charset=utf-8)?",
+        "write a media type in lower case, like text/plain; charset=utf-8",
+    ),
+]
+MetadataAddress = Annotated[
+    str,
+    text(
+        r"https://[A-Za-z0-9.:\[\]-]{1,255}(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{0,500})?(?:\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,500})?",
+        "write the https address of the metadata, like https://api.acme.com/.well-known/oauth-protected-resource",
+    ),
+]
+WholeSeconds = Annotated[float, BeforeValidator(duration), AfterValidator(_whole_seconds)]
+
+
+class ReasonAnswer(Section):
+    """What clients get for one reason; what is left out stays as it is."""
+
+    status: Literal[400, 401, 403, 404, 429, 503] | None = Field(
+        default=None, description="400, 401, 403, 404, 429 or 503, in the place of the reason's own."
+    )
+    message: Message | None = Field(default=None, description="The sentence; may hold variables, like `${scope}`.")
+    content_type: MediaType | None = Field(default=None, description="The type of `body`; without it that of `answers.format`.")
+    headers: dict[AnswerHeader, HeaderText] = Field(
+        default_factory=dict, examples=['headers: {x-hint: "see ${scope}"}'], description="Further headers, with variables."
+    )
+    body: Body | None = Field(
+        default=None, examples=['body: \'{"code": "${reason}"}\''], description='The whole body, with variables; `""` for none.'
+    )
+
+    @field_validator("headers")
+    @classmethod
+    def _few(cls, headers: dict[str, str]) -> dict[str, str]:
+        if len(headers) > MAX_HEADERS:
+            raise ValueError(f"{len(headers)} headers: write at most {MAX_HEADERS}")
+        return headers
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ReasonAnswer:
+        if not self.model_fields_set:
+            raise ValueError("is empty: write status, message, headers or body, or leave the reason out")
+        return self
+
+    @property
+    def own(self) -> OwnAnswer:
+        """The same, with its texts read."""
+        return OwnAnswer(
+            status=self.status,
+            message=None if self.message is None else Template.parse(self.message),
+            headers=tuple((name, Template.parse(value)) for name, value in self.headers.items()),
+            content_type=self.content_type,
+            body=None if self.body is None else Template.parse(self.body),
+        )
+
+
+class AnswersSection(Section):
+    """How denials are told."""
+
+    format: Literal["json", "problem"] = "json"
+    resource_metadata: MetadataAddress | None = None
+    retry_after: WholeSeconds = 1.0
+    reasons: dict[ToldName, ReasonAnswer] = Field(
+        default_factory=dict, examples=['reasons: {route_unknown: {status: 404, message: "No such page."}}']
+    )
+
+    @property
+    def answers(self) -> Answers:
+        """The same, with its texts read."""
+        return Answers(
+            format=Format(self.format),
+            resource_metadata=self.resource_metadata,
+            retry_after=int(self.retry_after),
+            reasons={name: answer.own for name, answer in self.reasons.items()},
+        )
+
+
+def misfits(source: Document, scopes: str) -> Iterator[Mistake]:
+    """Find what shows only in whole answers; `scopes` are the most that a route asks for, with spaces.
+
+    Read from the plain data, reason by reason, so that a mistake in one place hides none in another.
+    """
+    section = source.data.get("answers")
+    reasons = section.get("reasons") if isinstance(section, dict) else None
+    realm = source.data.get("realm")
+    for name, entry in reasons.items() if isinstance(reasons, dict) else ():
+        try:
+            answers = AnswersSection.model_validate({"reasons": {name: entry}}).answers
+        except ValidationError:
+            continue
+        for path, message in _misfits(name, answers, realm if isinstance(realm, str) else REALM, scopes):
+            yield source.mistake(("answers", "reasons", name, *path), message)
+
+
+def _misfits(name: str, answers: Answers, realm: str, scopes: str) -> Iterator[tuple[KeyPath, str]]:
+    reason, own, denials = TOLD[name], answers.reasons[name], Denials(realm, answers)
+    decision = Deny(reason, scopes=(scopes,) if reason is Reason.SCOPE_MISSING else ())
+    told = denials.told(decision, DECISION_ID)
+    if own.body is not None:
+        yield from ((("body",), message) for message in _wrong_body(told, own))
+    elif own.content_type is not None:
+        yield ("content_type",), "nothing uses it: write a body, or leave it out"
+    if own.message is not None and len(denials.told(decision, DECISION_ID, grpc=True).body.encode()) > MAX_MESSAGE:
+        yield ("message",), f"with its variables it is longer than {MAX_MESSAGE} bytes: write less"
+    for header, value in told.headers[-len(own.headers) :] if own.headers else ():
+        if not _PRINTABLE(value):
+            yield ("headers", header), "with its variables it is not printable ASCII: write other text"
+        if len(value) > MAX_HEADER_VALUE:
+            yield ("headers", header), f"with its variables it is longer than {MAX_HEADER_VALUE} bytes: write less"
+
+
+def _wrong_body(told: Told, own: OwnAnswer) -> Iterator[str]:
+    if len(told.body.encode()) > MAX_BODY:
+        yield f"with its variables it is longer than {MAX_BODY} bytes, which is what Envoy passes on: write less"
+    if not told.body:
+        if own.content_type is not None:
+            yield "is empty, and content_type is that of a body: write one, or leave content_type out"
+    elif is_json(dict(told.headers)["content-type"]):
+        try:
+            json.loads(told.body, parse_constant=_no_number)
+        except ValueError as error:
+            way_out = "put variables inside of quotes, or write content_type: text/plain"
+            yield f"is not JSON once its variables have values: {way_out} ({error})"
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
