@@ -356,3 +356,44 @@ def test_a_bundle_that_holds_no_certificates_is_an_error(tmp_path: Path) -> None
     for name in ("empty.pem", "missing.pem"):
         with pytest.raises(FetchError, match=name):
             JsonFetcher(ca_file=tmp_path / name)
+
+
+async def test_the_other_sides_clock_is_told(server: FaultyServer, fetcher: JsonFetcher) -> None:
+    server.pages["/"] = Page(b"{}", headers=(("date", "Thu, 01 Jan 2026 00:00:00 GMT"),))
+    server.pages["/none"] = Page(b"{}")
+
+    assert (await fetcher.get(f"{server.origin}/")).date == "Thu, 01 Jan 2026 00:00:00 GMT"
+    assert (await fetcher.get(f"{server.origin}/none")).date == ""
+
+
+async def test_a_document_can_be_bounded_otherwise(server: FaultyServer) -> None:
+    server.pages["/"] = document(["x" * 100])
+    for most, expected in ((200, 100), (50, None)):
+        opened = JsonFetcher(max_bytes=most)
+        try:
+            if expected is None:
+                assert "larger than 50 bytes" in await refused(opened, f"{server.origin}/")
+            else:
+                assert len((await opened.get(f"{server.origin}/")).document[0]) == expected
+        finally:
+            await opened.close()
+
+
+async def test_a_unix_socket_is_asked(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("u") / "s"
+    lines: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0])
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]")
+        await writer.drain()
+        writer.close()
+
+    opened = JsonFetcher(unix_socket=path)
+    assert "ConnectError" in await refused(opened, "http://localhost/a")
+    async with await asyncio.start_unix_server(answer, path):
+        assert (await opened.get("http://localhost/a")).document == []
+        # A name that is not this machine's is asked nowhere.
+        await refused(opened, "http://example.com/a")
+    await opened.close()
+    assert lines == [b"GET /a HTTP/1.1"]

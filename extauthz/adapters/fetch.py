@@ -38,8 +38,8 @@ class FetchError(Exception):
 class Answer:
     """The document of an answer with status 200; of others the status alone, with `document` None.
 
-    `challenge` is WWW-Authenticate. `max_age` are the seconds that Cache-Control lets it be kept (RFC 9111 5.2.2), `retry_after`
-    those of Retry-After; None where nothing is said, or nothing in seconds.
+    `challenge` is WWW-Authenticate, `date` is Date. `max_age` are the seconds that Cache-Control lets it be kept (RFC 9111 5.2.2),
+    `retry_after` those of Retry-After; None where nothing is said, or nothing in seconds.
     """
 
     status: int
@@ -47,18 +47,29 @@ class Answer:
     max_age: float | None = None
     retry_after: float | None = None
     challenge: str = ""
+    date: str = ""
 
 
 class JsonFetcher:
     """Asks over https, and over plain http only on loopback.
 
     `timeout` in seconds bounds a whole request, the body of its answer included; `proxy` is the address of a proxy for those
-    over https, `ca_file` a bundle of certificates to trust in place of the system's.
+    over https, `ca_file` a bundle of certificates to trust in place of the system's. `unix_socket` is asked instead of the host of
+    an address. `max_bytes` bounds a document.
     """
 
-    def __init__(self, *, timeout: float = 5.0, proxy: str | None = None, ca_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        timeout: float = 5.0,
+        proxy: str | None = None,
+        ca_file: Path | None = None,
+        unix_socket: Path | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
         """Open a connection pool; proxies and netrc of the environment are not used. Raises FetchError for an unusable bundle."""
         self.timeout = timeout
+        self._max_bytes = max_bytes
         try:
             trust = ssl.create_default_context(cafile=ca_file) if ca_file else True
         except OSError as error:
@@ -68,6 +79,7 @@ class JsonFetcher:
             follow_redirects=False,
             trust_env=False,
             proxy=proxy,
+            transport=httpx2.AsyncHTTPTransport(uds=str(unix_socket), trust_env=False) if unix_socket else None,
             # Plain http is for this machine, and what goes there must not leave it in clear.
             mounts={"http://": httpx2.AsyncHTTPTransport(verify=trust)} if proxy else None,
             verify=trust,
@@ -132,7 +144,7 @@ class JsonFetcher:
                 return await self._sent(address, response.next_request, auth, redirects - 1)
             document = None
             if response.status_code == 200:
-                document = json.loads(await _body(address, response))
+                document = json.loads(await self._body(address, response))
             else:
                 await _pass_by(response)
         finally:
@@ -145,7 +157,16 @@ class JsonFetcher:
             0.0 if _UNCACHED(control) else float(max_age[1]) if max_age else None,
             float(pause) if re.fullmatch("[0-9]{1,9}", pause) else None,
             response.headers.get("www-authenticate", ""),
+            response.headers.get("date", ""),
         )
+
+    async def _body(self, address: str, response: httpx2.Response) -> bytes:
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > self._max_bytes:
+                raise FetchError(f"{address}: larger than {self._max_bytes} bytes")
+        return bytes(body)
 
 
 async def _pass_by(response: httpx2.Response) -> None:
@@ -153,15 +174,6 @@ async def _pass_by(response: httpx2.Response) -> None:
     with contextlib.suppress(httpx2.HTTPError):
         if re.fullmatch("[0-9]{1,9}", length) and int(length) <= SMALL:
             await response.aread()
-
-
-async def _body(address: str, response: httpx2.Response) -> bytes:
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise FetchError(f"{address}: larger than {MAX_BYTES} bytes")
-    return bytes(body)
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:

@@ -44,6 +44,11 @@ _METHODS: Mapping[Verification, _Method] = {
 }
 
 
+def endpoint_of(method: Verification) -> tuple[str, str | None]:
+    """Return the member of the discovery document that names the address to ask, and the address that counts without one."""
+    return _METHODS[method].endpoint, _METHODS[method].address
+
+
 class Introspection:
     """One way to ask one issuer; tokens go nowhere else, and never into an address.
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from extauthz.adapters.store import audit, backup, chain, listing, writing
 from extauthz.adapters.store.database import Database
 from extauthz.adapters.store.ledger import Ledger
@@ -79,6 +81,13 @@ class SqlTokenStore:
     def backup(self, path: Path) -> tuple[int, str]:
         """Copy a SQLite store into a new file while others write; return number and MAC of the last row of its audit."""
         return backup.backup(self._database, path)
+
+    def clock(self) -> float | None:
+        """Return the time of the database's machine in seconds since the epoch, None for a file."""
+        if self._database.kind == "sqlite":
+            return None
+        with self._database.reading() as connection:
+            return float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)
 
     # --- reading
 
