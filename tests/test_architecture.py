@@ -33,25 +33,28 @@ ROWS = (
     "transport console",
     "demo",
     "issuers opened_store",
-    "assembly control reload",
+    "assembly control reload envoy_config",
     "readings",
     "worker",
     "worker_process supervisor",
-    "app",
+    "app doctor",
     "cli",
     "__main__",
 )
 RANK = {room: row for row, rooms in enumerate(ROWS) for room in rooms.split()}
 # Rooms of several modules, which may import each other without going in circles.
-FOLDERS = {"_pb", "core", "config", "adapters.store", "transport", "console", "demo", "cli"}
+FOLDERS = {"_pb", "core", "config", "adapters.store", "transport", "console", "envoy_config", "demo", "doctor", "cli"}
 # The module of a folder itself holds nothing but a docstring.
 BARE = {"", "adapters"}
 
 # Our rooms that are not for everybody above them.
 ONLY_FOR = {
-    "config": ("issuers", "opened_store", "assembly", "readings", "reload", "worker", "worker_process", "supervisor", "app", "cli"),
+    "config": (
+        *("issuers", "opened_store", "assembly", "readings", "reload", "worker", "worker_process", "supervisor", "app", "cli"),
+        *("envoy_config", "doctor"),
+    ),
     "_pb": ("adapters.envoy", "transport"),
-    "adapters.fetch": ("adapters.discovery", "adapters.jwks", "adapters.introspection", "issuers"),
+    "adapters.fetch": ("adapters.discovery", "adapters.jwks", "adapters.introspection", "issuers", "doctor"),
 }
 
 # One library, one room. What is not listed here is not imported at all.
@@ -60,9 +63,9 @@ LIBRARIES = {
     "grpc_health": ("transport.grpcio", "transport.nghttp2"),
     "grpc_reflection": ("transport.grpcio",),
     "jwt": ("core.jwt", "demo"),
-    "cryptography": ("core.jwt", "transport.tls", "demo"),
+    "cryptography": ("core.jwt", "transport.tls", "demo", "doctor.certificates"),
     "pydantic": ("config",),
-    "yaml": ("config",),
+    "yaml": ("config", "envoy_config"),
     "sqlalchemy": ("adapters.store",),
     "alembic": ("adapters.store",),
     "sqlite3": ("adapters.store",),
@@ -71,7 +74,7 @@ LIBRARIES = {
     "prometheus_client": ("adapters.metrics",),
     "pythonjsonlogger": ("adapters.logs",),
     "ctypes": ("transport.libnghttp2", "transport.streams", "transport.connection"),
-    "uvloop": ("transport.choice",),
+    "uvloop": ("transport.choice", "doctor.machine"),
     "ssl": ("transport.tls", "transport.ops", "adapters.fetch"),
     "watchfiles": ("reload",),
     "uvicorn": ("transport.ops", "demo"),

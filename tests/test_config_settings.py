@@ -100,7 +100,10 @@ def test_what_is_as_it_should_be_has_no_warning(configure: Configure) -> None:
     assert warnings(configure(SERVER + OAUTH)) == []
 
 
-RULES = "is not the default: decoder_header_mutation_rules of your Envoy must allow these names, else it answers 500"
+RULES = (
+    "is not the default: decoder_header_mutation_rules of your Envoy must allow these names, else it answers 500; "
+    "extauthz envoy-config prints what fits"
+)
 
 
 @pytest.mark.parametrize(

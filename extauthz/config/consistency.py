@@ -21,7 +21,10 @@ _LISTEN_WARNING = (
     "can be reached by other machines, which can then try tokens: listen on loopback or a unix socket, or write tls.client_ca"
 )
 _OPS_WARNING = "can be reached by other machines, which can then read metrics and readiness: listen on loopback or a unix socket"
-_RULE_WARNING = "is not the default: decoder_header_mutation_rules of your Envoy must allow these names, else it answers 500"
+_RULE_WARNING = (
+    "is not the default: decoder_header_mutation_rules of your Envoy must allow these names, else it answers 500; "
+    "extauthz envoy-config prints what fits"
+)
 _INTROSPECTION_WARNING = (
     "introspection asks as the first of these clients, and Okta may know nothing of tokens of the others: "
     "name one client, or write verification: userinfo, which works for all, and leave client_secret out"

@@ -1,0 +1,1 @@
+"""What `extauthz doctor` looks at, and what it says about it."""

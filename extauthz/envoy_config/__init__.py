@@ -1,0 +1,1 @@
+"""The Envoy configuration that fits a configuration of extauthz."""

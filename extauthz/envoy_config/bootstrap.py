@@ -1,0 +1,218 @@
+"""A whole Envoy bootstrap, or a part of it, from templates: what Envoy needs to know of a sidecar, written where it belongs."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.resources import files
+from string import Template
+from textwrap import indent
+from typing import Any
+
+import yaml
+
+from extauthz.addresses import Address
+from extauthz.core.identity import IdentityHeaders
+from extauthz.envoy_config import mutations
+
+LISTENER = Address(host="127.0.0.1", port=10_000)
+UPSTREAM = Address(host="127.0.0.1", port=8080)
+ADMIN = Address(path="/tmp/extauthz-envoy-admin.sock")  # noqa: S108 - the folder of an example
+DOMAINS = ("localhost", "127.0.0.1", "api.example.com")
+TURN_AWAY = 2.0
+"""Seconds that two failed health checks take: a sidecar that stops should go on for longer."""
+
+_PLAIN = re.compile(
+    r"localhost|/[A-Za-z0-9._/-]+|[a-z][a-z0-9-]*(?:\.[a-z][a-z0-9-]*)+|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|x-[a-z-]+"
+).fullmatch
+
+
+class Part(StrEnum):
+    """What can be printed."""
+
+    ALL = "all"
+    FILTER = "filter"
+    CLUSTER = "cluster"
+    MUTATION = "mutation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """How Envoy trusts the sidecar, and shows who it is: files as Envoy sees them, `name` as the certificate has it."""
+
+    name: str
+    authority: str
+    certificate: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sidecar:
+    """What Envoy has to know of a sidecar: one address per process; `max_in_flight` is that of all of them together.
+
+    `check_timeout` is in seconds.
+    """
+
+    identity: IdentityHeaders
+    addresses: tuple[Address, ...]
+    check_timeout: float
+    max_in_flight: int
+    tls: Tls | None = None
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that Envoy waits for a check: long enough for the sidecar's own answer to a time-out to come first."""
+        return round(self.check_timeout + (0.05 if self.check_timeout < 0.5 else 0.1), 3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """The rest of a bootstrap."""
+
+    listener: Address = LISTENER
+    upstream: Address = UPSTREAM
+    admin: Address = ADMIN
+    domains: tuple[str, ...] = DOMAINS
+
+
+def text(sidecar: Sidecar, edge: Edge, part: Part = Part.ALL) -> str:
+    """Return YAML with comments; raises ValueError when the names do not fit into Envoy's limit for an expression."""
+    match part:
+        case Part.MUTATION:
+            return _mutation(sidecar)
+        case Part.FILTER:
+            return _filters(sidecar)
+        case Part.CLUSTER:
+            return _cluster(sidecar)
+        case Part.ALL:
+            return _filled(
+                "bootstrap",
+                {
+                    "admin": _address(edge.admin, mode=True),
+                    "listener": _address(edge.listener),
+                    "filters": _filters(sidecar),
+                    "domains": f"[{', '.join(map(scalar, edge.domains))}]",
+                    "cluster": _cluster(sidecar),
+                    "upstream_discovery": _discovery((edge.upstream,)),
+                    "upstream": _address(edge.upstream),
+                },
+            )
+
+
+def mutation_rules(sidecar: Sidecar) -> Any:
+    """Return `decoder_header_mutation_rules` as data; raises ValueError like `text`."""
+    return yaml.safe_load(_mutation(sidecar))["decoder_header_mutation_rules"]
+
+
+def as_json(printed: str) -> str:
+    """Return printed YAML as JSON."""
+    return json.dumps(yaml.safe_load(printed), indent=2)
+
+
+def scalar(value: str) -> str:
+    """Write a text so that no YAML reader takes it for anything else."""
+    return value if _PLAIN(value) else json.dumps(value)
+
+
+def _filters(sidecar: Sidecar) -> str:
+    identity, timeout = sidecar.identity, sidecar.timeout
+    return _filled(
+        "filters",
+        {
+            "header_removals": _removals(identity.prefix, mutations.header_removals(identity)),
+            "trailer_removals": _removals(identity.prefix, mutations.trailer_removals(identity)),
+            "timeout": _seconds(timeout),
+            "max_interval": _seconds(max(2.0, 2 * timeout)),
+            "mutation": _mutation(sidecar),
+        },
+    )
+
+
+def _mutation(sidecar: Sidecar) -> str:
+    return _filled("mutation", {"names": json.dumps(mutations.allow_expression(sidecar.identity))})
+
+
+def _cluster(sidecar: Sidecar) -> str:
+    count = len(sidecar.addresses)
+    requests = (sidecar.max_in_flight // 1024 + 1) * 1024
+    return _filled(
+        "cluster",
+        {
+            "discovery": _discovery(sidecar.addresses),
+            "transport_socket": _tls(sidecar.tls) if sidecar.tls else "",
+            "max_connections": str(64 * count),
+            "max_pending_requests": str(requests // 4),
+            "max_requests": str(requests),
+            "max_retries": str(requests // 4),
+            "endpoints": "".join(
+                f"- endpoint:\n    address:\n{indent(_address(address), '      ')}" for address in sidecar.addresses
+            ),
+        },
+    )
+
+
+def _tls(tls: Tls) -> str:
+    shown = ""
+    if tls.certificate and tls.key:
+        shown = (
+            "tls_certificates:\n"
+            f"- certificate_chain: {{filename: {scalar(tls.certificate)}}}\n"
+            f"  private_key: {{filename: {scalar(tls.key)}}}\n"
+        )
+    name, is_ip = scalar(tls.name), _is_ip(tls.name)
+    return _filled(
+        "tls",
+        {
+            # An address is never sent as SNI (RFC 6066 3).
+            "server_name": "" if is_ip else f"sni: {name}\n",
+            "client_certificate": shown,
+            "authority": scalar(tls.authority),
+            "name_type": "IP_ADDRESS" if is_ip else "DNS",
+            "name": name,
+        },
+    )
+
+
+def _removals(prefix: str, names: Iterable[str]) -> str:
+    rest = "".join(f"- remove: {name}\n" for name in names)
+    return f"- remove_on_match: {{key_matcher: {{prefix: {prefix}, ignore_case: true}}}}\n{rest}"
+
+
+def _address(address: Address, *, mode: bool = False) -> str:
+    if address.path:
+        more = "  mode: 384  # 0600 in octal\n" if mode else ""
+        return f"pipe:\n  path: {scalar(address.path)}\n{more}"
+    return f"socket_address:\n  address: {scalar(address.host)}\n  port_value: {address.port}\n"
+
+
+def _discovery(addresses: Iterable[Address]) -> str:
+    """Tell how Envoy finds the addresses: names are looked up again and again, and each address behind a name is used."""
+    return "STATIC" if all(address.path or _is_ip(address.host) for address in addresses) else "STRICT_DNS"
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3f}".rstrip("0").rstrip(".") + "s"
+
+
+def _filled(name: str, values: Mapping[str, str]) -> str:
+    """Fill in a template; what a value on a line of its own holds is indented as that line is, and an empty one leaves no line."""
+    written = []
+    for line in files(__package__).joinpath(f"{name}.yaml").read_text("utf-8").splitlines(keepends=True):
+        place = line.strip()
+        if place.startswith("$"):
+            written.append(indent(values[place[1:]], line[: line.index("$")]))
+        else:
+            written.append(Template(line).substitute(values))
+    return "".join(written)

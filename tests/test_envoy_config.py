@@ -1,0 +1,466 @@
+"""`extauthz envoy-config`: what it prints is what Envoy starts with, and what the sidecar needs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extauthz.addresses import Address, parse_address
+from extauthz.cli import main
+from extauthz.config.loader import load
+from extauthz.core.act_as import ACT_AS_HEADERS
+from extauthz.core.identity import OVERRIDE_HEADERS, IdentityHeaders
+from extauthz.demo.wiring import write_certificates
+from extauthz.envoy_config import bootstrap, mutations
+from extauthz.envoy_config.bootstrap import Edge, Part, Sidecar, Tls
+from extauthz.envoy_config.reading import domains_of, sidecar_of
+from tests.support.envoy import Reply, free_port, refusal, running_envoy, running_sidecar, running_upstream, send, validation
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = ROOT / "envoy" / "envoy.yaml"
+ROUTES = (
+    'routes: [{match: "GET|HEAD /healthz", public: true, name: NAME}, {match: "POST /search", scope: SEARCH, name: NAME-search}]'
+)
+SETTINGS: dict[str, Any] = {
+    "version": 1,
+    "server": {"listen": "127.0.0.1:9001"},
+    "tokens": {"store": "sqlite:///tokens.db", "peppers": [{"id": "p1", "file": "pepper"}]},
+    "act_as": {"allow": ["*@acme.com"]},
+    "scopes": ["SEARCH"],
+    "routes": ["routes.yaml"],
+}
+# What a header name may have besides letters and digits (RFC 9110 5.6.2).
+SEPARATORS = "!#$%&'*+-.^_`|~"
+
+
+def configured(folder: Path, *, hosts: tuple[str, ...] = (), others: bool = True, **changes: Any) -> Path:
+    """Write a configuration: with `hosts` those of a file of their own; without `others` it is the only one."""
+    files = {}
+    if hosts:
+        files["hosts.yaml"] = f"hosts: {json.dumps(hosts)}\n{ROUTES.replace('NAME', 'h')}"
+    if others:
+        files["routes.yaml"] = ROUTES.replace("NAME", "r")
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    settings = SETTINGS | changes | {"routes": list(files)}
+    settings["server"] = SETTINGS["server"] | changes.get("server", {})
+    settings["act_as"] = SETTINGS["act_as"] | changes.get("act_as", {})
+    file = folder / "extauthz.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    return file
+
+
+def run(file: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["envoy-config", "--config", str(file), *arguments])
+
+
+def printed(file: Path, *arguments: str) -> str:
+    result = run(file, *arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_shipped_file_is_what_the_default_configuration_prints() -> None:
+    """After a change of a template: extauthz envoy-config > envoy/envoy.yaml."""
+    assert printed(ROOT / "config" / "extauthz.yaml") == SHIPPED.read_text(encoding="utf-8")
+
+
+# The rule for header names
+
+
+def identity(prefix: str = "x-extauthz-", *act_as: str, keep: frozenset[str] = frozenset()) -> IdentityHeaders:
+    return IdentityHeaders(prefix, keep, tuple(dict.fromkeys((*ACT_AS_HEADERS, *act_as))))
+
+
+WORDS = st.text("abcxyz01", min_size=1, max_size=4)
+IDENTITIES = st.builds(
+    lambda prefix, names: identity(f"x-{'-'.join(prefix)}-", *names),
+    st.lists(WORDS, min_size=1, max_size=2),
+    st.lists(st.lists(WORDS, min_size=1, max_size=3).map("-".join).map("u{}".format), max_size=1),
+)
+
+
+def spellings(rules: IdentityHeaders) -> st.SearchStrategy[str]:
+    """Names that are ours, nearly ours, or spelled otherwise."""
+    near = st.sampled_from([*rules.always_listed, rules.prefix, f"{rules.prefix}more", *OVERRIDE_HEADERS, "host", "x"])
+    changed = st.builds(
+        lambda name, old, new: name.replace(old, new, 1), near, st.sampled_from("-xeas"), st.sampled_from(f"{SEPARATORS}ax0")
+    )
+    return st.one_of(near, changed, st.builds("{}{}".format, near, st.sampled_from(f"{SEPARATORS}a")))
+
+
+@given(st.data())
+def test_the_rule_lets_pass_exactly_what_the_sidecar_may_set_or_remove(data: st.DataObject) -> None:
+    rules = data.draw(IDENTITIES)
+    name = data.draw(spellings(rules))
+    matched = re.fullmatch(mutations.allow_expression(rules), name) is not None
+    ours = rules.owns(name) or name in rules.always_listed
+    if mutations.instructions(rules) <= mutations.MAX_INSTRUCTIONS:
+        assert matched == (ours and name not in OVERRIDE_HEADERS)
+    else:
+        # Any character stands for a separator: more names pass, none is left out.
+        assert matched or not ours or name in OVERRIDE_HEADERS
+
+
+MANY = [
+    identity(),
+    identity("x-a-"),
+    identity("x-acme-gateway-"),
+    identity("x-acme-", "x-acme2-user"),
+    identity("x-acme-", "x-acme"),
+    identity("x-acme-", "x-glean", "x-glean-actas-user", "x-glean-auth"),
+    identity("x-acme-", "on-behalf-of"),
+    identity("x-acme-", "on--behalf", "on-"),
+    identity("x-some-very-long-company-name-", "x-user"),
+    identity("x-b-", *(f"x-c{number}" for number in range(6))),
+    identity("x-b-", *(f"h{number}-c" for number in range(5))),
+    identity("x-b-", "a", "ab", "abc", "a-b", "a-b-c"),
+    identity("x-extauthz-", "x-acme-user", "on-behalf-of", "x-user"),
+    identity("x-extauthz-", "x-extauth", "x-extauthzz", "authorization-of", "auth", "x"),
+    *(
+        identity(f"x-{chr(97 + number) * number}-", *(f"{chr(97 + count)}-x{number}" for count in range(number)))
+        for number in range(1, 20)
+    ),
+]
+
+
+def test_the_estimate_of_the_rules_size_is_never_too_small(tmp_path: Path) -> None:
+    """RE2 tells how long its programs are when Envoy is asked to warn of every one."""
+    estimates = {
+        f"^{mutations._written(mutations._tree(rules), separator)}$": mutations.instructions(rules, separator)
+        for rules in MANY
+        for separator in (mutations.SEPARATOR, mutations.ANY_CHARACTER)
+    }
+    data = yaml.safe_load(SHIPPED.read_text())
+    manager = data["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["route_config"]["virtual_hosts"][0]["routes"] = [
+        {"match": {"safe_regex": {"regex": text}}, "direct_response": {"status": 200}} for text in estimates
+    ]
+    levels = {"re2.max_program_size.warn_level": 0, "re2.max_program_size.error_level": 10_000}
+    data["layered_runtime"] = {"layers": [{"name": "sizes", "static_layer": levels}]}
+    told = validation(tmp_path, yaml.safe_dump(data)).stderr
+    sizes = {text: int(size) for text, size in re.findall(r"regex '(\S+)' RE2 program size of (\d+) > max", told)}
+
+    assert estimates.keys() <= sizes.keys()
+    assert {text: (sizes[text], estimate) for text, estimate in estimates.items() if not 0 <= estimate - sizes[text] <= 20} == {}
+
+
+def test_many_names_make_the_rule_coarser_and_more_are_refused(tmp_path: Path) -> None:
+    assert mutations.ANY_CHARACTER not in mutations.allow_expression(identity("x-acme-", "on-behalf-of"))
+    assert mutations.SEPARATOR not in mutations.allow_expression(identity("x-extauthz-", "x-acme-user", "on-behalf-of", "x-user"))
+    file = configured(
+        tmp_path, act_as={"headers": [f"X-On-Behalf-Of-{name}" for name in ("Somebody", "Anybody", "Everybody", "Nobody")]}
+    )
+    result = run(file)
+    assert result.exit_code == 1
+    assert re.search(r"act_as\.headers: Envoy would need about \d+ instructions .* name fewer act-as headers", result.output)
+
+
+# What Envoy reads
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A configuration and flags."""
+
+    changes: dict[str, Any]
+    flags: tuple[str, ...] = ()
+    tls: bool = False
+
+
+WANTED = {
+    "default": Wanted({}),
+    "unix": Wanted({"server": {"listen": "unix:///tmp/extauthz/check.sock"}}, ("--admin", "127.0.0.1:9901")),
+    "ipv6": Wanted({"server": {"listen": "[::1]:9001"}}, ("--listener", "[::]:10000", "--upstream", "[2001:db8::7]:80")),
+    "localhost": Wanted({"server": {"listen": "localhost:9001"}}, ("--upstream", "localhost:8080")),
+    "names": Wanted(
+        {"server": {"listen": "0.0.0.0:9001"}},
+        ("--sidecar", "a.extauthz.internal", "--sidecar", "b.extauthz.internal", "--upstream", "api.internal:443"),
+    ),
+    "hosts": Wanted({"hosts": ("api.acme.com", "[::1]", "on", "1e3"), "others": False}),
+    "domains": Wanted({"hosts": ("api.acme.com",)}, ("--domain", "www.acme.com", "--domain", "127.0.0.1")),
+    "prefix": Wanted({"identity": {"prefix": "x-acme-gateway-"}}),
+    "act-as": Wanted({"act_as": {"headers": ["X-Acme-User", "On-Behalf-Of", "X-User"]}}),
+    "kept": Wanted({"identity": {"keep": ["Authorization", "X-Scio-ActAs", "X-Http-Method-Override"]}}),
+    "slow": Wanted({"server": {"check_timeout": "3s", "max_in_flight": 5000}}),
+    "tls": Wanted({"server": {"tls": {"certificate": "server.crt", "key": "server.key"}}}, tls=True),
+    "mtls": Wanted(
+        {"server": {"tls": {"certificate": "server.crt", "key": "server.key", "client_ca": "ca.crt"}}},
+        ("--tls-name", "127.0.0.1"),
+        tls=True,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificates")
+    write_certificates(folder)
+    return folder
+
+
+def file_and_flags(folder: Path, wanted: Wanted, certificates: Path) -> tuple[Path, list[str]]:
+    if not wanted.tls:
+        return configured(folder, **wanted.changes), list(wanted.flags)
+    keys = {name: str(certificates / file) for name, file in wanted.changes["server"]["tls"].items()}
+    flags = ("--tls-ca", "ca.crt", "--tls-certificate", "client.crt", "--tls-key", "client.key")
+    placed = [str(certificates / flag) if flag.endswith((".crt", ".key")) else flag for flag in flags]
+    return configured(folder, server={"tls": keys}), [*wanted.flags, *placed]
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("name", WANTED)
+def test_envoy_starts_with_what_is_printed(name: str, tmp_path: Path, certificates: Path) -> None:
+    file, flags = file_and_flags(tmp_path, WANTED[name], certificates)
+    whole = printed(file, *flags)
+    assert refusal(tmp_path, whole) == ""
+    # The parts are those of the whole.
+    data = yaml.safe_load(whole)
+    filters = data["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+    assert yaml.safe_load(printed(file, *flags, "--part", "filter")) == filters[:2]
+    assert yaml.safe_load(printed(file, *flags, "--part", "cluster")) == data["static_resources"]["clusters"][:1]
+    rules = {"decoder_header_mutation_rules": filters[1]["typed_config"]["decoder_header_mutation_rules"]}
+    assert yaml.safe_load(printed(file, *flags, "--part", "mutation")) == rules
+
+
+@pytest.mark.parametrize("part", [part.value for part in Part])
+def test_json_says_the_same(part: str, tmp_path: Path) -> None:
+    file = configured(tmp_path)
+    assert json.loads(printed(file, "--part", part, "--format", "json")) == yaml.safe_load(printed(file, "--part", part))
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("listen", ["127.0.0.1:9001", "unix:///tmp/extauthz/check.sock"])
+def test_every_worker_is_an_endpoint(listen: str, tmp_path: Path) -> None:
+    addresses = parse_address(listen).of_workers(4)
+    sidecar = Sidecar(identity=identity(), addresses=addresses, check_timeout=0.15, max_in_flight=4000)
+    text = bootstrap.text(sidecar, Edge())
+    assert refusal(tmp_path, text) == ""
+    cluster = yaml.safe_load(text)["static_resources"]["clusters"][0]
+    endpoints = [entry["endpoint"]["address"] for entry in cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]]
+    if "unix" in listen:
+        assert endpoints == [{"pipe": {"path": f"/tmp/extauthz/check-{index}.sock"}} for index in range(4)]  # noqa: S108
+    else:
+        assert [entry["socket_address"]["port_value"] for entry in endpoints] == [9001, 9002, 9003, 9004]
+    thresholds = cluster["circuit_breakers"]["thresholds"][0]
+    assert thresholds["max_requests"] > 4000
+    assert thresholds["max_retries"] >= 1000
+
+
+def test_an_expression_that_is_too_long_for_envoy_is_refused_by_it(tmp_path: Path) -> None:
+    """Keeps the validation above from passing whatever the expression is."""
+    longer = SHIPPED.read_text().replace('regex: "^(authorization|', f'regex: "^(authorization|{"y" * 60}|')
+    assert "RE2 program size" in refusal(tmp_path, longer)
+
+
+# What is printed
+
+
+def manager_of(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(text)["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0][
+        "typed_config"
+    ]
+    return found
+
+
+def test_what_is_kept_is_not_removed_from_headers_but_from_trailers(tmp_path: Path) -> None:
+    file = configured(tmp_path, identity={"prefix": "x-acme-", "keep": ["authorization", "x-rewrite-url"]})
+    mutation = yaml.safe_load(printed(file, "--part", "filter"))[0]["typed_config"]["mutations"]
+    headers = [entry["remove"] for entry in mutation["request_mutations"] if "remove" in entry]
+    trailers = [entry["remove"] for entry in mutation["request_trailers_mutations"] if "remove" in entry]
+    assert set(OVERRIDE_HEADERS) - set(headers) == {"x-rewrite-url"}
+    assert {*OVERRIDE_HEADERS, "authorization", "x-glean-auth-type", *ACT_AS_HEADERS} <= set(trailers)
+    for entries in mutation.values():
+        assert {"remove_on_match": {"key_matcher": {"prefix": "x-acme-", "ignore_case": True}}} in entries
+
+
+@pytest.mark.parametrize(
+    ("check_timeout", "timeout", "max_interval"),
+    [("50ms", "0.1s", "2s"), ("150ms", "0.2s", "2s"), ("900ms", "1s", "2s"), ("3s", "3.1s", "6.2s"), ("123ms", "0.173s", "2s")],
+)
+def test_envoy_waits_longer_than_the_sidecar(check_timeout: str, timeout: str, max_interval: str, tmp_path: Path) -> None:
+    file = configured(tmp_path, server={"check_timeout": check_timeout})
+    service = yaml.safe_load(printed(file, "--part", "filter"))[1]["typed_config"]["grpc_service"]
+    assert service["timeout"] == timeout
+    assert service["retry_policy"]["retry_back_off"]["max_interval"] == max_interval
+    assert "retry_policy" not in service["envoy_grpc"]
+
+
+def test_domains_are_the_hosts_of_the_route_files(tmp_path: Path) -> None:
+    hosts = ("b.acme.com", "a.acme.com")
+    file = configured(tmp_path, hosts=hosts, others=False)
+    result = run(file)
+    assert result.stderr == ""
+    assert manager_of(result.stdout)["route_config"]["virtual_hosts"][0]["domains"] == ["a.acme.com", "b.acme.com"]
+    file = configured(tmp_path, hosts=hosts)
+    assert "warning: route files without `hosts` serve other hosts too: name those with --domain" in run(file).stderr
+    more = run(file, "--domain", "www.acme.com", "--domain", "a.acme.com")
+    assert more.stderr == ""
+    assert manager_of(more.stdout)["route_config"]["virtual_hosts"][0]["domains"] == ["a.acme.com", "b.acme.com", "www.acme.com"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "code", "message"),
+    [
+        ({"server": {"listen": "0.0.0.0:9001"}}, (), 1, "every address of the machine: say with --sidecar where it is reached"),
+        ({"server": {"listen": "unix:///run/check.sock"}}, ("--sidecar", "a"), 1, "a unix socket is not reached at a host"),
+        ({"hosts": ("a.acme.com",), "others": False}, ("--domain", "b.acme.com"), 1, "no route serves 'b.acme.com'"),
+        ({}, ("--domain", "*"), 1, "'*' is not one host"),
+        ({}, ("--domain", "A.acme.com:80"), 1, "is not one host: write it in lower case, without port"),
+        ({}, ("--listener", "example.com:80"), 2, "is not an IP address"),
+        ({}, ("--upstream", "api:0"), 2, "write a host and a port, like api.internal:8080"),
+        ({}, ("--part", "everything"), 2, "'everything' is not one of 'all', 'filter', 'cluster', 'mutation'"),
+        ({"scopes": []}, (), 3, "1 mistake"),
+    ],
+)
+def test_what_cannot_be_printed_says_why(
+    changes: dict[str, Any], flags: tuple[str, ...], code: int, message: str, tmp_path: Path
+) -> None:
+    result = run(configured(tmp_path, **changes), *flags)
+    assert result.exit_code == code
+    assert message in result.output
+
+
+def test_a_short_drain_is_worth_a_warning(tmp_path: Path) -> None:
+    result = run(configured(tmp_path, server={"drain": "2s"}))
+    assert result.exit_code == 0
+    assert "warning: server.drain is 2 s, and Envoy needs 2 s to turn away" in result.stderr
+
+
+def test_the_name_for_tls_is_that_of_the_certificate(tmp_path: Path, certificates: Path) -> None:
+    file, flags = file_and_flags(tmp_path, WANTED["tls"], certificates)
+    context = yaml.safe_load(printed(file, *flags, "--part", "cluster"))[0]["transport_socket"]["typed_config"]
+    assert context["sni"] == "localhost"
+    assert context["common_tls_context"]["alpn_protocols"] == ["h2"]
+    assert "tls_certificates" not in context["common_tls_context"]
+    named = yaml.safe_load(printed(file, *flags, "--part", "cluster", "--tls-name", "checks.acme.com"))[0]
+    names = named["transport_socket"]["typed_config"]["common_tls_context"]["validation_context"]["match_typed_subject_alt_names"]
+    assert names == [{"san_type": "DNS", "matcher": {"exact": "checks.acme.com"}}]
+
+
+@pytest.mark.parametrize("value", ["on", "y", "null", "1e3", "0x1f", "1.5", "::1", "a b", 'a"b', "/a: b", "~", "localhost", "a.b"])
+def test_a_text_stays_a_text(value: str) -> None:
+    assert yaml.safe_load(f"[{bootstrap.scalar(value)}]") == [value]
+
+
+# Alive
+
+
+@dataclass
+class Live:
+    """A running Envoy with a printed bootstrap, and a token for each host."""
+
+    port: int
+    token: str
+    rules: IdentityHeaders
+
+    def send(self, line: str, *headers: tuple[str, str], host: str = "api.acme.com") -> Reply:
+        return send(self.port, line, [("Host", host), ("Content-Length", "0"), *headers])
+
+    def search(self, *headers: tuple[str, str]) -> Reply:
+        return self.send("POST /search", ("Authorization", f"Bearer {self.token}"), *headers)
+
+
+Found = Callable[[Reply], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Another prefix, hosts, another act-as header, mutual TLS: nothing is as the shipped file has it."""
+    folder = tmp_path_factory.mktemp("l")
+    write_certificates(folder)
+    ports = {name: free_port() for name in ("sidecar", "ops", "upstream", "envoy")}
+    file = configured(
+        folder,
+        hosts=("api.acme.com",),
+        others=False,
+        server={
+            "listen": f"127.0.0.1:{ports['sidecar']}",
+            "ops": f"127.0.0.1:{ports['ops']}",
+            "drain": "0s",
+            "check_timeout": "900ms",
+            "tls": {"certificate": "server.crt", "key": "server.key", "client_ca": "ca.crt"},
+        },
+        identity={"prefix": "x-acme-gateway-"},
+        act_as={"headers": ["X-Acme-Behalf"]},
+    )
+    order = ("--permission", "GLOBAL", "--scope", "SEARCH", "--description", "t", "--expires", "1d", "--json")
+    made = CliRunner().invoke(main, ["token", "create", *order, "--config", str(file)])
+    assert made.exit_code == 0, made.output
+    admin = folder / "admin.sock"
+    flags = [
+        "--listener",
+        f"127.0.0.1:{ports['envoy']}",
+        "--upstream",
+        f"127.0.0.1:{ports['upstream']}",
+        "--admin",
+        f"unix://{admin}",
+    ]
+    for flag, name in (("--tls-ca", "ca.crt"), ("--tls-certificate", "client.crt"), ("--tls-key", "client.key")):
+        flags += [flag, str(folder / name)]
+    text = printed(file, *flags)
+    with running_upstream(ports["upstream"]), running_sidecar(file, ports["ops"]), running_envoy(folder, text, admin):
+        yield Live(ports["envoy"], json.loads(made.stdout)["token"], load(file).policy.identity)
+
+
+ANA = ("X-Acme-Behalf", "ana@acme.com")
+
+
+@pytest.mark.envoy
+def test_the_identity_has_its_own_prefix(live: Live) -> None:
+    seen = live.search(ANA)
+    assert seen.status == 200
+    headers = seen.body["headers"]
+    assert headers["x-acme-gateway-user"] == "ana@acme.com"
+    assert {name for name in headers if name.startswith("x-acme")} == {
+        f"x-acme-gateway-{part}" for part in ("user", "actor", "auth-type", "scopes", "decision-id")
+    }
+    assert "authorization" not in headers
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("separator", [character for character in SEPARATORS if character != "_"])
+@pytest.mark.parametrize("public", [False, True], ids=["token", "public"])
+def test_every_name_that_the_sidecar_may_set_or_remove_passes_envoy(live: Live, separator: str, *, public: bool) -> None:
+    rules = live.rules
+    names = [name for name in rules.always_listed if name != "authorization"] + [
+        f"{rules.prefix}more",
+        rules.prefix,
+        *OVERRIDE_HEADERS,
+    ]
+    spelled = {name.replace("-", separator) for name in names}
+    if not public:
+        # In their own spelling these are read, and then refused.
+        spelled -= {"x-glean-auth-type", *rules.act_as}
+    sent = [(name, "ceo@acme.com") for name in spelled]
+    reply = live.send("GET /healthz", *sent) if public else live.search(ANA, *sent)
+    assert reply.status == 200, reply.body
+    reached = {name for name, value in reply.body["headers"].items() if "ceo@acme.com" in value}
+    # An override is one in its own spelling only.
+    assert {name for name in reached if name not in {each.replace("-", separator) for each in OVERRIDE_HEADERS}} == set()
+    assert separator != "-" or reached == set()
+
+
+@pytest.mark.envoy
+def test_only_the_hosts_of_the_route_files_come_in(live: Live) -> None:
+    assert live.send("GET /healthz").status == 200
+    assert live.send("GET /healthz", host="API.acme.com.:8080").status == 200
+    assert live.send("GET /healthz", host="localhost").status == 404
+
+
+def test_the_sidecar_and_envoy_agree_on_a_loaded_configuration(tmp_path: Path) -> None:
+    loaded = load(configured(tmp_path, hosts=("a.acme.com",), others=False, server={"max_in_flight": 7}))
+    told = sidecar_of(loaded, tls=Tls(name="a", authority="/ca"))
+    assert told.addresses == (Address(host="127.0.0.1", port=9001),)
+    assert (told.max_in_flight, told.identity) == (7, loaded.policy.identity)
+    assert domains_of(loaded) == ("a.acme.com",)
