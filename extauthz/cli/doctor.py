@@ -1,0 +1,73 @@
+"""`extauthz doctor`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from extauthz import app
+from extauthz.cli import configuration
+from extauthz.cli.output import json_option, progress, write_json
+from extauthz.config.document import ConfigurationError
+from extauthz.config.loader import load
+from extauthz.doctor import run
+from extauthz.doctor.findings import Finding, Level, problem
+
+_COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
+
+
+@click.command("doctor")
+@configuration.option
+@click.option("--envoy-admin", metavar="ADDRESS", help="Look at a running Envoy too: http://127.0.0.1:9901 or unix:///path.")
+@click.option("--offline", is_flag=True, help="Ask no issuer and no database server.")
+@json_option
+def command(config_file: Path, *, envoy_admin: str | None, offline: bool, as_json: bool) -> None:
+    """Look at an installation, and say what to do about each finding.
+
+    Libraries, files and their permissions, certificates, clocks, the token store, the issuers, and with --envoy-admin the Envoy
+    that asks. No token is sent to anybody and nothing is changed. Run it as the user of the sidecar. Exit codes: 0 no problem, 1 a
+    problem, 3 mistakes in the configuration.
+
+    \b
+    Examples:
+      extauthz doctor --config /etc/extauthz/extauthz.yaml
+      extauthz doctor --envoy-admin unix:///tmp/extauthz-envoy-admin.sock
+      extauthz doctor --offline --json
+    """
+    logging.getLogger("extauthz").setLevel(logging.CRITICAL)
+    try:
+        loaded = load(config_file)
+    except ConfigurationError as error:
+        _tell([problem("configuration", str(mistake), "correct this line") for mistake in error.mistakes], as_json=as_json)
+        sys.exit(configuration.CONFIGURATION_EXIT)
+    clock = app.SystemClock()
+    made = run.checks(loaded, clock=clock, environment=os.environ, admin=envoy_admin, offline=offline)
+    findings: list[Finding] = []
+    with progress("Looking", len(made)) as bar:
+        for title, check in made.items():
+            bar.update(bar.task_ids[0], description=title)
+            findings += check()
+            bar.advance(bar.task_ids[0])
+    _tell(findings, as_json=as_json)
+    if any(finding.level is Level.PROBLEM for finding in findings):
+        sys.exit(1)
+
+
+def _tell(findings: list[Finding], *, as_json: bool) -> None:
+    counts = Counter(finding.level for finding in findings)
+    if as_json:
+        write_json({"findings": [asdict(finding) for finding in findings], **{level.value: counts[level] for level in Level}})
+        return
+    for finding in findings:
+        where = f"{finding.where}: " if finding.where else ""
+        level = click.style(f"{finding.level.value:<8}", fg=_COLOURS[finding.level])
+        click.echo(f"{level} {finding.name:<24} {where}{finding.found}")
+        if finding.advice:
+            click.echo(f"{'':<33} → {finding.advice}")
+    click.echo(f"{counts[Level.PROBLEM]} problems, {counts[Level.WARNING]} warnings, {counts[Level.OK]} in order")

@@ -1,0 +1,98 @@
+"""Asks Envoy's admin interface, and looks at everything that it tells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from extauthz.adapters.fetch import FetchError, JsonFetcher
+from extauthz.config.loader import Configuration
+from extauthz.doctor import envoy_cluster, envoy_dump, envoy_filter, envoy_http
+from extauthz.doctor.envoy_cluster import Listening
+from extauthz.doctor.envoy_dump import EXT_AUTHZ, Dump, Manager, at
+from extauthz.doctor.envoy_http import Hosts
+from extauthz.doctor.findings import Finding, ok, problem, warning
+from extauthz.envoy_config.reading import is_everywhere, serves_other_hosts, sidecar_of
+
+MAX_DUMP = 64 * 1024 * 1024
+"""Bytes of a document; a large mesh has a large configuration."""
+LEAST = (1, 37)
+"""The first release that tells clients `status_on_error` when a check fails; 1.40 is the one that the tests run."""
+
+_PATHS = ("server_info", "config_dump?include_eds", "clusters?format=json")
+
+
+async def look(configuration: Configuration, admin: str) -> list[Finding]:
+    """Ask the admin interface at http://127.0.0.1:9901 or unix:///path, and judge what it tells."""
+    try:
+        told = await documents(admin)
+    except FetchError as error:
+        advice = "give the address that `admin` has in Envoy, on this machine: http://127.0.0.1:9901 or unix:///path"
+        return [problem("envoy.admin", str(error), advice)]
+    return list(judge(envoy_dump.read(*told), configuration))
+
+
+async def documents(admin: str) -> list[Any]:
+    """Return what the admin interface serves; raises FetchError."""
+    path = admin.removeprefix("unix://") if admin.startswith("unix:") else None
+    base = "http://localhost" if path else admin.rstrip("/")
+    fetcher = JsonFetcher(timeout=10.0, unix_socket=Path(path) if path else None, max_bytes=MAX_DUMP)
+    try:
+        return [(await fetcher.get(f"{base}/{name}")).document for name in _PATHS]
+    except FetchError as error:
+        raise FetchError(str(error).replace(base, admin, 1)) from error
+    finally:
+        await fetcher.close()
+
+
+def judge(dump: Dump, configuration: Configuration) -> Iterator[Finding]:
+    """Compare a running Envoy with a configuration."""
+    everywhere = is_everywhere(configuration.settings.server.listen)
+    sidecar = sidecar_of(configuration, reached_at=("127.0.0.1",) if everywhere else ())
+    listening = Listening(sidecar, everywhere, tls=configuration.tls_files is not None)
+    hosts = Hosts(frozenset(configuration.policy.hosts), serves_other_hosts(configuration))
+    yield _version(dump)
+    asking = [(manager, found) for manager in dump.managers for found in manager.filters if found.type == EXT_AUTHZ]
+    if not asking:
+        text = f"no ext_authz filter in {len(dump.managers)} HTTP listeners: no request is checked"
+        yield problem("envoy.ext_authz", text, "add what 'extauthz envoy-config --part filter' prints")
+    for manager in dump.managers:
+        mine = [found for other, found in asking if other is manager]
+        if asking and not mine:
+            yield warning(
+                "envoy.ext_authz", "no request is checked here", "add the filter, or keep others out", where=manager.where
+            )
+        for found in mine:
+            findings = [
+                *envoy_filter.look(found, sidecar, manager.where),
+                *_cluster(dump, found.config, listening, manager),
+                *envoy_http.look(manager, found, sidecar.identity, hosts),
+            ]
+            yield from findings
+            if not findings:
+                yield ok("envoy.ext_authz", "as this configuration needs it", where=manager.where)
+
+
+def _cluster(dump: Dump, config: Any, listening: Listening, manager: Manager) -> Iterator[Finding]:
+    name = at(config, "grpc_service", "envoy_grpc", "cluster_name")
+    if name is None:
+        return
+    if name not in dump.clusters:
+        text = f"the cluster {name!r} does not exist: every check fails"
+        yield problem("envoy.cluster", text, "take it from 'extauthz envoy-config --part cluster'", where=manager.where)
+        return
+    yield from envoy_cluster.look(dump.clusters[name], dump.hosts.get(name, ()), listening, manager.where)
+
+
+def _version(dump: Dump) -> Finding:
+    found = re.search(r"/(\d+)\.(\d+)\.(\d+)", dump.version)
+    if found is None or dump.state != "LIVE":
+        text = f"Envoy {dump.version or 'of an unknown version'} is {dump.state or 'in an unknown state'}"
+        return warning("envoy.version", text, "look at Envoy's log")
+    version = tuple(map(int, found.groups()))
+    if version[:2] < LEAST:
+        text = f"Envoy {'.'.join(found.groups())} is older than {'.'.join(map(str, LEAST))}: it answers 403 when a check fails"
+        return warning("envoy.version", text, "update Envoy; 1.40 is the release that extauthz is tested with")
+    return ok("envoy.version", f"Envoy {'.'.join(found.groups())}, live")

@@ -1,0 +1,120 @@
+"""What stands around the ext_authz filter in a running Envoy: paths, headers, hosts, and routes that are not checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from extauthz.core.identity import IdentityHeaders
+from extauthz.doctor.envoy_dump import (
+    FILTER_CONFIG,
+    HEADER_MUTATION,
+    PER_ROUTE,
+    Filter,
+    Manager,
+    at,
+    every,
+    per_filter_configs,
+    type_of,
+)
+from extauthz.doctor.findings import Finding, problem, warning
+from extauthz.envoy_config import mutations
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """The hosts that route files name, and whether other hosts have routes too."""
+
+    named: frozenset[str]
+    others: bool
+
+
+def look(manager: Manager, asking: Filter, identity: IdentityHeaders, hosts: Hosts) -> Iterator[Finding]:
+    """Yield what is not as it should be around a filter that asks."""
+    where, config = manager.where, manager.config
+    wanted = {"normalize_path": True, "merge_slashes": True, "path_with_escaped_slashes_action": "REJECT_REQUEST"}
+    missing = [
+        f"{key}: {str(value).lower() if value is True else value}" for key, value in wanted.items() if at(config, key) != value
+    ]
+    if missing:
+        text = "a path can come in several spellings; extauthz refuses the ambiguous ones, and clients may not expect that"
+        yield warning("envoy.path", text, f"write {', '.join(missing)}", where=where)
+    options = at(config, "common_http_protocol_options")
+    if at(options, "headers_with_underscores_action") not in ("REJECT_REQUEST", "DROP_HEADER"):
+        text = "x_extauthz_user comes through beside x-extauthz-user, and many servers read both as one"
+        yield warning("envoy.underscores", text, "write headers_with_underscores_action: REJECT_REQUEST", where=where)
+    if at(options, "max_stream_duration") is None:
+        text = "a stream may last for ever, also after its token was revoked: it is checked when it begins"
+        yield warning(
+            "envoy.max_stream_duration", text, "write common_http_protocol_options: {max_stream_duration: 3600s}", where=where
+        )
+    yield from _removals(manager.filters[: manager.filters.index(asking)], identity, where)
+    if manager.routes is None:
+        text = "its routes are not in the dump: they are not looked at"
+        yield warning(
+            "envoy.routes", text, "compare domains with `hosts`, and look for routes that switch the check off", where=where
+        )
+        return
+    yield from _domains(manager.routes, hosts, where)
+    yield from _unchecked(manager.routes, asking.name, where)
+
+
+def _removals(before: Sequence[Filter], identity: IdentityHeaders, where: str) -> Iterator[Finding]:
+    """Compare what is removed before the check with what should be."""
+    for place, names in (
+        ("request_mutations", mutations.header_removals(identity)),
+        ("request_trailers_mutations", mutations.trailer_removals(identity)),
+    ):
+        filters = [found.config for found in before if found.type == HEADER_MUTATION and not found.disabled]
+        entries = [entry for config in filters for entry in every(config, "mutations", place)]
+        removed = {str(at(entry, "remove") or "").lower() for entry in entries}
+        prefixes = {str(at(entry, "remove_on_match", "key_matcher", "prefix") or "").lower() for entry in entries} - {""}
+        left = [name for name in names if name not in removed and not name.startswith(tuple(prefixes))]
+        if not identity.prefix.startswith(tuple(prefixes)):
+            left.insert(0, f"{identity.prefix}*")
+        if left:
+            what = "headers" if place == "request_mutations" else "trailers"
+            shown = f"{', '.join(left[:4])}{' …' if len(left) > 4 else ''}"
+            text = f"these {what} of a client are not removed before the check: {shown}"
+            advice = "take header_mutation from 'extauthz envoy-config --part filter', and put it before ext_authz"
+            yield warning("envoy.header_mutation", text, advice, where=where)
+
+
+def _domains(routes: Any, hosts: Hosts, where: str) -> Iterator[Finding]:
+    domains = {str(domain).lower() for host in every(routes, "virtual_hosts") for domain in every(host, "domains")}
+    wild = sorted(domain for domain in domains if "*" in domain)
+    if wild:
+        text = f"{', '.join(wild)} lets in hosts that nobody has thought of"
+        verdict = problem if hosts.named else warning
+        more = "the `hosts` of the route files" if hosts.named else "the hosts that are served"
+        yield verdict("envoy.domains", text, f"list {more} as domains", where=where)
+    if not hosts.named:
+        return
+    absent = sorted(hosts.named - domains)
+    if absent and not wild:
+        text = f"route files have `hosts` that no virtual host has as a domain: {', '.join(absent)}"
+        yield warning("envoy.domains", text, "add them to the domains, or remove them from `hosts`", where=where)
+    unknown = sorted(domains - hosts.named - set(wild))
+    if unknown and not hosts.others:
+        text = f"domains that no route file has among its `hosts`, so that all is refused there: {', '.join(unknown)}"
+        yield warning("envoy.domains", text, "remove them from the domains, or add them to `hosts`", where=where)
+
+
+def _unchecked(routes: Any, name: str, where: str) -> Iterator[Finding]:
+    """Yield the places where the check is switched off, or asked of somebody else."""
+    for place, configs in per_filter_configs(routes):
+        for filter_name, config in configs.items():
+            off, own = False, config
+            if type_of(config) == FILTER_CONFIG:
+                off, own = at(config, "disabled") is True and filter_name == name, at(config, "config")
+            if type_of(own) != PER_ROUTE and not off:
+                continue
+            if off or at(own, "disabled"):
+                text = f"{place}: not checked at all"
+                advice = (
+                    "remove it, and write `public: true` for the route in extauthz, which still removes what clients may not send"
+                )
+                yield warning("envoy.per_route", text, advice, where=where)
+            elif at(own, "check_settings", "grpc_service") or at(own, "check_settings", "http_service"):
+                yield warning("envoy.per_route", f"{place}: somebody else is asked", "compare it with the filter", where=where)

@@ -1,0 +1,94 @@
+"""What the machine offers: Python, libraries, and how many connections a process may hold."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+import resource
+from collections.abc import Callable, Iterable, Iterator
+
+from extauthz import __version__
+from extauthz.doctor.findings import Finding, ok, problem, warning
+
+SPARE = 100
+"""File descriptors besides those of Envoy's connections: store, issuers, logs, libraries."""
+
+_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*>=\s*([0-9][0-9.]*)").match
+
+
+def look(transport: str, connections: int) -> Iterator[Finding]:
+    """Look at this machine for a sidecar with this `server.transport` and this many connections of Envoy's."""
+    yield ok("python", f"{platform.python_version()}, extauthz {__version__}, {platform.system()} {platform.machine()}")
+    yield from libraries(importlib.metadata.requires("extauthz") or (), _installed)
+    yield fast_transport(transport, *_fast_library())
+    yield descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[0], connections)
+
+
+def libraries(requirements: Iterable[str], installed: Callable[[str], str | None]) -> Iterator[Finding]:
+    """Compare the versions of the libraries with those that this release asks for."""
+    good = []
+    for requirement in requirements:
+        found = _REQUIREMENT(requirement)
+        if found is None or "extra ==" in requirement:
+            continue
+        name, least, version = found[1], found[2], installed(found[1])
+        advice = "install what requirements/runtime.txt lists"
+        if version is None:
+            if "sys_platform" not in requirement:
+                yield problem("libraries", f"{name} is not installed", advice)
+        elif _numbers(version) < _numbers(least):
+            yield problem("libraries", f"{name} {version} is older than {least}", advice)
+        else:
+            good.append(f"{name} {version}")
+    yield ok("libraries", ", ".join(good))
+
+
+def fast_transport(transport: str, version: str | None, missing: list[str], cause: str) -> Finding:
+    """Judge libnghttp2 and uvloop, without which nghttp2 does not serve; `missing` are its limits against floods."""
+    if transport == "grpcio":
+        return ok("transport", "server.transport is grpcio, which needs nothing else")
+    verdict = problem if transport == "nghttp2" else warning
+    if version is None:
+        slower = "; until then grpcio serves, about eight times as slow"
+        way_out = slower if transport == "auto" else ", or write server.transport: auto"
+        return verdict("transport", f"nghttp2 cannot serve: {cause}", f"install it{way_out}")
+    if missing:
+        return verdict(
+            "transport",
+            f"libnghttp2 {version} lacks {' and '.join(missing)}: a peer could keep the process busy",
+            "update the library to 1.61 or newer" + ("; until then grpcio serves" if transport == "auto" else ""),
+        )
+    return ok("transport", f"libnghttp2 {version} with both limits against floods, and uvloop")
+
+
+def descriptors(limit: int, connections: int) -> Finding:
+    """Compare the limit of open files with the connections that Envoy may open."""
+    if limit != resource.RLIM_INFINITY and limit < connections + SPARE:
+        return warning(
+            "file_descriptors",
+            f"this process may open {limit} files, and grpc.connections lets in {connections} connections",
+            f"raise the limit to {connections + SPARE} (ulimit -n, LimitNOFILE) where the sidecar runs, or lower grpc.connections",
+        )
+    return ok("file_descriptors", f"{limit} files may be open, for {connections} connections")
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _fast_library() -> tuple[str | None, list[str], str]:
+    try:
+        import uvloop  # noqa: F401 - only whether it is there
+
+        from extauthz.transport import libnghttp2
+    except (ImportError, AttributeError) as error:
+        return None, [], str(error)
+    return libnghttp2.version(), libnghttp2.missing_flood_limits(), ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"[0-9]+", version.partition("+")[0])[:3])

@@ -1,0 +1,54 @@
+"""All checks, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+
+from extauthz.config.loader import Configuration
+from extauthz.doctor import envoy_admin, files, machine, world
+from extauthz.doctor.findings import Finding, ok, problem, warning
+from extauthz.envoy_config.reading import workers_of
+from extauthz.ports import Clock
+
+Check = Callable[[], Iterable[Finding]]
+
+
+def checks(
+    configuration: Configuration, *, clock: Clock, environment: Mapping[str, str], admin: str | None = None, offline: bool = False
+) -> dict[str, Check]:
+    """Return what there is to look at, by a title; `offline` leaves out what is not on this machine."""
+    server = configuration.settings.server
+    found: dict[str, Check] = {
+        "configuration": lambda: settings(configuration),
+        "machine": lambda: machine.look(server.transport, configuration.settings.grpc.connections),
+        "files": lambda: files.look(configuration, clock.now()),
+        "listeners": lambda: asyncio.run(world.listeners(server, workers_of(configuration))),
+    }
+    if not offline or not isinstance(configuration.store_place, str):
+        found["store"] = lambda: world.store(configuration, clock, environment)
+    if not offline:
+        found["issuers"] = lambda: asyncio.run(world.issuers(configuration, clock))
+    if admin is not None:
+        found["Envoy"] = lambda: asyncio.run(envoy_admin.look(configuration, admin))
+    return {title: partial(_fenced, title, check) for title, check in found.items()}
+
+
+def settings(configuration: Configuration) -> Iterator[Finding]:
+    """Repeat the warnings of `config check`, and tell of monitor mode, which is easily forgotten."""
+    for found in configuration.warnings:
+        yield warning("configuration", str(found), "correct this line, or leave it if it is meant so")
+    yield ok("configuration", f"{configuration.file} has no mistakes")
+    # What is not enforced is not protected.
+    if str(configuration.settings.mode) == "monitor":
+        text = "mode is monitor: what should be refused is let through"
+        yield warning("mode", text, "write mode: enforce once the log shows no surprises")
+
+
+def _fenced(title: str, check: Check) -> list[Finding]:
+    """Run a check to its end; one that fails itself is a problem too, and keeps no other from being made."""
+    try:
+        return list(check())
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+        return [problem(title, f"the check itself failed: {type(error).__name__}", "report it to the authors of extauthz")]

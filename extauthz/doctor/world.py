@@ -1,0 +1,210 @@
+"""What the sidecar asks while it serves: the token store, the issuers, and its own listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from extauthz.adapters.discovery import Discovery
+from extauthz.adapters.fetch import Answer, FetchError, JsonFetcher
+from extauthz.adapters.introspection import endpoint_of
+from extauthz.adapters.store.rows import StoreError, check_peppers
+from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.addresses import Address
+from extauthz.config.document import ConfigurationError
+from extauthz.config.loader import Configuration
+from extauthz.config.oauth import ProviderEntry
+from extauthz.config.settings import ServerSection
+from extauthz.core import jwt
+from extauthz.core.providers import ProviderRules, Verification
+from extauthz.doctor.findings import Finding, ok, problem, warning
+from extauthz.envoy_config.reading import is_everywhere
+from extauthz.ports import Clock
+
+STORE_DIFFERENCE = 1.0
+"""Seconds that the store's clock may differ: expiry is judged here, and written there."""
+ISSUER_DIFFERENCE = 5.0
+"""Seconds that an issuer's clock may differ; its Date has whole seconds, and its answer takes a while."""
+PATIENCE = 2.0
+
+_CLOCK_ADVICE = "let NTP set the clock of this machine: expiry of tokens is judged by it, and nbf and iat have `leeway` only"
+
+
+def store(configuration: Configuration, clock: Clock, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Look at the token store: that it can be read, its schema, its clock, and that no pepper is missing."""
+    place, tokens = configuration.store_place, configuration.settings.tokens
+    if place is None or tokens is None:
+        yield ok("store", "issued tokens are off")
+        return
+    if isinstance(place, Path) and not place.exists():
+        yield problem("store", f"{place} does not exist", "make it with 'extauthz store migrate' or 'extauthz token create'")
+        return
+    try:
+        password = configuration.store_password(environment)
+        opened = SqlTokenStore(place, password=password)
+    except (ConfigurationError, StoreError) as error:
+        yield problem("store", _one_line(error), "correct tokens.store or tokens.store_password")
+        return
+    with contextlib.closing(opened):
+        try:
+            now = clock.now()
+            found = opened.status(int(now))
+            yield ok("store", f"{opened.name}: schema {found.revision}, {found.active} active tokens")
+            theirs = opened.clock()
+            if theirs is not None:
+                # Ours before and after the question: a slow answer is no difference.
+                yield clocks("store.clock", opened.name, theirs, (now, clock.now()), most=STORE_DIFFERENCE)
+            peppers, known = configuration.peppers(environment), opened.pepper_fingerprints()
+            check_peppers(known, peppers, {name: opened.needing(name, int(now)) for name in known.keys() - peppers.keys()})
+            yield ok("store.peppers", f"{', '.join(peppers)}: every active token has its pepper")
+        except StoreError as error:
+            yield problem("store", str(error), "do what this says; see docs/tokens.md")
+        except ConfigurationError as error:
+            yield problem("store.peppers", _one_line(error), "restore it from its backup: without it no issued token verifies")
+
+
+def clocks(name: str, where: str, theirs: float, ours: tuple[float, float], *, most: float) -> Finding:
+    """Compare the clock of another machine with ours before and after it was asked, all in seconds since the epoch."""
+    before, after = ours
+    difference = max(before - theirs, theirs - after, 0.0)
+    if difference > most:
+        return warning(name, f"the clock of {where} differs from ours by {difference:.1f} s", _CLOCK_ADVICE)
+    return ok(name, f"the clock of {where} agrees with ours within {most:g} s")
+
+
+async def issuers(configuration: Configuration, clock: Clock) -> list[Finding]:
+    """Look at what each issuer offers; no token is sent."""
+    oauth = configuration.settings.oauth
+    if oauth is None or not oauth.enabled:
+        return [ok("issuer", "OAuth access tokens are off")]
+    ca_file = configuration.file.parent / oauth.ca_file if oauth.ca_file else None
+    try:
+        fetcher = JsonFetcher(proxy=oauth.proxy, ca_file=ca_file)
+    except FetchError as error:
+        return [problem("issuer", str(error), "correct oauth.ca_file")]
+    try:
+        pairs = zip(oauth.entries, configuration.providers, strict=True)
+        found = await asyncio.gather(*(_issuer(entry, rules, fetcher, clock) for entry, rules in pairs))
+    finally:
+        await fetcher.close()
+    return [finding for findings in found for finding in findings]
+
+
+async def _issuer(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetcher, clock: Clock) -> list[Finding]:
+    discovery = Discovery(rules.issuer, rules.discovery, fetcher, clock=clock)
+    name, found = f"issuer.{rules.name}", []
+    uris = {
+        Verification.JWKS: entry.jwks_uri,
+        Verification.TOKENINFO: entry.tokeninfo_uri,
+        Verification.INTROSPECTION: entry.introspection_uri,
+        Verification.USERINFO: entry.userinfo_uri,
+    }
+    for method in sorted({rules.verification} | ({Verification.USERINFO} if rules.userinfo else set())):
+        try:
+            member, fixed = ("jwks_uri", None) if method is Verification.JWKS else endpoint_of(method)
+            address = uris[method] or fixed or await discovery.endpoint(member)
+            before = clock.now()
+            if method is Verification.JWKS:
+                answer = await fetcher.get(address)
+                found.append(_keys(name, rules, address, answer.document))
+            else:
+                answer = await fetcher.ask(address)
+                found.append(_endpoint(name, method, address, answer))
+            theirs = _seconds(answer.date)
+            if theirs is not None:
+                # Whole seconds, cut off.
+                times = (before - 1.0, clock.now())
+                found.append(clocks(f"{name}.clock", rules.issuer, theirs, times, most=ISSUER_DIFFERENCE))
+        except FetchError as error:
+            advice = "look at the network, oauth.proxy and oauth.ca_file; until then its tokens get 503"
+            found.append(problem(name, f"{method}: {error}", advice))
+    return found
+
+
+def _keys(name: str, rules: ProviderRules, address: str, document: Any) -> Finding:
+    try:
+        keys = jwt.key_set(document, frozenset(rules.provider.algorithms))
+    except ValueError as error:
+        return problem(name, f"{address}: {error}", "compare jwks_uri with the issuer's discovery document")
+    if not keys:
+        wanted = ", ".join(sorted(rules.provider.algorithms))
+        return problem(name, f"{address} has no key for {wanted}", "compare issuer and jwks_uri with the provider's settings")
+    return ok(name, f"{address}: {len(keys)} keys")
+
+
+def _endpoint(name: str, method: Verification, address: str, answer: Answer) -> Finding:
+    """Judge the answer to a question without a token: that there is one, and that it comes from the right place."""
+    if answer.status >= 500 or answer.status in (404, 410):
+        advice = f"compare {method}_uri with the provider's settings; if it is right, the provider has a fault"
+        return problem(name, f"{method} {address} answers with status {answer.status}", advice)
+    return ok(name, f"{method} {address} answers (status {answer.status} without a token)")
+
+
+async def listeners(server: ServerSection, workers: Sequence[Address]) -> list[Finding]:
+    """Look whether the sidecar runs here, and what it says of itself; that it does not run is no mistake."""
+    found = []
+    silent = [str(address) for address in workers if not await _listens(address)]
+    if not silent:
+        found.append(ok("server.listen", f"somebody listens at {', '.join(map(str, workers))}"))
+    elif len(silent) == len(workers):
+        found.append(ok("server.listen", f"nobody listens at {', '.join(silent)}: the sidecar does not run here"))
+    else:
+        found.append(problem("server.listen", f"nobody listens at {', '.join(silent)}", "look at the log: a worker is missing"))
+    if server.ops is None:
+        found.append(warning("server.ops", "there are no metrics and no readiness", "write server.ops: 127.0.0.1:9090"))
+        return found
+    if not server.ops.is_local:
+        advice = "listen on loopback, or let the network keep others out: it tells metrics and readiness"
+        found.append(warning("server.ops", f"{server.ops} can be reached by other machines", advice))
+    if len(silent) < len(workers):
+        found.append(await _readiness(server.ops))
+    return found
+
+
+async def _readiness(ops: Address) -> Finding:
+    """Ask the sidecar, over loopback, whether it is ready."""
+    host = "localhost" if ops.path else "127.0.0.1" if is_everywhere(ops) else ops.host
+    address = f"http://{Address(host=host, port=ops.port or 80)}/readyz"
+    fetcher = JsonFetcher(timeout=PATIENCE, unix_socket=Path(ops.path) if ops.path else None)
+    try:
+        answer = await fetcher.ask(address)
+    except FetchError as error:
+        return warning("server.ops", str(error), "if the sidecar runs, look at its log; other hosts than loopback are not asked")
+    finally:
+        await fetcher.close()
+    if answer.status != 200:
+        advice = "look at `parts` in this document, and at the log"
+        return problem("server.ops", f"{address} answers with status {answer.status}: not ready", advice)
+    details = answer.document.get("details") if isinstance(answer.document, dict) else None
+    off = [part for part, good in details.items() if good is False] if isinstance(details, dict) else []
+    if off:
+        return warning("server.ops", f"{address}: ready, but without {', '.join(off)}", "look at the log for the cause")
+    return ok("server.ops", f"{address}: ready")
+
+
+async def _listens(address: Address) -> bool:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            opened = (
+                asyncio.open_unix_connection(address.path) if address.path else asyncio.open_connection(address.host, address.port)
+            )
+            _, writer = await opened
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+def _seconds(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def _one_line(error: ConfigurationError | StoreError) -> str:
+    return "; ".join(map(str, error.mistakes)) if isinstance(error, ConfigurationError) else str(error)
