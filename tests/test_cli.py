@@ -263,8 +263,8 @@ def test_tokens_that_are_switched_off(folder: Path) -> None:
         assert "switched off" in result.stderr
 
 
-# They print for people, serve, or always print JSON.
-NO_DATA = {("serve",), ("demo",), ("config", "show")}
+# They print for people, serve, always print JSON, or have --format for it.
+NO_DATA = {("serve",), ("demo",), ("config", "show"), ("envoy-config",)}
 
 
 def _leaves(command: click.Command, path: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -35,10 +35,9 @@ def command(config_file: Path, *, envoy_admin: str | None, offline: bool, as_jso
     problem, 3 mistakes in the configuration.
 
     \b
-    Examples:
-      extauthz doctor --config /etc/extauthz/extauthz.yaml
-      extauthz doctor --envoy-admin unix:///tmp/extauthz-envoy-admin.sock
-      extauthz doctor --offline --json
+    Example: extauthz doctor --config config/extauthz.yaml
+             extauthz doctor --envoy-admin unix:///tmp/extauthz-envoy-admin.sock
+             extauthz doctor --offline --json
     """
     logging.getLogger("extauthz").setLevel(logging.CRITICAL)
     try:
@@ -70,4 +69,5 @@ def _tell(findings: list[Finding], *, as_json: bool) -> None:
         click.echo(f"{level} {finding.name:<24} {where}{finding.found}")
         if finding.advice:
             click.echo(f"{'':<33} → {finding.advice}")
-    click.echo(f"{counts[Level.PROBLEM]} problems, {counts[Level.WARNING]} warnings, {counts[Level.OK]} in order")
+    told = [f"{counts[level]} {level.value}{'s' if counts[level] != 1 else ''}" for level in (Level.PROBLEM, Level.WARNING)]
+    click.echo(f"{', '.join(told)}, {counts[Level.OK]} in order")

@@ -83,11 +83,10 @@ def command(
     `clusters`; mutation, only decoder_header_mutation_rules. Files are named as Envoy sees them.
 
     \b
-    Examples:
-      extauthz envoy-config --config config/extauthz.yaml > envoy.yaml && envoy --mode validate -c envoy.yaml
-      extauthz envoy-config --listener 0.0.0.0:8443 --upstream api.internal:8080 --domain api.acme.com
-      extauthz envoy-config --part filter
-      extauthz envoy-config --part cluster --sidecar extauthz.svc --tls-name extauthz.svc --format json
+    Example: extauthz envoy-config --config config/extauthz.yaml > envoy.yaml
+             extauthz envoy-config --listener 0.0.0.0:8080 --upstream api.internal:8080 --domain api.acme.com
+             extauthz envoy-config --part filter
+             extauthz envoy-config --part cluster --sidecar checks.internal --tls-name checks.internal
     """
     loaded = configuration.read(config_file)
     tls = _tls(loaded, tls_name or next(iter(sidecar), None), tls_ca, tls_certificate, tls_key)

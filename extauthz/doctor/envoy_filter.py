@@ -68,8 +68,12 @@ def _worth_a_look(config: Mapping[str, Any], where: str) -> Iterator[Finding]:
 
 def _mutation(config: Mapping[str, Any], sidecar: Sidecar, where: str) -> Iterator[Finding]:
     name, print_it = "envoy.decoder_header_mutation_rules", "take them from 'extauthz envoy-config --part mutation'"
-    rules, wanted = at(config, "decoder_header_mutation_rules"), bootstrap.mutation_rules(sidecar)
-    if rules == wanted:
+    rules = at(config, "decoder_header_mutation_rules")
+    try:
+        if rules == bootstrap.mutation_rules(sidecar):
+            return
+    except ValueError as error:
+        yield problem(name, str(error), "Envoy cannot let them all pass: shorten act_as.headers", where=where)
         return
     if rules is None:
         text = "there are no rules: a fault in an answer could change the path, the host or the framing of a request"

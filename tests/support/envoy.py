@@ -22,7 +22,7 @@ from extauthz.demo.upstream import echo
 from extauthz.transport.listening import open_port
 from extauthz.transport.ops import HttpServer
 
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
 
 
 def free_port() -> int:
