@@ -29,7 +29,7 @@ from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.wiring import write_certificates
 from extauthz.doctor import certificates, files, machine, run, world
 from extauthz.doctor.findings import Finding, Level
-from extauthz.transport.listening import open_port
+from extauthz.transport.listening import ListenError, open_port
 from extauthz.transport.ops import HttpServer
 from extauthz.transport.tls import TlsFiles
 from tests.support.http_faults import FaultyServer, Page, document, faulty_server
@@ -265,6 +265,7 @@ def test_every_file_of_the_configuration_is_looked_at(tls: Path, tmp_path: Path)
         server={
             "listen": f"unix://{tmp_path}/c.sock",
             "tls": {"certificate": str(tls / "server.crt"), "key": str(tls / "server.key"), "client_ca": str(tls / "ca.crt")},
+            "ops_tls": {"certificate": str(tls / "client.crt"), "key": str(tls / "client.key")},
         },
         tokens=SETTINGS["tokens"] | {"store_password": {"file": "password"}},
         oauth={"provider": "okta", "issuer": "https://acme.okta.com", "client_ids": ["a"], "client_secret": {"file": "secret"}},
@@ -273,7 +274,9 @@ def test_every_file_of_the_configuration_is_looked_at(tls: Path, tmp_path: Path)
     found = list(files.look(load(file), NOW))
     text = "\n".join(each.found for each in found)
     assert [
-        name for name in (*names, "extauthz.yaml", "routes.yaml", "tokens.db", "c.sock", "server.key") if name not in text
+        name
+        for name in (*names, "extauthz.yaml", "routes.yaml", "tokens.db", "c.sock", "server.key", "client.key", "client.crt")
+        if name not in text
     ] == []
     assert {each.level for each in found if not each.name.startswith("tls")} == {OK}
 
@@ -323,10 +326,10 @@ def test_clocks(theirs: float, ours: tuple[float, float], level: Level) -> None:
 
 def test_stores_that_are_not_in_order(make_place: MakePlace, tmp_path: Path) -> None:
     place = make_place("sqlite")
-    loaded = stored(tmp_path, place.where)
+    file = stored(tmp_path, place.where).file
 
     def told() -> list[Finding]:
-        found = list(world.store(loaded, StillClock(NOW), {}))
+        found = list(world.store(load(file), StillClock(NOW), {}))
         short(found)
         return [each for each in found if each.level is not OK]
 
@@ -475,30 +478,55 @@ async def test_issuers_that_cannot_be_asked(tmp_path: Path) -> None:
 # The listeners
 
 
-@contextlib.contextmanager
-def listening() -> Iterator[Address]:
-    with open_port(Address(host="127.0.0.1", port=0)) as opened:
-        yield Address(host="127.0.0.1", port=opened.getsockname()[1])
+@pytest.fixture
+def two_ports() -> Iterator[int]:
+    """Listen on a port and on the next one; return the first."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            first = open_port(Address(host="127.0.0.1", port=0))
+            port = int(first.getsockname()[1])
+            try:
+                stack.enter_context(open_port(Address(host="127.0.0.1", port=port + 1)))
+            except (ListenError, OverflowError):
+                first.close()
+                continue
+            stack.enter_context(first)
+            break
+        yield port
 
 
-async def test_listeners(faulty: FaultyServer, tmp_path: Path) -> None:
-    def server(ops: str | None) -> Any:
-        return load(configured(tmp_path, server={"listen": "127.0.0.1:9001", "ops": ops})).settings.server
+async def test_listeners(faulty: FaultyServer, two_ports: int, tmp_path: Path) -> None:
+    ops = faulty.origin.removeprefix("http://")
 
-    ops, nobody = faulty.origin.removeprefix("http://"), Address(host="127.0.0.1", port=1)
-    with listening() as one, listening() as other:
-        assert short(await world.listeners(server(ops), (nobody,))) == [("server.listen", OK)]
-        assert short(await world.listeners(server(None), (nobody,))) == [("server.listen", OK), ("server.ops", WARNING)]
-        assert short(await world.listeners(server(ops), (one, nobody)))[0] == ("server.listen", PROBLEM)
-        for status in (404, 503):
-            faulty.pages["/readyz"] = Page(b"{}", status)
-            assert short(await world.listeners(server(ops), (one, other))) == [("server.listen", OK), ("server.ops", PROBLEM)]
-        for details, level in (({"keys of a": True}, OK), ({"keys of a": False}, WARNING), ([], OK)):
-            faulty.pages["/readyz"] = document({"details": details})
-            assert short(await world.listeners(server(ops), (one,))) == [("server.listen", OK), ("server.ops", level)]
-        everywhere = ops.replace("127.0.0.1", "0.0.0.0")  # noqa: S104 - nobody binds it
-        assert short(await world.listeners(server(everywhere), (one,)))[1:] == [("server.ops", WARNING), ("server.ops", OK)]
-        assert short(await world.listeners(server("127.0.0.1:1"), (one,)))[1:] == [("server.ops", WARNING)]
+    async def told(listen: int = two_ports, workers: int = 2, **more: Any) -> list[tuple[str, Level]]:
+        server = {"listen": f"127.0.0.1:{listen}", "workers": workers, "ops": ops} | more
+        return short(await world.listeners(load(configured(tmp_path, server=server)).settings.server))
+
+    assert await told(1, 1) == [("server.listen", OK)]
+    assert await told(1, 1, ops=None) == [("server.listen", OK), ("server.ops", WARNING)]
+    for status in (404, 503):
+        faulty.pages["/readyz"] = Page(b"{}", status)
+        assert await told() == [("server.listen", OK), ("server.ops", PROBLEM)]
+    for details, level in (({"keys of a": True, "workers": 2}, OK), ({"keys of a": False}, WARNING), ([], OK)):
+        faulty.pages["/readyz"] = document({"details": details})
+        assert await told() == [("server.listen", OK), ("server.ops", level)]
+    everywhere = ops.replace("127.0.0.1", "0.0.0.0")  # noqa: S104 - nobody binds it
+    assert await told(ops=everywhere) == [("server.listen", OK), ("server.ops", WARNING), ("server.ops", OK)]
+    assert await told(ops="127.0.0.1:1") == [("server.listen", OK), ("server.ops", WARNING)]
+    secured = {"certificate": "a", "key": "b", "client_ca": "c"}
+    assert await told(ops=everywhere, ops_tls=secured) == [("server.listen", OK)]
+    unix = f"unix://{tmp_path}/ops.sock" if len(str(tmp_path)) < 90 else "127.0.0.1:1"
+    assert await told(ops=unix) == [("server.listen", OK), ("server.ops", WARNING)]
+
+
+async def test_a_worker_that_is_missing(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("w")
+    server = {"listen": f"unix://{folder}/c.sock", "workers": 2, "ops": None}
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(str(folder / "c-1.sock"))
+        opened.listen()
+        (found, _) = await world.listeners(load(configured(tmp_path, server=server)).settings.server)
+    assert (found.level, "c-0.sock" in found.found, "c-1.sock" in found.found) == (PROBLEM, True, False)
 
 
 # The command

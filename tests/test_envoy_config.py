@@ -181,6 +181,7 @@ class Wanted:
 WANTED = {
     "default": Wanted({}),
     "unix": Wanted({"server": {"listen": "unix:///tmp/extauthz/check.sock"}}, ("--admin", "127.0.0.1:9901")),
+    "workers": Wanted({"server": {"listen": "unix:///run/extauthz/check.sock", "workers": 4}}),
     "ipv6": Wanted({"server": {"listen": "[::1]:9001"}}, ("--listener", "[::]:10000", "--upstream", "[2001:db8::7]:80")),
     "localhost": Wanted({"server": {"listen": "localhost:9001"}}, ("--upstream", "localhost:8080")),
     "names": Wanted(

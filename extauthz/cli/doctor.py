@@ -11,13 +11,13 @@ from pathlib import Path
 
 import click
 
-from extauthz import app
 from extauthz.cli import configuration
 from extauthz.cli.output import json_option, progress, write_json
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 from extauthz.doctor import run
 from extauthz.doctor.findings import Finding, Level, problem
+from extauthz.worker import SystemClock
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 
@@ -45,7 +45,7 @@ def command(config_file: Path, *, envoy_admin: str | None, offline: bool, as_jso
     except ConfigurationError as error:
         _tell([problem("configuration", str(mistake), "correct this line") for mistake in error.mistakes], as_json=as_json)
         sys.exit(configuration.CONFIGURATION_EXIT)
-    clock = app.SystemClock()
+    clock = SystemClock()
     made = run.checks(loaded, clock=clock, environment=os.environ, admin=envoy_admin, offline=offline)
     findings: list[Finding] = []
     with progress("Looking", len(made)) as bar:

@@ -103,7 +103,7 @@ def command(
 
 def _tls(loaded: Configuration, name: str | None, authority: str, certificate: str, key: str) -> Tls | None:
     """Say how Envoy connects; without a name the one that the sidecar's certificate has, if it can be read here."""
-    files = loaded.tls_files
+    files = loaded.tls_files(loaded.settings.server.tls)
     if files is None:
         return None
     if name is None:

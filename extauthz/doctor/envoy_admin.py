@@ -51,7 +51,7 @@ def judge(dump: Dump, configuration: Configuration) -> Iterator[Finding]:
     """Compare a running Envoy with a configuration."""
     everywhere = is_everywhere(configuration.settings.server.listen)
     sidecar = sidecar_of(configuration, reached_at=("127.0.0.1",) if everywhere else ())
-    listening = Listening(sidecar, everywhere, tls=configuration.tls_files is not None)
+    listening = Listening(sidecar, everywhere, tls=configuration.settings.server.tls is not None)
     hosts = Hosts(frozenset(configuration.policy.hosts), serves_other_hosts(configuration))
     yield _version(dump)
     asking = [(manager, found) for manager in dump.managers for found in manager.filters if found.type == EXT_AUTHZ]

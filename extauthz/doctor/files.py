@@ -14,7 +14,6 @@ from extauthz.config.loader import Configuration
 from extauthz.config.values import Secret
 from extauthz.doctor import certificates
 from extauthz.doctor.findings import Finding, ok, problem, warning
-from extauthz.envoy_config.reading import workers_of
 from extauthz.transport.listening import ListenError
 from extauthz.transport.tls import TlsFiles
 
@@ -31,10 +30,10 @@ def look(configuration: Configuration, now: float) -> Iterator[Finding]:
         yield from sqlite_file("file.store", place)
     server = configuration.settings.server
     if server.listen.path:
-        for address in workers_of(configuration):
+        for address in server.addresses:
             yield from socket_place("file.socket", address, server.socket_mode, server.socket_group)
-    if configuration.tls_files:
-        yield from tls_files("tls", TlsFiles(*configuration.tls_files), now)
+    for tls in filter(None, (configuration.tls_files(server.tls), configuration.tls_files(server.ops_tls))):
+        yield from tls_files("tls", TlsFiles(*tls), now)
 
 
 def secret_files(configuration: Configuration) -> list[Path]:
@@ -46,7 +45,8 @@ def secret_files(configuration: Configuration) -> list[Path]:
     if settings.oauth and settings.oauth.enabled:
         places += [entry.client_secret for entry in settings.oauth.entries]
     found = [folder / place.file for place in places if place is not None and place.file is not None]
-    return [*found, *([configuration.tls_files[1]] if configuration.tls_files else [])]
+    listeners = (configuration.tls_files(settings.server.tls), configuration.tls_files(settings.server.ops_tls))
+    return [*found, *(tls[1] for tls in listeners if tls)]
 
 
 def secret_file(name: str, path: Path) -> Finding:

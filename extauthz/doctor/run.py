@@ -9,7 +9,6 @@ from functools import partial
 from extauthz.config.loader import Configuration
 from extauthz.doctor import envoy_admin, files, machine, world
 from extauthz.doctor.findings import Finding, ok, problem, warning
-from extauthz.envoy_config.reading import workers_of
 from extauthz.ports import Clock
 
 Check = Callable[[], Iterable[Finding]]
@@ -24,7 +23,7 @@ def checks(
         "configuration": lambda: settings(configuration),
         "machine": lambda: machine.look(server.transport, configuration.settings.grpc.connections),
         "files": lambda: files.look(configuration, clock.now()),
-        "listeners": lambda: asyncio.run(world.listeners(server, workers_of(configuration))),
+        "listeners": lambda: asyncio.run(world.listeners(server)),
     }
     if not offline or not isinstance(configuration.store_place, str):
         found["store"] = lambda: world.store(configuration, clock, environment)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -144,9 +144,9 @@ def _endpoint(name: str, method: Verification, address: str, answer: Answer) -> 
     return ok(name, f"{method} {address} answers (status {answer.status} without a token)")
 
 
-async def listeners(server: ServerSection, workers: Sequence[Address]) -> list[Finding]:
+async def listeners(server: ServerSection) -> list[Finding]:
     """Look whether the sidecar runs here, and what it says of itself; that it does not run is no mistake."""
-    found = []
+    found, workers = [], server.addresses
     silent = [str(address) for address in workers if not await _listens(address)]
     if not silent:
         found.append(ok("server.listen", f"somebody listens at {', '.join(map(str, workers))}"))
@@ -157,10 +157,10 @@ async def listeners(server: ServerSection, workers: Sequence[Address]) -> list[F
     if server.ops is None:
         found.append(warning("server.ops", "there are no metrics and no readiness", "write server.ops: 127.0.0.1:9090"))
         return found
-    if not server.ops.is_local:
+    if not server.ops.is_local and (server.ops_tls is None or server.ops_tls.client_ca is None):
         advice = "listen on loopback, or let the network keep others out: it tells metrics and readiness"
         found.append(warning("server.ops", f"{server.ops} can be reached by other machines", advice))
-    if len(silent) < len(workers):
+    if len(silent) < len(workers) and server.ops_tls is None:
         found.append(await _readiness(server.ops))
     return found
 

@@ -13,12 +13,6 @@ from extauthz.core.routes import compile_routes
 from extauthz.envoy_config.bootstrap import DOMAINS, Sidecar, Tls
 
 
-def workers_of(configuration: Configuration) -> tuple[Address, ...]:
-    """Return the address of each worker as it is listened on; raises ValueError where there is none for each."""
-    server = configuration.settings.server
-    return server.listen.of_workers(server.workers)
-
-
 def is_everywhere(address: Address) -> bool:
     """Tell whether an address means every interface, so that nobody can connect to it as it is written."""
     return not address.path and address.host != "localhost" and ipaddress.ip_address(address.host).is_unspecified
@@ -30,7 +24,7 @@ def sidecar_of(configuration: Configuration, *, reached_at: Sequence[str] = (), 
     Raises ValueError for an address that nobody can connect to.
     """
     settings = configuration.settings
-    listening = workers_of(configuration)
+    listening = settings.server.addresses
     if is_everywhere(listening[0]) and not reached_at:
         raise ValueError(
             f"server.listen is {settings.server.listen}, every address of the machine: say with --sidecar where it is reached"
