@@ -603,10 +603,14 @@ def test_warnings_of_the_configuration_are_repeated(tmp_path: Path) -> None:
     assert "act_as.allow: is empty" in found[0].found
 
 
-def test_monitor_mode_is_told(tmp_path: Path) -> None:
-    loaded = load(configured(tmp_path))
-    object.__setattr__(loaded, "settings", loaded.settings.model_copy(update={"mode": "monitor"}))
-    assert ("mode", WARNING) in short(run.settings(loaded))
+@pytest.mark.parametrize("route", [False, True], ids=["everywhere", "one route"])
+def test_monitor_mode_is_told(tmp_path: Path, *, route: bool) -> None:
+    file = configured(tmp_path, **({} if route else {"mode": "monitor"}))
+    if route:
+        (tmp_path / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH, mode: monitor}]')
+    found = list(run.settings(load(file)))
+    assert short(found) == [("configuration", WARNING), ("configuration", OK)]
+    assert "monitor mode is on" in found[0].found
 
 
 def test_a_check_that_fails_itself_is_a_problem_and_tells_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

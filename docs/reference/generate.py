@@ -156,7 +156,7 @@ def commands() -> str:
 
 
 def _help(group: click.Group, name: str, parent: click.Context | None = None) -> Iterator[str]:
-    parent = parent or click.Context(group, info_name="extauthz", terminal_width=100)
+    parent = parent or click.Context(group, info_name="extauthz", terminal_width=100, **group.context_settings)
     command = group.get_command(parent, name)
     if command is None:
         raise KeyError(name)

@@ -35,14 +35,10 @@ def checks(
 
 
 def settings(configuration: Configuration) -> Iterator[Finding]:
-    """Repeat the warnings of `config check`, and tell of monitor mode, which is easily forgotten."""
+    """Repeat the warnings of `config check`: monitor mode, which is easily forgotten, is one of them."""
     for found in configuration.warnings:
         yield warning("configuration", str(found), "correct this line, or leave it if it is meant so")
     yield ok("configuration", f"{configuration.file} has no mistakes")
-    # What is not enforced is not protected.
-    if str(configuration.settings.mode) == "monitor":
-        text = "mode is monitor: what should be refused is let through"
-        yield warning("mode", text, "write mode: enforce once the log shows no surprises")
 
 
 def _fenced(title: str, check: Check) -> list[Finding]:
