@@ -24,16 +24,16 @@ ROWS = (
     "_pb",
     "core",
     "ports addresses metric_table denials",
-    "budgets flights feed",
+    "budgets flights feed record",
     "config service issued_verifier oauth_verifier issuing uses",
     "adapters.fetch",
     "adapters.discovery",
     "adapters.jwks adapters.introspection adapters.envoy adapters.verdicts adapters.store adapters.metrics adapters.logs "
-    "adapters.tracing",
+    "adapters.decision_log adapters.tracing",
     "transport console",
     "demo",
     "issuers opened_store",
-    "assembly control reload",
+    "assembly control reload decision_logging",
     "readings",
     "worker",
     "worker_process supervisor",
@@ -43,13 +43,25 @@ ROWS = (
 )
 RANK = {room: row for row, rooms in enumerate(ROWS) for room in rooms.split()}
 # Rooms of several modules, which may import each other without going in circles.
-FOLDERS = {"_pb", "core", "config", "adapters.store", "transport", "console", "demo", "cli"}
+FOLDERS = {"_pb", "core", "config", "adapters.store", "adapters.decision_log", "transport", "console", "demo", "cli"}
 # The module of a folder itself holds nothing but a docstring.
 BARE = {"", "adapters"}
 
 # Our rooms that are not for everybody above them.
 ONLY_FOR = {
-    "config": ("issuers", "opened_store", "assembly", "readings", "reload", "worker", "worker_process", "supervisor", "app", "cli"),
+    "config": (
+        "issuers",
+        "opened_store",
+        "assembly",
+        "readings",
+        "reload",
+        "decision_logging",
+        "worker",
+        "worker_process",
+        "supervisor",
+        "app",
+        "cli",
+    ),
     "_pb": ("adapters.envoy", "transport"),
     "adapters.fetch": ("adapters.discovery", "adapters.jwks", "adapters.introspection", "issuers"),
 }
@@ -69,7 +81,7 @@ LIBRARIES = {
     "psycopg": ("adapters.store",),
     "httpx2": ("adapters.fetch",),
     "prometheus_client": ("adapters.metrics",),
-    "pythonjsonlogger": ("adapters.logs",),
+    "structlog": ("adapters.logs",),
     "ctypes": ("transport.libnghttp2", "transport.streams", "transport.connection"),
     "uvloop": ("transport.choice",),
     "ssl": ("transport.tls", "transport.ops", "adapters.fetch"),
