@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import itertools
 import os
 import sqlite3
@@ -26,7 +25,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.bench import TYPICAL, machine, microseconds, row
-from extauthz.adapters.logs import DecisionLog
+from extauthz.adapters.decision_log.log import DecisionLog
+from extauthz.adapters.decision_log.sinks import File
 from extauthz.adapters.metrics import Tallies
 from extauthz.adapters.store import postgres, reader
 from extauthz.adapters.store.database import TIMEOUT
@@ -205,7 +205,7 @@ async def warm(folder: Path, shelf: Shelf) -> float:
     world = World(folder, [{"match": "POST /search", "scope": "SEARCH", "anonymous": True}])
     world.clock.wall = now()
     world.store = shelf.reader  # type: ignore[assignment]
-    log = DecisionLog(io.StringIO(), capacity=100)
+    log = DecisionLog(File(Path(os.devnull)), capacity=100)
     recorders = Recorders((Tallies(), log))
     authorizer = Authorizer(world.build().runtime, recorders, clock=SystemClock(), decision_ids=decision_id)
     data = check_request("POST", "/search", (TYPICAL | bearer(shelf.token)).items())

@@ -37,6 +37,9 @@ class Served(Protocol):
     async def take(self, configuration: Configuration) -> None:
         """Serve another configuration; raises StoreError, ConfigurationError and Refused."""
 
+    async def reopen(self) -> None:
+        """Open the files of logs anew, after a rotation."""
+
     async def tell(self) -> tuple[Samples, dict[str, bool], dict[str, bool]]:
         """Return figures, readiness and details."""
 
@@ -50,6 +53,10 @@ class Alone:
     async def take(self, configuration: Configuration) -> None:
         """Serve another configuration; raises StoreError and ConfigurationError."""
         self.worker.commit(configuration, await self.worker.prepare(configuration))
+
+    async def reopen(self) -> None:
+        """Open the files of logs anew."""
+        self.worker.decisions.reopen()
 
     async def tell(self) -> tuple[Samples, dict[str, bool], dict[str, bool]]:
         """Return figures, readiness and details."""
@@ -127,7 +134,12 @@ async def _managed(
 ) -> AsyncIterator[None]:
     """Watch the files and answer on the ops listener."""
     reloader = Reloader(configuration, served.take, environment=os.environ, now=_clock.now)
-    tasks = [asyncio.create_task(reloader.run()), asyncio.create_task(_when(signals.reload, reloader.reload))]
+
+    async def renew() -> None:
+        await served.reopen()
+        await reloader.reload()
+
+    tasks = [asyncio.create_task(reloader.run()), asyncio.create_task(_when(signals.reload, renew))]
     async with contextlib.AsyncExitStack() as stack:
         if opened is not None:
             await stack.enter_async_context(_ops(opened, served, reloader, configuration))
@@ -193,7 +205,7 @@ def _open_ops(configuration: Configuration, stack: contextlib.AsyncExitStack) ->
 
 
 def _signals() -> Signals:
-    """SIGTERM and SIGINT stop, a second one ends the drain; SIGHUP reloads; SIGUSR2 replaces the workers one by one."""
+    """SIGTERM and SIGINT stop, a second one ends the drain; SIGHUP reloads and opens logs anew; SIGUSR2 replaces the workers."""
     signals = Signals(asyncio.Queue(), asyncio.Event(), asyncio.Event())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

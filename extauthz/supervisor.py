@@ -121,6 +121,11 @@ class Supervisor:
                     with contextlib.suppress(ProcessLookupError):
                         one.process.kill()
 
+    async def reopen(self) -> None:
+        """Let every worker open its logs anew."""
+        running = [seat.running for seat in self._seats if seat.running is not None]
+        await asyncio.gather(*(self._ask(one, {"do": "reopen"}) for one in running), return_exceptions=True)
+
     async def tell(self) -> tuple[Samples, dict[str, bool], dict[str, bool]]:
         """Return figures, readiness and details of all workers; of one that does not answer the last figures."""
         await asyncio.gather(*map(self._refresh, self._seats))

@@ -8,19 +8,18 @@ import gc
 import logging
 import os
 import secrets
-import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import dataclass, field
 
 from extauthz import __version__, readings
 from extauthz.adapters.jwks import JwksSource
-from extauthz.adapters.logs import DecisionLog
 from extauthz.adapters.metrics import Tallies
 from extauthz.addresses import Address
 from extauthz.assembly import Assembly, Parts
 from extauthz.config.loader import Configuration
 from extauthz.core.model import Decision, Reason, Request
+from extauthz.decision_logging import DecisionLogs
 from extauthz.feed import UNKNOWN, Feed
 from extauthz.metric_table import Samples, counters, merged
 from extauthz.ports import Recorder, Unavailable
@@ -64,6 +63,11 @@ class Recorders:
         for recorder in self.recorders:
             recorder.record(request, decision, seconds)
 
+    def replace(self, before: Recorder | None, after: Recorder | None) -> None:
+        """Hand decisions to another recorder from now on; None stands for none."""
+        kept = (recorder for recorder in self.recorders if recorder is not before)
+        self.recorders = (*kept, after) if after is not None else tuple(kept)
+
 
 @dataclass(slots=True)
 class Worker:
@@ -76,7 +80,8 @@ class Worker:
     server: Server
     transport: str
     tallies: Tallies
-    decisions: DecisionLog | None
+    recorders: Recorders
+    decisions: DecisionLogs
     uses: Uses | None
     certificates: Certificates | None
     lag: readings.LoopLag = field(default_factory=readings.LoopLag)
@@ -89,9 +94,8 @@ class Worker:
         """Return every figure of this process."""
         process = readings.of_process(self.configuration, self.parts, self.authorizer, self.lag, self.uses)
         process["extauthz_build_info", (__version__, self.transport)] = 1.0
-        if self.decisions is not None:
-            process["extauthz_decision_log_written_total", ()] = float(self.decisions.written)
-            process["extauthz_decision_log_dropped_total", ()] = float(self.decisions.dropped)
+        process["extauthz_decision_log_written_total", ()] = float(self.decisions.written)
+        process["extauthz_decision_log_dropped_total", ()] = float(self.decisions.dropped)
         if self.certificates is not None:
             process["extauthz_tls_certificate_expiry_timestamp_seconds", ()] = self.certificates.expires_at
         return merged((self.tallies.samples(), process, readings.of_parts(self.parts), self.retired))
@@ -116,7 +120,12 @@ class Worker:
 
     async def prepare(self, configuration: Configuration) -> Parts:
         """Build the parts of another configuration and wait a moment for new keys; raises StoreError and ConfigurationError."""
-        parts = await self.assembly.prepare(configuration, self.parts)
+        self.decisions.prepare(configuration)
+        try:
+            parts = await self.assembly.prepare(configuration, self.parts)
+        except BaseException:
+            self.decisions.discard()
+            raise
         new = [source for source in parts.key_sources if source not in self._fetching]
         self._fetch(parts.key_sources)
         await _primed(new, None, RELOAD_PRIME)
@@ -131,6 +140,11 @@ class Worker:
             if not isinstance(value, list) and not isinstance(kept, list) and not isinstance(retired, list):
                 self.retired[series] = retired + value - kept
         self.authorizer.swap(parts.runtime)
+        log = self.decisions.current
+        closing = self.decisions.commit()
+        self.recorders.replace(log, self.decisions.current)
+        if closing is not None:
+            self._begin(closing)
         self.assembly.adopt(configuration, before, parts)
         self.parts, self.configuration = parts, configuration
         self.discard()
@@ -138,6 +152,7 @@ class Worker:
 
     def discard(self) -> None:
         """Let go of what was prepared and is not served."""
+        self.decisions.discard()
         for source in self._fetching.keys() - set(self.parts.key_sources):
             self._fetching.pop(source).cancel()
 
@@ -208,14 +223,13 @@ async def serving(
             open_port(address).close()
         assembly = Assembly(clock=clock)
         parts = await assembly.open(configuration, stack)
-        decisions = DecisionLog(sys.stdout) if log_decisions else None
-        if decisions:
-            stack.callback(decisions.close)
+        decisions = DecisionLogs(configuration, enabled=log_decisions)
+        stack.callback(decisions.close)
         tallies = Tallies()
         uses = Uses(parts.usage, clock=clock, random=secrets.SystemRandom().random) if parts.usage else None
         if uses:
             stack.push_async_callback(uses.close)
-        recorders = Recorders(tuple(recorder for recorder in (tallies, decisions, uses) if recorder))
+        recorders = Recorders(tuple(recorder for recorder in (tallies, decisions.current, uses) if recorder))
         authorizer = Authorizer(parts.runtime, recorders, clock=clock, decision_ids=decision_id)
         named = configuration.tls_files(settings.tls)
         files = TlsFiles(*named) if named else None
@@ -225,7 +239,9 @@ async def serving(
         server = transport.server(authorizer.check, fallback, limits=limits, certificates=certificates)
         with restricted_umask(settings.socket_mode) if address.path else contextlib.nullcontext():
             port = await server.start(address)
-        worker = Worker(configuration, assembly, parts, authorizer, server, transport.name, tallies, decisions, uses, certificates)
+        worker = Worker(
+            configuration, assembly, parts, authorizer, server, transport.name, tallies, recorders, decisions, uses, certificates
+        )
 
         async def stop() -> None:
             await server.stop(worker.grace)

@@ -103,6 +103,8 @@ class _Served:
             case "discard":
                 self._prepared = None
                 worker.discard()
+            case "reopen":
+                worker.decisions.reopen()
             case "drain":
                 self._end()
             case other:

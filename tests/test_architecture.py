@@ -24,16 +24,16 @@ ROWS = (
     "_pb",
     "core",
     "ports addresses metric_table denials",
-    "budgets flights feed",
+    "budgets flights feed record",
     "config service issued_verifier oauth_verifier issuing uses",
     "adapters.fetch",
     "adapters.discovery",
     "adapters.jwks adapters.introspection adapters.envoy adapters.verdicts adapters.store adapters.metrics adapters.logs "
-    "adapters.tracing",
+    "adapters.decision_log adapters.tracing",
     "transport console",
     "demo",
     "issuers opened_store",
-    "assembly control reload envoy_config",
+    "assembly control reload envoy_config decision_logging",
     "readings",
     "worker",
     "worker_process supervisor",
@@ -43,7 +43,10 @@ ROWS = (
 )
 RANK = {room: row for row, rooms in enumerate(ROWS) for room in rooms.split()}
 # Rooms of several modules, which may import each other without going in circles.
-FOLDERS = {"_pb", "core", "config", "adapters.store", "transport", "console", "envoy_config", "demo", "doctor", "cli"}
+FOLDERS = {
+    *("_pb", "core", "config", "adapters.store", "adapters.decision_log", "transport", "console", "envoy_config", "demo", "doctor"),
+    "cli",
+}
 # The module of a folder itself holds nothing but a docstring.
 BARE = {"", "adapters"}
 
@@ -51,7 +54,7 @@ BARE = {"", "adapters"}
 ONLY_FOR = {
     "config": (
         *("issuers", "opened_store", "assembly", "readings", "reload", "worker", "worker_process", "supervisor", "app", "cli"),
-        *("envoy_config", "doctor"),
+        *("envoy_config", "doctor", "decision_logging"),
     ),
     "_pb": ("adapters.envoy", "transport"),
     "adapters.fetch": ("adapters.discovery", "adapters.jwks", "adapters.introspection", "issuers", "doctor"),
@@ -72,7 +75,7 @@ LIBRARIES = {
     "psycopg": ("adapters.store",),
     "httpx2": ("adapters.fetch",),
     "prometheus_client": ("adapters.metrics",),
-    "pythonjsonlogger": ("adapters.logs",),
+    "structlog": ("adapters.logs",),
     "ctypes": ("transport.libnghttp2", "transport.streams", "transport.connection"),
     "uvloop": ("transport.choice", "doctor.machine"),
     "ssl": ("transport.tls", "transport.ops", "adapters.fetch"),

@@ -19,7 +19,19 @@ from typing import Any
 import pytest
 
 from extauthz import addresses, denials
-from extauthz.config import answers, consistency, document, loader, oauth, patterns, problems, routes, settings, values
+from extauthz.config import (
+    answers,
+    consistency,
+    decision_log,
+    document,
+    loader,
+    oauth,
+    patterns,
+    problems,
+    routes,
+    settings,
+    values,
+)
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 
@@ -118,6 +130,7 @@ ELSEWHERE = {
 TRACED: list[ModuleType] = [
     answers,
     consistency,
+    decision_log,
     document,
     loader,
     oauth,

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.cli import main
+from extauthz.config.decision_log import DecisionLogSection, Place
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import MIN_PEPPER_BYTES, Configuration, load
 from extauthz.config.values import MAX_DURATION, duration, scope, size
@@ -22,6 +23,7 @@ from extauthz.core.model import AuthType, Reason
 from extauthz.core.paths import parse
 from extauthz.core.providers import Verification
 from extauthz.core.routes import Route
+from extauthz.record import RecordField
 
 HEAD = """\
 version: 1
@@ -934,3 +936,41 @@ def test_a_digest_changes_with_the_client_secret_and_not_with_its_place(configur
     settings = [configure(ASKING + OKTA_ORG + f"  client_secret: {place}\n") for place in places]
     secrets: list[dict[str, bytes]] = [{}, {"okta": b"one"}, {"okta": b"other"}, {"other": b"one"}]
     assert len({one.section_digest(Kind.OAUTH, secret) for one in settings for secret in secrets}) == len(secrets)
+
+
+# The decision log
+
+
+def test_the_decision_log_is_on_and_complete_unless_something_else_is_written(configure: Configure) -> None:
+    section = configure(SERVER).settings.decision_log
+    assert section.enabled
+    assert section.to == Place()
+    assert section.written_fields == frozenset(RecordField)
+    assert section.sample == {}
+
+
+def test_what_is_written_of_decisions(configure: Configure) -> None:
+    text = """\
+decision_log:
+  to: {file: ../log/d.jsonl}
+  path: false
+  fields: [time, reason, time]
+  sample: {allowed: 0.25, public: 0, internal: 1}
+  capacity: 1
+"""
+    section = configure(SERVER + text).settings.decision_log
+    assert section.to.file == "../log/d.jsonl"
+    assert section.written_fields == {RecordField.TIME, RecordField.REASON}
+    assert section.sample == {Reason.ALLOWED: 0.25, Reason.PUBLIC: 0.0, Reason.INTERNAL: 1.0}
+    assert section != configure(SERVER).settings.decision_log
+    assert section == configure(SERVER + text).settings.decision_log
+    without_path = configure(SERVER + "decision_log: {path: false, to: stdout}\n").settings.decision_log
+    assert without_path.written_fields == frozenset(RecordField) - {RecordField.PATH}
+
+
+@pytest.mark.parametrize("to", ["stdout", {"file": "a"}, {"socket": "b"}])
+def test_the_place_of_the_decision_log_is_shown_as_it_is_written(configure: Configure, to: object) -> None:
+    section = configure(SERVER + f"decision_log: {{to: {json.dumps(to)}, sample: {{allowed: 0.5}}}}\n").settings.decision_log
+    shown = section.model_dump(mode="json")
+    assert (shown["to"], shown["sample"]) == (to, {"allowed": 0.5})
+    assert DecisionLogSection.model_validate(shown) == section

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -15,8 +14,9 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from extauthz._pb import ext_authz_pb2 as pb
+from extauthz.adapters.decision_log.log import DecisionLog
+from extauthz.adapters.decision_log.sinks import File
 from extauthz.adapters.envoy import MAX_TEMPLATES, EnvoyCodec
-from extauthz.adapters.logs import DecisionLog
 from extauthz.adapters.metrics import Tallies
 from extauthz.config.loader import Configuration
 from extauthz.config.monitor import MAX_NAMED, monitored, weakened
@@ -299,9 +299,9 @@ def test_forwarded_answers_are_remembered_and_bounded() -> None:
 # --- what is said about it
 
 
-def test_metrics_and_the_log_tell_would_deny_beside_the_reason(make_world: MakeWorld) -> None:
-    world, lines, metrics = make_world(ROUTES, mode="monitor"), io.StringIO(), Tallies()
-    log = DecisionLog(lines)
+def test_metrics_and_the_log_tell_would_deny_beside_the_reason(make_world: MakeWorld, tmp_path: Path) -> None:
+    world, lines, metrics = make_world(ROUTES, mode="monitor"), tmp_path / "lines", Tallies()
+    log = DecisionLog(File(lines))
     for recorder in (log, metrics):
         authorizer = Authorizer(world.build().runtime, recorder, clock=world.clock, decision_ids=lambda: DECISION_ID)
         authorizer.check(check_request("POST", "/search", bearer(world.token("USER", "CHAT")).items()))
@@ -309,7 +309,7 @@ def test_metrics_and_the_log_tell_would_deny_beside_the_reason(make_world: MakeW
         authorizer.check(check_request("GET", "/denied/x"))
         authorizer.check(check_request("GET", "/open"))
     log.close()
-    told = [json.loads(line) for line in lines.getvalue().splitlines()]
+    told = [json.loads(line) for line in lines.read_text().splitlines()]
     found = [(line["decision"], line["reason"], line["status"], line.get("route")) for line in told]
     assert found == [
         ("would_deny", "scope_missing", 403, "POST /search"),

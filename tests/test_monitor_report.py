@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from extauthz.adapters.logs import DecisionLog
+from extauthz.adapters.decision_log.log import DecisionLog
+from extauthz.adapters.decision_log.sinks import File
 from extauthz.cli import main
 from extauthz.cli.monitor_hints import HINTS, hint
 from extauthz.cli.monitor_report import MAX_LINE, STEP, lines
@@ -276,10 +277,10 @@ def test_every_reason_that_is_forwarded_has_a_hint() -> None:
     assert all(text == text.strip() and not text.endswith(".") for text in HINTS.values())
 
 
-def test_what_the_sidecar_writes_is_what_the_report_reads(make_world: MakeWorld) -> None:
+def test_what_the_sidecar_writes_is_what_the_report_reads(make_world: MakeWorld, tmp_path: Path) -> None:
     routes = [{"match": "POST /search", "scope": "SEARCH", "name": "search"}, {"match": "GET /open", "public": True}]
-    world, written = make_world(routes, mode="monitor"), io.StringIO()
-    decisions = DecisionLog(written)
+    world, written = make_world(routes, mode="monitor"), tmp_path / "lines"
+    decisions = DecisionLog(File(written))
     authorizer = Authorizer(world.build().runtime, decisions, clock=world.clock, decision_ids=lambda: DECISION_ID)
     token = world.token("USER", "CHAT")
     requests = [("POST", "/search", bearer(token)), ("POST", "/search", {}), ("GET", "/open", {}), ("GET", "//", {})]
@@ -287,7 +288,7 @@ def test_what_the_sidecar_writes_is_what_the_report_reads(make_world: MakeWorld)
         authorizer.check(check_request(method, path, headers.items()))
     decisions.close()
 
-    found = told("-", stdin=written.getvalue())
+    found = told("-", stdin=written.read_text())
     assert (found["allow"], found["deny"], found["would_deny"], found["broken_lines"]) == (1, 1, 2, 0)
     assert {(row["route"], row["reason"], row["share"]) for row in found["rows"]} == {
         ("search", "scope_missing", 0.5),

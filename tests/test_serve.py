@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -489,6 +489,82 @@ def test_no_decision_log(sidecar: Sidecar) -> None:
         assert process.stdout is not None
         assert process.stdout.read() == b""
     assert process.returncode == 0
+
+
+def test_decisions_go_to_a_file_and_nothing_to_standard_output(sidecar: Sidecar) -> None:
+    sidecar.settings["decision_log"] = {"to": {"file": "decisions.jsonl"}, "sample": {"credential_missing": 0}}
+    sidecar.write()
+    token = sidecar.token()
+    sidecar.start()
+    sidecar.check(bearer(token, **{"x-request-id": "one"}))
+    sidecar.check({})
+    assert sidecar.stop() == 0
+    (line,) = (sidecar.folder / "decisions.jsonl").read_text().splitlines()
+    assert (json.loads(line)["request_id"], json.loads(line)["token_id"]) == ("one", token.split("_")[1])
+    assert sidecar.logs[0].read_bytes() == b""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_decision_log_is_rotated_and_moved(sidecar: Sidecar, workers: int) -> None:
+    """SIGHUP opens the file anew in every worker; a change of the section is a reload, and one that cannot be is refused."""
+    listen = f"unix://{sidecar.folder}/check.sock"
+    sidecar.settings["server"] |= {"workers": workers, "listen": listen}
+    sidecar.settings["decision_log"] = {"to": {"file": "decisions.jsonl"}}
+    sidecar.write()
+    sidecar.token()
+    sidecar.start()
+    addresses = [listen] if workers == 1 else [f"unix://{sidecar.folder}/check-{index}.sock" for index in range(workers)]
+    file, rotated, moved = (sidecar.folder / name for name in ("decisions.jsonl", "rotated", "moved"))
+    assert sidecar.process is not None
+
+    def check_all() -> None:
+        for address in addresses:
+            with grpc.insecure_channel(address.replace("unix://", "unix:")) as channel:
+                ask = channel.unary_unary(f"/{SERVICE}/Check")
+                ask(check_request("POST", "/search", {}.items()), timeout=5)
+
+    def wait_for(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline, sidecar.logs[1].read_text()
+            time.sleep(0.02)
+
+    def lines(of: Path) -> int:
+        return len([json.loads(line) for line in of.read_text().splitlines()]) if of.exists() else 0
+
+    wait_for(lambda: workers == 1 or "serving with several workers" in sidecar.logs[1].read_text())
+    check_all()
+    wait_for(lambda: lines(file) == workers)
+    file.rename(rotated)
+    sidecar.process.send_signal(signal.SIGHUP)
+    wait_for(file.exists)
+    wait_for(lambda: sidecar.logs[1].read_text().count("configuration reloaded") == 1)
+    check_all()
+    wait_for(lambda: lines(file) == workers)
+    sidecar.settings["decision_log"] = {"to": {"file": "none/moved"}}
+    sidecar.write()
+    wait_for(lambda: "No such file or directory" in sidecar.logs[1].read_text())
+    check_all()
+    wait_for(lambda: lines(file) == 2 * workers)
+    sidecar.settings["decision_log"] = {"to": {"file": "moved"}}
+    sidecar.write()
+    wait_for(moved.exists)
+    wait_for(lambda: sidecar.logs[1].read_text().count("configuration reloaded") == 2)
+    check_all()
+    wait_for(lambda: lines(moved) == workers)
+    assert f"extauthz_decision_log_written_total {4 * workers}.0" in sidecar.page("/metrics")[1]
+    assert sidecar.stop() == 0
+    assert [lines(each) for each in (rotated, file, moved)] == [workers, 2 * workers, workers]
+
+
+def test_a_decision_log_that_cannot_be_opened_stops_the_start(sidecar: Sidecar) -> None:
+    sidecar.settings["decision_log"] = {"to": {"file": "none/decisions.jsonl"}}
+    sidecar.write()
+    sidecar.token()
+    refused = sidecar.command("serve")
+    assert refused.returncode == 3
+    assert "decision_log.to.file: " in refused.stderr
+    assert "none/decisions.jsonl: No such file or directory" in refused.stderr
 
 
 def test_a_reader_that_stalls_does_not_stall_the_checks(sidecar: Sidecar) -> None:

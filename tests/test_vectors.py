@@ -222,6 +222,7 @@ def _keeps_the_laws(case: Case, answer: Answer, context: str) -> None:
     assert answer.allowed == (outcome != "deny"), context
     assert answer.metadata["decision"] == outcome, context
     assert answer.metadata["reason"] == answer.reason, context
+    assert answer.metadata["status"] == status, context
     assert answer.metadata["decision_id"] == DECISION_ID, context
     if answer.allowed:
         assert message.WhichOneof("http_response") == "ok_response", context

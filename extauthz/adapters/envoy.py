@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, Reason, Request, WouldDeny
 from extauthz.denials import GRPC_CODES, REALM, STATUSES, TOLD, Answers, Denials
+from extauthz.record import record_of
 
 OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 OTHER_ID = DECISION_ID[::-1]
@@ -207,14 +208,11 @@ def _set_headers(target: Iterable[pb.HeaderValueOption], pairs: Iterable[tuple[s
 
 
 def _write_metadata(response: pb.CheckResponse, decision: Decision, decision_id: str) -> None:
+    """Write what the decision log tells too, but for what differs from request to request: Envoy's own access log has that."""
     fields = response.dynamic_metadata.fields
-    fields["decision"].string_value = decision.outcome
-    fields["reason"].string_value = decision.reason.value
     fields["decision_id"].string_value = decision_id
-    if decision.route is not None:
-        fields["route"].string_value = decision.route
-    if decision.identity is not None:
-        fields["auth_type"].string_value = decision.identity.auth_type.value
-        fields["actor"].string_value = decision.identity.actor
-    if decision.user is not None:
-        fields["user"].string_value = decision.user
+    for name, value in record_of(decision).items():
+        if isinstance(value, int):
+            fields[name].number_value = value
+        else:
+            fields[name].string_value = value

@@ -16,7 +16,7 @@ from extauthz.transport.listening import ListenError
 
 @click.command("serve")
 @configuration.option
-@click.option("--decision-log/--no-decision-log", default=True, show_default=True, help="One JSON line per decision on stdout.")
+@click.option("--decision-log/--no-decision-log", default=True, show_default=True, help="One JSON line per decision.")
 def command(config_file: Path, *, decision_log: bool) -> None:
     """Answer Envoy's checks until SIGTERM, then drain.
 

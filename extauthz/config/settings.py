@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from extauthz.addresses import Address
 from extauthz.config.answers import AnswersSection
+from extauthz.config.decision_log import DecisionLogSection
 from extauthz.config.monitor import Mode
 from extauthz.config.oauth import OAuth
 from extauthz.config.patterns import compile_patterns
@@ -243,6 +244,7 @@ class Settings(Section):
     answers: AnswersSection = AnswersSection()
     grpc: GrpcSection = GrpcSection()
     limits: LimitsSection = LimitsSection()
+    decision_log: DecisionLogSection = DecisionLogSection()
     realm: Annotated[str, text(r"[A-Za-z0-9 ._:/@-]{1,64}", "write 1 to 64 letters, digits, spaces and . _ : / @ -")] = REALM
     scopes: list[Scope] = Field(min_length=1, examples=["scopes: [SEARCH, CHAT]"])
     routes: list[NonEmpty] = Field(min_length=1, examples=["routes: [routes/glean-client-api.yaml]"])

@@ -249,9 +249,10 @@ class Answer:
         return json.loads(self.denied.body)  # type: ignore[no-any-return]
 
     @property
-    def metadata(self) -> dict[str, str]:
-        """The dynamic metadata."""
-        return {name: value.string_value for name, value in self.message.dynamic_metadata.fields.items()}
+    def metadata(self) -> dict[str, str | float]:
+        """The dynamic metadata: texts, and numbers."""
+        fields = self.message.dynamic_metadata.fields
+        return {name: value.string_value or value.number_value for name, value in fields.items()}
 
 
 @dataclass

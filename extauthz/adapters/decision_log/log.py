@@ -1,0 +1,209 @@
+"""Takes decisions in well under a microsecond; a thread renders and writes them later."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
+from time import monotonic, sleep, time  # noqa: TID251 - the time of a line is its own
+
+from extauthz.adapters.decision_log.lines import (
+    MAX_METHOD,
+    MAX_REQUEST_ID,
+    MAX_TARGET,
+    MAX_TRACEPARENT,
+    UNVERIFIED,
+    Entry,
+    limit_of,
+    line_of,
+    unverified_token,
+)
+from extauthz.adapters.decision_log.sinks import PATIENCE, Gone, Sink
+from extauthz.core.model import Decision, Reason, Request
+from extauthz.record import RecordField
+
+BATCH = 128
+FIRST_DELAY, LAST_DELAY = 0.1, 5.0
+"""Seconds between two attempts to write, at first and after many that failed."""
+TOLD = 60.0
+"""Seconds in which a fault that comes back is not told again."""
+CLOSE_TIMEOUT = 1.0
+"""Seconds."""
+ORDINARY = 1024
+"""Characters that path, method, x-request-id and traceparent may have together without being cut: this runs in every check."""
+
+_log = logging.getLogger(__name__)
+
+
+class DecisionLog:
+    """The log of one process: `record` is called by the event loop, everything that waits happens in a thread of its own.
+
+    A reader that stalls, a full disk or a folder that vanished stops that thread alone: the oldest decisions beyond `capacity` are
+    dropped and counted. What waits holds nothing of the request but what is written of it: method, path without query, request id
+    and traceparent, and of an access token that was not verified the part without its signature.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        fields: Collection[str] = tuple(RecordField),
+        sample: Mapping[Reason, float] | None = None,
+        capacity: int = 10_000,
+        interval: float = 0.1,
+    ) -> None:
+        """Start the writing thread; `sample` is the share that is written by reason, `interval` is in seconds."""
+        self._sink = sink
+        self._fields = frozenset(fields)
+        self._shares = {reason: share for reason, share in (sample or {}).items() if share < 1}
+        self._limits = {reason: limit_of(share) for reason, share in self._shares.items()}
+        kept = (("path", MAX_TARGET), ("method", MAX_METHOD), ("request_id", MAX_REQUEST_ID), ("trace_id", MAX_TRACEPARENT))
+        self._most = tuple(most if name in self._fields else 0 for name, most in kept)
+        self._ordinary = ORDINARY if all(self._most) else -1
+        tells_token = self._fields.intersection(("token_sha256", "token_issuer", "token_key_id"))
+        self._unverified = UNVERIFIED if tells_token else frozenset()
+        self._capacity = capacity
+        self._interval = interval
+        self._entries: deque[Entry] = deque()
+        self._lines: list[bytes] = []
+        self._displaced = self._lost = self._lost_lines = 0
+        self.written = 0
+        self._is_failing = self._is_told = False
+        self._told_at = -TOLD
+        self._stop, self._rotated = threading.Event(), threading.Event()
+        self._deadline = float("inf")
+        self._thread = threading.Thread(target=self._run, name="decision-log", daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Decisions that were to be written and never will be."""
+        return self._displaced + self._lost + self._lost_lines + (0 if self._thread.is_alive() else len(self._entries))
+
+    def record(self, request: Request, decision: Decision, seconds: float) -> None:
+        """Take one decision, unless it is not in the sample of its reason."""
+        reason = decision.reason
+        if self._limits and request.decision_id >= self._limits.get(reason, "g"):
+            return
+        entries = self._entries
+        if len(entries) >= self._capacity:
+            self._displace()
+        headers = request.headers
+        path = request.path
+        method = request.method
+        request_id = headers.get("x-request-id") or ""
+        traceparent = headers.get("traceparent") or ""
+        if len(path) + len(method) + len(request_id) + len(traceparent) > self._ordinary:
+            path, method, request_id, traceparent = (
+                text[:most] for text, most in zip((path, method, request_id, traceparent), self._most, strict=True)
+            )
+        entries.append(
+            (
+                time(),
+                request.decision_id,
+                method,
+                path.partition("?")[0] if "?" in path else path,
+                request_id,
+                traceparent,
+                decision,
+                seconds,
+                unverified_token(request) if reason in self._unverified else None,
+            )
+        )
+
+    def _displace(self) -> None:
+        # The writing thread may have been quicker.
+        with contextlib.suppress(IndexError):
+            self._entries.popleft()
+            self._displaced += 1
+
+    def reopen(self) -> None:
+        """Let the thread open the place anew, after a rotation; what waits is written to the new one."""
+        self._rotated.set()
+
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Write what is left for `timeout` seconds at most; what is recorded later is dropped. With 0 nothing is waited for."""
+        if not self._stop.is_set():
+            self._deadline = monotonic() + timeout
+            self._stop.set()
+        self._thread.join(timeout + 2 * PATIENCE if timeout else 0)
+
+    def _run(self) -> None:
+        delay = 0.0
+        try:
+            while not self._stop.wait(self._interval + delay):
+                delay = 0.0 if self._attempt() else min(max(2 * delay, FIRST_DELAY), LAST_DELAY)
+            while not self._attempt() and monotonic() < self._deadline:
+                sleep(FIRST_DELAY)
+        finally:
+            self._lost += len(self._lines)
+            self._lines = []
+            self._sink.close()
+
+    def _attempt(self) -> bool:
+        """Write what waits; tell whether that went well."""
+        went_well, before = self._reopened(), self.written
+        try:
+            while (self._lines or self._rendered()) and monotonic() < self._deadline:
+                taken = self._sink.write(self._lines)
+                del self._lines[:taken]
+                self.written += taken
+        except Gone:
+            self._tell("decision log not written any more")
+            self._lost += len(self._lines) + sum(1 for _ in self._taken())
+            self._lines = []
+            return True
+        except Exception as error:  # noqa: BLE001 - mostly an OSError; whatever it is, the next attempt may go well
+            self._tell("decision log not written", error)
+            return False
+        if went_well and self.written > before:
+            self._recovered()
+        return went_well
+
+    def _reopened(self) -> bool:
+        if self._rotated.is_set():
+            self._rotated.clear()
+            try:
+                self._sink.reopen()
+            except OSError as error:
+                self._rotated.set()
+                self._tell("decision log not opened again", error)
+                return False
+        return True
+
+    def _rendered(self) -> bool:
+        """Make lines of some of what waits."""
+        for entry in self._taken():
+            try:
+                self._lines.append(line_of(entry, self._shares, self._fields))
+            except Exception as error:  # noqa: BLE001 - one line is lost, not all that follow
+                if not self._lost_lines:
+                    _log.error("decision log: a line could not be made", exc_info=error)
+                self._lost_lines += 1
+            if len(self._lines) >= BATCH:
+                break
+        return bool(self._lines)
+
+    def _taken(self) -> Iterator[Entry]:
+        """Take what waits, the oldest first; `record` may be quicker."""
+        with contextlib.suppress(IndexError):
+            while True:
+                yield self._entries.popleft()
+
+    def _tell(self, message: str, error: Exception | None = None) -> None:
+        """Tell of a fault once, and not again when it comes back soon."""
+        now = monotonic()
+        if not self._is_failing and now - self._told_at >= TOLD:
+            self._told_at = now
+            self._is_told = True
+            known = error is None or isinstance(error, OSError)
+            extra = {"to": self._sink.name, "cause": getattr(error, "strerror", None) or str(error or "nobody reads it any more")}
+            _log.error(message, extra=extra, exc_info=None if known else error)
+        self._is_failing = True
+
+    def _recovered(self) -> None:
+        if self._is_told:
+            _log.warning("decision log written again", extra={"to": self._sink.name, "dropped": self.dropped})
+        self._is_failing = self._is_told = False

@@ -1,0 +1,79 @@
+"""What is told of one decision: the fields of a line of the decision log, of which Envoy's dynamic metadata holds a part."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Self
+
+from extauthz.core.model import Decision
+
+MAX_VALUE = 512
+"""Characters of a value; what is longer is cut."""
+
+_TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?").fullmatch
+
+
+class RecordField(StrEnum):
+    """A field: what it tells, and whether it is in Envoy's dynamic metadata too."""
+
+    meaning: str
+    in_metadata: bool
+
+    def __new__(cls, value: str, meaning: str, in_metadata: bool = False) -> Self:
+        """Build a member from its row."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        member.in_metadata = in_metadata
+        return member
+
+    TIME = "time", "seconds since the epoch, to the millisecond"
+    DECISION = "decision", "`allow`, `deny`, or `would_deny` for what only [monitor mode](monitor-mode.md) lets through", True
+    REASON = "reason", "why, one of the [reasons](reference.md#reasons)", True
+    STATUS = "status", "the HTTP status that belongs to the reason, a number", True
+    DECISION_ID = "decision_id", "32 hex digits, which client and upstream are told too", True
+    REQUEST_ID = "request_id", "`x-request-id` as Envoy sent it, if it is printable ASCII without spaces; 128 characters at most"
+    TRACE_ID = "trace_id", "32 hex digits from the request's `traceparent` (W3C Trace Context)"
+    METHOD = "method", "the request's method, 32 characters at most"
+    PATH = "path", "the canonical path without the query, 512 characters at most; a path that is refused stands as it came"
+    ROUTE = "route", "the name of the route", True
+    AUTH_TYPE = "auth_type", "`OAUTH`, `GLOBAL`, `USER` or `ANONYMOUS`", True
+    ACTOR = "actor", "who holds the token: `token:<id>` or `oauth:<provider>:<subject>`", True
+    USER = "user", "the effective user, after act-as", True
+    CLIENT_ID = "client_id", "the OAuth client that the token was issued to", True
+    TOKEN_ID = "token_id", "the id of an issued token, as `extauthz token show` takes it", True
+    TOKEN_SHA256 = "token_sha256", "of an access token that was not verified: the first 8 hex digits of its SHA-256"
+    TOKEN_ISSUER = "token_issuer", "of an access token that was not verified: the issuer that it claims"
+    TOKEN_KEY_ID = "token_key_id", "of an access token that was not verified: the key that it claims"
+    SAMPLE = "sample", "the share of the decisions with this reason that is written, when it is less than 1"
+    MICROSECONDS = "microseconds", "from the bytes of the question to those of the answer"
+
+
+def record_of(decision: Decision) -> dict[str, str | int]:
+    """Return what a decision itself tells, by the names of the fields; what it does not know is left out."""
+    identity = decision.identity
+    fields: dict[str, str | int] = {
+        "decision": decision.outcome,
+        "reason": decision.reason.value,
+        "status": decision.reason.status,
+    }
+    if decision.route is not None:
+        fields["route"] = decision.route
+    if identity is not None:
+        fields["auth_type"] = identity.auth_type.value
+        fields["actor"] = identity.actor[:MAX_VALUE]
+    if decision.user is not None:
+        fields["user"] = decision.user[:MAX_VALUE]
+    if identity is not None:
+        if identity.client_id is not None:
+            fields["client_id"] = identity.client_id[:MAX_VALUE]
+        if identity.actor.startswith("token:"):
+            fields["token_id"] = identity.actor.removeprefix("token:")[:MAX_VALUE]
+    return fields
+
+
+def trace_id(traceparent: str) -> str | None:
+    """Return the trace id of a `traceparent` header, or None for one that is not valid (W3C Trace Context 3.2)."""
+    found = _TRACEPARENT(traceparent)
+    return None if found is None or (found[1] == "00" and found[3]) else found[2]
