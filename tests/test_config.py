@@ -19,7 +19,19 @@ from typing import Any
 import pytest
 
 from extauthz import addresses, denials
-from extauthz.config import answers, consistency, document, loader, oauth, patterns, problems, routes, settings, values
+from extauthz.config import (
+    answers,
+    consistency,
+    document,
+    internal_token,
+    loader,
+    oauth,
+    patterns,
+    problems,
+    routes,
+    settings,
+    values,
+)
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 
@@ -112,6 +124,8 @@ ELSEWHERE = {
     "loader._peppers",
     "routes.compile_tables",
     "routes.monitored",
+    "routes.useless_audiences",
+    "internal_token.private_keys",
     "values.read",
     "problems._message",
 }
@@ -119,6 +133,7 @@ TRACED: list[ModuleType] = [
     answers,
     consistency,
     document,
+    internal_token,
     loader,
     oauth,
     problems,
