@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import jwt
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -31,6 +32,7 @@ from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.addresses import Address
 from extauthz.cli import main
 from extauthz.demo.issuer import AUDIENCE, CLIENT_ID, DemoIssuer
+from extauthz.internal_tokens import new_key
 from extauthz.transport.listening import open_port
 from extauthz.transport.ops import HttpServer
 from tests.support.postgresql import MakePlace
@@ -245,6 +247,51 @@ def test_it_answers_and_stops_with_exit_code_0(sidecar: Sidecar) -> None:
     for log in sidecar.logs:
         assert token not in log.read_text()
         assert token.split("_")[2] not in log.read_text()
+
+
+def test_an_internal_token_verifies_with_the_keys_that_are_served(sidecar: Sidecar) -> None:
+    port = free_port()
+    (sidecar.folder / "k1.pem").write_bytes(new_key("ES256"))
+    section = {"issuer": "https://sidecar", "audience": "upstream", "keys": [{"id": "k1", "file": "k1.pem"}]}
+    sidecar.settings["internal_token"] = section | {"jwks": f"127.0.0.1:{port}"}
+    sidecar.write()
+    token = sidecar.token()
+    with socket.create_server(("127.0.0.1", port)):
+        refused = sidecar.command("serve")
+    assert (refused.returncode, f"127.0.0.1:{port} is in use by another process" in refused.stderr) == (1, True)
+    sidecar.start()
+    made = [
+        next(one.header.value for one in sidecar.check(bearer(token)).ok_response.headers if one.header.key == "x-extauthz-token")
+        for _ in range(2)
+    ]
+    keys = jwt.PyJWKClient(f"http://127.0.0.1:{port}/.well-known/jwks.json")
+    told = jwt.decode(made[0], keys.get_signing_key_from_jwt(made[0]), algorithms=["ES256"], audience="upstream")
+    assert (made[0], told["sub"], told["iss"]) == (made[1], "ana@acme.com", "https://sidecar")
+    metrics = sidecar.page("/metrics")[1]
+    assert "extauthz_internal_tokens_signed_total 1.0" in metrics
+    assert "extauthz_internal_tokens 1.0" in metrics
+    revoked = sidecar.command("token", "revoke", token.split("_")[1], "--yes")
+    assert revoked.returncode == 0
+    deadline = time.monotonic() + 2.0
+    while (answer := sidecar.check(bearer(token))).status.code == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert made[0].encode() not in answer.SerializeToString()
+    assert sidecar.stop() == 0
+    for log in sidecar.logs:
+        assert made[0] not in log.read_text()
+        assert made[0].rpartition(".")[2] not in log.read_text()
+
+
+def test_an_internal_token_without_its_key_stops_the_start(sidecar: Sidecar) -> None:
+    keys = [{"id": "k1", "file": "k1.pem"}]
+    sidecar.settings["internal_token"] = {"issuer": "https://sidecar", "audience": "upstream", "keys": keys}
+    sidecar.write()
+    sidecar.token()
+    refused = sidecar.command("serve")
+    assert refused.returncode == 3
+    assert "internal_token.keys[0]: " in refused.stderr
+    assert "extauthz internal-token new-key" in refused.stderr
 
 
 def test_it_drains_while_it_says_not_serving(sidecar: Sidecar) -> None:
