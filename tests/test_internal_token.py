@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from extauthz.adapters.envoy import MAX_TEMPLATE_BYTES, EnvoyCodec
 from extauthz.assembly import build_internal_tokens
 from extauthz.cli import main
+from extauthz.config.changes import needing_restart
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 from extauthz.core.model import AuthType, Identity, Reason
@@ -465,6 +466,39 @@ def test_a_reload_keeps_the_signer_until_something_of_it_changes(tmp_path: Path)
     seen.append(build_internal_tokens(load(file), {}, previous=first))
     assert len({id(made) for made in seen}) == 5
     assert build_internal_tokens(load(written(tmp_path, None)), {}, previous=first) is None
+
+
+def test_another_key_and_another_audience_count_from_the_reload_on(token_world: MakeTokenWorld) -> None:
+    world = token_world()
+    headers = bearer(world.token("USER"))
+
+    def told() -> tuple[str, str]:
+        token = world.check("POST /search", headers).headers[HEADER]
+        return pyjwt.get_unverified_header(token)["kid"], pyjwt.decode(token, options={"verify_signature": False})["aud"]
+
+    assert told() == ("k1", AUDIENCE)
+    world.reconfigure([*ROUTES, {"match": "GET /more", "scope": "CHAT"}])
+    assert (told(), tokens_of(world).signed) == (("k1", AUDIENCE), 1), "what did not change goes on"
+    world.reconfigure([ROUTES[0] | {"audience": "own"}])
+    assert told() == ("k1", "own")
+    keys = [{"id": "k2", "file": "eddsa-1.pem"}, *SECTION["keys"]]
+    world.reconfigure(internal_token=SECTION | {"keys": keys})
+    assert told() == ("k2", "own")
+    world.reconfigure(internal_token=SECTION | {"enabled": False})
+    answer = world.check("POST /search", headers)
+    assert (answer.allowed, HEADER in answer.headers, HEADER in answer.removed) == (True, False, True)
+    world.reconfigure(internal_token=SECTION)
+    assert told() == ("k1", "own")
+
+
+def test_the_listener_of_the_keys_needs_a_restart(tmp_path: Path) -> None:
+    configurations = [
+        load(written(tmp_path, section))
+        for section in (None, SECTION, SECTION | {"jwks": "127.0.0.1:9092"}, SECTION | {"jwks": "127.0.0.1:9093"})
+    ]
+    off, silent, one, other = configurations
+    for before, after, needed in ((off, silent, 0), (silent, off, 0), (silent, one, 1), (one, other, 1), (one, off, 1)):
+        assert [mistake.path for mistake in needing_restart(before, after)] == ["internal_token.jwks"] * needed
 
 
 def private(key: Any, encryption: Any = None) -> bytes:

@@ -51,6 +51,17 @@ def free_port() -> int:
         return int(opened.getsockname()[1])
 
 
+def successive_ports(count: int) -> list[int]:
+    """Return as many ports in a row that nobody uses at the moment."""
+    while True:
+        first = free_port()
+        ports = [first + index for index in range(count)]
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for port in ports:
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return ports
+
+
 @dataclass
 class Sidecar:
     """A configuration in a folder, and the process that serves it."""
@@ -249,38 +260,58 @@ def test_it_answers_and_stops_with_exit_code_0(sidecar: Sidecar) -> None:
         assert token.split("_")[2] not in log.read_text()
 
 
-def test_an_internal_token_verifies_with_the_keys_that_are_served(sidecar: Sidecar) -> None:
-    port = free_port()
-    (sidecar.folder / "k1.pem").write_bytes(new_key("ES256"))
-    section = {"issuer": "https://sidecar", "audience": "upstream", "keys": [{"id": "k1", "file": "k1.pem"}]}
-    sidecar.settings["internal_token"] = section | {"jwks": f"127.0.0.1:{port}"}
+def test_internal_tokens_verify_with_the_keys_that_the_parent_of_two_workers_serves(sidecar: Sidecar) -> None:
+    for name in ("k1.pem", "k2.pem"):
+        (sidecar.folder / name).write_bytes(new_key("ES256"))
+    first, second = successive_ports(2)
+    published = f"127.0.0.1:{free_port()}"
+    sidecar.settings["server"] |= {"listen": f"127.0.0.1:{first}", "workers": 2}
+    section = {"issuer": "https://sidecar", "audience": "upstream", "keys": [{"id": "k1", "file": "k1.pem"}], "jwks": published}
+    sidecar.settings["internal_token"] = section
     sidecar.write()
     token = sidecar.token()
-    with socket.create_server(("127.0.0.1", port)):
+    with socket.create_server(("127.0.0.1", int(published.rpartition(":")[2]))):
         refused = sidecar.command("serve")
-    assert (refused.returncode, f"127.0.0.1:{port} is in use by another process" in refused.stderr) == (1, True)
+    assert (refused.returncode, f"{published} is in use by another process" in refused.stderr) == (1, True)
     sidecar.start()
-    made = [
-        next(one.header.value for one in sidecar.check(bearer(token)).ok_response.headers if one.header.key == "x-extauthz-token")
-        for _ in range(2)
-    ]
-    keys = jwt.PyJWKClient(f"http://127.0.0.1:{port}/.well-known/jwks.json")
-    told = jwt.decode(made[0], keys.get_signing_key_from_jwt(made[0]), algorithms=["ES256"], audience="upstream")
-    assert (made[0], told["sub"], told["iss"]) == (made[1], "ana@acme.com", "https://sidecar")
-    metrics = sidecar.page("/metrics")[1]
-    assert "extauthz_internal_tokens_signed_total 1.0" in metrics
-    assert "extauthz_internal_tokens 1.0" in metrics
-    revoked = sidecar.command("token", "revoke", token.split("_")[1], "--yes")
-    assert revoked.returncode == 0
-    deadline = time.monotonic() + 2.0
+
+    def made_by(port: int) -> str:
+        sidecar.settings["server"]["listen"] = f"127.0.0.1:{port}"
+        headers = {one.header.key: one.header.value for one in sidecar.check(bearer(token)).ok_response.headers}
+        return headers["x-extauthz-token"]
+
+    def key_ids() -> list[str]:
+        with urllib.request.urlopen(f"http://{published}/.well-known/jwks.json", timeout=5) as response:
+            return [key["kid"] for key in json.load(response)["keys"]]
+
+    seen = []
+    for ids in (["k1"], ["k2", "k1"]):
+        sidecar.settings["server"]["listen"] = f"127.0.0.1:{first}"
+        section["keys"] = [{"id": name, "file": f"{name}.pem"} for name in ids]
+        sidecar.write()
+        deadline = time.monotonic() + 20
+        while key_ids() != ids:
+            assert time.monotonic() < deadline, "the keys were not taken"
+            time.sleep(0.05)
+        keys = jwt.PyJWKClient(f"http://{published}/.well-known/jwks.json")
+        for port in (first, second):
+            made = made_by(port)
+            assert made == made_by(port), "it is reused"
+            key = keys.get_signing_key_from_jwt(made)
+            told = jwt.decode(made, key, algorithms=["ES256"], audience="upstream", issuer="https://sidecar")
+            assert (key.key_id, told["sub"]) == (ids[0], "ana@acme.com")
+            seen.append(made)
+    assert len(set(seen)) == 4
+    assert "extauthz_internal_tokens_signed_total 4.0" in sidecar.page("/metrics")[1]
+    assert sidecar.command("token", "revoke", token.split("_")[1], "--yes").returncode == 0
+    deadline = time.monotonic() + 5.0
     while (answer := sidecar.check(bearer(token))).status.code == 0:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert made[0].encode() not in answer.SerializeToString()
+    assert all(made.encode() not in answer.SerializeToString() for made in seen)
     assert sidecar.stop() == 0
     for log in sidecar.logs:
-        assert made[0] not in log.read_text()
-        assert made[0].rpartition(".")[2] not in log.read_text()
+        assert all(made.rpartition(".")[2] not in log.read_text() for made in seen)
 
 
 def test_an_internal_token_without_its_key_stops_the_start(sidecar: Sidecar) -> None:
