@@ -64,7 +64,8 @@ def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
     async def prepare(demo: Demo) -> None:
         demo.tokens["FORGED"] = jwt.encode({"sub": "ceo@acme.com", "aud": AUDIENCE}, new_key("ES256"), algorithm="ES256")
 
-    with running_demo(folder, prepare, wiring=Verifying(more=f"internal_token: {json.dumps(section)}\n", jwks=port)) as demo:
+    settings = f"internal_token: {json.dumps(section)}\n"
+    with running_demo(folder, prepare, wiring=Verifying(jwks=port), settings=settings) as demo:
         yield demo
 
 
