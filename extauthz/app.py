@@ -15,12 +15,13 @@ from typing import Protocol
 
 from extauthz.adapters.metrics import render
 from extauthz.addresses import Address
+from extauthz.assembly import build_internal_tokens
 from extauthz.config import effective
 from extauthz.config.loader import Configuration
 from extauthz.metric_table import Samples, merged
 from extauthz.reload import Reloader
 from extauthz.supervisor import Supervisor
-from extauthz.transport import ops
+from extauthz.transport import key_set, ops
 from extauthz.transport.choice import Transport, choose
 from extauthz.transport.listening import claim, open_listener, open_port, publish, restricted_umask
 from extauthz.transport.tls import TlsFiles
@@ -63,6 +64,23 @@ class Alone:
         return self.worker.samples(), self.worker.readiness(), self.worker.details()
 
 
+class KeySet:
+    """The public keys of internal tokens that belong to the configuration of the moment; each document is made once."""
+
+    def __init__(self, current: Callable[[], Configuration]) -> None:
+        """Begin with none made."""
+        self._current = current
+        self._made: tuple[Configuration, bytes] | None = None
+
+    def __call__(self) -> bytes:
+        """Return the document; raises ConfigurationError for keys that cannot be used."""
+        configuration = self._current()
+        if self._made is None or self._made[0] is not configuration:
+            tokens = build_internal_tokens(configuration, os.environ)
+            self._made = configuration, tokens.key_set if tokens else b'{"keys": []}'
+        return self._made[1]
+
+
 @dataclass(frozen=True, slots=True)
 class Signals:
     """What the process was told: to stop, once or twice, to read its files again, and to replace its workers."""
@@ -89,9 +107,9 @@ async def _serve_alone(configuration: Configuration, transport: Transport, *, lo
     signals = _signals()
     listen = configuration.settings.server.listen
     async with contextlib.AsyncExitStack() as stack:
-        opened = _open_ops(configuration, stack)
+        opened, published = _open_ops(configuration, stack), _open_jwks(configuration, stack)
         worker = await stack.enter_async_context(serving(configuration, transport, listen, log_decisions=log_decisions))
-        await stack.enter_async_context(_managed(Alone(worker), configuration, opened, signals))
+        await stack.enter_async_context(_managed(Alone(worker), configuration, opened, published, signals))
         await signals.stop.get()
         await worker.drain(signals.stop.get())
     _log.info("stopped")
@@ -100,7 +118,7 @@ async def _serve_alone(configuration: Configuration, transport: Transport, *, lo
 async def _serve_together(configuration: Configuration, *, log_decisions: bool) -> None:
     signals = _signals()
     async with contextlib.AsyncExitStack() as stack:
-        opened = _open_ops(configuration, stack)
+        opened, published = _open_ops(configuration, stack), _open_jwks(configuration, stack)
         supervisor = Supervisor(configuration, configuration.settings.server.transport, log_decisions=log_decisions)
         starting = asyncio.create_task(supervisor.start())
         stopping = asyncio.create_task(signals.stop.get())
@@ -111,7 +129,7 @@ async def _serve_together(configuration: Configuration, *, log_decisions: bool) 
             return
         stack.push_async_callback(supervisor.stop)
         await starting
-        await stack.enter_async_context(_managed(supervisor, configuration, opened, signals))
+        await stack.enter_async_context(_managed(supervisor, configuration, opened, published, signals))
         restarting = asyncio.create_task(_when(signals.restart, supervisor.restart))
         addresses = [str(address) for address in configuration.settings.server.addresses]
         _log.info("serving with several workers", extra={"listen": addresses, "ops": str(configuration.settings.server.ops)})
@@ -130,9 +148,13 @@ async def _hurry(signals: Signals, supervisor: Supervisor) -> None:
 
 @contextlib.asynccontextmanager
 async def _managed(
-    served: Served, configuration: Configuration, opened: socket.socket | None, signals: Signals
+    served: Served,
+    configuration: Configuration,
+    opened: socket.socket | None,
+    published: socket.socket | None,
+    signals: Signals,
 ) -> AsyncIterator[None]:
-    """Watch the files and answer on the ops listener."""
+    """Watch the files and answer on the ops listener and on that of the keys of internal tokens."""
     reloader = Reloader(configuration, served.take, environment=os.environ, now=_clock.now)
 
     async def renew() -> None:
@@ -143,6 +165,8 @@ async def _managed(
     async with contextlib.AsyncExitStack() as stack:
         if opened is not None:
             await stack.enter_async_context(_ops(opened, served, reloader, configuration))
+        if published is not None:
+            await stack.enter_async_context(key_set.serving(published, KeySet(lambda: reloader.configuration)))
         try:
             yield
         finally:
@@ -202,6 +226,15 @@ def _open_ops(configuration: Configuration, stack: contextlib.AsyncExitStack) ->
         opened = stack.enter_context(contextlib.closing(open_listener(address)))
     publish(address, mode=server.socket_mode, group=server.socket_group)
     return opened
+
+
+def _open_jwks(configuration: Configuration, stack: contextlib.AsyncExitStack) -> socket.socket | None:
+    """Listen on the address of the keys of internal tokens, once these can be used; raises ListenError and ConfigurationError."""
+    section = configuration.internal_token
+    if section is None or section.jwks is None:
+        return None
+    KeySet(lambda: configuration)()
+    return stack.enter_context(contextlib.closing(open_port(section.jwks)))
 
 
 def _signals() -> Signals:

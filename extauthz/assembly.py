@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,15 +15,17 @@ from extauthz.adapters.jwks import JwksSource
 from extauthz.adapters.store.following import PostgresFollower, SqliteFollower
 from extauthz.adapters.verdicts import VerdictCache
 from extauthz.budgets import Budget
+from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration
 from extauthz.core.credentials import Kind
 from extauthz.core.providers import ProviderRules, Verification
 from extauthz.feed import Feed
+from extauthz.internal_tokens import InternalTokens, Recipe, SigningCodec, signing_key
 from extauthz.issued_verifier import IssuedVerifier
 from extauthz.issuers import Asked, Issuers, provider_digest
 from extauthz.oauth_verifier import Issuer, OAuthVerifier
 from extauthz.opened_store import OpenedStore, feed_memory, open_store
-from extauthz.ports import Clock, Introspector, KeySource, TokenStore, UsageStore, Verifier
+from extauthz.ports import Clock, Codec, Introspector, KeySource, TokenStore, UsageStore, Verifier
 from extauthz.service import Runtime
 
 
@@ -36,6 +39,7 @@ class Outside:
     keys: Mapping[str, KeySource] = field(default_factory=dict)
     introspectors: Mapping[tuple[str, Verification], Introspector] = field(default_factory=dict)
     client_secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    internal_tokens: InternalTokens | None = None
 
 
 @dataclass(slots=True)
@@ -54,6 +58,7 @@ class Parts(Inside):
 
     asked: Mapping[bytes, Asked] = field(default_factory=dict)
     store: OpenedStore | None = None
+    internal_tokens: InternalTokens | None = None
 
     @property
     def key_sources(self) -> tuple[JwksSource, ...]:
@@ -119,7 +124,7 @@ def build_runtime(configuration: Configuration, outside: Outside, *, clock: Cloc
     runtime = Runtime(
         configuration.policy,
         verifiers,
-        _codec(configuration),
+        _codec(configuration, outside, clock),
         check_timeout=server.check_timeout,
         max_in_flight=server.max_in_flight,
     )
@@ -175,8 +180,8 @@ class Assembly:
         await self._issuers.retire(configuration)
 
     def _parts(self, configuration: Configuration, peppers: Mapping[str, bytes], before: Parts | None) -> Parts:
-        secrets = configuration.client_secrets(self._environment)
-        asked = self._issuers.prepare(configuration, secrets)
+        client_secrets = configuration.client_secrets(self._environment)
+        asked = self._issuers.prepare(configuration, client_secrets)
         if before is None:
             self._issuers.asked = dict(asked)
         by_issuer = dict(zip((rules.issuer for rules in configuration.providers), asked.values(), strict=True))
@@ -186,15 +191,48 @@ class Assembly:
             peppers=peppers,
             keys={issuer: one.keys for issuer, one in by_issuer.items() if one.keys},
             introspectors={(issuer, way.method): way for issuer, one in by_issuer.items() for way in one.introspections},
-            client_secrets=secrets,
+            client_secrets=client_secrets,
+            internal_tokens=build_internal_tokens(
+                configuration, self._environment, previous=before.internal_tokens if before else None
+            ),
         )
         built = build_runtime(configuration, outside, clock=self._clock, before=before)
-        return Parts(built.runtime, built.verdicts, built.digests, built.issuers, asked, self._store)
+        made = outside.internal_tokens
+        return Parts(built.runtime, built.verdicts, built.digests, built.issuers, asked, self._store, made)
 
 
-def _codec(configuration: Configuration) -> EnvoyCodec:
-    settings = configuration.settings
-    return EnvoyCodec(realm=settings.realm, error_response=settings.envoy.error_response, answers=settings.answers.answers)
+def build_internal_tokens(
+    configuration: Configuration, environment: Mapping[str, str], *, previous: InternalTokens | None = None
+) -> InternalTokens | None:
+    """Return what signs internal tokens, None when they are off; raises ConfigurationError for keys that cannot be used.
+
+    While nothing of it changed the `previous` one goes on, with the tokens in its memory.
+    """
+    section = configuration.internal_token
+    if section is None:
+        return None
+    keys, mistakes = [], []
+    for index, (key_id, pem) in enumerate(configuration.internal_token_keys(environment).items()):
+        try:
+            keys.append(signing_key(key_id, pem))
+        except ValueError as error:
+            mistakes.append(configuration.mistake(("internal_token", "keys", index), str(error)))
+    if mistakes:
+        raise ConfigurationError(mistakes)
+    header, capacity = configuration.policy.identity.names["token"], configuration.settings.limits.internal_tokens
+    recipe = Recipe(section.issuer, header, section.lifetime, tuple(keys), capacity)
+    if previous is not None and previous.recipe == recipe:
+        return previous
+    return InternalTokens(recipe, token_ids=lambda: secrets.token_hex(16))
+
+
+def _codec(configuration: Configuration, outside: Outside, clock: Clock) -> Codec:
+    settings, section = configuration.settings, configuration.internal_token
+    codec = EnvoyCodec(realm=settings.realm, error_response=settings.envoy.error_response, answers=settings.answers.answers)
+    if section is None or outside.internal_tokens is None:
+        return codec
+    audiences = configuration.audiences
+    return SigningCodec(codec, outside.internal_tokens, audience=section.audience, audiences=audiences, clock=clock)
 
 
 def _section(configuration: Configuration, kind: Kind, secrets: Mapping[str, bytes]) -> bytes:

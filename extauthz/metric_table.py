@@ -107,6 +107,8 @@ DEFINITIONS = (
         "The last row of the audit, as `extauthz audit verify --head NUMBER:MAC` takes it.",
         Across.GREATEST,
     ),
+    _counter("extauthz_internal_tokens_signed_total", "Internal tokens that were signed; the others were reused."),
+    _gauge("extauthz_internal_tokens", "Internal tokens in memory."),
     _gauge("extauthz_token_uses_waiting", "Last uses of tokens that are not written to the store yet."),
     _counter("extauthz_token_uses_written_total", "Last uses of tokens that were written."),
     _counter("extauthz_token_uses_dropped_total", "Last uses that were not noted because too many waited already."),

@@ -12,6 +12,9 @@ from extauthz.core.tokens import TokenRecord
 
 Evidence = Identity | Reason
 
+Header = tuple[str, str]
+"""Name and value."""
+
 
 class Unavailable(Exception):
     """A store or an issuer cannot be reached, and memory does not know; `reason` is one of the 503 reasons."""
@@ -36,8 +39,8 @@ class Codec(Protocol):
     def read(self, data: bytes, decision_id: str) -> Request | None:
         """Return the request, or None when the bytes hold none."""
 
-    def write(self, request: Request, decision: Decision) -> bytes:
-        """Return the answer; its status is explicit and never empty."""
+    def write(self, request: Request, decision: Decision, header: Header | None = None) -> bytes:
+        """Return the answer; its status is explicit and never empty. An allow also sets this `header` for the upstream."""
 
     def fixed(self, reason: Reason, decision_id: str) -> bytes:
         """Return a denial that was serialised and checked at start: REQUEST_MALFORMED, INTERNAL or DRAINING."""

@@ -69,6 +69,9 @@ def of_parts(parts: Parts) -> Samples:
             case OAuthVerifier():
                 shed["signatures"] += verifier.shed
     found |= {("extauthz_checks_shed_total", (cause,)): float(count) for cause, count in shed.items()}
+    if parts.internal_tokens is not None:
+        found["extauthz_internal_tokens_signed_total", ()] = float(parts.internal_tokens.signed)
+        found["extauthz_internal_tokens", ()] = float(parts.internal_tokens.remembered)
     return found
 
 

@@ -150,6 +150,7 @@ def test_defaults_are_those_of_the_example() -> None:
     """A key with a default is shown with it, unless an example says more."""
     examples = {"oauth.name", "oauth.issuer", "oauth.audience", "oauth.user_claim", "oauth.domains", "act_as.allow", "act_as.deny"}
     examples |= {"oauth.verification"}  # its default is that of the provider
+    examples |= {"internal_token.enabled"}
     shown = load(EXAMPLE).settings
     different = set()
     for path, inner in sections(Settings):

@@ -246,6 +246,7 @@ def test_refusals(envoy: RunningDemo, token: str, path: str, headers: list[tuple
         "x-extauthz-user",
         "X-Extauthz-User",
         "X-EXTAUTHZ-ACTOR",
+        "x-extauthz-token",
         "x-extauthz-anything",
         "x.extauthz.user",
         "x-extauthz.user",

@@ -517,7 +517,7 @@ def test_an_encoded_value_is_plain_and_reads_back(text: str) -> None:
 
 CREDENTIAL_NAMES = ("authorization", "x-glean-auth-type", "x-scio-actas", "x-glean-actas")
 OVERRIDES = ("x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override")
-FIELDS = ("user", "actor", "auth-type", "scopes", "client-id", "decision-id")
+FIELDS = ("user", "actor", "auth-type", "scopes", "client-id", "decision-id", "token")
 EXTRA_ACT_AS = "on-behalf-of"
 
 KEEPS: tuple[tuple[str, ...], ...] = (

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import jwt
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -31,6 +32,7 @@ from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.addresses import Address
 from extauthz.cli import main
 from extauthz.demo.issuer import AUDIENCE, CLIENT_ID, DemoIssuer
+from extauthz.internal_tokens import new_key
 from extauthz.transport.listening import open_port
 from extauthz.transport.ops import HttpServer
 from tests.support.postgresql import MakePlace
@@ -47,6 +49,17 @@ def free_port() -> int:
     """Return a port that nobody uses at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as opened:
         return int(opened.getsockname()[1])
+
+
+def successive_ports(count: int) -> list[int]:
+    """Return as many ports in a row that nobody uses at the moment."""
+    while True:
+        first = free_port()
+        ports = [first + index for index in range(count)]
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for port in ports:
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return ports
 
 
 @dataclass
@@ -245,6 +258,71 @@ def test_it_answers_and_stops_with_exit_code_0(sidecar: Sidecar) -> None:
     for log in sidecar.logs:
         assert token not in log.read_text()
         assert token.split("_")[2] not in log.read_text()
+
+
+def test_internal_tokens_verify_with_the_keys_that_the_parent_of_two_workers_serves(sidecar: Sidecar) -> None:
+    for name in ("k1.pem", "k2.pem"):
+        (sidecar.folder / name).write_bytes(new_key("ES256"))
+    first, second = successive_ports(2)
+    published = f"127.0.0.1:{free_port()}"
+    sidecar.settings["server"] |= {"listen": f"127.0.0.1:{first}", "workers": 2}
+    section = {"issuer": "https://sidecar", "audience": "upstream", "keys": [{"id": "k1", "file": "k1.pem"}], "jwks": published}
+    sidecar.settings["internal_token"] = section
+    sidecar.write()
+    token = sidecar.token()
+    with socket.create_server(("127.0.0.1", int(published.rpartition(":")[2]))):
+        refused = sidecar.command("serve")
+    assert (refused.returncode, f"{published} is in use by another process" in refused.stderr) == (1, True)
+    sidecar.start()
+
+    def made_by(port: int) -> str:
+        sidecar.settings["server"]["listen"] = f"127.0.0.1:{port}"
+        headers = {one.header.key: one.header.value for one in sidecar.check(bearer(token)).ok_response.headers}
+        return headers["x-extauthz-token"]
+
+    def key_ids() -> list[str]:
+        with urllib.request.urlopen(f"http://{published}/.well-known/jwks.json", timeout=5) as response:
+            return [key["kid"] for key in json.load(response)["keys"]]
+
+    seen = []
+    for ids in (["k1"], ["k2", "k1"]):
+        sidecar.settings["server"]["listen"] = f"127.0.0.1:{first}"
+        section["keys"] = [{"id": name, "file": f"{name}.pem"} for name in ids]
+        sidecar.write()
+        deadline = time.monotonic() + 20
+        while key_ids() != ids:
+            assert time.monotonic() < deadline, "the keys were not taken"
+            time.sleep(0.05)
+        keys = jwt.PyJWKClient(f"http://{published}/.well-known/jwks.json")
+        for port in (first, second):
+            made = made_by(port)
+            assert made == made_by(port), "it is reused"
+            key = keys.get_signing_key_from_jwt(made)
+            told = jwt.decode(made, key, algorithms=["ES256"], audience="upstream", issuer="https://sidecar")
+            assert (key.key_id, told["sub"]) == (ids[0], "ana@acme.com")
+            seen.append(made)
+    assert len(set(seen)) == 4
+    assert "extauthz_internal_tokens_signed_total 4.0" in sidecar.page("/metrics")[1]
+    assert sidecar.command("token", "revoke", token.split("_")[1], "--yes").returncode == 0
+    deadline = time.monotonic() + 5.0
+    while (answer := sidecar.check(bearer(token))).status.code == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert all(made.encode() not in answer.SerializeToString() for made in seen)
+    assert sidecar.stop() == 0
+    for log in sidecar.logs:
+        assert all(made.rpartition(".")[2] not in log.read_text() for made in seen)
+
+
+def test_an_internal_token_without_its_key_stops_the_start(sidecar: Sidecar) -> None:
+    keys = [{"id": "k1", "file": "k1.pem"}]
+    sidecar.settings["internal_token"] = {"issuer": "https://sidecar", "audience": "upstream", "keys": keys}
+    sidecar.write()
+    sidecar.token()
+    refused = sidecar.command("serve")
+    assert refused.returncode == 3
+    assert "internal_token.keys[0]: " in refused.stderr
+    assert "extauthz internal-token new-key" in refused.stderr
 
 
 def test_it_drains_while_it_says_not_serving(sidecar: Sidecar) -> None:

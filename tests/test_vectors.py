@@ -35,7 +35,7 @@ PATH = {"about", "path", "form", "segments", "canonical", "same_as", "reason"}
 CONFIGURATION = {"about", "routes", "files", "settings", "mistake", "warns", "order", "refused"}
 
 GRPC_CODES = {200: 0, 400: 3, 401: 16, 403: 7, 500: 13, 503: 14}
-IDENTITY = ("user", "actor", "auth-type", "scopes", "client-id", "decision-id", "decision")
+IDENTITY = ("user", "actor", "auth-type", "scopes", "client-id", "decision-id", "decision", "token")
 CREDENTIALS = ("authorization", "x-glean-auth-type", "x-scio-actas", "x-glean-actas")
 OVERRIDES = ("x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override")
 DECISION = "-decision"

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, Reason, Request, WouldDeny
 from extauthz.denials import GRPC_CODES, REALM, STATUSES, TOLD, Answers, Denials
+from extauthz.ports import Header
 from extauthz.record import record_of
 
 OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
@@ -86,10 +87,13 @@ class EnvoyCodec:
             attributes.source.address.socket_address.address,
         )
 
-    def write(self, request: Request, decision: Decision) -> bytes:
-        """Return the serialised answer; a decision like an earlier one is answered as that one was, with another decision id."""
+    def write(self, request: Request, decision: Decision, header: Header | None = None) -> bytes:
+        """Return the serialised answer; a decision like an earlier one is answered as that one was, with another decision id.
+
+        An allow sets `header` as well, whatever its edits say of that name.
+        """
         if isinstance(decision, Allow):
-            key: object = (id(decision.edits), decision.route)
+            key: object = (id(decision.edits), decision.route, header)
             grpc, shape = False, _ALLOWANCE
         elif isinstance(decision, WouldDeny):
             key, grpc, shape = decision, False, _FORWARDED
@@ -99,11 +103,12 @@ class EnvoyCodec:
         known = self._templates.get(key)
         if known is None:
             shape = shape or self._shape_of(decision.reason, grpc=grpc)
-            template = self._serialised(decision, DECISION_ID, grpc=grpc)
+            template = self._serialised(decision, DECISION_ID, grpc=grpc, header=header)
             known = decision, template.split(DECISION_ID.encode())
-            if len(known[1]) != shape.parts or len(template) > shape.size:
+            own_bytes = len(header[1]) if header else 0
+            if len(known[1]) != shape.parts or len(template) - own_bytes > shape.size:
                 # The placeholder stands in the client's own words too, or the client sent names without end: no template.
-                return self._serialised(decision, request.decision_id, grpc=grpc)
+                return self._serialised(decision, request.decision_id, grpc=grpc, header=header)
             self._bytes_of_templates += len(template)
             if len(self._templates) >= MAX_TEMPLATES or self._bytes_of_templates > MAX_BYTES_OF_TEMPLATES:
                 self._templates.clear()
@@ -116,9 +121,9 @@ class EnvoyCodec:
         """Return one of the denials that were checked at start."""
         return decision_id.encode("ascii").join(self._fixed[reason])
 
-    def _serialised(self, decision: Decision, decision_id: str, *, grpc: bool) -> bytes:
+    def _serialised(self, decision: Decision, decision_id: str, *, grpc: bool, header: Header | None = None) -> bytes:
         if isinstance(decision, (Allow, WouldDeny)):
-            return _allowance(decision, decision_id)
+            return _allowance(decision, decision_id, header)
         return self._denial(decision, decision_id, grpc=grpc)
 
     def _denial(self, decision: Deny, decision_id: str, *, grpc: bool) -> bytes:
@@ -164,13 +169,14 @@ def _around_the_id(data: bytes, other: bytes) -> list[bytes]:
     return [data[begin + size : end] for begin, end in pairwise(begins)]
 
 
-def _allowance(decision: Allow | WouldDeny, decision_id: str) -> bytes:
+def _allowance(decision: Allow | WouldDeny, decision_id: str, header: Header | None) -> bytes:
     response = pb.CheckResponse()
     response.status.code = GRPC_CODES[500]
     _write_metadata(response, decision, decision_id)
-    own = ((name, decision_id if value == DECISION_ID else value) for name, value in decision.edits.set)
-    _set_headers(response.ok_response.headers, own)
-    response.ok_response.headers_to_remove.extend(decision.edits.remove)
+    own = {name: decision_id if value == DECISION_ID else value for name, value in decision.edits.set}
+    own |= (header,) if header else ()
+    _set_headers(response.ok_response.headers, own.items())
+    response.ok_response.headers_to_remove.extend(name for name in decision.edits.remove if name not in own)
     response.status.code = 0
     return response.SerializeToString(deterministic=True)
 

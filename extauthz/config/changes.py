@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from extauthz.addresses import Address
 from extauthz.config.document import KeyPath, Mistake
 from extauthz.config.loader import Configuration
 
@@ -24,6 +25,8 @@ def _paths(before: Configuration, after: Configuration) -> Iterator[KeyPath]:
             yield "server", name
     if old.grpc != new.grpc:
         yield ("grpc",)
+    if _jwks(before) != _jwks(after):
+        yield "internal_token", "jwks"
     if before.store_place is None or after.store_place is None:
         # Issued tokens can be switched off at any time, but a store that is not open cannot be switched on.
         if before.store_place is None and after.store_place is not None:
@@ -32,3 +35,7 @@ def _paths(before: Configuration, after: Configuration) -> Iterator[KeyPath]:
     for name in _TOKENS:
         if getattr(old.tokens, name) != getattr(new.tokens, name):
             yield "tokens", name
+
+
+def _jwks(configuration: Configuration) -> Address | None:
+    return configuration.internal_token.jwks if configuration.internal_token else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 
-from extauthz.config import document
+from extauthz.config import document, internal_token
 from extauthz.config.document import Document, Mistake
 from extauthz.config.oauth import expanded, provider_of, usual_verification
 from extauthz.config.problems import unknown_scope
@@ -55,6 +55,7 @@ def mistakes(source: Document, vocabulary: list[str]) -> list[Mistake]:
         *_misused_headers(source),
         *_misused_pepper_ids(source),
         *_misused_providers(source),
+        *internal_token.mistakes(source, (found[1] for _, entry in _entries(source) if (found := _row(entry)))),
     ]
 
 

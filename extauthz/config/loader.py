@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from extauthz.config import answers, consistency, document, routes
+from extauthz.config import answers, consistency, document, internal_token, routes
 from extauthz.config.document import ConfigurationError, Document, Mistake
 from extauthz.config.files import Files
 from extauthz.config.oauth import OAuthCommon, ProviderEntry
@@ -37,7 +37,7 @@ class Configuration:
     """A valid configuration; `file` is where it stands, `warnings` are worth a look but do not stop anything.
 
     `files` holds what it was made of, and its secrets as soon as they were asked for. `route_places` tells file and
-    line of each route.
+    line of each route. `audiences` are those of internal tokens by the name of the route, where it is not that of the section.
     """
 
     file: Path
@@ -47,6 +47,7 @@ class Configuration:
     warnings: tuple[Mistake, ...]
     files: Files
     route_places: Mapping[str, str]
+    audiences: Mapping[str, str]
 
     @property
     def store_place(self) -> Path | str | None:
@@ -68,7 +69,7 @@ class Configuration:
     def read_secrets(self, environment: Mapping[str, str]) -> None:
         """Read every secret, so that `files` holds them; raises ConfigurationError with all that is wrong with them."""
         mistakes: list[Mistake] = []
-        for reading in (self.peppers, self.client_secrets, self.store_password):
+        for reading in (self.peppers, self.client_secrets, self.store_password, self.internal_token_keys):
             try:
                 reading(environment)
             except ConfigurationError as error:
@@ -107,6 +108,17 @@ class Configuration:
                 path = ("oauth", "providers", index, "client_secret") if several else ("oauth", "client_secret")
                 places[entry.name or entry.provider] = path, entry.client_secret
         return _secrets(self, places, environment)
+
+    @property
+    def internal_token(self) -> internal_token.InternalTokenSection | None:
+        """The section of internal tokens, or None when they are off."""
+        section = self.settings.internal_token
+        return section if section is not None and section.enabled else None
+
+    def internal_token_keys(self, environment: Mapping[str, str]) -> dict[str, bytes]:
+        """Read the private keys of internal tokens, the one that signs first; raises ConfigurationError."""
+        section = self.internal_token
+        return internal_token.private_keys(self.file, section, environment, self.files) if section else {}
 
     def section_digest(self, kind: Kind, secrets: Mapping[str, bytes]) -> bytes:
         """Hash what a verifier of this kind is built from, resolved secrets included."""
@@ -158,6 +170,8 @@ def load(file: Path, files: Files | None = None) -> Configuration:
         max_token_size=settings.server.max_token_size,
         monitored=monitored,
     )
+    if settings.internal_token is None:
+        warnings += routes.useless_audiences(placed)
     return Configuration(
         file=file,
         settings=settings,
@@ -166,6 +180,7 @@ def load(file: Path, files: Files | None = None) -> Configuration:
         warnings=(*consistency.risks(settings, policy, source), *watched, *warnings),
         files=files,
         route_places={entry.route.name: entry.place for entry in placed},
+        audiences={entry.route.name: entry.audience for entry in placed if entry.audience},
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from extauthz.config import document, monitor, review
 from extauthz.config.document import Document, KeyPath, Mistake, dotted
 from extauthz.config.files import Files
+from extauthz.config.internal_token import Audience
 from extauthz.config.monitor import Mode
 from extauthz.config.patterns import parse_match
 from extauthz.config.problems import mistakes_of, unknown_scope
@@ -43,6 +44,7 @@ class RouteLine(Section):
     deny: Literal[True] | None = None
     anonymous: bool = False
     accept: list[Literal["oauth", "global", "user", "anonymous"]] | None = Field(default=None, min_length=1)
+    audience: Audience | None = None
     mode: Mode | None = None
     name: str | None = Field(default=None, min_length=1, max_length=200)
 
@@ -71,6 +73,7 @@ class RouteFile(Section):
     routes: list[object] = Field(examples=['routes: [{match: "GET /items/{id}", scope: SEARCH}]'])
     hosts: list[Annotated[str, AfterValidator(_host)]] = Field(default_factory=list, examples=["hosts: [api.acme.com]"])
     preflight: bool = False
+    audience: Audience | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Placed:
     index: int
     hosts: tuple[str, ...]
     mode: Mode | None
+    audience: str | None = None
 
     @property
     def place(self) -> str:
@@ -121,7 +125,8 @@ def read(file: Path, vocabulary: Iterable[str], files: Files | None = None) -> t
             mistakes += [found for found in wrong if not unread or found.path != dotted(path)]
             continue
         if not unknown:
-            placed.append(Placed(_route(line, preflight=head.preflight), source, index, tuple(head.hosts), line.mode))
+            route = _route(line, preflight=head.preflight)
+            placed.append(Placed(route, source, index, tuple(head.hosts), line.mode, line.audience or head.audience))
     return placed, mistakes
 
 
@@ -131,7 +136,7 @@ def _usable_head(data: dict[str, object]) -> RouteFile:
     named = [host for host in hosts if isinstance(host, str)] if isinstance(hosts, list) else []
     if "hosts" in data and not named:
         named = ["?"]
-    return RouteFile.model_construct(routes=lines if isinstance(lines, list) else [], hosts=named, preflight=False)
+    return RouteFile.model_construct(routes=lines if isinstance(lines, list) else [], hosts=named, preflight=False, audience=None)
 
 
 def _unknown_scopes(source: Document, path: KeyPath, entry: object, known: frozenset[str]) -> Iterator[Mistake]:
@@ -158,8 +163,8 @@ def _contradiction(line: Mapping[str, object]) -> str | None:
     if len(kinds) != 1:
         found = " and ".join(kinds) or "none of them"
         return f"write exactly one of {', '.join(_KINDS)}; here is {found}"
-    if kinds[0] in ("public", "deny") and (line.get("anonymous") or line.get("accept")):
-        return f"{kinds[0]} needs no token: leave accept and anonymous out"
+    if kinds[0] in ("public", "deny") and (line.get("anonymous") or line.get("accept") or line.get("audience")):
+        return f"{kinds[0]} needs no token: leave accept, anonymous and audience out"
     if kinds[0] == "deny" and line.get("mode") == "monitor":
         return "a denied route is refused in every mode: leave mode out"
     return None
@@ -226,6 +231,13 @@ def _route(line: RouteLine, *, preflight: bool) -> Route:
         accept=accept,
         preflight=preflight,
     )
+
+
+def useless_audiences(placed: list[Placed]) -> list[Mistake]:
+    """Return a warning for the first audience, for a configuration that makes no internal tokens."""
+    found = next((entry for entry in placed if entry.audience), None)
+    message = "nothing uses it without internal_token in extauthz.yaml: write that section, or leave audience out"
+    return [found.mistake(message, "audience")] if found else []
 
 
 def _names_used_twice(placed: list[Placed]) -> list[Mistake]:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from extauthz.addresses import Address
 from extauthz.config.answers import AnswersSection
 from extauthz.config.decision_log import DecisionLogSection
+from extauthz.config.internal_token import InternalTokenSection
 from extauthz.config.monitor import Mode
 from extauthz.config.oauth import OAuth
 from extauthz.config.patterns import compile_patterns
@@ -223,6 +224,7 @@ class LimitsSection(Section):
     signatures_per_second: int = Field(default=2_000, ge=1)
     remote_in_flight: int = Field(default=16, ge=1)
     remote_per_second: int = Field(default=20, ge=1)
+    internal_tokens: int = Field(default=10_000, ge=100)
 
 
 class EnvoySection(Section):
@@ -240,6 +242,7 @@ class Settings(Section):
     tokens: TokensSection | None = None
     act_as: ActAsSection = ActAsSection()
     identity: IdentitySection = IdentitySection()
+    internal_token: InternalTokenSection | None = None
     envoy: EnvoySection = EnvoySection()
     answers: AnswersSection = AnswersSection()
     grpc: GrpcSection = GrpcSection()

@@ -16,7 +16,7 @@ from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
 from extauthz.core.model import DECISION_ID, AuthType, HeaderEdits, Identity, Reason, Request
 
 OVERRIDE_HEADERS = ("x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override")
-FIELDS = ("user", "actor", "auth-type", "scopes", "client-id", "decision-id", "decision")
+FIELDS = ("user", "actor", "auth-type", "scopes", "client-id", "decision-id", "decision", "token")
 WOULD_DENY = "would-deny"
 MAX_VALUE = 512
 MAX_MEMO = 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import json
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 Page = tuple[int, str, bytes]
@@ -24,11 +26,13 @@ _NOT_HERE = b"/config is shown over loopback, asked for by a loopback name, on a
 class HttpServer(uvicorn.Server):
     """uvicorn in a loop of ours: signals stay with the process that owns it."""
 
-    def __init__(self, application: Application, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, application: Application, *, tls: ssl.SSLContext | None = None, http: type[asyncio.Protocol] = H11Protocol
+    ) -> None:
         """Serve an ASGI application with HTTP/1.1, over TLS with a context, without logs of its own."""
         configuration = uvicorn.Config(
             application,
-            http="h11",
+            http=http,
             ws="none",
             lifespan="off",
             log_config=None,

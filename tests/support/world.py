@@ -17,13 +17,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.store.memory import MemoryTokenStore
-from extauthz.assembly import Inside, Outside, build_runtime, void_what_changed
+from extauthz.assembly import Inside, Outside, build_internal_tokens, build_runtime, void_what_changed
 from extauthz.config.loader import Configuration, load
 from extauthz.core import jwt
 from extauthz.core.model import AuthType, Decision, Reason, Request, WouldDeny
 from extauthz.core.providers import Verification
 from extauthz.core.tokens import ENTROPY_BYTES, fingerprint
 from extauthz.feed import Feed
+from extauthz.internal_tokens import InternalTokens
 from extauthz.issuing import Order, Rules, issue
 from extauthz.ports import Introspector, Unavailable
 from extauthz.service import Authorizer
@@ -280,6 +281,7 @@ class World:
         self._serial = 0
         self.feed = Feed(clock=self.clock, memory=660.0)
         self.poll()
+        self.internal_tokens: InternalTokens | None = None
         self.built = self.build()
         self.verdicts = self.built.verdicts
         self.authorizer = Authorizer(self.built.runtime, self.recorder, clock=self.clock, decision_ids=lambda: DECISION_ID)
@@ -299,6 +301,8 @@ class World:
         """Return what decides in this world, with nothing in memory yet but what it keeps of before."""
         keys = {rules.issuer: self.sources.get(rules.issuer, self.keys) for rules in self.configuration.providers}
         outside = Outside(self.store, self.feed, {"p1": PEPPER}, keys, self.introspectors)
+        self.internal_tokens = build_internal_tokens(self.configuration, {}, previous=self.internal_tokens)
+        outside.internal_tokens = self.internal_tokens
         return build_runtime(self.configuration, outside, clock=self.clock, before=before)
 
     def poll(self) -> None:

@@ -1,0 +1,56 @@
+"""`extauthz internal-token …`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from extauthz.assembly import build_internal_tokens
+from extauthz.cli import configuration
+from extauthz.internal_tokens import ALGORITHMS, new_key
+
+
+@click.group("internal-token")
+def command() -> None:
+    """Keys of the tokens that tell upstreams who is calling."""
+
+
+@command.command("new-key")
+@click.option("--file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Where to write it; must not exist.")
+@click.option("--algorithm", type=click.Choice(ALGORITHMS), default=ALGORITHMS[0], show_default=True, help="What it signs with.")
+def make(file: Path, *, algorithm: str) -> None:
+    """Write a new private key that only this user may read.
+
+    Example: extauthz internal-token new-key --file data/internal-k1.pem
+    """
+    try:
+        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise click.ClickException(f"{file} exists, and a key is never overwritten: name another file") from None
+    except OSError as error:
+        raise click.ClickException(f"{file} cannot be written: {error.strerror or error}") from error
+    try:
+        with open(opened, "wb") as writing:
+            writing.write(new_key(algorithm))
+            writing.flush()
+            os.fsync(writing.fileno())
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise click.ClickException(f"{file} cannot be written: {error.strerror or error}") from error
+    click.echo(f"Wrote {file}: list it in internal_token.keys of every sidecar, behind the key that signs now.")
+
+
+@command.command("jwks")
+@configuration.option
+def jwks(config_file: Path) -> None:
+    """Print the public keys, as the listener publishes them.
+
+    Example: extauthz internal-token jwks --config config/extauthz.yaml
+    """
+    with configuration.explained():
+        made = build_internal_tokens(configuration.read(config_file), os.environ)
+    if made is None:
+        raise click.ClickException(f"{config_file} makes no internal tokens: write the section internal_token, with enabled: true")
+    click.echo(made.key_set)
