@@ -271,7 +271,7 @@ def test_internal_tokens_verify_with_the_keys_that_the_parent_of_two_workers_ser
     sidecar.write()
     token = sidecar.token()
     with socket.create_server(("127.0.0.1", int(published.rpartition(":")[2]))):
-        refused = sidecar.command("serve")
+        refused = sidecar.refused()
     assert (refused.returncode, f"{published} is in use by another process" in refused.stderr) == (1, True)
     sidecar.start()
 
@@ -303,7 +303,7 @@ def test_internal_tokens_verify_with_the_keys_that_the_parent_of_two_workers_ser
             seen.append(made)
     assert len(set(seen)) == 4
     assert "extauthz_internal_tokens_signed_total 4.0" in sidecar.page("/metrics")[1]
-    assert sidecar.command("token", "revoke", token.split("_")[1], "--yes").returncode == 0
+    assert sidecar.command("token", "revoke", token.split("_")[1], "--yes").exit_code == 0
     deadline = time.monotonic() + 5.0
     while (answer := sidecar.check(bearer(token))).status.code == 0:
         assert time.monotonic() < deadline
@@ -319,7 +319,7 @@ def test_an_internal_token_without_its_key_stops_the_start(sidecar: Sidecar) -> 
     sidecar.settings["internal_token"] = {"issuer": "https://sidecar", "audience": "upstream", "keys": keys}
     sidecar.write()
     sidecar.token()
-    refused = sidecar.command("serve")
+    refused = sidecar.refused()
     assert refused.returncode == 3
     assert "internal_token.keys[0]: " in refused.stderr
     assert "extauthz internal-token new-key" in refused.stderr
@@ -639,7 +639,7 @@ def test_a_decision_log_that_cannot_be_opened_stops_the_start(sidecar: Sidecar) 
     sidecar.settings["decision_log"] = {"to": {"file": "none/decisions.jsonl"}}
     sidecar.write()
     sidecar.token()
-    refused = sidecar.command("serve")
+    refused = sidecar.refused()
     assert refused.returncode == 3
     assert "decision_log.to.file: " in refused.stderr
     assert "none/decisions.jsonl: No such file or directory" in refused.stderr

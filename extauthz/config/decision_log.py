@@ -72,7 +72,7 @@ class Place(Section):
 class DecisionLogSection(Section):
     """One line of JSON per decision."""
 
-    enabled: bool = Field(default=True, description="One line of JSON per decision.")
+    enabled: bool = True
     to: Annotated[Place, BeforeValidator(_place)] = Place()
     path: bool = True
     fields: list[Annotated[RecordField, BeforeValidator(_record_field)]] | None = Field(
