@@ -100,8 +100,14 @@ def sidecar_of(demo: Demo) -> int:
 def workers(demo: Demo) -> set[int]:
     """Return the processes of the workers."""
     parent = sidecar_of(demo)
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return {int(child) for child in children if "worker" in Path(f"/proc/{child}/cmdline").read_text().split("\0")}
+    return set(filter(is_worker, map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())))
+
+
+def is_worker(process: int) -> bool:
+    try:
+        return "worker" in Path(f"/proc/{process}/cmdline").read_text().split("\0")
+    except FileNotFoundError:
+        return False
 
 
 def page(demo: Demo, path: str) -> str:
@@ -165,7 +171,7 @@ def test_a_reload_reaches_every_worker(two: RunningDemo) -> None:
     assert set(load.statuses) == {200}, load.statuses
     assert metric(demo, "extauthz_config_stale") == 1
     problem = json.loads(page(demo, "/config"))["problem"]
-    assert "demo-routes.yaml:4: routes[2].pubic: unknown key" in problem
+    assert "demo-routes.yaml:3: routes[1].pubic: unknown key" in problem
 
 
 def test_the_figures_are_those_of_all_workers(two: RunningDemo) -> None:
