@@ -8,7 +8,7 @@ import click
 
 from extauthz import __version__
 
-COMMANDS = (*("serve", "token", "store", "audit", "config", "internal-token", "monitor-report", "envoy-config", "doctor", "demo"),)
+COMMANDS = ("serve", "token", "store", "audit", "config", "internal-token", "monitor-report", "envoy-config", "doctor", "demo")
 HIDDEN = ("worker",)
 """What `serve` starts, and nobody else."""
 
