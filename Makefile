@@ -34,7 +34,7 @@ prometheus:
 	|| echo "Prometheus is missing, so its tests will fail. On Debian: sudo apt-get install prometheus" >&2
 
 test: $(STAMP) prometheus  ## All tests, through a real Envoy too
-	@$(BIN)/pytest -n auto --dist loadfile
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 fleet: $(STAMP)  ## Eight sidecars on one store: how soon each honours a revocation, and what a lost database costs
 	@$(BIN)/pytest -m fleet -s

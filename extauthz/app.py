@@ -188,10 +188,13 @@ async def _ops(opened: socket.socket, served: Served, reloader: Reloader, config
         ours = {"configuration is that of the files": reloader.problem is None, "every refusal is enforced": enforced}
         return ops.Readiness(parts, ours | details)
 
-    def shown() -> dict[str, object]:
+    async def shown() -> dict[str, object]:
         server = reloader.configuration.settings.server
+        samples, _, _ = await served.tell()
+        # `auto` is settled by each worker, and by all of one machine alike.
+        transports = {labels[1] for name, labels in samples if name == "extauthz_build_info"}
         running = {"addresses": [str(address) for address in server.addresses], "problem": reloader.problem}
-        return running | effective.explained(reloader.configuration)
+        return running | {"transport": ", ".join(sorted(transports)) or None} | effective.explained(reloader.configuration)
 
     server = configuration.settings.server
     named = configuration.tls_files(server.ops_tls)

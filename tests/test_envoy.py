@@ -88,7 +88,9 @@ def envoy(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     """One Envoy for each transport and each way to it."""
     # Unix socket paths are short: the folder of pytest is not.
     folder = Path(tmp_path_factory.mktemp("e"))
-    with running_demo(folder, prepare, wiring=request.param) as demo:
+    # The commands of one of them are processes of their own, as those of the demo are.
+    commands = {"commands": Demo.extauthz} if request.param == WIRINGS["nghttp2-tcp"] else {}
+    with running_demo(folder, prepare, wiring=request.param, **commands) as demo:
         yield demo
 
 

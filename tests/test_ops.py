@@ -26,7 +26,10 @@ async def page(
     async def readiness() -> Readiness:
         return Readiness({"serving": True, "store": ready}, {"keys": False})
 
-    app = application(Pages(metrics, readiness, lambda: {"settings": {"realm": "r"}}, trusted=trusted))
+    async def configuration() -> Mapping[str, Any]:
+        return {"settings": {"realm": "r"}}
+
+    app = application(Pages(metrics, readiness, configuration, trusted=trusted))
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:

@@ -251,6 +251,9 @@ def test_it_answers_and_stops_with_exit_code_0(sidecar: Sidecar) -> None:
     assert 'extauthz_checks_total{auth_type="none",decision="deny",reason="credential_missing",route="POST /search"} 1.0' in metrics
     assert 'extauthz_verdict_lookups_total{kind="issued",outcome="miss"} 1.0' in metrics
     assert 'extauthz_verdicts{kind="issued"} 1.0' in metrics
+    age = re.search(r"^extauthz_feed_age_seconds ([0-9.e-]+)$", metrics, re.MULTILINE)
+    assert age is not None
+    assert float(age[1]) < PATIENCE
     assert sidecar.page("/nope")[0] == 404
     assert sidecar.stop() == 0
     decisions = [json.loads(line) for line in sidecar.logs[0].read_text().splitlines()]
@@ -323,6 +326,22 @@ def test_an_internal_token_without_its_key_stops_the_start(sidecar: Sidecar) -> 
     assert refused.returncode == 3
     assert "internal_token.keys[0]: " in refused.stderr
     assert "extauthz internal-token new-key" in refused.stderr
+
+
+@pytest.mark.parametrize("transport", ["nghttp2", "grpcio"])
+def test_the_transport_that_serves_is_told(sidecar: Sidecar, transport: str) -> None:
+    sidecar.settings["server"]["transport"] = transport
+    sidecar.write()
+    sidecar.token()
+    sidecar.start()
+    assert sidecar.check({}).denied_response.status.code == 401
+    (line,) = (line for line in map(json.loads, sidecar.logs[1].read_text().splitlines()) if line["message"] == "serving")
+    assert line["transport"] == transport
+    assert json.loads(sidecar.page("/config")[1])["transport"] == transport
+    assert re.search(
+        rf'^extauthz_build_info{{[^}}]*transport="{transport}"[^}}]*}} 1.0$', sidecar.page("/metrics")[1], re.MULTILINE
+    )
+    assert sidecar.stop() == 0
 
 
 def test_it_drains_while_it_says_not_serving(sidecar: Sidecar) -> None:

@@ -156,16 +156,23 @@ def test_a_worker_that_is_killed_costs_no_request_and_comes_back(two: RunningDem
     assert metric(demo, "extauthz_checks_total") >= checks
 
 
+def replace(file: Path, text: str) -> None:
+    """Write a file that nobody sees half."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.replace(file)
+
+
 def test_a_reload_reaches_every_worker(two: RunningDemo) -> None:
     demo = two.demo
     routes = demo.folder / "demo-routes.yaml"
     before = routes.read_text()
     assert two.send("GET /new").status == 403
     with under_load(demo) as load:
-        routes.write_text(before + '  - {match: "GET /new", public: true}\n')
+        replace(routes, before + '  - {match: "GET /new", public: true}\n')
         until(lambda: metric(demo, 'extauthz_config_reloads_total{result="ok"}') == 1)
         assert {two.send("GET /new").status for _ in range(20)} == {200}
-        routes.write_text(before + '  - {match: "GET /newer", pubic: true}\n')
+        replace(routes, before + '  - {match: "GET /newer", pubic: true}\n')
         until(lambda: metric(demo, 'extauthz_config_reloads_total{result="failed"}') == 1)
         assert {two.send("GET /new").status for _ in range(20)} == {200}, "the last good one goes on"
     assert set(load.statuses) == {200}, load.statuses

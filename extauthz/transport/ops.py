@@ -77,7 +77,7 @@ class Pages:
 
     metrics: Callable[[bool], Awaitable[tuple[str, bytes]]]
     readiness: Callable[[], Awaitable[Readiness]]
-    configuration: Callable[[], Mapping[str, Any]]
+    configuration: Callable[[], Awaitable[Mapping[str, Any]]]
     trusted: bool = False
 
     async def page(self, scope: Mapping[str, Any]) -> Page:
@@ -95,7 +95,7 @@ class Pages:
             case "/config":
                 if not self.trusted and not _is_local(scope):
                     return 403, "text/plain", _NOT_HERE
-                return 200, "application/json", json.dumps(self.configuration(), indent=2).encode() + b"\n"
+                return 200, "application/json", json.dumps(await self.configuration(), indent=2).encode() + b"\n"
             case _:
                 return 404, "text/plain", b"/metrics, /healthz, /readyz or /config\n"
 

@@ -12,7 +12,11 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from extauthz.demo.launcher import Demo, Ports, running
+import pytest
+from click.testing import CliRunner
+
+from extauthz.cli import main
+from extauthz.demo.launcher import Demo, DemoError, Ports, running
 from extauthz.demo.wiring import Wiring
 
 
@@ -74,18 +78,39 @@ class RunningDemo:
             connection.close()
 
 
+async def in_this_process(demo: Demo, *arguments: str) -> list[Any]:
+    """Run a command as `Demo.extauthz` does, without the second that a process of its own needs to import all of it."""
+    done = CliRunner().invoke(main, [*arguments, "--config", str(demo.configuration), "--json"])
+    if done.exit_code:
+        raise DemoError(f"extauthz {' '.join(arguments)} failed: {done.output}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 @contextlib.contextmanager
 def running_demo(
-    folder: Path, prepare: Callable[[Demo], Coroutine[Any, Any, None]], *, wiring: Wiring | None = None, **more: Any
+    folder: Path,
+    prepare: Callable[[Demo], Coroutine[Any, Any, None]],
+    *,
+    wiring: Wiring | None = None,
+    commands: Callable[..., Coroutine[Any, Any, list[Any]]] = in_this_process,
+    **more: Any,
 ) -> Iterator[RunningDemo]:
-    """Run a demo on free ports; `prepare` runs in its loop once it answers."""
+    """Run a demo on free ports; `prepare` runs in its loop once it answers, and `commands` runs the commands of both."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Demo, "extauthz", commands)
+        with _running(folder, prepare, wiring=wiring, **more) as demo:
+            yield demo
+
+
+@contextlib.contextmanager
+def _running(folder: Path, prepare: Callable[[Demo], Coroutine[Any, Any, None]], **more: Any) -> Iterator[RunningDemo]:
     started: threading.Event = threading.Event()
     state: dict[str, Any] = {}
 
     async def main() -> None:
         state["stop"] = asyncio.Event()
         state["loop"] = asyncio.get_running_loop()
-        async with running(Ports.free(), folder, wiring=wiring, **more) as demo:
+        async with running(Ports.free(), folder, **more) as demo:
             drained = asyncio.create_task(_drain(demo))
             await prepare(demo)
             state["demo"] = demo

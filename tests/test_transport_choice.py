@@ -1,0 +1,84 @@
+"""Which transport serves: by what the library has, never by its version, and grpcio where there is none."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from extauthz import transport
+from extauthz.transport import libnghttp2
+from extauthz.transport.choice import choose
+from extauthz.transport.listening import ListenError
+
+RESETS, CONTINUATIONS = "nghttp2_option_set_stream_reset_rate_limit", "nghttp2_option_set_max_continuations"
+
+
+class Lacking:
+    """The library without some of its symbols."""
+
+    def __init__(self, *missing: str) -> None:
+        self.missing = missing
+
+    def __getattr__(self, name: str) -> object:
+        if name in self.missing:
+            raise AttributeError(name)
+        return getattr(libnghttp2_library, name)
+
+
+libnghttp2_library: ctypes.PyDLL = libnghttp2._library
+
+
+def test_a_library_with_both_limits_is_taken() -> None:
+    assert libnghttp2.missing_flood_limits() == []
+    assert choose("auto").name == choose("nghttp2").name == "nghttp2"
+    assert choose("grpcio").name == "grpcio"
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        ((RESETS,), "stream_reset_rate_limit"),
+        ((CONTINUATIONS,), "max_continuations"),
+        ((RESETS, CONTINUATIONS), "stream_reset_rate_limit and max_continuations"),
+    ],
+)
+def test_a_library_without_a_flood_limit_serves_only_who_insists(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, missing: tuple[str, ...], told: str
+) -> None:
+    monkeypatch.setattr(libnghttp2, "_library", Lacking(*missing))
+    caplog.set_level(logging.INFO)
+    assert choose("auto").name == "grpcio"
+    assert choose("nghttp2").name == "nghttp2"
+    assert choose("grpcio").name == "grpcio"
+    levels = [(record.levelno, told in record.getMessage()) for record in caplog.records]
+    assert levels == [(logging.INFO, True), (logging.WARNING, True)]
+
+
+def test_without_the_library_grpcio_serves(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setitem(sys.modules, "extauthz.transport.libnghttp2", None)
+    monkeypatch.delattr(transport, "libnghttp2")
+    caplog.set_level(logging.INFO)
+    assert choose("auto").name == choose("grpcio").name == "grpcio"
+    (record,) = caplog.records
+    assert record.getMessage().startswith("serving with grpcio: ")
+    with pytest.raises(ListenError, match=r"nghttp2 cannot be had: .*; or write auto"):
+        choose("nghttp2")
+
+
+def test_a_missing_library_is_told_with_its_packages() -> None:
+    """In a process of its own: here it is loaded."""
+    code = (
+        "import ctypes\n"
+        "def refuse(name, *_): raise OSError(name)\n"
+        "ctypes.PyDLL = refuse\n"
+        "from extauthz.transport.choice import choose\n"
+        "assert choose('auto').name == 'grpcio'\n"
+        "choose('nghttp2')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "libnghttp2 is not installed (Debian, Ubuntu: libnghttp2-14; " in done.stderr
