@@ -67,7 +67,8 @@ requirements: $(STAMP)  ## Compile requirements/*.txt from pyproject.toml, keepi
 	@$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	@$(COMPILE) requirements/build.in -o requirements/build.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
-	@$(COMPILE) pyproject.toml --group dev -o requirements/dev.txt
+	@$(COMPILE) pyproject.toml --extra otel -o requirements/otel.txt
+	@$(COMPILE) pyproject.toml --extra otel --group dev -o requirements/dev.txt
 
 reference: $(STAMP)  ## Write the pages of docs/reference/ from the code
 	@$(BIN)/python -m docs.reference.generate

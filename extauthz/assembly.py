@@ -8,6 +8,8 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from extauthz.adapters.envoy import EnvoyCodec
 from extauthz.adapters.introspection import Introspection
@@ -28,6 +30,9 @@ from extauthz.opened_store import OpenedStore, feed_memory, open_store
 from extauthz.ports import Clock, Codec, Introspector, KeySource, TokenStore, UsageStore, Verifier
 from extauthz.service import Runtime
 
+if TYPE_CHECKING:
+    from extauthz.adapters.tracing.checks import Tracing
+
 
 @dataclass(slots=True)
 class Outside:
@@ -40,6 +45,7 @@ class Outside:
     introspectors: Mapping[tuple[str, Verification], Introspector] = field(default_factory=dict)
     client_secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     internal_tokens: InternalTokens | None = None
+    tracing: Tracing | None = None
 
 
 @dataclass(slots=True)
@@ -145,16 +151,22 @@ def void_what_changed(before: Inside, now: Inside) -> None:
 class Assembly:
     """Builds parts from configurations, one after the other; what outlives them belongs to it."""
 
-    def __init__(self, *, clock: Clock, environment: Mapping[str, str] | None = None) -> None:
-        """Begin with nothing open."""
+    def __init__(self, *, clock: Clock, environment: Mapping[str, str] | None = None, tracing: Tracing | None = None) -> None:
+        """Begin with nothing open; `tracing` is told of what is asked and of each check."""
         self._clock = clock
         self._environment = os.environ if environment is None else environment
-        self._issuers = Issuers(clock)
+        self._tracing = tracing
+        self._issuers = Issuers(clock, tracing)
         self._store: OpenedStore | None = None
+        self._look_ups: TokenStore | None = None
 
     async def open(self, configuration: Configuration, stack: contextlib.AsyncExitStack) -> Parts:
         """Open store and issuers, to be closed by the stack; raises StoreError and ConfigurationError."""
         self._store = await open_store(configuration, self._environment, stack, clock=self._clock)
+        self._look_ups = self._store.reader if self._store else None
+        if self._tracing is not None and self._look_ups is not None:
+            system = "sqlite" if isinstance(configuration.store_place, Path) else "postgresql"
+            self._look_ups = self._tracing.store(self._look_ups, system=system)
         stack.push_async_callback(self._issuers.retire, None)
         return self._parts(configuration, self._store.peppers if self._store else {}, None)
 
@@ -186,15 +198,16 @@ class Assembly:
             self._issuers.asked = dict(asked)
         by_issuer = dict(zip((rules.issuer for rules in configuration.providers), asked.values(), strict=True))
         outside = Outside(
-            store=self._store.reader if self._store else None,
+            store=self._look_ups,
             feed=self._store.feed if self._store else None,
             peppers=peppers,
-            keys={issuer: one.keys for issuer, one in by_issuer.items() if one.keys},
-            introspectors={(issuer, way.method): way for issuer, one in by_issuer.items() for way in one.introspections},
+            keys={issuer: one.key_port for issuer, one in by_issuer.items() if one.key_port},
+            introspectors={(issuer, method): way for issuer, one in by_issuer.items() for method, way in one.introspectors},
             client_secrets=client_secrets,
             internal_tokens=build_internal_tokens(
                 configuration, self._environment, previous=before.internal_tokens if before else None
             ),
+            tracing=self._tracing,
         )
         built = build_runtime(configuration, outside, clock=self._clock, before=before)
         made = outside.internal_tokens
@@ -228,11 +241,11 @@ def build_internal_tokens(
 
 def _codec(configuration: Configuration, outside: Outside, clock: Clock) -> Codec:
     settings, section = configuration.settings, configuration.internal_token
-    codec = EnvoyCodec(realm=settings.realm, error_response=settings.envoy.error_response, answers=settings.answers.answers)
-    if section is None or outside.internal_tokens is None:
-        return codec
-    audiences = configuration.audiences
-    return SigningCodec(codec, outside.internal_tokens, audience=section.audience, audiences=audiences, clock=clock)
+    codec: Codec = EnvoyCodec(realm=settings.realm, error_response=settings.envoy.error_response, answers=settings.answers.answers)
+    if section is not None and outside.internal_tokens is not None:
+        audiences = configuration.audiences
+        codec = SigningCodec(codec, outside.internal_tokens, audience=section.audience, audiences=audiences, clock=clock)
+    return codec if outside.tracing is None else outside.tracing.codec(codec)
 
 
 def _section(configuration: Configuration, kind: Kind, secrets: Mapping[str, bytes]) -> bytes:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from extauthz.adapters.discovery import Discovery
 from extauthz.adapters.fetch import FetchError, JsonFetcher
@@ -18,15 +19,20 @@ from extauthz.config.loader import Configuration
 from extauthz.config.oauth import OAuthListSection, OAuthSection, ProviderEntry
 from extauthz.config.settings import LimitsSection
 from extauthz.core.providers import ProviderRules, Verification
-from extauthz.ports import Clock
+from extauthz.ports import Clock, Introspector, KeySource
+
+if TYPE_CHECKING:
+    from extauthz.adapters.tracing.checks import Tracing
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who is asked about the tokens of one provider."""
+    """Who is asked about the tokens of one provider; verifiers ask them through the ports, which may be traced."""
 
     keys: JwksSource | None
     introspections: tuple[Introspection, ...]
+    key_port: KeySource | None
+    introspectors: tuple[tuple[Verification, Introspector], ...]
 
 
 @dataclass(slots=True)
@@ -38,6 +44,7 @@ class Issuers:
     """
 
     clock: Clock
+    tracing: Tracing | None = None
     asked: dict[bytes, Asked] = field(default_factory=dict)
     _fetchers: dict[bytes, JsonFetcher] = field(default_factory=dict)
     _breakers: dict[tuple[str, Verification], Breaker] = field(default_factory=dict)
@@ -63,7 +70,7 @@ class Issuers:
             discovery = Discovery(rules.issuer, rules.discovery, for_keys, clock=self.clock)
             keys = self._keys(oauth, entry, rules, discovery, for_keys) if rules.verification is Verification.JWKS else None
             limits = configuration.settings.limits
-            prepared[digest] = Asked(keys, self._introspections(entry, rules, secret, discovery, for_tokens, limits))
+            prepared[digest] = self._asked(keys, self._introspections(entry, rules, secret, discovery, for_tokens, limits))
         return prepared
 
     async def retire(self, configuration: Configuration | None) -> None:
@@ -73,6 +80,15 @@ class Issuers:
         needed = {_fetcher_digest(configuration, oauth, timeout) for timeout in timeouts if configuration and oauth}
         for digest in self._fetchers.keys() - needed:
             await self._fetchers.pop(digest).close()
+
+    def _asked(self, keys: JwksSource | None, introspections: tuple[Introspection, ...]) -> Asked:
+        tracing = self.tracing
+        if tracing is None:
+            return Asked(keys, introspections, keys, tuple((one.method, one) for one in introspections))
+        traced = tuple(
+            (one.method, tracing.introspector(one, issuer=one.issuer, method=one.method.value)) for one in introspections
+        )
+        return Asked(keys, introspections, tracing.keys(keys, issuer=keys.issuer) if keys else None, traced)
 
     def _keys(
         self,

@@ -34,7 +34,7 @@ class RecordField(StrEnum):
     STATUS = "status", "the HTTP status that belongs to the reason, a number", True
     DECISION_ID = "decision_id", "32 hex digits, which client and upstream are told too", True
     REQUEST_ID = "request_id", "`x-request-id` as Envoy sent it, if it is printable ASCII without spaces; 128 characters at most"
-    TRACE_ID = "trace_id", "32 hex digits from the request's `traceparent` (W3C Trace Context)"
+    TRACE_ID = "trace_id", "32 hex digits: of the check while [tracing](tracing.md) is on, else from the request's `traceparent`"
     METHOD = "method", "the request's method, 32 characters at most"
     PATH = "path", "the canonical path without the query, 512 characters at most; a path that is refused stands as it came"
     ROUTE = "route", "the name of the route", True

@@ -22,6 +22,7 @@ from extauthz.core.model import Decision, Reason, Request
 from extauthz.decision_logging import DecisionLogs
 from extauthz.feed import UNKNOWN, Feed
 from extauthz.metric_table import Samples, counters, merged
+from extauthz.opened_tracing import open_tracing
 from extauthz.ports import Recorder, Unavailable
 from extauthz.service import Authorizer
 from extauthz.transport.choice import Server, Transport
@@ -221,7 +222,8 @@ async def serving(
             stack.enter_context(claim(address))
         else:
             open_port(address).close()
-        assembly = Assembly(clock=clock)
+        tracing = open_tracing(configuration, os.environ, stack, clock=clock)
+        assembly = Assembly(clock=clock, tracing=tracing)
         parts = await assembly.open(configuration, stack)
         decisions = DecisionLogs(configuration, enabled=log_decisions)
         stack.callback(decisions.close)
@@ -229,14 +231,15 @@ async def serving(
         uses = Uses(parts.usage, clock=clock, random=secrets.SystemRandom().random) if parts.usage else None
         if uses:
             stack.push_async_callback(uses.close)
-        recorders = Recorders(tuple(recorder for recorder in (tallies, decisions.current, uses) if recorder))
+        recorders = Recorders(tuple(recorder for recorder in (tallies, decisions.current, uses, tracing) if recorder))
         authorizer = Authorizer(parts.runtime, recorders, clock=clock, decision_ids=decision_id)
         named = configuration.tls_files(settings.tls)
         files = TlsFiles(*named) if named else None
         certificates = files.load() if files else None
         limits = Limits(**configuration.settings.grpc.model_dump())
         fallback = parts.runtime.codec.fixed(Reason.INTERNAL, "0" * 32)
-        server = transport.server(authorizer.check, fallback, limits=limits, certificates=certificates)
+        traced = tracing.handler(authorizer.check) if tracing else None
+        server = transport.server(authorizer.check, fallback, limits=limits, certificates=certificates, traced=traced)
         with restricted_umask(settings.socket_mode) if address.path else contextlib.nullcontext():
             port = await server.start(address)
         worker = Worker(

@@ -23,7 +23,7 @@ PACKAGE = PROJECT / "extauthz"
 ROWS = (
     "_pb",
     "core",
-    "ports addresses metric_table denials",
+    "ports addresses metric_table denials traceparent",
     "budgets flights feed record",
     "config service issued_verifier oauth_verifier issuing uses internal_tokens",
     "adapters.fetch",
@@ -32,7 +32,7 @@ ROWS = (
     "adapters.decision_log adapters.tracing",
     "transport console",
     "demo",
-    "issuers opened_store",
+    "issuers opened_store opened_tracing",
     "assembly control reload envoy_config decision_logging",
     "readings",
     "worker",
@@ -45,7 +45,7 @@ RANK = {room: row for row, rooms in enumerate(ROWS) for room in rooms.split()}
 # Rooms of several modules, which may import each other without going in circles.
 FOLDERS = {
     *("_pb", "core", "config", "adapters.store", "adapters.decision_log", "transport", "console", "envoy_config", "demo", "doctor"),
-    "cli",
+    *("adapters.tracing", "cli"),
 }
 # The module of a folder itself holds nothing but a docstring.
 BARE = {"", "adapters"}
@@ -54,7 +54,7 @@ BARE = {"", "adapters"}
 ONLY_FOR = {
     "config": (
         *("issuers", "opened_store", "assembly", "readings", "reload", "worker", "worker_process", "supervisor", "app", "cli"),
-        *("envoy_config", "doctor", "decision_logging"),
+        *("opened_tracing", "envoy_config", "doctor", "decision_logging"),
     ),
     "_pb": ("adapters.envoy", "transport"),
     "adapters.fetch": ("adapters.discovery", "adapters.jwks", "adapters.introspection", "issuers", "doctor"),
@@ -75,6 +75,8 @@ LIBRARIES = {
     "psycopg": ("adapters.store",),
     "httpx2": ("adapters.fetch",),
     "prometheus_client": ("adapters.metrics",),
+    "opentelemetry": ("adapters.tracing",),
+    "requests": ("adapters.tracing",),
     "structlog": ("adapters.logs",),
     "ctypes": ("transport.libnghttp2", "transport.streams", "transport.connection"),
     "uvloop": ("transport.choice", "doctor.machine"),

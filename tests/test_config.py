@@ -30,7 +30,9 @@ from extauthz.config import (
     patterns,
     problems,
     routes,
+    sendable,
     settings,
+    tracing,
     values,
 )
 from extauthz.config.document import ConfigurationError
@@ -121,7 +123,7 @@ ELSEWHERE = {
     "loader.mistake",
     "consistency.risks",
     "consistency._oauth_risks",
-    "loader._secrets",
+    "sendable.read",
     "loader._peppers",
     "routes.compile_tables",
     "routes.monitored",
@@ -140,7 +142,9 @@ TRACED: list[ModuleType] = [
     oauth,
     problems,
     routes,
+    sendable,
     settings,
+    tracing,
     values,
     addresses,
     denials,

@@ -27,6 +27,8 @@ def _paths(before: Configuration, after: Configuration) -> Iterator[KeyPath]:
         yield ("grpc",)
     if _jwks(before) != _jwks(after):
         yield "internal_token", "jwks"
+    if old.tracing != new.tracing:
+        yield ("tracing",)
     if before.store_place is None or after.store_place is None:
         # Issued tokens can be switched off at any time, but a store that is not open cannot be switched on.
         if before.store_place is None and after.store_place is not None:

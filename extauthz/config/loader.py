@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from extauthz.config import answers, consistency, document, internal_token, routes
+from extauthz.config import answers, consistency, document, internal_token, routes, sendable
 from extauthz.config.document import ConfigurationError, Document, Mistake
 from extauthz.config.files import Files
 from extauthz.config.oauth import OAuthCommon, ProviderEntry
@@ -28,8 +27,6 @@ from extauthz.core.providers import ProviderRules, Verification
 
 MIN_PEPPER_BYTES = 32
 TlsFiles = tuple[Path, Path, Path | None, frozenset[str] | None]
-
-_CLIENT_SECRET = re.compile(rb"[ -~]+").fullmatch  # RFC 6749 A.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,7 @@ class Configuration:
     def read_secrets(self, environment: Mapping[str, str]) -> None:
         """Read every secret, so that `files` holds them; raises ConfigurationError with all that is wrong with them."""
         mistakes: list[Mistake] = []
-        for reading in (self.peppers, self.client_secrets, self.store_password, self.internal_token_keys):
+        for reading in (self.peppers, self.client_secrets, self.store_password, self.internal_token_keys, self.tracing_headers):
             try:
                 reading(environment)
             except ConfigurationError as error:
@@ -82,7 +79,7 @@ class Configuration:
         place = self.settings.tokens.store_password if self.settings.tokens else None
         if place is None:
             return None
-        found = _secrets(self, {"store": (("tokens", "store_password"), place)}, environment)
+        found = sendable.read(self.file, self.files, {"store": (("tokens", "store_password"), place)}, environment)
         return found["store"].decode()
 
     def pepper_file(self, index: int = 0) -> Path | None:
@@ -107,7 +104,7 @@ class Configuration:
             if entry.client_secret is not None:
                 path = ("oauth", "providers", index, "client_secret") if several else ("oauth", "client_secret")
                 places[entry.name or entry.provider] = path, entry.client_secret
-        return _secrets(self, places, environment)
+        return sendable.read(self.file, self.files, places, environment)
 
     @property
     def internal_token(self) -> internal_token.InternalTokenSection | None:
@@ -119,6 +116,11 @@ class Configuration:
         """Read the private keys of internal tokens, the one that signs first; raises ConfigurationError."""
         section = self.internal_token
         return internal_token.private_keys(self.file, section, environment, self.files) if section else {}
+
+    def tracing_headers(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Read what the collector of spans gets besides, by header name; raises ConfigurationError."""
+        places = {name: (("tracing", "headers", name), place) for name, place in self.settings.tracing.headers.items()}
+        return {name: value.decode() for name, value in sendable.read(self.file, self.files, places, environment).items()}
 
     def section_digest(self, kind: Kind, secrets: Mapping[str, bytes]) -> bytes:
         """Hash what a verifier of this kind is built from, resolved secrets included."""
@@ -257,26 +259,6 @@ def _route_files(file: Path, source: Document, files: Files) -> Iterator[tuple[P
             files.missing.add(name)
             wrong = [f"{name} is not a file: name the route files one by one" if name.exists() else f"no such file: {name}"]
         yield name, [source.mistake(("routes", index), message) for message in wrong]
-
-
-def _secrets(
-    configuration: Configuration, places: Mapping[str, tuple[document.KeyPath, Secret]], environment: Mapping[str, str]
-) -> dict[str, bytes]:
-    folder, files = configuration.file.parent, configuration.files
-    secrets: dict[str, bytes] = {}
-    mistakes = []
-    for name, (path, place) in places.items():
-        try:
-            secrets[name] = place.read(folder, environment, files)
-        except ValueError as error:
-            mistakes.append(configuration.mistake(path, str(error)))
-            continue
-        if not _CLIENT_SECRET(secrets[name]):
-            message = "what stands there is no secret that could be sent: put one line of printable ASCII there"
-            mistakes.append(configuration.mistake(path, message))
-    if mistakes:
-        raise ConfigurationError(mistakes)
-    return secrets
 
 
 def _peppers(configuration: Configuration, environment: Mapping[str, str]) -> dict[str, bytes]:

@@ -14,6 +14,7 @@ from extauthz.config.internal_token import InternalTokenSection
 from extauthz.config.monitor import Mode
 from extauthz.config.oauth import OAuth
 from extauthz.config.patterns import compile_patterns
+from extauthz.config.tracing import TracingSection
 from extauthz.config.values import (
     NAME,
     NAME_RULE,
@@ -248,6 +249,7 @@ class Settings(Section):
     grpc: GrpcSection = GrpcSection()
     limits: LimitsSection = LimitsSection()
     decision_log: DecisionLogSection = DecisionLogSection()
+    tracing: TracingSection = TracingSection()
     realm: Annotated[str, text(r"[A-Za-z0-9 ._:/@-]{1,64}", "write 1 to 64 letters, digits, spaces and . _ : / @ -")] = REALM
     scopes: list[Scope] = Field(min_length=1, examples=["scopes: [SEARCH, CHAT]"])
     routes: list[NonEmpty] = Field(min_length=1, examples=["routes: [routes/glean-client-api.yaml]"])

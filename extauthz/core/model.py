@@ -115,8 +115,8 @@ class AuthType(StrEnum):
 class Request:
     """One HTTP request as Envoy described it; each check makes one, and `frozen` would cost three times as much.
 
-    `path` is the raw `:path`, query included. `headers` maps lower-case names to values, copies joined with "," in wire order,
-    bytes read as Latin-1. `raw` is true when Envoy sent exact bytes (encode_raw_headers). `source` is the address of the TCP peer.
+    `path` is the raw `:path`, query included. `headers` maps lower-case names to values, copies joined with ",", bytes read as
+    Latin-1. `raw`: exact bytes (encode_raw_headers). `source`: address of the TCP peer. `traceparent`: written if tracing is on.
     """
 
     method: Final[str]
@@ -126,6 +126,7 @@ class Request:
     raw: Final[bool]
     decision_id: Final[str]
     source: Final[str] = ""
+    traceparent: str = ""
 
     def header(self, name: str) -> str:
         """Return the value without SP and HTAB at its ends; "" when it is absent or blank."""

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from extauthz.addresses import Address
 from extauthz.transport.limits import Limits
-from extauthz.transport.listening import Handler, ListenError
+from extauthz.transport.listening import Handler, ListenError, TracedHandler
 from extauthz.transport.tls import Certificates
 
 Name = Literal["auto", "nghttp2", "grpcio"]
@@ -37,7 +37,16 @@ class Server(Protocol):
 class Factory(Protocol):
     """Makes a server that is not started."""
 
-    def __call__(self, handler: Handler, fallback: bytes, *, limits: Limits, certificates: Certificates | None) -> Server: ...
+    def __call__(
+        self,
+        handler: Handler,
+        fallback: bytes,
+        *,
+        limits: Limits,
+        certificates: Certificates | None,
+        traced: TracedHandler | None = None,
+    ) -> Server:
+        """Serve `handler`, or instead of it `traced` where there is one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from extauthz._pb import ext_authz_pb2
 from extauthz.addresses import Address
 from extauthz.transport.limits import Limits
-from extauthz.transport.listening import Handler, ListenError
+from extauthz.transport.listening import Handler, ListenError, TracedHandler
 from extauthz.transport.tls import Certificates
 
 SERVICE = ext_authz_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name
@@ -37,11 +37,18 @@ class GrpcioServer:
     """Serves one handler of serialised messages; an empty answer, an ALLOW for Envoy, is never sent."""
 
     def __init__(
-        self, handler: Handler, fallback: bytes, *, limits: Limits | None = None, certificates: Certificates | None = None
+        self,
+        handler: Handler,
+        fallback: bytes,
+        *,
+        limits: Limits | None = None,
+        certificates: Certificates | None = None,
+        traced: TracedHandler | None = None,
     ) -> None:
-        """Prepare the server; `fallback` is a serialised denial for whatever should not happen."""
+        """Prepare the server; `fallback` is a serialised denial for what should not happen, `traced` is served if there is one."""
         self._certificates = certificates
         self._handler = handler
+        self._traced = traced
         self._fallback = fallback
         self._server = grpc.aio.server(options=(*_OPTIONS, *_limits(limits or Limits())))
         self._health = health.aio.HealthServicer()
@@ -88,7 +95,7 @@ class GrpcioServer:
                 _log.warning("a client was refused: its certificate has none of the names in server.tls.allowed_names")
                 return self._fallback
         try:
-            answer: object = self._handler(data)
+            answer: object = self._handler(data) if self._traced is None else self._traced(data, *_trace(context))
             if isinstance(answer, Awaitable):
                 answer = await answer
         except asyncio.CancelledError:
@@ -107,6 +114,11 @@ class GrpcioServer:
 
         require = certificates.client_ca is not None
         return grpc.dynamic_ssl_server_credentials(latest(), latest, require_client_authentication=require)
+
+
+def _trace(context: grpc.aio.ServicerContext[bytes, bytes]) -> tuple[str, str]:
+    found = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
+    return found.get("traceparent", ""), found.get("tracestate", "")
 
 
 def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:

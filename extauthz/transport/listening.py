@@ -20,6 +20,8 @@ from extauthz.addresses import Address
 
 Handler = Callable[[bytes], bytes | Awaitable[bytes]]
 """What every transport serves: a serialised request to a serialised answer, at once where nothing has to be waited for."""
+TracedHandler = Callable[[bytes, str, str], bytes | Awaitable[bytes]]
+"""The same, which also gets traceparent and tracestate of the call, "" without one (W3C Trace Context 3.2, 3.3)."""
 
 
 class ListenError(Exception):

@@ -19,7 +19,7 @@ from extauthz.transport import libnghttp2 as http2
 from extauthz.transport import messages
 from extauthz.transport.connection import Connection
 from extauthz.transport.limits import Limits
-from extauthz.transport.listening import Handler, open_listener
+from extauthz.transport.listening import Handler, TracedHandler, open_listener
 from extauthz.transport.messages import Refusal
 from extauthz.transport.streams import Stream, Tally
 from extauthz.transport.tls import Certificates, subject_alternative_names
@@ -37,6 +37,11 @@ NOTICE = 0.2
 METHODS = frozenset({CHECK, HEALTH_CHECK, HEALTH_WATCH})
 
 
+def _trace(stream: Stream) -> tuple[str, str]:
+    get = stream.headers.get
+    return get(b"traceparent", b"").decode("latin-1"), get(b"tracestate", b"").decode("latin-1")
+
+
 def _health_answer(state: health_pb2.HealthCheckResponse.ServingStatus) -> bytes:
     return bytes(health_pb2.HealthCheckResponse(status=state).SerializeToString())
 
@@ -51,10 +56,17 @@ class Nghttp2Server:
     """Serves one handler of serialised messages; an empty answer, an ALLOW for Envoy, is never sent."""
 
     def __init__(
-        self, handler: Handler, fallback: bytes, *, limits: Limits | None = None, certificates: Certificates | None = None
+        self,
+        handler: Handler,
+        fallback: bytes,
+        *,
+        limits: Limits | None = None,
+        certificates: Certificates | None = None,
+        traced: TracedHandler | None = None,
     ) -> None:
-        """Prepare the server; `fallback` is a serialised denial for whatever should not happen."""
+        """Prepare the server; `fallback` is a serialised denial for what should not happen, `traced` is served if there is one."""
         self._handler = handler
+        self._traced = traced
         self._fallback = fallback
         self._limits = limits or Limits()
         self._options = http2.options(self._limits)
@@ -164,7 +176,7 @@ class Nghttp2Server:
 
     def _check(self, connection: Connection, stream: Stream, message: bytes) -> None:
         try:
-            answer: object = self._handler(message)
+            answer: object = self._handler(message) if self._traced is None else self._traced(message, *_trace(stream))
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - no exception may become a gRPC status
             _log.exception("the handler raised")
             answer = self._fallback

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import yaml
 
 from extauthz.adapters.jwks import RETRY, JwksSource
+from extauthz.adapters.tracing.checks import Tracing
 from extauthz.addresses import Address
 from extauthz.assembly import Assembly, Parts
 from extauthz.config.loader import Configuration, load
@@ -26,10 +28,12 @@ from extauthz.demo.issuer import (
     TENANT,
     DemoIssuer,
 )
+from extauthz.opened_tracing import open_tracing
 from extauthz.ports import Unavailable
 from extauthz.service import Authorizer
 from extauthz.transport.listening import open_port
 from extauthz.transport.ops import HttpServer
+from extauthz.worker import Recorders
 from tests.support.world import DECISION_ID, ListRecorder, StillClock, check_request, oauth
 
 ANA = "ana@acme.com"
@@ -78,6 +82,7 @@ class Live:
     assembly: Assembly
     configuration: Configuration
     settings: dict[str, Any]
+    tracing: Tracing | None = None
 
     def source(self, issuer: str = "") -> JwksSource:
         """Return the key source of an issuer; of the only one without a name."""
@@ -143,11 +148,14 @@ async def live(folder: Path, *names: str, **more: Any) -> AsyncIterator[Live]:
     server = HttpServer(issuer)
     async with contextlib.AsyncExitStack() as stack:
         serving = asyncio.create_task(server.run_on(opened))
-        assembly, configuration = Assembly(clock=clock), load(file)
+        configuration = load(file)
+        tracing = open_tracing(configuration, os.environ, stack, clock=clock)
+        assembly = Assembly(clock=clock, tracing=tracing)
         parts = await assembly.open(configuration, stack)
-        authorizer = Authorizer(parts.runtime, recorder, clock=clock, decision_ids=lambda: DECISION_ID)
+        recorders = Recorders((recorder, tracing)) if tracing else recorder
+        authorizer = Authorizer(parts.runtime, recorders, clock=clock, decision_ids=lambda: DECISION_ID)
         try:
-            yield Live(issuer, parts, clock, recorder, authorizer, assembly, configuration, settings)
+            yield Live(issuer, parts, clock, recorder, authorizer, assembly, configuration, settings, tracing)
         finally:
             server.should_exit = True
             await serving

@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from extauthz.addresses import Address
 from extauthz.transport.choice import choose
 from extauthz.transport.limits import Limits
+from extauthz.transport.listening import TracedHandler
 from extauthz.transport.tls import Certificates, TlsFiles
 from tests.support.h2_client import Client, Target
 
@@ -126,11 +127,13 @@ class Served:
         limits: Limits | None = None,
         certificates: Certificates | None = None,
         address: Address | None = None,
+        traced: TracedHandler | None = None,
     ) -> None:
         self.loop = loop
         self.handler: Any = handler
         self.limits = limits or Limits()
         self.server: Any = None
+        self._traced = traced
         self._stopped = False
         where = address or Address(host="127.0.0.1", port=0)
         port = loop.run(self._start(handler, self.limits, certificates, where))
@@ -141,7 +144,7 @@ class Served:
         self, handler: Callable[[bytes], Any], limits: Limits, certificates: Certificates | None, where: Address
     ) -> int:
         # grpc.aio's server belongs to the loop in which it is made.
-        self.server = self.loop.transport.server(handler, FALLBACK, limits=limits, certificates=certificates)
+        self.server = self.loop.transport.server(handler, FALLBACK, limits=limits, certificates=certificates, traced=self._traced)
         return int(await self.server.start(where))
 
     @property

@@ -94,7 +94,7 @@ class DecisionLog:
         path = request.path
         method = request.method
         request_id = headers.get("x-request-id") or ""
-        traceparent = headers.get("traceparent") or ""
+        traceparent = request.traceparent or headers.get("traceparent") or ""
         if len(path) + len(method) + len(request_id) + len(traceparent) > self._ordinary:
             path, method, request_id, traceparent = (
                 text[:most] for text, most in zip((path, method, request_id, traceparent), self._most, strict=True)
