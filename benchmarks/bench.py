@@ -81,7 +81,7 @@ def checks(folder: Path) -> None:
     log = DecisionLog(File(Path(os.devnull)), capacity=100)
     clock = SystemClock()
     uses = Uses(world.store, clock=clock, random=secrets.SystemRandom().random)
-    recorders = Recorders((Tallies(), log, uses))
+    recorders = Recorders((Tallies(now=SystemClock.now), log, uses))
     authorizer = Authorizer(world.authorizer._runtime, recorders, clock=clock, decision_ids=decision_id)
     world.clock.wall = time.time()  # noqa: TID251 - the tokens must live now
     now = int(world.clock.wall)

@@ -206,7 +206,7 @@ async def warm(folder: Path, shelf: Shelf) -> float:
     world.clock.wall = now()
     world.store = shelf.reader  # type: ignore[assignment]
     log = DecisionLog(File(Path(os.devnull)), capacity=100)
-    recorders = Recorders((Tallies(), log))
+    recorders = Recorders((Tallies(now=SystemClock.now), log))
     authorizer = Authorizer(world.build().runtime, recorders, clock=SystemClock(), decision_ids=decision_id)
     data = check_request("POST", "/search", (TYPICAL | bearer(shelf.token)).items())
     first = authorizer.check(data)

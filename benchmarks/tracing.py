@@ -61,8 +61,8 @@ def main() -> None:
             clock=clock,
             random=secrets.SystemRandom().random,
         )
-        off = Authorizer(runtime, Recorders((Tallies(),)), clock=made.clock, decision_ids=decision_id)
-        recorders = Recorders((Tallies(), tracing))
+        off = Authorizer(runtime, Recorders((Tallies(now=SystemClock.now),)), clock=made.clock, decision_ids=decision_id)
+        recorders = Recorders((Tallies(now=SystemClock.now), tracing))
         wrapped = replace(runtime, codec=tracing.codec(runtime.codec))
         on = Authorizer(wrapped, recorders, clock=made.clock, decision_ids=decision_id)
         traced = tracing.handler(on.check)

@@ -7,10 +7,11 @@ import base64
 import json
 import socket
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from extauthz.metric_table import Samples
+from extauthz.metric_table import Exemplar, Histogram, Samples, Value
 
 MAX_LINE = 64 * 1024 * 1024
 """Bytes of one message: a configuration with thousands of routes, written in base64."""
@@ -63,9 +64,19 @@ def unpacked_files(packed: Mapping[str, str]) -> dict[Path, bytes]:
 
 def packed_samples(samples: Samples) -> list[list[Any]]:
     """Write samples as lists."""
-    return [[name, list(labels), value] for (name, labels), value in samples.items()]
+    return [
+        [name, list(labels), {**asdict(value)} if isinstance(value, Histogram) else value]
+        for (name, labels), value in samples.items()
+    ]
 
 
 def unpacked_samples(packed: list[list[Any]]) -> Samples:
     """Read what `packed_samples` wrote."""
-    return {(name, tuple(labels)): value for name, labels, value in packed}
+    return {(name, tuple(labels)): _unpacked(value) for name, labels, value in packed}
+
+
+def _unpacked(value: float | dict[str, Any]) -> Value:
+    if not isinstance(value, dict):
+        return value
+    exemplars: dict[int, Exemplar] = {int(index): (str(one), two, three) for index, (one, two, three) in value["exemplars"].items()}
+    return Histogram(value["counts"], value["total"], exemplars)

@@ -6,14 +6,35 @@ Label values come from our own enums and from the configuration, never from a re
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 BUCKETS = (0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 """Upper bounds of the durations of checks, in seconds; one more bucket has none."""
 
-Value = float | list[float]
-"""A number; for a histogram the counts of its buckets, not summed up, and behind them the sum of what was observed."""
+Exemplar = tuple[str, float, float]
+"""A trace id, what was observed, and when, in seconds since the epoch."""
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Counts of the buckets, not summed up, the sum of what was observed, and the latest exemplar of a bucket by its index."""
+
+    counts: list[float] = field(default_factory=lambda: [0.0] * (len(BUCKETS) + 1))
+    total: float = 0.0
+    exemplars: dict[int, Exemplar] = field(default_factory=dict)
+
+    def __add__(self, other: Histogram) -> Histogram:
+        """Return both as one."""
+        exemplars = dict(self.exemplars)
+        for index, exemplar in other.exemplars.items():
+            if index not in exemplars or exemplar[2] > exemplars[index][2]:
+                exemplars[index] = exemplar
+        counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        return Histogram(counts, self.total + other.total, exemplars)
+
+
+Value = float | Histogram
 Series = tuple[str, tuple[str, ...]]
 """The name of a metric and the values of its labels."""
 Samples = dict[Series, Value]
@@ -147,6 +168,7 @@ DEFINITIONS = (
     _gauge("extauthz_monitor_mode", "1 while a route, or everything, is in monitor mode.", across=Across.GREATEST),
     _gauge("extauthz_worker_up", "1 while the worker serves.", "worker"),
     _counter("extauthz_worker_restarts_total", "Restarts of a worker that ended by itself.", "worker"),
+    _counter("extauthz_spans_total", "Spans of traced checks: exported, failed at the collector, or dropped before it.", "outcome"),
     _counter("extauthz_decision_log_written_total", "Lines of the decision log that were written."),
     _counter("extauthz_decision_log_dropped_total", "Lines of the decision log that nobody read in time."),
 )
@@ -170,9 +192,9 @@ def counters(samples: Samples) -> Samples:
 
 
 def _joined(across: Across, one: Value, other: Value) -> Value:
-    if isinstance(one, list) and isinstance(other, list):
-        return [a + b for a, b in zip(one, other, strict=True)]
-    if isinstance(one, list) or isinstance(other, list):
+    if isinstance(one, Histogram) and isinstance(other, Histogram):
+        return one + other
+    if isinstance(one, Histogram) or isinstance(other, Histogram):
         raise ValueError("a histogram and a number have the same name")
     match across:
         case Across.SUM:

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from extauthz import __version__, readings
 from extauthz.adapters.jwks import JwksSource
@@ -21,7 +22,7 @@ from extauthz.config.loader import Configuration
 from extauthz.core.model import Decision, Reason, Request
 from extauthz.decision_logging import DecisionLogs
 from extauthz.feed import UNKNOWN, Feed
-from extauthz.metric_table import Samples, counters, merged
+from extauthz.metric_table import Histogram, Samples, counters, merged
 from extauthz.opened_tracing import open_tracing
 from extauthz.ports import Recorder, Unavailable
 from extauthz.service import Authorizer
@@ -30,6 +31,9 @@ from extauthz.transport.limits import Limits
 from extauthz.transport.listening import claim, open_port, publish, restricted_umask
 from extauthz.transport.tls import Certificates, TlsFiles
 from extauthz.uses import Uses
+
+if TYPE_CHECKING:
+    from extauthz.adapters.tracing.checks import Tracing
 
 LATELY = 10.0
 """Seconds since the store was last heard, after which it is called lost."""
@@ -85,6 +89,7 @@ class Worker:
     decisions: DecisionLogs
     uses: Uses | None
     certificates: Certificates | None
+    tracing: Tracing | None = None
     lag: readings.LoopLag = field(default_factory=readings.LoopLag)
     serving: bool = False
     retired: Samples = field(default_factory=dict)
@@ -97,6 +102,9 @@ class Worker:
         process["extauthz_build_info", (__version__, self.transport)] = 1.0
         process["extauthz_decision_log_written_total", ()] = float(self.decisions.written)
         process["extauthz_decision_log_dropped_total", ()] = float(self.decisions.dropped)
+        if self.tracing is not None:
+            for outcome, count in self.tracing.spans.items():
+                process["extauthz_spans_total", (outcome,)] = float(count)
         if self.certificates is not None:
             process["extauthz_tls_certificate_expiry_timestamp_seconds", ()] = self.certificates.expires_at
         return merged((self.tallies.samples(), process, readings.of_parts(self.parts), self.retired))
@@ -138,7 +146,7 @@ class Worker:
         at_swap = counters(readings.of_parts(parts))
         for series, value in counters(readings.of_parts(before)).items():
             kept, retired = at_swap.get(series, 0.0), self.retired.get(series, 0.0)
-            if not isinstance(value, list) and not isinstance(kept, list) and not isinstance(retired, list):
+            if not isinstance(value, Histogram) and not isinstance(kept, Histogram) and not isinstance(retired, Histogram):
                 self.retired[series] = retired + value - kept
         self.authorizer.swap(parts.runtime)
         log = self.decisions.current
@@ -227,7 +235,7 @@ async def serving(
         parts = await assembly.open(configuration, stack)
         decisions = DecisionLogs(configuration, enabled=log_decisions)
         stack.callback(decisions.close)
-        tallies = Tallies()
+        tallies = Tallies(now=clock.now)
         uses = Uses(parts.usage, clock=clock, random=secrets.SystemRandom().random) if parts.usage else None
         if uses:
             stack.push_async_callback(uses.close)
@@ -243,7 +251,18 @@ async def serving(
         with restricted_umask(settings.socket_mode) if address.path else contextlib.nullcontext():
             port = await server.start(address)
         worker = Worker(
-            configuration, assembly, parts, authorizer, server, transport.name, tallies, recorders, decisions, uses, certificates
+            configuration,
+            assembly,
+            parts,
+            authorizer,
+            server,
+            transport.name,
+            tallies,
+            recorders,
+            decisions,
+            uses,
+            certificates,
+            tracing,
         )
 
         async def stop() -> None:

@@ -16,12 +16,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from extauthz.adapters.metrics import OPENMETRICS_TYPE, TEXT_TYPE, Tallies, render
 from extauthz.control import packed_samples, unpacked_samples
 from extauthz.core.model import ALLOWING, Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request
-from extauthz.metric_table import BUCKETS, DEFINITIONS, TABLE, Across, Samples, Type, counters, merged
+from extauthz.metric_table import BUCKETS, DEFINITIONS, TABLE, Across, Histogram, Samples, Type, counters, merged
 from tests.support import fuzz
 from tests.support.world import DECISION_ID, NOW
 
 MARKER = fuzz.MARKER
 ROUTE = "POST /search"
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 def decision(reason: Reason, auth_type: AuthType | None = None, *, route: str | None = ROUTE) -> Decision:
@@ -49,9 +50,9 @@ def found(samples: Samples, name: str) -> dict[tuple[str, ...], float]:
 
 def one_of_each() -> Samples:
     """Return a sample of every metric."""
-    histogram = [1.0] * (len(BUCKETS) + 1) + [0.5]
+    histogram = Histogram([1.0] * (len(BUCKETS) + 1), 0.5, {0: (TRACE, 0.00001, NOW)})
     return {
-        (each.name, tuple(f"{label}-1" for label in each.labels)): list(histogram) if each.type is Type.HISTOGRAM else 1.0
+        (each.name, tuple(f"{label}-1" for label in each.labels)): histogram + Histogram() if each.type is Type.HISTOGRAM else 1.0
         for each in DEFINITIONS
     }
 
@@ -83,7 +84,7 @@ def test_names_are_those_of_prometheus() -> None:
 
 
 def test_every_reason_is_counted_under_its_name() -> None:
-    tallies = Tallies()
+    tallies = Tallies(now=lambda: NOW)
     expected: dict[tuple[str, ...], float] = {}
     for number, (reason, auth_type) in enumerate(itertools.product(Reason, [None, *AuthType]), start=1):
         for _ in range(number % 3 + 1):
@@ -94,7 +95,7 @@ def test_every_reason_is_counted_under_its_name() -> None:
 
 
 def test_routes_are_told_apart_and_none_is_a_route_too() -> None:
-    tallies = Tallies()
+    tallies = Tallies(now=lambda: NOW)
     for route in (ROUTE, "GET /feed", None, None):
         tallies.record(request(), decision(Reason.ROUTE_UNKNOWN, route=route), 0.001)
     counts = found(tallies.samples(), "extauthz_checks_total")
@@ -115,7 +116,7 @@ def test_routes_are_told_apart_and_none_is_a_route_too() -> None:
 def test_refused_tokens_are_counted_by_kind_and_cause(
     reason: Reason, headers: dict[str, str], expected: dict[tuple[str, ...], float]
 ) -> None:
-    tallies = Tallies()
+    tallies = Tallies(now=lambda: NOW)
     tallies.record(request(**headers), decision(reason), 0.001)
     assert found(tallies.samples(), "extauthz_token_verification_failures_total") == expected
 
@@ -132,7 +133,7 @@ def test_refused_tokens_are_counted_by_kind_and_cause(
     )
 )
 def test_histograms_are_cumulative(records: list[tuple[Reason, AuthType | None, float]]) -> None:
-    tallies = Tallies()
+    tallies = Tallies(now=lambda: NOW)
     for reason, auth_type, seconds in records:
         tallies.record(request(), decision(reason, auth_type), seconds)
     samples = tallies.samples()
@@ -151,7 +152,7 @@ def test_histograms_are_cumulative(records: list[tuple[Reason, AuthType | None, 
 
 
 def test_nothing_that_a_client_chooses_is_a_label() -> None:
-    tallies = Tallies()
+    tallies = Tallies(now=lambda: NOW)
     for number in range(500):
         text = f'{MARKER}{number}"\n}} 1\nevil{{x="'
         identity = Identity(AuthType.USER, text, text, frozenset({text}), NOW, text)
@@ -193,11 +194,44 @@ def test_what_only_one_worker_has_is_kept() -> None:
     assert merged((first, second)) == first | second
 
 
-@given(st.lists(st.lists(st.floats(0, 1e9), min_size=len(BUCKETS) + 2, max_size=len(BUCKETS) + 2), min_size=1, max_size=4))
-def test_histograms_are_added(histograms: list[list[float]]) -> None:
-    samples: list[Samples] = [{("extauthz_check_duration_seconds", ("allow",)): list(one)} for one in histograms]
+EXEMPLARS = st.dictionaries(
+    st.integers(0, len(BUCKETS)), st.tuples(st.text("0123456789abcdef"), st.floats(0, 1), st.floats(0, 2e9))
+)
+HISTOGRAMS = st.builds(
+    Histogram,
+    st.lists(st.floats(0, 1e9), min_size=len(BUCKETS) + 1, max_size=len(BUCKETS) + 1),
+    st.floats(0, 1e9),
+    EXEMPLARS,
+)
+
+
+@given(st.lists(HISTOGRAMS, min_size=1, max_size=4))
+def test_histograms_are_added_and_the_latest_exemplar_of_a_bucket_stays(histograms: list[Histogram]) -> None:
+    samples: list[Samples] = [{("extauthz_check_duration_seconds", ("allow",)): one} for one in histograms]
     (total,) = merged(samples).values()
-    assert total == pytest.approx([sum(column) for column in zip(*histograms, strict=True)])
+    assert isinstance(total, Histogram)
+    assert total.counts == pytest.approx([sum(column) for column in zip(*(one.counts for one in histograms), strict=True)])
+    assert total.total == pytest.approx(sum(one.total for one in histograms))
+    for index in range(len(BUCKETS) + 1):
+        known = [one.exemplars[index][2] for one in histograms if index in one.exemplars]
+        assert (index in total.exemplars) == bool(known)
+        assert not known or total.exemplars[index][2] == max(known)
+
+
+@pytest.mark.parametrize(("flags", "expected"), [("01", 1), ("00", 0), (None, 0)])
+def test_the_trace_of_a_sampled_check_is_an_exemplar_for_who_wants_openmetrics(flags: str | None, expected: int) -> None:
+    tallies = Tallies(now=lambda: NOW)
+    asked = request()
+    if flags is not None:
+        asked.traceparent = f"00-{TRACE}-00f067aa0ba902b7-{flags}"
+    tallies.record(asked, decision(Reason.ALLOWED, AuthType.USER), 0.0004)
+    text = render(tallies.samples(), openmetrics=True)[1].decode()
+    line = (
+        f'extauthz_check_duration_seconds_bucket{{decision="allow",le="0.0005"}} 1.0 # {{trace_id="{TRACE}"}} 0.0004 {NOW}'
+    )
+    assert text.count(line) == expected
+    assert text.count("trace_id") == expected
+    assert "trace_id" not in render(tallies.samples())[1].decode()
 
 
 def test_of_a_worker_that_is_gone_the_counts_stay_and_the_gauges_do_not() -> None:

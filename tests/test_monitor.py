@@ -28,7 +28,7 @@ from extauthz.ports import Unavailable
 from extauthz.reload import Reloader
 from extauthz.service import Authorizer
 from tests.support import fuzz
-from tests.support.world import DECISION_ID, Answer, MakeWorld, World, bearer, check_request, claims, oauth, sign
+from tests.support.world import DECISION_ID, NOW, Answer, MakeWorld, World, bearer, check_request, claims, oauth, sign
 from tests.test_fence import (
     ANA,
     BROKEN,
@@ -300,7 +300,7 @@ def test_forwarded_answers_are_remembered_and_bounded() -> None:
 
 
 def test_metrics_and_the_log_tell_would_deny_beside_the_reason(make_world: MakeWorld, tmp_path: Path) -> None:
-    world, lines, metrics = make_world(ROUTES, mode="monitor"), tmp_path / "lines", Tallies()
+    world, lines, metrics = make_world(ROUTES, mode="monitor"), tmp_path / "lines", Tallies(now=lambda: NOW)
     log = DecisionLog(File(lines))
     for recorder in (log, metrics):
         authorizer = Authorizer(world.build().runtime, recorder, clock=world.clock, decision_ids=lambda: DECISION_ID)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
@@ -12,12 +12,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS_TYPE
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from extauthz.core.credentials import AUTH_TYPE
 from extauthz.core.model import AuthType, Decision, Reason, Request
-from extauthz.metric_table import BUCKETS, TABLE, Definition, Samples, Type, Value
+from extauthz.metric_table import BUCKETS, TABLE, Definition, Histogram, Samples, Type, Value
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SAMPLED = "-01"
+"""What a traceparent of a sampled check ends with."""
 NONE = "none"
 """The value of a label that a decision has no value for."""
 _TOKEN_REASONS = frozenset(reason for reason in Reason if reason.status == 401 and reason.value.startswith("token_"))
@@ -26,10 +29,11 @@ _TOKEN_REASONS = frozenset(reason for reason in Reason if reason.status == 401 a
 class Tallies:
     """Counts decisions; each costs a fraction of a microsecond."""
 
-    def __init__(self) -> None:
-        """Begin with none."""
+    def __init__(self, *, now: Callable[[], float]) -> None:
+        """Begin with none; `now` is asked for the moment of an exemplar, in seconds since the epoch."""
+        self._now = now
         self._checks: dict[tuple[str, Reason, str | None, AuthType | None], int] = {}
-        self._durations: dict[str, list[float]] = {}
+        self._durations: dict[str, Histogram] = {}
         self._failures: Counter[tuple[str, str]] = Counter()
 
     def record(self, request: Request, decision: Decision, seconds: float) -> None:
@@ -39,9 +43,12 @@ class Tallies:
         self._checks[key] = self._checks.get(key, 0) + 1
         durations = self._durations.get(outcome)
         if durations is None:
-            durations = self._durations[outcome] = [0.0] * (len(BUCKETS) + 2)
-        durations[bisect_left(BUCKETS, seconds)] += 1
-        durations[-1] += seconds
+            durations = self._durations[outcome] = Histogram()
+        bucket = bisect_left(BUCKETS, seconds)
+        durations.counts[bucket] += 1
+        durations.total += seconds
+        if request.traceparent.endswith(SAMPLED):
+            durations.exemplars[bucket] = request.traceparent[3:35], seconds, self._now()
         if reason in _TOKEN_REASONS:
             kind = "oauth" if request.header(AUTH_TYPE) else "issued"
             self._failures[kind, reason.value] += 1
@@ -53,7 +60,7 @@ class Tallies:
             labels = (outcome, reason.value, route or NONE, auth_type.value if auth_type else NONE)
             found["extauthz_checks_total", labels] = float(count)
         for decision, durations in self._durations.items():
-            found["extauthz_check_duration_seconds", (decision,)] = list(durations)
+            found["extauthz_check_duration_seconds", (decision,)] = durations + Histogram()
         for labels_of_failure, count in self._failures.items():
             found["extauthz_token_verification_failures_total", labels_of_failure] = float(count)
         return found
@@ -88,8 +95,8 @@ def _family(definition: Definition, rows: list[tuple[tuple[str, ...], Value]]) -
         case Type.HISTOGRAM:
             histogram = HistogramMetricFamily(name, text, labels=labels)
             for values, value in rows:
-                if isinstance(value, list):
-                    histogram.add_metric(values, _cumulative(value[:-1]), value[-1])
+                if isinstance(value, Histogram):
+                    histogram.add_metric(values, _cumulative(value), value.total)
             return histogram
         case Type.INFO:
             info = InfoMetricFamily(name.removesuffix("_info"), text, labels=())
@@ -101,15 +108,19 @@ def _family(definition: Definition, rows: list[tuple[tuple[str, ...], Value]]) -
         case Type.GAUGE:
             family = GaugeMetricFamily(name, text, labels=labels)
     for values, value in rows:
-        if not isinstance(value, list):
+        if not isinstance(value, Histogram):
             family.add_metric(values, value)
     return family
 
 
-def _cumulative(counts: list[float]) -> list[tuple[str, float]]:
+def _cumulative(histogram: Histogram) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
     total = 0.0
-    rows = []
-    for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
+    rows: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+    for index, (bound, count) in enumerate(zip((*map(str, BUCKETS), "+Inf"), histogram.counts, strict=True)):
         total += count
-        rows.append((bound, total))
+        found = histogram.exemplars.get(index)
+        if found is None:
+            rows.append((bound, total))
+        else:
+            rows.append((bound, total, Exemplar({"trace_id": found[0]}, found[1], found[2])))
     return rows

@@ -69,6 +69,11 @@ class Tracing:
         """Checks that were not traced because too many were."""
         return self._budget.refused
 
+    @property
+    def spans(self) -> dict[str, int]:
+        """What became of the spans so far."""
+        return {"exported": self.export.exported, "failed": self.export.failed, "dropped": self.export.dropped}
+
     def handler(self, check: Callable[[bytes], Answer]) -> Callable[[bytes, str, str], Answer]:
         """Return what answers a call that came with this traceparent and tracestate."""
 
