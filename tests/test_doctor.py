@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import re
 import resource
@@ -622,3 +623,8 @@ def test_a_check_that_fails_itself_is_a_problem_and_tells_no_secret(tmp_path: Pa
     found = list(made["files"]())
     assert short(found) == [("files", PROBLEM)]
     assert "hunter2" not in found[0].found
+
+
+def test_the_doctor_leaves_the_log_as_it_was(tmp_path: Path) -> None:
+    CliRunner().invoke(main, ["doctor", "--offline", "--config", str(tmp_path / "none.yaml")])
+    assert logging.getLogger("extauthz").level == logging.NOTSET

@@ -226,9 +226,7 @@ def test_the_trace_of_a_sampled_check_is_an_exemplar_for_who_wants_openmetrics(f
         asked.traceparent = f"00-{TRACE}-00f067aa0ba902b7-{flags}"
     tallies.record(asked, decision(Reason.ALLOWED, AuthType.USER), 0.0004)
     text = render(tallies.samples(), openmetrics=True)[1].decode()
-    line = (
-        f'extauthz_check_duration_seconds_bucket{{decision="allow",le="0.0005"}} 1.0 # {{trace_id="{TRACE}"}} 0.0004 {NOW}'
-    )
+    line = f'extauthz_check_duration_seconds_bucket{{decision="allow",le="0.0005"}} 1.0 # {{trace_id="{TRACE}"}} 0.0004 {NOW}'
     assert text.count(line) == expected
     assert text.count("trace_id") == expected
     assert "trace_id" not in render(tallies.samples())[1].decode()

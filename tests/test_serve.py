@@ -284,7 +284,7 @@ def test_internal_tokens_verify_with_the_keys_that_the_parent_of_two_workers_ser
         return headers["x-extauthz-token"]
 
     def key_ids() -> list[str]:
-        with urllib.request.urlopen(f"http://{published}/.well-known/jwks.json", timeout=5) as response:
+        with urllib.request.urlopen(f"http://{published}/.well-known/jwks.json", timeout=20) as response:
             return [key["kid"] for key in json.load(response)["keys"]]
 
     seen = []
@@ -292,7 +292,7 @@ def test_internal_tokens_verify_with_the_keys_that_the_parent_of_two_workers_ser
         sidecar.settings["server"]["listen"] = f"127.0.0.1:{first}"
         section["keys"] = [{"id": name, "file": f"{name}.pem"} for name in ids]
         sidecar.write()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while key_ids() != ids:
             assert time.monotonic() < deadline, "the keys were not taken"
             time.sleep(0.05)
@@ -307,7 +307,7 @@ def test_internal_tokens_verify_with_the_keys_that_the_parent_of_two_workers_ser
     assert len(set(seen)) == 4
     assert "extauthz_internal_tokens_signed_total 4.0" in sidecar.page("/metrics")[1]
     assert sidecar.command("token", "revoke", token.split("_")[1], "--yes").exit_code == 0
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + PATIENCE
     while (answer := sidecar.check(bearer(token))).status.code == 0:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -618,10 +618,10 @@ def test_the_decision_log_is_rotated_and_moved(sidecar: Sidecar, workers: int) -
         for address in addresses:
             with grpc.insecure_channel(address.replace("unix://", "unix:")) as channel:
                 ask = channel.unary_unary(f"/{SERVICE}/Check")
-                ask(check_request("POST", "/search", {}.items()), timeout=5)
+                ask(check_request("POST", "/search", {}.items()), timeout=20)
 
     def wait_for(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline, sidecar.logs[1].read_text()
             time.sleep(0.02)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -189,6 +192,27 @@ def test_the_figures_are_those_of_all_workers(two: RunningDemo) -> None:
         assert two.send("POST /rest/api/v1/chat", [("Authorization", f"Bearer {demo.tokens['USER_TOKEN']}")]).status == 200
     assert metric(demo, series) == before + 40
     assert metric(demo, "extauthz_worker_up") == 2
+
+
+def test_one_worker_loses_what_comes_while_it_is_away_and_nothing_else(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a restart costs without a second worker: 503, never an allow, until Envoy has seen the new process."""
+    with running_demo(Path(tmp_path_factory.mktemp("o")), nothing_more, wiring=Wiring(link=Link.UNIX)) as one:
+        demo, left = one.demo, sidecar_of(one.demo)
+        serve = [sys.executable, "-m", "extauthz", "serve", "--config", str(demo.configuration)]
+        with under_load(demo) as load, contextlib.ExitStack() as stack:
+            away_at = time.monotonic()
+            os.kill(left, signal.SIGTERM)
+            until(lambda: load.statuses.get(503, 0) > 0 and not Path(f"/proc/{left}").exists())
+            again = stack.enter_context(subprocess.Popen(serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            stack.callback(again.terminate)
+            good = load.statuses[200]
+            until(lambda: load.statuses[200] > good)
+            away = time.monotonic() - away_at
+            until(lambda: load.statuses[200] > good + 50)
+        assert set(load.statuses) == {200, 503}
+        sys.stdout.write(
+            f"one worker, restarted: {load.statuses[503]} of {load.sent} requests refused, {away:.1f} s until it answered\n"
+        )
 
 
 def test_a_worker_ends_with_its_parent(tmp_path_factory: pytest.TempPathFactory) -> None:

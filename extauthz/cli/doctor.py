@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,7 +41,26 @@ def command(config_file: Path, *, envoy_admin: str | None, offline: bool, as_jso
              extauthz doctor --envoy-admin unix:///tmp/extauthz-envoy-admin.sock
              extauthz doctor --offline --json
     """
-    logging.getLogger("extauthz").setLevel(logging.CRITICAL)
+    with _quiet():
+        findings = _findings(config_file, envoy_admin, offline=offline, as_json=as_json)
+    _tell(findings, as_json=as_json)
+    if any(finding.level is Level.PROBLEM for finding in findings):
+        sys.exit(1)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the parts log out of the report, which says it in its own words."""
+    ours = logging.getLogger("extauthz")
+    level = ours.level
+    ours.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        ours.setLevel(level)
+
+
+def _findings(config_file: Path, envoy_admin: str | None, *, offline: bool, as_json: bool) -> list[Finding]:
     try:
         loaded = load(config_file)
     except ConfigurationError as error:
@@ -53,9 +74,7 @@ def command(config_file: Path, *, envoy_admin: str | None, offline: bool, as_jso
             bar.update(bar.task_ids[0], description=title)
             findings += check()
             bar.advance(bar.task_ids[0])
-    _tell(findings, as_json=as_json)
-    if any(finding.level is Level.PROBLEM for finding in findings):
-        sys.exit(1)
+    return findings
 
 
 def _tell(findings: list[Finding], *, as_json: bool) -> None:
