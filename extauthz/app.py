@@ -193,7 +193,7 @@ async def _ops(opened: socket.socket, served: Served, reloader: Reloader, config
         samples, _, _ = await served.tell()
         # `auto` is settled by each worker, and by all of one machine alike.
         transports = {labels[1] for name, labels in samples if name == "extauthz_build_info"}
-        running = {"addresses": [str(address) for address in server.addresses], "problem": reloader.problem}
+        running = {"addresses": [str(address) for address in server.addresses], "problem": reloader.shown_problem}
         return running | {"transport": ", ".join(sorted(transports)) or None} | effective.explained(reloader.configuration)
 
     server = configuration.settings.server
@@ -203,7 +203,7 @@ async def _ops(opened: socket.socket, served: Served, reloader: Reloader, config
     asks_for_certificates = server.ops_tls is not None and server.ops_tls.client_ca is not None
     trusted = asks_for_certificates or bool(server.ops and server.ops.path)
     pages = ops.Pages(metrics, readiness, shown, trusted=trusted)
-    http = ops.HttpServer(ops.application(pages), tls=certificates.context if certificates else None)
+    http = ops.HttpServer(ops.application(pages), http=ops.BoundedConnection, tls=certificates.context if certificates else None)
     tasks = [asyncio.create_task(http.run_on(opened))]
     if files and certificates:
         tasks.append(asyncio.create_task(files.renew(certificates)))

@@ -15,6 +15,7 @@ from extauthz.adapters.envoy import EnvoyCodec
 from extauthz.adapters.introspection import Introspection
 from extauthz.adapters.jwks import JwksSource
 from extauthz.adapters.store.following import PostgresFollower, SqliteFollower
+from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.verdicts import VerdictCache
 from extauthz.budgets import Budget
 from extauthz.config.document import ConfigurationError
@@ -172,18 +173,20 @@ class Assembly:
 
     async def prepare(self, configuration: Configuration, before: Parts) -> Parts:
         """Build the parts of the next configuration; raises StoreError and ConfigurationError, and then nothing has changed."""
-        peppers = configuration.peppers(self._environment) if self._store else {}
+        peppers = configuration.peppers(self._environment) if configuration.store_place is not None else {}
         configuration.store_password(self._environment)
-        if self._store:
+        if configuration.store_place is not None:
+            if self._store is None:
+                raise StoreError("issued tokens were off when this process began: restart it to switch them on")
             await self._store.check(peppers, self._clock.now())
         return self._parts(configuration, peppers, before)
 
     def adopt(self, configuration: Configuration, before: Parts, now: Parts) -> None:
-        """Go on with prepared parts, whose runtime serves from now on."""
+        """Void what prepared parts take the place of, and go on with them; to be called just before their runtime serves."""
         void_what_changed(before, now)
         self._issuers.asked = dict(now.asked)
         tokens = configuration.settings.tokens
-        if self._store is not None and tokens is not None:
+        if self._store is not None and tokens is not None and configuration.store_place is not None:
             peppers, password = configuration.peppers(self._environment), configuration.store_password(self._environment)
             self._store.renew(tokens, peppers, password)
 

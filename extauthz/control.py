@@ -33,9 +33,17 @@ class Channel:
         reader, writer = await asyncio.open_unix_connection(sock=opened, limit=MAX_LINE)
         return cls(reader, writer)
 
+    @staticmethod
+    def pair() -> tuple[socket.socket, socket.socket]:
+        """Return both ends."""
+        return socket.socketpair()
+
     async def send(self, message: Message) -> None:
-        """Send one message; raises OSError when the other side has gone."""
-        self._writer.write(json.dumps(message).encode("ascii") + b"\n")
+        """Send one message; raises OSError when the other side has gone, and ValueError for one that it would not read."""
+        line = json.dumps(message).encode("ascii") + b"\n"
+        if len(line) > MAX_LINE:
+            raise ValueError(f"a message of {len(line)} bytes is larger than the {MAX_LINE} that a worker reads")
+        self._writer.write(line)
         await self._writer.drain()
 
     async def receive(self) -> Message | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -78,8 +77,10 @@ class Issuers:
         oauth = configuration.settings.oauth if configuration else None
         timeouts = (5.0, oauth.remote_timeout) if oauth and oauth.enabled else ()
         needed = {_fetcher_digest(configuration, oauth, timeout) for timeout in timeouts if configuration and oauth}
-        for digest in self._fetchers.keys() - needed:
-            await self._fetchers.pop(digest).close()
+        # All at once: a configuration that is prepared meanwhile must not be given one of them.
+        retired = [self._fetchers.pop(digest) for digest in self._fetchers.keys() - needed]
+        for fetcher in retired:
+            await fetcher.close()
 
     def _asked(self, keys: JwksSource | None, introspections: tuple[Introspection, ...]) -> Asked:
         tracing = self.tracing
@@ -146,9 +147,11 @@ class Issuers:
         digest = _fetcher_digest(configuration, oauth, timeout)
         if digest not in self._fetchers:
             try:
-                self._fetchers[digest] = JsonFetcher(timeout=timeout, proxy=oauth.proxy, ca_file=_ca_file(configuration, oauth))
+                trust = _bundle(configuration, oauth) if oauth.ca_file else None
+                self._fetchers[digest] = JsonFetcher(timeout=timeout, proxy=oauth.proxy, trust=trust)
             except FetchError as error:
-                raise ConfigurationError([configuration.mistake(("oauth", "ca_file"), str(error))]) from error
+                message = f"{_ca_file(configuration, oauth)}: {error}"
+                raise ConfigurationError([configuration.mistake(("oauth", "ca_file"), message)]) from error
         return self._fetchers[digest]
 
 
@@ -186,6 +189,4 @@ def _ca_file(configuration: Configuration, oauth: OAuthSection | OAuthListSectio
 
 def _bundle(configuration: Configuration, oauth: OAuthSection | OAuthListSection | None) -> bytes:
     path = _ca_file(configuration, oauth) if oauth else None
-    with contextlib.suppress(OSError, ValueError):
-        return configuration.files.read(path) if path else b""
-    return b""
+    return configuration.files.read(path) if path else b""

@@ -39,7 +39,7 @@ class Refused(Exception):
 class Reloader:
     """Keeps the configuration that is served, and takes another one when its files change.
 
-    `problem` is why the files are not what is served, None while they are.
+    `problem` is why the files are not what is served, None while they are; `shown_problem` tells only where.
     """
 
     def __init__(
@@ -51,8 +51,9 @@ class Reloader:
         now: Callable[[], float],
     ) -> None:
         """Begin with a configuration that is served; `take` makes another one served, or raises."""
-        self.configuration = configuration
+        self.configuration = self._started_with = configuration
         self.problem: str | None = None
+        self.shown_problem: str | None = None
         self._take = take
         self._environment = environment
         self._now = now
@@ -60,6 +61,7 @@ class Reloader:
         self._tried: Files = configuration.files
         self._outcomes: Counter[str] = Counter(ok=0, failed=0, restart_needed=0)
         self._lock = asyncio.Lock()
+        self._again = False
 
     def samples(self) -> Samples:
         """Return how reloads went."""
@@ -82,14 +84,17 @@ class Reloader:
         """Read the files and take what they say; whatever is wrong, what is served goes on, and the log says why."""
         async with self._lock:
             files = Files()
+            self._again = False
             try:
                 configuration = await asyncio.to_thread(self._read, files)
-                mistakes = needing_restart(self.configuration, configuration)
+                mistakes = needing_restart(self._started_with, configuration)
+                self._again = not mistakes
                 if mistakes:
                     self._refuse("restart_needed", mistakes)
                     return
                 await self._take(configuration)
             except ConfigurationError as error:
+                self._again = False
                 self._refuse("failed", error.mistakes)
             except (StoreError, Refused) as error:
                 self._refuse("failed", [str(error)])
@@ -109,7 +114,8 @@ class Reloader:
     def _accept(self, configuration: Configuration) -> None:
         for weaker in weakened(self.configuration.policy, configuration.policy):
             _log.warning(weaker)
-        self.configuration, self.problem, self._taken_at = configuration, None, self._now()
+        self.configuration, self._taken_at = configuration, self._now()
+        self.problem, self.shown_problem, self._again = None, None, False
         self._outcomes["ok"] += 1
         for warning in configuration.warnings:
             _log.warning("configuration: %s", warning)
@@ -122,6 +128,9 @@ class Reloader:
             for cause in causes:
                 _log.error("configuration not reloaded, the last good one goes on: %s", cause)
         self.problem = problem
+        # A message may name the place of a secret, or quote what should have been none.
+        places = (f"{cause.file}:{cause.line}: {cause.path}" if isinstance(cause, Mistake) else result for cause in causes)
+        self.shown_problem = f"{', '.join(dict.fromkeys(places))}: the log says why"
 
     async def _watch(self) -> None:
         """Reload at every change, until the files lie in other folders."""
@@ -150,7 +159,8 @@ class Reloader:
                     return
 
     async def _look(self) -> None:
-        if await asyncio.to_thread(self._tried.changed):
+        # What could not be taken although nothing is wrong with it is tried again.
+        if self._again or await asyncio.to_thread(self._tried.changed):
             await self.reload()
 
     def _names(self) -> set[str]:

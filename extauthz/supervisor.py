@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import os
-import socket
-import sys
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from extauthz.config.loader import Configuration
-from extauthz.control import Channel, Message, packed_files, unpacked_samples
+from extauthz.control import Message, packed_files, unpacked_samples
 from extauthz.metric_table import Samples, counters, merged
 from extauthz.reload import Refused
 from extauthz.transport.choice import Name
 from extauthz.transport.listening import ListenError
+from extauthz.worker_link import Silent, WorkerLink, start_worker
 
-START_TIME = 60.0
-"""Seconds that a worker may take until it serves."""
-ANSWER_TIME, PREPARE_TIME = 2.0, 30.0
-"""Seconds that a worker may take to tell its figures, and to build the parts of another configuration."""
+PREPARE_TIME = 30.0
+"""Seconds that a worker may take to build the parts of another configuration."""
+HEARTBEAT = 3.0
+"""Seconds between two times that a worker is asked whether or not anybody wants to know."""
 FIRST_PAUSE, LAST_PAUSE = 0.1, 10.0
 """Seconds before a worker that ended by itself is started again: the first time, and after several times in a row."""
 STEADY = 60.0
@@ -35,45 +33,18 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Process:
-    """A worker that runs."""
-
-    process: asyncio.subprocess.Process
-    channel: Channel
-    started_at: float
-    waiting: dict[int, asyncio.Future[Message]] = field(default_factory=dict)
-    listening: asyncio.Task[None] | None = None
-
-    async def ask(self, number: int, message: Message, seconds: float) -> Message:
-        """Ask and return the answer; raises Refused when there is none in time, or when it is a refusal."""
-        answered: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self.waiting[number] = answered
-        try:
-            await self.channel.send(message | {"id": number})
-            answer: Message = await asyncio.wait_for(answered, seconds)
-        except (OSError, TimeoutError) as error:
-            raise Refused(f"the worker with process id {self.process.pid} does not answer") from error
-        finally:
-            self.waiting.pop(number, None)
-        problem = answer.get("problem")
-        if problem is not None:
-            raise Refused(str(problem))
-        return answer
-
-
-@dataclass(slots=True)
 class _Seat:
     """One worker after the other at the same address, and the counts of those that are gone."""
 
     index: int
-    running: _Process | None = None
+    running: WorkerLink | None = None
     last: Samples = field(default_factory=dict)
     readiness: dict[str, bool] = field(default_factory=dict)
     details: dict[str, bool] = field(default_factory=dict)
     gone: Samples = field(default_factory=dict)
     restarts: int = 0
 
-    def is_served_after(self, gone: _Process) -> bool:
+    def is_served_after(self, gone: WorkerLink) -> bool:
         """Tell whether another worker serves in the place of one that was asked to go."""
         return self.running is not None and self.running is not gone
 
@@ -87,7 +58,6 @@ class Supervisor:
         self._transport = transport
         self._log_decisions = log_decisions
         self._seats = [_Seat(index) for index in range(configuration.settings.server.workers)]
-        self._numbers = itertools.count(1)
         self._changing = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._keepers: list[asyncio.Task[None]] = []
@@ -107,24 +77,23 @@ class Supervisor:
         async with self._changing:
             running = [seat.running for seat in self._seats if seat.running is not None]
             try:
-                await _all(self._ask(one, message, PREPARE_TIME) for one in running)
+                await _all(self._prepare(one, message) for one in running)
             except Refused:
-                await asyncio.gather(*(self._ask(one, {"do": "discard"}) for one in running), return_exceptions=True)
+                await asyncio.gather(*(one.ask({"do": "discard"}) for one in running), return_exceptions=True)
                 raise
             self._configuration = configuration
             for one in running:
                 try:
-                    await self._ask(one, {"do": "commit"})
+                    await one.ask({"do": "commit"})
                 except Refused:
                     # It would go on with what no longer counts: its successor begins with what does.
                     _log.exception("a worker did not take the configuration and is restarted", extra={"pid": one.process.pid})
-                    with contextlib.suppress(ProcessLookupError):
-                        one.process.kill()
+                    one.kill()
 
     async def reopen(self) -> None:
         """Let every worker open its logs anew."""
         running = [seat.running for seat in self._seats if seat.running is not None]
-        await asyncio.gather(*(self._ask(one, {"do": "reopen"}) for one in running), return_exceptions=True)
+        await asyncio.gather(*(one.ask({"do": "reopen"}) for one in running), return_exceptions=True)
 
     async def tell(self) -> tuple[Samples, dict[str, bool], dict[str, bool]]:
         """Return figures, readiness and details of all workers; of one that does not answer the last figures."""
@@ -158,51 +127,43 @@ class Supervisor:
 
     async def hurry(self) -> None:
         """End the drain of every worker."""
-        for seat in self._seats:
-            if seat.running is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    seat.running.process.terminate()
+        running = [seat.running for seat in self._seats if seat.running is not None]
+        await asyncio.gather(*(one.ask({"do": "hurry"}) for one in running), return_exceptions=True)
 
-    async def _ask(self, one: _Process, message: Message, seconds: float = ANSWER_TIME) -> Message:
-        return await one.ask(next(self._numbers), message, seconds)
+    async def _prepare(self, one: WorkerLink, message: Message) -> None:
+        try:
+            await one.ask(message, PREPARE_TIME)
+        except Silent:
+            # Its successor begins with what is served; this configuration is tried again.
+            one.kill()
+            raise
 
     async def _refresh(self, seat: _Seat) -> None:
-        if seat.running is None:
-            seat.readiness, seat.details = {}, {}
+        running = seat.running
+        told: Message = {}
+        if running is not None:
+            with contextlib.suppress(Refused):
+                told = await running.ask({"do": "tell"})
+        if seat.running is not running:
             return
-        try:
-            told = await self._ask(seat.running, {"do": "tell"})
-        except Refused:
-            seat.readiness, seat.details = {}, {}
-            return
-        seat.last, seat.readiness, seat.details = unpacked_samples(told["samples"]), told["readiness"], told["details"]
+        if told:
+            seat.last = unpacked_samples(told["samples"])
+        seat.readiness, seat.details = told.get("readiness", {}), told.get("details", {})
 
     async def _start(self, seat: _Seat) -> None:
         """Start the worker of a seat and wait until it serves; raises ListenError."""
-        ours, theirs = socket.socketpair()
-        command = (sys.executable, "-m", "extauthz", "worker", str(theirs.fileno()), self._transport)
-        try:
-            process = await asyncio.create_subprocess_exec(*command, pass_fds=[theirs.fileno()])
-        except OSError as error:
-            ours.close()
-            raise ListenError(f"worker {seat.index} cannot be started: {error}") from error
-        finally:
-            theirs.close()
-        channel = await Channel.over(ours)
-        started = _Process(process, channel, asyncio.get_running_loop().time())
-        first = {"index": seat.index, "log_decisions": self._log_decisions, **_files(self._configuration)}
-        try:
-            async with asyncio.timeout(START_TIME):
-                await channel.send(first)
-                said = await channel.receive() or {"message": f"worker {seat.index} ended at its start"}
-        except (OSError, TimeoutError):
-            said = {"message": f"worker {seat.index} does not serve after {START_TIME:g} s"}
-        if said.get("event") != "serving":
-            channel.close()
-            await _killed(process)
-            raise ListenError(str(said.get("message")))
-        started.listening = asyncio.create_task(_listen(started))
-        seat.running = started
+        while True:
+            configuration = self._configuration
+            first = {"index": seat.index, "log_decisions": self._log_decisions, **_files(configuration)}
+            started = await start_worker(self._transport, first)
+            async with self._changing:
+                if configuration is self._configuration or self._stopping.is_set():
+                    seat.running = started
+                    break
+            # Another configuration is served since it began.
+            started.kill()
+            await started.process.wait()
+            started.bury()
         if self._stopping.is_set():
             await self._end(started)
 
@@ -212,7 +173,7 @@ class Supervisor:
         while not self._stopping.is_set():
             running = seat.running
             if running is not None:
-                code = await running.process.wait()
+                code = await self._end_of(seat, running)
                 self._bury(seat, running)
                 if self._stopping.is_set():
                     return
@@ -224,8 +185,7 @@ class Supervisor:
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, LAST_PAUSE)
             try:
-                async with self._changing:
-                    await self._start(seat)
+                await self._start(seat)
             except ListenError as error:
                 _log.error("a worker does not start", extra={"worker": seat.index, "cause": str(error), "pause": pause})
                 await asyncio.sleep(pause)
@@ -234,24 +194,33 @@ class Supervisor:
                 _log.exception("a worker does not start")
                 await asyncio.sleep(LAST_PAUSE)
 
-    def _bury(self, seat: _Seat, running: _Process) -> None:
+    async def _end_of(self, seat: _Seat, running: WorkerLink) -> int:
+        """Wait for the end of a worker, which is killed if it does not answer any more; return its exit code."""
+        ending = asyncio.ensure_future(running.process.wait())
+        while not (await asyncio.wait({ending}, timeout=HEARTBEAT))[0]:
+            await self._refresh(seat)
+            if running.is_hung:
+                _log.error("a worker answers nothing and is killed", extra={"worker": seat.index, "pid": running.process.pid})
+                running.kill()
+        return ending.result()
+
+    def _bury(self, seat: _Seat, running: WorkerLink) -> None:
         """Keep the last figures of a worker that has ended."""
         seat.gone = merged((seat.gone, counters(seat.last)))
         seat.running, seat.last, seat.readiness, seat.details = None, {}, {}, {}
-        running.channel.close()
-        if running.listening is not None:
-            running.listening.cancel()
+        running.bury()
 
-    async def _end(self, one: _Process) -> None:
+    async def _end(self, one: WorkerLink) -> None:
         """Let a worker drain, and kill it if it does not end."""
         with contextlib.suppress(Refused):
-            await self._ask(one, {"do": "drain"})
+            await one.ask({"do": "drain"})
         seconds = self._configuration.settings.server.drain + LAST_WORDS
         try:
             await asyncio.wait_for(one.process.wait(), seconds)
         except TimeoutError:
             _log.error("a worker did not end and is killed", extra={"pid": one.process.pid})
-            await _killed(one.process)
+            one.kill()
+            await one.process.wait()
 
 
 async def _all(asking: Iterable[Awaitable[Any]]) -> None:
@@ -259,20 +228,6 @@ async def _all(asking: Iterable[Awaitable[Any]]) -> None:
     for result in await asyncio.gather(*asking, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
-
-
-async def _listen(one: _Process) -> None:
-    """Hand each answer to who asked."""
-    while (message := await one.channel.receive()) is not None:
-        waiting = one.waiting.get(message.get("id", 0))
-        if waiting is not None and not waiting.done():
-            waiting.set_result(message)
-
-
-async def _killed(process: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    await process.wait()
 
 
 def _seat_samples(seat: _Seat) -> Samples:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from extauthz import __version__, readings
+from extauthz.adapters.envoy import EnvoyCodec
 from extauthz.adapters.jwks import JwksSource
 from extauthz.adapters.metrics import Tallies
 from extauthz.addresses import Address
@@ -141,20 +142,20 @@ class Worker:
         return parts
 
     def commit(self, configuration: Configuration, parts: Parts) -> None:
-        """Serve prepared parts from the next check on; what they have in common with those of before keeps its memory."""
+        """Serve prepared parts from the next check on; what of the old ones they do not share is void before that."""
         before = self.parts
         at_swap = counters(readings.of_parts(parts))
         for series, value in counters(readings.of_parts(before)).items():
             kept, retired = at_swap.get(series, 0.0), self.retired.get(series, 0.0)
             if not isinstance(value, Histogram) and not isinstance(kept, Histogram) and not isinstance(retired, Histogram):
                 self.retired[series] = retired + value - kept
+        self.assembly.adopt(configuration, before, parts)
         self.authorizer.swap(parts.runtime)
         log = self.decisions.current
         closing = self.decisions.commit()
         self.recorders.replace(log, self.decisions.current)
         if closing is not None:
             self._begin(closing)
-        self.assembly.adopt(configuration, before, parts)
         self.parts, self.configuration = parts, configuration
         self.discard()
         self._begin(self.assembly.retire(configuration))
@@ -245,7 +246,7 @@ async def serving(
         files = TlsFiles(*named) if named else None
         certificates = files.load() if files else None
         limits = Limits(**configuration.settings.grpc.model_dump())
-        fallback = parts.runtime.codec.fixed(Reason.INTERNAL, "0" * 32)
+        fallback = EnvoyCodec().fixed(Reason.INTERNAL, "0" * 32)  # a denial, whatever envoy.error_response says
         traced = tracing.handler(authorizer.check) if tracing else None
         server = transport.server(authorizer.check, fallback, limits=limits, certificates=certificates, traced=traced)
         with restricted_umask(settings.socket_mode) if address.path else contextlib.nullcontext():

@@ -45,10 +45,12 @@ class _Served:
         self._prepared: tuple[Configuration, Parts] | None = None
         self._ending = asyncio.Event()
         self._ending_at_once = asyncio.Event()
+        self._told_to_end = False
+        self._preparing: asyncio.Task[None] | None = None
 
     async def run(self, opened: socket.socket) -> None:
         """Do what the first message says, then what the others ask for."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminated)
         channel = await Channel.over(opened)
         first = await channel.receive()
         if first is None:
@@ -58,36 +60,51 @@ class _Served:
             address = configuration.settings.server.addresses[first["index"]]
             log_decisions = bool(first["log_decisions"])
             async with serving(configuration, self._transport, address, log_decisions=log_decisions) as worker:
-                await channel.send({"event": "serving"})
+                with contextlib.suppress(OSError):
+                    await channel.send({"event": "serving"})
                 listening = asyncio.create_task(self._listen(channel, worker))
                 await self._ending.wait()
                 await worker.drain(self._ending_at_once.wait())
-            listening.cancel()
+            for task in (listening, self._preparing):
+                if task is not None:
+                    task.cancel()
         except (ConfigurationError, StoreError, ListenError) as error:
             with contextlib.suppress(OSError):
                 await channel.send({"event": "failed", "message": str(error)})
         finally:
             channel.close()
 
-    def _end(self) -> None:
-        if self._ending.is_set():
+    def _terminated(self) -> None:
+        """Begin to end, or hurry if that was said before; that the parent says to drain as well is no second time."""
+        if self._told_to_end:
             self._ending_at_once.set()
+        self._told_to_end = True
         self._ending.set()
 
     async def _listen(self, channel: Channel, worker: Worker) -> None:
         while (message := await channel.receive()) is not None:
-            answer: dict[str, Any] = {"id": message.get("id")}
-            try:
-                answer |= await self._answer(message, worker)
-            except (ConfigurationError, StoreError) as error:
-                answer["problem"] = str(error)
-            except Exception as error:  # noqa: BLE001 - the parent is told, and the checks go on
-                _log.exception("what the parent asked for failed")
-                answer["problem"] = repr(error)
-            with contextlib.suppress(OSError):
-                await channel.send(answer)
+            if message.get("do") in ("prepare", "discard") and self._preparing is not None:
+                self._preparing.cancel()
+                await asyncio.wait({self._preparing})
+            if message.get("do") == "prepare":
+                # It takes seconds, in which others are answered.
+                self._preparing = asyncio.create_task(self._reply(channel, message, worker))
+            else:
+                await self._reply(channel, message, worker)
         # The parent has gone without a word: nobody would ever end this process.
-        self._end()
+        self._ending.set()
+
+    async def _reply(self, channel: Channel, message: Message, worker: Worker) -> None:
+        answer: dict[str, Any] = {"id": message.get("id")}
+        try:
+            answer |= await self._answer(message, worker)
+        except (ConfigurationError, StoreError) as error:
+            answer["problem"] = str(error)
+        except Exception as error:  # noqa: BLE001 - the parent is told, and the checks go on
+            _log.exception("what the parent asked for failed")
+            answer["problem"] = repr(error)
+        with contextlib.suppress(OSError):
+            await channel.send(answer)
 
     async def _answer(self, message: Message, worker: Worker) -> dict[str, Any]:
         match message.get("do"):
@@ -95,6 +112,7 @@ class _Served:
                 samples = packed_samples(worker.samples())
                 return {"samples": samples, "readiness": worker.readiness(), "details": worker.details()}
             case "prepare":
+                self._prepared = None
                 configuration = await asyncio.to_thread(_configuration, message)
                 self._prepared = configuration, await worker.prepare(configuration)
             case "commit" if self._prepared is not None:
@@ -106,7 +124,9 @@ class _Served:
             case "reopen":
                 worker.decisions.reopen()
             case "drain":
-                self._end()
+                self._ending.set()
+            case "hurry":
+                self._ending_at_once.set()
             case other:
                 return {"problem": f"unknown request {other!r}"}
         return {}

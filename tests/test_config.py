@@ -125,6 +125,7 @@ ELSEWHERE = {
     "consistency._oauth_risks",
     "sendable.read",
     "loader._peppers",
+    "loader.read_secrets",
     "routes.compile_tables",
     "routes.monitored",
     "routes.useless_audiences",

@@ -7,7 +7,6 @@ import base64
 import gzip
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -351,11 +350,10 @@ async def test_a_proxy_is_used_for_https_and_never_for_plain_http(server: Faulty
     assert b"secret" not in b"".join(proxy.heads)
 
 
-def test_a_bundle_that_holds_no_certificates_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "empty.pem").write_text("nothing")
-    for name in ("empty.pem", "missing.pem"):
-        with pytest.raises(FetchError, match=name):
-            JsonFetcher(ca_file=tmp_path / name)
+@pytest.mark.parametrize("trust", [b"", b"nothing", b"\xff", b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"])
+def test_a_bundle_that_holds_no_certificates_is_an_error(trust: bytes) -> None:
+    with pytest.raises(FetchError, match="not a bundle of certificates"):
+        JsonFetcher(trust=trust)
 
 
 async def test_the_other_sides_clock_is_told(server: FaultyServer, fetcher: JsonFetcher) -> None:

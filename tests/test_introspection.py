@@ -132,7 +132,7 @@ async def make_asker(trusted: Path) -> AsyncIterator[MakeAsker]:
         strangers_at_once: int | None = None,
         failures: int = FAILURES,
     ) -> Asker:
-        clock, fetcher = StillClock(), JsonFetcher(timeout=timeout, ca_file=trusted)
+        clock, fetcher = StillClock(), JsonFetcher(timeout=timeout, trust=trusted.read_bytes())
         fetchers.append(fetcher)
         discovery = Discovery(base, f"{base}{DISCOVERY}", fetcher, clock=clock)
         budget, breaker = Budget(per_second, at_once, clock=clock), Breaker(clock=clock, failures=failures, pause=PAUSE)
@@ -1166,7 +1166,8 @@ async def test_a_way_to_the_address_that_takes_longer_than_a_question_is_found_a
 async def test_a_silent_document_does_not_keep_from_asking_where_the_last_one_said(server: FaultyServer, trusted: Path) -> None:
     """The issuer answers questions; its document is an hour old, and the server of the next one says nothing for long."""
     clock = StillClock()
-    patient, hasty = (JsonFetcher(timeout=PATIENT, ca_file=trusted) for _ in range(2))
+    trust = await asyncio.to_thread(trusted.read_bytes)
+    patient, hasty = (JsonFetcher(timeout=PATIENT, trust=trust) for _ in range(2))
     discovery = Discovery(server.origin, f"{server.origin}{DISCOVERY}", patient, clock=clock)
     budget, breaker = Budget(100, clock=clock), Breaker(clock=clock)
     method = Verification.USERINFO

@@ -59,7 +59,8 @@ async def test_it_tells_the_keys_and_nothing_else() -> None:
 
 
 async def test_a_silent_connection_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_set, "CONNECTION_LIFETIME", 0.05)
+    monkeypatch.setattr(key_set.BriefConnection, "lifetime", 0.05)
+    monkeypatch.setattr(key_set.BriefConnection, "grace", 0.05)
     async with listening() as port:
         for said in (b"", b"GET /.well-known/jwks.json HTTP/1.1\r\nhost: x\r\n", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -71,7 +72,7 @@ async def test_a_silent_connection_ends(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_only_so_many_connections_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_set, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(key_set.BriefConnection, "most", 3)
     async with listening() as port:
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
         for reader, writer in held:

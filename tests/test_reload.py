@@ -135,6 +135,11 @@ def directory(path: Path) -> None:
     path.mkdir()
 
 
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "a mistake",
@@ -147,6 +152,7 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
     ("vanished", lambda path: path.unlink(), "extauthz.yaml:6: routes[0]: no such file"),
     ("a directory in its place", directory, "extauthz.yaml:6: routes[0]:"),
     ("unreadable", link_to_itself, "extauthz.yaml:6: routes[0]:"),
+    ("a pipe in its place", pipe, "extauthz.yaml:6: routes[0]:"),
 ]
 
 
@@ -166,19 +172,19 @@ async def test_whatever_becomes_of_a_file_what_was_good_goes_on(
 
         if path.is_dir():
             path.rmdir()
-        elif path.is_symlink():
-            path.unlink()
+        else:
+            path.unlink(missing_ok=True)
         path.write_text(MORE)
         await until(lambda: bool(files.taken))
         assert reloader.problem is None
         assert reloader.samples()["extauthz_config_stale", ()] == 0.0
 
 
-@pytest.mark.parametrize("what", ["directory", "nothing", "itself"])
+@pytest.mark.parametrize("what", ["directory", "nothing", "itself", "pipe"])
 async def test_the_same_of_the_main_file(files: Watched, what: str) -> None:
     reloader, path = files.reloader, files.folder / "extauthz.yaml"
     async with watching(reloader):
-        {"directory": directory, "nothing": Path.unlink, "itself": link_to_itself}[what](path)
+        {"directory": directory, "nothing": Path.unlink, "itself": link_to_itself, "pipe": pipe}[what](path)
         await until(lambda: reloader.problem is not None)
         assert "extauthz.yaml:1: cannot be read" in str(reloader.problem)
         path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
@@ -278,6 +284,46 @@ async def test_what_cannot_be_taken_is_told_once_and_tried_again(
     files.error = None
     await reloader.reload()
     assert (len(files.taken), reloader.problem) == (1, None)
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+async def test_what_could_not_be_taken_is_tried_again_without_another_change(
+    files: Watched, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Else a database that was away for a second would leave the old rules in place until somebody touches a file."""
+    monkeypatch.setattr("extauthz.reload.LOOK", 0.2)
+    reloader = files.reloader
+    files.error = error
+    async with watching(reloader):
+        files.write(routes=MORE)
+        await until(lambda: count(reloader, "failed") >= 2)
+        files.error = None
+        await until(lambda: len(files.taken) == 1)
+    assert reloader.problem is None
+
+
+async def test_what_is_shown_tells_where_and_nothing_else(files: Watched) -> None:
+    """What a message says may be the place of a secret, or a secret that was written where a name belongs."""
+    reloader = files.reloader
+    files.write(extauthz=SETTINGS.replace("file: pepper", "env: HUNTER2_MISPLACED"))
+    await reloader.reload()
+    assert "HUNTER2_MISPLACED" in str(reloader.problem)
+    assert reloader.shown_problem == f"{files.folder}/extauthz.yaml:3: tokens.peppers[0]: the log says why"
+
+
+async def test_a_bundle_of_certificates_is_watched(files: Watched) -> None:
+    """It says whom the issuer's answers are believed from, and several workers get it from their parent."""
+    oauth = "oauth: {provider: okta, issuer: https://acme.okta.com/oauth2/x, client_ids: [x], audience: x, ca_file: ca.pem}\n"
+    files.write(extauthz=SETTINGS + oauth)
+    (files.folder / "ca.pem").write_text("one")
+    reloader = files.reloader
+    (files.folder / "ca.pem").write_text("other")
+    assert reloader.configuration.files.changed()
+    await reloader.reload()
+    assert files.taken[0].files.contents[files.folder / "ca.pem"] == b"other"
+    (files.folder / "ca.pem").unlink()
+    await reloader.reload()
+    assert "oauth.ca_file: " in str(reloader.problem)
 
 
 async def test_a_secret_that_is_missing_is_named(files: Watched) -> None:

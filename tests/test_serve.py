@@ -530,7 +530,9 @@ def test_a_bundle_of_certificates_that_is_none_stops_the_start(sidecar: Sidecar)
     refused = sidecar.refused()
     assert refused.returncode == 3
     assert "oauth.ca_file: " in refused.stderr
-    assert "nope.pem: not a bundle of certificates" in refused.stderr
+    assert "nope.pem: No such file or directory" in refused.stderr
+    (sidecar.folder / "nope.pem").write_text("nothing")
+    assert "nope.pem: not a bundle of certificates" in sidecar.refused().stderr
 
 
 def test_azure_tokens_are_verified_with_the_keys_of_a_mirror(sidecar: Sidecar) -> None:
@@ -681,3 +683,31 @@ def test_a_reader_that_stalls_does_not_stall_the_checks(sidecar: Sidecar) -> Non
             process.terminate()
             os.close(reading)
             process.wait(timeout=PATIENCE)
+
+
+def test_issued_tokens_are_switched_off_while_it_serves_by_leaving_the_section_out(sidecar: Sidecar) -> None:
+    token = sidecar.token()
+    sidecar.settings["oauth"] = {
+        "provider": "okta",
+        "issuer": "https://acme.okta.com/oauth2/x",
+        "client_ids": ["x"],
+        "audience": "x",
+        "jwks_uri": f"http://127.0.0.1:{free_port()}/keys",
+    }
+    sidecar.write()
+    sidecar.start()
+    assert sidecar.check(bearer(token)).status.code == 0
+    tokens = sidecar.settings.pop("tokens")
+    sidecar.write()
+    until(lambda: sidecar.check(bearer(token)).dynamic_metadata.fields["reason"].string_value == "credential_disabled")
+    sidecar.settings["tokens"] = tokens
+    sidecar.write()
+    until(lambda: sidecar.check(bearer(token)).status.code == 0)
+    assert sidecar.stop() == 0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.05)

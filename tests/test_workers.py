@@ -181,7 +181,28 @@ def test_a_reload_reaches_every_worker(two: RunningDemo) -> None:
     assert set(load.statuses) == {200}, load.statuses
     assert metric(demo, "extauthz_config_stale") == 1
     problem = json.loads(page(demo, "/config"))["problem"]
-    assert "demo-routes.yaml:3: routes[1].pubic: unknown key" in problem
+    assert "demo-routes.yaml:3: routes[1].pubic: the log says why" in problem
+
+
+def test_a_worker_that_hangs_holds_nobody_up_and_is_replaced(two: RunningDemo) -> None:
+    """It is stopped, does not even read, and a reload of a large configuration is on its way to it."""
+    demo = two.demo
+    routes = demo.folder / "demo-routes.yaml"
+    until(lambda: all(ready(demo).values()))
+    victim = min(workers(demo))
+    os.kill(victim, signal.SIGSTOP)
+    try:
+        many = "".join(f'  - {{match: "GET /many/{number}/of/them", public: true}}\n' for number in range(3000))
+        routes.write_text('routes:\n  - {match: "GET|HEAD /healthz", public: true}\n' + many)
+        until(lambda: not all(ready(demo).values()))
+        # The reload is refused, the worker that hangs is ended, and the next attempt reaches both.
+        until(lambda: victim not in workers(demo))
+        until(lambda: len(workers(demo)) == 2 and all(ready(demo).values()))
+        until(lambda: metric(demo, "extauthz_config_stale") == 0)
+        assert {two.send("GET /many/7/of/them").status for _ in range(20)} == {200}
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGCONT)
 
 
 def test_the_figures_are_those_of_all_workers(two: RunningDemo) -> None:

@@ -54,7 +54,7 @@ class JsonFetcher:
     """Asks over https, and over plain http only on loopback.
 
     `timeout` in seconds bounds a whole request, the body of its answer included; `proxy` is the address of a proxy for those
-    over https, `ca_file` a bundle of certificates to trust in place of the system's. `unix_socket` is asked instead of the host of
+    over https, `trust` a bundle of certificates, PEM, in place of the system's. `unix_socket` is asked instead of the host of
     an address. `max_bytes` bounds a document.
     """
 
@@ -63,7 +63,7 @@ class JsonFetcher:
         *,
         timeout: float = 5.0,
         proxy: str | None = None,
-        ca_file: Path | None = None,
+        trust: bytes | None = None,
         unix_socket: Path | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
@@ -71,9 +71,11 @@ class JsonFetcher:
         self.timeout = timeout
         self._max_bytes = max_bytes
         try:
-            trust = ssl.create_default_context(cafile=ca_file) if ca_file else True
-        except OSError as error:
-            raise FetchError(f"{ca_file}: not a bundle of certificates ({error})") from error
+            if trust is not None and not trust.strip():
+                raise ValueError("it is empty")  # which ssl would take for no bundle at all
+            verify = True if trust is None else ssl.create_default_context(cadata=trust.decode("ascii"))
+        except (OSError, ValueError) as error:
+            raise FetchError(f"not a bundle of certificates ({error})") from error
         self._client = httpx2.AsyncClient(
             timeout=timeout,
             follow_redirects=False,
@@ -81,8 +83,8 @@ class JsonFetcher:
             proxy=proxy,
             transport=httpx2.AsyncHTTPTransport(uds=str(unix_socket), trust_env=False) if unix_socket else None,
             # Plain http is for this machine, and what goes there must not leave it in clear.
-            mounts={"http://": httpx2.AsyncHTTPTransport(verify=trust)} if proxy else None,
-            verify=trust,
+            mounts={"http://": httpx2.AsyncHTTPTransport(verify=verify)} if proxy else None,
+            verify=verify,
             limits=httpx2.Limits(keepalive_expiry=IDLE),
             # No answer is remembered in a cookie: the next request is about somebody else.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),

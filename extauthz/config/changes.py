@@ -12,10 +12,10 @@ _SERVER = ("listen", "socket_mode", "socket_group", "transport", "workers", "ops
 _TOKENS = ("store", "feed")
 
 
-def needing_restart(before: Configuration, after: Configuration) -> list[Mistake]:
-    """List every change that only a restart can make, with its line in the new file."""
+def needing_restart(started: Configuration, after: Configuration) -> list[Mistake]:
+    """List what a process that was started with another configuration cannot take, with its line in the new file."""
     message = "was changed, which needs a restart: until then the configuration of before goes on"
-    return [after.mistake(path, message) for path in _paths(before, after)]
+    return [after.mistake(path, message) for path in _paths(started, after)]
 
 
 def _paths(before: Configuration, after: Configuration) -> Iterator[KeyPath]:

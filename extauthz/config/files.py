@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -64,8 +67,18 @@ class Files:
 
 
 def _read(path: Path) -> bytes:
-    with path.open("rb") as opened:
-        return opened.read(MAX_BYTES + 1)
+    # Opening a pipe would wait for whoever writes into it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        with open(descriptor, "rb", closefd=False) as opened:
+            return opened.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
 
 
 def _found(path: Path) -> bytes | None:

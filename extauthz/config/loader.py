@@ -64,13 +64,20 @@ class Configuration:
         return folder / tls.certificate, folder / tls.key, client_ca, None if names is None else frozenset(names)
 
     def read_secrets(self, environment: Mapping[str, str]) -> None:
-        """Read every secret, so that `files` holds them; raises ConfigurationError with all that is wrong with them."""
+        """Read every secret and bundle, so that `files` holds them; raises ConfigurationError with all that is wrong with them."""
         mistakes: list[Mistake] = []
         for reading in (self.peppers, self.client_secrets, self.store_password, self.internal_token_keys, self.tracing_headers):
             try:
                 reading(environment)
             except ConfigurationError as error:
                 mistakes += error.mistakes
+        oauth = self.settings.oauth
+        if oauth is not None and oauth.enabled and oauth.ca_file:
+            path = self.file.parent / oauth.ca_file
+            try:
+                self.files.read(path)
+            except (OSError, ValueError) as error:
+                mistakes.append(self.mistake(("oauth", "ca_file"), f"{path}: {getattr(error, 'strerror', None) or error}"))
         if mistakes:
             raise ConfigurationError(mistakes)
 

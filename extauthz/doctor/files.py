@@ -37,13 +37,16 @@ def look(configuration: Configuration, now: float) -> Iterator[Finding]:
 
 
 def secret_files(configuration: Configuration) -> list[Path]:
-    """Return the files of peppers, passwords, client secrets and the key of TLS."""
+    """Return the files of peppers, passwords, client secrets, signing keys, headers of traces and the key of TLS."""
     settings, folder = configuration.settings, configuration.file.parent
     places: list[Secret | None] = []
     if settings.tokens and settings.tokens.enabled:
         places += [*settings.tokens.peppers, settings.tokens.store_password]
     if settings.oauth and settings.oauth.enabled:
         places += [entry.client_secret for entry in settings.oauth.entries]
+    if settings.internal_token and settings.internal_token.enabled:
+        places += settings.internal_token.keys
+    places += settings.tracing.headers.values()
     found = [folder / place.file for place in places if place is not None and place.file is not None]
     listeners = (configuration.tls_files(settings.server.tls), configuration.tls_files(settings.server.ops_tls))
     return [*found, *(tls[1] for tls in listeners if tls)]

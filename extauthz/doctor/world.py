@@ -81,11 +81,11 @@ async def issuers(configuration: Configuration, clock: Clock) -> list[Finding]:
     oauth = configuration.settings.oauth
     if oauth is None or not oauth.enabled:
         return [ok("issuer", "OAuth access tokens are off")]
-    ca_file = configuration.file.parent / oauth.ca_file if oauth.ca_file else None
     try:
-        fetcher = JsonFetcher(proxy=oauth.proxy, ca_file=ca_file)
-    except FetchError as error:
-        return [problem("issuer", str(error), "correct oauth.ca_file")]
+        trust = configuration.files.read(configuration.file.parent / oauth.ca_file) if oauth.ca_file else None
+        fetcher = JsonFetcher(proxy=oauth.proxy, trust=trust)
+    except (FetchError, OSError) as error:
+        return [problem("issuer", f"{oauth.ca_file}: {error}", "correct oauth.ca_file")]
     try:
         pairs = zip(oauth.entries, configuration.providers, strict=True)
         found = await asyncio.gather(*(_issuer(entry, rules, fetcher, clock) for entry, rules in pairs))

@@ -8,38 +8,18 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
-from extauthz.transport.ops import Application, HttpServer
+from extauthz.transport.ops import Application, BoundedConnection, HttpServer
 
 PATH = "/.well-known/jwks.json"
 MAX_AGE = 300
 """Seconds that a key set may be kept: a key that was published so long ago may sign."""
-MAX_CONNECTIONS = 100
-CONNECTION_LIFETIME = 10.0
 
 
-class BriefConnection(H11Protocol):
-    """A connection that ends after CONNECTION_LIFETIME seconds, whatever the client does; one beyond MAX_CONNECTIONS ends at once.
+class BriefConnection(BoundedConnection):
+    """A connection of somebody who asks for the keys: anybody may."""
 
-    Anybody may ask for the keys: nobody can keep what the checks need, descriptors and memory.
-    """
-
-    _end: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Count the connection, and set its end."""
-        super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
-            transport.abort()
-        else:
-            self._end = self.loop.call_later(CONNECTION_LIFETIME, transport.abort)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
-        if self._end is not None:
-            self._end.cancel()
-        super().connection_lost(exc)
+    lifetime = 5.0
+    grace = 5.0
 
 
 def application(key_set: Callable[[], bytes]) -> Application:

@@ -23,6 +23,37 @@ _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 _NOT_HERE = b"/config is shown over loopback, asked for by a loopback name, on a unix socket, and with a client certificate\n"
 
 
+class BoundedConnection(H11Protocol):
+    """A connection that is closed after its `lifetime` in seconds, and cut if its client does not let it; beyond `most`, at once.
+
+    Nobody can keep what the checks need, descriptors and memory.
+    """
+
+    most = 100
+    lifetime = 30.0
+    grace = 10.0
+    _end: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Count the connection, and set its end."""
+        super().connection_made(transport)
+        if len(self.connections) > self.most:
+            transport.abort()
+        else:
+            self._end = self.loop.call_later(self.lifetime, self._close, transport)
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        """Let a request under way be answered."""
+        self._end = self.loop.call_later(self.grace, transport.abort)
+        self.shutdown()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        if self._end is not None:
+            self._end.cancel()
+        super().connection_lost(exc)
+
+
 class HttpServer(uvicorn.Server):
     """uvicorn in a loop of ours: signals stay with the process that owns it."""
 

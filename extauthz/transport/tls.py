@@ -95,7 +95,9 @@ class TlsFiles:
     async def renew(self, served: Certificates) -> None:
         """Show changed certificates in the context that is served, for ever; other authorities of clients need a restart."""
 
-        async def use(_: Certificates) -> None:
+        async def use(found: Certificates) -> None:
+            if found.client_ca != served.client_ca:
+                raise ListenError(f"{self.client_ca} is another one, which needs a restart here")
             served.context.load_cert_chain(self.certificate, self.key, password=_no_password)
 
         await self.watch(served, use)

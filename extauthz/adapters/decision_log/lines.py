@@ -24,7 +24,8 @@ MAX_PATH, MAX_METHOD, MAX_TARGET = 512, 32, 8 * 1024 + 1
 MAX_REQUEST_ID, MAX_TRACEPARENT = 128, 56
 MAX_SIGNED, MAX_CLAIM = 4 * 1024, 256
 
-UNVERIFIED = frozenset(reason for reason in Reason if reason.status in (401, 503))
+_NO_TOKEN = {Reason.CREDENTIAL_MISSING, Reason.SCHEME_UNSUPPORTED}
+UNVERIFIED = frozenset(reason for reason in Reason if reason.status in (401, 503) and reason not in _NO_TOKEN)
 """Reasons with which the token in question is not known."""
 
 _REQUEST_ID = re.compile(r"[!-~]+").fullmatch
