@@ -9,7 +9,7 @@ import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -717,13 +717,20 @@ def test_a_new_call_goes_elsewhere_while_a_server_drains(serve: Serve) -> None:
     target = f"ipv4:127.0.0.1:{leaving.target},127.0.0.1:{staying.target}"
     with grpc.insecure_channel(target, OPTIONS) as channel:
         check = checks(channel)
-        running = check.future(b"here", timeout=20)
+        running = check.future(b"here", timeout=60)
         eventually(lambda: held.begun == 1)
-        stopping = leaving.stopping(10.0)
+        stopping = leaving.stopping(60.0)
         eventually(lambda: _refused(leaving.target))
         # Until the client has read that the connection ends, a call may still go to where the first one is.
-        later_ones = [check.future(b"%d" % number, timeout=20) for number in range(20)]
-        eventually(lambda: check(b"now", timeout=20) == b"elsewhere now")
+        later_ones = [check.future(b"%d" % number, timeout=40) for number in range(20)]
+
+        def goes_elsewhere() -> bool:
+            later_ones.append(check.future(b"now", timeout=40))
+            with suppress(grpc.FutureTimeoutError):
+                return bool(later_ones[-1].result(timeout=0.5) == b"elsewhere now")
+            return False
+
+        eventually(goes_elsewhere)
         served_here = held.begun - 1
         leaving.loop.soon(held.go.set)
         assert running.result() == b"!here"
