@@ -876,6 +876,41 @@ def test_mtls_lets_in_nobody_else(serve: Serve, pki: Authority, strangers: Autho
         assert checks(channel)(b"?", timeout=20) == b"in"
 
 
+ENVOY = x509.UniformResourceIdentifier("spiffe://acme.com/envoy")
+NAMED: dict[str, tuple[tuple[x509.GeneralName, ...], bool]] = {
+    "the name": ((ENVOY,), True),
+    "the name among others": ((x509.DNSName("a.acme.com"), ENVOY), True),
+    "another allowed name": ((x509.DNSName("envoy.acme.com"),), True),
+    "another name": ((x509.DNSName("other.acme.com"),), False),
+    "more than the name": ((x509.UniformResourceIdentifier("spiffe://acme.com/envoy/x"),), False),
+    "the name of another kind": ((x509.DNSName("spiffe.acme.com"),), False),
+}
+
+
+@pytest.mark.parametrize("who", NAMED)
+def test_only_clients_with_an_allowed_name_are_answered(serve: Serve, pki: Authority, who: str) -> None:
+    """nghttp2 closes the connection of another, grpcio answers with the fixed denial; neither asks the handler."""
+    calls: list[bytes] = []
+
+    def handler(message: bytes) -> bytes:
+        calls.append(message)
+        return b"in"
+
+    names, is_allowed = NAMED[who]
+    allowed = frozenset({"spiffe://acme.com/envoy", "envoy.acme.com"})
+    served = serve(handler, certificates=pki.server(clients_of=pki, allowed_names=allowed))
+    with secured(served, pki, pki.issue("client", *names)) as channel:
+        if is_allowed:
+            assert checks(channel)(b"?", timeout=20) == b"in"
+        else:
+            try:
+                assert checks(channel)(b"?", timeout=2) != b"in"
+            except grpc.RpcError as error:
+                assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)  # noqa: PT017
+    assert bool(calls) == is_allowed
+    served.rests()
+
+
 def _folder(authority: Authority) -> Path:
     folder = authority.file.parent / "same name"
     folder.mkdir(exist_ok=True)

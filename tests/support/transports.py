@@ -206,25 +206,29 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(own)
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Write a certificate for localhost and 127.0.0.1, and its key."""
+    def issue(self, name: str, *names: x509.GeneralName) -> tuple[Path, Path]:
+        """Write a certificate with these alternative names, else for localhost and 127.0.0.1, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         chain, private = self._folder / f"{name}.pem", self._folder / f"{name}.key"
-        chain.write_bytes(self._sign(subject, key, x509.BasicConstraints(ca=False, path_length=None)))
+        chain.write_bytes(self._sign(subject, key, x509.BasicConstraints(ca=False, path_length=None), *names))
         private.write_bytes(
             key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         )
         return chain, private
 
-    def server(self, name: str = "server", *, clients_of: Authority | None = None) -> Certificates:
-        """Return what a server needs; it lets in only clients of an authority, if one is named."""
+    def server(
+        self, name: str = "server", *, clients_of: Authority | None = None, allowed_names: frozenset[str] | None = None
+    ) -> Certificates:
+        """Return what a server needs; it lets in only clients of an authority, and with certain names, if these are named."""
         chain, key = self.issue(name)
-        return TlsFiles(chain, key, clients_of.file if clients_of else None).load()
+        return TlsFiles(chain, key, clients_of.file if clients_of else None, allowed_names).load()
 
-    def _sign(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, constraints: x509.BasicConstraints) -> bytes:
+    def _sign(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, constraints: x509.BasicConstraints, *own: x509.GeneralName
+    ) -> bytes:
         now = datetime.now(UTC)
-        names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.DNSName("127.0.0.1")])
+        names = x509.SubjectAlternativeName(own or [x509.DNSName("localhost"), x509.DNSName("127.0.0.1")])
         built = (
             x509.CertificateBuilder()
             .subject_name(subject)
