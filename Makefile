@@ -33,8 +33,9 @@ prometheus:
 	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null; } \
 	|| echo "Prometheus is missing, so its tests will fail. On Debian: sudo apt-get install prometheus" >&2
 
+# One worker more than there are cores: many tests wait for processes and clocks.
 test: $(STAMP) prometheus  ## All tests, through a real Envoy too
-	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
 
 fleet: $(STAMP)  ## Eight sidecars on one store: how soon each honours a revocation, and what a lost database costs
 	@$(BIN)/pytest -m fleet -s

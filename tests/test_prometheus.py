@@ -201,7 +201,7 @@ def test_the_dashboard_has_a_data_source_to_choose() -> None:
 def test_a_panel_is_complete(panel: dict[str, Any]) -> None:
     assert panel["type"] in ("timeseries", "stat")
     assert panel["datasource"] == DATA_SOURCE
-    assert panel["fieldConfig"]["defaults"]["unit"] in ("none", "reqps", "s", "percentunit", "bytes")
+    assert panel["fieldConfig"]["defaults"]["unit"] in ("none", "short", "reqps", "cps", "s", "percentunit", "bytes")
     assert panel["targets"]
     references = [target["refId"] for target in panel["targets"]]
     assert len(references) == len(set(references))
