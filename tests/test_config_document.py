@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -254,9 +255,18 @@ def test_a_name_with_a_nul_byte(tmp_path: Path) -> None:
     assert [mistake.message for mistake in read(tmp_path / "a\0b").mistakes] == ["cannot be read: embedded null byte"]
 
 
-def test_a_file_has_an_end() -> None:
-    """/dev/zero has none: no more is read than would be accepted."""
-    assert [mistake.message for mistake in read(Path("/dev/zero")).mistakes] == ["larger than 16 MiB"]
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    """/dev/zero has no end, and a pipe no beginning until somebody writes."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (Path("/dev/zero"), tmp_path / "pipe.yaml"):
+        assert [mistake.message for mistake in read(path).mistakes] == ["cannot be read: not a regular file"]
+
+
+def test_no_more_is_read_than_would_be_accepted(tmp_path: Path) -> None:
+    file = tmp_path / "sparse.yaml"
+    file.touch()
+    os.truncate(file, 2**40)
+    assert [mistake.message for mistake in read(file).mistakes] == ["larger than 16 MiB"]
 
 
 def test_the_largest_file(tmp_path: Path) -> None:
