@@ -67,10 +67,17 @@ def free_port() -> int:
 def process(*command: str, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process on the server's core; what it logs goes to a file, if one is named."""
     pinned = ("taskset", "-c", str(SERVER_CORE), sys.executable, *command)
-    with log.open("wb") if log else tempfile.TemporaryFile() as errors:
+    with log.open("w+b") if log else tempfile.TemporaryFile() as errors:
         running = subprocess.Popen(pinned, stdout=subprocess.DEVNULL, stderr=errors)
         try:
             yield running
+        except BaseException:
+            errors.seek(0)
+            print(
+                f"exit code so far: {running.poll()}; what it logged:\n{errors.read().decode(errors='replace')[-4000:]}",
+                file=sys.stderr,
+            )
+            raise
         finally:
             running.terminate()
             running.wait(timeout=20)
