@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from extauthz.adapters.metrics import OPENMETRICS_TYPE, TEXT_TYPE, render
-from extauthz.transport.ops import Pages, Readiness, application
+from extauthz.addresses import Address
+from extauthz.transport.listening import open_port
+from extauthz.transport.ops import BoundedConnection, HttpServer, Pages, Readiness, application
+from extauthz.transport.tls import TlsFiles
+from tests.support.transports import Authority
 
 LOOPBACK = {"client": ("127.0.0.1", 5000), "server": ("127.0.0.1", 9090)}
 V6 = {"client": ("::1", 5000), "server": ("::1", 9090)}
@@ -117,3 +125,55 @@ async def test_not_to_another_machine_whatever_name_it_says(ends: Mapping[str, A
 async def test_two_names_are_none() -> None:
     app_ends = {**LOOPBACK}
     assert (await page("/config", ends=app_ends, host="localhost,localhost"))[0] == 403
+
+
+# --- the listener itself
+
+
+async def test_a_connection_that_says_nothing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else whoever reaches this listener could take the descriptors that the checks need."""
+    monkeypatch.setattr(BoundedConnection, "lifetime", 0.05)
+    monkeypatch.setattr(BoundedConnection, "grace", 0.05)
+    opened = open_port(Address(host="127.0.0.1", port=0))
+
+    async def nothing(*_: object) -> None:
+        """Never be asked."""
+
+    server = HttpServer(nothing, http=BoundedConnection)
+    serving = asyncio.create_task(server.run_on(opened))
+    try:
+        for said in (b"", b"GET /metrics HTTP/1.1\r\nhost: x\r\n"):
+            reader, writer = await asyncio.open_connection(*opened.getsockname()[:2])
+            writer.write(said)
+            async with asyncio.timeout(20):
+                with contextlib.suppress(ConnectionError):
+                    await reader.read()
+            writer.close()
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def test_another_authority_of_clients_is_not_said_to_be_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The context that serves cannot change it: the log says that a restart is needed, and changed keys wait for it too."""
+    caplog.set_level(logging.INFO)
+    ours, others = Authority(tmp_path), Authority(tmp_path, "others")
+    chain, key = ours.issue("server")
+    authority = tmp_path / "clients.pem"
+    authority.write_bytes(ours.file.read_bytes())
+    files = TlsFiles(chain, key, authority)
+    renewing = asyncio.create_task(files.renew(files.load(protocol="http/1.1"), interval=0.01))
+    try:
+        authority.write_bytes(others.file.read_bytes())
+        async with asyncio.timeout(20):
+            while "clients.pem is another one, which needs a restart here" not in caplog.text:  # noqa: ASYNC110 - a log
+                await asyncio.sleep(0.01)
+        authority.write_bytes(ours.file.read_bytes())
+        ours.issue("server")
+        async with asyncio.timeout(20):
+            while "certificates reloaded" not in caplog.text:  # noqa: ASYNC110 - a log
+                await asyncio.sleep(0.01)
+        assert caplog.text.count("certificates reloaded") == 1
+    finally:
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)

@@ -245,6 +245,18 @@ def test_a_worker_ends_with_its_parent(tmp_path_factory: pytest.TempPathFactory)
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))
 
 
+def test_a_signal_to_the_whole_process_group_leaves_the_drain_its_time(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A service manager signals parent and workers at once; that the parent then says the same is no second time."""
+    wiring = Wiring(link=Link.UNIX, workers=2, drain="3s")
+    with running_demo(Path(tmp_path_factory.mktemp("g")), nothing_more, wiring=wiring) as demo:
+        left = workers(demo.demo)
+        started = time.monotonic()
+        os.killpg(sidecar_of(demo.demo), signal.SIGTERM)
+        until(lambda: not any(is_worker(process) for process in left))
+        # The drain less what is left for the checks under way at its end, and less a tick of the clock.
+        assert time.monotonic() - started > 1.9
+
+
 def test_certificates_that_change_under_load_cost_no_request(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = Path(tmp_path_factory.mktemp("c"))
     with running_demo(folder, nothing_more, wiring=Wiring(link=Link.MTLS)) as demo:

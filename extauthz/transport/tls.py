@@ -92,7 +92,7 @@ class TlsFiles:
                     told = str(error)
                     _log.warning("certificates not reloaded, the last good ones go on: %s", error)
 
-    async def renew(self, served: Certificates) -> None:
+    async def renew(self, served: Certificates, *, interval: float = INTERVAL) -> None:
         """Show changed certificates in the context that is served, for ever; other authorities of clients need a restart."""
 
         async def use(found: Certificates) -> None:
@@ -100,7 +100,7 @@ class TlsFiles:
                 raise ListenError(f"{self.client_ca} is another one, which needs a restart here")
             served.context.load_cert_chain(self.certificate, self.key, password=_no_password)
 
-        await self.watch(served, use)
+        await self.watch(served, use, interval=interval)
 
 
 def _content(path: Path) -> bytes:
