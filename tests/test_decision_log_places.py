@@ -110,10 +110,16 @@ def pipe() -> Iterator[Pipe]:
 def test_a_reader_that_stalls_costs_lines_and_nothing_else(pipe: Pipe, opened: Open, caplog: pytest.LogCaptureFixture) -> None:
     """All that was recorded is written or counted as dropped; the newest lines survive, and the fault is told once."""
     log = opened(StandardOutput(pipe.writing), capacity=100)
-    count = 20_000
-    record(log, *range(count // 2))
-    until(lambda: caplog.records)
-    record(log, *range(count // 2, count))
+    recorded = itertools.count()
+
+    def told() -> bool:
+        record(log, *itertools.islice(recorded, 100))
+        return bool(caplog.records)
+
+    # Until the pipe is full, however often the thread got its turn meanwhile.
+    until(told)
+    record(log, *itertools.islice(recorded, 10_000))
+    count = next(recorded)
     assert log.dropped > 0
     os.close(pipe.writing)
     reader = pipe.drain()

@@ -136,10 +136,13 @@ async def test_a_connection_that_says_nothing_ends(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(BoundedConnection, "grace", 0.05)
     opened = open_port(Address(host="127.0.0.1", port=0))
 
-    async def nothing(*_: object) -> None:
-        """Never be asked."""
+    async def nobody() -> Readiness:
+        return Readiness({}, {})
 
-    server = HttpServer(nothing, http=BoundedConnection)
+    async def nothing(_: bool) -> tuple[str, bytes]:
+        return TEXT_TYPE, b""
+
+    server = HttpServer(application(Pages(nothing, nobody, dict)), http=BoundedConnection)
     serving = asyncio.create_task(server.run_on(opened))
     try:
         for said in (b"", b"GET /metrics HTTP/1.1\r\nhost: x\r\n"):
