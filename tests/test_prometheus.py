@@ -19,7 +19,9 @@ import yaml
 from extauthz.core.model import Reason
 from tests.support.metric_names import LABELS, OF_THE_CLIENT, OF_THE_TARGET
 from tests.support.world import bearer
-from tests.test_serve import Sidecar, free_port
+from tests.test_serve import Sidecar, free_port, sidecar
+
+__all__ = ["sidecar"]
 
 ROOT = Path(__file__).parents[1]
 ALERTS_FILE = ROOT / "deploy" / "prometheus" / "alerts.yaml"
@@ -273,25 +275,6 @@ class Prometheus:
                 seen = self.value(query)
             except OSError as error:
                 seen = error
-
-
-@pytest.fixture
-def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
-    """A live sidecar for issued tokens."""
-    settings = {
-        "version": 1,
-        "server": {"listen": f"127.0.0.1:{free_port()}", "ops": f"127.0.0.1:{free_port()}", "drain": "0s"},
-        "tokens": {"store": "sqlite:///tokens.db", "peppers": [{"id": "p1", "file": "pepper"}]},
-        "act_as": {"allow": ["*@acme.com"]},
-        "scopes": ["SEARCH"],
-        "routes": ["routes.yaml"],
-    }
-    made = Sidecar(tmp_path, settings)
-    made.write()
-    yield made
-    if made.process is not None and made.process.poll() is None:
-        made.process.kill()
-        made.process.wait()
 
 
 @pytest.fixture
