@@ -27,7 +27,7 @@ from tests.support.remote import (
     onelogin_claims,
     onelogin_userinfo,
 )
-from tests.support.world import NOW, StillKeys, World, base64url, jwks, oauth, public_jwk, rsa_key, sign
+from tests.support.world import NOW, StillKeys, World, base64url, jwks, key_set, oauth, public_jwk, rsa_key, sign
 
 ROUTES = [{"match": "POST /search", "scope": "SEARCH"}, {"match": "POST /chat", "scope": "CHAT"}]
 OTHER = "99999999-0000-0136-df57-0a163e67b84c140139"
@@ -48,7 +48,7 @@ class OneLogin:
 
     def __init__(self, folder: Path, user: Told | None = None, *, userinfo: bool = True, **changes: Any) -> None:
         self.userinfo = Remote(otherwise=onelogin_userinfo() if user is None else user)
-        self.keys = StillKeys(jwt.key_set(jwks(), ("RS256",)))
+        self.keys = StillKeys(key_set(jwks(), ("RS256",)))
         section = {"provider": "onelogin", "issuer": ONELOGIN, "client_ids": [ONELOGIN_CLIENT], "audience": None}
         introspectors = {(ONELOGIN, Verification.USERINFO): self.userinfo} if userinfo else {}
         self.world = World(folder, ROUTES, {"oauth": section | changes}, keys=self.keys, introspectors=dict(introspectors))
@@ -347,7 +347,7 @@ async def test_a_verdict_ends_with_the_token(tmp_path: Path) -> None:
 async def test_a_verdict_with_userinfo_ends_with_its_key_too(tmp_path: Path) -> None:
     it = OneLogin(tmp_path)
     assert await it.reason() == "allowed"
-    it.keys.key_set, it.keys.fetched_at = jwt.key_set({"keys": [public_jwk(rsa_key("next"), "next")]}, ("RS256",)), NOW + 100
+    it.keys.key_set, it.keys.fetched_at = key_set({"keys": [public_jwk(rsa_key("next"), "next")]}, ("RS256",)), NOW + 100
     assert await it.reason() == "token_key_unknown"
     assert it.userinfo.asked == [token()]
 
@@ -358,7 +358,7 @@ async def test_a_key_that_goes_while_userinfo_is_asked_takes_the_verdict_with_it
     it.userinfo.go.clear()
     pending = verifier.verify(token(), NOW)
     assert isinstance(pending, Awaitable)
-    it.keys.key_set, it.keys.fetched_at = jwt.key_set({"keys": [public_jwk(rsa_key("next"), "next")]}, ("RS256",)), NOW + 100
+    it.keys.key_set, it.keys.fetched_at = key_set({"keys": [public_jwk(rsa_key("next"), "next")]}, ("RS256",)), NOW + 100
     assert verifier.verify(token(jti="another"), NOW) is Reason.TOKEN_KEY_UNKNOWN
     it.userinfo.go.set()
     await pending

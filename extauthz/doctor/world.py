@@ -12,6 +12,7 @@ from typing import Any
 from extauthz.adapters.discovery import Discovery
 from extauthz.adapters.fetch import Answer, FetchError, JsonFetcher
 from extauthz.adapters.introspection import endpoint_of
+from extauthz.adapters.published_keys import described, usable_keys
 from extauthz.adapters.store.rows import StoreError, check_peppers
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.addresses import Address
@@ -19,7 +20,6 @@ from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration
 from extauthz.config.oauth import ProviderEntry
 from extauthz.config.settings import ServerSection
-from extauthz.core import jwt
 from extauthz.core.providers import ProviderRules, Verification
 from extauthz.doctor.findings import Finding, ok, problem, warning
 from extauthz.envoy_config.reading import is_everywhere
@@ -127,13 +127,15 @@ async def _issuer(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetch
 
 def _keys(name: str, rules: ProviderRules, address: str, document: Any) -> Finding:
     try:
-        keys = jwt.key_set(document, frozenset(rules.provider.algorithms))
+        keys, left_out = usable_keys(document, rules.provider.algorithms)
     except ValueError as error:
         return problem(name, f"{address}: {error}", "compare jwks_uri with the issuer's discovery document")
+    others = f"; left out: {'; '.join(described(left_out))}" if left_out else ""
     if not keys:
         wanted = ", ".join(sorted(rules.provider.algorithms))
-        return problem(name, f"{address} has no key for {wanted}", "compare issuer and jwks_uri with the provider's settings")
-    return ok(name, f"{address}: {len(keys)} keys")
+        advice = "compare issuer and jwks_uri with the provider's settings"
+        return problem(name, f"{address} has no key for {wanted}{others}", advice)
+    return ok(name, f"{address}: {len(keys)} keys{others}")
 
 
 def _endpoint(name: str, method: Verification, address: str, answer: Answer) -> Finding:
