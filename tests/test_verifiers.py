@@ -508,7 +508,7 @@ def rules(**changes: Any) -> ProviderRules:
         client_ids=frozenset({CLIENT}),
         audience=frozenset({"api://default"}),
         scopes=frozenset({"SEARCH"}),
-        user_claim="sub",
+        user_claims=("sub",),
     )
     return replace(plain, **changes)
 

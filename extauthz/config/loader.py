@@ -222,7 +222,7 @@ def _providers(settings: Settings) -> tuple[ProviderRules, ...]:
 def _rules(entry: ProviderEntry, settings: Settings) -> ProviderRules:
     row, verification = entry.row, entry.method
     tenant = row.issuer.fullmatch(entry.issuer)
-    usual_claim = "username" if verification is Verification.INTROSPECTION else row.user_claim
+    usual_claims = ("username",) if verification is Verification.INTROSPECTION else row.user_claims
     open_to_all = entry.domains is None or "*" in entry.domains
     hosted = entry.hosted_domains
     return ProviderRules(
@@ -233,7 +233,7 @@ def _rules(entry: ProviderEntry, settings: Settings) -> ProviderRules:
         client_ids=frozenset(entry.client_ids),
         audience=_audience(entry),
         scopes=frozenset(entry.scopes or settings.scopes),
-        user_claim=entry.user_claim or (row.subject_claim if entry.users else usual_claim),
+        user_claims=tuple(entry.user_claim or ((row.subject_claim,) if entry.users else usual_claims)),
         verification=verification,
         domains=None if open_to_all else frozenset(domain.lower() for domain in entry.domains or ()),
         hosted_domains=None if hosted is None else frozenset(domain.lower() for domain in hosted),

@@ -65,10 +65,11 @@ def vouched(payload: Claims, answer: Claims, rules: ProviderRules) -> Claims | R
     named = {
         provider.client_claim: answer.get("client_id"),
         provider.scope_claim: answer.get("scope", payload.get(provider.scope_claim)),
-        rules.user_claim: answer.get(rules.user_claim),
         "exp": None if moment(expiry) is None else min(expiry, payload.get("exp", expiry)),
     }
-    return {**payload, **answer, **named}
+    # Who holds the token is said by the answer alone.
+    kept = {name: value for name, value in payload.items() if name not in rules.user_claims}
+    return {**kept, **answer, **named}
 
 
 def with_user(claims: Claims, answer: Claims, rules: ProviderRules) -> Claims | Reason:
@@ -76,7 +77,7 @@ def with_user(claims: Claims, answer: Claims, rules: ProviderRules) -> Claims | 
     provider, subject = rules.provider, answer.get("sub")
     if not isinstance(subject, str) or subject not in [claims.get(name) for name in ("sub", *provider.user_token_claims)]:
         return Reason.TOKEN_USER_INVALID
-    told = {"hd"} if provider.opaque else {rules.user_claim, provider.verified_claim} if rules.users is None else set()
+    told = {"hd"} if provider.opaque else {*rules.user_claims, provider.verified_claim} if rules.users is None else set()
     kept = {name: value for name, value in claims.items() if name not in told}
     return kept | {name: answer[name] for name in told if name in answer}
 
@@ -92,7 +93,7 @@ def _refusal(claims: Claims, rules: ProviderRules) -> Reason | None:
     provider = rules.provider
     marked = any(claims.get(name) == value for name, value in provider.app_token_marks.items())
     named = all(isinstance(claims.get(name), str) and claims[name] for name in provider.user_token_claims)
-    robot = any(provider.app_users.fullmatch(text) for text in strings(claims.get(provider.user_claim)))
+    robot = any(provider.app_users.fullmatch(text) for name in provider.user_claims for text in strings(claims.get(name)))
     if marked or not named or robot or claims.get("sub") == claims[provider.client_claim]:
         return Reason.TOKEN_KIND_WRONG
     held = {word for text in strings(claims.get(provider.scope_claim)) for word in text.split(" ") if word}
@@ -112,14 +113,9 @@ def _refusal(claims: Claims, rules: ProviderRules) -> Reason | None:
 
 
 def _identity(claims: Claims, rules: ProviderRules) -> Identity | Reason:
-    subject, user = claims.get("sub"), claims.get(rules.user_claim)
-    if rules.users is not None and isinstance(user, str):
-        if user not in rules.users:
-            return Reason.TOKEN_USER_NOT_ALLOWED
-        user = rules.users[user]
-    user = address(user) if isinstance(user, str) else None
-    if user is None:
-        return Reason.TOKEN_USER_INVALID
+    subject, user = claims.get("sub"), _user(claims, rules)
+    if isinstance(user, Reason):
+        return user
     if not isinstance(subject, str) or not subject or subject.encode(errors="ignore").decode() != subject:
         return Reason.TOKEN_CLAIMS_MALFORMED
     if rules.domains is not None and user.rpartition("@")[2] not in rules.domains:
@@ -132,6 +128,23 @@ def _identity(claims: Claims, rules: ProviderRules) -> Identity | Reason:
         expires_at=float(claims["exp"]),
         client_id=next(known for known in rules.client_ids if known == claims[rules.provider.client_claim]),  # kept once
     )
+
+
+def _user(claims: Claims, rules: ProviderRules) -> str | Reason:
+    """Return the address of the user, whom the first claim that is there names; what is wrong with it is not made up by another."""
+    named = next((claims[name] for name in rules.user_claims if name in claims), None)
+    if not isinstance(named, str):
+        return Reason.TOKEN_USER_INVALID
+    if rules.users is not None:
+        return address(rules.users[named]) or Reason.TOKEN_USER_INVALID if named in rules.users else Reason.TOKEN_USER_NOT_ALLOWED
+    mark = rules.provider.guest_mark
+    if not mark or mark not in named:
+        return address(named) or Reason.TOKEN_USER_INVALID
+    taken_apart = next((found for form in rules.provider.guest_names if (found := form.fullmatch(named))), None)
+    home = address("@".join(taken_apart.groups())) if taken_apart else None
+    if home is None:
+        return Reason.TOKEN_USER_INVALID
+    return home if rules.guests else Reason.TOKEN_USER_NOT_ALLOWED
 
 
 def moment(value: object) -> float | None:
