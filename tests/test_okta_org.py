@@ -386,6 +386,26 @@ async def test_the_address_is_the_one_of_userinfo(
 
 
 @BOTH
+@pytest.mark.parametrize(
+    ("answer", "user"),
+    [
+        ({"email": "ana@acme.com", "login": "bob@acme.com"}, "ana@acme.com"),
+        ({"email": None, "login": "bob@acme.com"}, "bob@acme.com"),
+        ({"email": "", "login": "bob@acme.com"}, "token_user_invalid"),
+        ({"email": None}, "token_user_invalid"),
+    ],
+    ids=named,
+)
+async def test_of_several_claims_the_first_one_that_okta_tells_decides(
+    tmp_path: Path, method: Verification, answer: dict[str, Any], user: str
+) -> None:
+    """What the token itself says of its user, nobody has vouched for."""
+    it = Org(tmp_path, method, changed(GOOD[method], answer), user_claim=["email", "login"])
+    decided = await check(it.world, token(email="ceo@acme.com", login="ceo@acme.com"))
+    assert (decided.headers["x-extauthz-user"] if decided.allowed else decided.reason) == user
+
+
+@BOTH
 async def test_an_audience_counts_if_it_is_set(tmp_path: Path, method: Verification) -> None:
     it = Org(tmp_path, method, audience=OKTA_ORG)
     assert await it.reason() == "allowed"

@@ -141,7 +141,7 @@ async def test_the_breaker_counts_what_became_of_the_question() -> None:
         for _ in range(2):
             assert await asked.ask("a.b.c") == {"active": True}
         assert server.requests == [(1, 1), (1, 2), (2, 1)]
-        assert (breaker.closed, asked.outcomes) == (True, {"answered": 2, "failed": 0, "shed": 0})
+        assert (breaker.closed, asked.outcomes) == (True, {"answered": 2, "failed": 0, "proxy_refused": 0, "shed": 0})
 
         await asked.ask("a.b.c")
         react[0] = lambda *_: Ending.RESET

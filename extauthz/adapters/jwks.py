@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Iterable
 
 from extauthz.adapters.discovery import Discovery
-from extauthz.adapters.fetch import MAX_CAUSE, FetchError, JsonFetcher
+from extauthz.adapters.fetch import MAX_CAUSE, FetchError, JsonFetcher, ProxyRefusal
 from extauthz.adapters.published_keys import LeftOut, described, usable_keys
 from extauthz.budgets import CoolDown
 from extauthz.core.jwt import KeySet
@@ -61,7 +61,7 @@ class JwksSource:
         self._good_at = float("-inf")
         self._attempted_at = float("-inf")
         self._cool_down = cool_down or CoolDown(UNKNOWN_KEY_COOL_DOWN, clock=clock)
-        self.outcomes: Counter[str] = Counter(ok=0, failed=0)
+        self.outcomes: Counter[str] = Counter(ok=0, failed=0, proxy_refused=0)
         self._flight: asyncio.Task[KeySet] | None = None
 
     @property
@@ -123,7 +123,7 @@ class JwksSource:
                 raise FetchError(f"{address}: no usable key")
         except (FetchError, ValueError) as error:
             self._discovery.expire()
-            self.outcomes["failed"] += 1
+            self.outcomes["proxy_refused" if isinstance(error, ProxyRefusal) else "failed"] += 1
             _log.warning("keys not fetched", extra={"issuer": self.issuer, "cause": str(error)[:MAX_CAUSE]})
             raise Unavailable(Reason.KEY_SET_UNAVAILABLE) from error
         if keys != self._keys:

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 
+from extauthz.config.proxy import Proxy
 from extauthz.config.values import (
     Duration,
     Name,
     NonEmpty,
     OutboundAddress,
     PositiveDuration,
-    Proxy,
     Scope,
     Secret,
     Section,

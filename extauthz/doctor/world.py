@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from extauthz.adapters.discovery import Discovery
-from extauthz.adapters.fetch import Answer, FetchError, JsonFetcher
+from extauthz.adapters.fetch import Answer, FetchError, JsonFetcher, ProxyRefusal
 from extauthz.adapters.introspection import endpoint_of
 from extauthz.adapters.published_keys import described, usable_keys
 from extauthz.adapters.store.rows import StoreError, check_peppers
@@ -76,14 +76,17 @@ def clocks(name: str, where: str, theirs: float, ours: tuple[float, float], *, m
     return ok(name, f"the clock of {where} agrees with ours within {most:g} s")
 
 
-async def issuers(configuration: Configuration, clock: Clock) -> list[Finding]:
+async def issuers(configuration: Configuration, clock: Clock, environment: Mapping[str, str] | None = None) -> list[Finding]:
     """Look at what each issuer offers; no token is sent."""
     oauth = configuration.settings.oauth
     if oauth is None or not oauth.enabled:
         return [ok("issuer", "OAuth access tokens are off")]
     try:
         trust = configuration.files.read(configuration.file.parent / oauth.ca_file) if oauth.ca_file else None
-        fetcher = JsonFetcher(proxy=oauth.proxy, trust=trust)
+        auth = configuration.proxy_auth(environment or {})
+        fetcher = JsonFetcher(proxy=oauth.proxy.url if oauth.proxy else None, proxy_auth=auth, trust=trust)
+    except ConfigurationError as error:
+        return [problem("issuer", _one_line(error), "correct oauth.proxy")]
     except (FetchError, OSError) as error:
         return [problem("issuer", f"{oauth.ca_file}: {error}", "correct oauth.ca_file")]
     try:
@@ -119,6 +122,9 @@ async def _issuer(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetch
                 # Whole seconds, cut off.
                 times = (before - 1.0, clock.now())
                 found.append(clocks(f"{name}.clock", rules.issuer, theirs, times, most=ISSUER_DIFFERENCE))
+        except ProxyRefusal as error:
+            advice = "correct user and password of oauth.proxy; until then its tokens get 503"
+            found.append(problem(name, f"{method}: {error}", advice))
         except FetchError as error:
             advice = "look at the network, oauth.proxy and oauth.ca_file; until then its tokens get 503"
             found.append(problem(name, f"{method}: {error}", advice))

@@ -30,9 +30,10 @@ Reaction = Callable[[int, int], Ending | None]
 
 @dataclass
 class KeepingServer:
-    """Answers every request with `{"active": true}`; `requests` are (connection, request) in their order."""
+    """Answers every request with its document; `requests` are (connection, request) in their order."""
 
-    react: Reaction
+    react: Reaction = lambda *_: None
+    document: bytes = b'{"active": true}'
     port: int = 0
     pause: float = 0.0
     requests: list[tuple[int, int]] = field(default_factory=list)
@@ -53,7 +54,7 @@ class KeepingServer:
             self.requests.append((connection, request))
             match self.react(connection, request):
                 case None:
-                    writer.write(b'HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{"active": true}')
+                    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(self.document), self.document))
                     await writer.drain()
                     continue
                 case Ending.SILENT:
