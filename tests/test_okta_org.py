@@ -140,7 +140,7 @@ BEFORE: list[tuple[dict[str, Any], str]] = [
     *(({"iss": iss}, "token_issuer") for iss in ([OKTA_ORG], {OKTA_ORG: 1}, 7, True, "https://acme.okta.com.evil.example")),
     *(({"cid": client}, "token_client") for client in CLIENTS),
     *(({"exp": exp}, "token_claims_malformed") for exp in MALFORMED_TIMES),
-    *(({"exp": exp}, "token_expired") for exp in (NOW, NOW - 1, NOW - 0.5, 0, -1, -(2**40), -1e300)),
+    *(({"exp": exp}, "token_expired") for exp in (NOW, NOW - 1, NOW - 0.5, 0, -1, -(2**40))),
     *(({mark: "x"}, "token_kind_wrong") for mark in ("nonce", "at_hash", "c_hash")),
     ({"jti": "ID.0mP4JKAZX1iACIT4vbEDF7LpvDVjxypPMf0D7uX39RE"}, "token_kind_wrong"),
 ]

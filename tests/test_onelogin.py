@@ -101,7 +101,7 @@ CLIENTS: list[Any] = [
     ONELOGIN_CLIENT.upper(),
     f"{ONELOGIN_CLIENT},{OTHER}",
 ]
-CLIENTS += [[ONELOGIN_CLIENT], [ONELOGIN_CLIENT, OTHER], {ONELOGIN_CLIENT: 1}, 7, True]
+CLIENTS += [[], [OTHER], [[ONELOGIN_CLIENT]], [ONELOGIN_CLIENT, 7], [ONELOGIN_CLIENT, None], {ONELOGIN_CLIENT: 1}, 7, True]
 MALFORMED_TIMES: list[Any] = [
     None,
     "",
@@ -114,14 +114,17 @@ MALFORMED_TIMES: list[Any] = [
     {"exp": NOW + 60},
     2**53,
     10**400,
+    1e300,
+    -1e300,
 ]
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     *(({"iss": iss}, "token_issuer") for iss in (None, "", ONELOGIN + "/", ONELOGIN[:-2], "https://evil.onelogin.com/oidc/2")),
     *(({"iss": iss}, "token_issuer") for iss in ("https://acme.onelogin.com", "https://ACME.onelogin.com/oidc/2", [ONELOGIN], 7)),
     *(({"iss": iss}, "token_issuer") for iss in ("https://openid-connect.onelogin.com/oidc", "http://acme.onelogin.com/oidc/2")),
     *(({"aud": client}, "token_client") for client in CLIENTS),
+    *(({"azp": client}, "token_client") for client in (OTHER, "", [ONELOGIN_CLIENT], 7)),
     *(({"exp": exp}, "token_claims_malformed") for exp in MALFORMED_TIMES),
-    *(({"exp": exp}, "token_expired") for exp in (NOW, NOW - 1, NOW - 0.5, 0, -1, -1e300)),
+    *(({"exp": exp}, "token_expired") for exp in (NOW, NOW - 1, NOW - 0.5, 0, -1)),
     *(({mark: "x"}, "token_kind_wrong") for mark in ("nonce", "at_hash", "c_hash", "sid", "auth_time")),
     *(({mark: ""}, "token_kind_wrong") for mark in ("nonce", "sid")),
     ({"nbf": NOW + 61}, "token_not_yet_valid"),
@@ -131,6 +134,22 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     *(({"cnf": cnf}, "token_header_forbidden") for cnf in ({"jkt": "x"}, {"x5t#S256": "x"}, {}, "")),
     *(({"scope": scope}, "token_kind_wrong") for scope in (None, "", " ", [], [""], {}, 7, ["openid", 7])),
 ]
+
+
+# RFC 7519 4.1.3: in the general case the audience is a list, and a single one may be written without it.
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"aud": [ONELOGIN_CLIENT]},
+        {"aud": [ONELOGIN_CLIENT, "https://api.acme.com"]},
+        {"aud": ["https://api.acme.com", ONELOGIN_CLIENT], "azp": ONELOGIN_CLIENT},
+    ],
+    ids=named,
+)
+async def test_the_audience_may_be_a_list(tmp_path: Path, change: dict[str, Any]) -> None:
+    for it in (OneLogin(tmp_path), with_map(tmp_path / "map")):
+        answer = await check(it.world, token(**change))
+        assert (answer.reason, answer.headers["x-extauthz-client-id"]) == ("allowed", ONELOGIN_CLIENT)
 
 
 @pytest.mark.parametrize(("change", "reason"), MISTAKES, ids=named)

@@ -12,6 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 _GUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_LOGIN = r"https://login\.(?:microsoftonline\.(?:com|us)|partner\.microsoftonline\.cn)"
 _ORIGIN = r"(?:https://[^/?#@\s]+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?)"
 
 
@@ -33,14 +34,16 @@ class Provider:
     `verifications` are the ways that work, the usual one first. The tokens are JWTs, or `opaque` texts of this form.
 
     `client_claim`, `user_claims` and `scope_claim` name claims, `subject_claim` the one that a map of users is read by; with
-    `userinfo_user` the address is asked for at userinfo. A `second_client_claim` names an allowed client too, if it is there. With
-    `own_audience` a token for the client itself is accepted. `required_scopes` lists sets of spellings, one of each is required.
+    `userinfo_user` the address is asked for at userinfo. With `client_in_audience` the client claim is `aud`, which may be a list.
+    A `second_client_claim` names an allowed client too, if it is there. With `own_audience` a token for the client itself is
+    accepted. `required_scopes` lists sets of spellings, one of each is required.
 
     An ID token is told by any of `id_token_claims` or by a `jti` that starts with `id_token_jti`; a token of an application
     without a user by the absence of one of `user_token_claims`, by one of `app_token_marks`, or by a user claim like `app_users`.
     A user claim with `guest_mark` in it is no address: one of `guest_names` takes it apart into local part and domain.
-    `fixed_claims` must have these values, in which {tenant} is that of the issuer. `home_claim` names the issuer of a guest's home,
-    and `verified_claim` says whether the address was verified; it must be there if `must_verify`.
+    `fixed_claims` must have these values, in which {tenant} is that of the issuer. `home_claim` names the issuer of the user's
+    home, of which `homes` tells the `tenant`. `verified_claim` says by one of `verified_values` whether the address was verified;
+    it must be there if `must_verify`.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Provider:
     opaque: re.Pattern[str] | None = None
     subject_claim: str = "sub"
     userinfo_user: bool = False
+    client_in_audience: bool = False
     second_client_claim: str = ""
     own_audience: bool = False
     required_scopes: tuple[frozenset[str], ...] = ()
@@ -65,9 +69,11 @@ class Provider:
     app_users: re.Pattern[str] = re.compile(r"(?!)")
     fixed_claims: Mapping[str, str] = field(default_factory=dict, hash=False)
     home_claim: str = ""
+    homes: re.Pattern[str] = re.compile(r"(?!)")
     guest_mark: str = ""
     guest_names: tuple[re.Pattern[str], ...] = ()
     verified_claim: str = ""
+    verified_values: tuple[object, ...] = (True, "true")
     must_verify: bool = False
     discovery: str = "{issuer}/.well-known/openid-configuration"
 
@@ -75,7 +81,7 @@ class Provider:
 # All tenants share the signing keys: the exact issuer, and `tid` beside it, are the boundary of the tenant.
 _AZURE_2 = Provider(
     name="azure",
-    issuer=re.compile(rf"https://login\.(?:microsoftonline\.(?:com|us)|partner\.microsoftonline\.cn)/(?P<tenant>{_GUID})/v2\.0"),
+    issuer=re.compile(rf"{_LOGIN}/(?P<tenant>{_GUID})/v2\.0"),
     issuer_form="<directory_ID>/v2.0, or https://sts.windows.net/<directory_ID>/ for tokens of version 1.0",
     short_issuer=(rf"({_GUID}/v2\.0)", r"https://login.microsoftonline.com/\1"),
     client_claim="azp",
@@ -85,6 +91,7 @@ _AZURE_2 = Provider(
     app_token_marks={"idtyp": "app"},
     fixed_claims={"ver": "2.0", "tid": "{tenant}"},
     home_claim="idp",
+    homes=re.compile(rf"(?:{_LOGIN}/|https://sts\.(?:windows\.net|chinacloudapi\.cn)/)(?P<tenant>{_GUID})/(?:v2\.0)?"),
     guest_mark="#",
     # A domain holds no "_", so the last one stands for "@"; a personal account is named by its address.
     guest_names=(
@@ -92,6 +99,7 @@ _AZURE_2 = Provider(
         re.compile(r"live\.com#([^@#]+)@([^@#]+)", re.IGNORECASE),
     ),
     verified_claim="xms_edov",
+    verified_values=(True, "true", 1, "1"),
     own_audience=True,
 )
 _AZURE_1 = replace(
@@ -156,6 +164,8 @@ _ONELOGIN = Provider(
     issuer_form="https://<subdomain>, or https://<subdomain>.onelogin.com/oidc/2",
     short_issuer=(r"(https://[A-Za-z0-9-]+)(?:\.onelogin\.com)?", r"\1.onelogin.com/oidc/2"),
     client_claim="aud",
+    client_in_audience=True,
+    second_client_claim="azp",
     user_claims=("email",),
     userinfo_user=True,
     scope_claim="scope",
