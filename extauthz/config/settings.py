@@ -26,6 +26,7 @@ from extauthz.config.values import (
     Scope,
     Secret,
     Section,
+    exact,
     text,
 )
 from extauthz.core.act_as import ACT_AS_HEADERS, address
@@ -237,7 +238,7 @@ class EnvoySection(Section):
 class Settings(Section):
     """The whole of extauthz.yaml."""
 
-    version: Literal[1] = Field(examples=["version: 1"])
+    version: Annotated[Literal[1], exact(1)] = Field(examples=["version: 1"])
     server: ServerSection = Field(examples=["server: {listen: 127.0.0.1:9001}"])
     oauth: OAuth | None = None
     tokens: TokensSection | None = None
