@@ -347,6 +347,13 @@ def test_denials_are_limited_by_client(edge: Edge) -> None:
     edge.tap.checks.clear()
     refused = search("192.0.2.1", edge.bearer)
     assert (refused.status, refused.body["error"], edge.tap.checks) == (429, "too_many_requests", [])
+    said = ("POST /search HTTP/1.1", "host: localhost", "x-forwarded-for: 192.0.2.1", "content-length: 0")
+    opened, received = edge.talk("limited", *said, until=b"}")
+    opened.close()
+    assert 0 < int(re.findall(rb"retry-after: (\d+)", received)[0]) <= 60
+    # A denial of gRPC counts as well, though its HTTP status is 200.
+    assert [search("192.0.2.3", ("content-type", "application/grpc")).status for _ in range(LIMIT)] == [200] * LIMIT
+    assert search("192.0.2.3").status == 429
     # Others have their own minute, and an IPv6 client one for all of its /64.
     assert search("192.0.2.2", edge.bearer).status == 200
     assert search("192.0.2.2").status == 401
