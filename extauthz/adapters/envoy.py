@@ -12,6 +12,7 @@ from itertools import pairwise
 from google.protobuf.message import DecodeError
 
 from extauthz._pb import ext_authz_pb2 as pb
+from extauthz.core.client_address import ForwardedClient
 from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, Reason, Request, WouldDeny
 from extauthz.denials import GRPC_CODES, REALM, STATUSES, TOLD, Answers, Denials
 from extauthz.ports import Header
@@ -50,13 +51,21 @@ class EnvoyCodec:
     """Reads CheckRequest and writes CheckResponse; `realm` goes into WWW-Authenticate, `answers` says how denials are told.
 
     With `error_response` the answers for internal, store_unavailable and issuer_unavailable are errors for Envoy, not denials:
-    its failure_mode_allow turns them into allows.
+    its failure_mode_allow turns them into allows. `client_address` reads the client's address; without it that is the TCP peer's.
     """
 
-    def __init__(self, *, realm: str = REALM, error_response: bool = False, answers: Answers = _USUAL) -> None:
+    def __init__(
+        self,
+        *,
+        realm: str = REALM,
+        error_response: bool = False,
+        answers: Answers = _USUAL,
+        client_address: ForwardedClient | None = None,
+    ) -> None:
         """Serialise the fixed denials and all that have words of their own; raise RuntimeError for one that would not deny."""
         self._denials = Denials(realm, answers)
         self._error_response = error_response
+        self._client_address = client_address
         self._fixed = {reason: _around_the_id(*self._checked(reason, grpc=False)) for reason in _FIXED}
         self._shapes = {
             (TOLD[name], grpc): self._shape(TOLD[name], grpc=grpc) for name in answers.reasons for grpc in (False, True)
@@ -77,6 +86,9 @@ class EnvoyCodec:
             return None
         lines = http.header_map.headers
         headers = _exact(lines) if lines else _joined((name, _latin1(value)) for name, value in http.headers.items())
+        source = attributes.source.address.socket_address.address
+        if self._client_address is not None:
+            source = self._client_address.address(source, headers)
         return Request(
             method,
             headers.get(":path") or _latin1(http.path),
@@ -84,7 +96,7 @@ class EnvoyCodec:
             headers,
             bool(lines),
             decision_id,
-            attributes.source.address.socket_address.address,
+            source,
         )
 
     def write(self, request: Request, decision: Decision, header: Header | None = None) -> bytes:

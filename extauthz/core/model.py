@@ -116,7 +116,7 @@ class Request:
     """One HTTP request as Envoy described it; each check makes one, and `frozen` would cost three times as much.
 
     `path` is the raw `:path`, query included. `headers` maps lower-case names to values, copies joined with ",", bytes read as
-    Latin-1. `raw`: exact bytes (encode_raw_headers). `source`: address of the TCP peer. `traceparent`: written if tracing is on.
+    Latin-1. `raw`: exact bytes (encode_raw_headers). `source`: the address of the client. `traceparent`: written if tracing is on.
     """
 
     method: Final[str]
