@@ -51,6 +51,7 @@ def build_codec(
         error_response=settings.envoy.error_response,
         answers=settings.answers.answers,
         client_address=settings.envoy.client_address,
+        clock=clock.monotonic,
     )
     if section is not None and internal_tokens is not None:
         audiences = configuration.audiences
