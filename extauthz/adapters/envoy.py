@@ -158,7 +158,7 @@ class EnvoyCodec:
             )
 
     def _serialised(
-        self, decision: Decision, decision_id: str, *, grpc: bool, filtered: bool, header: Header | None = None
+        self, decision: Decision, decision_id: str, *, grpc: bool, filtered: bool = False, header: Header | None = None
     ) -> bytes:
         if isinstance(decision, (Allow, WouldDeny)):
             return _allowance(decision, decision_id, header)
