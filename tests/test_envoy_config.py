@@ -384,8 +384,8 @@ def test_the_filters_of_the_flags_stand_before_the_check(tmp_path: Path) -> None
 
 
 def policy_of(file: Path, *flags: str) -> dict[str, Any]:
-    found: dict[str, Any] = part_of(file, flags, "virtual-host")["typed_per_filter_config"]["envoy.filters.http.cors"]
-    return found
+    policy: dict[str, Any] = part_of(file, flags, "virtual-host")["typed_per_filter_config"]["envoy.filters.http.cors"]
+    return policy
 
 
 def test_the_policy_for_browsers_is_that_of_the_configuration(tmp_path: Path) -> None:
@@ -395,14 +395,14 @@ def test_the_policy_for_browsers_is_that_of_the_configuration(tmp_path: Path) ->
     file = configured(tmp_path, act_as={"headers": ["X-Acme-User"]}, answers=answers, identity={"prefix": "x-gateway-"})
     policy = policy_of(file, "--cors", "https://app.acme.com", "--cors", "capacitor://localhost")
     assert policy["allow_origin_string_match"] == [{"exact": "https://app.acme.com"}, {"exact": "capacitor://localhost"}]
-    ours = ["authorization", "content-type", "x-glean-auth-type", "x-scio-actas", "x-glean-actas", "x-acme-user"]
-    told = ["www-authenticate", "x-extauthz-decision-id", "retry-after", "x-hint", "x-renew"]
-    assert sorted(policy["allow_headers"].split(", ")) == sorted(ours)
-    assert policy["expose_headers"].split(", ") == told
+    allowed = ["authorization", "content-type", "x-glean-auth-type", "x-scio-actas", "x-glean-actas", "x-acme-user"]
+    exposed = ["www-authenticate", "x-extauthz-decision-id", "retry-after", "x-hint", "x-renew"]
+    assert sorted(policy["allow_headers"].split(", ")) == sorted(allowed)
+    assert policy["expose_headers"].split(", ") == exposed
     assert policy["allow_methods"] == "GET, HEAD, POST"
     web = policy_of(file, "--cors", "https://app.acme.com", "--grpc-web")
-    assert sorted(web["allow_headers"].split(", ")) == sorted([*ours, "x-grpc-web", "x-user-agent", "grpc-timeout"])
-    assert web["expose_headers"].split(", ") == [*told, "grpc-status", "grpc-message"]
+    assert sorted(web["allow_headers"].split(", ")) == sorted([*allowed, "x-grpc-web", "x-user-agent", "grpc-timeout"])
+    assert web["expose_headers"].split(", ") == [*exposed, "grpc-status", "grpc-message"]
 
 
 @pytest.mark.parametrize(
@@ -452,6 +452,34 @@ def test_a_flag_that_does_nothing_is_worth_a_warning(flags: tuple[str, ...], war
     assert len(lines) == len(warned), lines
     for line, text in zip(lines, warned, strict=True):
         assert text in line
+
+
+HOPS = {"envoy": {"client_address": {"trusted_hops": 2}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "hops", "warned"),
+    [
+        ({}, (), None, ""),
+        (HOPS, (), 2, ""),
+        (HOPS, ("--trusted-hops", "2"), 2, ""),
+        (HOPS, ("--trusted-hops", "3"), 3, "envoy.client_address trusts 2: write envoy: {client_address: {trusted_hops: 3}}"),
+        (
+            {},
+            ("--trusted-hops", "1"),
+            1,
+            "envoy.client_address is peer, so that the decision log names the last proxy: write envoy:",
+        ),
+        ({"envoy": {"client_address": "x-envoy-external-address"}}, ("--trusted-hops", "1"), 1, ""),
+        ({"envoy": {"client_address": "x-envoy-external-address"}}, (), None, ""),
+    ],
+)
+def test_envoy_and_the_decision_log_trust_the_same_proxies(
+    changes: dict[str, Any], flags: tuple[str, ...], hops: int | None, warned: str, tmp_path: Path
+) -> None:
+    result = run(configured(tmp_path, **changes), "--part", "manager", *flags)
+    assert yaml.safe_load(result.stdout).get("xff_num_trusted_hops") == hops
+    assert (warned in result.stderr) if warned else result.stderr == ""
 
 
 def test_the_name_for_tls_is_that_of_the_certificate(tmp_path: Path, certificates: Path) -> None:

@@ -19,8 +19,8 @@ from click.testing import CliRunner
 
 from extauthz.cli import main
 from tests.support.edge import (
+    EchoService,
     Pages,
-    Repeating,
     Tap,
     merged,
     running_chromium,
@@ -62,14 +62,14 @@ class Edge:
     def send(self, listener: str, line: str, *headers: tuple[str, str]) -> Reply:
         return send(self.ports[listener], line, [("host", "localhost"), ("content-length", "0"), *headers])
 
-    def talk(self, listener: str, *said: str, until: bytes | None = None) -> tuple[socket.socket, bytes]:
-        """Say something on a new connection; return it, and what came until these bytes, or until the other side closed it."""
+    def send_raw(self, listener: str, *lines: str, until: bytes | None = None) -> tuple[socket.socket, bytes]:
+        """Send lines on a new connection; return it, and what came until these bytes, or until the other side closed it."""
         opened = socket.create_connection(("127.0.0.1", self.ports[listener]), timeout=10)
-        opened.sendall("\r\n".join((*said, "", "")).encode())
-        return opened, heard(opened, until)
+        opened.sendall("\r\n".join((*lines, "", "")).encode())
+        return opened, receive(opened, until)
 
 
-def heard(opened: socket.socket, until: bytes | None) -> bytes:
+def receive(opened: socket.socket, until: bytes | None) -> bytes:
     """Return what comes until these bytes, or until the end."""
     received = b""
     while until is None or until not in received:
@@ -116,7 +116,12 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     (folder / "routes.yaml").write_text(ROUTES)
     token = json.loads(command(file, "token", "create", *ORDER, "--json"))["token"]
     tap = Tap(sidecar)
-    with running_grpc(tap) as checks, running_grpc(Repeating()) as grpc, running_http_upstream() as http, running_pages() as pages:
+    with (
+        running_grpc(tap) as checks,
+        running_grpc(EchoService()) as grpc,
+        running_http_upstream() as http,
+        running_pages() as pages,
+    ):
         listeners = flags(pages.port)
         ports = {name: free_port() for name in listeners}
 
@@ -160,22 +165,24 @@ UPGRADE = (
 
 
 def test_a_websocket_with_a_token_passes(edge: Edge) -> None:
-    opened, received = edge.talk("websocket", *UPGRADE, f"authorization: Bearer {edge.token}", until=b"\r\n\r\n")
+    opened, received = edge.send_raw("websocket", *UPGRADE, f"authorization: Bearer {edge.token}", until=b"\r\n\r\n")
     with opened:
         assert received.startswith(b"HTTP/1.1 101")
         opened.sendall(b"ping")
-        assert heard(opened, b"ping") == b"ping"
+        assert receive(opened, b"ping") == b"ping"
 
 
 def test_a_websocket_without_a_token_is_denied(edge: Edge) -> None:
-    opened, received = edge.talk("websocket", *UPGRADE, until=b"}")
+    opened, received = edge.send_raw("websocket", *UPGRADE, until=b"}")
     opened.close()
     assert received.startswith(b"HTTP/1.1 401")
     assert b"www-authenticate: Bearer" in received
 
 
 def test_a_websocket_is_refused_where_none_was_asked_for(edge: Edge) -> None:
-    opened, received = edge.talk("plain", *UPGRADE, f"authorization: Bearer {edge.token}", "connection: close", until=b"\r\n\r\n")
+    opened, received = edge.send_raw(
+        "plain", *UPGRADE, f"authorization: Bearer {edge.token}", "connection: close", until=b"\r\n\r\n"
+    )
     opened.close()
     assert received.startswith(b"HTTP/1.1 403")
 
@@ -246,10 +253,10 @@ def test_a_grpc_web_call_reaches_a_grpc_upstream(edge: Edge, *, text: bool) -> N
 
 @pytest.mark.parametrize("text", [False, True])
 def test_a_grpc_web_denial_is_trailers_only(edge: Edge, *, text: bool) -> None:
-    """They may come as headers where there is no message (gRPC-Web protocol); www-authenticate is told beside them."""
+    """They may come as headers where there is no message (gRPC-Web protocol); www-authenticate stands beside them."""
     answer = grpc_web(edge, "grpc-web", text=text)
-    told = {name: answer.headers[name] for name in ("grpc-status", "content-type", "www-authenticate", "content-length")}
-    assert told == {
+    headers = {name: answer.headers[name] for name in ("grpc-status", "content-type", "www-authenticate", "content-length")}
+    assert headers == {
         "grpc-status": "16",
         "content-type": "application/grpc-web-text+proto" if text else GRPC_WEB,
         "www-authenticate": 'Bearer realm="extauthz"',
@@ -272,12 +279,12 @@ def test_without_its_filter_a_grpc_web_client_cannot_read_a_denial(edge: Edge) -
 def test_a_client_without_a_token_is_not_asked_for_its_body(edge: Edge, *, with_token: bool) -> None:
     head = ("POST /search HTTP/1.1", "host: localhost", "expect: 100-continue", "content-length: 5")
     token = (f"authorization: Bearer {edge.token}",) if with_token else ()
-    opened, received = edge.talk("plain", *head, *token, until=b"\r\n\r\n")
+    opened, received = edge.send_raw("plain", *head, *token, until=b"\r\n\r\n")
     with opened:
         if with_token:
             assert received.startswith(b"HTTP/1.1 100 Continue\r\n")
             opened.sendall(b"hello")
-            assert b"HTTP/1.1 200" in heard(opened, b"}}")
+            assert b"HTTP/1.1 200" in receive(opened, b"}}")
         else:
             assert received.startswith(b"HTTP/1.1 401 ")
 
@@ -320,7 +327,7 @@ def test_the_proxy_protocol_says_who_the_client_is(edge: Edge, hello: bytes, add
     edge.tap.checks.clear()
     with socket.create_connection(("127.0.0.1", edge.ports["proxy"]), timeout=10) as opened:
         opened.sendall(hello + f"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-forwarded-for: {LIAR}\r\n\r\n".encode())
-        received = heard(opened, b"}}")
+        received = receive(opened, b"}}")
     headers = json.loads(received.partition(b"\r\n\r\n")[2])["headers"]
     assert headers["x-envoy-external-address"] == address
     (check,) = edge.tap.checks
@@ -329,7 +336,7 @@ def test_the_proxy_protocol_says_who_the_client_is(edge: Edge, hello: bytes, add
 
 def test_a_connection_without_the_proxy_protocol_is_closed(edge: Edge) -> None:
     edge.tap.checks.clear()
-    opened, received = edge.talk("proxy", "GET /healthz HTTP/1.1", "host: localhost")
+    opened, received = edge.send_raw("proxy", "GET /healthz HTTP/1.1", "host: localhost")
     opened.close()
     assert (received, edge.tap.checks) == (b"", [])
 
@@ -347,8 +354,8 @@ def test_denials_are_limited_by_client(edge: Edge) -> None:
     edge.tap.checks.clear()
     refused = search("192.0.2.1", edge.bearer)
     assert (refused.status, refused.body["error"], edge.tap.checks) == (429, "too_many_requests", [])
-    said = ("POST /search HTTP/1.1", "host: localhost", "x-forwarded-for: 192.0.2.1", "content-length: 0")
-    opened, received = edge.talk("limited", *said, until=b"}")
+    head = ("POST /search HTTP/1.1", "host: localhost", "x-forwarded-for: 192.0.2.1", "content-length: 0")
+    opened, received = edge.send_raw("limited", *head, until=b"}")
     opened.close()
     assert 0 < int(re.findall(rb"retry-after: (\d+)", received)[0]) <= 60
     # A denial of gRPC counts as well, though its HTTP status is 200.
@@ -374,17 +381,17 @@ const ask = async ({address, body, ...more}) => {
   } catch (error) { return {error: String(error)}; }
 };
 (async () => {
-  const found = {origin: location.origin};
-  for (const [name, call] of Object.entries(CALLS)) found[name] = await ask(call);
-  await fetch("/found", {method: "POST", body: JSON.stringify(found)});
+  const results = {origin: location.origin};
+  for (const [name, call] of Object.entries(CALLS)) results[name] = await ask(call);
+  await fetch("/results", {method: "POST", body: JSON.stringify(results)});
   if (location.origin !== NEXT) location = NEXT;
 })();
 </script>"""
 
 
 @pytest.fixture(scope="module")
-def found(edge: Edge) -> dict[str, Any]:
-    """What a script of the allowed site found, and one of another site, by their origins."""
+def results(edge: Edge) -> dict[str, Any]:
+    """What a script of the allowed site got, and one of another site, and how many checks there were."""
     own, other = (f"http://{host}:{edge.pages.port}" for host in ("127.0.0.1", "localhost"))
     search, grpc = (
         f"http://127.0.0.1:{edge.ports[name]}/{path}" for name, path in (("cors", "search"), ("grpc-web", "echo.Echo/Say"))
@@ -413,34 +420,34 @@ def found(edge: Edge) -> dict[str, Any]:
     return {"own": first, "other": second, "own checks": checks, "other checks": len(edge.tap.checks) - checks}
 
 
-def test_a_script_can_read_a_denial(found: dict[str, Any]) -> None:
-    denied = found["own"]["denied"]
+def test_a_script_can_read_a_denial(results: dict[str, Any]) -> None:
+    denied = results["own"]["denied"]
     assert denied["status"] == 401
     assert denied["headers"]["www-authenticate"] == 'Bearer realm="extauthz"'
     assert denied["headers"]["x-extauthz-decision-id"] == json.loads(denied["text"])["decision_id"]
 
 
-def test_a_script_can_send_a_token_and_act_as_headers(found: dict[str, Any]) -> None:
-    allowed = found["own"]["allowed"]
+def test_a_script_can_send_a_token_and_act_as_headers(results: dict[str, Any]) -> None:
+    allowed = results["own"]["allowed"]
     assert allowed["status"] == 200
     assert json.loads(allowed["text"])["headers"]["x-extauthz-user"] == "ana@acme.com"
 
 
-def test_a_script_can_read_a_denial_of_grpc_web(found: dict[str, Any]) -> None:
-    denied = found["own"]["grpc-web"]
+def test_a_script_can_read_a_denial_of_grpc_web(results: dict[str, Any]) -> None:
+    denied = results["own"]["grpc-web"]
     assert denied["headers"]["grpc-status"] == "16"
     assert denied["headers"]["grpc-message"].startswith("A Bearer token is required.")
 
 
 @pytest.mark.parametrize("name", ["other header", "other method"])
-def test_a_browser_asks_first_and_sends_nothing_else(found: dict[str, Any], name: str) -> None:
-    assert found["own"][name] == {"error": "TypeError: Failed to fetch"}
+def test_a_browser_asks_first_and_sends_nothing_else(results: dict[str, Any], name: str) -> None:
+    assert results["own"][name] == {"error": "TypeError: Failed to fetch"}
     # The checks of what was sent: no preflight is one.
-    assert found["own checks"] == 4
+    assert results["own checks"] == 4
 
 
-def test_a_script_of_another_site_can_read_nothing(found: dict[str, Any]) -> None:
+def test_a_script_of_another_site_can_read_nothing(results: dict[str, Any]) -> None:
     names = ("denied", "allowed", "grpc-web")
-    assert [found["other"][name] for name in names] == [{"error": "TypeError: Failed to fetch"}] * 3
+    assert [results["other"][name] for name in names] == [{"error": "TypeError: Failed to fetch"}] * 3
     # Its preflights were not asked about, and what they were for was never sent; every site is let in elsewhere.
-    assert (found["other checks"], found["other"]["any"]["status"]) == (1, 200)
+    assert (results["other checks"], results["other"]["any"]["status"]) == (1, 200)

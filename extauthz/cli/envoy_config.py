@@ -95,7 +95,7 @@ def command(
              extauthz envoy-config --part cluster --sidecar checks.internal --tls-name checks.internal
     """
     loaded = configuration.read(config_file)
-    traffic = envoy_traffic.read(traffic_flags)
+    traffic = envoy_traffic.read(traffic_flags, loaded)
     tls = _tls(loaded, tls_name or next(iter(sidecar), None), tls_ca, tls_certificate, tls_key)
     try:
         told = sidecar_of(loaded, reached_at=sidecar, tls=tls)
@@ -111,7 +111,7 @@ def command(
         printed = bootstrap.text(told, edge, Part(part))
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    for warning in (*_warnings(loaded, domains), *envoy_traffic.warnings(traffic, cors, Part(part))):
+    for warning in (*_warnings(loaded, domains), *envoy_traffic.warnings(traffic, cors, Part(part), loaded)):
         click.echo(f"warning: {warning}", err=True)
     click.echo(bootstrap.as_json(printed) if form == "json" else printed, nl=form == "json")
 

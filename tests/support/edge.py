@@ -30,7 +30,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Write no log."""
 
     def answer(self, content: bytes, content_type: str = "application/json") -> None:
         self.send_response(200)
@@ -44,7 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Upstream(_Handler):
-    """Answers with the headers that came, or repeats what it hears on a WebSocket."""
+    """Answers with the headers that came, or repeats what comes over a WebSocket."""
 
     def do_GET(self) -> None:
         if self.headers.get("upgrade") != "websocket":
@@ -52,8 +52,8 @@ class _Upstream(_Handler):
         self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
         self.close_connection = True
         with contextlib.suppress(OSError):
-            while heard := self.connection.recv(1024):
-                self.connection.sendall(heard)
+            while data := self.connection.recv(1024):
+                self.connection.sendall(data)
         return None
 
     def do_POST(self) -> None:
@@ -114,7 +114,7 @@ def running_grpc(handler: grpc.GenericRpcHandler) -> Iterator[int]:
         server.stop(None).wait()
 
 
-class Repeating(grpc.GenericRpcHandler):
+class EchoService(grpc.GenericRpcHandler):
     """A gRPC upstream of which every method answers with what it was sent."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
