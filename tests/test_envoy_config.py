@@ -409,7 +409,7 @@ def test_the_policy_for_browsers_is_that_of_the_configuration(tmp_path: Path) ->
     ("matches", "methods"),
     [
         (["GET /a", "PATCH /b/{c}/**", "DELETE /b/{d}"], "DELETE, GET, PATCH"),
-        (["* /a", "QUERY /a"], "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        (["* /a", "QUERY /a"], "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, QUERY"),
     ],
 )
 def test_the_methods_for_browsers_are_those_of_the_routes(matches: list[str], methods: str, tmp_path: Path) -> None:
