@@ -271,6 +271,7 @@ def left_out(caplog: pytest.LogCaptureFixture) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", UNUSABLE)
 async def test_an_unusable_key_is_left_out(issuer: Issuer, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     flaw, key = UNUSABLE[name]
     issuer.server.pages[KEYS] = document({"keys": [key]})
     issuer.server.pages[DISCOVERY] = document({"issuer": issuer.server.origin, "jwks_uri": f"{issuer.server.origin}{KEYS}"})
@@ -345,7 +346,26 @@ async def test_what_is_left_out_is_logged_when_it_changes(issuer: Issuer, caplog
     assert [record.message for record in caplog.records].count("no key is left out any more") == 1
 
 
+@pytest.mark.parametrize(
+    ("keys", "level"),
+    [
+        ([GOOD | {"kid": "enc", "use": "enc"}, GOOD | {"kid": "other", "alg": "PS256"}], logging.INFO),
+        ([GOOD | {"kid": "enc", "use": "enc"}, public_jwk(rsa_key("small", 1024), "small")], logging.WARNING),
+    ],
+    ids=["keys for something else", "a key that is no good"],
+)
+async def test_keys_for_something_else_are_no_reason_to_warn(
+    issuer: Issuer, keys: list[dict[str, Any]], level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    issuer.publish(GOOD, *keys)
+    await issuer.source.load()
+
+    assert [record.levelno for record in caplog.records if record.message == "keys left out"] == [level]
+
+
 async def test_of_many_keys_that_are_left_out_a_few_are_named(issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     issuer.publish(GOOD, *(GOOD | {"kid": f"k{number}", "use": "enc"} for number in range(300)))
     await issuer.source.load()
 

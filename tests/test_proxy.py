@@ -25,8 +25,8 @@ from extauthz.core.providers import Verification
 from extauthz.doctor import files, world
 from extauthz.doctor.findings import Level
 from extauthz.ports import Unavailable
-from tests.support.http_faults import Page, faulty_server
-from tests.support.kept_connections import ConnectProxy, KeepingServer, listening
+from tests.support.http_faults import Page, faulty_server, listening
+from tests.support.kept_connections import ConnectProxy, KeepingServer
 from tests.support.transports import Authority
 from tests.support.world import SETTINGS, StillClock, jwks
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import cache
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ def is_prime(number: int) -> bool:
     return all(number % prime for prime in PRIMES) and all(pow(base, number - 1, number) == 1 for base in (2, 3, 5, 7))
 
 
+@cache
 def found(start: int, step: int) -> int:
     """Return the first prime of a sequence."""
     number = start

@@ -16,7 +16,8 @@ from extauthz.adapters.introspection import Introspection
 from extauthz.budgets import Breaker, Budget
 from extauthz.core.providers import Verification
 from extauthz.ports import Unavailable
-from tests.support.kept_connections import ConnectProxy, Ending, KeepingServer, Reaction, listening
+from tests.support.http_faults import listening
+from tests.support.kept_connections import ConnectProxy, Ending, KeepingServer, Reaction
 from tests.support.transports import Authority
 from tests.support.world import StillClock
 

@@ -141,6 +141,7 @@ class JwksSource:
             return
         self._left_out = left_out
         if left_out:
-            _log.warning("keys left out", extra={"issuer": self.issuer, "count": len(left_out), "keys": described(left_out)})
+            level = logging.INFO if all(one.is_usual for one in left_out) else logging.WARNING
+            _log.log(level, "keys left out", extra={"issuer": self.issuer, "count": len(left_out), "keys": described(left_out)})
         else:
             _log.info("no key is left out any more", extra={"issuer": self.issuer})

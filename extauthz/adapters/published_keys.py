@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -33,7 +33,8 @@ _THUMBPRINT_MEMBERS = {"RS256": ("e", "kty", "n"), "ES256": ("crv", "kty", "x", 
 _PRIMES = tuple(number for number in range(3, 168) if all(number % divisor for divisor in range(2, number)))
 # What the powers of 65537 are modulo each prime: the primes of a ROCA key are built of such a power (CVE-2017-15361).
 _ROCA_RESIDUES = {prime: frozenset(pow(65537, power, prime) for power in range(prime - 1)) for prime in _PRIMES}
-_FERMAT_STEPS = 100
+_FERMAT_STEPS = 16
+"""The keys of CVE-2022-26320 need one."""
 
 
 class Flaw(StrEnum):
@@ -58,6 +59,11 @@ class LeftOut:
 
     id: str
     flaw: Flaw
+
+    @property
+    def is_usual(self) -> bool:
+        """Tell whether issuers publish such keys on purpose: for something else than our tokens."""
+        return self.flaw in (Flaw.USE, Flaw.ALGORITHM, Flaw.CURVE)
 
     def __str__(self) -> str:
         """Name the key, shortened and escaped because a stranger may have written it, and the cause."""
@@ -96,6 +102,7 @@ def described(left_out: tuple[LeftOut, ...]) -> list[str]:
     return [*map(str, left_out[:MAX_LISTED]), *([f"and {more} more"] if more > 0 else [])]
 
 
+@lru_cache(maxsize=256)  # the same keys are read again at every refresh
 def is_weak(modulus: int) -> bool:
     """Tell whether an RSA modulus has a small factor, close primes, or the structure of ROCA keys (CVE-2017-15361).
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import socket
-import ssl
 import struct
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
 
 
 class Ending(StrEnum):
@@ -43,6 +41,13 @@ class KeepingServer:
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until a reaction ends it, or the client does."""
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                await self._serve(reader, writer)
+        finally:
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
         connection, request = self._connections, 0
         while True:
@@ -89,6 +94,13 @@ class ConnectProxy:
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                await self._lead(reader, writer)
+        finally:
+            writer.close()
+
+    async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         self.heads.append(head)
         if self.credentials is not None:
@@ -112,39 +124,3 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
             await sink.drain()
     finally:
         sink.close()
-
-
-@asynccontextmanager
-async def listening(
-    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]], tls: ssl.SSLContext | None = None
-) -> AsyncIterator[int]:
-    """Serve on a free port of 127.0.0.1 until the end of the block, and leave neither socket nor task behind."""
-    tasks: set[asyncio.Task[None]] = set()
-    server = await asyncio.start_server(partial(_connected, answer, tasks), "127.0.0.1", 0, ssl=tls)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in tuple(tasks):
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tuple(tasks), timeout=5)
-        assert not tasks, "a connection is left behind"
-
-
-async def _connected(
-    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]],
-    tasks: set[asyncio.Task[None]],
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    tasks.add(task)
-    try:
-        # The client may go at any time; the end of the block cancels what waits.
-        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            await answer(reader, writer)
-    finally:
-        tasks.discard(task)
-        writer.close()
