@@ -257,6 +257,11 @@ def test_of_several_claims_the_first_that_is_there_decides(make_world: MakeWorld
     assert (answer.headers["x-extauthz-user"] if answer.allowed else answer.reason) == user
 
 
+def test_several_claims_may_be_one_text_with_commas(make_world: MakeWorld) -> None:
+    (rules,) = azure(make_world, V2, user_claim="email, preferred_username").configuration.providers
+    assert rules.user_claims == ("email", "preferred_username")
+
+
 def test_a_claim_that_is_null_is_there(make_world: MakeWorld) -> None:
     world = azure(make_world, V2, user_claim=["email", "preferred_username"])
     claims = {"iat": NOW - 60, "exp": NOW + 4000} | CLAIMS[V2] | {"email": None}

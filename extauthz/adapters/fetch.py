@@ -65,8 +65,8 @@ class JsonFetcher:
     over https, `proxy_auth` its user and password, `trust` a bundle of certificates, PEM, in place of the system's. `unix_socket`
     is asked instead of the host of an address. `max_bytes` bounds a document.
 
-    All that is sent only asks, so that it may be sent twice: when the other side ends a connection that was kept, before the head of
-    its answer has come, the request is sent once more on a fresh one, within the same time.
+    All that is sent only asks, so that it may be sent twice: when the other side ends a connection that was kept, before the head
+    of its answer has come, the request is sent once more on a fresh one, within the same time.
     """
 
     def __init__(
