@@ -28,7 +28,7 @@ def checks(
     if not offline or not isinstance(configuration.store_place, str):
         found["store"] = lambda: world.store(configuration, clock, environment)
     if not offline:
-        found["issuers"] = lambda: asyncio.run(world.issuers(configuration, clock))
+        found["issuers"] = lambda: asyncio.run(world.issuers(configuration, clock, environment))
     if admin is not None:
         found["Envoy"] = lambda: asyncio.run(envoy_admin.look(configuration, admin))
     return {title: partial(_fenced, title, check) for title, check in found.items()}
