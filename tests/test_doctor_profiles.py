@@ -9,9 +9,9 @@ import pytest
 
 from extauthz.config.loader import load
 from extauthz.doctor import envoy_admin, envoy_dump, envoy_planes
+from extauthz.doctor.advice import Advisor
 from extauthz.doctor.envoy_dump import Dump, Manager
 from extauthz.doctor.findings import Level, problem, warning
-from extauthz.doctor.profiled import Teller
 from extauthz.doctor.profiles import PROFILES
 from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.envoy_config.reading import sidecar_of
@@ -26,7 +26,7 @@ ELSEWHERE_IN = {
     ControlPlane.ISTIO: {"envoy.allowed_headers"},
     ControlPlane.CONTOUR: {"envoy.disabled", "envoy.allowed_headers", "envoy.panic_threshold"},
 }
-NAMES = sorted({name for _, told in FAULTS.values() for name, level in told if level is not Level.OK} - ELSEWHERE)
+NAMES = sorted({name for _, expected in FAULTS.values() for name, level in expected if level is not Level.OK} - ELSEWHERE)
 
 
 @pytest.mark.parametrize("plane", ControlPlane)
@@ -37,17 +37,17 @@ def test_every_finding_has_advice_or_is_a_limit(name: str, plane: ControlPlane, 
     sidecar = sidecar_of(load(configured(tmp_path, "127.0.0.1:9001")))
     # Whatever a table says can be written.
     for advice in profile.advice.get(name, ()):
-        (told,) = Teller(plane, sidecar).tell([problem(name, f"x {advice.only}", "generic")])
-        assert told.advice not in ("", "generic")
-        assert "{timeout}" not in told.advice
-        assert "{{" not in told.advice
+        (advised,) = Advisor(plane, sidecar).advise([problem(name, f"x {advice.only}", "generic")])
+        assert advised.advice not in ("", "generic")
+        assert "{timeout}" not in advised.advice
+        assert "{{" not in advised.advice
 
 
 def test_without_a_profile_nothing_is_changed(tmp_path: Path) -> None:
-    teller = Teller(None, sidecar_of(load(configured(tmp_path, "127.0.0.1:9001"))))
-    found = [problem("envoy.timeout", "a", "b"), warning("envoy.status_on_error", "c", "d")]
-    assert teller.tell(found) == found
-    assert list(teller.limits()) == []
+    advisor = Advisor(None, sidecar_of(load(configured(tmp_path, "127.0.0.1:9001"))))
+    result = [problem("envoy.timeout", "a", "b"), warning("envoy.status_on_error", "c", "d")]
+    assert advisor.advise(result) == result
+    assert list(advisor.limits()) == []
 
 
 NONSENSE: list[Any] = [None, [], {}, {"configs": None}, {"configs": [None, 1, {"@type": 5}]}, "text"]
@@ -57,8 +57,8 @@ NONSENSE: list[Any] = [None, [], {}, {"configs": None}, {"configs": [None, 1, {"
 @pytest.mark.parametrize("nonsense", NONSENSE)
 def test_a_dump_that_is_none_is_no_check(nonsense: Any, plane: ControlPlane, tmp_path: Path) -> None:
     loaded = load(configured(tmp_path, "127.0.0.1:9001"))
-    found = envoy_admin.judge(envoy_dump.read(nonsense, nonsense, nonsense), loaded, plane)
-    assert ("envoy.ext_authz", Level.PROBLEM) in [(each.name, each.level) for each in found]
+    result = envoy_admin.judge(envoy_dump.read(nonsense, nonsense, nonsense), loaded, plane)
+    assert ("envoy.ext_authz", Level.PROBLEM) in [(each.name, each.level) for each in result]
 
 
 CHECK = {"grpc_service": {"envoy_grpc": {"cluster_name": "securitypolicy/a/b/0"}}}
@@ -104,27 +104,27 @@ def read(plane: ControlPlane, one: Manager) -> tuple[Manager, ...]:
 )
 def test_only_a_rule_that_is_always_met_marks_every_request(policies: Any, *, whole: bool) -> None:
     marking = envoy_dump.Filter("rbac", envoy_planes.RBAC, {"shadow_rules": {"policies": policies}})
-    (found,) = read(ControlPlane.ISTIO, manager(CHECK | {"filter_enabled_metadata": MARKED}, marking))
-    assert ("filter_enabled_metadata" not in found.filters[1].config) is whole
+    (result,) = read(ControlPlane.ISTIO, manager(CHECK | {"filter_enabled_metadata": MARKED}, marking))
+    assert ("filter_enabled_metadata" not in result.filters[1].config) is whole
 
 
 def test_a_rule_behind_the_check_marks_nothing() -> None:
     marking = envoy_dump.Filter("rbac", envoy_planes.RBAC, {"shadow_rules": {"policies": {"istio-ext-authz-1": ANY}}})
     one = manager(CHECK | {"filter_enabled_metadata": MARKED})
-    (found,) = read(ControlPlane.ISTIO, Manager(one.where, {}, (*one.filters, marking), None))
-    assert "filter_enabled_metadata" in found.filters[0].config
+    (result,) = read(ControlPlane.ISTIO, Manager(one.where, {}, (*one.filters, marking), None))
+    assert "filter_enabled_metadata" in result.filters[0].config
 
 
 def test_a_filter_that_no_route_switches_on_asks_nobody() -> None:
     routes = {"virtual_hosts": [{"name": "a", "routes": [{"match": {"prefix": "/"}}]}]}
-    (found,) = read(ControlPlane.ENVOY_GATEWAY, manager(CHECK, disabled=True, routes=routes))
-    assert found.filters == ()
+    (result,) = read(ControlPlane.ENVOY_GATEWAY, manager(CHECK, disabled=True, routes=routes))
+    assert result.filters == ()
     # Where routes are not in the dump the filter is judged, and that they are missing is a finding of its own.
-    (found,) = read(ControlPlane.ENVOY_GATEWAY, manager(CHECK, disabled=True))
-    assert [each.disabled for each in found.filters] == [False]
+    (result,) = read(ControlPlane.ENVOY_GATEWAY, manager(CHECK, disabled=True))
+    assert [each.disabled for each in result.filters] == [False]
 
 
 @pytest.mark.parametrize("routes", [{"virtual_hosts": [None, {"routes": [None, 1, {"typed_per_filter_config": []}]}]}, {}, []])
 def test_routes_that_are_none_switch_nothing_on(routes: Any) -> None:
-    (found,) = read(ControlPlane.ENVOY_GATEWAY, manager(CHECK, disabled=True, routes=routes))
-    assert found.filters == ()
+    (result,) = read(ControlPlane.ENVOY_GATEWAY, manager(CHECK, disabled=True, routes=routes))
+    assert result.filters == ()

@@ -82,8 +82,8 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def taken_from(flags: dict[str, Any]) -> dict[str, str]:
-    """Take what is for control planes only out of all flags."""
+def extract(flags: dict[str, Any]) -> dict[str, str]:
+    """Remove what is for control planes only from all flags, and return it."""
     return {name: flags.pop(name) for name in WITH}
 
 
@@ -97,8 +97,8 @@ def check_usage(context: click.Context, plane: str | None) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Where:
-    """What the flags say of the installation."""
+class Installation:
+    """What the flags say of where everything is."""
 
     namespace: str
     gateway: str
@@ -110,24 +110,24 @@ class Where:
     tls_name: str | None
 
 
-def printed(loaded: Configuration, plane: ControlPlane, where: Where) -> str:
+def printed(loaded: Configuration, plane: ControlPlane, where: Installation) -> str:
     """Return the manifests; raises ValueError for what the control plane cannot take."""
-    asked = Service(namespace=where.service.partition("/")[0], name=where.service.partition("/")[2])
+    checks = Service(namespace=where.service.partition("/")[0], name=where.service.partition("/")[2])
     listen = loaded.settings.server.listen
     files = loaded.tls_files(loaded.settings.server.tls)
     tls = None
     if files is not None:
         # The files are the business of Kubernetes' secrets; what counts is whether Envoy has to show a certificate.
         shown = "tls" if files[2] is not None else None
-        name = where.tls_name or ("localhost" if listen.is_local else asked.host)
+        name = where.tls_name or ("localhost" if listen.is_local else checks.host)
         tls = Tls(name=name, authority="", certificate=shown, key=shown)
-    sidecar = sidecar_of(loaded, reached_at=() if listen.is_local else (asked.host,), tls=tls)
+    sidecar = sidecar_of(loaded, reached_at=() if listen.is_local else (checks.host,), tls=tls)
     hosts = domains_of(loaded, where.domains)
     placement = Placement(
         namespace=where.namespace,
         gateway=where.gateway,
         listener=where.gateway_listener,
-        service=asked,
+        service=checks,
         upstream=where.upstream,
         domains=hosts if hosts != DOMAINS else DOMAINS[-1:],
         trusted_hops=where.trusted_hops,

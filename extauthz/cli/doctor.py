@@ -31,7 +31,7 @@ _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 @click.option(
     "--profile",
     type=click.Choice([plane.value for plane in ControlPlane]),
-    help="With --envoy-admin: who configures that Envoy; only what can be changed there is told, in its words.",
+    help="With --envoy-admin: who configures that Envoy; only what can be changed there is reported, in its words.",
 )
 @click.option("--offline", is_flag=True, help="Ask no issuer and no database server.")
 @json_option

@@ -102,11 +102,11 @@ def command(
              extauthz envoy-config --for envoy-gateway --namespace gateways --gateway public | kubectl apply -f -
     """
     control_planes.check_usage(click.get_current_context(), plane)
-    names = control_planes.taken_from(flags)
+    names = control_planes.extract(flags)
     loaded = configuration.read(config_file)
     traffic = envoy_traffic.read(flags, loaded)
     if plane is not None:
-        where = control_planes.Where(
+        where = control_planes.Installation(
             upstream=upstream, domains=domains, trusted_hops=traffic.trusted_hops, tls_name=tls_name, **names
         )
         _manifests(loaded, ControlPlane(plane), form, where)
@@ -131,7 +131,7 @@ def command(
     click.echo(bootstrap.as_json(printed) if form == "json" else printed, nl=form == "json")
 
 
-def _manifests(loaded: Configuration, plane: ControlPlane, form: str, where: control_planes.Where) -> None:
+def _manifests(loaded: Configuration, plane: ControlPlane, form: str, where: control_planes.Installation) -> None:
     try:
         printed = control_planes.printed(loaded, plane, where)
     except ValueError as error:

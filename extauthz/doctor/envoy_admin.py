@@ -10,11 +10,11 @@ from typing import Any
 from extauthz.adapters.fetch import FetchError, JsonFetcher
 from extauthz.config.loader import Configuration
 from extauthz.doctor import envoy_client, envoy_cluster, envoy_dump, envoy_filter, envoy_http, envoy_planes, envoy_twice
+from extauthz.doctor.advice import Advisor
 from extauthz.doctor.envoy_cluster import Listening
 from extauthz.doctor.envoy_dump import EXT_AUTHZ, Dump, Manager, at
 from extauthz.doctor.envoy_http import Hosts
 from extauthz.doctor.findings import Finding, ok, problem, warning
-from extauthz.doctor.profiled import Teller
 from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.envoy_config.reading import is_everywhere, serves_other_hosts, sidecar_of
 
@@ -56,20 +56,20 @@ def judge(dump: Dump, configuration: Configuration, plane: ControlPlane | None =
     listening = Listening(sidecar, everywhere, tls=configuration.settings.server.tls is not None)
     hosts = Hosts(frozenset(configuration.policy.hosts), serves_other_hosts(configuration))
     yield _version(dump)
-    teller = Teller(plane, sidecar)
+    advisor = Advisor(plane, sidecar)
     if plane is not None:
         dump, unchecked = envoy_planes.read(dump, plane)
-        yield from teller.tell(unchecked)
+        yield from advisor.advise(unchecked)
     asking = [(manager, found) for manager in dump.managers for found in manager.filters if found.type == EXT_AUTHZ]
     if not asking:
         text = f"no ext_authz filter in {len(dump.managers)} HTTP listeners: no request is checked"
-        yield from teller.tell([problem("envoy.ext_authz", text, "add what 'extauthz envoy-config --part filter' prints")])
+        yield from advisor.advise([problem("envoy.ext_authz", text, "add what 'extauthz envoy-config --part filter' prints")])
     for manager in dump.managers:
         mine = [found for other, found in asking if other is manager]
         if asking and not mine:
             text = "no request is checked here"
-            yield from teller.tell([warning("envoy.ext_authz", text, "add the filter, or keep others out", where=manager.where)])
-        more = teller.tell(envoy_twice.look(manager, mine, sidecar.identity))
+            yield from advisor.advise([warning("envoy.ext_authz", text, "add the filter, or keep others out", where=manager.where)])
+        more = advisor.advise(envoy_twice.look(manager, mine, sidecar.identity))
         yield from more
         for found in mine:
             seen = [
@@ -78,11 +78,11 @@ def judge(dump: Dump, configuration: Configuration, plane: ControlPlane | None =
                 *envoy_http.look(manager, found, sidecar.identity, hosts),
                 *envoy_client.look(manager, configuration.settings.envoy.client_address),
             ]
-            findings = teller.tell(seen)
+            findings = advisor.advise(seen)
             yield from findings
             if not findings and not more:
                 yield ok("envoy.ext_authz", "as this configuration needs it", where=manager.where)
-    yield from teller.limits()
+    yield from advisor.limits()
 
 
 def _cluster(dump: Dump, config: Any, listening: Listening, manager: Manager) -> Iterator[Finding]:

@@ -21,13 +21,13 @@ TLS = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 
 
 def read(dump: Dump, plane: ControlPlane) -> tuple[Dump, list[Finding]]:
-    """Return the dump as it is to be judged, and what was found on the way."""
+    """Return the dump as it is to be judged, and what is wrong with it besides."""
     own = PROFILES[plane].own_listeners
     managers = [manager for manager in dump.managers if not own.match(manager.where)]
-    found: list[Finding] = []
+    findings: list[Finding] = []
     match plane:
         case ControlPlane.ENVOY_GATEWAY:
-            found = [finding for manager in managers for finding in _unchecked(manager)]
+            findings = [finding for manager in managers for finding in _unchecked(manager)]
             managers = [each for manager in managers for each in _switched_on(manager)]
         case ControlPlane.ISTIO:
             # Beside an application the other listeners are for what it asks itself.
@@ -36,11 +36,11 @@ def read(dump: Dump, plane: ControlPlane) -> tuple[Dump, list[Finding]]:
         case ControlPlane.CONTOUR:
             managers = [manager for manager in managers if _asks(manager) or not _only_redirects(manager)]
     clusters = {name: _with_tls(cluster) for name, cluster in dump.clusters.items()}
-    return replace(dump, managers=tuple(managers), clusters=clusters), found
+    return replace(dump, managers=tuple(managers), clusters=clusters), findings
 
 
 def _asks(manager: Manager) -> bool:
-    return any(found.type == EXT_AUTHZ for found in manager.filters)
+    return any(check.type == EXT_AUTHZ for check in manager.filters)
 
 
 def _routes(manager: Manager) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -60,7 +60,7 @@ def _switches(route: Any, name: str) -> Any:
 
 
 def _unchecked(manager: Manager) -> Iterator[Finding]:
-    names = [found.name for found in manager.filters if found.type == EXT_AUTHZ and found.disabled]
+    names = [check.name for check in manager.filters if check.type == EXT_AUTHZ and check.disabled]
     if not names:
         return
     for where, route in _routes(manager):
@@ -70,28 +70,28 @@ def _unchecked(manager: Manager) -> Iterator[Finding]:
 
 def _switched_on(manager: Manager) -> list[Manager]:
     """Return the connection manager once for each filter and service that some route asks; without any it asks nobody."""
-    asking = [found for found in manager.filters if found.type == EXT_AUTHZ]
-    if not all(found.disabled for found in asking):
+    checks = [check for check in manager.filters if check.type == EXT_AUTHZ]
+    if not all(check.disabled for check in checks):
         return [manager]
-    names = [found.name for found in asking]
-    pairs = [(found, service) for found in asking for service in _services(manager, found)]
+    names = [check.name for check in checks]
+    pairs = [(check, service) for check in checks for service in _services(manager, check)]
     routes = _without(manager.routes, names)
     made = []
-    for found, service in pairs:
-        config = {**found.config, "grpc_service": service} if service is not None else found.config
-        on = Filter(found.name, found.type, config)
-        filters = tuple(on if each is found else each for each in manager.filters if each is found or each.type != EXT_AUTHZ)
-        where = manager.where if len(pairs) == 1 else f"{manager.where}, {found.name}"
+    for check, service in pairs:
+        config = {**check.config, "grpc_service": service} if service is not None else check.config
+        on = Filter(check.name, check.type, config)
+        filters = tuple(on if each is check else each for each in manager.filters if each is check or each.type != EXT_AUTHZ)
+        where = manager.where if len(pairs) == 1 else f"{manager.where}, {check.name}"
         made.append(replace(manager, where=where, filters=filters, routes=routes))
     return made or [replace(manager, filters=tuple(each for each in manager.filters if each.type != EXT_AUTHZ))]
 
 
-def _services(manager: Manager, found: Filter) -> list[Any]:
+def _services(manager: Manager, check: Filter) -> list[Any]:
     """Return what is asked by the routes that switch a filter on; what the filter asks where routes are not known."""
-    own = at(found.config, "grpc_service")
+    own = at(check.config, "grpc_service")
     services: list[Any] = [own] if manager.routes is None else []
     for _, route in _routes(manager):
-        entry = _switches(route, found.name)
+        entry = _switches(route, check.name)
         override = at(entry, "config") if type_of(entry) == FILTER_CONFIG else entry
         service = at(override, "check_settings", "grpc_service") or own
         if entry is not None and service not in services:
@@ -125,24 +125,24 @@ def _bare(route: Any, names: Sequence[str]) -> Any:
 def _marked(manager: Manager) -> Manager:
     """Return the connection manager without the condition of its filters, where that holds for every request."""
     filters = []
-    for index, found in enumerate(manager.filters):
-        condition = at(found.config, "filter_enabled_metadata")
-        if found.type == EXT_AUTHZ and condition is not None and _marks_all(manager.filters[:index], condition):
-            config = {key: value for key, value in found.config.items() if key != "filter_enabled_metadata"}
-            filters.append(replace(found, config=config))
+    for index, check in enumerate(manager.filters):
+        condition = at(check.config, "filter_enabled_metadata")
+        if check.type == EXT_AUTHZ and condition is not None and _marks_all(manager.filters[:index], condition):
+            config = {key: value for key, value in check.config.items() if key != "filter_enabled_metadata"}
+            filters.append(replace(check, config=config))
         else:
-            filters.append(found)
+            filters.append(check)
     return replace(manager, filters=tuple(filters))
 
 
 def _marks_all(before: Sequence[Filter], condition: Any) -> bool:
     """Tell whether a filter in front marks each request as one that is to be checked."""
     prefix = at(condition, "value", "string_match", "prefix")
-    marking = [found for found in before if found.type == RBAC and found.name == at(condition, "filter") and not found.disabled]
+    marking = [each for each in before if each.type == RBAC and each.name == at(condition, "filter") and not each.disabled]
     policies = [
         policy
-        for found in marking
-        if isinstance(named := at(found.config, "shadow_rules", "policies"), Mapping)
+        for rules in marking
+        if isinstance(named := at(rules.config, "shadow_rules", "policies"), Mapping)
         for name, policy in named.items()
         if prefix and name.startswith(prefix)
     ]
@@ -170,8 +170,8 @@ def _always(condition: Any) -> bool:
 
 def _only_redirects(manager: Manager) -> bool:
     """Tell whether plain HTTP leads to HTTPS and nowhere else."""
-    found = list(_routes(manager))
-    return bool(found) and all(at(route, "redirect") is not None for _, route in found)
+    routes = [route for _, route in _routes(manager)]
+    return bool(routes) and all(at(route, "redirect") is not None for route in routes)
 
 
 # All of them

@@ -16,7 +16,7 @@ _NO_CLIENT_CERTIFICATE = "Envoy needs no certificate of its own: server.tls has 
 def text(sidecar: Sidecar, placement: Placement) -> str:
     """Return the manifests; raises ValueError for an address or a host that Contour does not take."""
     service = placement.service
-    if not placement.is_asked_as_service(sidecar):
+    if not placement.is_service(sidecar):
         raise ValueError(
             f"server.listen is {sidecar.addresses[0]}: Contour asks a Kubernetes Service and nothing else; listen on 0.0.0.0:9001"
         )
@@ -39,8 +39,8 @@ def text(sidecar: Sidecar, placement: Placement) -> str:
 def _validation(sidecar: Sidecar) -> str:
     if sidecar.tls is None:
         return ""
-    asked = _CLIENT_CERTIFICATE if sidecar.tls.certificate else _NO_CLIENT_CERTIFICATE
-    return filled("contour_validation", {"name": scalar(sidecar.tls.name), "client_certificate": asked})
+    client_certificate = _CLIENT_CERTIFICATE if sidecar.tls.certificate else _NO_CLIENT_CERTIFICATE
+    return filled("contour_validation", {"name": scalar(sidecar.tls.name), "client_certificate": client_certificate})
 
 
 def _virtual_host(sidecar: Sidecar, placement: Placement, host: str) -> str:

@@ -1,4 +1,4 @@
-"""Manifests for Envoy Gateway: its policies, a patch for what they cannot say, and how the sidecar is found."""
+"""Manifests for Envoy Gateway: its policies, a patch for what they cannot say, and where the sidecar is."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def text(sidecar: Sidecar, placement: Placement) -> str:
 def _backends(sidecar: Sidecar, placement: Placement) -> list[dict[str, Any]]:
     if sidecar.addresses[0].path:
         return [{"group": "gateway.envoyproxy.io", "kind": "Backend", "name": "extauthz"}]
-    if not placement.is_asked_as_service(sidecar):
+    if not placement.is_service(sidecar):
         raise ValueError(
             f"server.listen is {sidecar.addresses[0]}: Envoy Gateway reaches no loopback address; listen on 0.0.0.0:9001 as a "
             "service, or on a unix socket in the pod of Envoy"
@@ -67,8 +67,8 @@ def _sidecar(sidecar: Sidecar, placement: Placement) -> str:
     granted = filled("gateway_reference_grant", names) if placement.service.namespace != placement.namespace else ""
     if sidecar.tls is None:
         return granted
-    asked = _CLIENT_CERTIFICATE if sidecar.tls.certificate else _NO_CLIENT_CERTIFICATE
-    return granted + filled("gateway_tls", names | {"client_certificate": asked, "tls_name": scalar(sidecar.tls.name)})
+    client_certificate = _CLIENT_CERTIFICATE if sidecar.tls.certificate else _NO_CLIENT_CERTIFICATE
+    return granted + filled("gateway_tls", names | {"client_certificate": client_certificate, "tls_name": scalar(sidecar.tls.name)})
 
 
 def _patches(sidecar: Sidecar, placement: Placement) -> list[dict[str, Any]]:

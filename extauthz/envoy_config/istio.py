@@ -1,4 +1,4 @@
-"""Manifests for Istio: provider, AuthorizationPolicy, an EnvoyFilter for what they cannot say, and how the sidecar is found."""
+"""Manifests for Istio: provider, AuthorizationPolicy, an EnvoyFilter for what they cannot say, and where the sidecar is."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def text(sidecar: Sidecar, placement: Placement) -> str:
 
 def _reached_at(sidecar: Sidecar, placement: Placement) -> tuple[str, int]:
     """Return the host in Istio's registry, and the port."""
-    if placement.is_asked_as_service(sidecar):
+    if placement.is_service(sidecar):
         return f"{placement.service.host}.cluster.local", sidecar.addresses[0].port
     return LOCAL, sidecar.addresses[0].port or LOCAL_PORT
 
 
 def _sidecar(sidecar: Sidecar, placement: Placement, host: str, port: int) -> str:
     entry, rule = "", ""
-    if not placement.is_asked_as_service(sidecar):
+    if not placement.is_service(sidecar):
         endpoints: list[dict[str, Any]] = [
             {"address": str(address)} if address.path else {"address": address.host, "ports": {"grpc": address.port}}
             for address in sidecar.addresses
@@ -93,10 +93,10 @@ def _patch(where: str, match: dict[str, Any], operation: str, value: dict[str, A
 
 
 def _listener(below: str | None = None) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": _MANAGER}
+    http_filter: dict[str, Any] = {"name": _MANAGER}
     if below is not None:
-        found["subFilter"] = {"name": below}
-    return {"context": "GATEWAY", "listener": {"filterChain": {"filter": found}}}
+        http_filter["subFilter"] = {"name": below}
+    return {"context": "GATEWAY", "listener": {"filterChain": {"filter": http_filter}}}
 
 
 def _typed(kind: str, config: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Placement:
     domains: tuple[str, ...] = ()
     trusted_hops: int = 0
 
-    def is_asked_as_service(self, sidecar: Sidecar) -> bool:
+    def is_service(self, sidecar: Sidecar) -> bool:
         """Tell whether Envoy reaches the sidecar over the Service, and not within its own pod."""
         return sidecar.addresses[0].host == self.service.host
 
@@ -84,8 +84,8 @@ def check_settings(sidecar: Sidecar, *names: str) -> dict[str, Any]:
 
 def cluster_settings(sidecar: Sidecar) -> dict[str, Any]:
     """Return the cluster of the sidecar, as data."""
-    found: dict[str, Any] = yaml.safe_load(bootstrap.text(sidecar, Edge(), Part.CLUSTER))[0]
-    return found
+    cluster: dict[str, Any] = yaml.safe_load(bootstrap.text(sidecar, Edge(), Part.CLUSTER))[0]
+    return cluster
 
 
 def ports(sidecar: Sidecar) -> Iterator[int]:
@@ -94,5 +94,5 @@ def ports(sidecar: Sidecar) -> Iterator[int]:
 
 
 def _filters(sidecar: Sidecar) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = yaml.safe_load(bootstrap.text(sidecar, Edge(), Part.FILTER))
-    return [each for each in found if each["name"] in ("envoy.filters.http.header_mutation", "envoy.filters.http.ext_authz")]
+    filters: list[dict[str, Any]] = yaml.safe_load(bootstrap.text(sidecar, Edge(), Part.FILTER))
+    return [each for each in filters if each["name"] in ("envoy.filters.http.header_mutation", "envoy.filters.http.ext_authz")]

@@ -23,23 +23,23 @@ class Absent(Exception):
 
 def evaluate(rule: str, value: Any) -> bool:
     """Return what a rule says of a value, its `self`; raises ValueError for what is not understood."""
-    found = Parser(tokens(rule)).whole()({"self": value})
-    if not isinstance(found, bool):
+    result = Parser(tokens(rule)).whole()({"self": value})
+    if not isinstance(result, bool):
         raise ValueError(f"{rule!r} is not true or false")
-    return found
+    return result
 
 
 def tokens(rule: str) -> list[str]:
     """Cut a rule into its tokens."""
-    found, at = [], 0
+    cut, at = [], 0
     rule = rule.rstrip()
     while at < len(rule):
         match = TOKEN.match(rule, at)
         if match is None:
             raise ValueError(f"not understood: {rule[at:]!r}")
-        found.append(match[1])
+        cut.append(match[1])
         at = match.end()
-    return found
+    return cut
 
 
 def seconds(text: str) -> float:

@@ -47,8 +47,8 @@ def mesh(printed: str) -> Config:
     """Return the mesh configuration, which stands in a comment."""
     block = re.search(r"^#   meshConfig:\n(?:#     .*\n)+", printed, re.MULTILINE)
     assert block is not None
-    found: Config = yaml.safe_load(block[0].replace("#   ", "", 1).replace("\n#   ", "\n"))["meshConfig"]
-    return found
+    config: Config = yaml.safe_load(block[0].replace("#   ", "", 1).replace("\n#   ", "\n"))["meshConfig"]
+    return config
 
 
 def _duration(text: str) -> str:
@@ -88,9 +88,9 @@ def _listener(name: str, filters: list[Config], route: Config, domains: list[str
 
 
 def envoy_gateway(printed: str, sidecar: Config, *, patched: bool, by_route: bool = False) -> Made:
-    """Translate its policies; `by_route` as releases do that write the service that is asked to each route."""
-    found = documents(printed)
-    policy, client = found["SecurityPolicy"], found["ClientTrafficPolicy"]["spec"]
+    """Translate its policies; `by_route` as releases do that write the service to each route."""
+    manifests = documents(printed)
+    policy, client = manifests["SecurityPolicy"], manifests["ClientTrafficPolicy"]["spec"]
     names = f"{policy['metadata']['namespace']}/{policy['metadata']['name']}"
     auth, settings = policy["spec"]["extAuth"], policy["spec"]["extAuth"]["grpc"]["backendSettings"]
     (backend,) = auth["grpc"]["backendRefs"]
@@ -124,7 +124,7 @@ def envoy_gateway(printed: str, sidecar: Config, *, patched: bool, by_route: boo
         **_client_traffic(client),
     )
     if patched:
-        for patch in found["EnvoyPatchPolicy"]["spec"]["jsonPatches"]:
+        for patch in manifests["EnvoyPatchPolicy"]["spec"]["jsonPatches"]:
             assert patch["name"] == listener["name"]
             json_patch(listener, patch["operation"])
     return Made(listener, _cluster(cluster, sidecar, **_backend(settings)))
@@ -194,14 +194,14 @@ def _backend(settings: Config) -> Config:
 def json_patch(document: Config, operation: Config) -> None:
     """Add what an operation of an EnvoyPatchPolicy adds, in the two forms that are printed."""
     assert operation["op"] == "add"
-    found = list(_lists(document, "http_filters"))
+    lists = list(_lists(document, "http_filters"))
     by_name = re.fullmatch(r'\.\.http_filters\[\?\(@\.name=~"([^"]+)"\)\]\.typed_config', operation["jsonPath"])
     if by_name is None:
         assert operation["jsonPath"] == "..http_filters[0]"
-        for filters in found:
+        for filters in lists:
             filters.insert(0, copy.deepcopy(operation["value"]))
         return
-    chosen = [each["typed_config"] for filters in found for each in filters if re.search(by_name[1], each["name"])]
+    chosen = [each["typed_config"] for filters in lists for each in filters if re.search(by_name[1], each["name"])]
     assert chosen, "a patch that finds nothing is an error in Envoy Gateway"
     for config in chosen:
         config[operation["path"].removeprefix("/")] = copy.deepcopy(operation["value"])
@@ -223,11 +223,11 @@ def _lists(value: Any, name: str) -> Iterator[list[Config]]:
 
 def istio(printed: str, sidecar: Config, *, patched: bool) -> Made:
     """Translate provider, AuthorizationPolicy and, if it is applied, EnvoyFilter."""
-    found, configured = documents(printed), mesh(printed)
+    manifests, configured = documents(printed), mesh(printed)
     (provider,) = configured["extensionProviders"]
-    asked, policy = provider["envoyExtAuthzGrpc"], found["AuthorizationPolicy"]
+    settings, policy = provider["envoyExtAuthzGrpc"], manifests["AuthorizationPolicy"]
     assert (policy["spec"]["action"], policy["spec"]["provider"]["name"]) == ("CUSTOM", provider["name"])
-    cluster = f"outbound|{asked['port']}||{asked['service']}"
+    cluster = f"outbound|{settings['port']}||{settings['service']}"
     any_permission = {"and_rules": {"rules": [{"any": True}]}}
     any_principal = {"and_ids": {"ids": [{"any": True}]}}
     prefix = f"istio-ext-authz-ns[{policy['metadata']['namespace']}]-policy[{policy['metadata']['name']}]"
@@ -247,11 +247,11 @@ def istio(printed: str, sidecar: Config, *, patched: bool) -> Made:
     check: Config = {
         "@type": EXT_AUTHZ,
         "transport_api_version": "V3",
-        "failure_mode_allow": asked["failOpen"],
-        "status_on_error": {"code": STATUSES[int(asked["statusOnError"])]},
+        "failure_mode_allow": settings["failOpen"],
+        "status_on_error": {"code": STATUSES[int(settings["statusOnError"])]},
         "grpc_service": {
             "envoy_grpc": {"cluster_name": cluster, "authority": cluster.replace("|", "_.")},
-            "timeout": asked["timeout"],
+            "timeout": settings["timeout"],
         },
         "filter_enabled_metadata": {
             "filter": "envoy.filters.http.rbac",
@@ -270,7 +270,7 @@ def istio(printed: str, sidecar: Config, *, patched: bool) -> Made:
     )
     made = Made(listener, _cluster(cluster, sidecar, connect_timeout="10s", lb_policy="LEAST_REQUEST"))
     if patched:
-        for patch in found["EnvoyFilter"]["spec"]["configPatches"]:
+        for patch in manifests["EnvoyFilter"]["spec"]["configPatches"]:
             envoy_filter(made, patch)
     return made
 
@@ -316,21 +316,21 @@ def merge(into: Config, value: Config) -> None:
 
 def contour(printed: str, sidecar: Config) -> Made:
     """Translate ExtensionService and HTTPProxy."""
-    found = documents(printed)
-    service, proxy = found["ExtensionService"], found["HTTPProxy"]["spec"]
+    manifests = documents(printed)
+    service, proxy = manifests["ExtensionService"], manifests["HTTPProxy"]["spec"]
     host, limits = proxy["virtualhost"], service["spec"]["circuitBreakerPolicy"]
-    asked = host["authorization"]
-    assert asked["extensionRef"]["name"] == service["metadata"]["name"]
-    assert asked["extensionRef"]["namespace"] == service["metadata"]["namespace"]
+    settings = host["authorization"]
+    assert settings["extensionRef"]["name"] == service["metadata"]["name"]
+    assert settings["extensionRef"]["namespace"] == service["metadata"]["namespace"]
     assert service["spec"]["protocol"] == "h2c"
     cluster = f"extension/{service['metadata']['namespace']}/{service['metadata']['name']}"
     check: Config = {
         "@type": EXT_AUTHZ,
         "transport_api_version": "V3",
-        "failure_mode_allow": asked["failOpen"],
+        "failure_mode_allow": settings["failOpen"],
         "grpc_service": {
             "envoy_grpc": {"cluster_name": cluster, "authority": cluster.replace("/", ".")},
-            "timeout": _duration(asked["responseTimeout"]),
+            "timeout": _duration(settings["responseTimeout"]),
         },
         # These three are fixed.
         "status_on_error": {"code": STATUSES[403]},

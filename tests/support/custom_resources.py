@@ -19,9 +19,9 @@ OF_EVERY_OBJECT = {"apiVersion": {"type": "string"}, "kind": {"type": "string"},
 @cache
 def definition(kind: str) -> dict[str, Any]:
     """Return what is kept of a definition; its schema refuses unknown fields."""
-    found: dict[str, Any] = json.loads((FOLDER / f"{kind}.json").read_text(encoding="utf-8"))
-    found["schema"]["properties"] |= OF_EVERY_OBJECT
-    return found | {"schema": strict(found["schema"])}
+    known: dict[str, Any] = json.loads((FOLDER / f"{kind}.json").read_text(encoding="utf-8"))
+    known["schema"]["properties"] |= OF_EVERY_OBJECT
+    return known | {"schema": strict(known["schema"])}
 
 
 def kinds() -> set[str]:
@@ -45,12 +45,12 @@ def strict(schema: dict[str, Any]) -> dict[str, Any]:
 
 def faults(manifest: dict[str, Any]) -> list[str]:
     """Return what is wrong with a manifest: schema first, then the rules in CEL that concern fields it has."""
-    found = definition(manifest["kind"])
-    if manifest["apiVersion"] != found["apiVersion"]:
-        return [f"{manifest['apiVersion']} is not served, {found['apiVersion']} is"]
+    known = definition(manifest["kind"])
+    if manifest["apiVersion"] != known["apiVersion"]:
+        return [f"{manifest['apiVersion']} is not served, {known['apiVersion']} is"]
     # Structural schemas write `exclusiveMaximum` as that draft does.
-    wrong = [f"{each.json_path}: {each.message}" for each in jsonschema.Draft4Validator(found["schema"]).iter_errors(manifest)]
-    return wrong or [message for message, rule, value in rules(found["schema"], manifest) if not holds(rule, value)]
+    wrong = [f"{each.json_path}: {each.message}" for each in jsonschema.Draft4Validator(known["schema"]).iter_errors(manifest)]
+    return wrong or [message for message, rule, value in rules(known["schema"], manifest) if not holds(rule, value)]
 
 
 def holds(rule: str, value: Any) -> bool:
