@@ -315,11 +315,12 @@ def test_the_service_is_the_one_of_the_overlay(tmp_path: Path) -> None:
 SAID = {
     "envoy-gateway": [
         "no_traffic_interval",
+        "authority of a health check",
         "perRetry.backOff",
         "SecurityPolicy of an HTTPRoute replaces",
         "enableEnvoyPatchPolicy",
     ],
-    "istio": ["one port", "ten minutes", "outside of what Istio promises", "Of several AuthorizationPolicies"],
+    "istio": ["one port", "ten minutes", "outside of what Istio promises", "Several AuthorizationPolicies"],
     "contour": [
         *("status_on_error is 403", "clear_route_cache is true", "No validate_mutations and no mutation rules", "Encoded slashes"),
         *(
@@ -351,6 +352,7 @@ LONG = [f"X-On-Behalf-Of-{name}" for name in ("Somebody", "Anybody", "Everybody"
     ("changes", "flags", "code", "message"),
     [
         ({"server": UNIX}, ("--for", "contour"), 1, "Contour asks a Kubernetes Service and nothing else; listen on 0.0.0.0:9001"),
+        ({"server": UNIX | {"tls": TLS}}, ("--for", "envoy-gateway"), 1, "in one pod a socket needs none; remove server.tls"),
         ({}, ("--for", "contour"), 1, "server.listen is 127.0.0.1:9001: Contour asks a Kubernetes Service"),
         ({}, ("--for", "envoy-gateway"), 1, "server.listen is 127.0.0.1:9001: Envoy Gateway reaches no loopback address"),
         ({"server": ANYWHERE, "act_as": {"headers": LONG}}, ("--for", "istio"), 1, "act_as.headers: Envoy would need"),

@@ -225,6 +225,8 @@ def test_a_request_is_answered_as_it_should_be(live: Live, plane: str, case: Cas
         )
         assert seen.get("x-extauthz-user") == (case.user if case.line != HEALTH else None)
         assert not {"authorization", "x-scio-actas", "x-http-method-override"} & seen.keys()
+        # Only Envoy itself may say so; it is no header of ours, and stays where nothing is removed before the check.
+        assert plane not in AT_EDGE or "x-envoy-auth-failure-mode-allowed" not in seen
 
 
 @pytest.mark.parametrize("plane", PLANES)
@@ -465,9 +467,11 @@ def test_tls_of_endpoints_that_are_matched_is_what_is_looked_at(live: Live) -> N
         ],
     }
     changed = replace(dump, clusters={"a": sockets, "b": {"name": "b"}})
-    findings = envoy_planes.read(changed, ControlPlane.ENVOY_GATEWAY)[0].clusters
-    assert findings["a"]["transport_socket"]["name"] == "tls"
-    assert findings["b"] == {"name": "b"}
+    clusters = envoy_planes.read(changed, ControlPlane.ENVOY_GATEWAY)[0].clusters
+    assert clusters["a"]["transport_socket"]["name"] == "tls"
+    assert clusters["b"] == {"name": "b"}
+    # Istio's are for its own TLS between proxies, which says nothing of server.tls.
+    assert envoy_planes.read(changed, ControlPlane.ISTIO)[0].clusters == changed.clusters
 
 
 def test_the_command_takes_a_profile(live: Live) -> None:

@@ -25,17 +25,18 @@ def read(dump: Dump, plane: ControlPlane) -> tuple[Dump, list[Finding]]:
     own = PROFILES[plane].own_listeners
     managers = [manager for manager in dump.managers if not own.match(manager.where)]
     findings: list[Finding] = []
+    clusters = dump.clusters
     match plane:
         case ControlPlane.ENVOY_GATEWAY:
             findings = [finding for manager in managers for finding in _unchecked(manager)]
             managers = [each for manager in managers for each in _switched_on(manager)]
+            clusters = {name: _with_tls(cluster) for name, cluster in clusters.items()}
         case ControlPlane.ISTIO:
             # Beside an application the other listeners are for what it asks itself.
             inbound = [manager for manager in managers if manager.where.startswith(INBOUND)]
             managers = [_marked(manager) for manager in inbound or managers]
         case ControlPlane.CONTOUR:
             managers = [manager for manager in managers if _asks(manager) or not _only_redirects(manager)]
-    clusters = {name: _with_tls(cluster) for name, cluster in dump.clusters.items()}
     return replace(dump, managers=tuple(managers), clusters=clusters), findings
 
 
@@ -119,6 +120,14 @@ def _bare(route: Any, names: Sequence[str]) -> Any:
     return {**route, "typed_per_filter_config": kept}
 
 
+def _with_tls(cluster: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the cluster with the TLS that its endpoints are matched with in place of the one for those that match nothing."""
+    for match in every(cluster, "transport_socket_matches"):
+        if type_of(at(match, "transport_socket", "typed_config")) == TLS:
+            return {**cluster, "transport_socket": at(match, "transport_socket")}
+    return cluster
+
+
 # Istio
 
 
@@ -172,14 +181,3 @@ def _only_redirects(manager: Manager) -> bool:
     """Tell whether plain HTTP leads to HTTPS and nowhere else."""
     routes = [route for _, route in _routes(manager)]
     return bool(routes) and all(at(route, "redirect") is not None for route in routes)
-
-
-# All of them
-
-
-def _with_tls(cluster: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the cluster with the TLS that its endpoints are matched with in place of the one for those that match nothing."""
-    for match in every(cluster, "transport_socket_matches"):
-        if type_of(at(match, "transport_socket", "typed_config")) == TLS:
-            return {**cluster, "transport_socket": at(match, "transport_socket")}
-    return cluster

@@ -97,6 +97,7 @@ _ENVOY_GATEWAY = Profile(
             "retry_policy": Limit(
                 only="the wait before another try", text="the wait before another try of a check is up to a second"
             ),
+            "authority": "the authority of a health check is the name of the cluster",
             "health_check": Limit(only="no_traffic_interval", text="a sidecar that starts after Envoy may stay out for a minute"),
         }
     ),
@@ -136,6 +137,7 @@ _ISTIO = Profile(
             "header_mutation": "EnvoyFilter: INSERT_FIRST header_mutation, as 'extauthz envoy-config --for istio' prints it",
             "health_check": _CLUSTER.format("health_checks"),
             "panic_threshold": _CLUSTER.format("common_lb_config"),
+            "authority": _CLUSTER.format("health_checks"),
             "path": f"meshConfig.pathNormalization: write MERGE_SLASHES; {_MANAGER.format('path_with_escaped_slashes_action')}",
             "underscores": _MANAGER.format("common_http_protocol_options.headers_with_underscores_action"),
             "max_stream_duration": _MANAGER.format("common_http_protocol_options.max_stream_duration"),
@@ -170,6 +172,7 @@ _CONTOUR = Profile(
     _limits(
         {
             "status_on_error": "clients get 403 when no sidecar answers",
+            "authority": "the authority of a check is written by Contour",
             "clear_route_cache": "the route is chosen again after the check",
             "encode_raw_headers": "headers reach extauthz joined",
             "validate_mutations": "answers are not validated",

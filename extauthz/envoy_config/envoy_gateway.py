@@ -42,6 +42,11 @@ def text(sidecar: Sidecar, placement: Placement) -> str:
 
 def _backends(sidecar: Sidecar, placement: Placement) -> list[dict[str, Any]]:
     if sidecar.addresses[0].path:
+        if sidecar.tls is not None:
+            raise ValueError(
+                f"server.listen is {sidecar.addresses[0]} with server.tls: in one pod a socket needs none; "
+                "remove server.tls, or listen on 0.0.0.0:9001 as a service"
+            )
         return [{"group": "gateway.envoyproxy.io", "kind": "Backend", "name": "extauthz"}]
     if not placement.is_service(sidecar):
         raise ValueError(
