@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from extauthz.config.loader import load
+from extauthz.config.loader import Configuration, load
 from extauthz.doctor import envoy_admin, envoy_dump, envoy_planes
 from extauthz.doctor.advice import Advisor
 from extauthz.doctor.envoy_dump import Dump, Manager
@@ -29,12 +28,17 @@ ELSEWHERE_IN = {
 NAMES = sorted({name for _, expected in FAULTS.values() for name, level in expected if level is not Level.OK} - ELSEWHERE)
 
 
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Configuration:
+    return load(configured(tmp_path_factory.mktemp("c"), "127.0.0.1:9001"))
+
+
 @pytest.mark.parametrize("plane", ControlPlane)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_finding_has_advice_or_is_a_limit(name: str, plane: ControlPlane, tmp_path: Path) -> None:
+def test_every_finding_has_advice_or_is_a_limit(name: str, plane: ControlPlane, loaded: Configuration) -> None:
     profile = PROFILES[plane]
     assert (name in profile.advice or name in profile.limits) == (name not in ELSEWHERE_IN[plane])
-    sidecar = sidecar_of(load(configured(tmp_path, "127.0.0.1:9001")))
+    sidecar = sidecar_of(loaded)
     # Whatever a table says can be written.
     for advice in profile.advice.get(name, ()):
         (advised,) = Advisor(plane, sidecar).advise([problem(name, f"x {advice.only}", "generic")])
@@ -43,8 +47,8 @@ def test_every_finding_has_advice_or_is_a_limit(name: str, plane: ControlPlane, 
         assert "{{" not in advised.advice
 
 
-def test_without_a_profile_nothing_is_changed(tmp_path: Path) -> None:
-    advisor = Advisor(None, sidecar_of(load(configured(tmp_path, "127.0.0.1:9001"))))
+def test_without_a_profile_nothing_is_changed(loaded: Configuration) -> None:
+    advisor = Advisor(None, sidecar_of(loaded))
     result = [problem("envoy.timeout", "a", "b"), warning("envoy.status_on_error", "c", "d")]
     assert advisor.advise(result) == result
     assert list(advisor.limits()) == []
@@ -55,8 +59,7 @@ NONSENSE: list[Any] = [None, [], {}, {"configs": None}, {"configs": [None, 1, {"
 
 @pytest.mark.parametrize("plane", ControlPlane)
 @pytest.mark.parametrize("nonsense", NONSENSE)
-def test_a_dump_that_is_none_is_no_check(nonsense: Any, plane: ControlPlane, tmp_path: Path) -> None:
-    loaded = load(configured(tmp_path, "127.0.0.1:9001"))
+def test_a_dump_that_is_none_is_no_check(nonsense: Any, plane: ControlPlane, loaded: Configuration) -> None:
     result = envoy_admin.judge(envoy_dump.read(nonsense, nonsense, nonsense), loaded, plane)
     assert ("envoy.ext_authz", Level.PROBLEM) in [(each.name, each.level) for each in result]
 
