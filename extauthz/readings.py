@@ -14,6 +14,7 @@ from extauthz.issued_verifier import IssuedVerifier
 from extauthz.metric_table import Samples
 from extauthz.oauth_verifier import OAuthVerifier
 from extauthz.service import Authorizer
+from extauthz.standard_streams import dropped_lines
 from extauthz.uses import Uses
 
 LOOK = 0.1
@@ -81,6 +82,7 @@ def of_process(configuration: Configuration, parts: Parts, authorizer: Authorize
         ("extauthz_checks_in_flight", ()): float(authorizer.in_flight),
         ("extauthz_checks_shed_total", ("max_in_flight",)): float(authorizer.shed),
         ("extauthz_event_loop_lag_seconds", ()): lag.take(),
+        ("extauthz_process_log_dropped_total", ()): float(dropped_lines()),
         ("extauthz_monitor_mode", ()): float(bool(configuration.policy.monitored)),
     }
     tokens = configuration.settings.tokens
