@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import sys
 
-LONG_LIVED = ("serve", "worker")
-"""The commands that run until they are told to stop."""
+from extauthz import early_signals
 
 
 def main() -> None:
-    """Run the command line."""
-    if sys.argv[1:2] and sys.argv[1] in LONG_LIVED:
-        secure()
+    """Run the command line; the commands that run until they are told to stop are made safe first."""
+    match sys.argv[1:2]:
+        case ["serve"]:
+            early_signals.note()
+            secure()
+        case ["worker"]:
+            early_signals.note_for_worker()
+            secure()
     from extauthz.cli import main as command_line
 
     command_line()

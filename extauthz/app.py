@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from extauthz import early_signals
 from extauthz.adapters.metrics import render
 from extauthz.addresses import Address
 from extauthz.codec import build_internal_tokens
@@ -105,6 +106,8 @@ def run(configuration: Configuration, *, log_decisions: bool = True) -> None:
 
 async def _serve_alone(configuration: Configuration, transport: Transport, *, log_decisions: bool) -> None:
     signals = _signals()
+    if not signals.stop.empty():
+        return
     listen = configuration.settings.server.listen
     async with contextlib.AsyncExitStack() as stack:
         opened, published = _open_ops(configuration, stack), _open_jwks(configuration, stack)
@@ -117,13 +120,16 @@ async def _serve_alone(configuration: Configuration, transport: Transport, *, lo
 
 async def _serve_together(configuration: Configuration, *, log_decisions: bool) -> None:
     signals = _signals()
+    if not signals.stop.empty():
+        return
     async with contextlib.AsyncExitStack() as stack:
         opened, published = _open_ops(configuration, stack), _open_jwks(configuration, stack)
         supervisor = Supervisor(configuration, configuration.settings.server.transport, log_decisions=log_decisions)
         starting = asyncio.create_task(supervisor.start())
         stopping = asyncio.create_task(signals.stop.get())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
+        if stopping.done() and (not starting.done() or starting.exception()):
+            # Workers that were told to stop as well end before they serve: that is no failure then.
             starting.cancel()
             await asyncio.wait({starting})
             return
@@ -248,6 +254,15 @@ def _signals() -> Signals:
         loop.add_signal_handler(number, signals.stop.put_nowait, number)
     loop.add_signal_handler(signal.SIGHUP, signals.reload.set)
     loop.add_signal_handler(signal.SIGUSR2, signals.restart.set)
+    for early in early_signals.noted():
+        match early:
+            case signal.SIGHUP:
+                signals.reload.set()
+            case signal.SIGUSR2:
+                # The workers are all new.
+                pass
+            case _:
+                signals.stop.put_nowait(early)
     return signals
 
 

@@ -23,7 +23,7 @@ PACKAGE = PROJECT / "extauthz"
 ROWS = (
     "_pb",
     "core",
-    "ports addresses metric_table denials traceparent standard_streams",
+    "ports addresses metric_table denials traceparent standard_streams early_signals",
     "budgets flights feed record",
     "config service issued_verifier oauth_verifier issuing uses internal_tokens",
     "adapters.fetch",
