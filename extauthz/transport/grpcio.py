@@ -50,27 +50,18 @@ class GrpcioServer:
         self._handler = handler
         self._traced = traced
         self._fallback = fallback
-        self._server = grpc.aio.server(options=(*_OPTIONS, *_limits(limits or Limits())))
+        self._options = (*_OPTIONS, *_limits(limits or Limits()))
         self._health = health.aio.HealthServicer()
-        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._check)
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": method}),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        self._servers: list[grpc.aio.Server] = []
 
     async def start(self, address: Address) -> int:
         """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError."""
         await self.set_serving(serving=False)
-        target = f"unix:{address.path}" if address.path else str(address)
-        try:
-            if self._certificates is None:
-                port = self._server.add_insecure_port(target)
-            else:
-                port = self._server.add_secure_port(target, self._credentials(self._certificates))
-        except RuntimeError as error:
-            raise ListenError(f"{address} cannot be listened on: {error}") from error
-        await self._server.start()
-        return 0 if address.path else int(port)
+        return await self._listen(address)
+
+    async def listen_again(self, address: Address) -> None:
+        """Listen on a unix socket that was removed; connections that are open live on. Raises ListenError."""
+        await self._listen(address)
 
     async def set_serving(self, *, serving: bool) -> None:
         """Answer health checks for the server and for the service."""
@@ -86,7 +77,26 @@ class GrpcioServer:
     async def stop(self, grace: float) -> None:
         """Refuse new calls, and give those under way `grace` seconds."""
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace)
+        await asyncio.gather(*(server.stop(grace) for server in self._servers))
+
+    async def _listen(self, address: Address) -> int:
+        """Start a server for one listener: grpcio takes no other one once it is started. Return its port, 0 for a unix socket."""
+        server = grpc.aio.server(options=self._options)
+        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._check)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": method}),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        target = f"unix:{address.path}" if address.path else str(address)
+        try:
+            if self._certificates is None:
+                port = server.add_insecure_port(target)
+            else:
+                port = server.add_secure_port(target, self._credentials(self._certificates))
+        except RuntimeError as error:
+            raise ListenError(f"{address} cannot be listened on: {error}") from error
+        await server.start()
+        self._servers.append(server)
+        return 0 if address.path else int(port)
 
     async def _check(self, data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         if self._certificates is not None and self._certificates.allowed_names is not None:

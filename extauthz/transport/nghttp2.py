@@ -96,6 +96,18 @@ class Nghttp2Server:
         self._sweeper = asyncio.create_task(self._sweep())
         return 0 if address.path else int(self._opened.getsockname()[1])
 
+    async def listen_again(self, address: Address) -> None:
+        """Listen on a unix socket that was removed; connections that are open live on. Raises ListenError and OSError."""
+        previous, self._opened = self._opened, open_listener(address)
+        try:
+            await self._listen()
+        except OSError:
+            previous, self._opened = self._opened, previous
+            raise
+        finally:
+            if previous is not None:
+                previous.close()
+
     async def reload_tls(self, certificates: Certificates) -> None:
         """Use other certificates from the next connection on; those that are open live on."""
         self._certificates = certificates

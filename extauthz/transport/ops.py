@@ -71,6 +71,7 @@ class HttpServer(uvicorn.Server):
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=1,
         )
+        self._http: Callable[..., asyncio.Protocol] = http
         if tls is not None:
             configuration.load()
             configuration.ssl = tls
@@ -84,6 +85,21 @@ class HttpServer(uvicorn.Server):
     async def run_on(self, opened: socket.socket) -> None:
         """Serve on a socket until `should_exit` is set."""
         await self.serve(sockets=[opened])
+
+    async def listen_again(self, opened: socket.socket) -> None:
+        """Serve on another socket from now on, beside the connections that are open; raises OSError."""
+
+        def connection() -> asyncio.Protocol:
+            return self._http(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+        try:
+            listener = await asyncio.get_running_loop().create_server(connection, sock=opened, ssl=self.config.ssl)
+        except OSError:
+            opened.close()
+            raise
+        for previous in self.servers:
+            previous.close()
+        self.servers = [listener]
 
 
 @dataclass(frozen=True, slots=True)
