@@ -117,7 +117,7 @@ def test_the_fast_transport(transport: str, version: str | None, missing: list[s
 
 @pytest.mark.parametrize(
     ("limit", "connections", "level"),
-    [(1024, 1000, WARNING), (1100, 1000, OK), (resource.RLIM_INFINITY, 1000, OK), (256, 100, OK), (128, 100, WARNING)],
+    [(1024, 1000, WARNING), (1500, 1000, OK), (resource.RLIM_INFINITY, 1000, OK), (600, 100, OK), (599, 100, WARNING)],
 )
 def test_file_descriptors(limit: int, connections: int, level: Level) -> None:
     assert short([machine.descriptors(limit, connections)]) == [("file_descriptors", level)]
