@@ -189,7 +189,11 @@ async def _ops(opened: socket.socket, served: Served, reloader: Reloader, config
     async def readiness() -> ops.Readiness:
         _, parts, details = await served.tell()
         enforced = not reloader.configuration.policy.monitored
-        ours = {"configuration is that of the files": reloader.problem is None, "every refusal is enforced": enforced}
+        ours = {
+            "configuration is that of the files": reloader.problem is None,
+            "configuration files are replaced as a whole": reloader.replaced_as_a_whole,
+            "every refusal is enforced": enforced,
+        }
         return ops.Readiness(parts, ours | details)
 
     async def shown() -> dict[str, object]:

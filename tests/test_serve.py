@@ -128,6 +128,10 @@ class Sidecar:
             ask = channel.unary_unary(f"/{SERVICE}/Check")
             return pb.CheckResponse.FromString(ask(check_request("POST", "/search", headers.items(), source=source), timeout=20))
 
+    def doctor(self) -> list[dict[str, Any]]:
+        """Return what the doctor finds, problems or not."""
+        return list(json.loads(self.command("doctor", "--offline", "--json").stdout)["findings"])
+
     def told(self, *arguments: str) -> Any:
         """Run a command that must work and return its JSON."""
         done = self.command(*arguments, "--json")
@@ -744,6 +748,9 @@ def test_issued_tokens_are_switched_off_while_it_serves_by_leaving_the_section_o
     sidecar.settings["tokens"] = tokens
     sidecar.write()
     until(lambda: sidecar.check(bearer(token)).status.code == 0)
+    (found,) = [one for one in sidecar.doctor() if one["name"] == "server.ops" and "/readyz" in one["found"]]
+    assert (found["level"], "configuration files are replaced as a whole" in found["found"]) == ("warning", True)
+    assert f"{sidecar.file} was changed in place" in sidecar.logs[1].read_text()
     assert sidecar.stop() == 0
 
 
