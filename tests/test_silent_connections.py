@@ -33,6 +33,7 @@ from tests.support.h2_client import (
     Client,
     Peer,
     Target,
+    connect,
     data,
     fields,
     frame,
@@ -76,6 +77,7 @@ class Listener:
     connection: Callable[[], HTTPConnection]
     page: str
     limit: int
+    loop: Loop
 
     def probe(self) -> int:
         """Ask as a probe does, on a connection of its own."""
@@ -132,7 +134,7 @@ def listening(name: str, folder: Path, **options: Any) -> Iterator[Listener]:
 
     page, kind = (key_set.PATH, key_set.BriefConnection) if name == "keys" else ("/healthz", BoundedConnection)
     try:
-        yield Listener(target, connection, page, kind.most)
+        yield Listener(target, connection, page, kind.most, loop)
     finally:
         loop.soon(ending.set)
         running.result(20)
@@ -154,6 +156,18 @@ def test_probes_are_answered_and_scrapers_stay(name: str, tmp_path: Path) -> Non
                 assert listener.ask(scraper) == 200
             assert scraper.sock is mine, "it was connected anew"
         scraper.close()
+
+
+@pytest.mark.parametrize("name", ["ops", "ops of the parent", "keys"])
+def test_who_has_asked_is_not_taken_for_silent(name: str, tmp_path: Path) -> None:
+    """More come within one turn of the loop than there are places, and the first of them has sent its request."""
+    with listening(name, tmp_path) as listener, ExitStack() as stack:
+        with listener.loop.standing_still():
+            probe = stack.enter_context(_closing(listener.connection()))
+            probe.request("GET", listener.page)
+            for _ in range(2 * listener.limit):
+                stack.enter_context(connect(listener.target))
+        assert probe.getresponse().status == 200
 
 
 @pytest.mark.parametrize("words", [b"", HALF_A_HEADER], ids=["nothing", "half a header"])
@@ -306,6 +320,17 @@ def test_checks_go_on(loop: Loop, words: str, place: str, tmp_path: Path) -> Non
                     assert new.ask(b"new") == b"!new"
                 assert mine.ask(b"mine").message == b"!mine"
         assert served.connections <= 40
+
+
+@only_nghttp2
+def test_who_has_asked_for_a_check_is_not_taken_for_silent(loop: Loop) -> None:
+    with serving(loop, Limits(connections=40)) as served, ExitStack() as stack:
+        with loop.standing_still():
+            peer = stack.enter_context(Peer(served.target))
+            peer.send(peer.request(1, b"first"))
+            for _ in range(80):
+                stack.enter_context(connect(served.target))
+        assert peer.answer(1).message == b"!first"
 
 
 @only_nghttp2
