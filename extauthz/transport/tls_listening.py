@@ -36,11 +36,6 @@ class TlsListener:
         self._accepting = self._loop.create_task(self._accept())
         self._accepting.add_done_callback(lambda _: opened.close())
 
-    @property
-    def handshakes(self) -> int:
-        """How many handshakes are under way."""
-        return len(self._handshakes)
-
     def close(self) -> None:
         """Accept no longer; handshakes under way go on."""
         self._accepting.cancel()
@@ -55,7 +50,7 @@ class TlsListener:
         while True:
             try:
                 accepted, _ = await self._loop.sock_accept(self._opened)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the listener outlasts it
                 _log.error("no connection is accepted for a moment: %s", error)
                 await asyncio.sleep(PAUSE)
                 continue
