@@ -45,7 +45,7 @@ from tests.support.transports import NAMES, Authority, Held, Loop, Served, echo,
 
 GREETING = PREFACE + settings()
 HALF_A_HEADER = b"GET /healthz HTTP/1.1\r\nhost: x\r\n"
-PROBES = 20
+PROBES = 10
 PATIENCE = 5.0
 """Seconds within which a probe must be answered: the shortest that the manifests give one is one second, tried more than once."""
 
