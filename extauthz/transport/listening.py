@@ -28,6 +28,8 @@ TracedHandler = Callable[[bytes, str, str], bytes | Awaitable[bytes]]
 
 LOOK = 1.0
 """Seconds between two looks whether a socket file is still there."""
+BACKLOG = 1024
+"""Connections that wait to be accepted: with few of them a burst makes everybody else's connection a second late."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ def open_port(address: Address) -> socket.socket:
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((address.host, address.port))
-        opened.listen(128)
+        opened.listen(BACKLOG)
     except OSError as error:
         opened.close()
         if error.errno == errno.EADDRINUSE:
@@ -61,7 +63,7 @@ def open_listener(address: Address) -> socket.socket:
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         opened.bind(address.path)
-        opened.listen(128)
+        opened.listen(BACKLOG)
     except OSError as error:
         opened.close()
         raise ListenError(f"{address} cannot be listened on: {error.strerror or error}") from error
