@@ -79,7 +79,7 @@ LIBRARIES = {
     "opentelemetry": ("adapters.tracing",),
     "requests": ("adapters.tracing",),
     "structlog": ("adapters.logs",),
-    "ctypes": ("transport.libnghttp2", "transport.streams", "transport.connection"),
+    "ctypes": ("transport.libnghttp2", "transport.callbacks", "transport.connection"),
     "uvloop": ("transport.choice", "doctor.machine"),
     "ssl": ("transport.tls", "transport.ops", "adapters.fetch"),
     "watchfiles": ("reload",),

@@ -19,7 +19,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from extauthz.addresses import Address
-from extauthz.transport import connection, libnghttp2, streams
+from extauthz.transport import callbacks, connection, libnghttp2, streams
 from extauthz.transport.limits import Limits
 from tests.support.h2_client import (
     ACK,
@@ -1789,7 +1789,7 @@ def test_a_callback_that_raises_ends_its_stream_and_is_logged(
         with monkeypatch.context() as patched:
             match place:
                 case "begin":
-                    patched.setattr(streams, "Stream", raising)
+                    patched.setattr(callbacks, "Stream", raising)
                 case "field":
                     patched.setattr(streams.Books, "fields", property(raising, lambda *_: None), raising=False)
                 case "data":

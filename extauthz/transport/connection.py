@@ -11,9 +11,11 @@ from time import monotonic
 from typing import Any, Protocol, cast
 
 from extauthz.transport import libnghttp2 as http2
+from extauthz.transport.callbacks import CALLBACKS, PROVIDER
 from extauthz.transport.limits import Limits
 from extauthz.transport.messages import Refusal, Status
-from extauthz.transport.streams import CALLBACKS, PROVIDER, Books, Stream, Tally
+from extauthz.transport.refusals import RefusalReason, Refusals
+from extauthz.transport.streams import Books, Stream, Tally
 
 WINDOW = 1024 * 1024
 """Bytes of requests on a connection before a WINDOW_UPDATE is due."""
@@ -22,6 +24,8 @@ WRITE_SIZE = 64 * 1024
 
 _RESPONSE = http2.fields([(b":status", b"200"), (b"content-type", b"application/grpc")])
 _SHUTTING_DOWN = http2.fields([(b"grpc-status", b"%d" % Status.UNAVAILABLE), (b"grpc-message", b"the server is shutting down")])
+_ENDED = {http2.ENHANCE_YOUR_CALM: RefusalReason.FLOOD, http2.INTERNAL_ERROR: RefusalReason.FLOOD}
+"""Why a connection ends with an error code; this library ends one that resets too much with INTERNAL_ERROR."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,9 +46,9 @@ class Owner(Protocol):
 class Connection(Books, asyncio.Protocol):
     """Bytes of a peer to calls, and answers to bytes."""
 
-    def __init__(self, owner: Owner, options: ctypes.c_void_p, limits: Limits, tally: Tally) -> None:
+    def __init__(self, owner: Owner, options: ctypes.c_void_p, limits: Limits, tally: Tally, refusals: Refusals) -> None:
         """Belong to a server, which is asked before anything is read."""
-        super().__init__(limits, tally)
+        super().__init__(limits, tally, refusals)
         self._owner = owner
         self._options = options
         self._transport: asyncio.Transport | None = None
@@ -58,11 +62,19 @@ class Connection(Books, asyncio.Protocol):
         self.refuses_new = False
         self.stalled_since: float | None = None
 
+    @property
+    def peer(self) -> str:  # type: ignore[override]
+        """Host and port of the other side, as the kernel knows them; nothing on a unix socket."""
+        name = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else ""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin a session, unless there are too many or TLS agreed on another protocol."""
         self._transport = transport = cast(asyncio.Transport, transport)
         secured = transport.get_extra_info("ssl_object")
         other_protocol = secured is not None and secured.selected_alpn_protocol() not in (None, "h2")
+        if other_protocol:
+            self.refused(RefusalReason.TLS_PROTOCOL)
         if other_protocol or not self._owner.admit(self, transport.get_extra_info("peercert")):
             transport.abort()
             return
@@ -77,6 +89,7 @@ class Connection(Books, asyncio.Protocol):
             self.close(stream)
         self.streams.clear()
         self.ready.clear()
+        self.begun = None
         if session is not None:
             http2.delete_session(session)
         self._owner.forget(self)
@@ -87,7 +100,9 @@ class Connection(Books, asyncio.Protocol):
         if session is None:
             return
         self.now = monotonic()
-        if http2.memory_receive(session, data, len(data)) < 0:
+        code = http2.memory_receive(session, data, len(data))
+        if code < 0:
+            self.refused(_reason(code, data))
             self.abort()
             return
         if self.ready:
@@ -128,9 +143,11 @@ class Connection(Books, asyncio.Protocol):
         if session is None or transport is None or self._paused:
             return
         chunks: list[bytes] = []
+        frame = b""
         size = 0
         while (length := http2.memory_send(session, self._out_reference)) > 0:
-            chunks.append(http2.bytes_at(self._out.value, length))
+            frame = http2.bytes_at(self._out.value, length)
+            chunks.append(frame)
             size += length
             if size >= WRITE_SIZE:
                 transport.write(b"".join(chunks))
@@ -140,8 +157,10 @@ class Connection(Books, asyncio.Protocol):
         if chunks:
             transport.write(b"".join(chunks))
         if length < 0:
+            self.refused(RefusalReason.INTERNAL)
             transport.abort()
         elif not http2.want_read(session) and not http2.want_write(session):
+            self._ended(frame)
             self.leaving_since = self.leaving_since or self.now
             transport.close()
 
@@ -188,6 +207,7 @@ class Connection(Books, asyncio.Protocol):
 
     def refuse(self, stream: Stream, refusal: Refusal) -> None:
         """Answer with a status and nothing else."""
+        self.refused(refusal.reason)
         self._submit(stream, _refusal_fields(refusal), None)
 
     def watch(self, stream: Stream, service: str, message: bytes) -> None:
@@ -206,11 +226,19 @@ class Connection(Books, asyncio.Protocol):
             self.flush_soon()
 
     def give_up(self, stream: Stream) -> None:
-        """Reset a stream whose request does not come; once, since a peer that does not read hears nothing of it."""
-        stream.complete = True
-        if self._session is not None:
-            http2.submit_reset(self._session, 0, stream.id, http2.CANCEL)
-            self.flush_soon()
+        """Reset a stream whose request does not come."""
+        self.reset(self._session, stream, RefusalReason.REQUEST_TIMEOUT, http2.CANCEL)
+        self.flush_soon()
+
+    def malformed(self, stream: Stream) -> None:
+        """Reset a stream whose length is not the one that was announced."""
+        self.reset(self._session, stream, RefusalReason.FIELDS_MALFORMED, http2.PROTOCOL_ERROR)
+
+    def _ended(self, frame: bytes) -> None:
+        """Count a connection that the library ends because of what it received; `frame` is the last that was sent."""
+        code, words = http2.goaway(frame) or (http2.NO_ERROR, "")
+        if code or not (self.leaving_since or self.peer_leaves):
+            self.refused(_ENDED.get(code, RefusalReason.PROTOCOL_ERROR) if self.greeted else RefusalReason.PREFACE, words)
 
     def _end_watch(self, stream: Stream) -> None:
         stream.watches, stream.trailer = None, _SHUTTING_DOWN
@@ -229,6 +257,17 @@ class Connection(Books, asyncio.Protocol):
         if not stream.closed:
             self.answer(stream, message)
             self.flush_soon()
+
+
+def _reason(code: int, data: bytes) -> RefusalReason:
+    """Name what the library ends a connection for at once; what speaks TLS begins with a record of version 3 (RFC 8446 5.1)."""
+    match code:
+        case http2.BAD_PREFACE:
+            return RefusalReason.TLS_NOT_CONFIGURED if data.startswith(b"\x16\x03") else RefusalReason.PREFACE
+        case http2.FLOODED | http2.CALLBACK_FAILURE:
+            return RefusalReason.FLOOD
+        case _:
+            return RefusalReason.PROTOCOL_ERROR
 
 
 @lru_cache(maxsize=64)

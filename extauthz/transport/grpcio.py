@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
+from time import monotonic
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -15,11 +17,14 @@ from extauthz._pb import ext_authz_pb2
 from extauthz.addresses import Address
 from extauthz.transport.limits import Limits
 from extauthz.transport.listening import Handler, ListenError, TracedHandler
+from extauthz.transport.refusals import RefusalReason, Refusals
 from extauthz.transport.tls import Certificates
 
 SERVICE = ext_authz_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name
 NAME = "grpcio"
 _NAMES = "x509_subject_alternative_name"
+VISIBLE = (RefusalReason.TLS_NAME, RefusalReason.METHOD_UNKNOWN, RefusalReason.SERVICE_UNKNOWN)
+"""Reasons for refusals that reach Python; grpc's core refuses all else by itself, and tells nobody."""
 
 _OPTIONS = (
     # Without it a second process binds the same port in silence and takes a part of the connections.
@@ -50,13 +55,21 @@ class GrpcioServer:
         self._handler = handler
         self._traced = traced
         self._fallback = fallback
+        self._refusals = Refusals(VISIBLE)
         self._server = grpc.aio.server(options=(*_OPTIONS, *_limits(limits or Limits())))
-        self._health = health.aio.HealthServicer()
+        self._health = _Health(self._refusals)
         method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._check)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": method}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
+        # Whatever nobody before it knows.
+        self._server.add_generic_rpc_handlers((_Unknown(self._refusals),))
+
+    @property
+    def refusals(self) -> Mapping[RefusalReason, int]:
+        """What was refused before a decision, by each reason that grpc's core lets Python see."""
+        return self._refusals.counts
 
     async def start(self, address: Address) -> int:
         """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError."""
@@ -92,7 +105,7 @@ class GrpcioServer:
         if self._certificates is not None and self._certificates.allowed_names is not None:
             names = [name.decode("utf-8", "replace") for name in context.auth_context().get(_NAMES, ())]
             if not self._certificates.permits(names):
-                _log.warning("a client was refused: its certificate has none of the names in server.tls.allowed_names")
+                self._refusals.count(RefusalReason.TLS_NAME, now=monotonic(), peer=context.peer())
                 return self._fallback
         try:
             answer: object = self._handler(data) if self._traced is None else self._traced(data, *_trace(context))
@@ -116,9 +129,38 @@ class GrpcioServer:
         return grpc.dynamic_ssl_server_credentials(latest(), latest, require_client_authentication=require)
 
 
+class _Health(health.aio.HealthServicer):  # type: ignore[misc] - it has no types
+    """Health, whose unknown services are counted."""
+
+    def __init__(self, refusals: Refusals) -> None:
+        super().__init__()
+        self._refusals = refusals
+
+    async def Check(  # noqa: N802 - the name of the method
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> health_pb2.HealthCheckResponse:
+        if request.service not in ("", SERVICE):
+            self._refusals.count(RefusalReason.SERVICE_UNKNOWN, now=monotonic(), peer=context.peer())
+        answer: health_pb2.HealthCheckResponse = await super().Check(request, context)
+        return answer
+
+
+class _Unknown(grpc.GenericRpcHandler):
+    """Counts calls of methods that are not here, and leaves them to grpc."""
+
+    def __init__(self, refusals: Refusals) -> None:
+        self._refusals = refusals
+
+    def service(self, _: grpc.HandlerCallDetails) -> None:
+        self._refusals.count(RefusalReason.METHOD_UNKNOWN, now=monotonic())
+
+
 def _trace(context: grpc.aio.ServicerContext[bytes, bytes]) -> tuple[str, str]:
-    found = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
-    return found.get("traceparent", ""), found.get("tracestate", "")
+    sent = context.invocation_metadata() or ()
+    traceparent, tracestate = (
+        ",".join(value for key, value in sent if key == name and isinstance(value, str)) for name in ("traceparent", "tracestate")
+    )
+    return traceparent, tracestate
 
 
 def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:

@@ -18,11 +18,13 @@ from extauthz.addresses import Address
 from extauthz.transport import libnghttp2 as http2
 from extauthz.transport import messages
 from extauthz.transport.connection import Connection
+from extauthz.transport.fields import is_length
 from extauthz.transport.limits import Limits
 from extauthz.transport.listening import Handler, TracedHandler, open_listener
-from extauthz.transport.messages import Refusal
+from extauthz.transport.messages import Head, Refusal
+from extauthz.transport.refusals import RefusalReason, Refusals
 from extauthz.transport.streams import Stream, Tally
-from extauthz.transport.tls import Certificates, subject_alternative_names
+from extauthz.transport.tls import Certificates, report_failures, subject_alternative_names
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 CHECK = f"/{SERVICE}/Check".encode()
@@ -72,6 +74,7 @@ class Nghttp2Server:
         self._options = http2.options(self._limits)
         self._certificates = certificates
         self._tally = Tally()
+        self._refusals = Refusals(RefusalReason)
         self._open: set[Connection] = set()
         self._serving = False
         self._stopping = False
@@ -88,6 +91,11 @@ class Nghttp2Server:
     def streams(self) -> int:
         """How many calls are under way."""
         return sum(len(connection.streams) for connection in self._open)
+
+    @property
+    def refusals(self) -> Mapping[RefusalReason, int]:
+        """What was refused before a decision, by reason."""
+        return self._refusals.counts
 
     async def start(self, address: Address) -> int:
         """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError."""
@@ -133,9 +141,10 @@ class Nghttp2Server:
     def admit(self, connection: Connection, certificate: Mapping[str, Any] | None) -> bool:
         """Take a new connection unless there are too many, the end has come during its handshake, or its peer is another one."""
         if self._stopping or len(self._open) >= self._limits.connections:
+            connection.refused(RefusalReason.STOPPING if self._stopping else RefusalReason.CONNECTION_LIMIT)
             return False
         if self._certificates is not None and not self._certificates.permits(subject_alternative_names(certificate)):
-            _log.warning("a client was refused: its certificate has none of the names in server.tls.allowed_names")
+            connection.refused(RefusalReason.TLS_NAME)
             return False
         self._open.add(connection)
         return True
@@ -146,7 +155,11 @@ class Nghttp2Server:
 
     def call(self, connection: Connection, stream: Stream) -> None:
         """Answer a request, now or later."""
-        message = self._message(stream, connection.release(stream))
+        body, head = connection.release(stream), stream.head
+        if isinstance(head, Head) and head.has_length and not is_length(stream.headers[b"content-length"], len(body)):
+            connection.malformed(stream)
+            return
+        message = self._message(stream, body)
         if isinstance(message, Refusal):
             connection.refuse(stream, message)
         elif stream.headers[b":path"] == CHECK:
@@ -158,16 +171,9 @@ class Nghttp2Server:
         """Return the message of a request for one of our methods."""
         if stream.refusal is not None:
             return stream.refusal
-        get = stream.headers.get
-        head = messages.head(
-            get(b":method", b""),
-            get(b":path", b""),
-            get(b"content-type", b""),
-            get(b"grpc-encoding", b""),
-            get(b"grpc-timeout", b""),
-        )
-        if isinstance(head, Refusal):
-            return head
+        head = stream.head
+        if not isinstance(head, Head):
+            return head or messages.NO_MESSAGE
         if head.path not in METHODS:
             return messages.NO_METHOD
         if head.timeout is not None and monotonic() - stream.opened >= head.timeout:
@@ -225,13 +231,17 @@ class Nghttp2Server:
         previous = self._listener
         tls: dict[str, Any] = {}
         if self._certificates is not None:
+            report_failures(self._certificates.context, self._handshake_failed)
             tls = {"ssl": self._certificates.context, "ssl_handshake_timeout": self._limits.half_open_timeout}
         self._listener = await create(self._connection, sock=self._opened.dup(), **tls)
         if previous is not None:
             previous.close()
 
     def _connection(self) -> Connection:
-        return Connection(self, self._options, self._limits, self._tally)
+        return Connection(self, self._options, self._limits, self._tally, self._refusals)
+
+    def _handshake_failed(self, why: str) -> None:
+        self._refusals.count(RefusalReason.TLS_HANDSHAKE, now=monotonic(), detail=why)
 
     async def _sweep(self) -> None:
         """End what is late: greetings, requests, idle connections and old ones."""
@@ -250,6 +260,8 @@ class Nghttp2Server:
         limits = self._limits
         stalled = connection.stalled_since is not None and now - connection.stalled_since > limits.idle_timeout
         if stalled or (not connection.greeted and now - connection.opened > limits.half_open_timeout):
+            if not connection.greeted:
+                connection.refused(RefusalReason.GREETING_TIMEOUT)
             connection.abort()
             return
         for stream in list(
