@@ -129,7 +129,7 @@ class GrpcioServer:
         return grpc.dynamic_ssl_server_credentials(latest(), latest, require_client_authentication=require)
 
 
-class _Health(health.aio.HealthServicer):  # type: ignore[misc] - it has no types
+class _Health(health.aio.HealthServicer):  # type: ignore[misc]
     """Health, whose unknown services are counted."""
 
     def __init__(self, refusals: Refusals) -> None:
