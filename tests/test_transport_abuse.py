@@ -716,6 +716,21 @@ STREAM_ERRORS: dict[str, tuple[Callable[[Peer], Sequence[bytes]], tuple[int, ...
         lambda peer: [peer.headers(1), data(1, HELLO), peer.headers(1, (("a", "b"),))],
         (PROTOCOL_ERROR,),
     ),
+    **{
+        f"trailers with {field!r}": (
+            lambda peer, field=field: [peer.headers(1), data(1, HELLO), peer.headers(1, (field,), flags=END_STREAM)],  # type: ignore[misc]
+            (PROTOCOL_ERROR,),
+        )
+        for field in (
+            (b"X-Upper", b"a"),
+            (b"x y", b"a"),
+            (b"", b"a"),
+            (b"x\0", b"a"),
+            (b"x", b"a\0"),
+            (b"x", b"a\r\nb"),
+            (b"x", b"\n"),
+        )
+    },
     "an absolute address": (malformed(M, S, (":path", "http://localhost" + CHECK), A, T), (PROTOCOL_ERROR,)),
     "a window beyond its end": (lambda peer: [peer.headers(1), window_update(1, 2**31 - 1)], (FLOW_CONTROL_ERROR,)),
     "more DATA than the window": (lambda peer: [peer.headers(1), *[data(1, bytes(16384))] * 100], (FLOW_CONTROL_ERROR,)),

@@ -37,14 +37,11 @@ def _given_up(session: int, number: int) -> int:
 def _begin_headers(_: int, frame: int, books: Books) -> int:
     try:
         number = _stream_id(_FRAME_HEADER.from_address(frame).raw, _STREAM)[0]
-        books.list_size = books.joined_size = 0
+        books.list_size = 0
+        books.fields = []
         stream = books.streams.get(number)
         if stream is None:
             stream = books.streams[number] = Stream(number, books.now)
-            books.fields = stream.headers
-        else:
-            # Trailers of a request are judged and not kept.
-            books.fields = {}
         books.begun = stream
     except BaseException:  # noqa: BLE001 - C would get garbage
         return _failed(http2.TEMPORAL_CALLBACK_FAILURE)
@@ -60,10 +57,8 @@ def _header(_: int, __: int, name: bytes, name_length: int, value: bytes, value_
                 books.refused(RefusalReason.FIELDS_TOO_LARGE)
             return http2.TEMPORAL_CALLBACK_FAILURE
         fields = books.fields
-        if name in fields:
-            books.repeat(name, value, name_length + value_length)
-        else:
-            fields[name] = value
+        fields.append(name)
+        fields.append(value)
     except BaseException:  # noqa: BLE001 - C would get garbage
         return _failed(http2.TEMPORAL_CALLBACK_FAILURE)
     return 0
@@ -85,7 +80,7 @@ def _frame(session: int, frame: int, books: Books) -> int:
     try:
         kind, ends = head[_TYPE], head[_FLAGS] & http2.END_STREAM
         if kind == http2.HEADERS:
-            books.judge(session, ends=bool(ends))
+            books.judge(session, ends)
         if kind <= http2.HEADERS and ends:
             books.data_came = False
             stream = books.streams.get(_stream_id(head, _STREAM)[0])

@@ -12,6 +12,11 @@ from extauthz.transport.refusals import RefusalReason
 PREFIX = 5
 """Bytes before a message: the compressed flag, and its length."""
 
+STREAMS = frozenset(
+    f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo".encode("ascii") for version in ("v1", "v1alpha")
+)
+"""Paths of methods that take many messages and answer each; all others take one."""
+
 _READ_AS_THEY_ARE = frozenset({b"", b"identity", b"gzip"})
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
@@ -58,16 +63,32 @@ NO_METHOD = Refusal(Status.UNIMPLEMENTED, "unknown method", RefusalReason.METHOD
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What the headers of a request ask for; `timeout` is in seconds, and `has_length` tells of a content-length."""
+    """What the headers of a request ask for; `timeout` is in seconds.
+
+    `length` is the content-length as it was sent, and `trace` the W3C headers traceparent and tracestate, empty without one.
+    """
 
     path: bytes
     encoding: bytes
     timeout: float | None
-    has_length: bool = False
+    length: bytes | None = None
+    trace: tuple[str, str] = ("", "")
+
+    @property
+    def streams(self) -> bool:
+        """Tell whether the call is a stream of questions, each of which gets an answer."""
+        return self.path in STREAMS
 
 
 def head(
-    method: bytes, path: bytes, content_type: bytes, encoding: bytes, timeout: bytes, *, has_length: bool = False
+    method: bytes,
+    path: bytes,
+    content_type: bytes,
+    encoding: bytes,
+    timeout: bytes,
+    *,
+    length: bytes | None = None,
+    trace: tuple[str, str] = ("", ""),
 ) -> Head | Refusal:
     """Judge the headers of a request; an encoding or a time-out that is absent is empty."""
     if method != b"POST":
@@ -75,9 +96,9 @@ def head(
     if content_type != b"application/grpc" and not content_type.startswith((b"application/grpc+", b"application/grpc;")):
         return NOT_GRPC
     if not timeout:
-        return Head(path, encoding, None, has_length)
+        return Head(path, encoding, None, length, trace)
     found = _TIMEOUT(timeout)
-    return TIMEOUT_MALFORMED if found is None else Head(path, encoding, int(found[1]) * _UNITS[found[2]], has_length)
+    return TIMEOUT_MALFORMED if found is None else Head(path, encoding, int(found[1]) * _UNITS[found[2]], length, trace)
 
 
 def read(body: bytes | bytearray, encoding: bytes, limit: int) -> bytes | Refusal:

@@ -39,11 +39,6 @@ NOTICE = 0.2
 METHODS = frozenset({CHECK, HEALTH_CHECK, HEALTH_WATCH})
 
 
-def _trace(stream: Stream) -> tuple[str, str]:
-    get = stream.headers.get
-    return get(b"traceparent", b"").decode("latin-1"), get(b"tracestate", b"").decode("latin-1")
-
-
 def _health_answer(state: health_pb2.HealthCheckResponse.ServingStatus) -> bytes:
     return bytes(health_pb2.HealthCheckResponse(status=state).SerializeToString())
 
@@ -156,33 +151,32 @@ class Nghttp2Server:
     def call(self, connection: Connection, stream: Stream) -> None:
         """Answer a request, now or later."""
         body, head = connection.release(stream), stream.head
-        if isinstance(head, Head) and head.has_length and not is_length(stream.headers[b"content-length"], len(body)):
+        if not isinstance(head, Head):
+            connection.refuse(stream, stream.refusal or head or messages.NO_MESSAGE)
+        elif head.length is not None and stream.refusal is None and not is_length(head.length, len(body)):
             connection.malformed(stream)
-            return
-        message = self._message(stream, body)
-        if isinstance(message, Refusal):
-            connection.refuse(stream, message)
-        elif stream.headers[b":path"] == CHECK:
-            self._check(connection, stream, message)
         else:
-            self._health(connection, stream, message)
+            message = self._message(stream, head, body)
+            if isinstance(message, Refusal):
+                connection.refuse(stream, message)
+            elif head.path == CHECK:
+                self._check(connection, stream, message, head.trace)
+            else:
+                self._health(connection, stream, message, head.path)
 
-    def _message(self, stream: Stream, body: bytes | bytearray) -> bytes | Refusal:
+    def _message(self, stream: Stream, head: Head, body: bytes | bytearray) -> bytes | Refusal:
         """Return the message of a request for one of our methods."""
         if stream.refusal is not None:
             return stream.refusal
-        head = stream.head
-        if not isinstance(head, Head):
-            return head or messages.NO_MESSAGE
         if head.path not in METHODS:
             return messages.NO_METHOD
         if head.timeout is not None and monotonic() - stream.opened >= head.timeout:
             return messages.TOO_LATE
         return messages.read(body, head.encoding, self._limits.message_size)
 
-    def _check(self, connection: Connection, stream: Stream, message: bytes) -> None:
+    def _check(self, connection: Connection, stream: Stream, message: bytes, trace: tuple[str, str]) -> None:
         try:
-            answer: object = self._handler(message) if self._traced is None else self._traced(message, *_trace(stream))
+            answer: object = self._handler(message) if self._traced is None else self._traced(message, *trace)
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - no exception may become a gRPC status
             _log.exception("the handler raised")
             answer = self._fallback
@@ -204,14 +198,14 @@ class Nghttp2Server:
         answer: object = done.result()
         return answer if isinstance(answer, bytes) and answer else self._fallback
 
-    def _health(self, connection: Connection, stream: Stream, message: bytes) -> None:
+    def _health(self, connection: Connection, stream: Stream, message: bytes, path: bytes) -> None:
         try:
             service = health_pb2.HealthCheckRequest.FromString(message).service
         except DecodeError:
             connection.refuse(stream, messages.NOT_READABLE)
             return
         known = service in ("", SERVICE)
-        if stream.headers[b":path"] == HEALTH_WATCH:
+        if path == HEALTH_WATCH:
             connection.watch(stream, service, self._state if known else _UNKNOWN)
         elif known:
             connection.answer(stream, self._state)

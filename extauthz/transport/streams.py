@@ -7,7 +7,7 @@ from time import monotonic
 
 from extauthz.transport import libnghttp2 as http2
 from extauthz.transport import messages
-from extauthz.transport.fields import ONCE, OVERHEAD, are_trailers, judge
+from extauthz.transport.fields import are_trailers, judge
 from extauthz.transport.limits import Limits
 from extauthz.transport.messages import Head, Refusal, Status
 from extauthz.transport.refusals import RefusalReason, Refusals
@@ -27,7 +27,6 @@ class Stream:
         "closed",
         "complete",
         "head",
-        "headers",
         "id",
         "opened",
         "refusal",
@@ -41,7 +40,6 @@ class Stream:
         """Begin with nothing received; `opened` is on the monotonic clock."""
         self.id = number
         self.opened = opened
-        self.headers: dict[bytes, bytes] = {}
         self.head: Head | Refusal | None = None
         self.body: bytes | bytearray = b""
         self.complete = False
@@ -81,8 +79,8 @@ class Books:
         self.peer_leaves = False
         self.reset_by_peer = 0
         self.begun: Stream | None = None
-        self.fields: dict[bytes, bytes] = {}
-        self.list_size = self.joined_size = 0
+        self.fields: list[bytes] = []
+        self.list_size = 0
         self.max_list_size = limits.header_list_size
         self.data_came = False
         self.allowance = float(limits.empty_frames)
@@ -125,26 +123,17 @@ class Books:
         if session is not None:
             http2.submit_reset(session, 0, stream.id, code)
 
-    def repeat(self, name: bytes, value: bytes, length: int) -> None:
-        """Keep another value of a field, `length` as long as its name and value were; one that must come once spoils the list."""
-        if name in ONCE or name.startswith(b":") or len(name) + len(value) != length:
-            self.fields[b""] = b""
-        else:
-            self.fields[name] += b"," + value
-            self.joined_size += len(name) + OVERHEAD - 1
-
-    def judge(self, session: int, *, ends: bool) -> None:
-        """Judge the fields that have come completely, of a request or behind one, which they end."""
+    def judge(self, session: int, ends: int) -> None:
+        """Judge the fields that have come completely: of a request, or behind one, which they must end."""
         stream = self.begun
-        if stream is None:
+        if stream is None or stream.refusal is not None:
             return
-        size = self.list_size - self.joined_size
-        if self.fields is stream.headers:
-            stream.head = judge(self.fields, size)
+        if stream.head is None:
+            stream.head = judge(self.fields, self.list_size)
             fine = stream.head is not None
         else:
-            fine = ends and are_trailers(self.fields, size)
-        if not fine and stream.refusal is None:
+            fine = bool(ends) and are_trailers(self.fields, self.list_size)
+        if not fine:
             self.reset(session, stream, RefusalReason.FIELDS_MALFORMED, http2.PROTOCOL_ERROR)
 
     def release(self, stream: Stream) -> bytes | bytearray:
