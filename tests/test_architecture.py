@@ -64,8 +64,8 @@ ONLY_FOR = {
 # One library, one room. What is not listed here is not imported at all.
 LIBRARIES = {
     "grpc": ("transport.grpcio",),
-    "grpc_health": ("transport.grpcio", "transport.nghttp2"),
-    "grpc_reflection": ("transport.grpcio",),
+    "grpc_health": ("transport.grpcio", "transport.nghttp2", "transport.reflection"),
+    "grpc_reflection": ("transport.reflection",),
     "jwt": ("core.jwt", "internal_tokens", "demo"),
     "cryptography": ("core.jwt", "internal_tokens", "transport.tls", "demo", "doctor.certificates"),
     "pydantic": ("config",),
@@ -79,14 +79,14 @@ LIBRARIES = {
     "opentelemetry": ("adapters.tracing",),
     "requests": ("adapters.tracing",),
     "structlog": ("adapters.logs",),
-    "ctypes": ("transport.libnghttp2", "transport.callbacks", "transport.connection"),
+    "ctypes": ("transport.libnghttp2", "transport.callbacks", "transport.connection", "transport.answers"),
     "uvloop": ("transport.choice", "doctor.machine"),
     "ssl": ("transport.tls", "transport.ops", "adapters.fetch"),
     "watchfiles": ("reload",),
     "uvicorn": ("transport.ops", "transport.key_set", "demo"),
     "click": ("cli",),
     "rich": ("cli",),
-    "google": ("adapters.envoy", "_pb", "transport.nghttp2"),
+    "google": ("adapters.envoy", "_pb", "transport.nghttp2", "transport.reflection"),
 }
 
 # What the core may import besides itself: nothing that reads a clock, a file, a socket, chance or the environment.

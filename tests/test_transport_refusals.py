@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from extauthz.transport import refusals
 from extauthz.transport.grpcio import VISIBLE
 from extauthz.transport.limits import Limits
+from extauthz.transport.reflection import MAX_QUESTIONS
 from extauthz.transport.refusals import INTERVAL, RefusalReason, Refusals
 from tests.support.h2_client import (
     ACK,
@@ -117,6 +118,7 @@ def too_late(peer: Peer) -> None:
     peer.ask(entries=fields(("grpc-timeout", "1n")))
 
 
+REFLECTION = fields(path="/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
 HEALTH = fields(path="/grpc.health.v1.Health/Check")
 PLAYED: dict[RefusalReason, list[Played]] = {
     RefusalReason.PREFACE: [
@@ -158,6 +160,7 @@ PLAYED: dict[RefusalReason, list[Played]] = {
             )
         )
     ],
+    RefusalReason.REFLECTION_LIMIT: [asks(REFLECTION, body=framed(b"\x3a\x00") * (MAX_QUESTIONS + 1))],
     RefusalReason.MESSAGE_TOO_LARGE: [asks(fields(), body=framed(bytes(LIMITS.message_size + 1)))],
     RefusalReason.REQUESTS_TOO_LARGE: [Played(together_too_large)],
     RefusalReason.MESSAGE_MALFORMED: [

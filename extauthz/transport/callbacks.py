@@ -86,12 +86,15 @@ def _frame(session: int, frame: int, books: Books) -> int:
             stream = books.streams.get(_stream_id(head, _STREAM)[0])
             if stream is not None:
                 stream.complete = True
-                if stream.refusal is None:
+                if stream.refusal is None and stream not in books.ready:
                     books.ready.append(stream)
         elif kind == http2.SETTINGS:
             books.greeted = True
         elif kind == http2.DATA and books.data_came:
             books.data_came = False
+            stream = books.streams.get(_stream_id(head, _STREAM)[0])
+            if stream is not None:
+                books.go_on(stream)
         elif kind in (http2.DATA, http2.PRIORITY):
             return books.count_empty()
         elif kind == http2.RESET:
@@ -133,7 +136,7 @@ def _read(session: int, number: int, buffer: int, length: int, flags: int, _: in
             ctypes.memmove(buffer, stream.answer[sent : sent + size] if sent else stream.answer, size)
             stream.sent = sent + size
         if stream.sent == len(stream.answer):
-            if stream.watches is None:
+            if not stream.more:
                 c_uint32.from_address(flags).value = http2.EOF | http2.NO_END_STREAM
                 if http2.submit_trailer(session, number, stream.trailer, len(stream.trailer)) < 0:
                     return http2.TEMPORAL_CALLBACK_FAILURE

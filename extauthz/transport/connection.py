@@ -6,26 +6,24 @@ import asyncio
 import ctypes
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol, cast
 
 from extauthz.transport import libnghttp2 as http2
+from extauthz.transport import messages
+from extauthz.transport.answers import RESPONSE, SHUTTING_DOWN, Fields, framed, refusal_fields, status_fields
 from extauthz.transport.callbacks import CALLBACKS, PROVIDER
 from extauthz.transport.limits import Limits
-from extauthz.transport.messages import Refusal, Status
+from extauthz.transport.messages import Refusal
 from extauthz.transport.refusals import RefusalReason, Refusals
-from extauthz.transport.streams import Books, Stream, Tally
+from extauthz.transport.streams import REASONS, Books, Stream, Tally, reason_of_failure
 
 WINDOW = 1024 * 1024
 """Bytes of requests on a connection before a WINDOW_UPDATE is due."""
 WRITE_SIZE = 64 * 1024
 """Bytes handed to the socket at once."""
 
-_RESPONSE = http2.fields([(b":status", b"200"), (b"content-type", b"application/grpc")])
-_SHUTTING_DOWN = http2.fields([(b"grpc-status", b"%d" % Status.UNAVAILABLE), (b"grpc-message", b"the server is shutting down")])
-_ENDED = {http2.ENHANCE_YOUR_CALM: RefusalReason.FLOOD, http2.INTERNAL_ERROR: RefusalReason.FLOOD}
-"""Why a connection ends with an error code; this library ends one that resets too much with INTERNAL_ERROR."""
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +100,7 @@ class Connection(Books, asyncio.Protocol):
         self.now = monotonic()
         code = http2.memory_receive(session, data, len(data))
         if code < 0:
-            self.refused(_reason(code, data))
+            self.refused(reason_of_failure(code, data))
             self.abort()
             return
         if self.ready:
@@ -182,7 +180,7 @@ class Connection(Books, asyncio.Protocol):
         self.leaving_since = monotonic()
         http2.submit_shutdown_notice(self._session)
         for stream in self.streams.values():
-            if stream.watches is not None:
+            if stream.more:
                 self._end_watch(stream)
                 http2.resume_data(self._session, stream.id)
         self.flush()
@@ -197,8 +195,8 @@ class Connection(Books, asyncio.Protocol):
 
     def answer(self, stream: Stream, message: bytes) -> None:
         """Queue the one message of a call."""
-        stream.answer = b"\x00" + len(message).to_bytes(4, "big") + message
-        self._submit(stream, _RESPONSE, PROVIDER)
+        stream.answer = framed(message)
+        self._submit(stream, RESPONSE, PROVIDER)
 
     def wait(self, stream: Stream, pending: Awaitable[bytes], finish: Callable[[asyncio.Future[bytes]], bytes]) -> None:
         """Answer when the awaitable is done, with what `finish` makes of it; a reset stream stops waiting."""
@@ -208,25 +206,58 @@ class Connection(Books, asyncio.Protocol):
     def refuse(self, stream: Stream, refusal: Refusal) -> None:
         """Answer with a status and nothing else."""
         self.refused(refusal.reason)
-        self._submit(stream, _refusal_fields(refusal), None)
+        self._submit(stream, refusal_fields(refusal), None)
 
     def watch(self, stream: Stream, service: str, message: bytes) -> None:
         """Queue the first message of a call that may get more."""
-        stream.watches = service
+        stream.watches, stream.more = service, True
         if self.leaving_since is not None:
             self._end_watch(stream)
         self.answer(stream, message)
 
     def tell(self, stream: Stream, message: bytes) -> None:
         """Queue one more message of such a call."""
-        stream.answer = stream.answer[stream.sent :] + b"\x00" + len(message).to_bytes(4, "big") + message
-        stream.sent = 0
+        self.reply(stream, framed(message))
+
+    def reply(self, stream: Stream, answers: bytes) -> None:
+        """Queue framed messages of a call that may get more; the first ones begin its response."""
+        if not answers:
+            return
+        if stream.more:
+            stream.answer = stream.answer[stream.sent :] + answers
+            stream.sent = 0
+            self._resume(stream)
+        else:
+            stream.more, stream.answer = True, answers
+            self._submit(stream, RESPONSE, PROVIDER)
+            if self.leaving_since is not None and not stream.complete:
+                self._end_watch(stream)
+
+    def end(self, stream: Stream, refusal: Refusal | None = None) -> None:
+        """End a call of many messages, with a status if it is not that of success."""
+        if refusal is not None and not stream.answer:
+            stream.refusal = refusal
+            self.refuse(stream, refusal)
+            return
+        if refusal is not None:
+            self.refused(refusal.reason)
+            stream.refusal, stream.trailer = refusal, status_fields(refusal)
+        if not stream.answer:
+            self._submit(stream, RESPONSE, PROVIDER)
+        elif stream.more:
+            stream.more = False
+            self._resume(stream)
+
+    def _resume(self, stream: Stream) -> None:
         if self._session is not None:
             http2.resume_data(self._session, stream.id)
             self.flush_soon()
 
     def give_up(self, stream: Stream) -> None:
-        """Reset a stream whose request does not come."""
+        """Reset a stream whose request does not come, or end one that has had answers."""
+        if stream.more:
+            self.end(stream, messages.OPEN_TOO_LONG)
+            return
         self.reset(self._session, stream, RefusalReason.REQUEST_TIMEOUT, http2.CANCEL)
         self.flush_soon()
 
@@ -238,12 +269,12 @@ class Connection(Books, asyncio.Protocol):
         """Count a connection that the library ends because of what it received; `frame` is the last that was sent."""
         code, words = http2.goaway(frame) or (http2.NO_ERROR, "")
         if code or not (self.leaving_since or self.peer_leaves):
-            self.refused(_ENDED.get(code, RefusalReason.PROTOCOL_ERROR) if self.greeted else RefusalReason.PREFACE, words)
+            self.refused(REASONS.get(code, RefusalReason.PROTOCOL_ERROR) if self.greeted else RefusalReason.PREFACE, words)
 
     def _end_watch(self, stream: Stream) -> None:
-        stream.watches, stream.trailer = None, _SHUTTING_DOWN
+        stream.watches, stream.more, stream.trailer = None, False, SHUTTING_DOWN
 
-    def _submit(self, stream: Stream, fields: ctypes.Array[http2.HeaderField], provider: object) -> None:
+    def _submit(self, stream: Stream, fields: Fields, provider: object) -> None:
         if self._session is None or stream.closed:
             return
         code = http2.submit_response(self._session, stream.id, fields, len(fields), provider)
@@ -257,23 +288,3 @@ class Connection(Books, asyncio.Protocol):
         if not stream.closed:
             self.answer(stream, message)
             self.flush_soon()
-
-
-def _reason(code: int, data: bytes) -> RefusalReason:
-    """Name what the library ends a connection for at once; what speaks TLS begins with a record of version 3 (RFC 8446 5.1)."""
-    match code:
-        case http2.BAD_PREFACE:
-            return RefusalReason.TLS_NOT_CONFIGURED if data.startswith(b"\x16\x03") else RefusalReason.PREFACE
-        case http2.FLOODED | http2.CALLBACK_FAILURE:
-            return RefusalReason.FLOOD
-        case _:
-            return RefusalReason.PROTOCOL_ERROR
-
-
-@lru_cache(maxsize=64)
-def _refusal_fields(refusal: Refusal) -> ctypes.Array[http2.HeaderField]:
-    """Return the header fields of a refusal; there are a handful, all of our own words, and the library reads them in place."""
-    pairs = [(b":status", b"%d" % refusal.http), (b"content-type", b"application/grpc")]
-    if refusal.status is Status.UNIMPLEMENTED:
-        pairs.append((b"grpc-accept-encoding", b"identity,gzip"))
-    return http2.fields([*pairs, (b"grpc-status", b"%d" % refusal.status), (b"grpc-message", refusal.message.encode("ascii"))])

@@ -11,19 +11,28 @@ from typing import Any
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from extauthz._pb import ext_authz_pb2
 from extauthz.addresses import Address
+from extauthz.transport import messages, reflection
 from extauthz.transport.limits import Limits
 from extauthz.transport.listening import Handler, ListenError, TracedHandler
+from extauthz.transport.messages import Refusal
+from extauthz.transport.reflection import MAX_CALLS, MAX_QUESTION, MAX_QUESTIONS
 from extauthz.transport.refusals import RefusalReason, Refusals
 from extauthz.transport.tls import Certificates
 
 SERVICE = ext_authz_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name
 NAME = "grpcio"
 _NAMES = "x509_subject_alternative_name"
-VISIBLE = (RefusalReason.TLS_NAME, RefusalReason.METHOD_UNKNOWN, RefusalReason.SERVICE_UNKNOWN)
+VISIBLE = (
+    RefusalReason.TLS_NAME,
+    RefusalReason.METHOD_UNKNOWN,
+    RefusalReason.SERVICE_UNKNOWN,
+    RefusalReason.REFLECTION_LIMIT,
+    RefusalReason.MESSAGE_TOO_LARGE,
+    RefusalReason.MESSAGE_MALFORMED,
+)
 """Reasons for refusals that reach Python; grpc's core refuses all else by itself, and tells nobody."""
 
 _OPTIONS = (
@@ -34,6 +43,8 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 0),
 )
+
+_STATUSES = {code.value[0]: code for code in grpc.StatusCode}
 
 _log = logging.getLogger(__name__)
 
@@ -56,13 +67,17 @@ class GrpcioServer:
         self._traced = traced
         self._fallback = fallback
         self._refusals = Refusals(VISIBLE)
+        self._reflecting = 0
+        self._patience = (limits or Limits()).half_open_timeout
         self._server = grpc.aio.server(options=(*_OPTIONS, *_limits(limits or Limits())))
         self._health = _Health(self._refusals)
         method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._check)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": method}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        reflects: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._reflect)
+        for path in messages.STREAMS:
+            _, service, name = path.decode("ascii").split("/")
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: reflects}),))
         # Whatever nobody before it knows.
         self._server.add_generic_rpc_handlers((_Unknown(self._refusals),))
 
@@ -121,6 +136,20 @@ class GrpcioServer:
             return self._fallback
         return answer if isinstance(answer, bytes) and answer else self._fallback
 
+    async def _reflect(self, _: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        """Answer one question after the other, within the limits of the other transport."""
+        self._reflecting += 1
+        try:
+            async with asyncio.timeout(self._patience):
+                refusal = messages.TOO_MANY_QUESTIONS if self._reflecting > MAX_CALLS else await _converse(context)
+        except TimeoutError:
+            refusal = messages.OPEN_TOO_LONG
+        finally:
+            self._reflecting -= 1
+        if refusal is not None:
+            self._refusals.count(refusal.reason, now=monotonic(), peer=context.peer())
+            await context.abort(_STATUSES[refusal.status], refusal.message)
+
     def _credentials(self, certificates: Certificates) -> grpc.ServerCredentials:
         def latest() -> grpc.ServerCertificateConfiguration:
             return _configuration(self._certificates or certificates)
@@ -129,12 +158,32 @@ class GrpcioServer:
         return grpc.dynamic_ssl_server_credentials(latest(), latest, require_client_authentication=require)
 
 
+async def _converse(context: grpc.aio.ServicerContext[bytes, bytes]) -> Refusal | None:
+    for _ in range(MAX_QUESTIONS):
+        question = await context.read()
+        if not isinstance(question, bytes):
+            return None
+        if len(question) > MAX_QUESTION:
+            return messages.TOO_LARGE
+        answer = reflection.answer(question)
+        if answer is None:
+            return messages.NOT_READABLE
+        await context.write(answer)
+    return messages.TOO_MANY_QUESTIONS if isinstance(await context.read(), bytes) else None
+
+
 class _Health(health.aio.HealthServicer):  # type: ignore[misc]
     """Health, whose unknown services are counted."""
 
     def __init__(self, refusals: Refusals) -> None:
         super().__init__()
         self._refusals = refusals
+
+    async def List(  # noqa: N802 - the name of the method
+        self, _: health_pb2.HealthListRequest, __: grpc.aio.ServicerContext[Any, Any]
+    ) -> health_pb2.HealthListResponse:
+        states = {name: health_pb2.HealthCheckResponse(status=state) for name, state in self._server_status.items()}
+        return health_pb2.HealthListResponse(statuses=states)
 
     async def Check(  # noqa: N802 - the name of the method
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]

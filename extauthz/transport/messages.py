@@ -58,6 +58,8 @@ TIMEOUT_MALFORMED = Refusal(Status.INTERNAL, "grpc-timeout is malformed", Refusa
 TOO_LATE = Refusal(Status.DEADLINE_EXCEEDED, "the deadline has passed", RefusalReason.DEADLINE_EXCEEDED)
 NOT_READABLE = Refusal(Status.INVALID_ARGUMENT, "the message is not readable", RefusalReason.MESSAGE_MALFORMED)
 NO_SERVICE = Refusal(Status.NOT_FOUND, "unknown service", RefusalReason.SERVICE_UNKNOWN)
+TOO_MANY_QUESTIONS = Refusal(Status.RESOURCE_EXHAUSTED, "too many questions", RefusalReason.REFLECTION_LIMIT)
+OPEN_TOO_LONG = Refusal(Status.UNAVAILABLE, "the call has been open for too long", RefusalReason.REFLECTION_LIMIT)
 NO_METHOD = Refusal(Status.UNIMPLEMENTED, "unknown method", RefusalReason.METHOD_UNKNOWN)
 
 
@@ -73,11 +75,6 @@ class Head:
     timeout: float | None
     length: bytes | None = None
     trace: tuple[str, str] = ("", "")
-
-    @property
-    def streams(self) -> bool:
-        """Tell whether the call is a stream of questions, each of which gets an answer."""
-        return self.path in STREAMS
 
 
 def head(

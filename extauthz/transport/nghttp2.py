@@ -15,8 +15,8 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from extauthz.addresses import Address
+from extauthz.transport import conversation, messages, reflection
 from extauthz.transport import libnghttp2 as http2
-from extauthz.transport import messages
 from extauthz.transport.connection import Connection
 from extauthz.transport.fields import is_length
 from extauthz.transport.limits import Limits
@@ -28,7 +28,7 @@ from extauthz.transport.tls import Certificates, report_failures, subject_altern
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 CHECK = f"/{SERVICE}/Check".encode()
-HEALTH_CHECK, HEALTH_WATCH = b"/grpc.health.v1.Health/Check", b"/grpc.health.v1.Health/Watch"
+HEALTH_CHECK, HEALTH_LIST, HEALTH_WATCH = (f"/grpc.health.v1.Health/{name}".encode() for name in ("Check", "List", "Watch"))
 NAME = "nghttp2"
 
 SWEEP = 0.5
@@ -36,11 +36,16 @@ SWEEP = 0.5
 NOTICE = 0.2
 """Seconds between the announcement of the end and the refusal of new streams: a peer's streams on the way still come."""
 
-METHODS = frozenset({CHECK, HEALTH_CHECK, HEALTH_WATCH})
+METHODS = frozenset({CHECK, HEALTH_CHECK, HEALTH_LIST, HEALTH_WATCH})
 
 
 def _health_answer(state: health_pb2.HealthCheckResponse.ServingStatus) -> bytes:
     return bytes(health_pb2.HealthCheckResponse(status=state).SerializeToString())
+
+
+def _health_list(state: bytes) -> bytes:
+    answer = health_pb2.HealthCheckResponse.FromString(state)
+    return bytes(health_pb2.HealthListResponse(statuses={"": answer, SERVICE: answer}).SerializeToString(deterministic=True))
 
 
 _SERVING = _health_answer(health_pb2.HealthCheckResponse.SERVING)
@@ -150,7 +155,11 @@ class Nghttp2Server:
 
     def call(self, connection: Connection, stream: Stream) -> None:
         """Answer a request, now or later."""
-        body, head = connection.release(stream), stream.head
+        head = stream.head
+        if isinstance(head, Head) and head.path in messages.STREAMS:
+            conversation.go_on(connection, stream, head, reflection.answer)
+            return
+        body = connection.release(stream)
         if not isinstance(head, Head):
             connection.refuse(stream, stream.refusal or head or messages.NO_MESSAGE)
         elif head.length is not None and stream.refusal is None and not is_length(head.length, len(body)):
@@ -200,6 +209,10 @@ class Nghttp2Server:
 
     def _health(self, connection: Connection, stream: Stream, message: bytes, path: bytes) -> None:
         try:
+            if path == HEALTH_LIST:
+                health_pb2.HealthListRequest.FromString(message)
+                connection.answer(stream, _health_list(self._state))
+                return
             service = health_pb2.HealthCheckRequest.FromString(message).service
         except DecodeError:
             connection.refuse(stream, messages.NOT_READABLE)

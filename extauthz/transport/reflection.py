@@ -17,6 +17,13 @@ from grpc_reflection.v1alpha import reflection_pb2
 from extauthz._pb import ext_authz_pb2
 from extauthz.transport.messages import Status
 
+MAX_CALLS = 32
+"""Under way at once, of the process."""
+MAX_QUESTIONS = 200
+"""Of one call."""
+MAX_QUESTION = 16 * 1024
+"""Bytes of a question."""
+
 _ALPHA, _V1 = "grpc.reflection.v1alpha", "grpc.reflection.v1"
 
 _Response = reflection_pb2.ServerReflectionResponse

@@ -7,19 +7,24 @@ from time import monotonic
 
 from extauthz.transport import libnghttp2 as http2
 from extauthz.transport import messages
+from extauthz.transport.answers import OK
 from extauthz.transport.fields import are_trailers, judge
 from extauthz.transport.limits import Limits
 from extauthz.transport.messages import Head, Refusal, Status
 from extauthz.transport.refusals import RefusalReason, Refusals
 
-OK = http2.fields([(b"grpc-status", b"0")])
-
 RESET = Refusal(Status.INTERNAL, "the stream is reset", RefusalReason.STREAM_ERROR)
 """Marks a stream that gets no answer, and is counted already."""
 
+REASONS = {http2.ENHANCE_YOUR_CALM: RefusalReason.FLOOD, http2.INTERNAL_ERROR: RefusalReason.FLOOD}
+"""Why a connection ends with an error code; this library ends one that resets too much with INTERNAL_ERROR."""
+
 
 class Stream:
-    """One call; `answer` holds framed messages, of which `sent` bytes are gone, and `trailer` comes behind them."""
+    """One call; `answer` holds framed messages, of which `sent` bytes are gone, and `trailer` comes behind them.
+
+    With `more` other messages may follow before it. A call of many questions `is_counted` among those of the process.
+    """
 
     __slots__ = (
         "answer",
@@ -28,7 +33,10 @@ class Stream:
         "complete",
         "head",
         "id",
+        "is_counted",
+        "more",
         "opened",
+        "questions",
         "refusal",
         "sent",
         "task",
@@ -48,18 +56,22 @@ class Stream:
         self.sent = 0
         self.trailer = OK
         self.task: asyncio.Future[bytes] | None = None
+        self.more = False
         self.watches: str | None = None
+        self.questions = 0
+        self.is_counted = False
         self.closed = False
 
 
 class Tally:
-    """Bytes of requests that have not come completely, on all connections of a process."""
+    """Bytes of requests that have not come completely, and calls of many questions, on all connections of a process."""
 
-    __slots__ = ("unfinished",)
+    __slots__ = ("calls", "unfinished")
 
     def __init__(self) -> None:
         """Begin with none."""
         self.unfinished = 0
+        self.calls = 0
 
 
 class Books:
@@ -142,10 +154,23 @@ class Books:
         self.tally.unfinished -= len(body)
         return body
 
+    def keep(self, stream: Stream, body: bytes | bytearray) -> None:
+        """Keep what is left of a request that goes on."""
+        stream.body = body
+        self.tally.unfinished += len(body)
+
+    def go_on(self, stream: Stream) -> None:
+        """Look at a request that has not ended, if its messages are answered before it does."""
+        head = stream.head
+        if isinstance(head, Head) and head.path in messages.STREAMS and stream.refusal is None and stream not in self.ready:
+            self.ready.append(stream)
+
     def close(self, stream: Stream) -> None:
         """Forget a stream; whoever waits for its answer stops."""
         stream.closed = True
         self.release(stream)
+        if stream.is_counted:
+            self.tally.calls -= 1
         if stream.task is not None:
             stream.task.cancel()
 
@@ -155,3 +180,14 @@ class Books:
         self.allowance = min(most, self.allowance + (self.now - self.allowance_of) * rate) - 1
         self.allowance_of = self.now
         return 0 if self.allowance >= 0 else http2.CALLBACK_FAILURE
+
+
+def reason_of_failure(code: int, data: bytes) -> RefusalReason:
+    """Name what the library ends a connection for at once; what speaks TLS begins with a record of version 3 (RFC 8446 5.1)."""
+    match code:
+        case http2.BAD_PREFACE:
+            return RefusalReason.TLS_NOT_CONFIGURED if data.startswith(b"\x16\x03") else RefusalReason.PREFACE
+        case http2.FLOODED | http2.CALLBACK_FAILURE:
+            return RefusalReason.FLOOD
+        case _:
+            return RefusalReason.PROTOCOL_ERROR
