@@ -160,7 +160,7 @@ PLAYED: dict[RefusalReason, list[Played]] = {
             )
         )
     ],
-    RefusalReason.REFLECTION_LIMIT: [asks(REFLECTION, body=framed(b"\x3a\x00") * (MAX_QUESTIONS + 1))],
+    RefusalReason.REFLECTION: [asks(REFLECTION, body=framed(b"\x3a\x00") * (MAX_QUESTIONS + 1))],
     RefusalReason.MESSAGE_TOO_LARGE: [asks(fields(), body=framed(bytes(LIMITS.message_size + 1)))],
     RefusalReason.REQUESTS_TOO_LARGE: [Played(together_too_large)],
     RefusalReason.MESSAGE_MALFORMED: [

@@ -28,7 +28,7 @@ def go_on(connection: Connection, stream: Stream, head: Head, reply: Callable[[b
     while refusal is None and len(body) >= messages.PREFIX:
         size = messages.PREFIX + int.from_bytes(body[1 : messages.PREFIX], "big")
         if size > messages.PREFIX + MAX_QUESTION:
-            refusal = messages.TOO_LARGE
+            refusal = messages.QUESTION_TOO_LARGE
             break
         if len(body) < size:
             break
@@ -64,4 +64,4 @@ def _answer(piece: bytes | bytearray, head: Head, reply: Callable[[bytes], bytes
     if isinstance(question, Refusal):
         return question
     answer = reply(question)
-    return messages.NOT_READABLE if answer is None else answer
+    return messages.QUESTION_NOT_READABLE if answer is None else answer

@@ -29,9 +29,7 @@ VISIBLE = (
     RefusalReason.TLS_NAME,
     RefusalReason.METHOD_UNKNOWN,
     RefusalReason.SERVICE_UNKNOWN,
-    RefusalReason.REFLECTION_LIMIT,
-    RefusalReason.MESSAGE_TOO_LARGE,
-    RefusalReason.MESSAGE_MALFORMED,
+    RefusalReason.REFLECTION,
 )
 """Reasons for refusals that reach Python; grpc's core refuses all else by itself, and tells nobody."""
 
@@ -164,10 +162,10 @@ async def _converse(context: grpc.aio.ServicerContext[bytes, bytes]) -> Refusal 
         if not isinstance(question, bytes):
             return None
         if len(question) > MAX_QUESTION:
-            return messages.TOO_LARGE
+            return messages.QUESTION_TOO_LARGE
         answer = reflection.answer(question)
         if answer is None:
-            return messages.NOT_READABLE
+            return messages.QUESTION_NOT_READABLE
         await context.write(answer)
     return messages.TOO_MANY_QUESTIONS if isinstance(await context.read(), bytes) else None
 

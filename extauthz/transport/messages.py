@@ -58,8 +58,10 @@ TIMEOUT_MALFORMED = Refusal(Status.INTERNAL, "grpc-timeout is malformed", Refusa
 TOO_LATE = Refusal(Status.DEADLINE_EXCEEDED, "the deadline has passed", RefusalReason.DEADLINE_EXCEEDED)
 NOT_READABLE = Refusal(Status.INVALID_ARGUMENT, "the message is not readable", RefusalReason.MESSAGE_MALFORMED)
 NO_SERVICE = Refusal(Status.NOT_FOUND, "unknown service", RefusalReason.SERVICE_UNKNOWN)
-TOO_MANY_QUESTIONS = Refusal(Status.RESOURCE_EXHAUSTED, "too many questions", RefusalReason.REFLECTION_LIMIT)
-OPEN_TOO_LONG = Refusal(Status.UNAVAILABLE, "the call has been open for too long", RefusalReason.REFLECTION_LIMIT)
+TOO_MANY_QUESTIONS = Refusal(Status.RESOURCE_EXHAUSTED, "too many questions", RefusalReason.REFLECTION)
+QUESTION_TOO_LARGE = Refusal(Status.RESOURCE_EXHAUSTED, "the question is too large", RefusalReason.REFLECTION)
+QUESTION_NOT_READABLE = Refusal(Status.INVALID_ARGUMENT, "the question is not readable", RefusalReason.REFLECTION)
+OPEN_TOO_LONG = Refusal(Status.UNAVAILABLE, "the call has been open for too long", RefusalReason.REFLECTION)
 NO_METHOD = Refusal(Status.UNIMPLEMENTED, "unknown method", RefusalReason.METHOD_UNKNOWN)
 
 

@@ -74,9 +74,9 @@ class RefusalReason(StrEnum):
         "service_unknown",
         "a health check names a service that is not here: write service_name: envoy.service.auth.v3.Authorization",
     )
-    REFLECTION_LIMIT = (
-        "reflection_limit",
-        "server reflection was asked too much at once, or for too long: look who asks this port",
+    REFLECTION = (
+        "reflection",
+        "server reflection was asked too much at once, for too long, or what is not readable: look who asks this port",
     )
     MESSAGE_TOO_LARGE = (
         "message_too_large",
