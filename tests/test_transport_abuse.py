@@ -71,7 +71,7 @@ from tests.support.h2_client import (
     settings,
     window_update,
 )
-from tests.support.transports import NAMES, Authority, Held, Loop, Name, Served, echo, eventually
+from tests.support.transports import Authority, Held, Loop, Name, Served, echo, eventually, only_nghttp2
 
 LIMITS = Limits(
     message_size=64 * 1024,
@@ -110,22 +110,6 @@ class Serve(Protocol):
     """Starts a server of the transport under test, with small limits."""
 
     def __call__(self, handler: Callable[[bytes], Any] | None = None, **options: Any) -> Served: ...
-
-
-@pytest.fixture(params=NAMES)
-def transport(request: pytest.FixtureRequest) -> Name:
-    return request.param  # type: ignore[no-any-return]
-
-
-only_nghttp2 = pytest.mark.parametrize("transport", ["nghttp2"], indirect=True)
-
-
-@pytest.fixture
-def loop(transport: Name) -> Iterator[Loop]:
-    made = Loop(transport)
-    yield made
-    made.close()
-    assert made.complaints == []
 
 
 @pytest.fixture

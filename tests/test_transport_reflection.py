@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +20,7 @@ from extauthz.transport.conversation import MAX_UNSENT
 from extauthz.transport.limits import Limits
 from extauthz.transport.reflection import MAX_CALLS, MAX_QUESTION, MAX_QUESTIONS, answer
 from tests.support.h2_client import ACK, INITIAL_WINDOW_SIZE, GoneError, Peer, data, fields, framed, reset, settings, window_update
-from tests.support.transports import NAMES, Loop, Name, Served, echo, eventually
+from tests.support.transports import Loop, Served, echo, eventually, only_nghttp2
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 SERVICES = [SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"]
@@ -27,22 +28,6 @@ PATHS = [f"/{service}/ServerReflectionInfo" for service in SERVICES[2:]]
 OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
 LIST = ServerReflectionRequest(list_services="").SerializeToString()
 LARGE = ServerReflectionRequest(file_containing_symbol=SERVICE).SerializeToString()
-
-
-@pytest.fixture(params=NAMES)
-def transport(request: pytest.FixtureRequest) -> Name:
-    return request.param  # type: ignore[no-any-return]
-
-
-only_nghttp2 = pytest.mark.parametrize("transport", ["nghttp2"], indirect=True)
-
-
-@pytest.fixture
-def loop(transport: Name) -> Iterator[Loop]:
-    made = Loop(transport)
-    yield made
-    made.close()
-    assert made.complaints == []
 
 
 @pytest.fixture
@@ -134,8 +119,6 @@ class _Turns:
     """Questions that a test releases one by one."""
 
     def __init__(self, questions: Iterator[bytes]) -> None:
-        import queue
-
         self._questions = questions
         self._queue: queue.Queue[bytes | None] = queue.Queue()
 
