@@ -18,22 +18,32 @@ libnghttp2's own rules for HTTP messages are off (`nghttp2_option_set_no_http_me
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
+from operator import itemgetter
+from typing import Any
 
 from extauthz.transport.messages import Head, Refusal, head
 
 OVERHEAD = 32
 """Of a field in the size of a list, in bytes (RFC 9113 6.5.2)."""
-MAX_MEMO = 1024
-"""Size of a list beyond which it is judged anew each time."""
+MAX_MEMO, MEMOS = 1024, 1024
+"""Size of a list beyond which nothing of it is remembered, and how many are: peers choose fields."""
 
 _PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
-_ONCE = _PSEUDO | {b"host", b"te", b"content-type", b"content-length", b"grpc-timeout", b"grpc-encoding"}
+_READ = (b":method", b":scheme", b":path", b"te", b"content-type", b"grpc-encoding", b"grpc-timeout")
+_TRACE = (b"traceparent", b"tracestate")
+_ONCE = _PSEUDO.union(_READ, (b"host", b"content-length"))
 _OF_CONNECTIONS = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 _NAME = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
 _SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
+
+_LINE_FEED, _CARRIAGE_RETURN = 0x0A, 0x0D
+
+_known: dict[bytes, tuple[int, Head | Refusal]] = {}
 
 
 def judge(fields: list[bytes], size: int) -> Head | Refusal | None:
@@ -41,7 +51,38 @@ def judge(fields: list[bytes], size: int) -> Head | Refusal | None:
 
     `size` is that of the list as it came: C's strings end at a NUL, so fields that are shorter had one.
     """
-    return (_remembered if size <= MAX_MEMO else _judged)(b"\0".join(fields), size)
+    joined = b"\0".join(fields)
+    known = _known.get(joined)
+    if known is not None and known[0] == size:
+        return known[1]
+    names = fields[::2]
+    if len(joined) + 1 + (OVERHEAD - 2) * len(names) != size or _LINE_FEED in joined or _CARRIAGE_RETURN in joined:
+        return None
+    is_small = size <= MAX_MEMO
+    shape = (_shape if is_small else _shape.__wrapped__)(b"\0".join(names))
+    if shape is None:
+        return None
+    values: list[bytes | None] = [*fields[1::2], None]
+    found = (_request if is_small else _request.__wrapped__)(shape.has_length, *shape.read(values))
+    # A list with the ids of a trace does not come twice.
+    if found is not None and is_small and not shape.has_trace:
+        if len(_known) >= MEMOS:
+            _known.clear()
+        _known[joined] = size, found
+    return found
+
+
+def trace(fields: list[bytes]) -> tuple[str, str]:
+    """Return traceparent and tracestate, empty where there is none; values of one that comes again are joined with a comma."""
+    pairs = list(zip(fields[::2], fields[1::2], strict=True))
+    parent, state = (b",".join(value for name, value in pairs if name == wanted) for wanted in _TRACE)
+    return parent.decode("latin-1"), state.decode("latin-1")
+
+
+def has_its_length(fields: list[bytes], length: int) -> bool:
+    """Tell whether the content-length, which is among the fields, says that there are so many bytes."""
+    value = fields[2 * fields[::2].index(b"content-length") + 1]
+    return _LENGTH(value) is not None and int(value) == length
 
 
 def are_trailers(fields: list[bytes], size: int) -> bool:
@@ -51,55 +92,53 @@ def are_trailers(fields: list[bytes], size: int) -> bool:
     return whole and plain and all(_NAME(name) and not name.startswith(b":") for name in fields[::2])
 
 
-def is_length(value: bytes, length: int) -> bool:
-    """Tell whether a content-length says that there are so many bytes."""
-    return _LENGTH(value) is not None and int(value) == length
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Where in a list of values, which ends with one for what is absent, the values stand that are read."""
+
+    read: Callable[[list[bytes | None]], tuple[bytes | None, ...]]
+    has_length: bool
+    has_trace: bool
 
 
-def _judged(joined: bytes, size: int) -> Head | Refusal | None:
-    fields = joined.split(b"\0")
-    names, values = fields[::2], fields[1::2]
-    whole = len(joined) + 1 + (OVERHEAD - 2) * len(names) == size
-    are_names = _are_names if size <= MAX_MEMO else _are_names.__wrapped__
-    if not whole or b"\n" in joined or b"\r" in joined or not are_names(tuple(names)):
-        return None
-    get = dict(zip(names, values, strict=True)).get
-    method, path = get(b":method", b""), get(b":path")
-    if not method or get(b"te", b"trailers").lower() != b"trailers":
-        return None
-    if method == b"CONNECT":
-        if path is not None or b":scheme" in names or b":authority" not in names:
-            return None
-    elif not path or not (path.startswith(b"/") or (method, path) == (b"OPTIONS", b"*")) or not _SCHEME(get(b":scheme", b"")):
-        return None
-    return head(
-        method,
-        path or b"",
-        get(b"content-type", b""),
-        get(b"grpc-encoding", b""),
-        get(b"grpc-timeout", b""),
-        length=get(b"content-length"),
-        trace=(_list(names, values, b"traceparent"), _list(names, values, b"tracestate")),
-    )
-
-
-def _list(names: list[bytes], values: list[bytes], wanted: bytes) -> str:
-    return b",".join(value for name, value in zip(names, values, strict=True) if name == wanted).decode("latin-1")
-
-
-@lru_cache(maxsize=1024)
-def _are_names(names: tuple[bytes, ...]) -> bool:
+@lru_cache(maxsize=MEMOS)
+def _shape(joined: bytes) -> _Shape | None:
+    """Judge the names of a list."""
+    names = joined.split(b"\0")
     pseudo = tuple(takewhile(lambda name: name.startswith(b":"), names))
-    single = [name for name in names if name in _ONCE]
-    return (
+    once = [name for name in names if name in _ONCE]
+    fine = (
         all(map(_NAME, names))
         and _PSEUDO.issuperset(pseudo)
         and not any(name.startswith(b":") for name in names[len(pseudo) :])
-        and len(single) == len(set(single))
+        and len(once) == len(set(once))
         and _OF_CONNECTIONS.isdisjoint(names)
         and (b":authority" in names or b"host" in names)
     )
+    if not fine:
+        return None
+    places = {name: at for at, name in enumerate(names)}
+    read: Any = itemgetter(*(places.get(name, -1) for name in _READ))
+    return _Shape(read, b"content-length" in places, any(name in places for name in _TRACE))
 
 
-# Peers choose fields: what is remembered of them is bounded in number and, by MAX_MEMO, in size.
-_remembered = lru_cache(maxsize=1024)(_judged)
+@lru_cache(maxsize=MEMOS)
+def _request(
+    has_length: bool,
+    method: bytes | None,
+    scheme: bytes | None,
+    path: bytes | None,
+    te: bytes | None,
+    content_type: bytes | None,
+    encoding: bytes | None,
+    timeout: bytes | None,
+) -> Head | Refusal | None:
+    """Judge the values of a list that are read."""
+    if not method or (te is not None and te.lower() != b"trailers"):
+        return None
+    if method == b"CONNECT":
+        if path is not None or scheme is not None:
+            return None
+    elif not path or not (path.startswith(b"/") or (method, path) == (b"OPTIONS", b"*")) or not _SCHEME(scheme or b""):
+        return None
+    return head(method, path or b"", content_type or b"", encoding or b"", timeout or b"", has_length=has_length)

@@ -67,37 +67,24 @@ NO_METHOD = Refusal(Status.UNIMPLEMENTED, "unknown method", RefusalReason.METHOD
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What the headers of a request ask for; `timeout` is in seconds.
-
-    `length` is the content-length as it was sent, and `trace` the W3C headers traceparent and tracestate, empty without one.
-    """
+    """What the headers of a request ask for; `timeout` is in seconds, and `has_length` tells of a content-length."""
 
     path: bytes
     encoding: bytes
     timeout: float | None
-    length: bytes | None = None
-    trace: tuple[str, str] = ("", "")
+    has_length: bool = False
 
 
-def head(
-    method: bytes,
-    path: bytes,
-    content_type: bytes,
-    encoding: bytes,
-    timeout: bytes,
-    *,
-    length: bytes | None = None,
-    trace: tuple[str, str] = ("", ""),
-) -> Head | Refusal:
+def head(method: bytes, path: bytes, content_type: bytes, encoding: bytes, timeout: bytes, *, has_length: bool) -> Head | Refusal:
     """Judge the headers of a request; an encoding or a time-out that is absent is empty."""
     if method != b"POST":
         return NOT_POST
     if content_type != b"application/grpc" and not content_type.startswith((b"application/grpc+", b"application/grpc;")):
         return NOT_GRPC
     if not timeout:
-        return Head(path, encoding, None, length, trace)
+        return Head(path, encoding, None, has_length)
     found = _TIMEOUT(timeout)
-    return TIMEOUT_MALFORMED if found is None else Head(path, encoding, int(found[1]) * _UNITS[found[2]], length, trace)
+    return TIMEOUT_MALFORMED if found is None else Head(path, encoding, int(found[1]) * _UNITS[found[2]], has_length)
 
 
 def read(body: bytes | bytearray, encoding: bytes, limit: int) -> bytes | Refusal:

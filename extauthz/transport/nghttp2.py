@@ -18,7 +18,7 @@ from extauthz.addresses import Address
 from extauthz.transport import conversation, messages, reflection
 from extauthz.transport import libnghttp2 as http2
 from extauthz.transport.connection import Connection
-from extauthz.transport.fields import is_length
+from extauthz.transport.fields import has_its_length, trace
 from extauthz.transport.limits import Limits
 from extauthz.transport.listening import Handler, TracedHandler, open_listener
 from extauthz.transport.messages import Head, Refusal
@@ -162,14 +162,14 @@ class Nghttp2Server:
         body = connection.release(stream)
         if not isinstance(head, Head):
             connection.refuse(stream, stream.refusal or head or messages.NO_MESSAGE)
-        elif head.length is not None and stream.refusal is None and not is_length(head.length, len(body)):
+        elif head.has_length and stream.refusal is None and not has_its_length(stream.fields, len(body)):
             connection.malformed(stream)
         else:
             message = self._message(stream, head, body)
             if isinstance(message, Refusal):
                 connection.refuse(stream, message)
             elif head.path == CHECK:
-                self._check(connection, stream, message, head.trace)
+                self._check(connection, stream, message)
             else:
                 self._health(connection, stream, message, head.path)
 
@@ -183,9 +183,9 @@ class Nghttp2Server:
             return messages.TOO_LATE
         return messages.read(body, head.encoding, self._limits.message_size)
 
-    def _check(self, connection: Connection, stream: Stream, message: bytes, trace: tuple[str, str]) -> None:
+    def _check(self, connection: Connection, stream: Stream, message: bytes) -> None:
         try:
-            answer: object = self._handler(message) if self._traced is None else self._traced(message, *trace)
+            answer: object = self._handler(message) if self._traced is None else self._traced(message, *trace(stream.fields))
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - no exception may become a gRPC status
             _log.exception("the handler raised")
             answer = self._fallback

@@ -31,6 +31,7 @@ class Stream:
         "body",
         "closed",
         "complete",
+        "fields",
         "head",
         "id",
         "is_counted",
@@ -48,6 +49,7 @@ class Stream:
         """Begin with nothing received; `opened` is on the monotonic clock."""
         self.id = number
         self.opened = opened
+        self.fields: list[bytes] = []
         self.head: Head | Refusal | None = None
         self.body: bytes | bytearray = b""
         self.complete = False
@@ -141,6 +143,7 @@ class Books:
         if stream is None or stream.refusal is not None:
             return
         if stream.head is None:
+            stream.fields = self.fields
             stream.head = judge(self.fields, self.list_size)
             fine = stream.head is not None
         else:
