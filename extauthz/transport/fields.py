@@ -29,7 +29,7 @@ from extauthz.transport.messages import Head, Refusal, head
 
 OVERHEAD = 32
 """Of a field in the size of a list, in bytes (RFC 9113 6.5.2)."""
-MAX_MEMO, MEMOS = 1024, 1024
+MAX_MEMO, MEMOS = 2048, 1024
 """Size of a list beyond which nothing of it is remembered, and how many are: peers choose fields."""
 
 _PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
