@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from extauthz.traceparent import read
+from extauthz.transport import fields
 from tests.support.h2_client import CHECK, Fields, GoneError, Peer
 from tests.support.transports import NAMES, Loop, Served
 
@@ -218,6 +219,43 @@ def test_neither_cares_what_an_authority_or_metadata_hold(pair: tuple[Served, Se
     entries = [METHOD, SCHEME, PATH, (":authority", name), TE, TYPE, *((f"x-{at // 2}", value) for at, value in enumerate(values))]
 
     assert answer(pair[0], entries) == answer(pair[1], entries) == b"hello||"
+
+
+NAMES_OF_FIELDS = st.sampled_from(
+    [
+        b":method",
+        b":path",
+        b":scheme",
+        b":authority",
+        b"te",
+        b"content-type",
+        b"content-length",
+        b"host",
+        b"x-a",
+        b"X-A",
+        b"traceparent",
+        b"",
+    ]
+)
+VALUES = st.sampled_from(
+    [b"POST", b"CONNECT", b"/a", CHECK.encode(), b"http", b"trailers", b"application/grpc", b"10", b"", b"a\nb", b" "]
+)
+
+
+@given(st.lists(st.tuples(NAMES_OF_FIELDS, VALUES), max_size=9), st.integers(0, 3))
+def test_what_is_remembered_is_what_would_be_judged_anew(pairs: list[tuple[bytes, bytes]], cut: int) -> None:
+    """Whatever came before, and with `cut` bytes that C's strings hide behind a NUL."""
+    listed = [METHOD, SCHEME, PATH, AUTHORITY, TE, TYPE]
+    for given_pairs in (pairs, [(name.encode(), value.encode()) for name, value in listed] + pairs):
+        entries = [part for pair in given_pairs for part in pair]
+        size = sum(map(len, entries)) + fields.OVERHEAD * len(given_pairs)
+        first = fields.judge(entries, size)
+        assert fields.judge(entries, size + cut) == (None if cut else first)
+        assert fields.judge(entries, size) == first
+        fields._known.clear()
+        fields._shape.cache_clear()
+        fields._request.cache_clear()
+        assert fields.judge(entries, size) == first
 
 
 def test_two_tracestates_are_one_list(pair: tuple[Served, Served]) -> None:
