@@ -97,10 +97,10 @@ def of_process(configuration: Configuration, parts: Parts, authorizer: Authorize
 
 def of_transport(server: Server, name: str) -> Samples:
     """Read which transport serves, and what never became a check."""
-    found: Samples = {("extauthz_build_info", (__version__, name)): 1.0}
+    samples: Samples = {("extauthz_build_info", (__version__, name)): 1.0}
     for reason, count in server.refusals.items():
-        found["extauthz_transport_refusals_total", (reason.value,)] = float(count)
-    return found
+        samples["extauthz_transport_refusals_total", (reason.value,)] = float(count)
+    return samples
 
 
 def _of_feed(feed: Feed, max_staleness: float) -> Samples:

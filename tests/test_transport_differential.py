@@ -185,8 +185,8 @@ def pair() -> Iterator[tuple[Served, Served]]:
 def answer(served: Served, entries: Fields) -> bytes | None:
     """Return the answer to a call; None stands for a refusal, of the stream or of the connection."""
     with suppress(GoneError), Peer(served.target) as peer:
-        found = peer.ask(b"hello", entries=entries)
-        return found.message if found.status == 0 else None
+        received = peer.ask(b"hello", entries=entries)
+        return received.message if received.status == 0 else None
     return None
 
 

@@ -1,4 +1,4 @@
-"""What tools ask at the port: server reflection in both versions and the list of health states, of both transports."""
+"""For tools at the port: server reflection in both versions and the list of health states, of both transports."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_reflection.v1alpha.reflection_pb2 import ExtensionRequest, ServerReflectionRequest, ServerReflectionResponse
 
-from extauthz.transport.conversation import MAX_UNSENT
+from extauthz.transport.bidirectional import MAX_UNSENT
 from extauthz.transport.limits import Limits
-from extauthz.transport.reflection import MAX_CALLS, MAX_QUESTION, MAX_QUESTIONS, answer
+from extauthz.transport.reflection import MAX_REQUEST_SIZE, MAX_REQUESTS, MAX_STREAMS, answer
 from tests.support.h2_client import ACK, INITIAL_WINDOW_SIZE, GoneError, Peer, data, fields, framed, reset, settings, window_update
 from tests.support.transports import Loop, Served, echo, eventually, only_nghttp2
 
@@ -36,7 +36,7 @@ def served(loop: Loop, caplog: pytest.LogCaptureFixture) -> Iterator[Served]:
     yield made
     made.rests()
     if loop.transport.name == "nghttp2":
-        assert made.server._tally.calls == made.server._tally.unfinished == 0
+        assert made.server._tally.streams == made.server._tally.unfinished == 0
     made.stop()
     assert [record for record in caplog.records if record.exc_info] == []
 
@@ -45,9 +45,9 @@ def connected(served: Served) -> Any:
     return grpc.insecure_channel(served.address, OPTIONS)
 
 
-def asked(channel: Any, path: str, *questions: bytes) -> list[Any]:
-    """Ask on one stream, and return what was answered."""
-    return [ServerReflectionResponse.FromString(each) for each in channel.stream_stream(path)(iter(questions), timeout=20)]
+def called(channel: Any, path: str, *requests: bytes) -> list[Any]:
+    """Send requests on one stream, and return the responses."""
+    return [ServerReflectionResponse.FromString(each) for each in channel.stream_stream(path)(iter(requests), timeout=20)]
 
 
 # --- reflection
@@ -56,8 +56,8 @@ def asked(channel: Any, path: str, *questions: bytes) -> list[Any]:
 @pytest.mark.parametrize("path", PATHS)
 def test_services_are_listed(served: Served, path: str) -> None:
     with connected(served) as channel:
-        (found,) = asked(channel, path, LIST)
-    assert [each.name for each in found.list_services_response.service] == SERVICES
+        (response,) = called(channel, path, LIST)
+    assert [each.name for each in response.list_services_response.service] == SERVICES
 
 
 def test_the_client_of_the_library_finds_what_is_served(served: Served) -> None:
@@ -74,7 +74,7 @@ def test_the_client_of_the_library_finds_what_is_served(served: Served) -> None:
         )
 
 
-QUESTIONS: dict[str, tuple[ServerReflectionRequest, str]] = {
+REQUESTS: dict[str, tuple[ServerReflectionRequest, str]] = {
     "a file": (ServerReflectionRequest(file_by_filename="google/protobuf/struct.proto"), "file_descriptor_response"),
     "a message": (ServerReflectionRequest(file_containing_symbol="envoy.service.auth.v3.CheckRequest"), "file_descriptor_response"),
     "a method": (ServerReflectionRequest(file_containing_symbol=f"{SERVICE}.Check"), "file_descriptor_response"),
@@ -97,16 +97,16 @@ QUESTIONS: dict[str, tuple[ServerReflectionRequest, str]] = {
 }
 
 
-def test_each_question_gets_its_answer_in_turn(served: Served) -> None:
-    questions = [question.SerializeToString() for question, _ in QUESTIONS.values()]
+def test_each_request_gets_its_answer_in_turn(served: Served) -> None:
+    requests = [request.SerializeToString() for request, _ in REQUESTS.values()]
     with connected(served) as channel:
-        at_once = asked(channel, PATHS[0], *questions)
-        assert [each.WhichOneof("message_response") for each in at_once] == [kind for _, kind in QUESTIONS.values()]
-        assert [each.original_request for each in at_once] == [question for question, _ in QUESTIONS.values()]
-        assert asked(channel, PATHS[1], *questions) == at_once
+        at_once = called(channel, PATHS[0], *requests)
+        assert [each.WhichOneof("message_response") for each in at_once] == [kind for _, kind in REQUESTS.values()]
+        assert [each.original_request for each in at_once] == [request for request, _ in REQUESTS.values()]
+        assert called(channel, PATHS[1], *requests) == at_once
         assert {each.error_response.error_code for each in at_once if each.HasField("error_response")} == {3, 5}
-        # One after the other: the second question is sent when the first has been answered.
-        sent = iter(questions)
+        # One after the other: the second request is sent when the first has been answered.
+        sent = iter(requests)
         answers = channel.stream_stream(PATHS[0])(iterating := _Turns(sent), timeout=20)
         for expected in at_once:
             iterating.go()
@@ -118,12 +118,12 @@ def test_each_question_gets_its_answer_in_turn(served: Served) -> None:
 class _Turns:
     """Questions that a test releases one by one."""
 
-    def __init__(self, questions: Iterator[bytes]) -> None:
-        self._questions = questions
+    def __init__(self, requests: Iterator[bytes]) -> None:
+        self._requests = requests
         self._queue: queue.Queue[bytes | None] = queue.Queue()
 
     def go(self) -> None:
-        self._queue.put(next(self._questions))
+        self._queue.put(next(self._requests))
 
     def end(self) -> None:
         self._queue.put(None)
@@ -132,38 +132,38 @@ class _Turns:
         return self
 
     def __next__(self) -> bytes:
-        found = self._queue.get(timeout=20)
-        if found is None:
+        response = self._queue.get(timeout=20)
+        if response is None:
             raise StopIteration
-        return found
+        return response
 
 
-def test_nothing_asked_is_nothing_answered(served: Served) -> None:
+def test_no_request_gets_no_response(served: Served) -> None:
     with connected(served) as channel:
-        assert asked(channel, PATHS[0]) == []
+        assert called(channel, PATHS[0]) == []
 
 
 @pytest.mark.parametrize(
-    ("questions", "status", "answered"),
+    ("requests", "status", "answered"),
     [
         ([b"\xff\xff"], grpc.StatusCode.INVALID_ARGUMENT, 0),
         ([LIST, b"\xff\xff", LIST], grpc.StatusCode.INVALID_ARGUMENT, 1),
-        ([LIST, bytes(MAX_QUESTION + 1)], grpc.StatusCode.RESOURCE_EXHAUSTED, 1),
-        ([LIST] * (MAX_QUESTIONS + 1), grpc.StatusCode.RESOURCE_EXHAUSTED, MAX_QUESTIONS),
+        ([LIST, bytes(MAX_REQUEST_SIZE + 1)], grpc.StatusCode.RESOURCE_EXHAUSTED, 1),
+        ([LIST] * (MAX_REQUESTS + 1), grpc.StatusCode.RESOURCE_EXHAUSTED, MAX_REQUESTS),
     ],
     ids=["not readable", "the second is not readable", "too large", "too many"],
 )
-def test_who_asks_too_much_gets_a_status(served: Served, questions: list[bytes], status: grpc.StatusCode, answered: int) -> None:
+def test_a_limit_ends_a_stream(served: Served, requests: list[bytes], status: grpc.StatusCode, answered: int) -> None:
     got: list[bytes] = []
     with connected(served) as channel:
-        call = channel.stream_stream(PATHS[0])(iter(questions), timeout=20)
+        call = channel.stream_stream(PATHS[0])(iter(requests), timeout=20)
         with pytest.raises(grpc.RpcError) as caught:
             got.extend(call)
         # What was answered before may be lost to a client that hears of the end first.
         assert caught.value.code() is status
         assert len(got) == answered
         del caught, call
-        assert len(asked(channel, PATHS[0], LIST)) == 1
+        assert len(called(channel, PATHS[0], LIST)) == 1
     assert sum(served.server.refusals.values()) == 1
 
 
@@ -201,12 +201,12 @@ def test_a_stop_ends_a_call_that_stays_open(loop: Loop) -> None:
 def test_calls_are_few_and_leave_room_again(served: Served) -> None:
     def one_more() -> grpc.StatusCode:
         with connected(served) as channel, pytest.raises(grpc.RpcError) as caught:
-            asked(channel, PATHS[0], LIST)
+            called(channel, PATHS[0], LIST)
         return caught.value.code()
 
     async def many() -> tuple[grpc.StatusCode, grpc.StatusCode]:
         async with grpc.aio.insecure_channel(served.address, OPTIONS) as channel:
-            calls = [channel.stream_stream(PATHS[0])() for _ in range(MAX_CALLS)]
+            calls = [channel.stream_stream(PATHS[0])() for _ in range(MAX_STREAMS)]
             for call in calls:
                 await call.write(LIST)
                 assert await call.read() != grpc.aio.EOF
@@ -237,7 +237,7 @@ def opened(peer: Peer, path: str = PATHS[0]) -> int:
 
 @only_nghttp2
 @pytest.mark.parametrize("size", [1, 3, 7, 1000])
-def test_questions_may_come_in_any_pieces(served: Served, size: int) -> None:
+def test_requests_may_come_in_any_pieces(served: Served, size: int) -> None:
     content = framed(LIST) * 3
     with Peer(served.target) as peer:
         number = opened(peer)
@@ -247,8 +247,8 @@ def test_questions_may_come_in_any_pieces(served: Served, size: int) -> None:
         peer.read(lambda: number in peer.answers and peer.answers[number].body.count(framed(answer(LIST) or b"")) == 3)
         assert not peer.answers[number].done
         peer.send(data(number, end=True))
-        found = peer.answer(number)
-        assert (found.messages, found.status) == ([answer(LIST)] * 3, 0)
+        response = peer.answer(number)
+        assert (response.messages, response.status) == ([answer(LIST)] * 3, 0)
 
 
 @only_nghttp2
@@ -257,12 +257,12 @@ def test_questions_may_come_in_any_pieces(served: Served, size: int) -> None:
     [(b"\0", 13), (framed(LIST)[:-1], 13), (framed(LIST, flag=1), 13), (framed(LIST, flag=2), 13), (b"\0\xff\xff\xff\xff", 8)],
 )
 @pytest.mark.parametrize("before", [b"", framed(LIST)], ids=["alone", "behind another"])
-def test_what_is_no_question_ends_the_call(served: Served, before: bytes, tail: bytes, status: int) -> None:
+def test_what_is_no_request_ends_the_call(served: Served, before: bytes, tail: bytes, status: int) -> None:
     with Peer(served.target) as peer:
         number = opened(peer)
         peer.send(data(number, before + tail, end=True))
-        found = peer.answer(number)
-        assert (found.status, len(found.messages)) == (status, bool(before))
+        response = peer.answer(number)
+        assert (response.status, len(response.messages)) == (status, bool(before))
         # The same without an end: it is not waited for.
         number = opened(peer)
         peer.send(data(number, before + b"\0\xff\xff\xff\xff"))
@@ -276,14 +276,14 @@ def test_answers_that_nobody_takes_are_bounded(served: Served) -> None:
     with Peer(served.target, own_settings={INITIAL_WINDOW_SIZE: 0}, polite=False) as peer:
         peer.send(settings(flags=ACK), window_update(0, 2**30))
         number = opened(peer)
-        peer.send(data(number, framed(LARGE) * MAX_QUESTIONS))
+        peer.send(data(number, framed(LARGE) * MAX_REQUESTS))
         peer.ping()
         (connection,) = served.server._open
         assert 0 < len(connection.streams[number].answer) <= MAX_UNSENT + 5
         peer.send(settings({INITIAL_WINDOW_SIZE: 2**30}))
-        found = peer.answer(number)
-        assert found.status == 8
-        assert 10 < len(found.messages) < MAX_QUESTIONS
+        response = peer.answer(number)
+        assert response.status == 8
+        assert 10 < len(response.messages) < MAX_REQUESTS
         peer.send(reset(number))
         assert peer.ask(b"well?").message == b"!well?"
 
@@ -312,7 +312,7 @@ def test_a_call_may_end_in_any_way(served: Served, how: str) -> None:
 
 
 @only_nghttp2
-def test_a_call_without_a_question_is_given_up(loop: Loop) -> None:
+def test_a_call_without_a_request_is_given_up(loop: Loop) -> None:
     served = Served(loop, echo, limits=replace(Limits(), half_open_timeout=0.2))
     with Peer(served.target) as peer:
         assert peer.answer(opened(peer)).reset is not None
@@ -332,9 +332,9 @@ def test_a_call_without_a_question_is_given_up(loop: Loop) -> None:
 def test_health_is_listed(served: Served, serving: bool) -> None:
     served.set_serving(serving)
     with connected(served) as channel:
-        found = health_pb2_grpc.HealthStub(channel).List(health_pb2.HealthListRequest(), timeout=20)
+        response = health_pb2_grpc.HealthStub(channel).List(health_pb2.HealthListRequest(), timeout=20)
     state = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-    assert {name: each.status for name, each in found.statuses.items()} == {"": state, SERVICE: state}
+    assert {name: each.status for name, each in response.statuses.items()} == {"": state, SERVICE: state}
 
 
 @only_nghttp2

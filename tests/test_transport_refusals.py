@@ -1,4 +1,4 @@
-"""What is refused before a decision is counted by reason, and told in the log now and then, without a byte of the peer's."""
+"""What is refused before a decision is counted by reason, and logged now and then, without a byte of the peer's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from extauthz.transport import refusals
 from extauthz.transport.connection import Connection
 from extauthz.transport.grpcio import VISIBLE
 from extauthz.transport.limits import Limits
-from extauthz.transport.reflection import MAX_QUESTIONS
+from extauthz.transport.reflection import MAX_REQUESTS
 from extauthz.transport.refusals import INTERVAL, RefusalReason, Refusals
 from tests.support.h2_client import (
     ACK,
@@ -160,7 +160,7 @@ PLAYED: dict[RefusalReason, list[Played]] = {
             )
         )
     ],
-    RefusalReason.REFLECTION: [asks(REFLECTION, body=framed(b"\x3a\x00") * (MAX_QUESTIONS + 1))],
+    RefusalReason.REFLECTION: [asks(REFLECTION, body=framed(b"\x3a\x00") * (MAX_REQUESTS + 1))],
     RefusalReason.MESSAGE_TOO_LARGE: [asks(fields(), body=framed(bytes(LIMITS.message_size + 1)))],
     RefusalReason.REQUESTS_TOO_LARGE: [Played(together_too_large)],
     RefusalReason.MESSAGE_MALFORMED: [
@@ -202,8 +202,8 @@ def counted(served: Served) -> dict[str, int]:
     return {reason.value: count for reason, count in served.server.refusals.items() if count}
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    """Return what was told of refusals."""
+def logged(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """Return the lines about refusals."""
     return [record for record in caplog.records if record.name == refusals.__name__]
 
 
@@ -213,7 +213,7 @@ def test_each_reason_is_played() -> None:
 
 
 @pytest.mark.parametrize("reason", PLAYED)
-def test_a_refusal_is_counted_once_and_told(
+def test_a_refusal_is_counted_once_and_logged(
     serve: Callable[..., Served], caplog: pytest.LogCaptureFixture, reason: RefusalReason
 ) -> None:
     for played in PLAYED[reason]:
@@ -225,7 +225,7 @@ def test_a_refusal_is_counted_once_and_told(
         eventually(lambda: counted(served), seconds=5)  # noqa: B023
         served.stop()
         assert counted(served) == {reason.value: 1}, played
-        (record, *more) = said(caplog)
+        (record, *more) = logged(caplog)
         assert (record.levelno, record.getMessage(), more) == (logging.WARNING, reason.hint, [])
         assert record.__dict__["reason"] == reason.value
         assert record.__dict__["peer"].startswith("127.0.0.1:")
@@ -244,7 +244,7 @@ def test_what_a_client_ends_itself_is_no_refusal(serve: Callable[..., Served], c
     with Peer(served.target) as peer:
         peer.send(peer.headers(1, flags=END_STREAM)[:20])
     served.rests()
-    assert (counted(served), said(caplog)) == ({}, [])
+    assert (counted(served), logged(caplog)) == ({}, [])
 
 
 def test_an_idle_or_old_connection_is_no_refusal(serve: Callable[..., Served]) -> None:
@@ -264,7 +264,7 @@ def test_a_connection_beyond_the_limit_is_counted(serve: Callable[..., Served], 
             with Peer(served.target, hello=False) as beyond:
                 beyond.end()
     assert counted(served) == {"connection_limit": 3}
-    assert [record.getMessage() for record in said(caplog)] == [RefusalReason.CONNECTION_LIMIT.hint]
+    assert [record.getMessage() for record in logged(caplog)] == [RefusalReason.CONNECTION_LIMIT.hint]
 
 
 def test_an_error_of_ours_is_counted(serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +331,7 @@ def test_a_handshake_that_fails_is_counted(
     served = serve(certificates=secured.authority.server(clients_of=secured.authority))
     HANDSHAKES[who](served, secured)
     eventually(lambda: counted(served) == {"tls_handshake": 1}, what=lambda: counted(served))
-    (record,) = said(caplog)
+    (record,) = logged(caplog)
     assert record.getMessage() == RefusalReason.TLS_HANDSHAKE.hint
     assert record.__dict__["detail"].replace("_", "").isalnum()
     connects(served, secured.context(of=secured.authority))
@@ -375,15 +375,15 @@ def test_a_connection_that_comes_with_the_stop_is_counted(loop: Loop) -> None:
 # --- the log
 
 
-def test_a_reason_is_told_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reason_is_logged_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
     counting = Refusals([RefusalReason.PREFACE])
     for moment in (0.0, 1.0, INTERVAL - 0.1, INTERVAL, INTERVAL + 1.0, 3 * INTERVAL):
         counting.count(RefusalReason.PREFACE, now=1000.0 + moment, peer="127.0.0.1:1")
     counting.count(RefusalReason.FLOOD, now=1000.0)
 
     assert counting.counts == {RefusalReason.PREFACE: 6, RefusalReason.FLOOD: 1}
-    told = [(record.__dict__["reason"], record.__dict__["refused"]) for record in said(caplog)]
-    assert told == [("preface", 1), ("preface", 3), ("preface", 2), ("flood", 1)]
+    lines = [(record.__dict__["reason"], record.__dict__["refused"]) for record in logged(caplog)]
+    assert lines == [("preface", 1), ("preface", 3), ("preface", 2), ("flood", 1)]
 
 
 @pytest.mark.parametrize("reason", RefusalReason)
@@ -416,7 +416,7 @@ def test_grpcio_counts_what_it_can_see(loop: Loop, secured: Secured, caplog: pyt
     connects(served, secured.context(x509.DNSName("other.example.com"), of=secured.authority))
     assert counted(served) == {"tls_name": 1}
     served.stop()
-    assert [record.getMessage() for record in said(caplog)] == [
+    assert [record.getMessage() for record in logged(caplog)] == [
         reason.hint for reason in (RefusalReason.METHOD_UNKNOWN, RefusalReason.SERVICE_UNKNOWN, RefusalReason.TLS_NAME)
     ]
     assert MARKER not in caplog.text

@@ -94,7 +94,7 @@ def _frame(session: int, frame: int, books: Books) -> int:
             books.data_came = False
             stream = books.streams.get(_stream_id(head, _STREAM)[0])
             if stream is not None:
-                books.go_on(stream)
+                books.continue_stream(stream)
         elif kind in (http2.DATA, http2.PRIORITY):
             return books.count_empty()
         elif kind == http2.RESET:

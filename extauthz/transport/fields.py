@@ -63,13 +63,13 @@ def judge(fields: list[bytes], size: int) -> Head | Refusal | None:
     if shape is None:
         return None
     values: list[bytes | None] = [*fields[1::2], None]
-    found = (_request if is_small else _request.__wrapped__)(shape.has_length, *shape.read(values))
+    judged = (_request if is_small else _request.__wrapped__)(shape.has_length, *shape.read(values))
     # A list with the ids of a trace does not come twice.
-    if found is not None and is_small and not shape.has_trace:
+    if judged is not None and is_small and not shape.has_trace:
         if len(_known) >= MEMOS:
             _known.clear()
-        _known[joined] = size, found
-    return found
+        _known[joined] = size, judged
+    return judged
 
 
 def trace(fields: list[bytes]) -> tuple[str, str]:

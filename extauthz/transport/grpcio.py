@@ -18,7 +18,7 @@ from extauthz.transport import messages, reflection
 from extauthz.transport.limits import Limits
 from extauthz.transport.listening import Handler, ListenError, TracedHandler
 from extauthz.transport.messages import Refusal
-from extauthz.transport.reflection import MAX_CALLS, MAX_QUESTION, MAX_QUESTIONS
+from extauthz.transport.reflection import MAX_REQUEST_SIZE, MAX_REQUESTS, MAX_STREAMS
 from extauthz.transport.refusals import RefusalReason, Refusals
 from extauthz.transport.tls import Certificates
 
@@ -65,15 +65,15 @@ class GrpcioServer:
         self._traced = traced
         self._fallback = fallback
         self._refusals = Refusals(VISIBLE)
-        self._reflecting = 0
-        self._patience = (limits or Limits()).half_open_timeout
+        self._reflection_streams = 0
+        self._stream_timeout = (limits or Limits()).half_open_timeout
         self._server = grpc.aio.server(options=(*_OPTIONS, *_limits(limits or Limits())))
         self._health = _Health(self._refusals)
         method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._check)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": method}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflects: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._reflect)
-        for path in messages.STREAMS:
+        for path in messages.BIDIRECTIONAL:
             _, service, name = path.decode("ascii").split("/")
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: reflects}),))
         # Whatever nobody before it knows.
@@ -135,15 +135,15 @@ class GrpcioServer:
         return answer if isinstance(answer, bytes) and answer else self._fallback
 
     async def _reflect(self, _: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
-        """Answer one question after the other, within the limits of the other transport."""
-        self._reflecting += 1
+        """Answer one request message after the other, within the limits of the other transport."""
+        self._reflection_streams += 1
         try:
-            async with asyncio.timeout(self._patience):
-                refusal = messages.TOO_MANY_QUESTIONS if self._reflecting > MAX_CALLS else await _converse(context)
+            async with asyncio.timeout(self._stream_timeout):
+                refusal = messages.TOO_MANY_REQUESTS if self._reflection_streams > MAX_STREAMS else await _respond(context)
         except TimeoutError:
             refusal = messages.OPEN_TOO_LONG
         finally:
-            self._reflecting -= 1
+            self._reflection_streams -= 1
         if refusal is not None:
             self._refusals.count(refusal.reason, now=monotonic(), peer=context.peer())
             await context.abort(_STATUSES[refusal.status], refusal.message)
@@ -156,18 +156,18 @@ class GrpcioServer:
         return grpc.dynamic_ssl_server_credentials(latest(), latest, require_client_authentication=require)
 
 
-async def _converse(context: grpc.aio.ServicerContext[bytes, bytes]) -> Refusal | None:
-    for _ in range(MAX_QUESTIONS):
-        question = await context.read()
-        if not isinstance(question, bytes):
+async def _respond(context: grpc.aio.ServicerContext[bytes, bytes]) -> Refusal | None:
+    for _ in range(MAX_REQUESTS):
+        request = await context.read()
+        if not isinstance(request, bytes):
             return None
-        if len(question) > MAX_QUESTION:
-            return messages.QUESTION_TOO_LARGE
-        answer = reflection.answer(question)
+        if len(request) > MAX_REQUEST_SIZE:
+            return messages.REQUEST_TOO_LARGE
+        answer = reflection.answer(request)
         if answer is None:
-            return messages.QUESTION_NOT_READABLE
+            return messages.REQUEST_NOT_READABLE
         await context.write(answer)
-    return messages.TOO_MANY_QUESTIONS if isinstance(await context.read(), bytes) else None
+    return messages.TOO_MANY_REQUESTS if isinstance(await context.read(), bytes) else None
 
 
 class _Health(health.aio.HealthServicer):  # type: ignore[misc]

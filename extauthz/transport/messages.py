@@ -12,10 +12,10 @@ from extauthz.transport.refusals import RefusalReason
 PREFIX = 5
 """Bytes before a message: the compressed flag, and its length."""
 
-STREAMS = frozenset(
+BIDIRECTIONAL = frozenset(
     f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo".encode("ascii") for version in ("v1", "v1alpha")
 )
-"""Paths of methods that take many messages and answer each; all others take one."""
+"""Paths of methods that take many messages, and answer each; all others take one."""
 
 _READ_AS_THEY_ARE = frozenset({b"", b"identity", b"gzip"})
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
@@ -58,10 +58,10 @@ TIMEOUT_MALFORMED = Refusal(Status.INTERNAL, "grpc-timeout is malformed", Refusa
 TOO_LATE = Refusal(Status.DEADLINE_EXCEEDED, "the deadline has passed", RefusalReason.DEADLINE_EXCEEDED)
 NOT_READABLE = Refusal(Status.INVALID_ARGUMENT, "the message is not readable", RefusalReason.MESSAGE_MALFORMED)
 NO_SERVICE = Refusal(Status.NOT_FOUND, "unknown service", RefusalReason.SERVICE_UNKNOWN)
-TOO_MANY_QUESTIONS = Refusal(Status.RESOURCE_EXHAUSTED, "too many questions", RefusalReason.REFLECTION)
-QUESTION_TOO_LARGE = Refusal(Status.RESOURCE_EXHAUSTED, "the question is too large", RefusalReason.REFLECTION)
-QUESTION_NOT_READABLE = Refusal(Status.INVALID_ARGUMENT, "the question is not readable", RefusalReason.REFLECTION)
-OPEN_TOO_LONG = Refusal(Status.UNAVAILABLE, "the call has been open for too long", RefusalReason.REFLECTION)
+TOO_MANY_REQUESTS = Refusal(Status.RESOURCE_EXHAUSTED, "too many requests or streams", RefusalReason.REFLECTION)
+REQUEST_TOO_LARGE = Refusal(Status.RESOURCE_EXHAUSTED, "the request is too large", RefusalReason.REFLECTION)
+REQUEST_NOT_READABLE = Refusal(Status.INVALID_ARGUMENT, "the request is not readable", RefusalReason.REFLECTION)
+OPEN_TOO_LONG = Refusal(Status.UNAVAILABLE, "the stream has been open for too long", RefusalReason.REFLECTION)
 NO_METHOD = Refusal(Status.UNIMPLEMENTED, "unknown method", RefusalReason.METHOD_UNKNOWN)
 
 

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from extauthz.addresses import Address
-from extauthz.transport import conversation, messages, reflection
+from extauthz.transport import bidirectional, messages, reflection
 from extauthz.transport import libnghttp2 as http2
 from extauthz.transport.connection import Connection
 from extauthz.transport.fields import has_its_length, trace
@@ -156,8 +156,8 @@ class Nghttp2Server:
     def call(self, connection: Connection, stream: Stream) -> None:
         """Answer a request, now or later."""
         head = stream.head
-        if isinstance(head, Head) and head.path in messages.STREAMS:
-            conversation.go_on(connection, stream, head, reflection.answer)
+        if isinstance(head, Head) and head.path in messages.BIDIRECTIONAL:
+            bidirectional.respond(connection, stream, head, reflection.answer)
             return
         body = connection.release(stream)
         if not isinstance(head, Head):

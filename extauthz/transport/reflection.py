@@ -1,7 +1,7 @@
 """Server reflection for grpcurl and its like: which services there are, and their descriptors.
 
-The versions v1 and v1alpha differ in the name of their package alone, so one answer serves both. Only descriptors of services that
-are served can be asked for.
+The versions v1 and v1alpha differ in the name of their package alone, so one answer serves both. Descriptors of other
+things in the process are not shown.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from grpc_reflection.v1alpha import reflection_pb2
 from extauthz._pb import ext_authz_pb2
 from extauthz.transport.messages import Status
 
-MAX_CALLS = 32
-"""Under way at once, of the process."""
-MAX_QUESTIONS = 200
-"""Of one call."""
-MAX_QUESTION = 16 * 1024
-"""Bytes of a question."""
+MAX_STREAMS = 32
+"""Streams at once, of the process."""
+MAX_REQUESTS = 200
+"""Request messages of one stream."""
+MAX_REQUEST_SIZE = 16 * 1024
+"""Bytes of a request message."""
 
 _ALPHA, _V1 = "grpc.reflection.v1alpha", "grpc.reflection.v1"
 
@@ -36,7 +36,7 @@ def answer(message: bytes) -> bytes | None:
     except DecodeError:
         return None
     try:
-        response = _found(request)
+        response = _looked_up(request)
     except KeyError:
         response = _error(Status.NOT_FOUND, "it is not served here")
     response.valid_host = request.host
@@ -44,8 +44,8 @@ def answer(message: bytes) -> bytes | None:
     return bytes(response.SerializeToString())
 
 
-def _found(request: Any) -> Any:
-    """Look for what is asked; raises KeyError when it is not there."""
+def _looked_up(request: Any) -> Any:
+    """Return the response without its head; raises KeyError for what is not served."""
     match request.WhichOneof("message_request"):
         case "list_services":
             services = [reflection_pb2.ServiceResponse(name=name) for name in _NAMES]
@@ -63,7 +63,7 @@ def _found(request: Any) -> Any:
             name = _POOL.FindMessageTypeByName(request.all_extension_numbers_of_type).full_name
             return _Response(all_extension_numbers_response=reflection_pb2.ExtensionNumberResponse(base_type_name=name))
         case _:
-            return _error(Status.INVALID_ARGUMENT, "nothing is asked")
+            return _error(Status.INVALID_ARGUMENT, "the request names nothing")
 
 
 def _file_of(symbol: str) -> FileDescriptor:
@@ -71,8 +71,8 @@ def _file_of(symbol: str) -> FileDescriptor:
     parent, _, name = symbol.rpartition(".")
     if any(name in service.methods_by_name and service.full_name == parent for service in _SERVICES):
         symbol = parent
-    found: FileDescriptor = _POOL.FindFileContainingSymbol(symbol)
-    return found
+    file: FileDescriptor = _POOL.FindFileContainingSymbol(symbol)
+    return file
 
 
 def _files(file: FileDescriptor) -> Any:

@@ -1,4 +1,4 @@
-"""What a transport refuses before there is a decision: counted by reason, and told in the log, where a line says what to look at.
+"""What a transport refuses before there is a decision: counted by reason, and logged with a hint, at most once a minute.
 
 Nothing that a peer sent is in such a line.
 """
@@ -76,7 +76,7 @@ class RefusalReason(StrEnum):
     )
     REFLECTION = (
         "reflection",
-        "server reflection was asked too much at once, for too long, or what is not readable: look who asks this port",
+        "a call of server reflection was too large, too long, one too many or not readable: look who asks this port",
     )
     MESSAGE_TOO_LARGE = (
         "message_too_large",
@@ -99,20 +99,20 @@ class RefusalReason(StrEnum):
 class Refusals:
     """Counts what one listener refuses; `counts` begins with 0 for each of the reasons that its transport can see."""
 
-    __slots__ = ("_told", "counts")
+    __slots__ = ("_logged", "counts")
 
     def __init__(self, reasons: Iterable[RefusalReason]) -> None:
         """Begin with none."""
         self.counts = dict.fromkeys(reasons, 0)
-        self._told: dict[RefusalReason, tuple[float, int]] = {}
+        self._logged: dict[RefusalReason, tuple[float, int]] = {}
 
     def count(self, reason: RefusalReason, *, now: float, peer: str = "", detail: str = "") -> None:
         """Count a refusal at a moment of the monotonic clock; `detail` is a word of a library's own, never one of the peer's."""
         count = self.counts[reason] = self.counts.get(reason, 0) + 1
-        last = self._told.get(reason)
+        last = self._logged.get(reason)
         if last is not None and now - last[0] < INTERVAL:
             return
-        self._told[reason] = now, count
+        self._logged[reason] = now, count
         more = {"reason": reason.value, "refused": count - (last[1] if last else 0)}
         more |= {name: value for name, value in (("peer", peer), ("detail", detail)) if value}
         _log.warning(reason.hint, extra=more)

@@ -23,7 +23,7 @@ REASONS = {http2.ENHANCE_YOUR_CALM: RefusalReason.FLOOD, http2.INTERNAL_ERROR: R
 class Stream:
     """One call; `answer` holds framed messages, of which `sent` bytes are gone, and `trailer` comes behind them.
 
-    With `more` other messages may follow before it. A call of many questions `is_counted` among those of the process.
+    With `more` other messages may follow before it. A bidirectional stream `is_counted` among those of the process.
     """
 
     __slots__ = (
@@ -37,8 +37,8 @@ class Stream:
         "is_counted",
         "more",
         "opened",
-        "questions",
         "refusal",
+        "requests",
         "sent",
         "task",
         "trailer",
@@ -60,20 +60,20 @@ class Stream:
         self.task: asyncio.Future[bytes] | None = None
         self.more = False
         self.watches: str | None = None
-        self.questions = 0
+        self.requests = 0
         self.is_counted = False
         self.closed = False
 
 
 class Tally:
-    """Bytes of requests that have not come completely, and calls of many questions, on all connections of a process."""
+    """Bytes of requests that have not come completely, and bidirectional streams, on all connections of a process."""
 
-    __slots__ = ("calls", "unfinished")
+    __slots__ = ("streams", "unfinished")
 
     def __init__(self) -> None:
         """Begin with none."""
         self.unfinished = 0
-        self.calls = 0
+        self.streams = 0
 
 
 class Books:
@@ -162,10 +162,10 @@ class Books:
         stream.body = body
         self.tally.unfinished += len(body)
 
-    def go_on(self, stream: Stream) -> None:
+    def continue_stream(self, stream: Stream) -> None:
         """Look at a request that has not ended, if its messages are answered before it does."""
         head = stream.head
-        if isinstance(head, Head) and head.path in messages.STREAMS and stream.refusal is None and stream not in self.ready:
+        if isinstance(head, Head) and head.path in messages.BIDIRECTIONAL and stream.refusal is None and stream not in self.ready:
             self.ready.append(stream)
 
     def close(self, stream: Stream) -> None:
@@ -173,7 +173,7 @@ class Books:
         stream.closed = True
         self.release(stream)
         if stream.is_counted:
-            self.tally.calls -= 1
+            self.tally.streams -= 1
         if stream.task is not None:
             stream.task.cancel()
 
