@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from extauthz.transport import refusals
+from extauthz.transport import refusals, tls_listening
 from extauthz.transport.connection import Connection
 from extauthz.transport.grpcio import VISIBLE
 from extauthz.transport.limits import Limits
@@ -175,7 +175,7 @@ PLAYED: dict[RefusalReason, list[Played]] = {
 # Played below: what needs a certificate, many connections, a stop, or a fault of our own.
 ELSEWHERE = {
     *(RefusalReason.TLS_HANDSHAKE, RefusalReason.TLS_PROTOCOL, RefusalReason.TLS_NAME),
-    *(RefusalReason.CONNECTION_LIMIT, RefusalReason.STOPPING, RefusalReason.INTERNAL),
+    *(RefusalReason.CONNECTION_LIMIT, RefusalReason.EVICTED, RefusalReason.STOPPING, RefusalReason.INTERNAL),
 }
 
 
@@ -259,12 +259,23 @@ def test_an_idle_or_old_connection_is_no_refusal(serve: Callable[..., Served]) -
 def test_a_connection_beyond_the_limit_is_counted(serve: Callable[..., Served], caplog: pytest.LogCaptureFixture) -> None:
     served = serve(limits=replace(PATIENT, connections=1))
     with Peer(served.target) as peer:
-        assert peer.ask(b"1").message == b"!1"
+        peer.send(peer.request(1, b"wait"))
+        peer.ping()
         for _ in range(3):
             with Peer(served.target, hello=False) as beyond:
                 beyond.end()
     assert counted(served) == {"connection_limit": 3}
     assert [record.getMessage() for record in logged(caplog)] == [RefusalReason.CONNECTION_LIMIT.hint]
+
+
+def test_a_connection_that_makes_room_is_counted(serve: Callable[..., Served]) -> None:
+    served = serve(limits=replace(PATIENT, connections=1))
+    with Peer(served.target) as peer:
+        assert peer.ask(b"1").message == b"!1"
+        with Peer(served.target) as other:
+            assert other.ask(b"2").message == b"!2"
+            peer.end()
+    assert counted(served) == {"evicted": 1}
 
 
 def test_an_error_of_ours_is_counted(serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,6 +349,31 @@ def test_a_handshake_that_fails_is_counted(
     served.loop.run(served.server.reload_tls(secured.authority.server(clients_of=secured.authority)))
     HANDSHAKES[who](served, secured)
     eventually(lambda: counted(served) == {"tls_handshake": 2}, what=lambda: counted(served))
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_handshake_that_does_not_end_is_counted_unless_the_client_leaves(
+    serve: Callable[..., Served], secured: Secured, leaves: bool
+) -> None:
+    served = serve(certificates=secured.authority.server(), limits=PATIENT if leaves else LIMITS)
+    with Peer(served.target, hello=False) as peer:
+        if not leaves:
+            peer.end()
+    connects(served, secured.context())
+    eventually(lambda: served.connections == 0)
+    assert counted(served) == ({} if leaves else {"greeting_timeout": 1})
+
+
+def test_a_handshake_that_makes_room_is_counted(
+    serve: Callable[..., Served], secured: Secured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_listening, "MAX_HANDSHAKES", 1)
+    served = serve(certificates=secured.authority.server())
+    with Peer(served.target, hello=False) as silent:
+        with Peer(served.target, tls=secured.context()) as peer:
+            assert peer.ask(b"?").message == b"!?"
+        silent.end()
+    assert counted(served) == {"evicted": 1}
 
 
 def test_a_certificate_without_an_allowed_name_is_counted(serve: Callable[..., Served], secured: Secured) -> None:

@@ -44,8 +44,7 @@ def metrics() -> str:
         "Reasons of `extauthz_transport_refusals_total`, and what the log says of each, at most once a minute:\n\n"
         "| reason | of grpcio too | what the log says |\n|---|---|---|\n"
         f"{''.join(_refusal(each) for each in RefusalReason)}\n"
-        "grpcio refuses the others in its C core, which tells nobody: no figure and no line. A handshake of TLS that its client leaves\n"
-        "unfinished is counted by neither.\n\n"
+        "grpcio refuses the others in its C core, which tells nobody: no figure and no line.\n\n"
         "Beside them stand the process and Python metrics of the Prometheus client; with several workers these are the parent's.\n"
     )
 

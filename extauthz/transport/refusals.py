@@ -44,7 +44,14 @@ class RefusalReason(StrEnum):
     )
     TLS_PROTOCOL = ("tls_protocol", "TLS agreed on another protocol than h2: write alpn_protocols: [h2] in the cluster in Envoy")
     TLS_NAME = ("tls_name", "the certificate of a client has none of the names in server.tls.allowed_names")
-    CONNECTION_LIMIT = ("connection_limit", "there are more connections than grpc.connections: look who opens them")
+    CONNECTION_LIMIT = (
+        "connection_limit",
+        "there are more busy connections than grpc.connections: look who opens them",
+    )
+    EVICTED = (
+        "evicted",
+        "a connection that asked nothing made room for another, since there are as many as grpc.connections: look who opens them",
+    )
     STOPPING = ("stopping", "a connection came while the process stops: Envoy's health check should have turned away by now")
     GREETING_TIMEOUT = ("greeting_timeout", "a connection did not begin with HTTP/2 within grpc.half_open_timeout")
     PROTOCOL_ERROR = (

@@ -103,22 +103,6 @@ class TlsFiles:
         await self.watch(served, use, interval=interval)
 
 
-def report_failures(context: ssl.SSLContext, failed: Callable[[str], None]) -> None:
-    """Let a context tell of each handshake that fails, in OpenSSL's own word: event loops end such a connection in silence."""
-
-    class Reporting(ssl.SSLObject):
-        def do_handshake(self) -> None:
-            try:
-                super().do_handshake()
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                raise
-            except ssl.SSLError as error:
-                failed(error.reason or "")
-                raise
-
-    context.sslobject_class = Reporting
-
-
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
