@@ -95,8 +95,8 @@ class Database:
         if self.kind == "sqlite" and self._written:
             with suppress(SQLAlchemyError), self._writers.connect() as connection:
                 # Who reads or writes at the moment is not waited for: the log stays, and its next writer empties it.
-                connection.exec_driver_sql("PRAGMA busy_timeout = 0")
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                connection.connection.execute("PRAGMA busy_timeout = 0")
+                connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._writers.dispose()
 
     @contextmanager
