@@ -36,3 +36,22 @@ def unprivileged() -> Iterator[None]:
 def bound_by_modes(*command: str) -> list[str]:
     """Return a command whose process is bound by owners and mode bits, root or not: it has no capability."""
     return [*([] if os.geteuid() else ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]), *command]
+
+
+@contextlib.contextmanager
+def owner(path: Path) -> Iterator[None]:
+    """Run the block as whoever may change a file and its folder."""
+    before = os.geteuid()
+    if os.getuid() == 0:
+        os.seteuid(0)
+    else:
+        path.parent.chmod(0o755)
+        path.chmod(0o644)
+    try:
+        yield
+    finally:
+        if os.getuid() == 0:
+            os.seteuid(before)
+        else:
+            path.chmod(0o444)
+            path.parent.chmod(0o555)

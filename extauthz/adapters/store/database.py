@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -58,7 +59,7 @@ class Database:
         `waiting` is called with the name of the store, once and from another thread, when it has not answered for PATIENCE seconds.
         """
         self._waiting = waiting
-        self._written = False
+        self._written = self._read_only = False
         if isinstance(place, str):
             self._open_postgresql(place, password)
         else:
@@ -73,12 +74,14 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """One transaction, alone among the writers."""
+        self._check_writable()
         with self._transaction(self._writers, locked=True) as connection:
             yield connection
 
     @contextmanager
     def migrating(self) -> Iterator[sa.Connection]:
         """One transaction on a store of any schema."""
+        self._check_writable()
         with self._transaction(self._writers, locked=True, any_schema=True) as connection:
             if self.kind == "postgresql":
                 connection.execute(_LIMITS, _milliseconds(statement=0, lock=MIGRATION_TIMEOUT))
@@ -128,6 +131,8 @@ class Database:
                 yield connection
                 connection.commit()
                 self._written |= locked
+                if self._read_only:
+                    sqlite_file.check_unchanged(connection.connection.driver_connection)
             finally:
                 # What is not committed by now never was.
                 connection.close()
@@ -190,16 +195,25 @@ class Database:
         except StoreError as error:
             raise StoreError(f"{self.name}: {error}") from error
 
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise StoreError(f"{self.name}: this user may only read it: let it write to the file and to its folder")
+
     def _open_sqlite(self, path: Path, *, create: bool) -> None:
         self.kind, self.name, self.address = "sqlite", str(path), str(path)
         if create:
             sqlite_file.make(path)
-        elif not path.exists():
-            raise StoreError(f"{path}: no token store; make one with 'extauthz store migrate' or 'extauthz token create'")
+        sqlite_file.check_there(path)
+        self._read_only = sqlite_file.is_read_only(path)
         url = sa.URL.create("sqlite", database=str(path))
-        self._writers = sa.create_engine(url, connect_args={"timeout": LOCK_TIMEOUT}, hide_parameters=True)
+        if self._read_only:
+            # Opened anew for each transaction: what is read of a file without a log holds for one of them.
+            creator = partial(sqlite_file.open_for_one_reading, path)
+            self._writers = sa.create_engine(url, creator=creator, poolclass=sa.NullPool, hide_parameters=True)
+        else:
+            self._writers = sa.create_engine(url, connect_args={"timeout": LOCK_TIMEOUT}, hide_parameters=True)
+            sa.event.listen(self._writers, "connect", _configure_sqlite)
         # pysqlite would commit before DDL: with its own transactions off, a failed migration leaves nothing behind.
-        sa.event.listen(self._writers, "connect", _configure_sqlite)
         sa.event.listen(self._writers, "begin", _begin_sqlite)
         self._readers = self._writers.execution_options(reads=True)
 

@@ -1,4 +1,9 @@
-"""The file of a SQLite store: how it is made, and how its write-ahead log is turned on."""
+"""The file of a SQLite store: how it is made, how its log is turned on, and how it is read where nothing can be written.
+
+SQLite reads a file with a write-ahead log only where the log and its index are there, or can be made. Where they are not there and
+cannot be made, nobody is changing the store, and the file alone is the store: it is then opened as one that never changes. Whoever
+reads it so has to look, afterwards, that no log has come and that the file is the same.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,18 @@ import sqlite3
 import time
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from extauthz import private_files
 from extauthz.adapters.store.rows import StoreError
 
 PAUSE = 0.1
+BUSY_TIMEOUT = 0.05
+"""Seconds that a look-up waits for a lock."""
+_NO_LOG = frozenset({"SQLITE_CANTOPEN", "SQLITE_READONLY_DIRECTORY", "SQLITE_READONLY_CANTINIT", "SQLITE_READONLY_RECOVERY"})
+
+Identity = tuple[tuple[int, int], tuple[int, int]]
+"""Which file it is, and its time of change with its size."""
 
 
 def make(path: Path) -> None:
@@ -39,3 +51,101 @@ def keep_log(connection: sqlite3.Connection, seconds: float) -> None:
             if time.monotonic() >= end:
                 raise
             time.sleep(PAUSE)
+
+
+def identity(path: Path) -> Identity:
+    """Return which file stands there, and its state; raises OSError."""
+    status = os.stat(path)
+    return (status.st_dev, status.st_ino), (status.st_mtime_ns, status.st_size)
+
+
+def check_there(path: Path) -> None:
+    """Raise StoreError when there is no store, or when this user may not look."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        made = "make one with 'extauthz store migrate' or 'extauthz token create'"
+        raise StoreError(f"{path}: no token store; {made}") from None
+    except OSError as error:
+        raise StoreError(f"{path}: the token store cannot be reached ({error.strerror or error})") from error
+
+
+def log_of(path: Path) -> Path:
+    """Return where the write-ahead log of a store is."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def is_alone(path: Path) -> bool:
+    """Tell whether no log beside the file holds anything, so that the file alone is the store; raises OSError."""
+    for log in (f"{path}-wal", f"{path}-journal"):
+        with suppress(FileNotFoundError):
+            if os.stat(log).st_size:
+                return False
+    return True
+
+
+def is_read_only(path: Path) -> bool:
+    """Tell whether this user cannot change the store, because of the file, or because no log can be made beside it."""
+    can_write = [os.access(place, os.W_OK, effective_ids=True) for place in (path, path.parent, log_of(path))]
+    return not can_write[0] or not (can_write[1] or can_write[2])
+
+
+def open_to_read(path: Path) -> tuple[OneReading, bool]:
+    """Open a store that may not be changed; raises sqlite3.Error, StoreError and OSError.
+
+    True stands for a connection that notices no change, and is of use only while the file `is_alone` and the same.
+    """
+    connection = _connect(path, "mode=ro")
+    try:
+        connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        connection.close()
+        if error.sqlite_errorname not in _NO_LOG:
+            raise
+        if not is_alone(path):
+            raise StoreError(_unreadable(path, error)) from error
+    else:
+        return connection, False
+    return _connect(path, "mode=ro&immutable=1"), True
+
+
+class OneReading(sqlite3.Connection):
+    """A connection for reading; `opened` tells which state of which file it has, if it notices no change itself."""
+
+    opened: tuple[Path, Identity] | None = None
+
+
+def open_for_one_reading(path: Path) -> OneReading:
+    """Open a store that may not be changed, for one transaction; raises sqlite3.Error, for what hides behind it too."""
+    try:
+        before = identity(path)
+        connection, alone = open_to_read(path)
+    except (OSError, StoreError) as error:
+        raise sqlite3.OperationalError(str(error)) from error
+    connection.opened = (path, before) if alone else None
+    return connection
+
+
+def check_unchanged(connection: object) -> None:
+    """Raise StoreError when a file that was read alone is not what it was when it was opened."""
+    opened = getattr(connection, "opened", None)
+    if opened is not None and (identity(opened[0]) != opened[1] or not is_alone(opened[0])):
+        raise StoreError(f"{opened[0]}: changed while it was read: try again")
+
+
+def _connect(path: Path, how: str) -> OneReading:
+    address = f"file:{quote(str(path))}?{how}"
+    opened: OneReading = sqlite3.connect(
+        address, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, factory=OneReading
+    )
+    return opened
+
+
+def _unreadable(path: Path, error: sqlite3.Error) -> str:
+    names = [f"{path.name}-wal", f"{path.name}-shm"]
+    missing = [name for name in names if not os.access(path.with_name(name), os.R_OK, effective_ids=True)]
+    what = " and ".join(missing or names)
+    return (
+        f"{path}: the store was changed, and its log cannot be read ({error}): let this user read {what} in {path.parent}, "
+        "or write to that folder; 'extauthz store status' by a user who may write there removes a log that nobody uses"
+    )
