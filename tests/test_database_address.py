@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import traceback
 from collections.abc import Callable
@@ -184,3 +185,66 @@ def test_what_is_no_password_is_told_with_its_key_and_not_repeated(tmp_path: Pat
     result = run(tmp_path, "token", "list")
     assert (result.exit_code, said in result.stderr, "tokens.store_password" in result.stderr) == (3, True, True)
     assert "hunter2" not in result.output
+
+
+# --- what somebody on the way gets
+
+VERIFIED = "sslmode=verify-full&sslrootcert=/etc/ca.pem&require_auth=scram-sha-256"
+SSLMODE, REQUIRE_AUTH = "sslmode", "require_auth"
+
+
+@pytest.mark.parametrize(
+    ("rest", "environment", "risks"),
+    [
+        (f"db/t?{VERIFIED}", {}, []),
+        ("db/t?sslrootcert=system&require_auth=scram-sha-256", {}, []),
+        ("db/t", {}, [SSLMODE, REQUIRE_AUTH]),
+        ("db/t?sslmode=disable", {}, [SSLMODE, REQUIRE_AUTH]),
+        ("db/t?sslmode=require&require_auth=scram-sha-256", {}, [SSLMODE]),
+        ("db/t?sslmode=verify-ca&require_auth=scram-sha-256", {}, [SSLMODE]),
+        ("db/t?sslmode=verify-full", {}, [REQUIRE_AUTH]),
+        ("db/t?sslmode=verify-full&require_auth=scram-sha-256,md5", {}, [REQUIRE_AUTH]),
+        ("db/t?sslmode=verify-full&require_auth=!password,!md5", {}, [REQUIRE_AUTH]),
+        ("db/t?sslmode=verify-full&require_auth=password", {}, [REQUIRE_AUTH]),
+        ("db/t?sslmode=verify-full&require_auth=none", {}, [REQUIRE_AUTH]),
+        ("db/t?sslmode=verify-full&require_auth=none&sslcert=/c&sslkey=/k&sslcertmode=require", {}, []),
+        ("db/t?sslmode=verify-full&require_auth=gss", {}, []),
+        ("db/t", {"PGSSLMODE": "verify-full", "PGREQUIREAUTH": "scram-sha-256"}, []),
+        ("db/t?require_auth=scram-sha-256", {"PGSSLROOTCERT": "system"}, []),
+        ("db/t?sslmode=require&require_auth=scram-sha-256", {"PGSSLMODE": "verify-full"}, [SSLMODE]),
+        # Not on the way out of this machine.
+        ("/t?host=/run/postgresql", {}, []),
+        ("/t", {}, []),
+        ("localhost/t", {}, []),
+        ("127.0.0.1:5433,[::1]:5433/t", {}, []),
+        ("127.8.9.1/t?sslmode=disable", {}, []),
+        # But these are.
+        ("/t", {"PGHOST": "db"}, [SSLMODE, REQUIRE_AUTH]),
+        ("/t?host=/run/postgresql", {"PGHOSTADDR": "192.0.2.1"}, [SSLMODE, REQUIRE_AUTH]),
+        ("localhost,db/t", {}, [SSLMODE, REQUIRE_AUTH]),
+        ("localhost/t?hostaddr=192.0.2.1", {}, [SSLMODE, REQUIRE_AUTH]),
+        ("localhost.acme.com/t", {}, [SSLMODE, REQUIRE_AUTH]),
+        ("10.0.0.1/t", {}, [SSLMODE, REQUIRE_AUTH]),
+    ],
+)
+def test_a_weak_way_to_the_database_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rest: str, environment: dict[str, str], risks: list[str]
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    configured(tmp_path, tokens=SETTINGS["tokens"] | {"store": f"postgresql://{rest}"})
+    warnings = [warning for warning in load(tmp_path / "extauthz.yaml").warnings if warning.path == "tokens.store"]
+    assert [warning.message.split("=")[0] for warning in warnings] == risks
+    assert all(warning.line for warning in warnings)
+
+
+def test_who_starts_on_a_weak_way_is_warned_everywhere(tmp_path: Path) -> None:
+    """By `config check`, whose warnings `serve` logs, by each command on standard error, and as a finding of doctor."""
+    configured(tmp_path, tokens=SETTINGS["tokens"] | {"store": "postgresql://ana@db.invalid/t?sslmode=require"})
+    weak = "tokens.store: sslmode=require, which believes whoever answers"
+    assert weak in run(tmp_path, "config", "check").stdout
+    command = run(tmp_path, "token", "list")
+    assert (command.exit_code, command.stdout, command.stderr.count("warning: ")) == (1, "", 2)
+    assert weak in command.stderr
+    doctor = run(tmp_path, "doctor", "--offline")
+    assert re.search(f"warning +configuration +.*{re.escape(weak)}", doctor.stdout)

@@ -120,6 +120,10 @@ class Session:
             raise click.ClickException("issued tokens are switched off: set tokens.enabled in the configuration")
         with configuration.explained():
             password = self.loaded.store_password(os.environ)
+        for warning in self.loaded.warnings:
+            # Whoever stands on the way to the store gets what this command sends.
+            if warning.path == "tokens.store":
+                click.echo(f"warning: {warning}", err=True)
         try:
             store = SqlTokenStore(place, create=create, password=password, waiting=_waiting)
             try:
