@@ -14,10 +14,13 @@ from typing import Any, TypeVar
 import psycopg
 
 from extauthz.adapters.store.connecting import parameters, read_address
-from extauthz.adapters.store.following import Lost
+from extauthz.adapters.store.following import POOLED, Lost
 
 CONNECT_TIME = 5.0
 """Seconds for all addresses of the database together; each has two."""
+
+_OTHER_SESSION = frozenset({"26000", "42P05"})
+"""A prepared statement that is not there, or is there already: the server is not in the session that prepared it."""
 
 _T = TypeVar("_T")
 Row = tuple[Any, ...]
@@ -54,17 +57,20 @@ class Link:
             return await self._bounded(_rows(connection, query, parameters), seconds)
         except (psycopg.Error, OSError, ValueError) as error:
             self.drop()
-            raise Lost(str(error), code=getattr(error, "sqlstate", None)) from error
+            code = getattr(error, "sqlstate", None)
+            raise Lost(f"{error}: {POOLED}" if code in _OTHER_SESSION else str(error), code=code) from error
 
-    async def notified(self, seconds: float) -> None:
-        """Wait at most so many seconds for a notification, also one that came during a question; raises Lost when cut."""
+    async def notified(self, seconds: float) -> bool:
+        """Wait at most so many seconds for a notification and tell whether one came, also during a question; raises Lost."""
         connection = self._connected()
+        came = False
         try:
             async for _ in connection.notifies(timeout=seconds, stop_after=1):
-                pass
+                came = True
         except (psycopg.Error, OSError) as error:
             self.drop()
             raise Lost(str(error)) from error
+        return came
 
     def drop(self) -> None:
         """Close the connection, if there is one; nothing is under way on it."""
