@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from extauthz import private_files
-from extauthz.assembly import build_internal_tokens
 from extauthz.cli import configuration
+from extauthz.codec import build_internal_tokens
 from extauthz.internal_tokens import ALGORITHMS, new_key
 
 
