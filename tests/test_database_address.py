@@ -248,3 +248,46 @@ def test_who_starts_on_a_weak_way_is_warned_everywhere(tmp_path: Path) -> None:
     assert weak in command.stderr
     doctor = run(tmp_path, "doctor", "--offline")
     assert re.search(f"warning +configuration +.*{re.escape(weak)}", doctor.stdout)
+
+
+def shipped() -> list[tuple[str, str]]:
+    """Return every address of a database in the files that somebody takes over, each with its file."""
+    root = Path(__file__).parents[1]
+    files = [
+        root / "docker-compose.yml",
+        root / "docs" / "tokens.md",
+        *(root / "config").rglob("*.yaml"),
+        *(root / "deploy").rglob("*"),
+    ]
+    return [
+        (str(file.relative_to(root)), address)
+        for file in files
+        if file.is_file()
+        for address in re.findall(r"postgres(?:ql)?://[^\s\"'`]+", file.read_text(errors="replace"))
+    ]
+
+
+def test_every_shipped_address_is_a_safe_one() -> None:
+    found = shipped()
+    assert {file.split("/")[1] for file, _ in found} >= {"compose", "kubernetes", "helm", "tokens.md", "extauthz.yaml"}
+    assert len(found) >= 10
+    for file, address in found:
+        if not address.startswith("postgresql://^"):
+            read = database_address.read(address)
+            assert (file, read.risks, read.is_local) == (file, (), False)
+
+
+def test_the_authority_of_the_database_is_mounted_where_the_addresses_look_for_it() -> None:
+    root = Path(__file__).parents[1] / "deploy"
+    places = {
+        "kubernetes/overlays/sidecar": "native-sidecar.yaml",
+        "kubernetes/overlays/standalone": "deployment.yaml",
+        "kubernetes/migrate": "job.yaml",
+        "helm/extauthz/templates": "migrate.yaml",
+    }
+    for folder, manifest in places.items():
+        assert "{key: store-ca.crt, path: secrets/store-ca.crt}" in (root / folder / manifest).read_text()
+    assert "secretFiles: [pepper, store-password, store-ca.crt]" in (root / "helm" / "extauthz" / "values.yaml").read_text()
+    for file, address in shipped():
+        if "kubernetes" in file or "helm" in file:
+            assert database_address.read(address).parameters["sslrootcert"] == "/etc/extauthz/secrets/store-ca.crt"

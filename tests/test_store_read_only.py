@@ -211,6 +211,16 @@ def test_the_feed_honours_a_revocation_at_its_next_look(reader: SqliteReader, pa
     assert revoked(reader) == [True, False]
 
 
+def test_who_may_only_read_the_file_makes_nothing_beside_it(path: Path, writer: Writer) -> None:
+    """A log of another user's could be closed to whoever changes the store."""
+    path.parent.chmod(0o777)
+    with unprivileged(), closing(SqliteReader(path)) as reader:
+        assert revoked(reader) == [False, False]
+        assert [file.name for file in path.parent.iterdir()] == ["tokens.db"]
+        writer.do(REVOKE.format(A))
+        assert revoked(reader) == [True, False]
+
+
 @pytest.mark.parametrize(
     ("closed", "said"),
     [

@@ -20,6 +20,7 @@ from extauthz.adapters.store.rows import StoreError
 PAUSE = 0.1
 BUSY_TIMEOUT = 0.05
 """Seconds that a look-up waits for a lock."""
+_ALONE = "mode=ro&immutable=1"
 _NO_LOG = frozenset({"SQLITE_CANTOPEN", "SQLITE_READONLY_DIRECTORY", "SQLITE_READONLY_CANTINIT", "SQLITE_READONLY_RECOVERY"})
 
 Identity = tuple[tuple[int, int], tuple[int, int]]
@@ -95,6 +96,9 @@ def open_to_read(path: Path) -> tuple[OneReading, bool]:
 
     True stands for a connection that notices no change, and is of use only while the file `is_alone` and the same.
     """
+    if not os.access(path, os.W_OK, effective_ids=True) and not log_of(path).exists() and is_alone(path):
+        # A log that this user makes, where the folder allows it, may be closed to whoever changes the store.
+        return _connect(path, _ALONE), True
     connection = _connect(path, "mode=ro")
     try:
         connection.execute("PRAGMA schema_version").fetchone()
@@ -106,7 +110,7 @@ def open_to_read(path: Path) -> tuple[OneReading, bool]:
             raise StoreError(_unreadable(path, error)) from error
     else:
         return connection, False
-    return _connect(path, "mode=ro&immutable=1"), True
+    return _connect(path, _ALONE), True
 
 
 class OneReading(sqlite3.Connection):
