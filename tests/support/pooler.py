@@ -37,6 +37,7 @@ server_lifetime = 3600
 client_tls_sslmode = require
 client_tls_cert_file = {folder}/pool.pem
 client_tls_key_file = {folder}/pool.key
+max_client_conn = 1000
 ignore_startup_parameters = extra_float_digits
 logfile = {folder}/log
 """
