@@ -239,6 +239,35 @@ def test_what_cannot_be_read_is_named_with_its_folder(path: Path, writer: Writer
     assert str(path) in str(caught.value)
 
 
+def test_a_file_replaced_beside_the_log_of_another_is_no_answer(path: Path, writer: Writer, reader: SqliteReader) -> None:
+    """The log would be laid over it: neither a look-up nor the next look takes that for the store, until the log is gone."""
+    assert revoked(reader) == [False, False]
+    with owner(path):
+        backup = Path(shutil.copy(path, path.parent / "backup.db"))
+    writer.do(REVOKE.format(A))
+    with owner(path):
+        backup.replace(path)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            reader.find(A)
+        with pytest.raises(Unavailable):
+            reader.version()
+    writer.kill()
+    with owner(path):
+        for log in ("tokens.db-wal", "tokens.db-shm"):
+            (path.parent / log).unlink()
+    reader.version()
+    assert revoked(reader) == [False, False]
+
+
+def test_a_file_that_goes_while_a_command_reads_it_is_told(path: Path) -> None:
+    with unprivileged(), closing(SqlTokenStore(path, audit=KEY)) as store:
+        with pytest.raises(StoreError, match="changed while it was read: try again"), store._database.reading(), owner(path):
+            path.unlink()
+        with pytest.raises(StoreError, match="cannot be used"):
+            store.get(A)
+
+
 def test_a_rollback_that_was_not_finished_is_never_ignored(path: Path) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA journal_mode = DELETE")
@@ -323,6 +352,17 @@ def test_it_is_served_from_a_cold_start(foreign: Sidecar, state: str) -> None:
     log = foreign.logs[1].read_text()
     assert log.count("uses of tokens cannot be written") == 1
     assert "Traceback" not in log
+
+
+def test_doctor_names_a_folder_that_is_closed(foreign: Sidecar) -> None:
+    path = Path(foreign.settings["tokens"]["store"].removeprefix("sqlite:///"))
+    path.parent.chmod(0o700 if os.geteuid() == 0 else 0o000)
+    call = [*foreign.before, sys.executable, "-m", "extauthz", "doctor", "--offline", "--config", str(foreign.file)]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    path.parent.chmod(0o755)
+    assert done.returncode == 1, done.stdout
+    assert f"{path} cannot be reached (Permission denied)" in done.stdout
+    assert "check itself failed" not in done.stdout
 
 
 def test_doctor_says_what_does_not_work(foreign: Sidecar) -> None:

@@ -27,7 +27,7 @@ def look(configuration: Configuration, now: float) -> Iterator[Finding]:
     for path in secret_files(configuration):
         yield secret_file("file.secret", path)
     place = configuration.store_place
-    if isinstance(place, Path) and place.exists():
+    if isinstance(place, Path) and os.path.exists(place):
         yield from sqlite_file("file.store", place)
     server = configuration.settings.server
     if server.listen.path:

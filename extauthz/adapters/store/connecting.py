@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator
-from concurrent.futures import Future, TimeoutError
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import psycopg

@@ -74,8 +74,6 @@ class SqliteReader:
         """
         try:
             found = sqlite_file.identity(self._path)
-            if self._identity is not None and found[0] != self._identity[0] and not sqlite_file.is_alone(self._path):
-                raise StoreError(f"{self._path}: was replaced beside the write-ahead log of another store")
             # A checkpoint changes the stamp, and so does a copy over the file, which SQLite itself would not notice.
             if self._connection is None or found != self._identity or (self._alone and not self._is_the_same()):
                 self._open()
@@ -127,13 +125,15 @@ class SqliteReader:
             self._connection = None
 
     def _open(self) -> None:
-        """Open the file that stands there now."""
+        """Open the file that stands there now; raises what opening raises, and StoreError for one that a log would be laid over."""
         self.close()
         found = sqlite_file.identity(self._path)
+        if self._identity is not None and found[0] != self._identity[0] and not sqlite_file.is_alone(self._path):
+            raise StoreError(f"{self._path}: was replaced beside the write-ahead log of another store")
+        self._connection, self._alone = sqlite_file.open_to_read(self._path)
         # Two changes within a tick of the file system's clock look like one: what was just opened is opened once more.
         self._again_at = None if found == self._identity else time.monotonic() + SETTLED
         self._identity = found
-        self._connection, self._alone = sqlite_file.open_to_read(self._path)
         self._openings += 1
 
     def _ask(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:

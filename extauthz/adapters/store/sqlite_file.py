@@ -133,8 +133,15 @@ def open_for_one_reading(path: Path) -> OneReading:
 def check_unchanged(connection: object) -> None:
     """Raise StoreError when a file that was read alone is not what it was when it was opened."""
     opened = getattr(connection, "opened", None)
-    if opened is not None and (identity(opened[0]) != opened[1] or not is_alone(opened[0])):
-        raise StoreError(f"{opened[0]}: changed while it was read: try again")
+    if opened is None:
+        return
+    path, before = opened
+    try:
+        changed = identity(path) != before or not is_alone(path)
+    except OSError:
+        changed = True
+    if changed:
+        raise StoreError(f"{path}: changed while it was read: try again")
 
 
 def _connect(path: Path, how: str) -> OneReading:
