@@ -47,8 +47,8 @@ def store(configuration: Configuration, clock: Clock, environment: Mapping[str, 
             yield problem("store", f"{place} does not exist", "make it with 'extauthz store migrate' or 'extauthz token create'")
             return
         except OSError as error:
-            found = f"{place} cannot be reached ({error.strerror or error})"
-            yield problem("store", found, "run this as the user of the sidecar, and let that user enter the folder")
+            closed = f"{place} cannot be reached ({error.strerror or error})"
+            yield problem("store", closed, "run this as the user of the sidecar, and let that user enter the folder")
             return
     try:
         password = configuration.store_password(environment)
