@@ -172,11 +172,16 @@ class Database:
             return
         timer = threading.Timer(PATIENCE, self._tell)
         timer.daemon = True
+        due = time.monotonic() + PATIENCE
         timer.start()
         try:
             yield
         finally:
             timer.cancel()
+            timer.join()
+            # On a busy machine its turn may never have come.
+            if time.monotonic() >= due:
+                self._tell()
 
     def _tell(self) -> None:
         waiting, self._waiting = self._waiting, None
