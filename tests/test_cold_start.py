@@ -22,6 +22,7 @@ from tests.test_serve import PATIENCE, Sidecar, sidecar
 __all__ = ["sidecar"]
 
 pytest_plugins = ["tests.support.postgresql"]
+pytestmark = pytest.mark.cold_start
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from tests.test_serve import PATIENCE, Sidecar, sidecar
 __all__ = ["sidecar"]
 
 pytest_plugins = ["tests.support.postgresql"]
+pytestmark = pytest.mark.pool
 
 A, B, C = (letter * 12 for letter in "abc")
 

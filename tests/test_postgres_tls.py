@@ -22,6 +22,8 @@ from tests.support.tcp_postgres import TcpPostgres
 from tests.support.transports import Authority
 from tests.test_cli import SETTINGS, configured, created, run, told
 
+pytestmark = pytest.mark.pool
+
 PASSWORD = "pässwörd"
 VERIFIED = {"sslmode": "verify-full", "require_auth": "scram-sha-256"}
 

@@ -325,6 +325,7 @@ def opened_to_readers(folder: Path) -> None:
         folder.chmod(0o555)
 
 
+@pytest.mark.cold_start
 @pytest.mark.parametrize("state", ["closed", "open", "left"])
 def test_it_is_served_from_a_cold_start(foreign: Sidecar, state: str) -> None:
     path = Path(foreign.settings["tokens"]["store"].removeprefix("sqlite:///"))

@@ -58,6 +58,7 @@ def full(pool: PgBouncer, name: str) -> Iterator[None]:
         yield
 
 
+@pytest.mark.pool
 @pytest.mark.usefixtures("impatient")
 def test_behind_a_full_pool_every_command_says_what_it_waits_for_and_ends(tmp_path: Path, postgresql: PostgresServer) -> None:
     with pgbouncer(postgresql, "session", size=1) as pool, postgresql.database() as name:
