@@ -125,6 +125,7 @@ ELSEWHERE = {
     "consistency.risks",
     "consistency._oauth_risks",
     "sendable.read",
+    "sendable.password",
     "loader._peppers",
     "loader.read_secrets",
     "routes.compile_tables",

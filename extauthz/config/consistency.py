@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator
 
+from extauthz import database_address
 from extauthz.config import document, internal_token
 from extauthz.config.document import Document, Mistake
 from extauthz.config.oauth import expanded, provider_of, usual_verification
@@ -46,6 +47,7 @@ _NO_USERINFO = {
     "gsuite": "userinfo is asked for nothing but hosted_domains",
     "onelogin": "`users` tells the addresses, so that userinfo is not asked",
 }
+STORE = ("tokens", "store")
 _OF_HTTP = re.compile(
     r"(?:accept|access-control|content|grpc|if|proxy|sec|x-b3|x-envoy|x-forwarded)-.*"
     r"|accept|age|allow|b3|baggage|cache-control|connection|cookie|date|dnt|etag|expect|expires|forwarded|host|keep-alive|last-modified"
@@ -255,6 +257,8 @@ def risks(settings: Settings, policy: Policy, source: Document) -> list[Mistake]
         warnings.append(source.mistake(("act_as", "headers"), _RULE_WARNING))
     if settings.tokens and settings.tokens.enabled and not settings.act_as.allow:
         warnings.append(source.mistake(("act_as", "allow"), "is empty: no GLOBAL token can act for anybody"))
+    if settings.tokens and settings.tokens.enabled and not settings.tokens.store.startswith("sqlite:"):
+        warnings += [source.mistake(STORE, risk) for risk in database_address.read(settings.tokens.store).risks]
     if settings.oauth and settings.oauth.enabled:
         warnings += _oauth_risks(settings, source)
     if not policy.kinds:

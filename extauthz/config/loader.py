@@ -95,8 +95,7 @@ class Configuration:
         place = self.settings.tokens.store_password if self.settings.tokens else None
         if place is None:
             return None
-        found = sendable.read(self.file, self.files, {"store": (("tokens", "store_password"), place)}, environment)
-        return found["store"].decode()
+        return sendable.password(self.file, self.files, (("tokens", "store_password"), place), environment)
 
     def pepper_file(self, index: int = 0) -> Path | None:
         """Where the pepper of this index is kept, or None when it is in the environment."""
