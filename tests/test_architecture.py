@@ -106,6 +106,7 @@ PURE = {
     "re",
     "types",
     "typing",
+    "unicodedata",
     "urllib.parse",
     "zlib",
 }
@@ -113,7 +114,7 @@ PURE = {
 REACHING_OUT = {"__import__", "breakpoint", "compile", "eval", "exec", "input", "open", "print"}
 
 MAX_LINES = 300
-MAX_CORE_LINES = 1_200
+MAX_CORE_LINES = 1_400
 
 
 def dotted(path: Path) -> str:

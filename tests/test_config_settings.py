@@ -225,6 +225,10 @@ def test_an_address_of_this_machine_alone_is_no_risk(configure: Configure, liste
     assert warnings(configure(f"server: {{listen: {listen}, ops: null}}\n" + TOKENS + ACT_AS)) == []
 
 
+# A route file that says so is not searched for what other upstreams would read otherwise.
+TO_THE_LETTER = "upstream: {}\n"
+
+
 @pytest.mark.parametrize(
     ("strict", "weaker"),
     [
@@ -250,11 +254,11 @@ def test_an_address_of_this_machine_alone_is_no_risk(configure: Configure, liste
 def test_a_stricter_route_that_loses_a_part(configure: Configure, strict: str, weaker: str) -> None:
     """Both lines are named, whichever comes first."""
     text = weaker.split('"')[1]
-    assert warnings(configure(routes=lines(strict, weaker))) == [
-        f"routes.yaml:2: routes[0].match: '{text}' (routes.yaml:3) takes a part of this stricter route"
+    assert warnings(configure(routes=TO_THE_LETTER + lines(strict, weaker))) == [
+        f"routes.yaml:3: routes[0].match: '{text}' (routes.yaml:4) takes a part of this stricter route"
     ]
-    assert warnings(configure(routes=lines(weaker, strict))) == [
-        f"routes.yaml:3: routes[1].match: '{text}' (routes.yaml:2) takes a part of this stricter route"
+    assert warnings(configure(routes=TO_THE_LETTER + lines(weaker, strict))) == [
+        f"routes.yaml:4: routes[1].match: '{text}' (routes.yaml:3) takes a part of this stricter route"
     ]
 
 
@@ -286,7 +290,7 @@ def test_a_stricter_route_that_loses_a_part(configure: Configure, strict: str, w
     ],
 )
 def test_a_stricter_route_that_stays_whole(configure: Configure, one: str, other: str) -> None:
-    assert warnings(configure(routes=lines(one, other))) == []
+    assert warnings(configure(routes=TO_THE_LETTER + lines(one, other))) == []
 
 
 def test_several_weaker_routes_are_counted(configure: Configure) -> None:

@@ -54,7 +54,7 @@ ROUTES = [
 CREDENTIALS = ("authorization", "x-glean-auth-type", "x-scio-actas", "x-glean-actas")
 OURS = {f"x-extauthz-{field}" for field in FIELDS}
 DECISION = "x-extauthz-decision"
-NEVER = {"request_malformed", "path_malformed", "path_ambiguous", "host_malformed", "route_denied", "internal"}
+NEVER = {"request_malformed", "path_malformed", "path_ambiguous", "host_malformed", "method_in_query", "route_denied", "internal"}
 
 
 def routes_in(**modes: str) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from extauthz.config import answers, consistency, document, internal_token, routes, sendable
+from extauthz.config import answers, consistency, document, internal_token, routes, sendable, tables
 from extauthz.config.document import ConfigurationError, Document, Mistake
 from extauthz.config.files import Files
 from extauthz.config.oauth import OAuthCommon, ProviderEntry
@@ -165,7 +165,7 @@ def load(file: Path, files: Files | None = None) -> Configuration:
             placed += found
         mistakes += wrong
     mistakes += answers.misfits(source, max((" ".join(found.route.scopes) for found in placed), key=len, default=""))
-    table, hosts, wrong, warnings = routes.compile_tables(placed)
+    table, hosts, wrong, warnings = tables.compile_tables(placed)
     mistakes += wrong
     if mistakes or settings is None:
         raise ConfigurationError(mistakes)

@@ -30,10 +30,20 @@ def cuts(table: RouteTable, routes: Iterable[Route]) -> Iterator[tuple[Route, li
             id(route): route
             for methods in _overlapping(table.root, strict.match)
             for route in methods.values()
-            if _is_weaker(route, strict) and route.match.specificity < strict.match.specificity and _share_a_method(strict, route)
+            if _is_weaker(route, strict) and route.match.specificity < strict.match.specificity and share_a_method(strict, route)
         }
         if weaker:
             yield strict, list(weaker.values())
+
+
+def covers(route: Route, other: Route) -> bool:
+    """Tell whether whoever passes `other` passes `route`: with each least set of scopes that suffices there."""
+    if other.deny or route.public:
+        return True
+    if route.deny or other.public:
+        return False
+    least = [frozenset({scope}) for scope in other.scopes] if other.any_scope else [frozenset(other.scopes)]
+    return route.accept >= other.accept and all(map(route.permits, least))
 
 
 def most_choices(table: RouteTable) -> int:
@@ -72,16 +82,10 @@ def _is_weaker(route: Route, than: Route) -> bool:
     """Compare what they ask for: another kind of route, or one that lets through everything the other does and more."""
     if _strictness(route) != _strictness(than):
         return _strictness(route) < _strictness(than)
-    return _covers(route, than) and not _covers(than, route)
+    return covers(route, than) and not covers(than, route)
 
 
-def _covers(route: Route, other: Route) -> bool:
-    """Tell whether whoever passes `other` passes `route`: with each least set of scopes that suffices there."""
-    least = [frozenset({scope}) for scope in other.scopes] if other.any_scope else [frozenset(other.scopes)]
-    return route.accept >= other.accept and all(map(route.permits, least))
-
-
-def _share_a_method(strict: Route, weaker: Route) -> bool:
+def share_a_method(strict: Route, weaker: Route) -> bool:
     if ANY_METHOD in strict.match.methods or ANY_METHOD in weaker.match.methods:
         return True
     return not set(strict.match.methods).isdisjoint(weaker.match.methods)
