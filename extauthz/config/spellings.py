@@ -58,11 +58,13 @@ def holes(table: RouteTable, routes: Iterable[Route]) -> Iterator[Hole]:
 
 
 def _holes_beside(table: RouteTable, methods: MethodTable, segments: tuple[str, ...]) -> Iterator[Hole]:
+    seen = {id(methods)}
     for spelling in _spellings(segments):
         others = table.search(spelling)
-        if others is None or others is methods:
+        if others is None or id(others) in seen:
             continue
-        for method in (*filter(None, methods), *STAR_METHODS):
+        seen.add(id(others))
+        for method in dict.fromkeys((*filter(None, methods), *STAR_METHODS)):
             strict, weaker = _in(methods, method), _in(others, method)
             if strict and weaker and not covers(strict, weaker):
                 yield Hole(strict, weaker, "/" + "/".join(spelling))
@@ -135,18 +137,18 @@ class _Reach:
             self._after[segment] = self._further() if segment is None else self._named(segment)
         return self._after[segment]
 
-    @property
+    @cached_property
     def ends(self) -> list[MethodTable]:
         """The routes of the patterns that end here, behind a decoded slash."""
         return [node.methods for node in self._decoded if node.methods]
 
-    @property
+    @cached_property
     def rests(self) -> list[MethodTable]:
         """The routes of the patterns with a `**` here that takes something behind a decoded slash."""
         nodes = [*self._written, *self._decoded] if self._in_parameter else self._decoded
         return [node.rest for node in nodes if node.rest]
 
-    @property
+    @cached_property
     def below(self) -> list[MethodTable]:
         """The routes of the patterns that end here or further down, behind a decoded slash."""
         further = _descendants(self._decoded)
@@ -161,7 +163,7 @@ class _Reach:
         decoded = [*self._by_literal.get(segment, ())]
         if segment:  # a parameter is never empty
             written += [node.parameter for node in self._written if node.parameter]
-            decoded += [node.parameter for node in self._decoded if node.parameter]
+            decoded += self._parameters
         return _Reach(written, decoded)
 
     @cached_property
@@ -171,6 +173,10 @@ class _Reach:
             for literal, child in node.literals.items():
                 found.setdefault(literal, []).append(child)
         return found
+
+    @cached_property
+    def _parameters(self) -> list[Node]:
+        return [node.parameter for node in self._decoded if node.parameter]
 
 
 def _children(nodes: Iterable[Node]) -> list[Node]:

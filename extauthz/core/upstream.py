@@ -56,8 +56,8 @@ def fold(text: str) -> str:
 
 def widest(text: str) -> str:
     """Return what is left of a word when case, accents, compatibility forms and invisible characters do not count."""
-    bare = "".join(one for one in unicodedata.normalize("NFKD", text) if unicodedata.category(one) not in _DROPPED)
-    return bare.upper().casefold()
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).upper().casefold())
+    return "".join(one for one in folded if unicodedata.category(one) not in _DROPPED)
 
 
 def names_method(query: str) -> bool:
