@@ -308,6 +308,20 @@ def test_a_cut_across_two_files(configure: Configure) -> None:
     assert warnings(configure(routes=strict, second="hosts: [acme.com]\n" + weaker)) == []
 
 
+@pytest.mark.parametrize(
+    ("upstream", "keep", "told"),
+    [
+        ("{forwarded_host: trusted}", "[X-Forwarded-Host]", True),
+        ("{forwarded_host: trusted}", "[forwarded, authorization]", True),
+        ("{forwarded_host: trusted}", "[authorization]", False),
+        ("{forwarded_host: ignored}", "[x-forwarded-host]", False),
+    ],
+)
+def test_a_host_that_is_trusted_and_kept(configure: Configure, upstream: str, keep: str, *, told: bool) -> None:
+    found = warnings(configure(f"{SERVER}{OAUTH}identity: {{keep: {keep}}}\n", routes=f"upstream: {upstream}\n{ROUTES}"))
+    assert ["identity.keep: keeps a header" in text for text in found] == [True] * told
+
+
 def test_a_question_mark_in_a_pattern(configure: Configure) -> None:
     assert warnings(configure(routes=lines('match: "GET /a?b=c", scope: CHAT'))) == [
         "routes.yaml:2: routes[0].match: '?' in a pattern is the character of a path (%3F): queries are not matched"

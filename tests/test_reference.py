@@ -8,7 +8,7 @@ from pathlib import Path
 from docs.reference import generate
 from extauthz.cli import COMMANDS
 from extauthz.config.settings import Settings
-from extauthz.core.identity import FIELDS, OVERRIDE_HEADERS
+from extauthz.core.identity import FIELDS, FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS
 from extauthz.core.model import ALLOWING, Reason
 from extauthz.metric_table import TABLE
 
@@ -25,7 +25,7 @@ def test_every_reason_has_its_row() -> None:
 
 def test_every_header_is_named() -> None:
     text = REFERENCE.read_text(encoding="utf-8")
-    for name in (*(f"x-extauthz-{part}" for part in FIELDS), *OVERRIDE_HEADERS):
+    for name in (*(f"x-extauthz-{part}" for part in FIELDS), *OVERRIDE_HEADERS, *FORWARDED_HOST_HEADERS):
         assert f"`{name}`" in text
 
 

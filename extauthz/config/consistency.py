@@ -13,7 +13,7 @@ from extauthz.config.settings import Settings
 from extauthz.config.values import one_or_many, scope
 from extauthz.core.act_as import ACT_AS_HEADERS, address
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
-from extauthz.core.identity import MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
+from extauthz.core.identity import FORWARDED_HOST_HEADERS, MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.core.policy import Policy
 from extauthz.core.providers import PROVIDERS, Provider, Verification
 
@@ -24,6 +24,10 @@ _OPS_WARNING = "can be reached by other machines, which can then read metrics an
 _RULE_WARNING = (
     "is not the default: decoder_header_mutation_rules of your Envoy must allow these names, else it answers 500; "
     "extauthz envoy-config prints what fits"
+)
+_HOST_WARNING = (
+    "keeps a header by which an upstream with forwarded_host: trusted picks its site: leave it out, unless a proxy in front of "
+    "Envoy writes it anew for every request"
 )
 _INTROSPECTION_WARNING = (
     "introspection asks as the first of these clients, and Okta may know nothing of tokens of the others: "
@@ -213,7 +217,8 @@ def twice(items: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
 
 def _misused_headers(source: Document) -> list[Mistake]:
     act_as = [(index, name.lower()) for index, name in strings(source, "act_as", "headers")]
-    keepable = {AUTHORIZATION, AUTH_TYPE, *ACT_AS_HEADERS, *(name for _, name in act_as), *OVERRIDE_HEADERS}
+    overrides = {*OVERRIDE_HEADERS, *FORWARDED_HOST_HEADERS}
+    keepable = {AUTHORIZATION, AUTH_TYPE, *ACT_AS_HEADERS, *(name for _, name in act_as), *overrides}
     mistakes = [
         source.mistake(("identity", "keep", index), f"{name!r} is not one of {', '.join(sorted(keepable))}")
         for index, name in strings(source, "identity", "keep")
@@ -222,7 +227,7 @@ def _misused_headers(source: Document) -> list[Mistake]:
     identity = source.data.get("identity")
     prefix = identity.get("prefix") if isinstance(identity, dict) else None
     prefix = prefix if isinstance(prefix, str) else IdentityHeaders().prefix
-    taken = {AUTHORIZATION, AUTH_TYPE, "host", *OVERRIDE_HEADERS}
+    taken = {AUTHORIZATION, AUTH_TYPE, "host", *overrides}
     return mistakes + [
         source.mistake(("act_as", "headers", index), f"{name!r} has another meaning: name a header of its own")
         for index, name in act_as
@@ -242,6 +247,9 @@ def risks(settings: Settings, policy: Policy, source: Document) -> list[Mistake]
             warnings.append(source.mistake(("server", key), warning))
     if settings.identity.prefix != IdentityHeaders().prefix:
         warnings.append(source.mistake(("identity", "prefix"), _RULE_WARNING))
+    trusting = any(table.upstream.trusts_forwarded_host for table in (policy.routes, *policy.hosts.values()))
+    if trusting and not set(FORWARDED_HOST_HEADERS).isdisjoint(settings.identity.keep):
+        warnings.append(source.mistake(("identity", "keep"), _HOST_WARNING))
     if set(settings.act_as.headers) - set(ACT_AS_HEADERS):
         warnings.append(source.mistake(("act_as", "headers"), _RULE_WARNING))
     if settings.tokens and settings.tokens.enabled and not settings.act_as.allow:

@@ -21,7 +21,7 @@ from extauthz.config.settings import CertificateSection, Settings, TlsSection, T
 from extauthz.config.values import Secret
 from extauthz.core.act_as import ACT_AS_HEADERS, ActAs
 from extauthz.core.credentials import Kind
-from extauthz.core.identity import IdentityHeaders
+from extauthz.core.identity import FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.core.policy import Policy
 from extauthz.core.providers import ProviderRules, Verification
 
@@ -170,12 +170,13 @@ def load(file: Path, files: Files | None = None) -> Configuration:
     if mistakes or settings is None:
         raise ConfigurationError(mistakes)
     monitored, watched = routes.monitored(placed, settings.mode, source)
+    trusts_host = any(each.upstream.trusts_forwarded_host for each in (table, *hosts.values()))
     policy = Policy(
         routes=table,
         hosts=hosts,
         kinds=_kinds(settings),
         act_as=_act_as(settings),
-        identity=_identity(settings),
+        identity=_identity(settings, one_host=not hosts and not trusts_host),
         max_token_size=settings.server.max_token_size,
         monitored=monitored,
     )
@@ -206,8 +207,10 @@ def _act_as(settings: Settings) -> ActAs:
     return ActAs(_act_as_headers(settings), compile_patterns(settings.act_as.allow), compile_patterns(settings.act_as.deny))
 
 
-def _identity(settings: Settings) -> IdentityHeaders:
-    return _identity_headers(settings.identity.prefix, frozenset(settings.identity.keep), _act_as_headers(settings))
+def _identity(settings: Settings, *, one_host: bool) -> IdentityHeaders:
+    """Name the headers; where the host decides, here or in the upstream, the ones that would name another host too."""
+    overrides = OVERRIDE_HEADERS if one_host else (*OVERRIDE_HEADERS, *FORWARDED_HOST_HEADERS)
+    return _identity_headers(settings.identity.prefix, frozenset(settings.identity.keep), _act_as_headers(settings), overrides)
 
 
 # What was worked out with the same names before a reload is used again.
