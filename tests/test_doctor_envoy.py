@@ -373,6 +373,15 @@ def test_another_configuration_of_the_sidecar_is_noticed(
     assert [(each.name, each.level) for each in installed.told("nothing", loaded)] == expected
 
 
+@pytest.mark.envoy
+def test_an_envoy_that_rejects_what_a_route_takes_is_noticed(installed: Installed, tmp_path: Path) -> None:
+    file = configured(tmp_path, installed.listen)
+    (tmp_path / "routes.yaml").write_text('routes: [{match: "GET /a/{id}", public: true, encoded_slashes: true}]')
+    (found,) = installed.told("nothing", load(file))
+    assert (found.name, found.level) == ("envoy.path", WARNING)
+    assert found.advice == "write path_with_escaped_slashes_action: KEEP_UNCHANGED"
+
+
 def test_names_that_no_rule_can_hold(tmp_path: Path) -> None:
     file = configured(tmp_path, "127.0.0.1:9001")
     printed = yaml.safe_load(bootstrap.text(sidecar_of(load(file)), Edge()))

@@ -43,13 +43,13 @@ SETTINGS: dict[str, Any] = {
 SEPARATORS = "!#$%&'*+-.^_`|~"
 
 
-def configured(folder: Path, *, hosts: tuple[str, ...] = (), others: bool = True, **changes: Any) -> Path:
+def configured(folder: Path, *, hosts: tuple[str, ...] = (), others: bool = True, routes: str = ROUTES, **changes: Any) -> Path:
     """Write a configuration: with `hosts` those of a file of their own; without `others` it is the only one."""
     files = {}
     if hosts:
-        files["hosts.yaml"] = f"hosts: {json.dumps(hosts)}\n{ROUTES.replace('NAME', 'h')}"
+        files["hosts.yaml"] = f"hosts: {json.dumps(hosts)}\n{routes.replace('NAME', 'h')}"
     if others:
-        files["routes.yaml"] = ROUTES.replace("NAME", "r")
+        files["routes.yaml"] = routes.replace("NAME", "r")
     for name, text in files.items():
         (folder / name).write_text(text)
     settings = SETTINGS | changes | {"routes": list(files)}
@@ -388,10 +388,12 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp("l")
     write_certificates(folder)
     ports = {name: free_port() for name in ("sidecar", "ops", "upstream", "envoy")}
+    more = '[{match: "GET /projects/{id}", public: true, encoded_slashes: true, name: projects}, '
     file = configured(
         folder,
         hosts=("api.acme.com",),
         others=False,
+        routes=ROUTES.replace("[", more, 1),
         server={
             "listen": f"127.0.0.1:{ports['sidecar']}",
             "ops": f"127.0.0.1:{ports['ops']}",
@@ -455,6 +457,39 @@ def test_every_name_that_the_sidecar_may_set_or_remove_passes_envoy(live: Live, 
     assert reply.status == 200, reply.body
     reached = {name for name, value in reply.body["headers"].items() if "ceo@acme.com" in value}
     assert reached == set()
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/projects/a%2Fb", 200),
+        ("/projects/a%2fb%2F%20c?x=%2F", 200),
+        ("/projects/a", 200),
+        *((f"/projects/{name}", 400) for name in ("a%2F..%2Fb", "..%2Fadmin", "a%2F", "%2Fa", "a%252Fb", "a%5Cb")),
+        ("/projects/%2e%2e%2Fhealthz", 400),
+        ("/healthz%2Fa", 400),
+        ("/projects%2Fa", 400),
+    ],
+)
+def test_an_encoded_slash_comes_to_the_routes_that_take_it_and_to_no_other(live: Live, path: str, status: int) -> None:
+    """And to the upstream as it was sent."""
+    reply = live.send(f"GET {path}")
+    assert reply.status == status
+    if status == 200:
+        assert reply.body["path"] == path
+    else:
+        assert reply.body["reason"] == "path_ambiguous"
+
+
+def test_envoy_rejects_encoded_slashes_unless_a_route_takes_them(tmp_path: Path) -> None:
+    """Nothing else of the connection manager changes."""
+    manager = manager_of(printed(configured(tmp_path)))
+    assert manager["path_with_escaped_slashes_action"] == "REJECT_REQUEST"
+    routes = 'routes: [{match: "GET /projects/{id}", public: true, encoded_slashes: true, name: NAME}]'
+    other = manager_of(printed(configured(tmp_path, hosts=("api.acme.com",), others=False, routes=routes)))
+    assert other["path_with_escaped_slashes_action"] == "KEEP_UNCHANGED"
+    assert manager["normalize_path"] is other["normalize_path"] is True
 
 
 @pytest.mark.envoy

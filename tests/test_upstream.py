@@ -7,6 +7,7 @@ import time
 import unicodedata
 import urllib.parse
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import event, example, given, settings
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 from extauthz.config.patterns import parse_match
 from extauthz.config.spellings import holes, reached_when_decoded
 from extauthz.core.decide import plan
-from extauthz.core.model import Deny, Reason, Request
-from extauthz.core.paths import Path, parse
+from extauthz.core.model import Allow, Deny, Reason, Request
+from extauthz.core.paths import SLASH, Path, parse, parse_with_slashes
 from extauthz.core.policy import Policy
 from extauthz.core.routes import Route, RouteTable, compile_routes
 from extauthz.core.upstream import Upstream, fold, names_method, widest
@@ -199,6 +200,69 @@ def test_a_long_query_is_looked_at_once() -> None:
 
     seconds(10)
     assert min(seconds(8_000) for _ in range(5)) < 50 * min(seconds(800) for _ in range(5))
+
+
+# --- encoded slashes
+
+SLASHED = st.lists(
+    st.sampled_from(("a", "b", "ab", "a%2Fb", "%2F", "%2f", "/", ".", "..", "%2e", "%252F", "%5C", ";", "%C3%A9", "%", "")),
+    max_size=8,
+)
+
+
+@many
+@given(SLASHED)
+@example(["a", "%2F"])
+@example(["a", "%2F", "%2e", "%2e"])
+def test_encoded_slashes_are_read_as_slashes_would_be_and_stay_where_they_are(pieces: list[str]) -> None:
+    raw = "/" + "".join(pieces)
+    found, decoded = parse_with_slashes(raw), parse(raw.replace("%2F", "/").replace("%2f", "/"))
+    ends_in_one = raw.lower().endswith("%2f")
+
+    event("accepted" if isinstance(found, Path) else found.value)
+    assert isinstance(found, Path) == (isinstance(decoded, Path) and not ends_in_one and "%2f/" not in raw.lower())
+    if isinstance(found, Path) and isinstance(decoded, Path):
+        assert found.text.replace(SLASH, "/") == decoded.text
+        assert [segment.count(SLASH) for segment in found.segments] == [part.lower().count("%2f") for part in raw[1:].split("/")]
+        assert parse_with_slashes(found.canonical) == found
+    if "%2f" not in raw.lower():
+        assert found == parse(raw)
+    else:
+        assert isinstance(parse(raw), Reason)
+
+
+@many
+@given(
+    st.data(),
+    st.sampled_from((Upstream(), *LOOSE)),
+    st.lists(st.sampled_from(("a", "B", "b")), max_size=2),
+    st.integers(0, 2),
+    st.booleans(),
+)
+def test_a_slash_in_a_segment_gets_through_to_no_route_without_the_key(
+    data: st.DataObject, upstream: Upstream, words: list[str], place: int, slash: bool
+) -> None:
+    """And to one with the key only as the value of a parameter, by the pattern that any other value would take."""
+    routes = [
+        replace(route, encoded_slashes=data.draw(st.sampled_from((True, True, False))), public=True)
+        for route in data.draw(route_maps(upstream))
+    ]
+    table = compile_routes(routes, upstream)
+    words.insert(min(place, len(words)), "slashed")
+    raw = "/" + "/".join(words) + "/" * slash
+
+    def decision(path: str) -> Allow | Deny:
+        found = plan(Policy(table), Request("GET", path, "api.acme.com", {}, raw=True, decision_id="0" * 32))
+        assert isinstance(found, (Allow, Deny))
+        return found
+
+    slashed, plain = decision(raw.replace("slashed", "x%2Fy")), decision(raw)
+    by_name = {route.name: route for route in routes}
+    index = words.index("slashed")
+    taken = plain.route is not None and by_name[plain.route].encoded_slashes
+    taken = taken and by_name[str(plain.route)].match.segments[index : index + 1] == (None,)
+    event("taken" if taken else "refused")
+    assert slashed == (plain if taken else Deny(Reason.PATH_AMBIGUOUS))
 
 
 # --- lints of large maps

@@ -68,7 +68,7 @@ def judge(dump: Dump, configuration: Configuration) -> Iterator[Finding]:
             findings = [
                 *envoy_filter.look(found, sidecar, manager.where),
                 *_cluster(dump, found.config, listening, manager),
-                *envoy_http.look(manager, found, sidecar.identity, hosts),
+                *envoy_http.look(manager, found, sidecar, hosts),
             ]
             yield from findings
             if not findings:

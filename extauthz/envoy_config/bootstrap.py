@@ -54,7 +54,7 @@ class Tls:
 class Sidecar:
     """What Envoy has to know of a sidecar: one address per process; `max_in_flight` is that of all of them together.
 
-    `check_timeout` is in seconds.
+    `check_timeout` is in seconds. `encoded_slashes`: some route takes them.
     """
 
     identity: IdentityHeaders
@@ -62,6 +62,12 @@ class Sidecar:
     check_timeout: float
     max_in_flight: int
     tls: Tls | None = None
+    encoded_slashes: bool = False
+
+    @property
+    def escaped_slashes_action(self) -> str:
+        """What the connection manager does with %2F: extauthz refuses what no route takes."""
+        return "KEEP_UNCHANGED" if self.encoded_slashes else "REJECT_REQUEST"
 
     @property
     def timeout(self) -> float:
@@ -94,6 +100,7 @@ def text(sidecar: Sidecar, edge: Edge, part: Part = Part.ALL) -> str:
                 {
                     "admin": _address(edge.admin, mode=True),
                     "listener": _address(edge.listener),
+                    "escaped_slashes": sidecar.escaped_slashes_action,
                     "filters": _filters(sidecar),
                     "domains": f"[{', '.join(map(scalar, edge.domains))}]",
                     "cluster": _cluster(sidecar),
