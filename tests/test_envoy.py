@@ -311,6 +311,7 @@ def test_override_headers_do_not_reach_the_upstream(envoy: RunningDemo, name: st
         ("/rest/api/v1/chat%zz", 400, "path_malformed"),
         ("/rest/api/v1/ch%ff", 400, "path_ambiguous"),
         (f"{CHAT}?access_token=x", 400, "token_in_query"),
+        (f"{CHAT}?a=1;%5Fmethod=DELETE", 400, "method_in_query"),
         (f"{CHAT}?a=1&%61ccess_token=x", 400, "token_in_query"),
     ],
 )
