@@ -32,7 +32,7 @@ ROWS = (
     "adapters.decision_log adapters.tracing",
     "transport console",
     "demo",
-    "issuers opened_store opened_tracing",
+    "issuers opened_store opened_tracing codec",
     "assembly control reload envoy_config decision_logging",
     "readings",
     "worker",
@@ -54,7 +54,19 @@ BARE = {"", "adapters"}
 # Our rooms that are not for everybody above them.
 ONLY_FOR = {
     "config": (
-        *("issuers", "opened_store", "assembly", "readings", "reload", "worker", "worker_process", "supervisor", "app", "cli"),
+        *(
+            "issuers",
+            "opened_store",
+            "codec",
+            "assembly",
+            "readings",
+            "reload",
+            "worker",
+            "worker_process",
+            "supervisor",
+            "app",
+            "cli",
+        ),
         *("opened_tracing", "envoy_config", "doctor", "decision_logging"),
     ),
     "_pb": ("adapters.envoy", "transport"),
@@ -101,6 +113,7 @@ PURE = {
     "functools",
     "hashlib",
     "hmac",
+    "ipaddress",
     "json",
     "math",
     "re",

@@ -34,6 +34,7 @@ from extauthz.config import (
     settings,
     tables,
     tracing,
+    upstream,
     values,
 )
 from extauthz.config.document import ConfigurationError
@@ -133,6 +134,7 @@ ELSEWHERE = {
     "routes.monitored",
     "routes.useless_audiences",
     "internal_token.private_keys",
+    "upstream.kept_hosts",
     "values.read",
     "problems._message",
 }
@@ -150,6 +152,7 @@ TRACED: list[ModuleType] = [
     settings,
     tables,
     tracing,
+    upstream,
     values,
     addresses,
     denials,

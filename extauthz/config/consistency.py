@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator
 
-from extauthz.config import document, internal_token
+from extauthz.config import document, internal_token, upstream
 from extauthz.config.document import Document, Mistake
 from extauthz.config.oauth import expanded, provider_of, usual_verification
 from extauthz.config.problems import unknown_scope
@@ -24,10 +25,6 @@ _OPS_WARNING = "can be reached by other machines, which can then read metrics an
 _RULE_WARNING = (
     "is not the default: decoder_header_mutation_rules of your Envoy must allow these names, else it answers 500; "
     "extauthz envoy-config prints what fits"
-)
-_HOST_WARNING = (
-    "keeps a header by which an upstream with forwarded_host: trusted picks its site: leave it out, unless a proxy in front of "
-    "Envoy writes it anew for every request"
 )
 _INTROSPECTION_WARNING = (
     "introspection asks as the first of these clients, and Okta may know nothing of tokens of the others: "
@@ -49,6 +46,13 @@ _NO_USERINFO = {
     "gsuite": "userinfo is asked for nothing but hosted_domains",
     "onelogin": "`users` tells the addresses, so that userinfo is not asked",
 }
+_OF_HTTP = re.compile(
+    r"(?:accept|access-control|content|grpc|if|proxy|sec|x-b3|x-envoy|x-forwarded)-.*"
+    r"|accept|age|allow|b3|baggage|cache-control|connection|cookie|date|dnt|etag|expect|expires|forwarded|host|keep-alive|last-modified"
+    r"|location|max-forwards|origin|pragma|priority|range|referer|retry-after|server|set-cookie|te|traceparent|tracestate|trailer"
+    r"|transfer-encoding|upgrade|user-agent|vary|via|www-authenticate|x-real-ip|x-request-id"
+).fullmatch
+"""Names that clients, proxies and servers use for something else: an allow removes what an act-as header is called."""
 EVERYBODYS_DOMAINS = ("*", "gmail.com", "googlemail.com")
 
 
@@ -227,11 +231,11 @@ def _misused_headers(source: Document) -> list[Mistake]:
     identity = source.data.get("identity")
     prefix = identity.get("prefix") if isinstance(identity, dict) else None
     prefix = prefix if isinstance(prefix, str) else IdentityHeaders().prefix
-    taken = {AUTHORIZATION, AUTH_TYPE, "host", *overrides}
+    taken = {AUTHORIZATION, AUTH_TYPE, *overrides}
     return mistakes + [
         source.mistake(("act_as", "headers", index), f"{name!r} has another meaning: name a header of its own")
         for index, name in act_as
-        if name in taken or name.startswith(prefix)
+        if name in taken or name.startswith(prefix) or _OF_HTTP(name)
     ]
 
 
@@ -247,9 +251,7 @@ def risks(settings: Settings, policy: Policy, source: Document) -> list[Mistake]
             warnings.append(source.mistake(("server", key), warning))
     if settings.identity.prefix != IdentityHeaders().prefix:
         warnings.append(source.mistake(("identity", "prefix"), _RULE_WARNING))
-    trusting = any(table.upstream.trusts_forwarded_host for table in (policy.routes, *policy.hosts.values()))
-    if trusting and not set(FORWARDED_HOST_HEADERS).isdisjoint(settings.identity.keep):
-        warnings.append(source.mistake(("identity", "keep"), _HOST_WARNING))
+    warnings += upstream.kept_hosts(settings.identity.keep, policy, source)
     if set(settings.act_as.headers) - set(ACT_AS_HEADERS):
         warnings.append(source.mistake(("act_as", "headers"), _RULE_WARNING))
     if settings.tokens and settings.tokens.enabled and not settings.act_as.allow:
