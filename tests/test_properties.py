@@ -245,6 +245,17 @@ def test_scopes_are_all_held_or_any(held: set[str], wanted: list[str], any_scope
     assert route.permits(frozenset(held)) == (counted > 0 if any_scope else counted == len(wanted))
 
 
+@few
+@given(st.data(), st.lists(st.sampled_from(("a=1", "tokens=x", "access%20token=x", "%6D")), max_size=2))
+def test_every_spelling_of_a_token_in_the_query_is_refused(data: st.DataObject, others: list[str]) -> None:
+    policy = Policy(compile_routes([Route("r", parse_match("GET /a"), ("S",))]))
+    name = "".join(data.draw(st.sampled_from((one, f"%{ord(one):02x}", f"%{ord(one):02X}"))) for one in "access_token")
+    for query, reason in (("&".join([*others, f"{name}=x"]), "token_in_query"), ("&".join(others), "credential_missing")):
+        decision = plan(policy, Request("GET", f"/a?{query}", "api.acme.com", {}, raw=True, decision_id="0" * 32))
+        assert isinstance(decision, Deny)
+        assert decision.reason == reason, query
+
+
 # --- worlds that live as long as this module
 
 ROUTES = [

@@ -35,17 +35,14 @@ def plan(policy: Policy, request: Request) -> Plan | Decision:
         return Deny(Reason.PATH_MALFORMED)
     raw_path, _, query = request.path.partition("?")
     path = Reason.PATH_MALFORMED if "#" in query else parse(raw_path)
-    found = policy.table_for(request.host)
-    table: RouteTable | SlashedRouteTable
+    table: RouteTable | SlashedRouteTable | Reason = policy.table_for(request.host)
     if isinstance(path, Reason):
-        slashed = _with_slashes(found, raw_path) if path is Reason.PATH_AMBIGUOUS else None
+        slashed = _with_slashes(table, raw_path) if path is Reason.PATH_AMBIGUOUS else None
         if slashed is None:
             return Deny(path)
         path, table = slashed
-    elif isinstance(found, Reason):
-        return Deny(found)
-    else:
-        table = found
+    elif isinstance(table, Reason):
+        return Deny(table)
     route = table.find(request.method, path)
     preflight = _preflight(table, request, path) if request.method == "OPTIONS" else None
     if isinstance(route, Reason):
@@ -110,9 +107,9 @@ def _allow_public(policy: Policy, request: Request, route: Route) -> Decision:
     return Deny(changes, route.name) if isinstance(changes, Reason) else Allow(Reason.PUBLIC, route.name, changes)
 
 
-def _with_slashes(table: RouteTable | Reason, raw_path: str) -> tuple[Path, SlashedRouteTable] | None:
+def _with_slashes(table: object, raw_path: str) -> tuple[Path, SlashedRouteTable] | None:
     """Return a path with encoded slashes, and the table that takes it if one of its routes does."""
-    if isinstance(table, Reason) or not table.encoded_slashes:
+    if not isinstance(table, RouteTable) or not table.encoded_slashes:
         return None
     path = parse_with_slashes(raw_path)
     return None if isinstance(path, Reason) else (path, SlashedRouteTable(table))
