@@ -844,6 +844,18 @@ def test_hosts_that_are_wrong_make_no_duplicates(configure: Configure, hosts: st
     assert [mistake.path for mistake in raised.value.mistakes] == [path]
 
 
+@pytest.mark.parametrize(
+    ("upstream", "path"), [("{case: none}", "upstream.case"), ("express", "upstream"), ("{slash: 1}", "upstream.slash")]
+)
+def test_an_upstream_that_is_wrong_is_compared_with_no_other(configure: Configure, upstream: str, path: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        configure(
+            routes=f"upstream: {{case: insensitive}}\n{ROUTES}",
+            second=f"upstream: {upstream}\n" + lines('match: "GET /a", scope: CHAT'),
+        )
+    assert [mistake.path for mistake in raised.value.mistakes] == [path]
+
+
 def test_duplicates_and_names_are_found_across_files(configure: Configure, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as raised:
         configure(second=lines('match: "POST /search", scope: CHAT', 'match: "GET /a", scope: CHAT, name: "POST /search"'))

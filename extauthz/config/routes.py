@@ -142,15 +142,15 @@ def read(file: Path, vocabulary: Iterable[str], files: Files | None = None) -> t
 
 
 def _usable_head(data: dict[str, object]) -> RouteFile:
-    """Return what can be compared with other files; hosts that are wrong are no reason to take the file for one without hosts."""
+    """Return what can be compared with other files: not a file whose hosts or whose upstream are wrong."""
     lines, hosts = data.get("routes"), data.get("hosts")
     named = [host for host in hosts if isinstance(host, str)] if isinstance(hosts, list) else []
-    if "hosts" in data and not named:
-        named = ["?"]
     lines = lines if isinstance(lines, list) else []
     upstream = None
     with contextlib.suppress(ValidationError):
         upstream = UpstreamSection.model_validate(data.get("upstream"))
+    if ("hosts" in data and not named) or ("upstream" in data and upstream is None):
+        named = ["?"]
     return RouteFile.model_construct(routes=lines, hosts=named, preflight=False, upstream=upstream, audience=None)
 
 
