@@ -20,9 +20,9 @@ from extauthz.transport.tls import TlsFiles
 
 def look(configuration: Configuration, now: float) -> Iterator[Finding]:
     """Look at every file that the configuration names."""
-    folder = configuration.file.parent
-    for path in (configuration.file, *(folder / name for name in configuration.settings.routes)):
+    for path in configuration.yaml_files:
         yield not_for_all_to_write("file.configuration", path)
+    yield changes(end_marker=configuration.settings.reload.end_marker)
     for path in secret_files(configuration):
         yield secret_file("file.secret", path)
     place = configuration.store_place
@@ -36,6 +36,16 @@ def look(configuration: Configuration, now: float) -> Iterator[Finding]:
         yield from tls_files("tls", TlsFiles(*tls), now)
 
 
+def changes(*, end_marker: bool) -> Finding:
+    """Say when a changed file counts."""
+    if end_marker:
+        return ok("file.reload", "a changed file counts when its last line is '# end'")
+    return ok(
+        "file.reload",
+        "a changed file counts as soon as it is valid, half written too: replace files by rename, or write reload.end_marker",
+    )
+
+
 def secret_files(configuration: Configuration) -> list[Path]:
     """Return the files of peppers, passwords, client secrets, signing keys, headers of traces and the key of TLS."""
     settings, folder = configuration.settings, configuration.file.parent
@@ -44,6 +54,7 @@ def secret_files(configuration: Configuration) -> list[Path]:
         places += [*settings.tokens.peppers, settings.tokens.store_password]
     if settings.oauth and settings.oauth.enabled:
         places += [entry.client_secret for entry in settings.oauth.entries]
+        places += [settings.oauth.proxy.password] if settings.oauth.proxy else []
     if settings.internal_token and settings.internal_token.enabled:
         places += settings.internal_token.keys
     places += settings.tracing.headers.values()
