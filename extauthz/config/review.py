@@ -30,7 +30,7 @@ def cuts(table: RouteTable, routes: Iterable[Route]) -> Iterator[tuple[Route, li
             id(route): route
             for methods in _overlapping(table.root, strict.match)
             for route in methods.values()
-            if _is_weaker(route, strict) and route.match.specificity < strict.match.specificity and share_a_method(strict, route)
+            if _is_weaker(route, strict) and route.match.specificity < strict.match.specificity and _share_a_method(strict, route)
         }
         if weaker:
             yield strict, list(weaker.values())
@@ -85,7 +85,7 @@ def _is_weaker(route: Route, than: Route) -> bool:
     return covers(route, than) and not covers(than, route)
 
 
-def share_a_method(strict: Route, weaker: Route) -> bool:
+def _share_a_method(strict: Route, weaker: Route) -> bool:
     if ANY_METHOD in strict.match.methods or ANY_METHOD in weaker.match.methods:
         return True
     return not set(strict.match.methods).isdisjoint(weaker.match.methods)

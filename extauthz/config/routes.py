@@ -23,7 +23,7 @@ from extauthz.config.values import Scope, Section, Yes, scope
 from extauthz.core.model import AuthType
 from extauthz.core.policy import canonical_host
 from extauthz.core.routes import ACCEPTED_BY_DEFAULT, Route
-from extauthz.core.upstream import LETTER_BY_LETTER, Upstream
+from extauthz.core.upstream import STRICT, Upstream
 
 _KINDS = ("scope", "all_of", "any_of", "public", "deny")
 _HOST_CHARACTERS = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]").fullmatch
@@ -95,7 +95,7 @@ class Placed:
     @property
     def reading(self) -> Upstream:
         """How the upstream reads, as far as the file says."""
-        return self.upstream or LETTER_BY_LETTER
+        return self.upstream or STRICT
 
     @property
     def place(self) -> str:
@@ -136,7 +136,7 @@ def read(file: Path, vocabulary: Iterable[str], files: Files | None = None) -> t
             continue
         if not unknown:
             upstream = head.upstream.reading if head.upstream else None
-            route = _route(line, upstream or LETTER_BY_LETTER, preflight=head.preflight)
+            route = _route(line, upstream or STRICT, preflight=head.preflight)
             placed.append(Placed(route, source, index, tuple(head.hosts), line.mode, upstream, line.audience or head.audience))
     return placed, mistakes
 

@@ -8,8 +8,8 @@ from functools import cached_property
 from itertools import islice
 
 from extauthz.config.patterns import parse_match
-from extauthz.config.review import covers, share_a_method
-from extauthz.core.routes import STAR_METHODS, MethodTable, Node, Route, RouteTable
+from extauthz.config.review import covers
+from extauthz.core.routes import ANY_METHOD, STAR_METHODS, MethodTable, Node, Route, RouteTable
 from extauthz.core.upstream import Upstream, widest
 
 _SAMPLE = "{}"
@@ -114,8 +114,9 @@ def reached_when_decoded(table: RouteTable, routes: Iterable[Route]) -> Iterator
             reach = reach.after(segment)
             reached += reach.rests
         reached += reach.below if route.match.rest else reach.ends
-        others = (other for methods in reached for other in methods.values())
-        wrong = (other for other in others if share_a_method(route, other) and not covers(other, route))
+        names = STAR_METHODS if ANY_METHOD in route.match.methods else route.match.methods
+        others = (_in(methods, name) for methods in reached for name in names)
+        wrong = (other for other in others if other and not covers(other, route))
         yield from ((route, other) for other in islice(wrong, 1))
 
 

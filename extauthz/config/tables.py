@@ -10,7 +10,7 @@ from extauthz.config import review, spellings
 from extauthz.config.document import Mistake
 from extauthz.config.routes import Placed
 from extauthz.core.routes import Route, RouteTable, compile_routes
-from extauthz.core.upstream import LETTER_BY_LETTER, Upstream
+from extauthz.core.upstream import STRICT, Upstream
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ def compile_tables(placed: list[Placed]) -> tuple[RouteTable, Mapping[str, Route
     tables = {}
     for host in ("", *hosts):
         entries = [entry for entry in placed if (host in entry.hosts if host else not entry.hosts)]
-        upstream = entries[0].reading if entries else LETTER_BY_LETTER
+        upstream = entries[0].reading if entries else STRICT
         table = tables[host] = compile_routes([entry.route for entry in entries], upstream)
         mistakes += [*_other_upstreams(entries), *_same_patterns(entries, upstream, lines)]
         warnings += [*_warnings(table, entries, lines), *_other_readings(table, entries, lines)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.paths import SLASH, Path
-from extauthz.core.upstream import LETTER_BY_LETTER, Upstream, fold, widest
+from extauthz.core.upstream import STRICT, Upstream, fold, widest
 
 ANY_METHOD = "*"
 STAR_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -95,7 +95,7 @@ class RouteTable:
 
     literals: Mapping[str, MethodTable]
     root: Node
-    upstream: Upstream = LETTER_BY_LETTER
+    upstream: Upstream = STRICT
     encoded_slashes: bool = False
 
     def find(self, method: str, path: Path) -> Route | Reason:
@@ -163,7 +163,7 @@ class SlashedRouteTable:
         return route if takes_them else Reason.PATH_AMBIGUOUS
 
 
-def compile_routes(routes: Iterable[Route], upstream: Upstream = LETTER_BY_LETTER) -> RouteTable:
+def compile_routes(routes: Iterable[Route], upstream: Upstream = STRICT) -> RouteTable:
     """Build the table from routes of which no two share a pattern and a method for this upstream."""
     root = Node()
     literals: dict[str, MethodTable] = {}

@@ -45,7 +45,7 @@ class Upstream:
         return fold(text) if self.ignores_case else text
 
 
-LETTER_BY_LETTER = Upstream()
+STRICT = Upstream()
 
 
 def fold(text: str) -> str:
