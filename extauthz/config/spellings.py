@@ -87,10 +87,8 @@ def _spellings(segments: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """Yield other spellings of a path, which an upstream may read as the path."""
     swapped = tuple(segment.swapcase() if segment.isascii() else segment for segment in segments)
     cases = [(*segments[:index], other, *segments[index + 1 :]) for index, other in enumerate(swapped)]
-    spellings = dict.fromkeys((segments, swapped, *cases))
-    for spelling in (*spellings, *map(_with_other_end, spellings)):
-        if spelling != segments:
-            yield spelling
+    for case in dict.fromkeys((segments, swapped, *cases)):
+        yield from (spelling for spelling in (case, _with_other_end(case)) if spelling != segments)
 
 
 def _with_other_end(segments: tuple[str, ...]) -> tuple[str, ...]:
