@@ -119,6 +119,7 @@ PURE = {
     "re",
     "types",
     "typing",
+    "unicodedata",
     "urllib.parse",
     "zlib",
 }
