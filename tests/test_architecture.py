@@ -23,7 +23,7 @@ PACKAGE = PROJECT / "extauthz"
 ROWS = (
     "_pb",
     "core",
-    "ports addresses metric_table denials traceparent",
+    "ports addresses database_address private_files metric_table denials traceparent",
     "budgets flights feed record",
     "config service issued_verifier oauth_verifier issuing uses internal_tokens",
     "adapters.fetch",
@@ -85,7 +85,7 @@ LIBRARIES = {
     "sqlalchemy": ("adapters.store",),
     "alembic": ("adapters.store",),
     "sqlite3": ("adapters.store",),
-    "psycopg": ("adapters.store",),
+    "psycopg": ("adapters.store", "database_address"),
     "httpx2": ("adapters.fetch",),
     "prometheus_client": ("adapters.metrics",),
     "opentelemetry": ("adapters.tracing",),
@@ -119,6 +119,7 @@ PURE = {
     "re",
     "types",
     "typing",
+    "unicodedata",
     "urllib.parse",
     "zlib",
 }
