@@ -558,12 +558,15 @@ def test_a_server_that_is_not_there_is_named_without_its_password(host: str, tmp
 
 
 def test_the_password_reaches_the_server(postgresql: PostgresServer) -> None:
-    with closing(SqlTokenStore(postgresql.url(), password=PASSWORD)) as store:
-        given: list[dict[str, Any]] = []
-        sa.event.listen(store._database._writers, "do_connect", lambda _dialect, _record, _args, named: given.append(dict(named)))
-        store.revision()
-
-    assert [(each["password"], each["connect_timeout"], each["user"]) for each in given] == [(PASSWORD, 2, "postgres")]
+    with postgresql.database() as name, postgresql.login(name, f"role_{name}", PASSWORD):
+        for password, opens in ((PASSWORD, True), (PASSWORD.strip(), False), (None, False)):
+            with closing(SqlTokenStore(postgresql.url(name, user=f"role_{name}"), password=password)) as store:
+                if opens:
+                    assert store.list_tokens() == []
+                else:
+                    with pytest.raises(StoreError, match="cannot be used") as refused:
+                        store.list_tokens()
+                    assert "s3cret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
