@@ -23,6 +23,7 @@ FROM store_state AS state LEFT JOIN (SELECT number, mac FROM audit ORDER BY numb
 LEFT JOIN changes AS later ON later.number > ?
 WHERE state.id = 1 ORDER BY later.number
 """
+_IDS = "SELECT id FROM tokens WHERE id > ? AND typeof(id) = 'text' ORDER BY id LIMIT ?"
 _NEEDING = NEEDING.format("?", "?")
 _REVISION = "SELECT version_num FROM alembic_version"
 BUSY_TIMEOUT = 0.05
@@ -93,6 +94,15 @@ class SqliteReader:
             return feed_batch(self._connection.execute(_FEED, (after,)).fetchall())
         except (sqlite3.Error, ValueError, StoreError) as error:
             self.close()
+            raise Unavailable(Reason.STORE_UNAVAILABLE) from error
+
+    def read_ids(self, after: str, limit: int) -> list[str]:
+        """Return the next ids of tokens behind one, in their order; raises Unavailable."""
+        if self._connection is None:
+            raise Unavailable(Reason.STORE_UNAVAILABLE)
+        try:
+            return [row[0] for row in self._connection.execute(_IDS, (after, limit))]
+        except sqlite3.Error as error:
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
 
     def check_peppers(self, peppers: Mapping[str, bytes], now: int) -> None:
