@@ -15,7 +15,7 @@ from typing import Protocol
 
 from extauthz.adapters.metrics import render
 from extauthz.addresses import Address
-from extauthz.assembly import build_internal_tokens
+from extauthz.codec import build_internal_tokens
 from extauthz.config import effective
 from extauthz.config.loader import Configuration
 from extauthz.metric_table import Samples, merged

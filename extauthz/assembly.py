@@ -5,29 +5,27 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from extauthz.adapters.envoy import EnvoyCodec
 from extauthz.adapters.introspection import Introspection
 from extauthz.adapters.jwks import JwksSource
 from extauthz.adapters.store.following import PostgresFollower, SqliteFollower
 from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.verdicts import VerdictCache
 from extauthz.budgets import Budget
-from extauthz.config.document import ConfigurationError
+from extauthz.codec import build_codec, build_internal_tokens
 from extauthz.config.loader import Configuration
 from extauthz.core.credentials import Kind
 from extauthz.core.providers import ProviderRules, Verification
 from extauthz.feed import Feed
-from extauthz.internal_tokens import InternalTokens, Recipe, SigningCodec, signing_key
+from extauthz.internal_tokens import InternalTokens
 from extauthz.issuers import Asked, Issuers, provider_digest
 from extauthz.oauth_verifier import Issuer, OAuthVerifier
 from extauthz.opened_store import OpenedStore, feed_memory, open_store, verifier_of
-from extauthz.ports import Clock, Codec, Introspector, KeySource, TokenStore, UsageStore, Verifier
+from extauthz.ports import Clock, Introspector, KeySource, TokenStore, UsageStore, Verifier
 from extauthz.service import Runtime
 
 if TYPE_CHECKING:
@@ -132,7 +130,7 @@ def build_runtime(configuration: Configuration, outside: Outside, *, clock: Cloc
     runtime = Runtime(
         configuration.policy,
         verifiers,
-        _codec(configuration, outside, clock),
+        build_codec(configuration, outside.internal_tokens, outside.tracing, clock=clock),
         check_timeout=server.check_timeout,
         max_in_flight=server.max_in_flight,
     )
@@ -216,40 +214,6 @@ class Assembly:
         built = build_runtime(configuration, outside, clock=self._clock, before=before)
         made = outside.internal_tokens
         return Parts(built.runtime, built.verdicts, built.digests, built.issuers, asked, self._store, made)
-
-
-def build_internal_tokens(
-    configuration: Configuration, environment: Mapping[str, str], *, previous: InternalTokens | None = None
-) -> InternalTokens | None:
-    """Return what signs internal tokens, None when they are off; raises ConfigurationError for keys that cannot be used.
-
-    While nothing of it changed the `previous` one goes on, with the tokens in its memory.
-    """
-    section = configuration.internal_token
-    if section is None:
-        return None
-    keys, mistakes = [], []
-    for index, (key_id, pem) in enumerate(configuration.internal_token_keys(environment).items()):
-        try:
-            keys.append(signing_key(key_id, pem))
-        except ValueError as error:
-            mistakes.append(configuration.mistake(("internal_token", "keys", index), str(error)))
-    if mistakes:
-        raise ConfigurationError(mistakes)
-    header, capacity = configuration.policy.identity.names["token"], configuration.settings.limits.internal_tokens
-    recipe = Recipe(section.issuer, header, section.lifetime, tuple(keys), capacity)
-    if previous is not None and previous.recipe == recipe:
-        return previous
-    return InternalTokens(recipe, token_ids=lambda: secrets.token_hex(16))
-
-
-def _codec(configuration: Configuration, outside: Outside, clock: Clock) -> Codec:
-    settings, section = configuration.settings, configuration.internal_token
-    codec: Codec = EnvoyCodec(realm=settings.realm, error_response=settings.envoy.error_response, answers=settings.answers.answers)
-    if section is not None and outside.internal_tokens is not None:
-        audiences = configuration.audiences
-        codec = SigningCodec(codec, outside.internal_tokens, audience=section.audience, audiences=audiences, clock=clock)
-    return codec if outside.tracing is None else outside.tracing.codec(codec)
 
 
 def _section(configuration: Configuration, kind: Kind, secrets: Mapping[str, bytes]) -> bytes:

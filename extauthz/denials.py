@@ -113,15 +113,16 @@ class Denials:
         self._realm = realm
         self._answers = answers
 
-    def told(self, decision: Deny, decision_id: str, *, grpc: bool = False) -> Told:
+    def told(self, decision: Deny, decision_id: str, *, grpc: bool = False, filtered: bool = False) -> Told:
         """Return what the client gets.
 
         With `grpc` it is for a client of which Envoy makes trailers only: the status is the reason's own, the body the message.
+        With `filtered` headers of the request did not arrive, which the usual message of a refusal for want of one says.
         """
         reason = decision.reason
         own = self._answers.reasons.get(reason.told_as, _USUAL)
         status = reason.status if grpc or own.status is None else own.status
-        values = self._values(decision, decision_id, own)
+        values = self._values(decision, decision_id, own, filtered=filtered)
         headers = [("cache-control", "no-store"), (DECISION_ID_HEADER, decision_id)]
         if challenge := self._challenge(decision, status):
             headers.append(("www-authenticate", challenge))
@@ -138,10 +139,13 @@ class Denials:
         headers += [(name, value.filled(values).strip(" ")) for name, value in own.headers]
         return Told(status, tuple(headers), body)
 
-    def _values(self, decision: Deny, decision_id: str, own: OwnAnswer) -> dict[str, str]:
+    def _values(self, decision: Deny, decision_id: str, own: OwnAnswer, *, filtered: bool) -> dict[str, str]:
         values = {"reason": decision.reason.told_as, "decision_id": decision_id, "realm": self._realm}
         values["scope"] = " ".join(decision.scopes)
-        values["message"] = own.message.filled(values) if own.message else decision.reason.message
+        usual = decision.reason.message
+        if filtered and decision.reason.told_as in _FOR_WANT_OF_A_HEADER:
+            usual = f"{usual} {FILTERED}"
+        values["message"] = own.message.filled(values) if own.message else usual
         return values
 
     def _usual_body(self, reason: Reason, status: int, values: Mapping[str, str]) -> str:
@@ -168,6 +172,8 @@ class Denials:
 
 
 _USUAL = OwnAnswer()
+FILTERED = "Headers of this request did not reach the check: allowed_headers of Envoy's ext_authz filter keeps them back."
+_FOR_WANT_OF_A_HEADER = frozenset({"credential_missing", "act_as_missing", "token_invalid"})
 
 
 def is_json(content_type: str) -> bool:

@@ -37,6 +37,10 @@ class RecordField(StrEnum):
     TRACE_ID = "trace_id", "32 hex digits: of the check while [tracing](tracing.md) is on, else from the request's `traceparent`"
     METHOD = "method", "the request's method, 32 characters at most"
     PATH = "path", "the canonical path without the query, 512 characters at most; a path that is refused stands as it came"
+    CLIENT_ADDRESS = (
+        "client_address",
+        "the address of the client, by [`envoy.client_address`](#the-address-of-a-client); absent for a unix socket",
+    )
     ROUTE = "route", "the name of the route", True
     AUTH_TYPE = "auth_type", "`OAUTH`, `GLOBAL`, `USER` or `ANONYMOUS`", True
     ACTOR = "actor", "who holds the token: `token:<id>` or `oauth:<provider>:<subject>`", True

@@ -326,9 +326,9 @@ def counting(answers: Answers, **settings: Any) -> tuple[EnvoyCodec, list[Deny]]
     written: list[Deny] = []
     write = codec._denials.told
 
-    def told(decision: Deny, decision_id: str, *, grpc: bool = False) -> Any:
+    def told(decision: Deny, decision_id: str, **how: bool) -> Any:
         written.append(decision)
-        return write(decision, decision_id, grpc=grpc)
+        return write(decision, decision_id, **how)
 
     codec._denials.told = told  # type: ignore[method-assign]
     return codec, written

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from extauthz.cli import main
 from extauthz.config.decision_log import DecisionLogSection, Place
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import MIN_PEPPER_BYTES, Configuration, load
-from extauthz.config.values import MAX_DURATION, duration, scope, size
+from extauthz.config.values import MAX_DURATION, Section, duration, scope, size
 from extauthz.core.act_as import ACT_AS_HEADERS
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Reason
@@ -974,3 +976,33 @@ def test_the_place_of_the_decision_log_is_shown_as_it_is_written(configure: Conf
     shown = section.model_dump(mode="json")
     assert (shown["to"], shown["sample"]) == (to, {"allowed": 0.5})
     assert DecisionLogSection.model_validate(shown) == section
+
+
+def test_no_literal_takes_a_value_of_another_type() -> None:
+    """1, 1.0 and true are equal to Python, and pydantic's Literal compares."""
+
+    def sections(kind: type[Section]) -> Iterator[type[Section]]:
+        for below in kind.__subclasses__():
+            yield below
+            yield from sections(below)
+
+    def literals(annotation: Any) -> Iterator[bool | int]:
+        if get_origin(annotation) is Literal:
+            yield from (value for value in get_args(annotation) if isinstance(value, int))
+        else:
+            for part in get_args(annotation):
+                yield from literals(part)
+
+    fields = {
+        (section.__name__, name, value): field
+        for section in sections(Section)
+        for name, field in section.model_fields.items()
+        for value in literals(field.annotation)
+    }
+    assert {name for _, name, _ in fields} >= {"version", "public", "deny", "status"}
+    for (_, _, value), field in fields.items():
+        reader = TypeAdapter(Annotated[field.annotation, field])
+        assert reader.validate_python(value) is value
+        for other in (float(value), *([int(value)] if isinstance(value, bool) else [True] if value == 1 else [])):
+            with pytest.raises(ValidationError):
+                reader.validate_python(other)

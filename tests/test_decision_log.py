@@ -78,7 +78,7 @@ def decision(reason: Reason, auth_type: AuthType | None = None, *, route: str = 
 
 
 def request(path: str = "/search", method: str = "POST", **headers: str) -> Request:
-    return Request(method, path, "api.acme.com", headers, raw=True, decision_id=DECISION_ID)
+    return Request(method, path, "api.acme.com", headers, raw=True, decision_id=DECISION_ID, source="203.0.113.7")
 
 
 @pytest.fixture
@@ -120,6 +120,7 @@ def test_a_line_tells_who_did_what_and_why(world: World, lines: Lines) -> None:
         "decision_id": DECISION_ID,
         "method": "GET",
         "path": "/items/A",
+        "client_address": "203.0.113.7",
         "route": "items",
         "auth_type": "GLOBAL",
         "user": "ana@acme.com",
@@ -129,12 +130,15 @@ def test_a_line_tells_who_did_what_and_why(world: World, lines: Lines) -> None:
 
 def test_what_is_not_known_is_left_out(world: World, lines: Lines) -> None:
     logged(world, lines, check_request("GET", "/none"))
+    logged(world, lines, check_request("GET", "/none", source=""))
     logged(world, lines, b"\xff")
-    unknown, unreadable = lines.read()
+    unknown, over_a_socket, unreadable = lines.read()
 
-    assert set(unknown) == {"time", "decision", "reason", "status", "decision_id", "method", "path", "microseconds"}
+    always = {"time", "decision", "reason", "status", "decision_id", "microseconds"}
+    assert set(unknown) == {*always, "method", "path", "client_address"}
     assert unreadable["reason"] == "request_malformed"
-    assert set(unreadable) <= {"time", "decision", "reason", "status", "decision_id", "microseconds"}
+    assert set(over_a_socket) == {*always, "method", "path"}
+    assert set(unreadable) <= always
 
 
 # The id that the client was told must be in a line, also when the request could not be read.
@@ -368,7 +372,7 @@ def test_what_waits_holds_no_headers_and_no_query() -> None:
 def test_a_line_fits_into_a_pipe(texts: list[str], reason: Reason) -> None:
     path, method, request_id, actor, user, client = texts
     identity = Identity(AuthType.OAUTH, f"oauth:okta:{actor}", user, frozenset(), NOW, client)
-    entry = (NOW, DECISION_ID, method, path, request_id, TRACEPARENT, Deny(reason, "r" * 200, identity, user), 0.1, None)
+    entry = (NOW, DECISION_ID, method, path, request_id, TRACEPARENT, "", Deny(reason, "r" * 200, identity, user), 0.1, None)
     line = line_of(entry, {}, frozenset(RecordField))
     assert len(line) <= MAX_LINE
     assert line.isascii()

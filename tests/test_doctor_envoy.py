@@ -246,6 +246,10 @@ FAULTS: dict[str, tuple[Fault, Told]] = {
         [("envoy.per_route", WARNING)],
     ),
     "asks-nobody": (lambda parts: parts.filters.pop(1), [("envoy.ext_authz", WARNING)]),
+    # Worth something only to who reads the client's address from a header: see below.
+    "no-edge": (lambda parts: parts.manager.update(use_remote_address=False), []),
+    "no-append": (lambda parts: parts.manager.update(skip_xff_append=True), []),
+    "one-proxy": (lambda parts: parts.manager.update(xff_num_trusted_hops=1), []),
     "two-faults": (
         lambda parts: (parts.check.update(failure_mode_allow=True), parts.options.pop("max_stream_duration")),
         [("envoy.failure_mode_allow", PROBLEM), ("envoy.max_stream_duration", WARNING)],
@@ -369,6 +373,28 @@ def test_another_configuration_of_the_sidecar_is_noticed(
     where = listen.replace("PORT", installed.listen.rpartition(":")[2])
     loaded = load(configured(tmp_path, where, **changes))
     assert [(each.name, each.level) for each in installed.told("nothing", loaded)] == expected
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize(
+    ("fault", "setting", "expected"),
+    [
+        ("nothing", "x-envoy-external-address", OK),
+        ("no-edge", "x-envoy-external-address", PROBLEM),
+        ("no-append", "x-envoy-external-address", WARNING),
+        ("one-proxy", "x-envoy-external-address", OK),
+        ("one-proxy", {"trusted_hops": 1}, OK),
+        ("one-proxy", {"trusted_hops": 2}, WARNING),
+        ("nothing", {"trusted_hops": 1}, WARNING),
+    ],
+)
+def test_the_address_of_the_client_is_where_it_is_read(
+    installed: Installed, fault: str, setting: Any, expected: Level, tmp_path: Path
+) -> None:
+    file = configured(tmp_path, installed.listen)
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"envoy": {"client_address": setting}}))
+    found = [(each.name, each.level) for each in installed.told(fault, load(file))]
+    assert found == [("envoy.ext_authz", OK) if expected is OK else ("envoy.client_address", expected)]
 
 
 def test_names_that_no_rule_can_hold(tmp_path: Path) -> None:

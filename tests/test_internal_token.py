@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extauthz.adapters.envoy import MAX_TEMPLATE_BYTES, EnvoyCodec
-from extauthz.assembly import build_internal_tokens
 from extauthz.cli import main
+from extauthz.codec import build_internal_tokens
 from extauthz.config.changes import needing_restart
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load

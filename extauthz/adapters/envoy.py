@@ -5,13 +5,16 @@ For Envoy only `status.code` decides, and 0 or nothing is ALLOW: an answer start
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from time import monotonic
 
 from google.protobuf.message import DecodeError
 
 from extauthz._pb import ext_authz_pb2 as pb
+from extauthz.core.client_address import ForwardedClient
 from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, Reason, Request, WouldDeny
 from extauthz.denials import GRPC_CODES, REALM, STATUSES, TOLD, Answers, Denials
 from extauthz.ports import Header
@@ -30,8 +33,14 @@ MAX_TEMPLATE_BYTES = 2048
 """Without what the configuration says in a denial."""
 MAX_BYTES_OF_TEMPLATES = MAX_TEMPLATES * MAX_TEMPLATE_BYTES
 
+FILTERED_INTERVAL = 60.0
+"""Seconds in which the log says at most once that Envoy keeps headers from the check."""
+
+_SIZE_OF_GRPC = -1
+"""What servers of gRPC, which send no pseudo-headers, write as the size of a body (gRFC A92); Envoy never does."""
 _ERROR_RESPONSES = frozenset({Reason.INTERNAL, Reason.STORE_UNAVAILABLE, Reason.ISSUER_UNAVAILABLE})
 _USUAL = Answers()
+_log = logging.getLogger(__name__)
 _FIXED = (Reason.REQUEST_MALFORMED, Reason.INTERNAL, Reason.DRAINING)
 
 
@@ -50,13 +59,24 @@ class EnvoyCodec:
     """Reads CheckRequest and writes CheckResponse; `realm` goes into WWW-Authenticate, `answers` says how denials are told.
 
     With `error_response` the answers for internal, store_unavailable and issuer_unavailable are errors for Envoy, not denials:
-    its failure_mode_allow turns them into allows.
+    its failure_mode_allow turns them into allows. `client_address` reads the client's address; without it that is the TCP peer's.
     """
 
-    def __init__(self, *, realm: str = REALM, error_response: bool = False, answers: Answers = _USUAL) -> None:
+    def __init__(
+        self,
+        *,
+        realm: str = REALM,
+        error_response: bool = False,
+        answers: Answers = _USUAL,
+        client_address: ForwardedClient | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         """Serialise the fixed denials and all that have words of their own; raise RuntimeError for one that would not deny."""
         self._denials = Denials(realm, answers)
         self._error_response = error_response
+        self._client_address = client_address
+        self._clock = clock
+        self._filtered_at: float | None = None
         self._fixed = {reason: _around_the_id(*self._checked(reason, grpc=False)) for reason in _FIXED}
         self._shapes = {
             (TOLD[name], grpc): self._shape(TOLD[name], grpc=grpc) for name in answers.reasons for grpc in (False, True)
@@ -77,6 +97,10 @@ class EnvoyCodec:
             return None
         lines = http.header_map.headers
         headers = _exact(lines) if lines else _joined((name, _latin1(value)) for name, value in http.headers.items())
+        source = attributes.source.address.socket_address.address
+        if self._client_address is not None:
+            source = self._client_address.address(source, headers)
+        filtered = ":method" not in headers and not {":path", ":authority"} & headers.keys() and http.size != _SIZE_OF_GRPC
         return Request(
             method,
             headers.get(":path") or _latin1(http.path),
@@ -84,7 +108,8 @@ class EnvoyCodec:
             headers,
             bool(lines),
             decision_id,
-            attributes.source.address.socket_address.address,
+            source,
+            filtered=filtered,
         )
 
     def write(self, request: Request, decision: Decision, header: Header | None = None) -> bytes:
@@ -99,16 +124,18 @@ class EnvoyCodec:
             key, grpc, shape = decision, False, _FORWARDED
         else:
             grpc, shape = _is_grpc(request.header("content-type")), None
-            key = (decision, grpc)
+            key = (decision, grpc, request.filtered)
+            if request.filtered:
+                self._warn_of_filtered_headers()
         known = self._templates.get(key)
         if known is None:
             shape = shape or self._shape_of(decision.reason, grpc=grpc)
-            template = self._serialised(decision, DECISION_ID, grpc=grpc, header=header)
+            template = self._serialised(decision, DECISION_ID, grpc=grpc, filtered=request.filtered, header=header)
             known = decision, template.split(DECISION_ID.encode())
             own_bytes = len(header[1]) if header else 0
             if len(known[1]) != shape.parts or len(template) - own_bytes > shape.size:
                 # The placeholder stands in the client's own words too, or the client sent names without end: no template.
-                return self._serialised(decision, request.decision_id, grpc=grpc, header=header)
+                return self._serialised(decision, request.decision_id, grpc=grpc, filtered=request.filtered, header=header)
             self._bytes_of_templates += len(template)
             if len(self._templates) >= MAX_TEMPLATES or self._bytes_of_templates > MAX_BYTES_OF_TEMPLATES:
                 self._templates.clear()
@@ -121,14 +148,25 @@ class EnvoyCodec:
         """Return one of the denials that were checked at start."""
         return decision_id.encode("ascii").join(self._fixed[reason])
 
-    def _serialised(self, decision: Decision, decision_id: str, *, grpc: bool, header: Header | None = None) -> bytes:
+    def _warn_of_filtered_headers(self) -> None:
+        now = self._clock()
+        if self._filtered_at is None or now - self._filtered_at >= FILTERED_INTERVAL:
+            self._filtered_at = now
+            _log.warning(
+                "requests were refused whose headers did not all reach the check: remove allowed_headers from ext_authz in Envoy "
+                "(headersToExtAuth in Envoy Gateway); see docs/troubleshooting.md"
+            )
+
+    def _serialised(
+        self, decision: Decision, decision_id: str, *, grpc: bool, filtered: bool = False, header: Header | None = None
+    ) -> bytes:
         if isinstance(decision, (Allow, WouldDeny)):
             return _allowance(decision, decision_id, header)
-        return self._denial(decision, decision_id, grpc=grpc)
+        return self._denial(decision, decision_id, grpc=grpc, filtered=filtered)
 
-    def _denial(self, decision: Deny, decision_id: str, *, grpc: bool) -> bytes:
+    def _denial(self, decision: Deny, decision_id: str, *, grpc: bool, filtered: bool = False) -> bytes:
         reason = decision.reason
-        told = self._denials.told(decision, decision_id, grpc=grpc)
+        told = self._denials.told(decision, decision_id, grpc=grpc, filtered=filtered)
         response = pb.CheckResponse()
         response.status.code = GRPC_CODES[reason.status]
         _write_metadata(response, decision, decision_id)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from extauthz.assembly import build_internal_tokens
 from extauthz.cli import configuration
+from extauthz.codec import build_internal_tokens
 from extauthz.internal_tokens import ALGORITHMS, new_key
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 
 from extauthz.config.document import Document, KeyPath, Mistake
 from extauthz.config.problems import nearest
-from extauthz.config.values import Section, duration, text
+from extauthz.config.values import Section, duration, exact, text
 from extauthz.core.model import DECISION_ID, Deny, Reason
 from extauthz.denials import (
     DECISION_ID_HEADER,
@@ -116,7 +116,7 @@ WholeSeconds = Annotated[float, BeforeValidator(duration), AfterValidator(_whole
 class ReasonAnswer(Section):
     """What clients get for one reason; what is left out stays as it is."""
 
-    status: Literal[400, 401, 403, 404, 429, 503] | None = Field(
+    status: Annotated[Literal[400, 401, 403, 404, 429, 503], exact(400, 401, 403, 404, 429, 503)] | None = Field(
         default=None, description="400, 401, 403, 404, 429 or 503, in the place of the reason's own."
     )
     message: Message | None = Field(default=None, description="The sentence; may hold variables, like `${scope}`.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator
 
 from extauthz.config import document, internal_token
@@ -45,6 +46,13 @@ _NO_USERINFO = {
     "gsuite": "userinfo is asked for nothing but hosted_domains",
     "onelogin": "`users` tells the addresses, so that userinfo is not asked",
 }
+_OF_HTTP = re.compile(
+    r"(?:accept|access-control|content|grpc|if|proxy|sec|x-b3|x-envoy|x-forwarded)-.*"
+    r"|accept|age|allow|b3|baggage|cache-control|connection|cookie|date|dnt|etag|expect|expires|forwarded|host|keep-alive|last-modified"
+    r"|location|max-forwards|origin|pragma|priority|range|referer|retry-after|server|set-cookie|te|traceparent|tracestate|trailer"
+    r"|transfer-encoding|upgrade|user-agent|vary|via|www-authenticate|x-real-ip|x-request-id"
+).fullmatch
+"""Names that clients, proxies and servers use for something else: an allow removes what an act-as header is called."""
 EVERYBODYS_DOMAINS = ("*", "gmail.com", "googlemail.com")
 
 
@@ -222,11 +230,11 @@ def _misused_headers(source: Document) -> list[Mistake]:
     identity = source.data.get("identity")
     prefix = identity.get("prefix") if isinstance(identity, dict) else None
     prefix = prefix if isinstance(prefix, str) else IdentityHeaders().prefix
-    taken = {AUTHORIZATION, AUTH_TYPE, "host", *OVERRIDE_HEADERS}
+    taken = {AUTHORIZATION, AUTH_TYPE, *OVERRIDE_HEADERS}
     return mistakes + [
         source.mistake(("act_as", "headers", index), f"{name!r} has another meaning: name a header of its own")
         for index, name in act_as
-        if name in taken or name.startswith(prefix)
+        if name in taken or name.startswith(prefix) or _OF_HTTP(name)
     ]
 
 

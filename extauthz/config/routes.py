@@ -18,7 +18,7 @@ from extauthz.config.internal_token import Audience
 from extauthz.config.monitor import Mode
 from extauthz.config.patterns import parse_match
 from extauthz.config.problems import mistakes_of, unknown_scope
-from extauthz.config.values import Scope, Section, scope
+from extauthz.config.values import Scope, Section, Yes, scope
 from extauthz.core.model import AuthType
 from extauthz.core.policy import canonical_host
 from extauthz.core.routes import ACCEPTED_BY_DEFAULT, Match, Route, RouteTable, compile_routes
@@ -40,8 +40,8 @@ class RouteLine(Section):
     scope: Scope | None = None
     all_of: list[Scope] | None = Field(default=None, min_length=1)
     any_of: list[Scope] | None = Field(default=None, min_length=1)
-    public: Literal[True] | None = None
-    deny: Literal[True] | None = None
+    public: Yes | None = None
+    deny: Yes | None = None
     anonymous: bool = False
     accept: list[Literal["oauth", "global", "user", "anonymous"]] | None = Field(default=None, min_length=1)
     audience: Audience | None = None

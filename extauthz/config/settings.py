@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator, model_validator
 
 from extauthz.addresses import Address
 from extauthz.config.answers import AnswersSection
@@ -26,13 +26,16 @@ from extauthz.config.values import (
     Scope,
     Secret,
     Section,
+    exact,
     text,
 )
 from extauthz.core.act_as import ACT_AS_HEADERS, address
+from extauthz.core.client_address import EXTERNAL_ADDRESS, ForwardedClient
 from extauthz.denials import REALM
 
 MIN_POLL, MAX_POLL = 0.25, 60.0
 MAX_WORKERS = 256
+MAX_HOPS = 10
 
 _POSTGRESQL = re.compile(r"postgres(?:ql)?://(?:[A-Za-z0-9._%~-]+@)?[^@/?#\s]*/[^@/?#\s]+(?:\?[^#\s]*)?").fullmatch
 _HEADER_NAME = re.compile(r"[a-z][a-z0-9-]*").fullmatch
@@ -229,16 +232,38 @@ class LimitsSection(Section):
     internal_tokens: int = Field(default=10_000, ge=100)
 
 
+def _client_address(value: object) -> object:
+    match value:
+        case None | ForwardedClient():
+            return value
+        case "peer":
+            return None
+        case "x-envoy-external-address":
+            return ForwardedClient()
+        case {"trusted_hops": int(hops), **more} if not more and hops is not True and 1 <= hops <= MAX_HOPS:
+            return ForwardedClient(hops)
+    raise ValueError(f"write peer, x-envoy-external-address, or {{trusted_hops: 1}} with a number from 1 to {MAX_HOPS}")
+
+
+def _written_client_address(client: ForwardedClient | None) -> object:
+    if client is None:
+        return "peer"
+    return EXTERNAL_ADDRESS if client.trusted_hops is None else {"trusted_hops": client.trusted_hops}
+
+
 class EnvoySection(Section):
-    """How answers are told to Envoy."""
+    """What Envoy tells of clients, and how it is answered."""
 
     error_response: bool = False
+    client_address: Annotated[
+        ForwardedClient | None, BeforeValidator(_client_address), PlainSerializer(_written_client_address)
+    ] = None
 
 
 class Settings(Section):
     """The whole of extauthz.yaml."""
 
-    version: Literal[1] = Field(examples=["version: 1"])
+    version: Annotated[Literal[1], exact(1)] = Field(examples=["version: 1"])
     server: ServerSection = Field(examples=["server: {listen: 127.0.0.1:9001}"])
     oauth: OAuth | None = None
     tokens: TokensSection | None = None

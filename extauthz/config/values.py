@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -98,6 +99,18 @@ def text(pattern: str, way_out: str, *, shown: bool = True) -> AfterValidator:
     return AfterValidator(check)
 
 
+def exact(*values: bool | int) -> BeforeValidator:
+    """Return a check that stands before a Literal, which takes 1, 1.0 and true for one value."""
+
+    def check(value: object) -> object:
+        for one in values:
+            if value == one and type(value) is not type(one):
+                raise ValueError(f"write {json.dumps(one)}, not {json.dumps(value)}")
+        return value
+
+    return BeforeValidator(check)
+
+
 def one_or_many(value: object) -> object:
     """Let one comma-separated string stand for a list, as the admin form of the API writes client ids."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -118,6 +131,7 @@ OutboundAddress = Annotated[
         "write an https address without a user in it (plain http is read from loopback only)",
     ),
 ]
+Yes = Annotated[Literal[True], exact(True)]
 Duration = Annotated[float, BeforeValidator(duration)]
 PositiveDuration = Annotated[float, BeforeValidator(duration), AfterValidator(_positive)]
 PositiveSize = Annotated[int, BeforeValidator(size), AfterValidator(_not_empty)]

@@ -116,7 +116,8 @@ class Request:
     """One HTTP request as Envoy described it; each check makes one, and `frozen` would cost three times as much.
 
     `path` is the raw `:path`, query included. `headers` maps lower-case names to values, copies joined with ",", bytes read as
-    Latin-1. `raw`: exact bytes (encode_raw_headers). `source`: address of the TCP peer. `traceparent`: written if tracing is on.
+    Latin-1. `raw`: exact bytes (encode_raw_headers). `source`: the address of the client. `traceparent`: written if tracing is on.
+    `filtered`: Envoy kept headers back, the pseudo-headers among them.
     """
 
     method: Final[str]
@@ -127,6 +128,7 @@ class Request:
     decision_id: Final[str]
     source: Final[str] = ""
     traceparent: str = ""
+    filtered: Final[bool] = False
 
     def header(self, name: str) -> str:
         """Return the value without SP and HTAB at its ends; "" when it is absent or blank."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from extauthz.adapters.fetch import FetchError, JsonFetcher
 from extauthz.config.loader import Configuration
-from extauthz.doctor import envoy_cluster, envoy_dump, envoy_filter, envoy_http
+from extauthz.doctor import envoy_client, envoy_cluster, envoy_dump, envoy_filter, envoy_http
 from extauthz.doctor.envoy_cluster import Listening
 from extauthz.doctor.envoy_dump import EXT_AUTHZ, Dump, Manager, at
 from extauthz.doctor.envoy_http import Hosts
@@ -69,6 +69,7 @@ def judge(dump: Dump, configuration: Configuration) -> Iterator[Finding]:
                 *envoy_filter.look(found, sidecar, manager.where),
                 *_cluster(dump, found.config, listening, manager),
                 *envoy_http.look(manager, found, sidecar.identity, hosts),
+                *envoy_client.look(manager, configuration.settings.envoy.client_address),
             ]
             yield from findings
             if not findings:

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.store.memory import MemoryTokenStore
-from extauthz.assembly import Inside, Outside, build_internal_tokens, build_runtime, void_what_changed
+from extauthz.assembly import Inside, Outside, build_runtime, void_what_changed
+from extauthz.codec import build_internal_tokens
 from extauthz.config.loader import Configuration, load
 from extauthz.core import jwt
 from extauthz.core.model import AuthType, Decision, Reason, Request, WouldDeny
@@ -67,12 +68,14 @@ class StillClock:
 
 
 class ListRecorder:
-    """Keeps every decision."""
+    """Keeps every request and its decision."""
 
     def __init__(self) -> None:
+        self.requests: list[Request] = []
         self.decisions: list[Decision] = []
 
-    def record(self, request: Request | None, decision: Decision, seconds: float) -> None:
+    def record(self, request: Request, decision: Decision, seconds: float) -> None:
+        self.requests.append(request)
         self.decisions.append(decision)
 
 

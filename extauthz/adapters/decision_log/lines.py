@@ -1,7 +1,7 @@
 """A decision that waits to be written, and the line that it becomes.
 
-No token, no query and no header value but request id and trace id is ever part of a line. A refused OAuth access token is told by
-the issuer and the key id that it names and by the first 8 hex digits of its SHA-256.
+No token, no query and no header value but request id, trace id and the client's address is ever part of a line. A refused OAuth
+access token is told by the issuer and the key id that it names and by the first 8 hex digits of its SHA-256.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _encode = json.JSONEncoder().encode
 
 UnverifiedToken = tuple[str, str]
 """A fingerprint, and what of the token was signed, which is no credential without the signature."""
-Entry = tuple[float, str, str, str, str, str, Decision, float, UnverifiedToken | None]
-"""Time, decision id, method, path without query, x-request-id, traceparent, decision, seconds, token."""
+Entry = tuple[float, str, str, str, str, str, str, Decision, float, UnverifiedToken | None]
+"""Time, decision id, method, path without query, x-request-id, traceparent, client address, decision, seconds, token."""
 
 
 def unverified_token(request: Request) -> UnverifiedToken | None:
@@ -51,7 +51,7 @@ def unverified_token(request: Request) -> UnverifiedToken | None:
 
 def line_of(entry: Entry, shares: Mapping[Reason, float], fields: Collection[str]) -> bytes:
     """Return the line of a decision with the given fields, line feed included: ASCII, MAX_LINE bytes at most."""
-    moment, decision_id, method, target, request_id, traceparent, decision, seconds, token = entry
+    moment, decision_id, method, target, request_id, traceparent, source, decision, seconds, token = entry
     fingerprint, signed = token or (None, "")
     unverified = jwt.read(f"{signed}.") if signed else None
     claimed = unverified if isinstance(unverified, jwt.Unverified) else None
@@ -66,6 +66,7 @@ def line_of(entry: Entry, shares: Mapping[Reason, float], fields: Collection[str
         "trace_id": trace_id(traceparent) if traceparent else None,
         "method": method[:MAX_METHOD] or None,
         "path": _path(target) or None,
+        "client_address": source or None,
         **record,
         "token_sha256": fingerprint,
         "token_issuer": _short(claimed.claims.get("iss")) if claimed else None,

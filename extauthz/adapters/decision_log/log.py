@@ -21,6 +21,7 @@ from extauthz.adapters.decision_log.lines import (
     unverified_token,
 )
 from extauthz.adapters.decision_log.sinks import PATIENCE, Gone, Sink
+from extauthz.core.client_address import MAX_ADDRESS
 from extauthz.core.model import Decision, Reason, Request
 from extauthz.record import RecordField
 
@@ -41,8 +42,8 @@ class DecisionLog:
     """The log of one process: `record` is called by the event loop, everything that waits happens in a thread of its own.
 
     A reader that stalls, a full disk or a folder that vanished stops that thread alone: the oldest decisions beyond `capacity` are
-    dropped and counted. What waits holds nothing of the request but what is written of it: method, path without query, request id
-    and traceparent, and of an access token that was not verified the part without its signature.
+    dropped and counted. What waits holds nothing of the request but what is written of it: method, path without query, request id,
+    traceparent and the client's address, and of an access token that was not verified the part without its signature.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class DecisionLog:
         kept = (("path", MAX_TARGET), ("method", MAX_METHOD), ("request_id", MAX_REQUEST_ID), ("trace_id", MAX_TRACEPARENT))
         self._most = tuple(most if name in self._fields else 0 for name, most in kept)
         self._ordinary = ORDINARY if all(self._most) else -1
+        self._tells_client = "client_address" in self._fields
         tells_token = self._fields.intersection(("token_sha256", "token_issuer", "token_key_id"))
         self._unverified = UNVERIFIED if tells_token else frozenset()
         self._capacity = capacity
@@ -107,6 +109,7 @@ class DecisionLog:
                 path.partition("?")[0] if "?" in path else path,
                 request_id,
                 traceparent,
+                request.source[:MAX_ADDRESS] if self._tells_client else "",
                 decision,
                 seconds,
                 unverified_token(request) if reason in self._unverified else None,

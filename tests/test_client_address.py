@@ -1,0 +1,198 @@
+"""Where the address of a client is read, and that no client can choose it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extauthz.config.document import ConfigurationError
+from extauthz.core.client_address import ForwardedClient
+from extauthz.demo.launcher import CHECKOUT
+from tests.support.envoy import free_port, running_envoy, running_sidecar, send
+from tests.support.world import MakeWorld, bearer, check_request
+
+PEER, PROXY, CLIENT, LIE = "198.51.100.1", "198.51.100.2", "203.0.113.9", "6.6.6.6"
+EXTERNAL = "x-envoy-external-address"
+FORWARDED = "x-forwarded-for"
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "client"),
+    [
+        (PEER, {FORWARDED: PEER, EXTERNAL: CLIENT}, CLIENT),
+        (PEER, {FORWARDED: f"{LIE}, {CLIENT},{PEER}", EXTERNAL: CLIENT}, CLIENT),
+        (PEER, {FORWARDED: f"{CLIENT},{PEER}", EXTERNAL: "2001:DB8::0:9"}, "2001:db8::9"),
+        # An Envoy that is not the edge adds nothing, and leaves what the client sent.
+        (PEER, {EXTERNAL: LIE}, PEER),
+        (PEER, {FORWARDED: LIE, EXTERNAL: LIE}, PEER),
+        # It takes the peer for one of its own network, and leaves what the client sent.
+        (PEER, {FORWARDED: PEER, EXTERNAL: LIE, "x-envoy-internal": "true"}, PEER),
+        (PEER, {FORWARDED: PEER}, PEER),
+        (PEER, {FORWARDED: PEER, EXTERNAL: f"{CLIENT},{LIE}"}, PEER),
+        (PEER, {FORWARDED: PEER, EXTERNAL: "fe80::1%eth0"}, PEER),
+        (PEER, {FORWARDED: PEER, EXTERNAL: f"{CLIENT}:443"}, PEER),
+        (PEER, {FORWARDED: PEER, EXTERNAL: "1" * 5000}, PEER),
+        # For a peer on loopback Envoy adds an address of its own.
+        ("127.0.0.1", {FORWARDED: "192.0.2.2", EXTERNAL: CLIENT}, CLIENT),
+        ("127.0.0.1", {EXTERNAL: LIE}, "127.0.0.1"),
+        ("", {FORWARDED: CLIENT, EXTERNAL: CLIENT}, ""),
+        (PEER, {}, PEER),
+    ],
+)
+def test_the_external_address(peer: str, headers: Mapping[str, str], client: str) -> None:
+    assert ForwardedClient().address(peer, headers) == client
+
+
+@pytest.mark.parametrize(
+    ("hops", "forwarded", "client"),
+    [
+        (1, f"{CLIENT},{PEER}", CLIENT),
+        (1, f"{LIE}, {CLIENT} , {PEER}", CLIENT),
+        (2, f"{LIE},{CLIENT},{PROXY},{PEER}", CLIENT),
+        (1, f"{LIE},2001:db8::9,{PEER}", "2001:db8::9"),
+        # Fewer proxies than are trusted: somebody came past them.
+        (1, PEER, PEER),
+        (2, f"{LIE},{PEER}", PEER),
+        (1, f"{CLIENT}:4711,{PEER}", PEER),
+        (1, f"unknown,{PEER}", PEER),
+        (1, f",{PEER}", PEER),
+        # Envoy added nothing: the whole header may be the client's.
+        (1, f"{LIE},{CLIENT}", PEER),
+        (1, "", PEER),
+    ],
+)
+def test_the_address_in_front_of_the_trusted_proxies(hops: int, forwarded: str, client: str) -> None:
+    assert ForwardedClient(hops).address(PEER, {FORWARDED: forwarded, EXTERNAL: LIE}) == client
+
+
+@given(sent=st.lists(st.text(st.characters(max_codepoint=255), max_size=60), max_size=4), hops=st.integers(1, 3))
+def test_nothing_that_a_client_sends_counts_beyond_the_trusted_proxies(sent: list[str], hops: int) -> None:
+    """Proxies and Envoy each add the address that they see; what stands before is the client's invention."""
+    proxies = [f"198.51.100.{number}" for number in range(10, 10 + hops - 1)]
+    forwarded = ",".join([*sent, CLIENT, *proxies, PEER])
+    assert ForwardedClient(hops).address(PEER, {FORWARDED: forwarded}) == CLIENT
+
+
+@given(
+    forwarded=st.text(st.characters(max_codepoint=255), max_size=200),
+    external=st.text(st.characters(max_codepoint=255), max_size=80),
+    hops=st.none() | st.integers(1, 5),
+)
+def test_what_is_returned_is_an_address(forwarded: str, external: str, hops: int | None) -> None:
+    for end in ("", f",{PEER}"):
+        found = ForwardedClient(hops).address(PEER, {FORWARDED: forwarded + end, EXTERNAL: external})
+        assert str(ip_address(found)) == found
+        assert "%" not in found
+
+
+@pytest.mark.parametrize(
+    ("setting", "client"),
+    [({}, "203.0.113.7"), ({"client_address": "peer"}, "203.0.113.7"), ({"client_address": EXTERNAL}, CLIENT)]
+    + [({"client_address": {"trusted_hops": hops}}, client) for hops, client in ((1, PROXY), (2, CLIENT))],
+)
+@pytest.mark.parametrize("form", ["raw", "map"])
+def test_the_configuration_says_where(make_world: MakeWorld, setting: dict[str, Any], client: str, form: str) -> None:
+    world = make_world([{"match": "POST /search", "scope": "SEARCH"}], envoy=setting)
+    token = world.token("USER")
+    headers = [*bearer(token).items(), (FORWARDED, f"{LIE},{CLIENT},{PROXY}"), (FORWARDED, "203.0.113.7"), (EXTERNAL, CLIENT)]
+    world.check_bytes(check_request("POST", "/search", headers, form=form))
+    assert [request.source for request in world.recorder.requests] == [client]
+
+
+@pytest.mark.parametrize("hops", [0, 11, -1, 1.0, True, "1", None])
+def test_hops_are_few_and_a_whole_number(make_world: MakeWorld, hops: object) -> None:
+    with pytest.raises(ConfigurationError, match="trusted_hops: 1"):
+        make_world([{"match": "GET /", "public": True}], envoy={"client_address": {"trusted_hops": hops}})
+    with pytest.raises(ConfigurationError, match="trusted_hops: 1"):
+        make_world([{"match": "GET /", "public": True}], envoy={"client_address": {"trusted_hops": 1, "header": "x-real-ip"}})
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str, list[tuple[str, str]]], str | None]]:
+    """Sidecars with either setting behind Envoys of three kinds; returns the client's address in the decision log."""
+    folder = Path(tmp_path_factory.mktemp("client"))
+    shipped = (CHECKOUT / "envoy" / "envoy.yaml").read_text()
+    edge = "use_remote_address: true"
+    kinds = {
+        "edge": shipped,
+        "no edge": shipped.replace(edge, "use_remote_address: false"),
+        "internal": shipped.replace(
+            edge, f"{edge}\n          internal_address_config: {{cidr_ranges: [{{address_prefix: 127.0.0.0, prefix_len: 8}}]}}"
+        ),
+    }
+    envoys: dict[tuple[str, str], tuple[int, Path]] = {}
+    with contextlib.ExitStack() as stack:
+        for name, setting in {"external": EXTERNAL, "hops": {"trusted_hops": 1}}.items():
+            here = folder / name
+            here.mkdir()
+            listen, ops, log = free_port(), free_port(), here / "decisions.jsonl"
+            settings = {
+                "version": 1,
+                "server": {"listen": f"127.0.0.1:{listen}", "ops": f"127.0.0.1:{ops}", "drain": "0s", "check_timeout": "30s"},
+                "scopes": ["SEARCH"],
+                "routes": ["routes.yaml"],
+                "decision_log": {"to": {"file": str(log)}},
+                "envoy": {"client_address": setting},
+            }
+            (here / "extauthz.yaml").write_text(yaml.safe_dump(settings))
+            (here / "routes.yaml").write_text(yaml.safe_dump({"routes": [{"match": "* /**", "deny": True}]}))
+            stack.enter_context(running_sidecar(here / "extauthz.yaml", ops))
+            for kind, text in kinds.items():
+                at, port = here / kind.replace(" ", "-"), free_port()
+                at.mkdir()
+                for old, new in (
+                    ("port_value: 10000", f"port_value: {port}"),
+                    ("port_value: 9001", f"port_value: {listen}"),
+                    ("port_value: 8080", f"port_value: {free_port()}"),
+                    ("/tmp/extauthz-envoy-admin.sock", str(at / "admin.sock")),  # noqa: S108 - the name in the file
+                    ("timeout: 0.2s", "timeout: 30s"),
+                    ("max_interval: 2s", "max_interval: 60s"),
+                ):
+                    assert text.count(old) == 1
+                    text = text.replace(old, new)
+                stack.enter_context(running_envoy(at, text, at / "admin.sock"))
+                envoys[kind, name] = port, log
+
+        def client(kind: str, name: str, headers: list[tuple[str, str]]) -> str | None:
+            port, log = envoys[kind, name]
+            reply = send(port, "GET /x", [("host", "localhost"), *headers])
+            assert reply.status == 403, reply
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+                found = [line for line in lines if line["decision_id"] == reply.body["decision_id"]]
+                if found:
+                    return found[0].get("client_address")  # type: ignore[no-any-return]
+                time.sleep(0.02)
+            raise AssertionError("the decision is not in the log")
+
+        yield client
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize(
+    ("kind", "name", "headers", "address"),
+    [
+        ("edge", "external", [], "127.0.0.1"),
+        ("edge", "external", [(EXTERNAL, LIE), (FORWARDED, LIE)], "127.0.0.1"),
+        ("edge", "hops", [(FORWARDED, CLIENT)], CLIENT),
+        ("edge", "hops", [(FORWARDED, f"{LIE}, {CLIENT}")], CLIENT),
+        ("edge", "hops", [(FORWARDED, LIE), (FORWARDED, CLIENT)], CLIENT),
+        ("edge", "hops", [(EXTERNAL, LIE)], "127.0.0.1"),
+        ("no edge", "external", [(EXTERNAL, LIE)], "127.0.0.1"),
+        ("internal", "external", [(EXTERNAL, LIE)], "127.0.0.1"),
+        ("internal", "hops", [(EXTERNAL, LIE)], "127.0.0.1"),
+    ],
+)
+def test_through_envoy(logged: Any, kind: str, name: str, headers: list[tuple[str, str]], address: str) -> None:
+    assert logged(kind, name, headers) == address
