@@ -630,13 +630,13 @@ class Halt:
             assert self.go_on.wait(timeout=30)
 
 
-LOCKING = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "pg_advisory_xact_lock"}
+LOCKING = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "FOR UPDATE"}
 
 
 def waits_for_the_lock(place: Place, thread: threading.Thread) -> bool:
     """Tell whether the other writer waits; on SQLite, which shows nobody who waits, whether it is kept from going on."""
     if place.kind == "postgresql":
-        waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
         return any(place.rows(waiting) for _ in range(200))
     thread.join(timeout=0.2)
     return thread.is_alive()

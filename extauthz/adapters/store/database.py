@@ -28,7 +28,8 @@ POOL_SIZE, POOL_TIMEOUT = 4, 0.2
 BATCH = 1000
 """Rows or parameters of one statement."""
 LOCK = 0x65787461757468
-"""What every writer takes on PostgreSQL before it changes anything, and holds to the commit."""
+"""The advisory lock of the first migration, when there is nothing else yet to lock. Writers take it as well if they can: those of an
+earlier release wait for nothing else."""
 
 _CONNECTION = {
     "connect_timeout": 2,
@@ -115,7 +116,7 @@ class Database:
     @contextmanager
     def _transaction(self, engine: sa.Engine, *, locked: bool = False, any_schema: bool = False) -> Iterator[sa.Connection]:
         with self.explained():
-            connection = self._begin(engine, locked=locked)
+            connection = self._begin(engine, locked=locked, any_schema=any_schema)
             try:
                 if not any_schema:
                     self._check_schema(connection)
@@ -125,27 +126,42 @@ class Database:
                 # What is not committed by now never was.
                 connection.close()
 
-    def _begin(self, engine: sa.Engine, *, locked: bool) -> sa.Connection:
+    def _begin(self, engine: sa.Engine, *, locked: bool, any_schema: bool) -> sa.Connection:
         try:
-            return self._begin_once(engine, locked=locked)
+            return self._begin_once(engine, locked=locked, any_schema=any_schema)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
             # It was cut while it lay in the pool: nothing was sent yet, and the pool has dropped the others with it.
-            return self._begin_once(engine, locked=locked)
+            return self._begin_once(engine, locked=locked, any_schema=any_schema)
 
-    def _begin_once(self, engine: sa.Engine, *, locked: bool) -> sa.Connection:
+    def _begin_once(self, engine: sa.Engine, *, locked: bool, any_schema: bool) -> sa.Connection:
         connection = engine.connect()
         try:
             connection.begin()
             if self.kind == "postgresql":
                 connection.execute(_LIMITS, _milliseconds(statement=TIMEOUT, lock=LOCK_TIMEOUT))
                 if locked:
-                    connection.execute(_LOCK, {"key": LOCK})
+                    self._lock(connection, any_schema=any_schema)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _lock(self, connection: sa.Connection, *, any_schema: bool) -> None:
+        """Wait until no other writer is left: a lock of a row that only who may change it can hold, unlike an advisory one."""
+        if any_schema and connection.scalar(_HAS_STATE) is None:
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+            return
+        try:
+            connection.execute(_LOCK)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == _NO_SUCH_TABLE:
+                connection.rollback()
+                connection.begin()
+                self._check_schema(connection)
+            raise
+        connection.execute(sa.text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": LOCK})
 
     def _check_schema(self, connection: sa.Connection) -> None:
         try:
@@ -206,7 +222,8 @@ def batches(rows: Iterable[_T]) -> Iterator[list[_T]]:
 
 
 _LIMITS = sa.text("SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true)")
-_LOCK = sa.text("SELECT pg_advisory_xact_lock(:key)")
+_LOCK = sa.text("SELECT 1 FROM store_state WHERE id = 1 FOR UPDATE")
+_HAS_STATE = sa.text("SELECT to_regclass('store_state')::text")
 
 
 def _milliseconds(**seconds: float) -> dict[str, str]:
