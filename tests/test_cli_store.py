@@ -268,7 +268,7 @@ def test_what_was_buried_does_not_come_back(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"digest": "00"}, "digest: not 64 hex digits"),
+        ({"digest": "00"}, "digest: not 64 or 80 hex digits"),
         ({"digest": None}, "digest: not a text"),
         ({"id": "x"}, "id: not 12 letters and digits"),
         ({"user": "Ana@acme.com"}, "user: write the address in lower case"),
@@ -296,6 +296,15 @@ def test_imports_name_line_and_field(folder: Path, elsewhere: Path, changes: dic
     result = run(elsewhere, "token", "import", "-", "--yes", text=text)
     assert (result.exit_code, f"line 3: {message}" in result.stderr) == (1, True), result.stderr
     assert not (elsewhere / "data" / "tokens.db").exists()
+
+
+def test_an_import_does_not_prolong_a_life(folder: Path, elsewhere: Path) -> None:
+    """The digest covers the latest expiry: the token would verify nowhere."""
+    line = json.loads(run(folder, "token", "export").stdout.splitlines()[0])
+    for seconds, code in ((1, 1), (-1, 0)):
+        text = json.dumps(line | {"expires_at": line["expires_at"] + seconds})
+        result = run(elsewhere, "token", "import", "-", "--yes", text=text)
+        assert (result.exit_code, "line 1: expires_at: later than the digest" in result.stderr) == (code, code == 1), result.stderr
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "[1]", "[" * 100_000, "{}"], ids=["empty", "text", "list", "deep", "object"])

@@ -93,10 +93,11 @@ ODD = [
     token(digest=b"\x00" * 32),
     token(digest=b"\xff" * 32, expires_at=2**53, pepper_id="p" * 64),
     token(revoked_at=5, revoked_by="eve"),
+    token(digest=b"\x07" * 40),
 ]
 
 
-@pytest.mark.parametrize("new", ODD, ids=["user", "global", "anonymous", "odd text", "digest of zeros", "large", "revoked"])
+@pytest.mark.parametrize("new", ODD, ids=["user", "global", "anonymous", "odd text", "digest of zeros", "large", "revoked", "digest of 40"])
 def test_what_is_added_is_found_as_it_was(store: AnyStore, new: TokenRecord) -> None:
     store.add(new, FINGERPRINT)
 

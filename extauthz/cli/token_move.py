@@ -18,7 +18,7 @@ from extauthz.cli.output import confirm, json_option, now, write_json, yes_optio
 from extauthz.cli.session import Session, as_option
 from extauthz.core.act_as import address
 from extauthz.core.model import AuthType
-from extauthz.core.tokens import TokenRecord, fingerprint
+from extauthz.core.tokens import TokenRecord, fingerprint, latest_expiry
 from extauthz.issuing import PERMISSIONS, Order, refusals
 
 MAX_IMPORT = 100_000
@@ -27,7 +27,7 @@ _TEXTS = ("id", "description", "permission", "created_by", "pepper_id", "pepper_
 _NAMES = {"scope": "scopes", "expires": "expires_at"}
 _TIMES = ("created_at", "expires_at")
 _ID = re.compile(r"[0-9A-Za-z]{12}").fullmatch
-_DIGEST = re.compile(r"[0-9a-f]{64}").fullmatch
+_DIGEST = re.compile(r"[0-9a-f]{64}(?:[0-9a-f]{16})?").fullmatch
 
 
 @click.command("export")
@@ -144,7 +144,7 @@ def _read(line: dict[str, Any]) -> TokenRecord:
     if not _ID(line["id"]):
         raise ValueError("id: not 12 letters and digits")
     if not _DIGEST(line["digest"]):
-        raise ValueError("digest: not 64 hex digits")
+        raise ValueError("digest: not 64 or 80 hex digits")
     if line["permission"] not in PERMISSIONS:
         raise ValueError("permission: write GLOBAL, USER or ANONYMOUS")
     return TokenRecord(
@@ -179,6 +179,9 @@ def _refusals(
     refusal = session.refusal(record.permission)
     if refusal:
         yield "permission", refusal
+    latest = latest_expiry(record)
+    if latest is not None and record.expires_at > latest:
+        yield "expires_at", "later than the digest of the token allows: it would not verify"
     if record.created_at > at:
         yield "created_at", "lies ahead"
     if record.expires_at <= at:

@@ -28,8 +28,8 @@ POOL_SIZE, POOL_TIMEOUT = 4, 0.2
 BATCH = 1000
 """Rows or parameters of one statement."""
 LOCK = 0x65787461757468
-"""The advisory lock of the first migration, when there is nothing else yet to lock. Writers take it as well if they can: those of an
-earlier release wait for nothing else."""
+"""The advisory lock of the first migration, when there is nothing else yet to lock. Writers take it as well if they can: those of
+an earlier release wait for nothing else."""
 
 _CONNECTION = {
     "connect_timeout": 2,
