@@ -72,6 +72,30 @@ def test_pages_of_the_audit(folder: Path) -> None:
     assert run(folder, "audit", "list", "--after", "9").stdout == "No rows.\n"
 
 
+def test_a_store_that_another_hand_changed(folder: Path) -> None:
+    one, other = created(folder), created(folder)
+    told(folder, "token", "revoke", one["id"], "--yes")
+    execute(
+        folder,
+        f"UPDATE tokens SET revoked_at = NULL, expires_at = 4000000000 WHERE id = '{one['id']}'",
+        f"UPDATE tokens SET permission = 'ANONYMOUS' WHERE id = '{other['id']}'",
+    )
+    result = run(folder, "audit", "verify")
+    assert result.exit_code == 1
+    assert "The audit is whole, " in result.stdout
+    for line in (
+        f"Error: token {one['id']}: the audit tells that it was revoked, and its row does not",
+        f"Error: token {one['id']}: it ends at {one['expires_at']} at the latest, and its row says 2096-10-02T07:06:40Z",
+        f'Error: token {other["id"]}: permission was "USER" when it was made, and is "ANONYMOUS"',
+    ):
+        assert line in result.stderr
+    found = json.loads(run(folder, "audit", "verify", "--json").stdout)
+    assert (found["whole"], found["first_broken"]) == (True, None)
+    assert sorted((item["id"], item["field"]) for item in found["differences"]) == sorted(
+        [(one["id"], "revoked_at"), (one["id"], "expires_at"), (other["id"], "permission")]
+    )
+
+
 def test_an_audit_that_is_whole(folder: Path) -> None:
     run(folder, "store", "migrate")
     (folder / "data" / "pepper").write_text("e" * 64)
