@@ -77,8 +77,8 @@ def test_a_store_that_another_hand_changed(folder: Path) -> None:
     told(folder, "token", "revoke", one["id"], "--yes")
     execute(
         folder,
-        f"UPDATE tokens SET revoked_at = NULL, expires_at = 4000000000 WHERE id = '{one['id']}'",
-        f"UPDATE tokens SET permission = 'ANONYMOUS' WHERE id = '{other['id']}'",
+        f"UPDATE tokens SET revoked_at = NULL, expires_at = 4000000000 WHERE id = '{one['id']}'",  # noqa: S608
+        f"UPDATE tokens SET permission = 'ANONYMOUS' WHERE id = '{other['id']}'",  # noqa: S608
     )
     result = run(folder, "audit", "verify")
     assert result.exit_code == 1
