@@ -246,6 +246,14 @@ FAULTS: dict[str, tuple[Fault, Told]] = {
         [("envoy.per_route", WARNING)],
     ),
     "asks-nobody": (lambda parts: parts.filters.pop(1), [("envoy.ext_authz", WARNING)]),
+    "twice": (
+        lambda parts: parts.filters.insert(2, copy.deepcopy(parts.filters[1]) | {"name": f"{EXT_AUTHZ}.again"}),
+        [("envoy.checked_twice", PROBLEM)],
+    ),
+    "redirects": (
+        lambda parts: parts.host["routes"][0]["route"].update(internal_redirect_policy={"max_internal_redirects": 1}),
+        [("envoy.checked_twice", WARNING)],
+    ),
     # Worth something only to who reads the client's address from a header: see below.
     "no-edge": (lambda parts: parts.manager.update(use_remote_address=False), []),
     "no-append": (lambda parts: parts.manager.update(skip_xff_append=True), []),
@@ -395,6 +403,14 @@ def test_the_address_of_the_client_is_where_it_is_read(
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"envoy": {"client_address": setting}}))
     found = [(each.name, each.level) for each in installed.told(fault, load(file))]
     assert found == [("envoy.ext_authz", OK) if expected is OK else ("envoy.client_address", expected)]
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("fault", ["twice", "redirects"])
+def test_a_second_check_that_finds_the_credential_is_none(installed: Installed, fault: str, tmp_path: Path) -> None:
+    file = configured(tmp_path, installed.listen)
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"identity": {"keep": ["authorization"]}}))
+    assert "envoy.checked_twice" not in [found.name for found in installed.told(fault, load(file))]
 
 
 def test_names_that_no_rule_can_hold(tmp_path: Path) -> None:

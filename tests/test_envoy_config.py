@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from extauthz.demo.wiring import write_certificates
 from extauthz.envoy_config import bootstrap, mutations
 from extauthz.envoy_config.bootstrap import Edge, Part, Sidecar, Tls
 from extauthz.envoy_config.reading import domains_of, sidecar_of
+from extauthz.envoy_config.templates import scalar
 from tests.support.envoy import Reply, free_port, refusal, running_envoy, running_sidecar, running_upstream, send, validation
 
 ROOT = Path(__file__).parents[1]
@@ -193,6 +194,13 @@ WANTED = {
     "prefix": Wanted({"identity": {"prefix": "x-acme-gateway-"}}),
     "act-as": Wanted({"act_as": {"headers": ["X-Acme-User", "On-Behalf-Of", "X-User"]}}),
     "kept": Wanted({"identity": {"keep": ["Authorization", "X-Scio-ActAs", "X-Http-Method-Override"]}}),
+    "traffic": Wanted(
+        {},
+        (
+            *("--websocket", "--grpc-web", "--trusted-hops", "2", "--proxy-protocol", "--limit-denials", "60"),
+            *("--cors", "https://app.acme.com", "--cors", "http://localhost:3000"),
+        ),
+    ),
     "slow": Wanted({"server": {"check_timeout": "3s", "max_in_flight": 5000}}),
     "tls": Wanted({"server": {"tls": {"certificate": "server.crt", "key": "server.key"}}}, tls=True),
     "mtls": Wanted(
@@ -227,11 +235,24 @@ def test_envoy_starts_with_what_is_printed(name: str, tmp_path: Path, certificat
     assert refusal(tmp_path, whole) == ""
     # The parts are those of the whole.
     data = yaml.safe_load(whole)
-    filters = data["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
-    assert yaml.safe_load(printed(file, *flags, "--part", "filter")) == filters[:2]
-    assert yaml.safe_load(printed(file, *flags, "--part", "cluster")) == data["static_resources"]["clusters"][:1]
-    rules = {"decoder_header_mutation_rules": filters[1]["typed_config"]["decoder_header_mutation_rules"]}
-    assert yaml.safe_load(printed(file, *flags, "--part", "mutation")) == rules
+    manager, (listener,) = manager_of(whole), data["static_resources"]["listeners"]
+    filters, (host,) = manager["http_filters"], manager["route_config"]["virtual_hosts"]
+    assert part_of(file, flags, "filter") == filters[:-1]
+    assert part_of(file, flags, "manager") == without(manager, "@type", "stat_prefix", "codec_type", "http_filters", "route_config")
+    assert part_of(file, flags, "virtual-host") == without(host, "name", "routes")
+    assert part_of(file, flags, "listener") == without(listener, "name", "address", "filter_chains")
+    assert part_of(file, flags, "cluster") == data["static_resources"]["clusters"][:1]
+    rules = {"decoder_header_mutation_rules": filters[-2]["typed_config"]["decoder_header_mutation_rules"]}
+    assert part_of(file, flags, "mutation") == rules
+
+
+def part_of(file: Path, flags: Sequence[str], part: str) -> Any:
+    return yaml.safe_load(printed(file, *flags, "--part", part))
+
+
+def without(settings: dict[str, Any], *names: str) -> dict[str, Any]:
+    assert settings.keys() >= set(names)
+    return {name: value for name, value in settings.items() if name not in names}
 
 
 @pytest.mark.parametrize("part", [part.value for part in Part])
@@ -322,6 +343,14 @@ def test_domains_are_the_hosts_of_the_route_files(tmp_path: Path) -> None:
         ({}, ("--upstream", "api:0"), 2, "write a host and a port, like api.internal:8080"),
         ({}, ("--part", "everything"), 2, "'everything' is not one of 'all', 'filter', 'cluster', 'mutation'"),
         ({"scopes": []}, (), 3, "1 mistake"),
+        ({}, ("--cors", "https://app.acme.com/"), 1, "is no origin: write scheme, host and port in lower case"),
+        ({}, ("--cors", "app.acme.com"), 1, "is no origin"),
+        ({}, ("--cors", "null"), 1, "is no origin"),
+        ({}, ("--cors", "https://*.acme.com"), 1, "is no origin"),
+        ({}, ("--cors", "https://App.acme.com"), 1, "is no origin"),
+        ({}, ("--cors", "https://app.acme.com:443"), 1, "browsers leave this port out: write https://app.acme.com"),
+        ({}, ("--trusted-hops", "0"), 2, "0 is not in the range 1<=x<=10"),
+        ({}, ("--limit-denials", "0"), 2, "0 is not in the range"),
     ],
 )
 def test_what_cannot_be_printed_says_why(
@@ -338,6 +367,121 @@ def test_a_short_drain_is_worth_a_warning(tmp_path: Path) -> None:
     assert "warning: server.drain is 2 s, and Envoy needs 2 s to turn away" in result.stderr
 
 
+def test_nothing_else_comes_through_unless_it_is_asked_for(tmp_path: Path) -> None:
+    data = yaml.safe_load(printed(configured(tmp_path)))
+    manager, (listener,) = manager_of(yaml.safe_dump(data)), data["static_resources"]["listeners"]
+    assert not manager.keys() & {"upgrade_configs", "xff_num_trusted_hops"}
+    assert "allow_connect" not in manager["http2_protocol_options"]
+    assert "listener_filters" not in listener
+    assert [each["name"].rpartition(".")[2] for each in manager["http_filters"]] == ["header_mutation", "ext_authz", "router"]
+    # It lets nothing more in, and a client that may not send its body is told so before it does.
+    assert manager["proxy_100_continue"] is True
+
+
+def test_the_filters_of_the_flags_stand_before_the_check(tmp_path: Path) -> None:
+    filters = part_of(configured(tmp_path), WANTED["traffic"].flags, "filter")
+    assert [each["name"].rpartition(".")[2] for each in filters] == ["grpc_web", "cors", "lua", "header_mutation", "ext_authz"]
+
+
+def policy_of(file: Path, *flags: str) -> dict[str, Any]:
+    policy: dict[str, Any] = part_of(file, flags, "virtual-host")["typed_per_filter_config"]["envoy.filters.http.cors"]
+    return policy
+
+
+def test_the_policy_for_browsers_is_that_of_the_configuration(tmp_path: Path) -> None:
+    answers = {
+        "reasons": {"scope_missing": {"headers": {"x-hint": "no"}}, "token_expired": {"headers": {"x-renew": "1", "x-hint": "a"}}}
+    }
+    file = configured(tmp_path, act_as={"headers": ["X-Acme-User"]}, answers=answers, identity={"prefix": "x-gateway-"})
+    policy = policy_of(file, "--cors", "https://app.acme.com", "--cors", "capacitor://localhost")
+    assert policy["allow_origin_string_match"] == [{"exact": "https://app.acme.com"}, {"exact": "capacitor://localhost"}]
+    allowed = ["authorization", "content-type", "x-glean-auth-type", "x-scio-actas", "x-glean-actas", "x-acme-user"]
+    exposed = ["www-authenticate", "x-extauthz-decision-id", "retry-after", "x-hint", "x-renew"]
+    assert sorted(policy["allow_headers"].split(", ")) == sorted(allowed)
+    assert policy["expose_headers"].split(", ") == exposed
+    assert policy["allow_methods"] == "GET, HEAD, POST"
+    web = policy_of(file, "--cors", "https://app.acme.com", "--grpc-web")
+    assert sorted(web["allow_headers"].split(", ")) == sorted([*allowed, "x-grpc-web", "x-user-agent", "grpc-timeout"])
+    assert web["expose_headers"].split(", ") == [*exposed, "grpc-status", "grpc-message"]
+
+
+@pytest.mark.parametrize(
+    ("matches", "methods"),
+    [
+        (["GET /a", "PATCH /b/{c}/**", "DELETE /b/{d}"], "DELETE, GET, PATCH"),
+        (["* /a", "QUERY /a"], "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, QUERY"),
+    ],
+)
+def test_the_methods_for_browsers_are_those_of_the_routes(matches: list[str], methods: str, tmp_path: Path) -> None:
+    file = configured(tmp_path)
+    routes = [{"match": match, "scope": "SEARCH"} for match in matches] + [{"match": "PUT /denied", "deny": True}]
+    (tmp_path / "routes.yaml").write_text(yaml.safe_dump({"routes": routes}))
+    assert policy_of(file, "--cors", "https://app.acme.com")["allow_methods"] == methods
+
+
+def test_without_origins_the_policy_is_a_comment_that_can_be_taken_away(tmp_path: Path) -> None:
+    file = configured(tmp_path)
+    host = printed(file, "--part", "virtual-host")
+    assert yaml.safe_load(host).keys() == {"domains"}
+    uncommented = yaml.safe_load(re.sub(r"^# (?=typed| )", "", host, flags=re.MULTILINE))
+    assert uncommented["typed_per_filter_config"]["envoy.filters.http.cors"] == policy_of(file, "--cors", "https://app.example.com")
+
+
+@pytest.mark.parametrize(
+    ("flags", "warned"),
+    [
+        (("--cors", "*"), ["--cors '*': a script of any site may call"]),
+        (
+            ("--part", "filter", "--websocket", "--trusted-hops", "1"),
+            ["--websocket changes nothing here", "--trusted-hops changes nothing"],
+        ),
+        (
+            ("--part", "manager", "--proxy-protocol", "--cors", "https://a.b"),
+            ["print --part listener with it", "print --part filter and --part virtual-host"],
+        ),
+        (("--part", "virtual-host", "--grpc-web", "--cors", "https://a.b"), []),
+        (("--part", "filter", "--grpc-web", "--limit-denials", "9", "--cors", "https://a.b"), []),
+        (
+            ("--part", "cluster", "--grpc-web", "--limit-denials", "9"),
+            ["--grpc-web changes nothing", "--limit-denials changes nothing"],
+        ),
+    ],
+)
+def test_a_flag_that_does_nothing_is_worth_a_warning(flags: tuple[str, ...], warned: list[str], tmp_path: Path) -> None:
+    lines = run(configured(tmp_path), *flags).stderr.splitlines()
+    assert len(lines) == len(warned), lines
+    for line, text in zip(lines, warned, strict=True):
+        assert text in line
+
+
+HOPS = {"envoy": {"client_address": {"trusted_hops": 2}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "hops", "warned"),
+    [
+        ({}, (), None, ""),
+        (HOPS, (), 2, ""),
+        (HOPS, ("--trusted-hops", "2"), 2, ""),
+        (HOPS, ("--trusted-hops", "3"), 3, "envoy.client_address trusts 2: write envoy: {client_address: {trusted_hops: 3}}"),
+        (
+            {},
+            ("--trusted-hops", "1"),
+            1,
+            "envoy.client_address is peer, so that the decision log names the last proxy: write envoy:",
+        ),
+        ({"envoy": {"client_address": "x-envoy-external-address"}}, ("--trusted-hops", "1"), 1, ""),
+        ({"envoy": {"client_address": "x-envoy-external-address"}}, (), None, ""),
+    ],
+)
+def test_envoy_and_the_decision_log_trust_the_same_proxies(
+    changes: dict[str, Any], flags: tuple[str, ...], hops: int | None, warned: str, tmp_path: Path
+) -> None:
+    result = run(configured(tmp_path, **changes), "--part", "manager", *flags)
+    assert yaml.safe_load(result.stdout).get("xff_num_trusted_hops") == hops
+    assert (warned in result.stderr) if warned else result.stderr == ""
+
+
 def test_the_name_for_tls_is_that_of_the_certificate(tmp_path: Path, certificates: Path) -> None:
     file, flags = file_and_flags(tmp_path, WANTED["tls"], certificates)
     context = yaml.safe_load(printed(file, *flags, "--part", "cluster"))[0]["transport_socket"]["typed_config"]
@@ -351,7 +495,7 @@ def test_the_name_for_tls_is_that_of_the_certificate(tmp_path: Path, certificate
 
 @pytest.mark.parametrize("value", ["on", "y", "null", "1e3", "0x1f", "1.5", "::1", "a b", 'a"b', "/a: b", "~", "localhost", "a.b"])
 def test_a_text_stays_a_text(value: str) -> None:
-    assert yaml.safe_load(f"[{bootstrap.scalar(value)}]") == [value]
+    assert yaml.safe_load(f"[{scalar(value)}]") == [value]
 
 
 # Alive

@@ -9,12 +9,13 @@ from typing import Any
 import click
 
 from extauthz.addresses import MAX_PORT, Address, parse_address
-from extauthz.cli import configuration
+from extauthz.cli import configuration, envoy_traffic
 from extauthz.config.loader import Configuration
 from extauthz.core.policy import canonical_host
 from extauthz.doctor.certificates import read_chain
 from extauthz.envoy_config import bootstrap
 from extauthz.envoy_config.bootstrap import ADMIN, LISTENER, TURN_AWAY, UPSTREAM, Edge, Part, Tls
+from extauthz.envoy_config.cors import cors_of
 from extauthz.envoy_config.reading import domains_of, reachable, serves_other_hosts, sidecar_of
 
 AUTHORITY, CERTIFICATE, KEY = "/etc/envoy/tls/ca.crt", "/etc/envoy/tls/tls.crt", "/etc/envoy/tls/tls.key"
@@ -62,6 +63,7 @@ class AddressType(click.ParamType[Address]):
 @click.option("--tls-ca", default=AUTHORITY, show_default=True, metavar="FILE", help="With server.tls: who signed it.")
 @click.option("--tls-certificate", default=CERTIFICATE, show_default=True, metavar="FILE", help="With client_ca: Envoy's own.")
 @click.option("--tls-key", default=KEY, show_default=True, metavar="FILE", help="With client_ca: its key.")
+@envoy_traffic.options
 def command(
     config_file: Path,
     *,
@@ -76,27 +78,40 @@ def command(
     tls_ca: str,
     tls_certificate: str,
     tls_key: str,
+    origins: tuple[str, ...],
+    **traffic_flags: Any,
 ) -> None:
     """Print the Envoy configuration that fits the loaded configuration.
 
     Parts: all, a whole bootstrap; filter, header_mutation and ext_authz for `http_filters`; cluster, the sidecar's processes for
-    `clusters`; mutation, only decoder_header_mutation_rules. Files are named as Envoy sees them.
+    `clusters`; mutation, only decoder_header_mutation_rules; manager, virtual-host and listener, the settings of each of them.
+    Files are named as Envoy sees them. What comes through besides plain requests is asked for by flags.
 
     \b
     Example: extauthz envoy-config --config config/extauthz.yaml > envoy.yaml
              extauthz envoy-config --listener 0.0.0.0:8080 --upstream api.internal:8080 --domain api.acme.com
              extauthz envoy-config --part filter
+             extauthz envoy-config --websocket --cors https://app.acme.com
              extauthz envoy-config --part cluster --sidecar checks.internal --tls-name checks.internal
     """
     loaded = configuration.read(config_file)
+    traffic = envoy_traffic.read(traffic_flags, loaded)
     tls = _tls(loaded, tls_name or next(iter(sidecar), None), tls_ca, tls_certificate, tls_key)
     try:
         told = sidecar_of(loaded, reached_at=sidecar, tls=tls)
-        edge = Edge(listener=listener, upstream=upstream, admin=admin, domains=domains_of(loaded, domains))
+        cors = cors_of(loaded, origins, grpc_web=traffic.grpc_web)
+        edge = Edge(
+            listener=listener,
+            upstream=upstream,
+            admin=admin,
+            domains=domains_of(loaded, domains),
+            traffic=traffic,
+            cors=cors,
+        )
         printed = bootstrap.text(told, edge, Part(part))
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    for warning in _warnings(loaded, domains):
+    for warning in (*_warnings(loaded, domains), *envoy_traffic.warnings(traffic, cors, Part(part), loaded)):
         click.echo(f"warning: {warning}", err=True)
     click.echo(bootstrap.as_json(printed) if form == "json" else printed, nl=form == "json")
 

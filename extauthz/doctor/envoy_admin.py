@@ -9,7 +9,7 @@ from typing import Any
 
 from extauthz.adapters.fetch import FetchError, JsonFetcher
 from extauthz.config.loader import Configuration
-from extauthz.doctor import envoy_client, envoy_cluster, envoy_dump, envoy_filter, envoy_http
+from extauthz.doctor import envoy_client, envoy_cluster, envoy_dump, envoy_filter, envoy_http, envoy_twice
 from extauthz.doctor.envoy_cluster import Listening
 from extauthz.doctor.envoy_dump import EXT_AUTHZ, Dump, Manager, at
 from extauthz.doctor.envoy_http import Hosts
@@ -64,6 +64,8 @@ def judge(dump: Dump, configuration: Configuration) -> Iterator[Finding]:
             yield warning(
                 "envoy.ext_authz", "no request is checked here", "add the filter, or keep others out", where=manager.where
             )
+        more = [*envoy_twice.look(manager, mine, sidecar.identity)]
+        yield from more
         for found in mine:
             findings = [
                 *envoy_filter.look(found, sidecar, manager.where),
@@ -72,7 +74,7 @@ def judge(dump: Dump, configuration: Configuration) -> Iterator[Finding]:
                 *envoy_client.look(manager, configuration.settings.envoy.client_address),
             ]
             yield from findings
-            if not findings:
+            if not findings and not more:
                 yield ok("envoy.ext_authz", "as this configuration needs it", where=manager.where)
 
 

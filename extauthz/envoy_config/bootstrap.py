@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.resources import files
-from string import Template
 from textwrap import indent
 from typing import Any
 
@@ -17,7 +14,10 @@ import yaml
 
 from extauthz.addresses import Address
 from extauthz.core.identity import IdentityHeaders
-from extauthz.envoy_config import mutations
+from extauthz.envoy_config import cors, mutations, traffic
+from extauthz.envoy_config.cors import Cors
+from extauthz.envoy_config.templates import filled, scalar
+from extauthz.envoy_config.traffic import NOTHING_ELSE, Traffic
 
 LISTENER = Address(host="127.0.0.1", port=10_000)
 UPSTREAM = Address(host="127.0.0.1", port=8080)
@@ -25,10 +25,6 @@ ADMIN = Address(path="/tmp/extauthz-envoy-admin.sock")  # noqa: S108 - the folde
 DOMAINS = ("localhost", "127.0.0.1", "api.example.com")
 TURN_AWAY = 2.0
 """Seconds that two failed health checks take: a sidecar that stops should go on for longer."""
-
-_PLAIN = re.compile(
-    r"localhost|/[A-Za-z0-9._/-]+|[a-z][a-z0-9-]*(?:\.[a-z][a-z0-9-]*)+|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|x-[a-z-]+"
-).fullmatch
 
 
 class Part(StrEnum):
@@ -38,6 +34,9 @@ class Part(StrEnum):
     FILTER = "filter"
     CLUSTER = "cluster"
     MUTATION = "mutation"
+    MANAGER = "manager"
+    VIRTUAL_HOST = "virtual-host"
+    LISTENER = "listener"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +76,8 @@ class Edge:
     upstream: Address = UPSTREAM
     admin: Address = ADMIN
     domains: tuple[str, ...] = DOMAINS
+    traffic: Traffic = NOTHING_ELSE
+    cors: Cors | None = None
 
 
 def text(sidecar: Sidecar, edge: Edge, part: Part = Part.ALL) -> str:
@@ -85,19 +86,28 @@ def text(sidecar: Sidecar, edge: Edge, part: Part = Part.ALL) -> str:
         case Part.MUTATION:
             return _mutation(sidecar)
         case Part.FILTER:
-            return _filters(sidecar)
+            return _filters(sidecar, edge)
         case Part.CLUSTER:
             return _cluster(sidecar)
+        case Part.MANAGER:
+            return traffic.manager(edge.traffic)
+        case Part.VIRTUAL_HOST:
+            return _virtual_host(edge)
+        case Part.LISTENER:
+            return traffic.listener(edge.traffic)
         case Part.ALL:
-            return _filled(
+            return filled(
                 "bootstrap",
                 {
                     "admin": _address(edge.admin, mode=True),
                     "listener": _address(edge.listener),
-                    "filters": _filters(sidecar),
-                    "domains": f"[{', '.join(map(scalar, edge.domains))}]",
+                    "settings": traffic.listener(edge.traffic),
+                    "manager": traffic.manager(edge.traffic),
+                    "filters": _filters(sidecar, edge),
+                    "virtual_host": _virtual_host(edge),
                     "cluster": _cluster(sidecar),
                     "upstream_discovery": _discovery((edge.upstream,)),
+                    "upstream_protocol": traffic.upstream_protocol(edge.traffic),
                     "upstream": _address(edge.upstream),
                 },
             )
@@ -113,16 +123,14 @@ def as_json(printed: str) -> str:
     return json.dumps(yaml.safe_load(printed), indent=2)
 
 
-def scalar(value: str) -> str:
-    """Write a text so that no YAML reader takes it for anything else."""
-    return value if _PLAIN(value) else json.dumps(value)
-
-
-def _filters(sidecar: Sidecar) -> str:
+def _filters(sidecar: Sidecar, edge: Edge) -> str:
     identity, timeout = sidecar.identity, sidecar.timeout
-    return _filled(
+    return filled(
         "filters",
         {
+            "grpc_web": traffic.first_filter(edge.traffic),
+            "cors": cors.filter_text(edge.cors) if edge.cors else "",
+            "limit_denials": traffic.denial_limit(edge.traffic),
             "header_removals": _removals(identity.prefix, mutations.header_removals(identity)),
             "trailer_removals": _removals(identity.prefix, mutations.trailer_removals(identity)),
             "timeout": _seconds(timeout),
@@ -132,14 +140,19 @@ def _filters(sidecar: Sidecar) -> str:
     )
 
 
+def _virtual_host(edge: Edge) -> str:
+    domains = f"[{', '.join(map(scalar, edge.domains))}]"
+    return filled("virtual_host", {"domains": domains, "cors": cors.policy_text(edge.cors) if edge.cors else ""})
+
+
 def _mutation(sidecar: Sidecar) -> str:
-    return _filled("mutation", {"names": json.dumps(mutations.allow_expression(sidecar.identity))})
+    return filled("mutation", {"names": json.dumps(mutations.allow_expression(sidecar.identity))})
 
 
 def _cluster(sidecar: Sidecar) -> str:
     count = len(sidecar.addresses)
     requests = (sidecar.max_in_flight // 1024 + 1) * 1024
-    return _filled(
+    return filled(
         "cluster",
         {
             "discovery": _discovery(sidecar.addresses),
@@ -164,7 +177,7 @@ def _tls(tls: Tls) -> str:
             f"  private_key: {{filename: {scalar(tls.key)}}}\n"
         )
     name, is_ip = scalar(tls.name), _is_ip(tls.name)
-    return _filled(
+    return filled(
         "tls",
         {
             # An address is never sent as SNI (RFC 6066 3).
@@ -204,15 +217,3 @@ def _is_ip(host: str) -> bool:
 
 def _seconds(value: float) -> str:
     return f"{value:.3f}".rstrip("0").rstrip(".") + "s"
-
-
-def _filled(name: str, values: Mapping[str, str]) -> str:
-    """Fill in a template; what a value on a line of its own holds is indented as that line is, and an empty one leaves no line."""
-    written = []
-    for line in files(__package__).joinpath(f"{name}.yaml").read_text("utf-8").splitlines(keepends=True):
-        place = line.strip()
-        if place.startswith("$"):
-            written.append(indent(values[place[1:]], line[: line.index("$")]))
-        else:
-            written.append(Template(line).substitute(values))
-    return "".join(written)

@@ -421,7 +421,11 @@ class Client:
 
     def answer(self, stream: int) -> Answer:
         """Wait for the end of a stream."""
-        while not self.answers[stream].done:
+        return self.answer_when(stream, lambda answer: answer.done)
+
+    def answer_when(self, stream: int, enough: Callable[[Answer], bool]) -> Answer:
+        """Wait until enough has come on a stream, which may go on."""
+        while not enough(self.answers[stream]):
             self._receive()
         return self.answers[stream]
 
