@@ -15,6 +15,7 @@ from extauthz.adapters.store.replay import Difference
 from extauthz.cli import configuration
 from extauthz.cli.output import json_option, moment, progress, write_json, write_table
 from extauthz.cli.session import Session, as_option
+from extauthz.cli.terminal import echo
 
 _COLUMNS = ("number", "at", "action", "token", "actor", "source", "after")
 
@@ -60,11 +61,11 @@ def list_rows(config_file: Path, email: str | None, after: int | None, limit: in
         write_json({"rows": [json.loads(chain.line(row)) for row in rows], "after": more})
         return
     if not rows:
-        click.echo("No rows.")
+        echo("No rows.")
         return
-    write_table(_COLUMNS, map(_row, rows), whole=4)
+    write_table(_COLUMNS, map(_row, rows), whole=4, ids=(0, 3))
     if more is not None:
-        click.echo(f"There are more: repeat the command with --after {more}", err=True)
+        echo(f"There are more: repeat the command with --after {more}", err=True)
 
 
 @command.command("verify")
@@ -96,14 +97,12 @@ def verify(config_file: Path, email: str | None, head: tuple[int, str] | None, *
         write_json({"whole": broken is None, "first_broken": broken, "differences": rows, "head": f"{number}:{mac}"})
     elif broken is None:
         for item in differences:
-            click.echo(f"Error: token {item.token_id}: {_sentence(item)}", err=True)
-        click.echo(f"The audit is whole, {number} rows. Note its head outside of the store:\n{number}:{mac}")
+            echo(f"Error: token {item.token_id}: {_sentence(item)}", err=True)
+        echo(f"The audit is whole, {number} rows. Note its head outside of the store:\n{number}:{mac}")
     else:
-        click.echo(f"Error: row {broken} of the audit is not what was written{_guess(broken, row, keys)}", err=True)
+        echo(f"Error: row {broken} of the audit is not what was written{_guess(broken, row, keys)}", err=True)
     if differences and not as_json:
-        click.echo(
-            "The store was changed by another hand than extauthz: revoke these tokens, and find out whose hand it was.", err=True
-        )
+        echo("The store was changed by another hand than extauthz: revoke these tokens, and find out whose hand it was.", err=True)
     if broken is not None or differences:
         raise click.exceptions.Exit(1)
 
@@ -122,7 +121,7 @@ def export(config_file: Path, email: str | None, after: int, *, as_json: bool) -
     """
     with Session(config_file, email).store() as store:
         for line in store.export_audit(after):
-            click.echo(line)
+            echo(line)
 
 
 def _row(row: AuditRow) -> tuple[str | None, ...]:

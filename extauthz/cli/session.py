@@ -20,6 +20,7 @@ from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.cli import configuration
 from extauthz.cli.output import now
 from extauthz.cli.pepper import make_pepper
+from extauthz.cli.terminal import echo
 from extauthz.config.loader import Configuration
 from extauthz.config.settings import TokensSection
 from extauthz.core.act_as import address
@@ -140,7 +141,7 @@ class Session:
         file = self.loaded.pepper_file()
         if make and file is not None and not file.exists() and not known:
             make_pepper(file)
-            click.echo(f"Made the pepper {file}: back it up, apart from the store.", err=True)
+            echo(f"Made the pepper {file}: back it up, apart from the store.", err=True)
         with configuration.explained():
             peppers = self.loaded.peppers(os.environ)
         missing = () if to_revoke else known.keys() - peppers.keys()

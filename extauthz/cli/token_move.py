@@ -16,6 +16,7 @@ from extauthz.adapters.store.rules import MAX_ACTOR
 from extauthz.cli import configuration
 from extauthz.cli.output import confirm, json_option, now, write_json, yes_option
 from extauthz.cli.session import Session, as_option
+from extauthz.cli.terminal import echo
 from extauthz.core.act_as import address
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenRecord, fingerprint, latest_expiry
@@ -50,7 +51,7 @@ def export(config_file: Path, email: str | None, permission: str | None, *, as_j
         after = None
         while batch := store.page(wanted, after, _PAGE):
             for token in batch:
-                click.echo(json.dumps(_written(token, fingerprints[token.pepper_id]), sort_keys=True))
+                echo(json.dumps(_written(token, fingerprints[token.pepper_id]), sort_keys=True))
             after = (batch[-1].created_at, batch[-1].id)
 
 
@@ -95,7 +96,7 @@ def import_tokens(config_file: Path, email: str | None, file: Any, *, yes: bool,
     if as_json:
         write_json({"imported": list(records)})
     else:
-        click.echo(f"{len(records)} tokens were imported.")
+        echo(f"{len(records)} tokens were imported.")
 
 
 def _written(token: TokenRecord, pepper_fingerprint: str) -> dict[str, Any]:
