@@ -13,6 +13,7 @@ from extauthz.cli import configuration, orders
 from extauthz.cli.output import json_option, metadata, moment, now, progress, write_facts, write_json
 from extauthz.cli.session import Session, TokenId, as_option, known
 from extauthz.cli.terminal import echo, showing_secrets
+from extauthz.cli.times import length
 from extauthz.core.tokens import TokenRecord, TokenText
 from extauthz.issuing import Order, refusals, successor, useless_scopes
 
@@ -25,7 +26,7 @@ Made = tuple[TokenText, TokenRecord]
 @click.option("--permission", type=click.Choice(["GLOBAL", "USER", "ANONYMOUS"], case_sensitive=False))
 @click.option("--scope", "scopes", multiple=True, help="A scope of the vocabulary; repeat it for several.")
 @click.option("--description", help="What the token is for, 1 to 200 characters.")
-@click.option("--expires", help="Length of life, like 90d or 12h.")
+@click.option("--expires", help="Length of life, like 12h, 90d, 4w or 1y, or the last day in UTC, like 2027-01-31.")
 @click.option("--user", help="The e-mail address that a USER token acts for.")
 @click.option(
     "--from-file",
@@ -36,7 +37,9 @@ Made = tuple[TokenText, TokenRecord]
 def create(config_file: Path, email: str | None, from_file: Path | None, *, as_json: bool, **flags: Any) -> None:
     """Create tokens and print their secrets, once.
 
+    \b
     Example: extauthz token create --permission USER --user ana@acme.com --scope SEARCH --description "Ana's notebook" --expires 90d
+             extauthz token create --permission GLOBAL --scope SEARCH --description "the crawler" --expires 2027-01-31
     """
     _check_flags(flags, from_file)
     session = Session(config_file, email)
@@ -69,7 +72,7 @@ def rotate(config_file: Path, email: str | None, token_id: str, overlap: str, *,
     Example: extauthz token rotate 4fK2pQ9sXb1Z --overlap 24h
     """
     try:
-        seconds = orders.lifetime(overlap)
+        seconds = length(overlap)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--overlap") from error
     session = Session(config_file, email)

@@ -126,9 +126,11 @@ def leaked(config_file: Path, email: str | None, files: tuple[str, ...], why: st
 
     Example: extauthz token leaked report.json
     """
-    text = read_text(files)
+    given = read_text(files)
     session = Session(config_file, email)
-    found = found_in(text, session.prefixes)
+    found = found_in(given.text, session.prefixes)
+    if not found and given.error is not None:
+        raise click.ClickException(f"the text cannot be read: {given.error}")
     if not found:
         raise click.ClickException(f"no token stands there: they begin with {', '.join(sorted(session.prefixes))} and '_'")
     with session.store() as store:
@@ -141,7 +143,9 @@ def leaked(config_file: Path, email: str | None, files: tuple[str, ...], why: st
     told = {outcome for _, outcome in outcomes}
     if REFUSED in told:
         echo(f"Error: --as: GLOBAL needs a super admin, and {session.actor} is an admin: see roles.super_admins", err=True)
-    if REFUSED in told or not told & {REVOKED, BEFORE}:
+    if given.error is not None:
+        echo(f"Error: there may be more, as not all of the text can be read: {given.error}", err=True)
+    if REFUSED in told or given.error is not None or not told & {REVOKED, BEFORE}:
         raise click.exceptions.Exit(1)
 
 

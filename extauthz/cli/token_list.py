@@ -13,7 +13,8 @@ from extauthz.cli import configuration
 from extauthz.cli.output import json_option, metadata, now, write_facts, write_json, write_table
 from extauthz.cli.session import Session, TokenId, as_option, known
 from extauthz.cli.terminal import echo
-from extauthz.config.values import duration, scope
+from extauthz.cli.times import length
+from extauthz.config.values import scope
 from extauthz.core.act_as import address
 from extauthz.core.model import AuthType
 
@@ -109,7 +110,7 @@ def _time(flag: str, text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        return int(duration(text))
+        return length(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint=flag) from error
 
