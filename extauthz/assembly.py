@@ -156,7 +156,7 @@ class Assembly:
         self._clock = clock
         self._environment = os.environ if environment is None else environment
         self._tracing = tracing
-        self._issuers = Issuers(clock, tracing)
+        self._issuers = Issuers(clock, tracing, self._environment)
         self._store: OpenedStore | None = None
         self._look_ups: TokenStore | None = None
 

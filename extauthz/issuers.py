@@ -39,11 +39,12 @@ class Issuers:
     """Makes whom to ask from configurations, one after the other.
 
     What a change of the settings must not reset is kept by the issuer's address: breakers, and cool-downs of fetches for unknown
-    keys. HTTP clients are kept as long as a configuration needs them.
+    keys. HTTP clients are kept as long as a configuration needs them. The `environment` may hold the password of a proxy.
     """
 
     clock: Clock
     tracing: Tracing | None = None
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     asked: dict[bytes, Asked] = field(default_factory=dict)
     _fetchers: dict[bytes, JsonFetcher] = field(default_factory=dict)
     _breakers: dict[tuple[str, Verification], Breaker] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class Issuers:
     def prepare(self, configuration: Configuration, secrets: Mapping[str, bytes]) -> dict[bytes, Asked]:
         """Return whom to ask, by the digest of each provider's settings; what is unchanged is the same as before.
 
-        Raises ConfigurationError for a bundle of certificates that is none.
+        Raises ConfigurationError for a bundle of certificates that is none, and for a password that cannot be read.
         """
         oauth = configuration.settings.oauth
         if oauth is None or not oauth.enabled:
@@ -62,7 +63,8 @@ class Issuers:
         prepared: dict[bytes, Asked] = {}
         for entry, rules in zip(oauth.entries, configuration.providers, strict=True):
             secret = secrets.get(rules.name)
-            digest = provider_digest(configuration, entry, rules, secret)
+            # Another password for the proxy makes another HTTP client, and so somebody else who asks.
+            digest = _digest(provider_digest(configuration, entry, rules, secret), self._fetcher_digest(configuration, oauth, 0.0))
             if digest in self.asked:
                 prepared[digest] = self.asked[digest]
                 continue
@@ -76,7 +78,7 @@ class Issuers:
         """Close the HTTP clients that a configuration does not need, all of them without one."""
         oauth = configuration.settings.oauth if configuration else None
         timeouts = (5.0, oauth.remote_timeout) if oauth and oauth.enabled else ()
-        needed = {_fetcher_digest(configuration, oauth, timeout) for timeout in timeouts if configuration and oauth}
+        needed = {self._fetcher_digest(configuration, oauth, timeout) for timeout in timeouts if configuration and oauth}
         # All at once: a configuration that is prepared meanwhile must not be given one of them.
         retired = [self._fetchers.pop(digest) for digest in self._fetchers.keys() - needed]
         for fetcher in retired:
@@ -144,15 +146,21 @@ class Issuers:
         )
 
     def _fetcher(self, configuration: Configuration, oauth: OAuthSection | OAuthListSection, *, timeout: float) -> JsonFetcher:
-        digest = _fetcher_digest(configuration, oauth, timeout)
+        digest = self._fetcher_digest(configuration, oauth, timeout)
         if digest not in self._fetchers:
             try:
                 trust = _bundle(configuration, oauth) if oauth.ca_file else None
-                self._fetchers[digest] = JsonFetcher(timeout=timeout, proxy=oauth.proxy, trust=trust)
+                proxy, auth = oauth.proxy.url if oauth.proxy else None, configuration.proxy_auth(self.environment)
+                self._fetchers[digest] = JsonFetcher(timeout=timeout, proxy=proxy, proxy_auth=auth, trust=trust)
             except FetchError as error:
                 message = f"{_ca_file(configuration, oauth)}: {error}"
                 raise ConfigurationError([configuration.mistake(("oauth", "ca_file"), message)]) from error
         return self._fetchers[digest]
+
+    def _fetcher_digest(self, configuration: Configuration, oauth: OAuthSection | OAuthListSection, timeout: float) -> bytes:
+        """Hash what an HTTP client is made from."""
+        proxy = (oauth.proxy.url if oauth.proxy else "", *(configuration.proxy_auth(self.environment) or ()))
+        return _digest(repr(timeout).encode(), *(part.encode() for part in proxy), _bundle(configuration, oauth))
 
 
 def provider_digest(configuration: Configuration, entry: ProviderEntry, rules: ProviderRules, secret: bytes | None) -> bytes:
@@ -177,10 +185,6 @@ def _digest(*parts: bytes) -> bytes:
     for part in parts:
         hasher.update(hashlib.sha256(part).digest())
     return hasher.digest()
-
-
-def _fetcher_digest(configuration: Configuration, oauth: OAuthSection | OAuthListSection, timeout: float) -> bytes:
-    return _digest(repr(timeout).encode(), (oauth.proxy or "").encode(), _bundle(configuration, oauth))
 
 
 def _ca_file(configuration: Configuration, oauth: OAuthSection | OAuthListSection) -> Path | None:

@@ -95,10 +95,10 @@ DEFINITIONS = (
     _gauge(
         "extauthz_keys_age_seconds", "Seconds since the last good fetch of the issuer's keys.", "issuer", across=Across.GREATEST
     ),
-    _counter("extauthz_key_fetches_total", "Fetches of the issuer's keys: ok or failed.", "issuer", "result"),
+    _counter("extauthz_key_fetches_total", "Fetches of the issuer's keys: ok, failed, or proxy_refused (407).", "issuer", "result"),
     _counter(
         "extauthz_remote_verifications_total",
-        "Questions to an issuer about a token: answered, failed, or shed because of a limit or after failures.",
+        "Questions to an issuer about a token: answered, failed, proxy_refused (407), or shed by a limit or after failures.",
         "issuer",
         "method",
         "outcome",

@@ -8,6 +8,7 @@ from typing import Any
 
 from extauthz.budgets import Budget
 from extauthz.core import claims, jwt
+from extauthz.core.jwt import KeyName, KeySet
 from extauthz.core.model import Identity, Reason
 from extauthz.core.providers import ProviderRules
 from extauthz.flights import Flights
@@ -53,8 +54,8 @@ class Issuer:
     introspector: Introspector | None = None
     userinfo: Introspector | None = None
     pending: int = 0
-    known: jwt.KeySet = field(default_factory=dict)
-    signers: dict[str, Signer] = field(default_factory=dict)
+    known: KeySet = field(default_factory=dict)
+    signers: dict[KeyName, Signer] = field(default_factory=dict)
     standing: Signer = field(default_factory=Signer)
     dropped: bool = False
 
@@ -141,7 +142,7 @@ class OAuthVerifier:
                 return False
 
     def _verify_signature(self, case: _Case, unverified: jwt.Unverified) -> Evidence | Awaitable[Evidence]:
-        source, key_id = case.issuer.keys, jwt.key_id(unverified)
+        source, name = case.issuer.keys, jwt.key_name(unverified)
         if source is None:
             return Reason.TOKEN_ISSUER
         keys = source.keys()
@@ -149,10 +150,10 @@ class OAuthVerifier:
             if case.issuer.pending >= MAX_PENDING:
                 raise Unavailable(Reason.OVERLOADED)
             return self._own(case, self._with_keys(case, unverified, source.load()))
-        if key_id in keys:
+        if name in keys:
             return self._with_known_keys(case, unverified)
         refusal = claims.time_refusal(unverified.claims, case.issuer.rules, self._clock.now())
-        if refusal or key_id is None:
+        if refusal or name is None:
             return refusal or Reason.TOKEN_KEY_UNKNOWN
         pending = source.reload_for_unknown_key()
         if pending is not None:
@@ -161,19 +162,19 @@ class OAuthVerifier:
             return Reason.TOKEN_KEY_UNKNOWN
         raise Unavailable(Reason.KEY_SET_UNAVAILABLE)
 
-    async def _with_keys(self, case: _Case, unverified: jwt.Unverified, pending: Awaitable[jwt.KeySet]) -> Evidence:
+    async def _with_keys(self, case: _Case, unverified: jwt.Unverified, pending: Awaitable[KeySet]) -> Evidence:
         await pending
         self._notice_new_keys()
         found = self._with_known_keys(case, unverified)
         return found if isinstance(found, (Identity, Reason)) else await found
 
     def _with_known_keys(self, case: _Case, unverified: jwt.Unverified) -> Evidence | Awaitable[Evidence]:
-        issuer, key_id = case.issuer, jwt.key_id(unverified)
-        if key_id is None or key_id not in issuer.known:
+        issuer, name = case.issuer, jwt.key_name(unverified)
+        if name is None or name not in issuer.known:
             return Reason.TOKEN_KEY_UNKNOWN
         self._signatures.take()
         refusal = jwt.signature_refusal(unverified, issuer.known)
-        signer = issuer.signers.setdefault(key_id, Signer())
+        signer = issuer.signers.setdefault(name, Signer())
         if refusal or issuer.userinfo is None:
             return self._settled(case, refusal or claims.verify(unverified.claims, issuer.rules, self._clock.now()), signer)
         question = issuer.userinfo.ask(case.token, known=case.known)
@@ -223,8 +224,8 @@ class OAuthVerifier:
             if now is before:
                 continue
             issuer.known = now
-            for key_id in [key_id for key_id, key in before.items() if now.get(key_id) != key]:
-                issuer.signers.pop(key_id, Signer()).published = False
+            for name in [name for name, key in before.items() if now.get(name) != key]:
+                issuer.signers.pop(name, Signer()).published = False
             if now != before:
                 self._verdicts.forget_refusals()
 

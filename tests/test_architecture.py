@@ -28,7 +28,7 @@ ROWS = (
     "feed record",
     "config service issued_verifier oauth_verifier issuing uses internal_tokens",
     "adapters.fetch",
-    "adapters.discovery",
+    "adapters.discovery adapters.published_keys",
     "adapters.jwks adapters.introspection adapters.envoy adapters.verdicts adapters.store adapters.metrics adapters.logs "
     "adapters.decision_log adapters.tracing",
     "transport console",
@@ -79,8 +79,8 @@ LIBRARIES = {
     "grpc": ("transport.grpcio",),
     "grpc_health": ("transport.grpcio", "transport.nghttp2"),
     "grpc_reflection": ("transport.grpcio",),
-    "jwt": ("core.jwt", "internal_tokens", "demo"),
-    "cryptography": ("core.jwt", "internal_tokens", "transport.tls", "demo", "doctor.certificates"),
+    "jwt": ("adapters.published_keys", "internal_tokens", "demo"),
+    "cryptography": ("adapters.published_keys", "internal_tokens", "transport.tls", "demo", "doctor.certificates"),
     "pydantic": ("config",),
     "yaml": ("config", "envoy_config"),
     "sqlalchemy": ("adapters.store",),
@@ -326,7 +326,7 @@ def test_a_forbidden_import_is_found(name: str, source: str) -> None:
     [
         ("core.paths", "import re\nfrom urllib.parse import quote\nfrom collections.abc import Mapping"),
         (
-            "core.jwt",
+            "adapters.published_keys",
             "import jwt\nfrom cryptography.exceptions import UnsupportedAlgorithm\nfrom extauthz.core.model import Reason",
         ),
         ("service", "import asyncio\nfrom extauthz.core.decide import plan\nfrom extauthz.ports import Clock"),

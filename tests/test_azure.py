@@ -132,7 +132,7 @@ def test_version_2(make_world: MakeWorld, change: dict[str, Any], reason: str) -
         ({"iss": V1.rstrip("/")}, "token_issuer"),
         ({"ver": "2.0"}, "token_issuer"),
         ({"appid": None, "azp": CLIENT}, "token_client"),
-        ({"upn": None}, "token_user_invalid"),
+        ({"upn": None, "unique_name": None}, "token_user_invalid"),
         ({"idp": f"https://sts.windows.net/{OTHER}/"}, "token_user_not_allowed"),
     ],
     ids=str,
@@ -151,6 +151,121 @@ def test_guests_come_in_where_they_are_let_in(make_world: MakeWorld) -> None:
     assert azure(make_world, V2, guests=True).check("POST /search", oauth(guest)).headers["x-extauthz-user"] == "eve@elsewhere.com"
     answer = azure(make_world, V2, guests=True, domains=["acme.com"]).check("POST /search", oauth(guest))
     assert answer.reason == "token_user_not_allowed"
+
+
+# A guest's name in the tenant that invited them: the address with "_" for "@", then #EXT#; personal accounts are live.com#….
+EXT = "#EXT#@acme.onmicrosoft.com"
+DECORATED: dict[str, str] = {
+    f"bob_partner.com{EXT}": "bob@partner.com",
+    f"Bob_Partner.com{EXT}": "bob@partner.com",
+    f"bob_partner.com{EXT.lower()}": "bob@partner.com",
+    f"bob_smith_partner.com{EXT}": "bob_smith@partner.com",
+    f"_bob__partner.com{EXT}": "_bob_@partner.com",
+    f"o'neill+x_partner.co.uk{EXT}": "o'neill+x@partner.co.uk",
+    "live.com#bob@hotmail.com": "bob@hotmail.com",
+    "live.com#bob_smith@hotmail.com": "bob_smith@hotmail.com",
+}
+NO_ADDRESS = [
+    f"bob{EXT}",
+    f"bob_partner{EXT}",
+    f"_partner.com{EXT}",
+    f"bob_{EXT}",
+    f"bob_-partner.com{EXT}",
+    f"bob_partner.com{EXT}{EXT}",
+    f"bob_partner.com#EXT#{EXT}",
+    f"live.com#bob_partner.com{EXT}",
+    "bob_partner.com#EXT#",
+    "bob_partner.com#ext@acme.onmicrosoft.com",
+    f"bob@x_partner.com{EXT}",
+    "live.com#bob",
+    "live.com#@hotmail.com",
+    "live.com#eve#bob@hotmail.com",
+    "LIVE.COM#live.com#bob@hotmail.com",
+    # Whoever may choose an account's name must not become somebody else by it.
+    "eve#ceo@acme.com",
+    "#ceo@acme.com",
+    "google.com#ceo@acme.com",
+]
+
+
+@pytest.mark.parametrize("issuer", [V2, V1], ids=["v2.0", "v1.0"])
+@pytest.mark.parametrize("name", [*DECORATED, *NO_ADDRESS])
+def test_the_name_of_a_guest_is_never_an_address(make_world: MakeWorld, issuer: str, name: str) -> None:
+    guest = oauth(token(issuer, **{"preferred_username" if issuer == V2 else "upn": name}))
+    closed, opened = azure(make_world, issuer).check("POST /search", guest), azure(make_world, issuer, guests=True)
+    answer = opened.check("POST /search", guest)
+    if name in DECORATED:
+        assert closed.reason == "token_user_not_allowed"
+        assert answer.headers["x-extauthz-user"] == DECORATED[name]
+    else:
+        assert (closed.reason, answer.reason) == ("token_user_invalid", "token_user_invalid")
+
+
+@pytest.mark.parametrize(
+    ("domains", "reason"),
+    [("partner.com", "allowed"), ("acme.onmicrosoft.com", "token_user_not_allowed"), ("acme.com", "token_user_not_allowed")],
+)
+def test_domains_are_those_of_the_guests_own_address(make_world: MakeWorld, domains: str, reason: str) -> None:
+    world = azure(make_world, V2, guests=True, domains=domains)
+    assert world.check("POST /search", oauth(token(V2, preferred_username=f"bob_partner.com{EXT}"))).reason == reason
+
+
+def test_a_map_of_users_takes_the_names_as_they_are(make_world: MakeWorld) -> None:
+    world = azure(make_world, V2, users={f"bob_partner.com{EXT}": "bob@acme.com"}, user_claim="upn")
+    assert world.check("POST /search", oauth(token(V2, upn=f"bob_partner.com{EXT}"))).headers["x-extauthz-user"] == "bob@acme.com"
+
+
+@pytest.mark.parametrize(
+    ("changes", "user"),
+    [
+        ({"unique_name": "bob@partner.com"}, "bob@partner.com"),
+        ({"unique_name": "live.com#bob@hotmail.com"}, "bob@hotmail.com"),
+        ({"unique_name": f"bob_partner.com{EXT}"}, "bob@partner.com"),
+        ({"unique_name": None}, "token_user_invalid"),
+        ({"unique_name": "bob"}, "token_user_invalid"),
+        ({"unique_name": None, "email": "bob@partner.com"}, "token_user_invalid"),
+    ],
+    ids=str,
+)
+def test_a_guest_of_version_1_has_no_upn(make_world: MakeWorld, changes: dict[str, Any], user: str) -> None:
+    guest = oauth(token(V1, upn=None, idp=f"https://sts.windows.net/{OTHER}/", **changes))
+    assert azure(make_world, V1).check("POST /search", guest).reason == "token_user_not_allowed"
+    answer = azure(make_world, V1, guests=True).check("POST /search", guest)
+    assert (answer.headers["x-extauthz-user"] if answer.allowed else answer.reason) == user
+
+
+# The first claim that is there decides: what is wrong with it must not open the way to one that may be easier to change.
+@pytest.mark.parametrize(
+    ("changes", "user"),
+    [
+        ({"email": "ana@acme.com", "upn": "bob@acme.com"}, "ana@acme.com"),
+        ({"upn": "bob@acme.com"}, "bob@acme.com"),
+        ({}, "abeli@acme.com"),
+        ({"email": "ana", "upn": "bob@acme.com"}, "token_user_invalid"),
+        ({"email": "", "upn": "bob@acme.com"}, "token_user_invalid"),
+        ({"email": 5, "upn": "bob@acme.com"}, "token_user_invalid"),
+        ({"email": ["ana@acme.com"], "upn": "bob@acme.com"}, "token_user_invalid"),
+        ({"email": "eve@evil.com", "upn": "bob@acme.com"}, "token_user_not_allowed"),
+        ({"email": f"eve_evil.com{EXT}", "upn": "bob@acme.com"}, "token_user_not_allowed"),
+        ({"preferred_username": None}, "token_user_invalid"),
+    ],
+    ids=str,
+)
+def test_of_several_claims_the_first_that_is_there_decides(make_world: MakeWorld, changes: dict[str, Any], user: str) -> None:
+    world = azure(make_world, V2, user_claim=["email", "upn", "preferred_username"], domains="acme.com")
+    answer = world.check("POST /search", oauth(token(V2, **changes)))
+    assert (answer.headers["x-extauthz-user"] if answer.allowed else answer.reason) == user
+
+
+def test_several_claims_may_be_one_text_with_commas(make_world: MakeWorld) -> None:
+    (rules,) = azure(make_world, V2, user_claim="email, preferred_username").configuration.providers
+    assert rules.user_claims == ("email", "preferred_username")
+
+
+def test_a_claim_that_is_null_is_there(make_world: MakeWorld) -> None:
+    world = azure(make_world, V2, user_claim=["email", "preferred_username"])
+    claims = {"iat": NOW - 60, "exp": NOW + 4000} | CLAIMS[V2] | {"email": None}
+    assert world.check("POST /search", oauth(sign(claims))).reason == "token_user_invalid"
 
 
 def test_a_configured_audience_replaces_the_client_id(make_world: MakeWorld) -> None:
@@ -177,9 +292,37 @@ def test_version_1_has_its_discovery_document_elsewhere(make_world: MakeWorld) -
     assert rules.discovery == f"https://login.microsoftonline.com/{TENANT}/.well-known/openid-configuration"
 
 
+SOVEREIGN = [
+    (f"https://login.microsoftonline.us/{TENANT}/v2.0", V2, f"https://login.microsoftonline.us/{TENANT}/v2.0"),
+    (f"https://login.partner.microsoftonline.cn/{TENANT}/v2.0", V2, f"https://login.partner.microsoftonline.cn/{TENANT}/v2.0"),
+    (f"https://sts.chinacloudapi.cn/{TENANT}/", V1, f"https://login.partner.microsoftonline.cn/{TENANT}"),
+]
+
+
+@pytest.mark.parametrize(("issuer", "like", "discovery"), SOVEREIGN)
+def test_the_clouds_of_governments_and_of_china(make_world: MakeWorld, issuer: str, like: str, discovery: str) -> None:
+    world = azure(make_world, issuer)
+    (rules,) = world.configuration.providers
+    assert (rules.tenant, rules.discovery) == (TENANT, f"{discovery}/.well-known/openid-configuration")
+    assert world.check("POST /search", oauth(token(like, iss=issuer))).reason == "allowed"
+    assert world.check("POST /search", oauth(token(like))).reason == "token_issuer"
+    assert world.check("POST /search", oauth(token(like, iss=issuer, tid=OTHER))).reason == "token_issuer"
+    assert azure(make_world, like).check("POST /search", oauth(token(like, iss=issuer))).reason == "token_issuer"
+
+
 @pytest.mark.parametrize(
     "issuer",
     [
+        f"https://login.microsoftonline.us/{TENANT}/v2.0/",
+        f"https://login.microsoftonline.us/{TENANT}/",
+        "https://login.microsoftonline.us/common/v2.0",
+        f"https://login.microsoftonline.usa/{TENANT}/v2.0",
+        f"https://evil.login.microsoftonline.us/{TENANT}/v2.0",
+        f"https://login.microsoftonline.cn/{TENANT}/v2.0",
+        f"https://loginXpartner.microsoftonline.cn/{TENANT}/v2.0",
+        f"https://stsXchinacloudapi.cn/{TENANT}/",
+        f"https://sts.chinacloudapi.cn/{TENANT}",
+        f"http://sts.chinacloudapi.cn/{TENANT}/",
         "https://login.microsoftonline.com/common/v2.0",
         "https://login.microsoftonline.com/organizations/v2.0",
         f"https://login.microsoftonline.com/{TENANT}/v2.0/",

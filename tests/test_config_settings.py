@@ -686,7 +686,7 @@ def test_what_only_looks_like_a_short_issuer(configure: Configure, provider: str
 )
 def test_a_secret_is_for_introspection(configure: Configure, oauth: str, verification: Verification, claim: str) -> None:
     (rules,) = configure(ASKING + oauth).providers
-    assert (rules.verification, rules.user_claim) == (verification, claim)
+    assert (rules.verification, rules.user_claims) == (verification, (claim,))
 
 
 @pytest.mark.parametrize(
@@ -713,7 +713,7 @@ def test_ids_of_users_are_text_with_or_without_quotes(configure: Configure) -> N
     (rules,) = configure(ASKING + ONELOGIN + users).providers
     assert rules.users is not None
     assert set(rules.users) == {"12345", "12346", "007", "1.5", "null"}
-    assert rules.user_claim == "sub"
+    assert rules.user_claims == ("sub",)
 
 
 def test_users_are_read_by_an_id_of_ones_choice(configure: Configure) -> None:
@@ -721,7 +721,7 @@ def test_users_are_read_by_an_id_of_ones_choice(configure: Configure) -> None:
     (by_default,) = configure(ASKING + GSUITE + users).providers
     (chosen,) = configure(ASKING + GSUITE + users + "  user_claim: employee\n").providers
     (azure,) = configure(f"{SERVER}oauth:\n  provider: azure\n  issuer: {TENANT}/v2.0\n  client_ids: [a]\n{users}").providers
-    assert (by_default.user_claim, chosen.user_claim, azure.user_claim) == ("sub", "employee", "oid")
+    assert (by_default.user_claims, chosen.user_claims, azure.user_claims) == (("sub",), ("employee",), ("oid",))
 
 
 def test_hosted_domains_in_lower_case(configure: Configure) -> None:

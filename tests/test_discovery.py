@@ -361,7 +361,7 @@ async def test_who_leaves_a_silent_server_keeps_no_keys_from_others(found: Found
     question.cancel()
     await asyncio.wait([question])
 
-    assert sorted(await loading) == ["rsa-1"]
+    assert sorted(await loading) == [("rsa-1", "RS256")]
 
 
 # --- how long keys are kept

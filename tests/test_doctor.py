@@ -35,7 +35,7 @@ from extauthz.transport.ops import HttpServer
 from extauthz.transport.tls import TlsFiles
 from tests.support.http_faults import FaultyServer, Page, document, faulty_server
 from tests.support.postgresql import MakePlace
-from tests.support.world import StillClock
+from tests.support.world import StillClock, ec_key, public_jwk, rsa_key
 
 pytest_plugins = ["tests.support.postgresql"]
 
@@ -436,9 +436,18 @@ FAULTS: dict[str, tuple[Pages, str]] = {
     "no key set": (lambda origin: {DISCOVERY: discovery(origin), "/keys": document([1])}, "not a JWKS document"),
     "no usable key": (
         lambda origin: {DISCOVERY: discovery(origin), "/keys": document({"keys": [{"kty": "oct", "k": "x", "kid": "1"}]})},
-        "has no key for ES256, RS256",
+        "has no key for ES256, RS256; left out: '1': it holds a secret part",
     ),
 }
+
+
+async def test_keys_that_are_left_out_are_named(faulty: FaultyServer, tmp_path: Path) -> None:
+    keys = [public_jwk(rsa_key(), "a"), public_jwk(ec_key(), "a"), public_jwk(rsa_key(), "e\x1b") | {"use": "enc"}]
+    faulty.pages |= {DISCOVERY: discovery(faulty.origin), "/keys": document({"keys": keys})}
+    entry = {"provider": "okta", "issuer": f"{faulty.origin}/oauth2/default", "client_ids": ["a"], "audience": "b"}
+    (found,) = await world.issuers(load(configured(tmp_path, oauth=entry)), StillClock(NOW))
+    assert found.level is OK
+    assert found.found.endswith(r"/keys: 2 keys; left out: 'e\x1b': it is not for verifying signatures (use, key_ops)")
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -33,6 +33,7 @@ OK, WARNING, PROBLEM = Level
 EXT_AUTHZ = "envoy.filters.http.ext_authz"
 TYPE = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"
 ROUTER = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
+EARLY = "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
 TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 HOSTS = ("localhost", "127.0.0.1", "api.example.com")
 
@@ -224,6 +225,28 @@ FAULTS: dict[str, tuple[Fault, Told]] = {
     "removed-too-late": (lambda parts: parts.filters.insert(1, parts.filters.pop(0)), [("envoy.header_mutation", WARNING)] * 2),
     "prefix-not-removed": (lambda parts: parts.removals["request_mutations"].pop(0), [("envoy.header_mutation", WARNING)]),
     "trailers-not-removed": (lambda parts: parts.removals.pop("request_trailers_mutations"), [("envoy.header_mutation", WARNING)]),
+    # What comes before a route is chosen counts too; it does not see trailers.
+    "removed-early": (
+        lambda parts: parts.manager.update(
+            early_header_mutation_extensions=[
+                {
+                    "name": "envoy.http.early_header_mutation.header_mutation",
+                    "typed_config": {
+                        "@type": EARLY,
+                        "mutations": parts.filters.pop(0)["typed_config"]["mutations"]["request_mutations"],
+                    },
+                }
+            ]
+        ),
+        [("envoy.header_mutation", WARNING)],
+    ),
+    # It answers 404 to everybody.
+    "empty-host": (
+        lambda parts: parts.manager["route_config"]["virtual_hosts"].append({"name": "blackhole", "domains": ["*"]}),
+        [],
+    ),
+    "host-with-port": (lambda parts: parts.host.update(domains=["api.example.com:*", "localhost:8080", "127.0.0.1"]), []),
+    "any-host-with-port": (lambda parts: parts.host.update(domains=["*:8080"]), [("envoy.domains", WARNING)]),
     "any-host": (lambda parts: parts.host.update(domains=["*"]), [("envoy.domains", WARNING)]),
     "unchecked-host": (lambda parts: parts.host.update(per_route(DISABLED)), [("envoy.per_route", WARNING)]),
     "unchecked-route": (lambda parts: parts.host["routes"][0].update(per_route(DISABLED)), [("envoy.per_route", WARNING)]),

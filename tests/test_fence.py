@@ -43,6 +43,7 @@ from tests.support.world import (
     check_request,
     claims,
     jwks,
+    key_set,
     oauth,
     sign,
 )
@@ -418,7 +419,7 @@ async def test_a_result_that_comes_too_late_serves_the_next_check(make_world: Ma
     authorizer = fence.around(verifier, check_timeout=0.05)
     data = check_request("POST", "/search", oauth(sign(claims())).items())
     assert await reason_of(authorizer.check(data)) == "check_timeout"
-    source.held = jwt.key_set(jwks(), ("RS256",))
+    source.held = key_set(jwks(), ("RS256",))
     source.fetch.set_result(source.held)
     await asyncio.sleep(0.01)
 

@@ -89,7 +89,7 @@ class Asker:
     def outcomes(self) -> tuple[int, int, int]:
         """How many were answered, failed, and shed."""
         counted = self.asked.outcomes
-        assert set(counted) == {"answered", "failed", "shed"}
+        assert set(counted) == {"answered", "failed", "proxy_refused", "shed"}
         return counted["answered"], counted["failed"], counted["shed"]
 
 

@@ -19,12 +19,12 @@ from extauthz.adapters import jwks as source_module
 from extauthz.adapters.discovery import LIFETIME, Discovery
 from extauthz.adapters.fetch import JsonFetcher
 from extauthz.adapters.jwks import JwksSource
-from extauthz.core import jwt
+from extauthz.adapters.published_keys import Flaw
 from extauthz.core.model import Reason
 from extauthz.ports import Unavailable
 from tests.support import http_faults
 from tests.support.http_faults import DISCOVERY, FaultyServer, Page, document
-from tests.support.world import StillClock, ec_key, jwks, public_jwk, rsa_key
+from tests.support.world import StillClock, base64url, ec_key, jwks, key_set, public_jwk, rsa_key
 
 KEYS = "/v1/keys"
 ALGORITHMS = ("RS256", "ES256")
@@ -77,7 +77,7 @@ async def test_keys_are_found_through_the_discovery_document(issuer: Issuer) -> 
     assert (issuer.source.keys(), issuer.source.fetched_at) == (None, 0.0)
     keys = await issuer.source.load()
 
-    assert sorted(keys) == ["ec-1", "rsa-1"]
+    assert sorted(keys) == [("ec-1", "ES256"), ("rsa-1", "RS256")]
     assert issuer.source.keys() is keys
     assert issuer.source.fetched_at == issuer.clock.now()
     assert issuer.server.requests == {DISCOVERY: 1, KEYS: 1}
@@ -101,7 +101,7 @@ async def test_an_issuer_may_end_with_a_slash(issuer: Issuer) -> None:
     issuer.server.pages[DISCOVERY] = document({"issuer": name, "jwks_uri": f"{issuer.server.origin}{KEYS}"})
     issuer.clock.advance(10)
 
-    assert sorted(await source.load()) == ["ec-1", "rsa-1"]
+    assert sorted(await source.load()) == [("ec-1", "ES256"), ("rsa-1", "RS256")]
     await fetcher.close()
 
 
@@ -213,57 +213,76 @@ async def test_a_document_that_cannot_be_had_is_not_asked_for_at_every_turn(issu
 # --- keys
 
 GOOD = public_jwk(rsa_key(), "good")
+GOOD_MODULUS = rsa_key().public_key().public_numbers().n
 P384 = ec.generate_private_key(ec.SECP384R1())
 ED25519 = ed25519.Ed25519PrivateKey.generate()
-UNUSABLE: dict[str, object] = {
-    "no kid": {name: value for name, value in GOOD.items() if name != "kid"},
-    "an empty kid": GOOD | {"kid": ""},
-    "a kid that is a number": GOOD | {"kid": 5},
-    "a kid of 257 characters": GOOD | {"kid": "k" * 257},
-    "for encryption": GOOD | {"use": "enc"},
-    "a use that is a list": GOOD | {"use": ["sig"]},
-    "operations without verify": GOOD | {"key_ops": ["encrypt"]},
-    "another algorithm": GOOD | {"alg": "RS512"},
-    "an algorithm of other keys": GOOD | {"alg": "ES256"},
-    "an algorithm that is a list": GOOD | {"alg": ["RS256"]},
-    "RSA-OAEP": GOOD | {"alg": "RSA-OAEP"},
-    "another key type": GOOD | {"kty": "EC"},
-    "no key type": {name: value for name, value in GOOD.items() if name != "kty"},
-    "an unknown key type": GOOD | {"kty": "LWE"},
-    "a symmetric key": HMACAlgorithm.to_jwk(b"secret" * 10, as_dict=True) | {"kid": "oct", "alg": "HS256"},
-    "a symmetric key that says RS256": HMACAlgorithm.to_jwk(b"secret" * 10, as_dict=True) | {"kid": "oct", "alg": "RS256"},
-    "a private key": RSAAlgorithm.to_jwk(rsa_key(), as_dict=True) | {"kid": "private"},
-    "a private P-256 key": ECAlgorithm.to_jwk(ec_key(), as_dict=True) | {"kid": "private"},
-    "RSA of 1024 bits": public_jwk(rsa_key("small", 1024), "small"),
-    "P-384": ECAlgorithm.to_jwk(P384.public_key(), as_dict=True) | {"kid": "p384"},
-    "P-384 that says ES256": ECAlgorithm.to_jwk(P384.public_key(), as_dict=True) | {"kid": "p384", "alg": "ES256"},
-    "Ed25519": OKPAlgorithm.to_jwk(ED25519.public_key(), as_dict=True) | {"kid": "ed"},
-    "no modulus": {name: value for name, value in GOOD.items() if name != "n"},
-    "a modulus that is a number": GOOD | {"n": 5},
-    "a modulus of garbage": GOOD | {"n": "%%%"},
-    "an exponent of zero": GOOD | {"e": "AA"},
-    "an exponent that is null": GOOD | {"e": None},
-    "a point that is not on the curve": public_jwk(ec_key(), "ec") | {"y": "A" * 43},
-    "a point that is missing": public_jwk(ec_key(), "ec") | {"y": ""},
-    "an empty object": {},
-    "null": None,
-    "a text": "key",
-    "a list": [GOOD],
-    "operations that are null": GOOD | {"key_ops": None},
-    "operations that are a number": GOOD | {"key_ops": 5},
+UNUSABLE: dict[str, tuple[Flaw, object]] = {
+    "no kid": (Flaw.NO_ID, {name: value for name, value in GOOD.items() if name != "kid"}),
+    "an empty kid": (Flaw.NO_ID, GOOD | {"kid": ""}),
+    "a kid that is a number": (Flaw.NO_ID, GOOD | {"kid": 5}),
+    "a kid of 257 characters": (Flaw.NO_ID, GOOD | {"kid": "k" * 257}),
+    "for encryption": (Flaw.USE, GOOD | {"use": "enc"}),
+    "a use that is a list": (Flaw.USE, GOOD | {"use": ["sig"]}),
+    "operations without verify": (Flaw.USE, GOOD | {"key_ops": ["encrypt"]}),
+    "another algorithm": (Flaw.ALGORITHM, GOOD | {"alg": "RS512"}),
+    "an algorithm of other keys": (Flaw.ALGORITHM, GOOD | {"alg": "ES256"}),
+    "an algorithm that is a list": (Flaw.ALGORITHM, GOOD | {"alg": ["RS256"]}),
+    "RSA-OAEP": (Flaw.ALGORITHM, GOOD | {"alg": "RSA-OAEP"}),
+    "another key type": (Flaw.ALGORITHM, GOOD | {"kty": "EC"}),
+    "no key type": (Flaw.ALGORITHM, {name: value for name, value in GOOD.items() if name != "kty"}),
+    "an unknown key type": (Flaw.ALGORITHM, GOOD | {"kty": "LWE"}),
+    "a symmetric key": (Flaw.SECRET, HMACAlgorithm.to_jwk(b"secret" * 10, as_dict=True) | {"kid": "oct", "alg": "HS256"}),
+    "a symmetric key that says RS256": (
+        Flaw.SECRET,
+        HMACAlgorithm.to_jwk(b"secret" * 10, as_dict=True) | {"kid": "oct", "alg": "RS256"},
+    ),
+    "a private key": (Flaw.SECRET, RSAAlgorithm.to_jwk(rsa_key(), as_dict=True) | {"kid": "private"}),
+    "a private P-256 key": (Flaw.SECRET, ECAlgorithm.to_jwk(ec_key(), as_dict=True) | {"kid": "private"}),
+    "RSA of 1024 bits": (Flaw.RSA_SIZE, public_jwk(rsa_key("small", 1024), "small")),
+    "P-384": (Flaw.CURVE, ECAlgorithm.to_jwk(P384.public_key(), as_dict=True) | {"kid": "p384"}),
+    "P-384 that says ES256": (Flaw.CURVE, ECAlgorithm.to_jwk(P384.public_key(), as_dict=True) | {"kid": "p384", "alg": "ES256"}),
+    "Ed25519": (Flaw.ALGORITHM, OKPAlgorithm.to_jwk(ED25519.public_key(), as_dict=True) | {"kid": "ed"}),
+    "no modulus": (Flaw.MALFORMED, {name: value for name, value in GOOD.items() if name != "n"}),
+    "a modulus that is a number": (Flaw.MALFORMED, GOOD | {"n": 5}),
+    "a modulus of garbage": (Flaw.MALFORMED, GOOD | {"n": "%%%"}),
+    "an exponent of zero": (Flaw.MALFORMED, GOOD | {"e": "AA"}),
+    "an exponent that is null": (Flaw.MALFORMED, GOOD | {"e": None}),
+    "a point that is not on the curve": (Flaw.MALFORMED, public_jwk(ec_key(), "ec") | {"y": "A" * 43}),
+    "a point that is missing": (Flaw.MALFORMED, public_jwk(ec_key(), "ec") | {"y": ""}),
+    "an empty object": (Flaw.NO_ID, {}),
+    "null": (Flaw.NO_KEY, None),
+    "a text": (Flaw.NO_KEY, "key"),
+    "a list": (Flaw.NO_KEY, [GOOD]),
+    "operations that are null": (Flaw.USE, GOOD | {"key_ops": None}),
+    "operations that are a number": (Flaw.USE, GOOD | {"key_ops": 5}),
+    "an exponent of one": (Flaw.MALFORMED, GOOD | {"e": "AQ"}),
+    "an exponent of three": (Flaw.EXPONENT, GOOD | {"e": "Aw"}),
+    "an even exponent": (Flaw.MALFORMED, GOOD | {"e": "AQAC"}),
+    "an exponent of 257 bits": (Flaw.EXPONENT, GOOD | {"e": base64url((2**256 + 1).to_bytes(33))}),
+    "RSA of more than 8192 bits": (Flaw.RSA_SIZE, GOOD | {"n": base64url((3**5170).to_bytes(1025))}),
+    "a modulus with a small factor": (Flaw.WEAK, GOOD | {"n": base64url((GOOD_MODULUS + 3 - GOOD_MODULUS % 3).to_bytes(257))}),
 }
 
 
+def left_out(caplog: pytest.LogCaptureFixture) -> list[list[str]]:
+    """Return what each log line says of keys that are not used."""
+    return [record.__dict__["keys"] for record in caplog.records if record.message == "keys left out"]
+
+
 @pytest.mark.parametrize("name", UNUSABLE)
-async def test_an_unusable_key_is_left_out(issuer: Issuer, name: str) -> None:
-    issuer.server.pages[KEYS] = document({"keys": [UNUSABLE[name]]})
+async def test_an_unusable_key_is_left_out(issuer: Issuer, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    flaw, key = UNUSABLE[name]
+    issuer.server.pages[KEYS] = document({"keys": [key]})
     issuer.server.pages[DISCOVERY] = document({"issuer": issuer.server.origin, "jwks_uri": f"{issuer.server.origin}{KEYS}"})
     await issuer.fails()
     assert issuer.source.keys() is None
 
-    issuer.server.pages[KEYS] = document({"keys": [UNUSABLE[name], GOOD | {"kid": "other"}, UNUSABLE[name]]})
+    issuer.server.pages[KEYS] = document({"keys": [key, GOOD | {"kid": "other"}, key]})
     issuer.clock.advance(10)
-    assert list(await issuer.source.load()) == ["other"]
+    assert list(await issuer.source.load()) == [("other", "RS256")]
+    ((line,),) = left_out(caplog)
+    assert line.endswith(f": {flaw}")
 
 
 @pytest.mark.parametrize(
@@ -275,17 +294,83 @@ async def test_what_is_left_unsaid_is_no_fault(issuer: Issuer, more: dict[str, o
     key = {name: value for name, value in (GOOD | more).items() if value is not None}
     issuer.publish(key)
 
-    assert list(await issuer.source.load()) == [key["kid"]]
+    assert list(await issuer.source.load()) == [(key["kid"], "RS256")]
 
 
-async def test_a_name_of_two_keys_names_none(issuer: Issuer) -> None:
+async def test_a_name_of_two_keys_of_one_algorithm_names_none(issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
     twice = public_jwk(rsa_key("second"), "good")
     issuer.publish(GOOD, twice, public_jwk(ec_key(), "ec-1"))
-    assert list(await issuer.source.load()) == ["ec-1"]
+    assert list(await issuer.source.load()) == [("ec-1", "ES256")]
 
     issuer.publish(GOOD, twice)
     issuer.clock.advance(10)
     assert await issuer.source.load() == {}, "keys that a well-formed document no longer names are gone"
+    assert left_out(caplog) == [[f"'good': {Flaw.AMBIGUOUS}"]]
+
+
+SAME = {
+    "published twice": [GOOD, GOOD],
+    "three times": [GOOD, GOOD, GOOD],
+    "with and without alg": [GOOD, {name: value for name, value in GOOD.items() if name != "alg"}],
+    "with a new certificate": [GOOD | {"x5c": ["old"], "x5t": "old"}, GOOD | {"x5c": ["new"], "x5t": "new"}],
+    "written with a leading zero": [GOOD, GOOD | {"n": base64url(b"\0" + GOOD_MODULUS.to_bytes(256)), "e": "AAEAAQ"}],
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+async def test_a_key_that_is_published_twice_is_one_key(issuer: Issuer, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    issuer.publish(*SAME[name])
+    (key,) = (await issuer.source.load()).values()
+
+    assert (key.name, left_out(caplog)) == (("good", "RS256"), [])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+async def test_keys_of_two_algorithms_may_share_a_name(issuer: Issuer, turned: bool) -> None:
+    keys = [GOOD, public_jwk(ec_key(), "good")]
+    issuer.publish(*(reversed(keys) if turned else keys))
+
+    assert sorted(await issuer.source.load()) == [("good", "ES256"), ("good", "RS256")]
+
+
+async def test_what_is_left_out_is_logged_when_it_changes(issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    small, for_encryption = public_jwk(rsa_key("small", 1024), "small"), GOOD | {"kid": "e\x1b[2J" * 50, "use": "enc"}
+    for keys in ([GOOD, small], [GOOD, small], [small, GOOD, small], [GOOD, small, for_encryption], [GOOD], [GOOD], [GOOD, small]):
+        issuer.publish(*keys)
+        issuer.clock.advance(600)
+        await issuer.source.load()
+
+    one, two = f"'small': {Flaw.RSA_SIZE}", f"{('e' + chr(27) + '[2J') * 16!r}: {Flaw.USE}"
+    assert left_out(caplog) == [[one], [one, two], [one]]
+    assert [record.message for record in caplog.records].count("no key is left out any more") == 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "level"),
+    [
+        ([GOOD | {"kid": "enc", "use": "enc"}, GOOD | {"kid": "other", "alg": "PS256"}], logging.INFO),
+        ([GOOD | {"kid": "enc", "use": "enc"}, public_jwk(rsa_key("small", 1024), "small")], logging.WARNING),
+    ],
+    ids=["keys for something else", "a key that is no good"],
+)
+async def test_keys_for_something_else_are_no_reason_to_warn(
+    issuer: Issuer, keys: list[dict[str, Any]], level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    issuer.publish(GOOD, *keys)
+    await issuer.source.load()
+
+    assert [record.levelno for record in caplog.records if record.message == "keys left out"] == [level]
+
+
+async def test_of_many_keys_that_are_left_out_a_few_are_named(issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    issuer.publish(GOOD, *(GOOD | {"kid": f"k{number}", "use": "enc"} for number in range(300)))
+    await issuer.source.load()
+
+    (lines,) = left_out(caplog)
+    assert (len(lines), lines[0], lines[-1]) == (11, f"'k0': {Flaw.USE}", "and 290 more")
 
 
 async def test_a_first_document_without_a_usable_key_is_no_answer(issuer: Issuer) -> None:
@@ -324,7 +409,7 @@ async def test_only_the_algorithms_of_the_provider_count(issuer: Issuer) -> None
     source = source_of(issuer.server.origin, fetcher, issuer.clock, ["ES256"])
     issuer.publish()
 
-    assert list(await source.load()) == ["ec-1"]
+    assert list(await source.load()) == [("ec-1", "ES256")]
     await fetcher.close()
 
 
@@ -344,10 +429,10 @@ def test_any_key_set_is_read_or_refused(changes: list[dict[str, object]], other:
     spoilt = [good[number % 2] | change for number, change in enumerate(changes)]
     for content in ({"keys": [*spoilt, other]}, {"keys": other}, other):
         try:
-            keys = jwt.key_set(content, ALGORITHMS)
+            keys = key_set(content, ALGORITHMS)
         except ValueError:
             continue
-        assert all(key.id == name and key.algorithm in ALGORITHMS for name, key in keys.items())
+        assert all(key.name == name and key.algorithm in ALGORITHMS for name, key in keys.items())
 
 
 # --- time
@@ -423,7 +508,7 @@ async def test_an_unknown_key_causes_one_fetch_in_five_minutes(issuer: Issuer) -
     pending = issuer.source.reload_for_unknown_key()
     assert pending is not None
     assert issuer.source.reload_for_unknown_key() is None, "the cool-down begins before the fetch"
-    assert list(await pending) == ["good"]
+    assert list(await pending) == [("good", "RS256")]
 
     issuer.clock.advance(299)
     assert issuer.source.reload_for_unknown_key() is None
@@ -461,7 +546,7 @@ async def test_a_waiter_that_leaves_takes_nothing_with_it(issuer: Issuer) -> Non
     with pytest.raises(asyncio.CancelledError):
         await first
 
-    assert sorted(await second) == ["ec-1", "rsa-1"]
+    assert sorted(await second) == [("ec-1", "ES256"), ("rsa-1", "RS256")]
     assert issuer.server.requests == {DISCOVERY: 1, KEYS: 1}
 
 
@@ -521,7 +606,7 @@ async def test_keys_are_refreshed_in_the_background(issuer: Issuer) -> None:
     task = asyncio.create_task(issuer.source.run())
     await until(lambda: issuer.server.requests[KEYS] >= 3)
     issuer.publish(GOOD)
-    await until(lambda: list(issuer.source.keys() or ()) == ["good"])
+    await until(lambda: list(issuer.source.keys() or ()) == [("good", "RS256")])
 
     assert not task.done()
     await stopped(task)
@@ -578,7 +663,7 @@ async def test_a_named_address_is_used_in_place_of_the_discovered_one(issuer: Is
     discovery = Discovery("https://acme.okta.com", "https://acme.okta.com/x", fetcher, clock=issuer.clock)
     source = JwksSource(discovery, ALGORITHMS, fetcher, clock=issuer.clock, jwks_uri=mirror)
     try:
-        assert set(await source.load()) == {"rsa-1"}
+        assert set(await source.load()) == {("rsa-1", "RS256")}
     finally:
         await fetcher.close()
 

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extauthz import known_ids, readings
+from extauthz.adapters.store import following, reader
 from extauthz.adapters.store.following import PostgresFollower, SqliteFollower
 from extauthz.adapters.store.link import Link
 from extauthz.adapters.store.memory import MemoryTokenStore
@@ -187,8 +188,8 @@ async def followed(place: Place) -> AsyncIterator[Feed]:
     with ExitStack() as stack:
         follower: SqliteFollower | PostgresFollower
         if isinstance(place.where, Path):
-            reader = stack.enter_context(closing(SqliteReader(place.where)))
-            follower = SqliteFollower(reader, position=lambda: feed.position, apply=feed.apply, ids=feed.ids, look_interval=0.01)
+            file = stack.enter_context(closing(SqliteReader(place.where)))
+            follower = SqliteFollower(file, position=lambda: feed.position, apply=feed.apply, ids=feed.ids, look_interval=0.01)
         else:
             link = Link(place.where, None, prepare=True)
             follower = PostgresFollower(link, position=lambda: feed.position, apply=feed.apply, ids=feed.ids)
@@ -237,6 +238,36 @@ async def test_the_ids_are_read_again_behind_a_gap(place: Place) -> None:
                     connection.execute("NOTIFY extauthz_changes")
             await until(lambda: feed.generation > generation and feed.ids.complete)
             assert feed.ids.count == 7
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_ids_that_cannot_be_read_do_not_stop_the_feed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "_IDS", "SELECT id FROM nowhere WHERE id > %s LIMIT %s")
+    monkeypatch.setattr(reader, "_IDS", "SELECT id FROM nowhere WHERE id > ? LIMIT ?")
+    with place.opened() as store:
+        store.add(token(), FINGERPRINT)
+        async with followed(place) as feed:
+            await until(lambda: feed.position == 1)
+            store.add(token("b" * 12), FINGERPRINT)
+            await until(lambda: feed.position == 2)
+            assert "b" * 12 in feed.ids
+            assert not feed.ids.complete
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_ids_that_could_not_be_read_are_read_later(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extauthz.adapters.store.following.IDS_RETRY", 0.3)
+    good = [following._IDS, reader._IDS]
+    monkeypatch.setattr(following, "_IDS", "SELECT id FROM nowhere WHERE id > %s LIMIT %s")
+    monkeypatch.setattr(reader, "_IDS", "SELECT id FROM nowhere WHERE id > ? LIMIT ?")
+    with place.opened() as store:
+        store.add(token(), FINGERPRINT)
+        async with followed(place) as feed:
+            await until(lambda: feed.position == 1)
+            monkeypatch.setattr(following, "_IDS", good[0])
+            monkeypatch.setattr(reader, "_IDS", good[1])
+            await until(lambda: feed.ids.complete)
+            assert feed.ids.count == 1
 
 
 # --- what it is good for
@@ -416,7 +447,7 @@ async def test_what_serves_reads_the_ids_and_follows_its_limit(tmp_path: Path, s
         assert parts.follower is not None
         assert parts.feed is not None
         feed = parts.feed
-        following = asyncio.create_task(parts.follower.run())
+        task = asyncio.create_task(parts.follower.run())
         try:
             await until(lambda: feed.ids.complete)
             assert feed.ids.count == 5
@@ -430,5 +461,5 @@ async def test_what_serves_reads_the_ids_and_follows_its_limit(tmp_path: Path, s
                 await until(lambda limit=limit: feed.ids.full or feed.ids.complete or not limit)  # type: ignore[misc]
                 assert (feed.ids.full, feed.ids.complete) == (full, limit == 5)
         finally:
-            following.cancel()
-            await asyncio.wait({following})
+            task.cancel()
+            await asyncio.wait({task})

@@ -140,7 +140,7 @@ BEFORE: list[tuple[dict[str, Any], str]] = [
     *(({"iss": iss}, "token_issuer") for iss in ([OKTA_ORG], {OKTA_ORG: 1}, 7, True, "https://acme.okta.com.evil.example")),
     *(({"cid": client}, "token_client") for client in CLIENTS),
     *(({"exp": exp}, "token_claims_malformed") for exp in MALFORMED_TIMES),
-    *(({"exp": exp}, "token_expired") for exp in (NOW, NOW - 1, NOW - 0.5, 0, -1, -(2**40), -1e300)),
+    *(({"exp": exp}, "token_expired") for exp in (NOW, NOW - 1, NOW - 0.5, 0, -1, -(2**40))),
     *(({mark: "x"}, "token_kind_wrong") for mark in ("nonce", "at_hash", "c_hash")),
     ({"jti": "ID.0mP4JKAZX1iACIT4vbEDF7LpvDVjxypPMf0D7uX39RE"}, "token_kind_wrong"),
 ]
@@ -383,6 +383,26 @@ async def test_the_address_is_the_one_of_userinfo(
     """Of the token itself no more counts than its issuer, client and times."""
     it = Org(tmp_path, Verification.USERINFO, okta_userinfo(**answer))
     assert (await check(it.world, token(**payload))).decision.user == user
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("answer", "user"),
+    [
+        ({"email": "ana@acme.com", "login": "bob@acme.com"}, "ana@acme.com"),
+        ({"email": None, "login": "bob@acme.com"}, "bob@acme.com"),
+        ({"email": "", "login": "bob@acme.com"}, "token_user_invalid"),
+        ({"email": None}, "token_user_invalid"),
+    ],
+    ids=named,
+)
+async def test_of_several_claims_the_first_one_that_okta_tells_decides(
+    tmp_path: Path, method: Verification, answer: dict[str, Any], user: str
+) -> None:
+    """What the token itself says of its user, nobody has vouched for."""
+    it = Org(tmp_path, method, changed(GOOD[method], answer), user_claim=["email", "login"])
+    decided = await check(it.world, token(email="ceo@acme.com", login="ceo@acme.com"))
+    assert (decided.headers["x-extauthz-user"] if decided.allowed else decided.reason) == user
 
 
 @BOTH

@@ -27,7 +27,7 @@ from tests.support.remote import (
     onelogin_claims,
     onelogin_userinfo,
 )
-from tests.support.world import NOW, StillKeys, World, base64url, jwks, oauth, public_jwk, rsa_key, sign
+from tests.support.world import NOW, StillKeys, World, base64url, jwks, key_set, oauth, public_jwk, rsa_key, sign
 
 ROUTES = [{"match": "POST /search", "scope": "SEARCH"}, {"match": "POST /chat", "scope": "CHAT"}]
 OTHER = "99999999-0000-0136-df57-0a163e67b84c140139"
@@ -48,7 +48,7 @@ class OneLogin:
 
     def __init__(self, folder: Path, user: Told | None = None, *, userinfo: bool = True, **changes: Any) -> None:
         self.userinfo = Remote(otherwise=onelogin_userinfo() if user is None else user)
-        self.keys = StillKeys(jwt.key_set(jwks(), ("RS256",)))
+        self.keys = StillKeys(key_set(jwks(), ("RS256",)))
         section = {"provider": "onelogin", "issuer": ONELOGIN, "client_ids": [ONELOGIN_CLIENT], "audience": None}
         introspectors = {(ONELOGIN, Verification.USERINFO): self.userinfo} if userinfo else {}
         self.world = World(folder, ROUTES, {"oauth": section | changes}, keys=self.keys, introspectors=dict(introspectors))
@@ -101,7 +101,7 @@ CLIENTS: list[Any] = [
     ONELOGIN_CLIENT.upper(),
     f"{ONELOGIN_CLIENT},{OTHER}",
 ]
-CLIENTS += [[ONELOGIN_CLIENT], [ONELOGIN_CLIENT, OTHER], {ONELOGIN_CLIENT: 1}, 7, True]
+CLIENTS += [[], [OTHER], [[ONELOGIN_CLIENT]], [ONELOGIN_CLIENT, 7], [ONELOGIN_CLIENT, None], {ONELOGIN_CLIENT: 1}, 7, True]
 MALFORMED_TIMES: list[Any] = [
     None,
     "",
@@ -114,14 +114,17 @@ MALFORMED_TIMES: list[Any] = [
     {"exp": NOW + 60},
     2**53,
     10**400,
+    1e300,
+    -1e300,
 ]
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     *(({"iss": iss}, "token_issuer") for iss in (None, "", ONELOGIN + "/", ONELOGIN[:-2], "https://evil.onelogin.com/oidc/2")),
     *(({"iss": iss}, "token_issuer") for iss in ("https://acme.onelogin.com", "https://ACME.onelogin.com/oidc/2", [ONELOGIN], 7)),
     *(({"iss": iss}, "token_issuer") for iss in ("https://openid-connect.onelogin.com/oidc", "http://acme.onelogin.com/oidc/2")),
     *(({"aud": client}, "token_client") for client in CLIENTS),
+    *(({"azp": client}, "token_client") for client in (OTHER, "", [ONELOGIN_CLIENT], 7)),
     *(({"exp": exp}, "token_claims_malformed") for exp in MALFORMED_TIMES),
-    *(({"exp": exp}, "token_expired") for exp in (NOW, NOW - 1, NOW - 0.5, 0, -1, -1e300)),
+    *(({"exp": exp}, "token_expired") for exp in (NOW, NOW - 1, NOW - 0.5, 0, -1)),
     *(({mark: "x"}, "token_kind_wrong") for mark in ("nonce", "at_hash", "c_hash", "sid", "auth_time")),
     *(({mark: ""}, "token_kind_wrong") for mark in ("nonce", "sid")),
     ({"nbf": NOW + 61}, "token_not_yet_valid"),
@@ -131,6 +134,22 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     *(({"cnf": cnf}, "token_header_forbidden") for cnf in ({"jkt": "x"}, {"x5t#S256": "x"}, {}, "")),
     *(({"scope": scope}, "token_kind_wrong") for scope in (None, "", " ", [], [""], {}, 7, ["openid", 7])),
 ]
+
+
+# RFC 7519 4.1.3: in the general case the audience is a list, and a single one may be written without it.
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"aud": [ONELOGIN_CLIENT]},
+        {"aud": [ONELOGIN_CLIENT, "https://api.acme.com"]},
+        {"aud": ["https://api.acme.com", ONELOGIN_CLIENT], "azp": ONELOGIN_CLIENT},
+    ],
+    ids=named,
+)
+async def test_the_audience_may_be_a_list(tmp_path: Path, change: dict[str, Any]) -> None:
+    for it in (OneLogin(tmp_path), with_map(tmp_path / "map")):
+        answer = await check(it.world, token(**change))
+        assert (answer.reason, answer.headers["x-extauthz-client-id"]) == ("allowed", ONELOGIN_CLIENT)
 
 
 @pytest.mark.parametrize(("change", "reason"), MISTAKES, ids=named)
@@ -347,7 +366,7 @@ async def test_a_verdict_ends_with_the_token(tmp_path: Path) -> None:
 async def test_a_verdict_with_userinfo_ends_with_its_key_too(tmp_path: Path) -> None:
     it = OneLogin(tmp_path)
     assert await it.reason() == "allowed"
-    it.keys.key_set, it.keys.fetched_at = jwt.key_set({"keys": [public_jwk(rsa_key("next"), "next")]}, ("RS256",)), NOW + 100
+    it.keys.key_set, it.keys.fetched_at = key_set({"keys": [public_jwk(rsa_key("next"), "next")]}, ("RS256",)), NOW + 100
     assert await it.reason() == "token_key_unknown"
     assert it.userinfo.asked == [token()]
 
@@ -358,7 +377,7 @@ async def test_a_key_that_goes_while_userinfo_is_asked_takes_the_verdict_with_it
     it.userinfo.go.clear()
     pending = verifier.verify(token(), NOW)
     assert isinstance(pending, Awaitable)
-    it.keys.key_set, it.keys.fetched_at = jwt.key_set({"keys": [public_jwk(rsa_key("next"), "next")]}, ("RS256",)), NOW + 100
+    it.keys.key_set, it.keys.fetched_at = key_set({"keys": [public_jwk(rsa_key("next"), "next")]}, ("RS256",)), NOW + 100
     assert verifier.verify(token(jti="another"), NOW) is Reason.TOKEN_KEY_UNKNOWN
     it.userinfo.go.set()
     await pending

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from extauthz.core import jwt
-from tests.support.world import CLIENT, ISSUER, NOW, StillKeys, World, claims, oauth, public_jwk, rsa_key, sign
+from tests.support.world import CLIENT, ISSUER, NOW, StillKeys, World, claims, key_set, oauth, public_jwk, rsa_key, sign
 
 TENANT = "88888888-8888-8888-8888-888888888888"
 AZURE = f"https://login.microsoftonline.com/{TENANT}/v2.0"
@@ -82,7 +81,7 @@ def test_each_provider_has_its_own_ceiling(tmp_path: Path) -> None:
 
 
 def test_a_token_is_verified_with_the_keys_of_its_own_issuer(tmp_path: Path) -> None:
-    others = StillKeys(jwt.key_set({"keys": [public_jwk(rsa_key("other"), "rsa-1")]}, ("RS256",)))
+    others = StillKeys(key_set({"keys": [public_jwk(rsa_key("other"), "rsa-1")]}, ("RS256",)))
     world = a_world(tmp_path, guests=others)
     assert world.check("POST /search", oauth(sign(claims(**GUEST)))).reason == "token_signature"
     assert world.check("POST /search", oauth(sign(claims(**GUEST), key=rsa_key("other")))).reason == "allowed"
@@ -90,10 +89,10 @@ def test_a_token_is_verified_with_the_keys_of_its_own_issuer(tmp_path: Path) -> 
 
 
 def test_keys_that_one_issuer_removes_void_its_verdicts(tmp_path: Path) -> None:
-    guests = StillKeys(jwt.key_set({"keys": [public_jwk(rsa_key("other"), "rsa-1")]}, ("RS256",)))
+    guests = StillKeys(key_set({"keys": [public_jwk(rsa_key("other"), "rsa-1")]}, ("RS256",)))
     world = a_world(tmp_path, guests=guests)
     token = oauth(sign(claims(**GUEST), key=rsa_key("other")))
     assert world.check("POST /search", token).allowed
-    guests.key_set, guests.fetched_at = jwt.key_set({"keys": [public_jwk(rsa_key("third"), "third")]}, ("RS256",)), NOW + 100
+    guests.key_set, guests.fetched_at = key_set({"keys": [public_jwk(rsa_key("third"), "third")]}, ("RS256",)), NOW + 100
     assert world.check("POST /search", token).reason == "token_key_unknown"
     assert world.check("POST /search", oauth(sign(claims()))).allowed

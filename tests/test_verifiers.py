@@ -41,6 +41,7 @@ from tests.support.world import (
     rsa_key,
     sign,
 )
+from tests.support.world import key_set as read_key_set
 
 FRESH, STALE = 60.0, 600.0
 RULES = Rules("glean", frozenset({"SEARCH", "CHAT"}), 1e9, ActAs(allow=compile_patterns(["*@acme.com"])))
@@ -531,7 +532,7 @@ def rules(**changes: Any) -> ProviderRules:
         client_ids=frozenset({CLIENT}),
         audience=frozenset({"api://default"}),
         scopes=frozenset({"SEARCH"}),
-        user_claim="sub",
+        user_claims=("sub",),
     )
     return replace(plain, **changes)
 
@@ -539,7 +540,7 @@ def rules(**changes: Any) -> ProviderRules:
 def key_set(*names: str) -> jwt.KeySet:
     """Return a key set with these of the keys rsa-1, rsa-2 and ec-1."""
     keys = {"rsa-1": rsa_key(), "rsa-2": rsa_key("rsa-2"), "ec-1": ec_key()}
-    return jwt.key_set({"keys": [public_jwk(keys[name], name) for name in names]}, ("RS256", "ES256"))
+    return read_key_set({"keys": [public_jwk(keys[name], name) for name in names]}, ("RS256", "ES256"))
 
 
 class Keys:
@@ -646,9 +647,45 @@ def test_a_verdict_is_void_when_its_key_is_gone(now_held: str) -> None:
 def test_a_verdict_is_void_when_its_key_is_replaced() -> None:
     it = OAuth(Keys(key_set("rsa-1")))
     assert holder(it.verify(GOOD)) == ANA
-    it.source.held = jwt.key_set({"keys": [public_jwk(rsa_key("rsa-2"), "rsa-1")]}, ("RS256",))
+    it.source.held = read_key_set({"keys": [public_jwk(rsa_key("rsa-2"), "rsa-1")]}, ("RS256",))
 
     assert it.verify(GOOD) is Reason.TOKEN_SIGNATURE
+
+
+# Two keys may share a name when their algorithms differ (RFC 7517 4.5); each has its own verdicts.
+@pytest.mark.parametrize("gone", ["RS256", "ES256"])
+def test_a_verdict_dies_with_its_key_and_not_with_another_of_that_name(gone: str) -> None:
+    jwks = {"RS256": public_jwk(rsa_key(), "both"), "ES256": public_jwk(ec_key(), "both")}
+    tokens = {algorithm: sign(claims(), algorithm=algorithm, header={"kid": "both"}) for algorithm in jwks}
+    it = OAuth(Keys(read_key_set({"keys": list(jwks.values())})))
+    verdicts = {algorithm: it.verify(token) for algorithm, token in tokens.items()}
+    assert [holder(verdict) for verdict in verdicts.values()] == [ANA, ANA]
+    it.source.held = read_key_set({"keys": [jwk for algorithm, jwk in jwks.items() if algorithm != gone]})
+    it.source.fetched_at = NOW + 1
+
+    assert {algorithm for algorithm, token in tokens.items() if it.verify(token) is verdicts[algorithm]} == {*jwks} - {gone}
+    assert it.verify(tokens[gone]) is Reason.TOKEN_KEY_UNKNOWN
+
+
+def test_a_verdict_outlives_what_else_is_published_with_its_key() -> None:
+    it = OAuth(Keys(key_set("rsa-1")))
+    verdict = it.verify(GOOD)
+    it.source.held = read_key_set({"keys": [public_jwk(rsa_key(), "rsa-1") | {"x5c": ["renewed"]}]})
+
+    assert it.verify(GOOD) is verdict
+
+
+async def test_a_key_of_another_algorithm_is_looked_for_like_an_unknown_one() -> None:
+    """Its issuer may just have published it beside the one of that name."""
+    it = OAuth(Keys(read_key_set({"keys": [public_jwk(ec_key(), "rsa-1")]})))
+    it.source.may_reload = True
+    pending = it.verify(GOOD)
+    assert not isinstance(pending, Identity | Reason)
+    waiter = asyncio.ensure_future(pending)
+    await asyncio.sleep(0)
+    it.source.arrive(read_key_set({"keys": [public_jwk(ec_key(), "rsa-1"), public_jwk(rsa_key(), "rsa-1")]}))
+
+    assert holder(await waiter) == ANA
 
 
 async def test_the_first_token_waits_for_the_keys() -> None:
@@ -831,7 +868,7 @@ def test_a_refusal_is_forgotten_with_the_keys_that_it_was_found_with() -> None:
     it = OAuth(Keys(key_set("rsa-1")))
     early = sign(claims(), key=rsa_key("rsa-2"))
     assert it.verify(early) is Reason.TOKEN_SIGNATURE
-    it.source.held = jwt.key_set({"keys": [public_jwk(rsa_key("rsa-2"), "rsa-1")]}, ("RS256",))
+    it.source.held = read_key_set({"keys": [public_jwk(rsa_key("rsa-2"), "rsa-1")]}, ("RS256",))
 
     assert holder(it.verify(early)) == ANA
 
@@ -862,7 +899,7 @@ def test_signatures_beyond_the_budget_are_503_and_known_tokens_are_not() -> None
 async def test_each_issuer_has_keys_of_its_own() -> None:
     """A token is verified with the keys of the issuer that it names and of no other."""
     other = "https://other.okta.com/oauth2/default"
-    mine, theirs = Keys(key_set("rsa-1")), Keys(jwt.key_set({"keys": [public_jwk(rsa_key("rsa-2"), "rsa-1")]}, ("RS256",)))
+    mine, theirs = Keys(key_set("rsa-1")), Keys(read_key_set({"keys": [public_jwk(rsa_key("rsa-2"), "rsa-1")]}, ("RS256",)))
     clock = StillClock()
     verdicts = VerdictCache(Kind.OAUTH, bytes(32), lifetime=300.0, clock=clock)
     issuers = [Issuer(rules(), mine), Issuer(rules(issuer=other, name="other"), theirs)]

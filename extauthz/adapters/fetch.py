@@ -26,12 +26,20 @@ SMALL = 64 * 1024
 IDLE = 60.0
 """Seconds that a connection is kept for the next request."""
 
+_CONNECTING = frozenset({"connection.connect_tcp.started", "connection.connect_unix_socket.started"})
+"""What httpx2 tells a request's `trace` when it opens a connection for it."""
+_NO_ANSWER = "Server disconnected without sending a response."
+
 _MAX_AGE = re.compile(r"\bmax-age\s*=\s*\"?([0-9]{1,9})").search
 _UNCACHED = re.compile(r"\bno-(?:store|cache)\b").search
 
 
 class FetchError(Exception):
     """There is no usable answer; the text names the address and the cause, never the content or what was sent."""
+
+
+class ProxyRefusal(FetchError):
+    """The proxy does not take its user and password, or wants some (407)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +62,11 @@ class JsonFetcher:
     """Asks over https, and over plain http only on loopback.
 
     `timeout` in seconds bounds a whole request, the body of its answer included; `proxy` is the address of a proxy for those
-    over https, `trust` a bundle of certificates, PEM, in place of the system's. `unix_socket` is asked instead of the host of
-    an address. `max_bytes` bounds a document.
+    over https, `proxy_auth` its user and password, `trust` a bundle of certificates, PEM, in place of the system's. `unix_socket`
+    is asked instead of the host of an address. `max_bytes` bounds a document.
+
+    All that is sent only asks, so that it may be sent twice: when the other side ends a connection that was kept, before the head
+    of its answer has come, the request is sent once more on a fresh one, within the same time.
     """
 
     def __init__(
@@ -63,6 +74,7 @@ class JsonFetcher:
         *,
         timeout: float = 5.0,
         proxy: str | None = None,
+        proxy_auth: tuple[str, str] | None = None,
         trust: bytes | None = None,
         unix_socket: Path | None = None,
         max_bytes: int = MAX_BYTES,
@@ -71,24 +83,13 @@ class JsonFetcher:
         self.timeout = timeout
         self._max_bytes = max_bytes
         try:
-            if trust is not None and not trust.strip():
-                raise ValueError("it is empty")  # which ssl would take for no bundle at all
-            verify = True if trust is None else ssl.create_default_context(cadata=trust.decode("ascii"))
+            tls = httpx2.create_ssl_context(trust_env=False) if trust is None else _trusting(trust)
         except (OSError, ValueError) as error:
             raise FetchError(f"not a bundle of certificates ({error})") from error
-        self._client = httpx2.AsyncClient(
-            timeout=timeout,
-            follow_redirects=False,
-            trust_env=False,
-            proxy=proxy,
-            transport=httpx2.AsyncHTTPTransport(uds=str(unix_socket), trust_env=False) if unix_socket else None,
-            # Plain http is for this machine, and what goes there must not leave it in clear.
-            mounts={"http://": httpx2.AsyncHTTPTransport(verify=verify)} if proxy else None,
-            verify=verify,
-            limits=httpx2.Limits(keepalive_expiry=IDLE),
-            # No answer is remembered in a cookie: the next request is about somebody else.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        )
+        self._has_proxy_auth = proxy_auth is not None
+        through = httpx2.Proxy(proxy, auth=proxy_auth) if proxy else None
+        self._client = _client(timeout, through, tls, unix_socket)
+        self._fresh = _client(timeout, through, tls, unix_socket, kept=0)
 
     async def get(self, address: str) -> Answer:
         """Return the document at this address, at most a few redirects away on the same host; raises FetchError."""
@@ -114,6 +115,7 @@ class JsonFetcher:
     async def close(self) -> None:
         """Close the pool."""
         await self._client.aclose()
+        await self._fresh.aclose()
 
     async def _answer(
         self,
@@ -134,13 +136,15 @@ class JsonFetcher:
                 return await self._sent(address, request, auth, redirects)
         except TimeoutError:
             raise FetchError(f"{address}: no whole answer within {self.timeout:g} s") from None
+        except httpx2.ProxyError as error:
+            raise self._proxy_failure(address, str(error)) from error
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise FetchError(f"{address}: {type(error).__name__}") from error
         except (ValueError, RecursionError):
             raise FetchError(f"{address}: the answer is not JSON") from None
 
     async def _sent(self, address: str, request: httpx2.Request, auth: httpx2.Auth | None, redirects: int) -> Answer:
-        response = await self._client.send(request, stream=True, auth=auth)
+        response = await self._first_response(request, auth)
         try:
             if redirects and response.next_request is not None and _origin(response.next_request.url) == _origin(request.url):
                 return await self._sent(address, response.next_request, auth, redirects - 1)
@@ -162,6 +166,30 @@ class JsonFetcher:
             response.headers.get("date", ""),
         )
 
+    async def _first_response(self, request: httpx2.Request, auth: httpx2.Auth | None) -> httpx2.Response:
+        """Send a request, and once more on a fresh connection if the one that was kept ended before the head of an answer."""
+        connects = False
+
+        async def note(event: str, _: object) -> None:
+            nonlocal connects
+            connects = connects or event in _CONNECTING
+
+        request.extensions = {**request.extensions, "trace": note}
+        try:
+            return await self._client.send(request, stream=True, auth=auth)
+        except (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError) as error:
+            if connects or (isinstance(error, httpx2.RemoteProtocolError) and str(error) != _NO_ANSWER):
+                raise
+        return await self._fresh.send(request, stream=True, auth=auth)
+
+    def _proxy_failure(self, address: str, status_line: str) -> FetchError:
+        """Name the status alone: the rest of the line is the proxy's."""
+        status = status_line[:3] if re.fullmatch("[0-9]{3}", status_line[:3]) else ""
+        if status == "407":
+            refusal = "refuses its user and password" if self._has_proxy_auth else "asks for a user and a password"
+            return ProxyRefusal(f"{address}: the proxy {refusal} (407): see oauth.proxy")
+        return FetchError(f"{address}: the proxy " + (f"answers with status {status}" if status else "cannot be used"))
+
     async def _body(self, address: str, response: httpx2.Response) -> bytes:
         body = bytearray()
         async for chunk in response.aiter_bytes():
@@ -169,6 +197,33 @@ class JsonFetcher:
             if len(body) > self._max_bytes:
                 raise FetchError(f"{address}: larger than {self._max_bytes} bytes")
         return bytes(body)
+
+
+def _trusting(trust: bytes) -> ssl.SSLContext:
+    if not trust.strip():
+        raise ValueError("it is empty")  # which ssl would take for no bundle at all
+    return ssl.create_default_context(cadata=trust.decode("ascii"))
+
+
+def _client(
+    timeout: float, proxy: httpx2.Proxy | None, tls: ssl.SSLContext, unix_socket: Path | None, *, kept: int | None = None
+) -> httpx2.AsyncClient:
+    """Return a pool that keeps so many connections for the next request, any number with None."""
+    limits = httpx2.Limits(keepalive_expiry=IDLE, max_keepalive_connections=kept)
+    socket = httpx2.AsyncHTTPTransport(uds=str(unix_socket), trust_env=False, verify=tls, limits=limits) if unix_socket else None
+    return httpx2.AsyncClient(
+        timeout=timeout,
+        follow_redirects=False,
+        trust_env=False,
+        proxy=proxy,
+        transport=socket,
+        # Plain http is for this machine, and what goes there must not leave it in clear.
+        mounts={"http://": httpx2.AsyncHTTPTransport(verify=tls, limits=limits)} if proxy else None,
+        verify=tls,
+        limits=limits,
+        # No answer is remembered in a cookie: the next request is about somebody else.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+    )
 
 
 async def _pass_by(response: httpx2.Response) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from extauthz.adapters.discovery import Discovery
-from extauthz.adapters.fetch import MAX_CAUSE, Answer, FetchError, JsonFetcher
+from extauthz.adapters.fetch import MAX_CAUSE, Answer, FetchError, JsonFetcher, ProxyRefusal
 from extauthz.budgets import Breaker, Budget
 from extauthz.core.model import Reason
 from extauthz.core.providers import Verification
@@ -52,8 +52,8 @@ def endpoint_of(method: Verification) -> tuple[str, str | None]:
 class Introspection:
     """One way to ask one issuer; tokens go nowhere else, and never into an address.
 
-    A budget and a breaker belong to each. `outcomes` counts the questions: answered, failed, or shed by budget and breaker;
-    `seconds` is what all of them took.
+    A budget and a breaker belong to each. `outcomes` counts the questions: answered, failed, refused by the proxy, or shed by
+    budget and breaker; `seconds` is what all of them took.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Introspection:
         self._breaker = breaker
         self._address = uri or self._method.address
         self._credentials = credentials
-        self.outcomes: Counter[str] = Counter(answered=0, failed=0, shed=0)
+        self.outcomes: Counter[str] = Counter(answered=0, failed=0, proxy_refused=0, shed=0)
         self.seconds = 0.0
 
     def ask(self, token: str, *, known: bool = False) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
@@ -118,7 +118,8 @@ class Introspection:
         except (FetchError, TimeoutError) as error:
             self._breaker.fail()
             self._discovery.expire()
-            raise self._failure(str(error) or f"no whole answer within {self._fetcher.timeout:g} s") from error
+            cause = str(error) or f"no whole answer within {self._fetcher.timeout:g} s"
+            raise self._failure(cause, "proxy_refused" if isinstance(error, ProxyRefusal) else "failed") from error
         finally:
             for budget in taken:
                 budget.give_back()
@@ -159,8 +160,8 @@ class Introspection:
         self._discovery.expire()
         raise self._failure(f"it answers with status {answer.status}")
 
-    def _failure(self, cause: str) -> Unavailable:
-        self.outcomes["failed"] += 1
+    def _failure(self, cause: str, outcome: str = "failed") -> Unavailable:
+        self.outcomes[outcome] += 1
         _log.warning(
             "issuer tells nothing of a token",
             extra={"issuer": self.issuer, "method": self.method.value, "cause": cause[:MAX_CAUSE]},

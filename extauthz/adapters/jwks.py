@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Awaitable, Iterable
 
 from extauthz.adapters.discovery import Discovery
-from extauthz.adapters.fetch import MAX_CAUSE, FetchError, JsonFetcher
+from extauthz.adapters.fetch import MAX_CAUSE, FetchError, JsonFetcher, ProxyRefusal
+from extauthz.adapters.published_keys import LeftOut, described, usable_keys
 from extauthz.budgets import CoolDown
-from extauthz.core import jwt
+from extauthz.core.jwt import KeySet
 from extauthz.core.model import Reason
 from extauthz.ports import Clock, Unavailable
 
@@ -53,14 +54,15 @@ class JwksSource:
         self._algorithms = frozenset(algorithms)
         self._fetcher = fetcher
         self._clock = clock
-        self._keys: jwt.KeySet | None = None
+        self._keys: KeySet | None = None
+        self._left_out: tuple[LeftOut, ...] = ()
         self._pause = refresh
         self._fetched_at = 0.0
         self._good_at = float("-inf")
         self._attempted_at = float("-inf")
         self._cool_down = cool_down or CoolDown(UNKNOWN_KEY_COOL_DOWN, clock=clock)
-        self.outcomes: Counter[str] = Counter(ok=0, failed=0)
-        self._flight: asyncio.Task[jwt.KeySet] | None = None
+        self.outcomes: Counter[str] = Counter(ok=0, failed=0, proxy_refused=0)
+        self._flight: asyncio.Task[KeySet] | None = None
 
     @property
     def fetched_at(self) -> float:
@@ -72,17 +74,17 @@ class JwksSource:
         """Seconds since the last good fetch, infinite before the first."""
         return self._clock.monotonic() - self._good_at
 
-    def keys(self) -> jwt.KeySet | None:
+    def keys(self) -> KeySet | None:
         """Return the last good keys, or None when there are none or they are too old."""
         return self._keys if self.age <= self._max_key_age else None
 
-    def load(self) -> Awaitable[jwt.KeySet]:
+    def load(self) -> Awaitable[KeySet]:
         """Join the fetch under way or start one; raises Unavailable while the last failure is fresh."""
         if self._flight is None and self._clock.monotonic() - self._attempted_at < RETRY:
             raise Unavailable(Reason.KEY_SET_UNAVAILABLE)
         return self._fetch()
 
-    def reload_for_unknown_key(self) -> Awaitable[jwt.KeySet] | None:
+    def reload_for_unknown_key(self) -> Awaitable[KeySet] | None:
         """Fetch once more, at most once per cool-down, which begins before the fetch and whatever becomes of it."""
         return self._fetch() if self._cool_down.take() else None
 
@@ -99,35 +101,47 @@ class JwksSource:
                 _log.exception("keys not fetched", extra={"issuer": self.issuer})
             await asyncio.sleep(pause)
 
-    def _fetch(self) -> asyncio.Future[jwt.KeySet]:
+    def _fetch(self) -> asyncio.Future[KeySet]:
         if self._flight is None:
             self._attempted_at = self._clock.monotonic()
             self._flight = asyncio.create_task(self._download())
             self._flight.add_done_callback(self._landed)
         return asyncio.shield(self._flight)
 
-    def _landed(self, flight: asyncio.Task[jwt.KeySet]) -> None:
+    def _landed(self, flight: asyncio.Task[KeySet]) -> None:
         self._flight = None
         if not flight.cancelled():
             flight.exception()
 
-    async def _download(self) -> jwt.KeySet:
+    async def _download(self) -> KeySet:
         try:
             address = self._jwks_uri or await self._discovery.endpoint("jwks_uri")
             answer = await self._fetcher.get(address)
-            keys = jwt.key_set(answer.document, self._algorithms)
+            keys, left_out = usable_keys(answer.document, self._algorithms)
+            self._note(left_out)
             if not keys and not self._keys:
                 raise FetchError(f"{address}: no usable key")
         except (FetchError, ValueError) as error:
             self._discovery.expire()
-            self.outcomes["failed"] += 1
+            self.outcomes["proxy_refused" if isinstance(error, ProxyRefusal) else "failed"] += 1
             _log.warning("keys not fetched", extra={"issuer": self.issuer, "cause": str(error)[:MAX_CAUSE]})
             raise Unavailable(Reason.KEY_SET_UNAVAILABLE) from error
         if keys != self._keys:
-            _log.info("keys fetched", extra={"issuer": self.issuer, "key_ids": sorted(keys)})
+            _log.info("keys fetched", extra={"issuer": self.issuer, "key_ids": sorted({key.id for key in keys.values()})})
         self.outcomes["ok"] += 1
         self._keys = keys
         self._pause = self._refresh if answer.max_age is None else min(self._refresh, max(answer.max_age, MIN_REFRESH))
         self._fetched_at = self._clock.now()
         self._good_at = self._clock.monotonic()
         return keys
+
+    def _note(self, left_out: tuple[LeftOut, ...]) -> None:
+        """Log what is not used, when that differs from the last time."""
+        if set(left_out) == set(self._left_out):
+            return
+        self._left_out = left_out
+        if left_out:
+            level = logging.INFO if all(one.is_usual for one in left_out) else logging.WARNING
+            _log.log(level, "keys left out", extra={"issuer": self.issuer, "count": len(left_out), "keys": described(left_out)})
+        else:
+            _log.info("no key is left out any more", extra={"issuer": self.issuer})

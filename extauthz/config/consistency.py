@@ -161,11 +161,12 @@ def _unused(source: Document, path: document.KeyPath, entry: dict[str, object], 
 
 def _misused_claims(source: Document, path: document.KeyPath, entry: dict[str, object], row: Provider) -> Iterator[Mistake]:
     """Keep out addresses that users give themselves, and find an audience and users that no token can have."""
-    claim, users = entry.get("user_claim"), entry.get("users")
-    if users is None and row.must_verify and claim not in (None, row.user_claim):
-        message = f"{row.name} verifies no address but {row.user_claim}: leave the key out, or tell the addresses in `users`"
+    written, users = one_or_many(entry.get("user_claim")), entry.get("users")
+    named = {claim for claim in written if isinstance(claim, str)} if isinstance(written, list) else set()
+    if users is None and row.must_verify and not named.issubset(row.user_claims):
+        message = f"{row.name} verifies no address but {row.user_claims[0]}: leave the key out, or tell the addresses in `users`"
         yield source.mistake((*path, "user_claim"), message)
-    if users is not None and row.verified_claim and claim in (row.user_claim, "email"):
+    if users is not None and row.verified_claim and not named.isdisjoint({*row.user_claims, "email"}):
         message = f"an address may be unverified, and `users` is read by an id: write {row.subject_claim}, or leave the key out"
         yield source.mistake((*path, "user_claim"), message)
     clients, audience, domains = (

@@ -14,16 +14,17 @@ from pydantic import ValidationError
 from extauthz.config import answers, consistency, document, internal_token, routes, sendable
 from extauthz.config.document import ConfigurationError, Document, Mistake
 from extauthz.config.files import Files
-from extauthz.config.oauth import OAuthCommon, ProviderEntry
+from extauthz.config.oauth import OAuthCommon
 from extauthz.config.patterns import compile_patterns
 from extauthz.config.problems import mistakes_of
+from extauthz.config.provider_rules import provider_rules
 from extauthz.config.settings import CertificateSection, Settings, TlsSection, TokensSection
 from extauthz.config.values import Secret
 from extauthz.core.act_as import ACT_AS_HEADERS, ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.identity import IdentityHeaders
 from extauthz.core.policy import Policy
-from extauthz.core.providers import ProviderRules, Verification
+from extauthz.core.providers import ProviderRules
 
 MIN_PEPPER_BYTES = 32
 TlsFiles = tuple[Path, Path, Path | None, frozenset[str] | None]
@@ -66,7 +67,10 @@ class Configuration:
     def read_secrets(self, environment: Mapping[str, str]) -> None:
         """Read every secret and bundle, so that `files` holds them; raises ConfigurationError with all that is wrong with them."""
         mistakes: list[Mistake] = []
-        for reading in (self.peppers, self.client_secrets, self.store_password, self.internal_token_keys, self.tracing_headers):
+        for reading in (
+            *(self.peppers, self.client_secrets, self.proxy_auth, self.store_password),
+            *(self.internal_token_keys, self.tracing_headers),
+        ):
             try:
                 reading(environment)
             except ConfigurationError as error:
@@ -112,6 +116,15 @@ class Configuration:
                 path = ("oauth", "providers", index, "client_secret") if several else ("oauth", "client_secret")
                 places[entry.name or entry.provider] = path, entry.client_secret
         return sendable.read(self.file, self.files, places, environment)
+
+    def proxy_auth(self, environment: Mapping[str, str]) -> tuple[str, str] | None:
+        """Read user and password for the proxy, None where it wants none; raises ConfigurationError."""
+        section = self.settings.oauth
+        proxy = section.proxy if section and section.enabled else None
+        if proxy is None or proxy.user is None or proxy.password is None:
+            return None
+        found = sendable.read(self.file, self.files, {"proxy": (("oauth", "proxy", "password"), proxy.password)}, environment)
+        return proxy.user, found["proxy"].decode()
 
     @property
     def internal_token(self) -> internal_token.InternalTokenSection | None:
@@ -185,7 +198,7 @@ def load(file: Path, files: Files | None = None) -> Configuration:
         file=file,
         settings=settings,
         policy=policy,
-        providers=_providers(settings),
+        providers=provider_rules(settings),
         warnings=(*consistency.risks(settings, policy, source), *watched, *warnings),
         files=files,
         route_places={entry.route.name: entry.place for entry in placed},
@@ -212,46 +225,6 @@ def _identity(settings: Settings) -> IdentityHeaders:
 
 # What was worked out with the same names before a reload is used again.
 _identity_headers = lru_cache(maxsize=16)(IdentityHeaders)
-
-
-def _providers(settings: Settings) -> tuple[ProviderRules, ...]:
-    section = settings.oauth
-    return tuple(_rules(entry, settings) for entry in section.entries) if section and section.enabled else ()
-
-
-def _rules(entry: ProviderEntry, settings: Settings) -> ProviderRules:
-    row, verification = entry.row, entry.method
-    tenant = row.issuer.fullmatch(entry.issuer)
-    usual_claim = "username" if verification is Verification.INTROSPECTION else row.user_claim
-    open_to_all = entry.domains is None or "*" in entry.domains
-    hosted = entry.hosted_domains
-    return ProviderRules(
-        name=entry.name or entry.provider,
-        provider=row,
-        issuer=entry.issuer,
-        tenant=tenant.groupdict().get("tenant", "") if tenant else "",
-        client_ids=frozenset(entry.client_ids),
-        audience=_audience(entry),
-        scopes=frozenset(entry.scopes or settings.scopes),
-        user_claim=entry.user_claim or (row.subject_claim if entry.users else usual_claim),
-        verification=verification,
-        domains=None if open_to_all else frozenset(domain.lower() for domain in entry.domains or ()),
-        hosted_domains=None if hosted is None else frozenset(domain.lower() for domain in hosted),
-        leeway=entry.leeway,
-        guests=entry.guests,
-        users=entry.users,
-        userinfo=entry.asks_userinfo,
-    )
-
-
-def _audience(entry: ProviderEntry) -> frozenset[str] | None:
-    """Return the audiences that count; None where the client id alone tells whom a token is for."""
-    row = entry.row
-    if entry.audience is None and (row.opaque or Verification.JWKS not in row.verifications):
-        return None
-    own = entry.client_ids if row.own_audience else []
-    named = [f"api://{client}" for client in own] if row.name == "azure" else []
-    return frozenset(entry.audience or [*own, *named])
 
 
 def _route_files(file: Path, source: Document, files: Files) -> Iterator[tuple[Path, list[Mistake]]]:

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 
+from extauthz.config.proxy import Proxy
 from extauthz.config.values import (
     Duration,
     Name,
     NonEmpty,
     OutboundAddress,
     PositiveDuration,
-    Proxy,
     Scope,
     Secret,
     Section,
@@ -78,7 +78,7 @@ class ProviderEntry(Section):
     )
     client_secret: Secret | None = Field(default=None, repr=False, examples=["client_secret: {env: OKTA_CLIENT_SECRET}"])
     audience: StringOrList | None = None
-    user_claim: NonEmpty | None = None
+    user_claim: StringOrList | None = None
     users: dict[str, User] | None = Field(default=None, min_length=1, examples=['users: {"1234": ana@acme.com}'])
     domains: Domains | None = None
     hosted_domains: HostedDomains | None = None

@@ -121,9 +121,6 @@ NAME_RULE = "write 1 to 64 letters, digits, '.', '_' and '-'; the first is a let
 
 Name = Annotated[str, text(NAME, NAME_RULE)]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
-Proxy = Annotated[
-    str, text(r"https?://[^/?#@\s]+", "write the address of a proxy, without a user, like http://proxy.acme.com:3128")
-]
 OutboundAddress = Annotated[
     str,
     text(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 from extauthz.core.act_as import address
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.providers import ProviderRules, Verification
+
+MAX_MOMENT = 2**53
 
 Claims = Mapping[str, Any]
 
@@ -20,14 +21,14 @@ def precheck(claims: Claims, rules: ProviderRules, now: float) -> Reason | None:
     fixed = provider.fixed_claims.items()
     if claims.get("iss") != rules.issuer or any(claims.get(name) != value.format(tenant=rules.tenant) for name, value in fixed):
         return Reason.TOKEN_ISSUER
-    token_id = claims.get("jti")
-    by_name = bool(provider.id_token_jti) and isinstance(token_id, str) and token_id.startswith(provider.id_token_jti)
+    token_id = claims.get("jti", "")
+    by_name = bool(provider.id_token_jti) and (not isinstance(token_id, str) or token_id.startswith(provider.id_token_jti))
     if by_name or not provider.id_token_claims.isdisjoint(claims):
         return Reason.TOKEN_KIND_WRONG
-    client = claims.get(provider.client_claim)
-    for value in (client, claims.get(provider.second_client_claim, client)):
-        if not isinstance(value, str) or value not in rules.client_ids:
-            return Reason.TOKEN_CLIENT
+    client = _client(claims, rules)
+    second = claims.get(provider.second_client_claim, client)
+    if client is None or not isinstance(second, str) or second not in rules.client_ids:
+        return Reason.TOKEN_CLIENT
     expires_at = moment(claims.get("exp"))
     if expires_at is None:
         return Reason.TOKEN_CLAIMS_MALFORMED
@@ -49,26 +50,27 @@ def time_refusal(claims: Claims, rules: ProviderRules, now: float) -> Reason | N
 def vouched(payload: Claims, answer: Claims, rules: ProviderRules) -> Claims | Reason:
     """Return what the issuer's answer says about the token, over the payload that the token itself brought.
 
-    The answer is that of tokeninfo, whose values are all strings, of introspection (RFC 7662 2.2), or of userinfo, which accepts
+    The answer is that of tokeninfo, which writes numbers as texts, of introspection (RFC 7662 2.2), or of userinfo, which accepts
     exactly this token and so confirms its payload.
     """
     expiry, provider = answer.get("exp"), rules.provider
     if rules.verification is Verification.TOKENINFO:
-        digits = isinstance(expiry, str) and re.fullmatch("[0-9]{1,15}", expiry)
-        return {"iss": rules.issuer, **answer, "exp": int(digits[0]) if digits else None}
+        return {"iss": rules.issuer, **answer, **{name: _number(answer[name]) for name in ("exp", "iat", "nbf") if name in answer}}
     if rules.verification is Verification.USERINFO:
         return with_user(payload, answer, rules)
     if answer.get("active") is not True:
         return Reason.TOKEN_INACTIVE
-    if str(answer.get("token_type")).lower() != "bearer":
+    kind = answer.get("token_type")
+    if not isinstance(kind, str) or kind.lower() != "bearer":
         return Reason.TOKEN_KIND_WRONG
     named = {
         provider.client_claim: answer.get("client_id"),
         provider.scope_claim: answer.get("scope", payload.get(provider.scope_claim)),
-        rules.user_claim: answer.get(rules.user_claim),
         "exp": None if moment(expiry) is None else min(expiry, payload.get("exp", expiry)),
     }
-    return {**payload, **answer, **named}
+    # Who holds the token is said by the answer alone.
+    kept = {name: value for name, value in payload.items() if name not in rules.user_claims}
+    return {**kept, **answer, **named}
 
 
 def with_user(claims: Claims, answer: Claims, rules: ProviderRules) -> Claims | Reason:
@@ -76,7 +78,7 @@ def with_user(claims: Claims, answer: Claims, rules: ProviderRules) -> Claims | 
     provider, subject = rules.provider, answer.get("sub")
     if not isinstance(subject, str) or subject not in [claims.get(name) for name in ("sub", *provider.user_token_claims)]:
         return Reason.TOKEN_USER_INVALID
-    told = {"hd"} if provider.opaque else {rules.user_claim, provider.verified_claim} if rules.users is None else set()
+    told = {"hd"} if provider.opaque else {*rules.user_claims, provider.verified_claim} if rules.users is None else set()
     kept = {name: value for name, value in claims.items() if name not in told}
     return kept | {name: answer[name] for name in told if name in answer}
 
@@ -90,36 +92,34 @@ def _refusal(claims: Claims, rules: ProviderRules) -> Reason | None:
     if "cnf" in claims:  # sender-constrained, so no Bearer token (RFC 8705 3, RFC 9449 7)
         return Reason.TOKEN_HEADER_FORBIDDEN
     provider = rules.provider
-    marked = any(claims.get(name) == value for name, value in provider.app_token_marks.items())
+    # A mark of another type says nothing that could be relied on.
+    marks = [(claims[name], value) for name, value in provider.app_token_marks.items() if name in claims]
+    marked = any(not isinstance(found, str) or found == value for found, value in marks)
     named = all(isinstance(claims.get(name), str) and claims[name] for name in provider.user_token_claims)
-    robot = any(provider.app_users.fullmatch(text) for text in strings(claims.get(provider.user_claim)))
-    if marked or not named or robot or claims.get("sub") == claims[provider.client_claim]:
+    robot = any(provider.app_users.fullmatch(text) for name in provider.user_claims for text in strings(claims.get(name)))
+    if marked or not named or robot or claims.get("sub") in strings(claims[provider.client_claim]):
         return Reason.TOKEN_KIND_WRONG
     held = {word for text in strings(claims.get(provider.scope_claim)) for word in text.split(" ") if word}
     if not held or any(spellings.isdisjoint(held) for spellings in provider.required_scopes):
         return Reason.TOKEN_KIND_WRONG
     if rules.audience is not None and rules.audience.isdisjoint(strings(claims.get("aud"))):
         return Reason.TOKEN_AUDIENCE
-    home = claims.get(provider.home_claim) if provider.home_claim else None
-    if home is not None and not rules.guests and not (isinstance(home, str) and rules.tenant in home.split("/")):
+    is_told = bool(provider.home_claim) and provider.home_claim in claims
+    if is_told and not rules.guests and not _is_at_home(claims[provider.home_claim], rules):
         return Reason.TOKEN_USER_NOT_ALLOWED
     verified = claims.get(provider.verified_claim, not provider.must_verify)
-    if rules.users is None and verified not in (True, "1", "true"):
+    if rules.users is None and not any(type(verified) is type(good) and verified == good for good in provider.verified_values):
         return Reason.TOKEN_USER_INVALID
-    if rules.hosted_domains is not None and rules.hosted_domains.isdisjoint(strings(claims.get("hd"))):
+    hosted = claims.get("hd")
+    if rules.hosted_domains is not None and (not isinstance(hosted, str) or hosted not in rules.hosted_domains):
         return Reason.TOKEN_USER_NOT_ALLOWED
     return None
 
 
 def _identity(claims: Claims, rules: ProviderRules) -> Identity | Reason:
-    subject, user = claims.get("sub"), claims.get(rules.user_claim)
-    if rules.users is not None and isinstance(user, str):
-        if user not in rules.users:
-            return Reason.TOKEN_USER_NOT_ALLOWED
-        user = rules.users[user]
-    user = address(user) if isinstance(user, str) else None
-    if user is None:
-        return Reason.TOKEN_USER_INVALID
+    subject, user = claims.get("sub"), _user(claims, rules)
+    if isinstance(user, Reason):
+        return user
     if not isinstance(subject, str) or not subject or subject.encode(errors="ignore").decode() != subject:
         return Reason.TOKEN_CLAIMS_MALFORMED
     if rules.domains is not None and user.rpartition("@")[2] not in rules.domains:
@@ -130,15 +130,50 @@ def _identity(claims: Claims, rules: ProviderRules) -> Identity | Reason:
         user=user,
         scopes=rules.scopes,
         expires_at=float(claims["exp"]),
-        client_id=next(known for known in rules.client_ids if known == claims[rules.provider.client_claim]),  # kept once
+        client_id=_client(claims, rules),
     )
 
 
+def _is_at_home(issuer: object, rules: ProviderRules) -> bool:
+    found = rules.provider.homes.fullmatch(issuer) if isinstance(issuer, str) else None
+    return found is not None and found["tenant"] == rules.tenant
+
+
+def _user(claims: Claims, rules: ProviderRules) -> str | Reason:
+    """Return the address of the user, whom the first claim that is there names; what is wrong with it is not made up by another."""
+    named = next((claims[name] for name in rules.user_claims if name in claims), None)
+    if not isinstance(named, str):
+        return Reason.TOKEN_USER_INVALID
+    if rules.users is not None:
+        return address(rules.users[named]) or Reason.TOKEN_USER_INVALID if named in rules.users else Reason.TOKEN_USER_NOT_ALLOWED
+    mark = rules.provider.guest_mark
+    if not mark or mark not in named:
+        return address(named) or Reason.TOKEN_USER_INVALID
+    taken_apart = next((found for form in rules.provider.guest_names if (found := form.fullmatch(named))), None)
+    home = address("@".join(taken_apart.groups())) if taken_apart else None
+    if home is None:
+        return Reason.TOKEN_USER_INVALID
+    return home if rules.guests else Reason.TOKEN_USER_NOT_ALLOWED
+
+
+def _client(claims: Claims, rules: ProviderRules) -> str | None:
+    """Return the allowed client of a token, the first one where it may name several, or None."""
+    named = claims.get(rules.provider.client_claim)
+    clients = strings(named) if rules.provider.client_in_audience or isinstance(named, str) else ()
+    # The configured text, which is kept once however many tokens name it.
+    return next((known for client in clients for known in rules.client_ids if known == client), None)
+
+
+def _number(value: object) -> object:
+    """Read a text of digits as the number that it stands for; anything else stays what it is."""
+    return int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,15}", value) else value
+
+
 def moment(value: object) -> float | None:
-    """Return a time in seconds since the epoch, or None when it is no finite number."""
-    if type(value) is int and abs(value) < 2**53:
-        return float(value)
-    return value if type(value) is float and math.isfinite(value) else None
+    """Return a time in seconds since the epoch (RFC 7519 2), or None when it is no number, or one that floats do not tell apart."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if abs(value) < MAX_MOMENT else None
 
 
 def strings(value: object) -> tuple[str, ...]:

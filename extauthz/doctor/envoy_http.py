@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from extauthz.doctor.envoy_dump import (
 )
 from extauthz.doctor.findings import Finding, problem, warning
 from extauthz.envoy_config import mutations
+
+EARLY_MUTATION = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
+_PORT = re.compile(r"(?<=.):(\d+|\*)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ def look(manager: Manager, asking: Filter, identity: IdentityHeaders, hosts: Hos
         yield warning(
             "envoy.max_stream_duration", text, "write common_http_protocol_options: {max_stream_duration: 3600s}", where=where
         )
-    yield from _removals(manager.filters[: manager.filters.index(asking)], identity, where)
+    yield from _removals(manager.filters[: manager.filters.index(asking)], config, identity, where)
     if manager.routes is None:
         text = "its routes are not in the dump: they are not looked at"
         yield warning(
@@ -60,7 +64,13 @@ def look(manager: Manager, asking: Filter, identity: IdentityHeaders, hosts: Hos
     yield from _unchecked(manager.routes, asking.name, where)
 
 
-def _removals(before: Sequence[Filter], identity: IdentityHeaders, where: str) -> Iterator[Finding]:
+def _early(config: Any) -> list[Any]:
+    """Return what changes headers before a route is chosen."""
+    found = (at(entry, "typed_config") for entry in every(config, "early_header_mutation_extensions"))
+    return [each for each in found if type_of(each) == EARLY_MUTATION]
+
+
+def _removals(before: Sequence[Filter], manager: Any, identity: IdentityHeaders, where: str) -> Iterator[Finding]:
     """Compare what is removed before the check with what should be."""
     for place, names in (
         ("request_mutations", mutations.header_removals(identity)),
@@ -68,6 +78,8 @@ def _removals(before: Sequence[Filter], identity: IdentityHeaders, where: str) -
     ):
         filters = [found.config for found in before if found.type == HEADER_MUTATION and not found.disabled]
         entries = [entry for config in filters for entry in every(config, "mutations", place)]
+        if place == "request_mutations":
+            entries += [entry for early in _early(manager) for entry in every(early, "mutations")]
         removed = {str(at(entry, "remove") or "").lower() for entry in entries}
         prefixes = {str(at(entry, "remove_on_match", "key_matcher", "prefix") or "").lower() for entry in entries} - {""}
         left = [name for name in names if name not in removed and not name.startswith(tuple(prefixes))]
@@ -82,7 +94,9 @@ def _removals(before: Sequence[Filter], identity: IdentityHeaders, where: str) -
 
 
 def _domains(routes: Any, hosts: Hosts, where: str) -> Iterator[Finding]:
-    domains = {str(domain).lower() for host in every(routes, "virtual_hosts") for domain in every(host, "domains")}
+    # A virtual host without routes answers 404; a port is none of the business of `hosts`.
+    served = [host for host in every(routes, "virtual_hosts") if every(host, "routes")]
+    domains = {_PORT.sub("", str(domain).lower()) for host in served for domain in every(host, "domains")}
     wild = sorted(domain for domain in domains if "*" in domain)
     if wild:
         text = f"{', '.join(wild)} lets in hosts that nobody has thought of"

@@ -44,6 +44,7 @@ def secret_files(configuration: Configuration) -> list[Path]:
         places += [*settings.tokens.peppers, settings.tokens.store_password]
     if settings.oauth and settings.oauth.enabled:
         places += [entry.client_secret for entry in settings.oauth.entries]
+        places += [settings.oauth.proxy.password] if settings.oauth.proxy else []
     if settings.internal_token and settings.internal_token.enabled:
         places += settings.internal_token.keys
     places += settings.tracing.headers.values()

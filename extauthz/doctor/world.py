@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from extauthz.adapters.discovery import Discovery
-from extauthz.adapters.fetch import Answer, FetchError, JsonFetcher
+from extauthz.adapters.fetch import Answer, FetchError, JsonFetcher, ProxyRefusal
 from extauthz.adapters.introspection import endpoint_of
+from extauthz.adapters.published_keys import described, usable_keys
 from extauthz.adapters.store.rows import StoreError, check_peppers
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.addresses import Address
@@ -19,7 +20,6 @@ from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration
 from extauthz.config.oauth import ProviderEntry
 from extauthz.config.settings import ServerSection
-from extauthz.core import jwt
 from extauthz.core.providers import ProviderRules, Verification
 from extauthz.doctor.findings import Finding, ok, problem, warning
 from extauthz.envoy_config.reading import is_everywhere
@@ -76,14 +76,17 @@ def clocks(name: str, where: str, theirs: float, ours: tuple[float, float], *, m
     return ok(name, f"the clock of {where} agrees with ours within {most:g} s")
 
 
-async def issuers(configuration: Configuration, clock: Clock) -> list[Finding]:
+async def issuers(configuration: Configuration, clock: Clock, environment: Mapping[str, str] | None = None) -> list[Finding]:
     """Look at what each issuer offers; no token is sent."""
     oauth = configuration.settings.oauth
     if oauth is None or not oauth.enabled:
         return [ok("issuer", "OAuth access tokens are off")]
     try:
         trust = configuration.files.read(configuration.file.parent / oauth.ca_file) if oauth.ca_file else None
-        fetcher = JsonFetcher(proxy=oauth.proxy, trust=trust)
+        auth = configuration.proxy_auth(environment or {})
+        fetcher = JsonFetcher(proxy=oauth.proxy.url if oauth.proxy else None, proxy_auth=auth, trust=trust)
+    except ConfigurationError as error:
+        return [problem("issuer", _one_line(error), "correct oauth.proxy")]
     except (FetchError, OSError) as error:
         return [problem("issuer", f"{oauth.ca_file}: {error}", "correct oauth.ca_file")]
     try:
@@ -119,6 +122,9 @@ async def _issuer(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetch
                 # Whole seconds, cut off.
                 times = (before - 1.0, clock.now())
                 found.append(clocks(f"{name}.clock", rules.issuer, theirs, times, most=ISSUER_DIFFERENCE))
+        except ProxyRefusal as error:
+            advice = "correct user and password of oauth.proxy; until then its tokens get 503"
+            found.append(problem(name, f"{method}: {error}", advice))
         except FetchError as error:
             advice = "look at the network, oauth.proxy and oauth.ca_file; until then its tokens get 503"
             found.append(problem(name, f"{method}: {error}", advice))
@@ -127,13 +133,15 @@ async def _issuer(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetch
 
 def _keys(name: str, rules: ProviderRules, address: str, document: Any) -> Finding:
     try:
-        keys = jwt.key_set(document, frozenset(rules.provider.algorithms))
+        keys, left_out = usable_keys(document, rules.provider.algorithms)
     except ValueError as error:
         return problem(name, f"{address}: {error}", "compare jwks_uri with the issuer's discovery document")
+    others = f"; left out: {'; '.join(described(left_out))}" if left_out else ""
     if not keys:
         wanted = ", ".join(sorted(rules.provider.algorithms))
-        return problem(name, f"{address} has no key for {wanted}", "compare issuer and jwks_uri with the provider's settings")
-    return ok(name, f"{address}: {len(keys)} keys")
+        advice = "compare issuer and jwks_uri with the provider's settings"
+        return problem(name, f"{address} has no key for {wanted}{others}", advice)
+    return ok(name, f"{address}: {len(keys)} keys{others}")
 
 
 def _endpoint(name: str, method: Verification, address: str, answer: Answer) -> Finding:

@@ -16,7 +16,7 @@ from extauthz.addresses import Address
 from extauthz.core.identity import IdentityHeaders
 from extauthz.envoy_config import cors, mutations, traffic
 from extauthz.envoy_config.cors import Cors
-from extauthz.envoy_config.templates import filled, scalar
+from extauthz.envoy_config.templates import filled, scalar, seconds
 from extauthz.envoy_config.traffic import NOTHING_ELSE, Traffic
 
 LISTENER = Address(host="127.0.0.1", port=10_000)
@@ -133,8 +133,8 @@ def _filters(sidecar: Sidecar, edge: Edge) -> str:
             "limit_denials": traffic.denial_limit(edge.traffic),
             "header_removals": _removals(identity.prefix, mutations.header_removals(identity)),
             "trailer_removals": _removals(identity.prefix, mutations.trailer_removals(identity)),
-            "timeout": _seconds(timeout),
-            "max_interval": _seconds(max(2.0, 2 * timeout)),
+            "timeout": seconds(timeout),
+            "max_interval": seconds(max(2.0, 2 * timeout)),
             "mutation": _mutation(sidecar),
         },
     )
@@ -213,7 +213,3 @@ def _is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.3f}".rstrip("0").rstrip(".") + "s"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,10 +83,12 @@ class FaultyServer:
                 await writer.wait_closed()
 
 
+Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
+
+
 @asynccontextmanager
-async def faulty_server() -> AsyncIterator[FaultyServer]:
-    """Serve until the end of the block, and leave neither socket nor task behind."""
-    served = FaultyServer()
+async def listening(answer: Connected, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """Serve on a free port of 127.0.0.1 until the end of the block, and leave neither socket nor task behind."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -93,22 +96,29 @@ async def faulty_server() -> AsyncIterator[FaultyServer]:
         assert task is not None
         tasks.add(task)
         try:
-            await served.answer(reader, writer)
+            await answer(reader, writer)
         except asyncio.CancelledError:
             # The end of the block: asyncio would log a task of its own that is cancelled.
             return
         finally:
             tasks.discard(task)
 
-    listening = await asyncio.start_server(connected, "127.0.0.1", 0)
-    served.port = listening.sockets[0].getsockname()[1]
+    opened = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     try:
-        yield served
+        yield opened.sockets[0].getsockname()[1]
     finally:
-        listening.close()
+        opened.close()
         for task in tuple(tasks):
             task.cancel()
         if tasks:
             await asyncio.wait(tuple(tasks), timeout=5)
-        await listening.wait_closed()
+        await opened.wait_closed()
         assert not tasks, "a connection is left behind"
+
+
+@asynccontextmanager
+async def faulty_server() -> AsyncIterator[FaultyServer]:
+    """Serve until the end of the block."""
+    served = FaultyServer()
+    async with listening(served.answer) as served.port:
+        yield served

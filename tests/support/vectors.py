@@ -44,6 +44,7 @@ from tests.support.world import (
     check_request,
     claims,
     ec_key,
+    key_set,
     public_jwk,
     rsa_key,
 )
@@ -93,7 +94,7 @@ class Case:
 def load(name: str) -> dict[str, Any]:
     """Read a vector file, refusing keys that stand twice."""
     data = yaml.load((VECTORS / f"{name}.yaml").read_text("utf-8"), _UniqueKeys)  # noqa: S506 - a safe loader
-    known(data, {"worlds", "tokens", "groups", "reasons"}, name)
+    known(data, {"worlds", "tokens", "groups", "reasons", "claims"}, name)
     return data  # type: ignore[no-any-return]
 
 
@@ -362,7 +363,7 @@ def _keys(said: str | list[dict[str, Any]]) -> jwt.KeySet:
         key = _key(made, entry.get("bits"))
         jwk = public_jwk(key, entry["kid"]) | entry.get("set", {})
         document.append({name: value for name, value in jwk.items() if value is not None})
-    return jwt.key_set({"keys": document}, ("RS256", "ES256"))
+    return key_set({"keys": document}, ("RS256", "ES256"))
 
 
 def _key(made: str, bits: int | None = None) -> Any:

@@ -16,6 +16,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from extauthz._pb import ext_authz_pb2 as pb
+from extauthz.adapters.published_keys import usable_keys
 from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.assembly import Inside, Outside, build_runtime, void_what_changed
 from extauthz.codec import build_internal_tokens
@@ -120,6 +121,11 @@ def public_jwk(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, kid: str) ->
 def jwks() -> dict[str, Any]:
     """Return the JWKS document of the issuer: an RSA key rsa-1 and a P-256 key ec-1."""
     return {"keys": [public_jwk(rsa_key(), "rsa-1"), public_jwk(ec_key(), "ec-1")]}
+
+
+def key_set(document: object, algorithms: Iterable[str] = ("RS256", "ES256")) -> jwt.KeySet:
+    """Return the usable keys of a JWKS document, as the adapter reads it."""
+    return usable_keys(document, algorithms)[0]
 
 
 def claims(**changes: Any) -> dict[str, Any]:
@@ -271,7 +277,7 @@ class World:
     folder: Path
     routes: Any
     changes: dict[str, Any] = field(default_factory=dict)
-    keys: StillKeys = field(default_factory=lambda: StillKeys(jwt.key_set(jwks(), ("RS256", "ES256"))))
+    keys: StillKeys = field(default_factory=lambda: StillKeys(key_set(jwks())))
     more_files: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, StillKeys] = field(default_factory=dict)
     introspectors: dict[tuple[str, Verification], Introspector] = field(default_factory=dict)

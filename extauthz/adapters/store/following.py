@@ -23,6 +23,8 @@ GATHER = 0.05
 """Least seconds between two reads that notifications cause."""
 IDS_PAUSE = 0.002
 """Seconds between two pages of ids of a file, for all else that goes on in the event loop."""
+IDS_RETRY = 30.0
+"""Seconds after a page of ids that could not be read, so that the feed goes on meanwhile."""
 FIRST_PAUSE, LAST_PAUSE = 0.05, 0.5
 """Seconds between two attempts to connect: after the first failure, and after several."""
 
@@ -149,6 +151,7 @@ class PostgresFollower:
         """Read what lies behind `position` and `apply` it. Without `listen` any transaction pooler will do."""
         self._link = link
         self._ids = ids
+        self._ids_at = float("-inf")
         self._position = position
         self._apply = apply
         self.poll_interval = poll_interval
@@ -189,9 +192,14 @@ class PostgresFollower:
     async def _read_ids(self) -> bool:
         """Read a page of ids, if one is wanted; tell whether the next one is."""
         place = self._ids.next_page if self._ids else None
-        if self._ids is None or place is None:
+        if self._ids is None or place is None or asyncio.get_running_loop().time() < self._ids_at:
             return False
-        self._ids.take(place, [row[0] for row in await self._link.ask(_IDS, (place[1], IDS_PAGE), seconds=READ_TIME)])
+        try:
+            rows = await self._link.ask(_IDS, (place[1], IDS_PAGE), seconds=READ_TIME)
+        except Lost:
+            self._ids_at = asyncio.get_running_loop().time() + IDS_RETRY
+            raise
+        self._ids.take(place, [row[0] for row in rows])
         return self._ids.next_page is not None
 
     async def _read(self) -> FeedBatch:
@@ -227,6 +235,7 @@ class SqliteFollower:
         """Read what lies behind `position` and `apply` it."""
         self._reader = reader
         self._ids = ids
+        self._ids_at = float("-inf")
         self._position = position
         self._apply = apply
         self.poll_interval = poll_interval
@@ -250,8 +259,12 @@ class SqliteFollower:
 
     async def _read_ids(self, until: float) -> None:
         """Read pages of ids while some are wanted, until the next look."""
-        while self._ids is not None and (place := self._ids.next_page) and asyncio.get_running_loop().time() < until:
-            self._ids.take(place, self._reader.read_ids(place[1], IDS_PAGE))
+        time = asyncio.get_running_loop().time
+        while self._ids is not None and (place := self._ids.next_page) and self._ids_at <= time() < until:
+            try:
+                self._ids.take(place, self._reader.read_ids(place[1], IDS_PAGE))
+            except Unavailable:
+                self._ids_at = time() + IDS_RETRY
             await asyncio.sleep(IDS_PAUSE)
 
     def _look(self, now: float) -> None:

@@ -1,0 +1,188 @@
+"""Every claim in every JSON type: `tests/vectors/claims.yaml` says which ones its specification allows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from extauthz.core import claims
+from extauthz.core.model import Reason
+from extauthz.core.providers import PROVIDERS, Provider, ProviderRules, Verification
+from tests.support import remote, vectors, world
+from tests.support.world import NOW
+from tests.test_azure import CLAIMS, CLIENT, TENANT, V1, V2
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where claims come from: a genuine document, and what is made of it once a claim in it was changed."""
+
+    genuine: dict[str, Any]
+    rules: ProviderRules
+    told: Callable[[dict[str, Any], ProviderRules], claims.Claims | Reason]
+
+    def reason(self, document: dict[str, Any]) -> str:
+        """Judge a document; "allowed" if it names somebody."""
+        found = self.told(document, self.rules)
+        evidence = found if isinstance(found, Reason) else claims.verify(found, self.rules, NOW)
+        return evidence.value if isinstance(evidence, Reason) else "allowed"
+
+
+def rules(provider: Provider, issuer: str, client: str, **more: Any) -> ProviderRules:
+    """Return rules for one client of a provider."""
+    common = {"name": provider.name, "scopes": frozenset({"SEARCH"}), "audience": None, "user_claims": provider.user_claims}
+    return ProviderRules(provider=provider, issuer=issuer, **({"client_ids": frozenset({client})} | common | more))
+
+
+def itself(document: dict[str, Any], _: ProviderRules) -> claims.Claims:
+    return document
+
+
+def answered(document: dict[str, Any], rules: ProviderRules) -> claims.Claims | Reason:
+    payload = {} if rules.provider.opaque else remote.okta_org_claims()
+    return claims.vouched(payload, document, rules)
+
+
+def of_onelogin(document: dict[str, Any], rules: ProviderRules) -> claims.Claims | Reason:
+    return claims.with_user(document, remote.onelogin_userinfo(), rules)
+
+
+def onelogin_user(document: dict[str, Any], rules: ProviderRules) -> claims.Claims | Reason:
+    return claims.with_user(remote.onelogin_claims(), document, rules)
+
+
+def google_user(document: dict[str, Any], rules: ProviderRules) -> claims.Claims | Reason:
+    told = claims.vouched({}, remote.tokeninfo(), rules)
+    return told if isinstance(told, Reason) else claims.with_user(told, document, rules)
+
+
+OKTA, OKTA_ORG = PROVIDERS["okta"]
+AZURE_2, AZURE_1, _ = PROVIDERS["azure"]
+(GSUITE,), (ONELOGIN,) = PROVIDERS["gsuite"], PROVIDERS["onelogin"]
+TIMES = {"iat": NOW - 60, "nbf": NOW - 60, "exp": NOW + 4000}
+FOR_CLIENT = frozenset({CLIENT, f"api://{CLIENT}"})
+GOOGLE_RULES = rules(GSUITE, remote.GOOGLE, remote.GOOGLE_CLIENT, verification=Verification.TOKENINFO)
+ONELOGIN_RULES = rules(
+    ONELOGIN, remote.ONELOGIN, remote.ONELOGIN_CLIENT, audience=frozenset({remote.ONELOGIN_CLIENT}), userinfo=True
+)
+SOURCES = {
+    "okta": Source(world.claims(), rules(OKTA, world.ISSUER, world.CLIENT, audience=frozenset({"api://default"})), itself),
+    "azure-2": Source(CLAIMS[V2] | TIMES, rules(AZURE_2, V2, CLIENT, tenant=TENANT, audience=FOR_CLIENT), itself),
+    "azure-1": Source(CLAIMS[V1] | TIMES, rules(AZURE_1, V1, CLIENT, tenant=TENANT, audience=FOR_CLIENT), itself),
+    "onelogin": Source(remote.onelogin_claims(), ONELOGIN_RULES, of_onelogin),
+    "tokeninfo": Source(remote.tokeninfo(), GOOGLE_RULES, answered),
+    "introspection": Source(
+        remote.okta_introspection(),
+        rules(
+            OKTA_ORG,
+            remote.OKTA_ORG,
+            remote.OKTA_CLIENT,
+            verification=Verification.INTROSPECTION,
+            user_claims=("username",),
+            audience=frozenset({remote.OKTA_ORG}),
+        ),
+        answered,
+    ),
+    "okta-userinfo": Source(
+        remote.okta_userinfo(),
+        rules(OKTA_ORG, remote.OKTA_ORG, remote.OKTA_CLIENT, verification=Verification.USERINFO),
+        answered,
+    ),
+    "onelogin-userinfo": Source(remote.onelogin_userinfo(), ONELOGIN_RULES, onelogin_user),
+    "google-userinfo": Source(
+        remote.google_userinfo(),
+        rules(
+            GSUITE,
+            remote.GOOGLE,
+            remote.GOOGLE_CLIENT,
+            verification=Verification.TOKENINFO,
+            hosted_domains=frozenset({"acme.com"}),
+            userinfo=True,
+        ),
+        google_user,
+    ),
+}
+ROWS: list[dict[str, Any]] = vectors.load("claims")["claims"]
+ODD: list[Any] = [
+    *(None, True, False, 0, 1, -1, 1.5, 10**400, 1e300, float("nan"), float("inf"), -float("inf")),
+    *("", "x", "\x00", [], {}, [None], [[]], [{}], [True], ["x"], {"x": 1}),
+]
+
+
+FREE: dict[str, Callable[[Any], bool]] = {
+    "nothing": lambda _: False,
+    "text": lambda value: isinstance(value, str),
+    "words": lambda value: bool(claims.strings(value)),
+}
+"""What a claim may hold besides, whose text means nothing to us: `any` in a row."""
+
+
+def retyped(value: Any) -> Iterator[Any]:
+    """Yield a value in other types, and in texts that nearly are it."""
+    yield from ([value], [value, value], [[value]], [value, None], {str(value): value})
+    if isinstance(value, str):
+        yield from (f" {value}", f"{value} ", f"{value}\n", f"{value}\x00")
+    if isinstance(value, str) and value.isdigit():
+        yield from (int(value), float(value))
+    elif isinstance(value, (int, float)):
+        yield from (str(value), str(value).lower())
+
+
+def spelled(value: Any) -> str:
+    """Tell 1, 1.0, "1" and true apart."""
+    return json.dumps(value)
+
+
+def named(row: dict[str, Any]) -> str:
+    return f"{row['of']}-{row['claim']}"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=named)
+def test_what_the_specification_allows_is_accepted(row: dict[str, Any]) -> None:
+    source = SOURCES[row["of"]]
+    assert source.reason(source.genuine) == "allowed"
+    assert {spelled(value): source.reason(source.genuine | {row["claim"]: value}) for value in row["good"]} == {
+        spelled(value): "allowed" for value in row["good"]
+    }
+
+
+@pytest.mark.parametrize("row", ROWS, ids=named)
+def test_nothing_else_is_accepted(row: dict[str, Any]) -> None:
+    source, claim = SOURCES[row["of"]], row["claim"]
+    good = set(map(spelled, row["good"]))
+    free = FREE[row.get("any", "nothing")]
+    values = [*ODD, *(other for value in row["good"] for other in retyped(value))]
+    checked = [value for value in values if not free(value)]
+    accepted = {spelled(value) for value in checked if source.reason(source.genuine | {claim: value}) == "allowed"}
+    assert accepted - good == set()
+    absent = {name: value for name, value in source.genuine.items() if name != claim}
+    assert (source.reason(absent) == "allowed") == row.get("absent", False)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if "bad" in row], ids=named)
+def test_what_only_looks_right_has_its_reason(row: dict[str, Any]) -> None:
+    source = SOURCES[row["of"]]
+    for reason, values in row["bad"].items():
+        assert {spelled(value): source.reason(source.genuine | {row["claim"]: value}) for value in values} == {
+            spelled(value): reason for value in values
+        }
+
+
+def test_every_source_and_claim_stands_there_once() -> None:
+    assert {row["of"] for row in ROWS} == SOURCES.keys()
+    assert len({named(row) for row in ROWS}) == len(ROWS)
+    for row in ROWS:
+        vectors.known(row, {"of", "claim", "says", "absent", "any", "good", "bad"}, named(row))
+
+
+@pytest.mark.parametrize(("aud", "azp", "client"), [(["x", "b", "a"], None, "b"), (["x", "b", "a"], "a", "b"), ("a", None, "a")])
+def test_the_client_among_several_audiences_is_the_first_that_is_ours(aud: Any, azp: str | None, client: str) -> None:
+    more = {"client_ids": frozenset({"a", "b"}), "users": {remote.ONELOGIN_USER: "ana@acme.com"}, "user_claims": ("sub",)}
+    ours = rules(ONELOGIN, remote.ONELOGIN, "a", **more)
+    found = claims.verify(remote.onelogin_claims(aud=aud, azp=azp), ours, NOW)
+    assert not isinstance(found, Reason)
+    assert found.client_id == client

@@ -1,0 +1,112 @@
+"""Keys themselves: what makes two of them one, and which of them anybody could break."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extauthz.adapters.published_keys import Flaw, LeftOut, is_weak, usable_keys
+from tests.support.world import base64url, ec_key, public_jwk, rsa_key
+
+PRIMES = tuple(number for number in range(2, 702) if all(number % divisor for divisor in range(2, math.isqrt(number) + 1)))
+
+
+def is_prime(number: int) -> bool:
+    """Tell by Fermat's test, which is enough for numbers that nobody chose to deceive it."""
+    return all(number % prime for prime in PRIMES) and all(pow(base, number - 1, number) == 1 for base in (2, 3, 5, 7))
+
+
+@cache
+def found(start: int, step: int) -> int:
+    """Return the first prime of a sequence."""
+    number = start
+    while not is_prime(number):
+        number += step
+    return number
+
+
+def drawn(seed: str, bits: int) -> int:
+    """Return a number of so many bits, the same in every run, whose two highest bits are set: products have the full length."""
+    return int.from_bytes(hashlib.shake_256(seed.encode()).digest(bits // 8)) | 3 << bits - 2
+
+
+def roca_prime(seed: str, bits: int, primes: int) -> int:
+    """Return a prime k * M + (65537^a mod M), where M is the product of the first primes: the structure of CVE-2017-15361."""
+    product = math.prod(PRIMES[:primes])
+    residue = pow(65537, drawn(seed, 64), product)
+    start = drawn(seed, bits)
+    return found(start - start % product + residue, product)
+
+
+def published(modulus: int) -> dict[str, Any]:
+    """Return a JWK with this modulus."""
+    return public_jwk(rsa_key(), "k") | {"n": base64url(modulus.to_bytes((modulus.bit_length() + 7) // 8))}
+
+
+def test_a_key_of_the_roca_structure_is_left_out() -> None:
+    """M is the product of 126 primes in keys of 2048 bits; of larger keys it is a multiple of this one."""
+    modulus = roca_prime("p", 1024, 126) * roca_prime("q", 1024, 126)
+
+    assert usable_keys({"keys": [published(modulus)]}, ["RS256"]) == ({}, (LeftOut("k", Flaw.WEAK),))
+
+
+@pytest.mark.parametrize("distance", [2, 2**500], ids=["neighbours", "half the bits"])
+def test_a_key_of_close_primes_is_left_out(distance: int) -> None:
+    first = found(drawn("p", 1024) | 1, 2)
+    modulus = first * found(first + distance, 2)
+
+    assert usable_keys({"keys": [published(modulus)]}, ["RS256"]) == ({}, (LeftOut("k", Flaw.WEAK),))
+
+
+def test_a_square_is_left_out() -> None:
+    assert is_weak(found(drawn("p", 1024) | 1, 2) ** 2)
+
+
+def test_ordinary_keys_pass() -> None:
+    keys = [rsa_key(f"ordinary-{number}", 1024) for number in range(40)] + [rsa_key(), rsa_key("rsa-2")]
+    moduli = [key.public_key().public_numbers().n for key in keys]
+
+    assert [modulus for modulus in moduli if is_weak(modulus)] == []
+
+
+@given(st.integers(2**2040, 2**2048))
+def test_of_other_numbers_only_a_small_factor_is_noticed(number: int) -> None:
+    """The fingerprint has a chance of less than one in a hundred millions to fit a number that nobody built."""
+    assert is_weak(number) == any(number % prime == 0 for prime in PRIMES if prime < 168)
+
+
+def test_one_prime_of_the_structure_alone_is_no_fingerprint() -> None:
+    assert not is_weak(roca_prime("p", 1024, 126) * rsa_key().private_numbers().p)
+
+
+# The example of RFC 7638 3.1.
+RFC_7638 = {
+    "kty": "RSA",
+    "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64t"
+    "Z_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbI"
+    "SD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
+    "e": "AQAB",
+    "alg": "RS256",
+    "kid": "2011-04-29",
+}
+
+
+def test_a_thumbprint_is_that_of_the_standard() -> None:
+    (key,) = usable_keys({"keys": [RFC_7638]}, ["RS256"])[0].values()
+
+    assert base64url(bytes.fromhex(key.thumbprint)) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+
+
+def test_keys_are_equal_when_the_keys_themselves_are() -> None:
+    (one,) = usable_keys({"keys": [public_jwk(ec_key(), "k")]}, ["ES256"])[0].values()
+    (same,) = usable_keys({"keys": [public_jwk(ec_key(), "k") | {"x5t": "x"}]}, ["ES256"])[0].values()
+    (other,) = usable_keys({"keys": [public_jwk(ec_key("other"), "k")]}, ["ES256"])[0].values()
+
+    assert one == same
+    assert one != other
