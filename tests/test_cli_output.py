@@ -67,7 +67,14 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ("internal-token", "new-key"): [["<evil>"], ["<key>"]],
     ("internal-token", "jwks"): [[]],
     ("monitor-report",): [["<log>"], ["<log>", "--json"], ["<missing>"]],
-    ("envoy-config",): [[], ["--config", "<evil>"], ["--listen", EVIL]],
+    ("envoy-config",): [
+        [],
+        ["--config", "<evil>"],
+        ["--listener", EVIL],
+        ["--domain", EVIL],
+        ["--cors", EVIL],
+        *(["--for", name] for name in ("envoy-gateway", "istio", "contour")),
+    ],
     ("doctor",): [["--offline"], ["--offline", "--json"], ["--offline", "--config", "<evil>"]],
     ("demo",): [["--link", EVIL]],
 }

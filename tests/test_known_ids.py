@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from pathlib import Path
 
@@ -240,10 +240,17 @@ async def test_the_ids_are_read_again_behind_a_gap(place: Place) -> None:
             assert feed.ids.count == 7
 
 
-@pytest.mark.usefixtures("small_pages")
-async def test_ids_that_cannot_be_read_do_not_stop_the_feed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "_IDS", "SELECT id FROM nowhere WHERE id > %s LIMIT %s")
-    monkeypatch.setattr(reader, "_IDS", "SELECT id FROM nowhere WHERE id > ? LIMIT ?")
+@pytest.fixture
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Ids that cannot be read, on either database, until this is undone."""
+    with monkeypatch.context() as patched:
+        patched.setattr(following, "_IDS", "SELECT id FROM nowhere WHERE id > %s LIMIT %s")
+        patched.setattr(reader, "_IDS", "SELECT id FROM nowhere WHERE id > ? LIMIT ?")
+        yield patched
+
+
+@pytest.mark.usefixtures("unreadable")
+async def test_ids_that_cannot_be_read_do_not_stop_the_feed(place: Place) -> None:
     with place.opened() as store:
         store.add(token(), FINGERPRINT)
         async with followed(place) as feed:
@@ -254,18 +261,15 @@ async def test_ids_that_cannot_be_read_do_not_stop_the_feed(place: Place, monkey
             assert not feed.ids.complete
 
 
-@pytest.mark.usefixtures("small_pages")
-async def test_ids_that_could_not_be_read_are_read_later(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extauthz.adapters.store.following.IDS_RETRY", 0.3)
-    good = [following._IDS, reader._IDS]
-    monkeypatch.setattr(following, "_IDS", "SELECT id FROM nowhere WHERE id > %s LIMIT %s")
-    monkeypatch.setattr(reader, "_IDS", "SELECT id FROM nowhere WHERE id > ? LIMIT ?")
+async def test_ids_that_could_not_be_read_are_read_later(
+    place: Place, monkeypatch: pytest.MonkeyPatch, unreadable: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "IDS_RETRY", 0.3)
     with place.opened() as store:
         store.add(token(), FINGERPRINT)
         async with followed(place) as feed:
             await until(lambda: feed.position == 1)
-            monkeypatch.setattr(following, "_IDS", good[0])
-            monkeypatch.setattr(reader, "_IDS", good[1])
+            unreadable.undo()
             await until(lambda: feed.ids.complete)
             assert feed.ids.count == 1
 
