@@ -94,7 +94,7 @@ LIBRARIES = {
     "structlog": ("adapters.logs",),
     "ctypes": ("transport.libnghttp2", "transport.streams", "transport.connection"),
     "uvloop": ("transport.choice", "doctor.machine"),
-    "ssl": ("transport.tls", "transport.ops", "adapters.fetch"),
+    "ssl": ("transport.tls", "transport.tls_listening", "transport.ops", "adapters.fetch"),
     "watchfiles": ("reload",),
     "uvicorn": ("transport.ops", "transport.key_set", "demo"),
     "click": ("cli",),

@@ -21,6 +21,7 @@ import pytest
 from extauthz import addresses, denials
 from extauthz.config import (
     answers,
+    completeness,
     consistency,
     decision_log,
     document,
@@ -135,6 +136,7 @@ ELSEWHERE = {
 }
 TRACED: list[ModuleType] = [
     answers,
+    completeness,
     consistency,
     decision_log,
     document,

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -35,7 +36,10 @@ from extauthz.demo.issuer import AUDIENCE, CLIENT_ID, DemoIssuer
 from extauthz.internal_tokens import new_key
 from extauthz.transport.listening import open_port
 from extauthz.transport.ops import HttpServer
+from tests.support.h2_client import PREFACE, settings
 from tests.support.postgresql import MakePlace
+from tests.support.silence import Silence
+from tests.support.transports import eventually
 from tests.support.world import bearer, check_request, oauth
 
 pytest_plugins = ["tests.support.postgresql"]
@@ -123,6 +127,10 @@ class Sidecar:
         with grpc.insecure_channel(self.target) as channel:
             ask = channel.unary_unary(f"/{SERVICE}/Check")
             return pb.CheckResponse.FromString(ask(check_request("POST", "/search", headers.items(), source=source), timeout=20))
+
+    def doctor(self) -> list[dict[str, Any]]:
+        """Return what the doctor finds, problems or not."""
+        return list(json.loads(self.command("doctor", "--offline", "--json").stdout)["findings"])
 
     def told(self, *arguments: str) -> Any:
         """Run a command that must work and return its JSON."""
@@ -315,6 +323,43 @@ def test_internal_tokens_verify_with_the_keys_that_the_parent_of_two_workers_ser
     assert sidecar.stop() == 0
     for log in sidecar.logs:
         assert all(made.rpartition(".")[2] not in log.read_text() for made in seen)
+
+
+def test_silent_strangers_keep_nobody_out(sidecar: Sidecar) -> None:
+    """At every port of two workers and their parent, with the limits of the product and of a plain login's open files."""
+    (sidecar.folder / "k1.pem").write_bytes(new_key("ES256"))
+    first, second = successive_ports(2)
+    published, ops = free_port(), int(sidecar.settings["server"]["ops"].rpartition(":")[2])
+    sidecar.settings["server"] |= {"listen": f"127.0.0.1:{first}", "workers": 2, "transport": "nghttp2"}
+    keys = [{"id": "k1", "file": "k1.pem"}]
+    section = {"issuer": "https://sidecar", "audience": "upstream", "keys": keys, "jwks": f"127.0.0.1:{published}"}
+    sidecar.settings["internal_token"] = section
+    sidecar.write()
+    token = sidecar.token()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        sidecar.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    eventually(lambda: "serving with several workers" in sidecar.logs[1].read_text())
+    with (
+        Silence(first, 1010, PREFACE + settings()) as greeted,
+        Silence(second, 1010) as silent,
+        Silence(ops, 110) as at_ops,
+        Silence(published, 110) as at_keys,
+    ):
+        for round_ in range(10):
+            assert sidecar.page("/healthz") == (200, "ok\n")
+            with urllib.request.urlopen(f"http://127.0.0.1:{published}/.well-known/jwks.json", timeout=20) as response:
+                assert response.status == 200
+            sidecar.settings["server"]["listen"] = f"127.0.0.1:{(first, second)[round_ % 2]}"
+            assert sidecar.check(bearer(token)).ok_response.headers
+        assert sidecar.page("/readyz")[0] == 200
+        assert greeted.held > 900
+        assert all(one.opened > 100 for one in (silent, at_ops, at_keys))
+    assert sidecar.stop() == 0
+    assert "open files" not in sidecar.logs[1].read_text()
 
 
 def test_an_internal_token_without_its_key_stops_the_start(sidecar: Sidecar) -> None:
@@ -703,6 +748,9 @@ def test_issued_tokens_are_switched_off_while_it_serves_by_leaving_the_section_o
     sidecar.settings["tokens"] = tokens
     sidecar.write()
     until(lambda: sidecar.check(bearer(token)).status.code == 0)
+    (found,) = [one for one in sidecar.doctor() if one["name"] == "server.ops" and "/readyz" in one["found"]]
+    assert (found["level"], "configuration files are replaced as a whole" in found["found"]) == ("warning", True)
+    assert f"{sidecar.file} was changed in place" in sidecar.logs[1].read_text()
     assert sidecar.stop() == 0
 
 

@@ -1470,7 +1470,7 @@ def test_a_connection_may_be_cut_at_any_time(serve: Serve, name: str) -> None:
 
 def test_a_tls_connection_may_be_cut_at_any_time(serve: Serve, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    served = serve(certificates=authority.server())
+    served = serve(certificates=authority.server(), limits=replace(LIMITS, connections=500))
     content = client_hello()
     for cut in range(0, len(content) + 1, 7):
         with Peer(served.target, hello=False) as peer:
@@ -1540,10 +1540,13 @@ def test_who_breaks_the_limit_of_streams_gets_no_more_of_them(serve: Serve) -> N
 
 @only_nghttp2
 def test_connections_beyond_the_limit_are_closed_at_once(serve: Serve) -> None:
+    """When the calls of all others are under way."""
     served = serve(limits=Limits(connections=5))
     peers = [Peer(served.target) for _ in range(5)]
     try:
-        assert [peer.ask(b"in").message for peer in peers] == [b"!in"] * 5
+        for peer in peers:
+            peer.send(peer.request(peer.stream(), b"wait"))
+        eventually(lambda: served.handler.held.begun == 5)
         for _ in range(20):
             with Peer(served.target, hello=False) as beyond:
                 beyond.end()
@@ -1554,6 +1557,8 @@ def test_connections_beyond_the_limit_are_closed_at_once(serve: Serve) -> None:
         eventually(lambda: served.connections == 4)
         with Peer(served.target) as next_one:
             assert next_one.ask(b"in").message == b"!in"
+        served.loop.soon(served.handler.held.go.set)
+        assert [peer.answer(1).message for peer in peers] == [b"!wait"] * 4
     finally:
         for peer in peers:
             peer.socket.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from extauthz.config import answers, consistency, document, internal_token, routes, sendable
+from extauthz.config import answers, completeness, consistency, document, internal_token, routes, sendable
 from extauthz.config.document import ConfigurationError, Document, Mistake
 from extauthz.config.files import Files
 from extauthz.config.oauth import OAuthCommon
@@ -46,6 +46,11 @@ class Configuration:
     files: Files
     route_places: Mapping[str, str]
     audiences: Mapping[str, str]
+
+    @property
+    def yaml_files(self) -> tuple[Path, ...]:
+        """This file and its route files."""
+        return (self.file, *(self.file.parent / name for name in self.settings.routes))
 
     @property
     def store_place(self) -> Path | str | None:
@@ -152,15 +157,18 @@ class Configuration:
         return hasher.digest()
 
 
-def load(file: Path, files: Files | None = None) -> Configuration:
+def load(file: Path, files: Files | None = None, *, end_marker: bool = False) -> Configuration:
     """Read extauthz.yaml and its route files; raises ConfigurationError with every mistake in all of them.
+
+    With `end_marker` each file must have its end, even if extauthz.yaml itself does not ask for it.
 
     What concerns several sections is read from the plain data, so that a mistake in one section hides none in another. `files` are
     read through, and kept: whoever gave them knows which ones it took, also when there are mistakes.
     """
     files = files or Files()
     source = document.read(file, files)
-    mistakes = list(source.mistakes)
+    end_marker = end_marker or completeness.is_wanted(source)
+    mistakes = [*source.mistakes, *(completeness.unfinished(file, files) if end_marker else ())]
     settings: Settings | None = None
     if not isinstance(source.data, dict):
         what = "the file is empty" if source.data is None else "the file is not a mapping"
@@ -176,6 +184,7 @@ def load(file: Path, files: Files | None = None) -> Configuration:
         if not wrong:
             found, wrong = routes.read(name, vocabulary, files)
             placed += found
+            wrong += completeness.unfinished(name, files) if end_marker else []
         mistakes += wrong
     mistakes += answers.misfits(source, max((" ".join(found.route.scopes) for found in placed), key=len, default=""))
     table, hosts, wrong, warnings = routes.compile_tables(placed)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Va
 
 from extauthz.addresses import Address
 from extauthz.config.answers import AnswersSection
+from extauthz.config.completeness import ReloadSection
 from extauthz.config.decision_log import DecisionLogSection
 from extauthz.config.internal_token import InternalTokenSection
 from extauthz.config.monitor import Mode
@@ -264,6 +265,7 @@ class Settings(Section):
     """The whole of extauthz.yaml."""
 
     version: Annotated[Literal[1], exact(1)] = Field(examples=["version: 1"])
+    reload: ReloadSection = ReloadSection()
     server: ServerSection = Field(examples=["server: {listen: 127.0.0.1:9001}"])
     oauth: OAuth | None = None
     tokens: TokensSection | None = None

@@ -20,9 +20,9 @@ from extauthz.transport.tls import TlsFiles
 
 def look(configuration: Configuration, now: float) -> Iterator[Finding]:
     """Look at every file that the configuration names."""
-    folder = configuration.file.parent
-    for path in (configuration.file, *(folder / name for name in configuration.settings.routes)):
+    for path in configuration.yaml_files:
         yield not_for_all_to_write("file.configuration", path)
+    yield changes(end_marker=configuration.settings.reload.end_marker)
     for path in secret_files(configuration):
         yield secret_file("file.secret", path)
     place = configuration.store_place
@@ -34,6 +34,16 @@ def look(configuration: Configuration, now: float) -> Iterator[Finding]:
             yield from socket_place("file.socket", address, server.socket_mode, server.socket_group)
     for tls in filter(None, (configuration.tls_files(server.tls), configuration.tls_files(server.ops_tls))):
         yield from tls_files("tls", TlsFiles(*tls), now)
+
+
+def changes(*, end_marker: bool) -> Finding:
+    """Say when a changed file counts."""
+    if end_marker:
+        return ok("file.reload", "a changed file counts when its last line is '# end'")
+    return ok(
+        "file.reload",
+        "a changed file counts as soon as it is valid, half written too: replace files by rename, or write reload.end_marker",
+    )
 
 
 def secret_files(configuration: Configuration) -> list[Path]:

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any, Protocol, cast
 
 from extauthz.transport import libnghttp2 as http2
+from extauthz.transport.eviction import has_unread
 from extauthz.transport.limits import Limits
 from extauthz.transport.messages import Refusal, Status
 from extauthz.transport.streams import CALLBACKS, PROVIDER, Books, Stream, Tally
@@ -69,6 +70,16 @@ class Connection(Books, asyncio.Protocol):
         self._session = http2.new_session(self, CALLBACKS, self._options, self.limits, window=WINDOW)
         transport.set_write_buffer_limits(high=self.limits.output_buffer)
         self.flush()
+
+    @property
+    def silent(self) -> bool:
+        """Tell whether it has asked nothing, and nothing that it sent waits to be read."""
+        return self.used == self.opened and (self._transport is None or not has_unread(self._transport))
+
+    @property
+    def resting(self) -> bool:
+        """Tell whether no call waits for us: watches, and answers that nobody takes, hold no place."""
+        return self.used != self.opened and all(stream.task is None for stream in self.streams.values())
 
     def connection_lost(self, _: Exception | None) -> None:
         """Stop waiting for what nobody reads, and free the session."""

@@ -19,6 +19,8 @@ from extauthz.transport.tls import Certificates
 
 SERVICE = ext_authz_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name
 NAME = "grpcio"
+LONGEST_IDLE = 60.0
+"""Seconds without a call after which a connection is asked to go at the latest: the runtime tells nobody who never asked."""
 _NAMES = "x509_subject_alternative_name"
 
 _OPTIONS = (
@@ -131,7 +133,10 @@ def _limits(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", limits.message_size),
         ("grpc.absolute_max_metadata_size", limits.header_list_size),
         ("grpc.max_concurrent_streams", limits.concurrent_streams),
-        ("grpc.max_connection_idle_ms", int(limits.idle_timeout * 1000)),
+        # It cannot end one connection for another: who has asked nothing goes soon, and others wait for a place meanwhile.
+        ("grpc.max_allowed_incoming_connections", limits.connections),
+        ("grpc.server_handshake_timeout_ms", int(limits.half_open_timeout * 1000)),
+        ("grpc.max_connection_idle_ms", int(min(limits.idle_timeout, LONGEST_IDLE) * 1000)),
         ("grpc.max_connection_age_grace_ms", int(limits.max_connection_age_grace * 1000)),
     ]
     if limits.max_connection_age is not None:

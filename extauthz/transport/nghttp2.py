@@ -18,11 +18,13 @@ from extauthz.addresses import Address
 from extauthz.transport import libnghttp2 as http2
 from extauthz.transport import messages
 from extauthz.transport.connection import Connection
+from extauthz.transport.eviction import evictable
 from extauthz.transport.limits import Limits
-from extauthz.transport.listening import Handler, TracedHandler, open_listener
+from extauthz.transport.listening import BACKLOG, Handler, TracedHandler, open_listener
 from extauthz.transport.messages import Refusal
 from extauthz.transport.streams import Stream, Tally
 from extauthz.transport.tls import Certificates, subject_alternative_names
+from extauthz.transport.tls_listening import TlsListener
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 CHECK = f"/{SERVICE}/Check".encode()
@@ -72,11 +74,11 @@ class Nghttp2Server:
         self._options = http2.options(self._limits)
         self._certificates = certificates
         self._tally = Tally()
-        self._open: set[Connection] = set()
+        self._open: dict[Connection, None] = {}
         self._serving = False
         self._stopping = False
         self._opened: socket.socket | None = None
-        self._listener: asyncio.Server | None = None
+        self._listener: asyncio.Server | TlsListener | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
@@ -116,6 +118,8 @@ class Nghttp2Server:
             self._sweeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
+        if isinstance(self._listener, TlsListener):
+            self._listener.abort()
         for listening in (self._listener, self._opened):
             if listening is not None:
                 listening.close()
@@ -131,18 +135,29 @@ class Nghttp2Server:
         await self._closed_within(1.0)
 
     def admit(self, connection: Connection, certificate: Mapping[str, Any] | None) -> bool:
-        """Take a new connection unless there are too many, the end has come during its handshake, or its peer is another one."""
-        if self._stopping or len(self._open) >= self._limits.connections:
+        """Take a new connection unless all places are busy, the end has come during its handshake, or its peer is another one."""
+        if self._stopping:
             return False
         if self._certificates is not None and not self._certificates.permits(subject_alternative_names(certificate)):
             _log.warning("a client was refused: its certificate has none of the names in server.tls.allowed_names")
             return False
-        self._open.add(connection)
+        if len(self._open) >= self._limits.connections and not self._make_room():
+            return False
+        self._open[connection] = None
+        return True
+
+    def _make_room(self) -> bool:
+        """End a connection that asks nothing; tell whether there was one."""
+        found = evictable(self._open)
+        if found is None:
+            return False
+        del self._open[found]
+        found.abort()
         return True
 
     def forget(self, connection: Connection) -> None:
         """Hear of the end of a connection, a refused one too."""
-        self._open.discard(connection)
+        self._open.pop(connection, None)
 
     def call(self, connection: Connection, stream: Stream) -> None:
         """Answer a request, now or later."""
@@ -220,13 +235,14 @@ class Nghttp2Server:
         """Accept on the socket with the certificates of now, and no longer with earlier ones."""
         if self._opened is None:
             raise RuntimeError("not started")
-        loop = asyncio.get_running_loop()
-        create = loop.create_unix_server if self._opened.family == socket.AF_UNIX else loop.create_server
-        previous = self._listener
-        tls: dict[str, Any] = {}
+        previous, opened = self._listener, self._opened.dup()
         if self._certificates is not None:
-            tls = {"ssl": self._certificates.context, "ssl_handshake_timeout": self._limits.half_open_timeout}
-        self._listener = await create(self._connection, sock=self._opened.dup(), **tls)
+            context, timeout = self._certificates.context, self._limits.half_open_timeout
+            self._listener = TlsListener(opened, context, self._connection, handshake_timeout=timeout)
+        else:
+            loop = asyncio.get_running_loop()
+            create = loop.create_unix_server if opened.family == socket.AF_UNIX else loop.create_server
+            self._listener = await create(self._connection, sock=opened, backlog=BACKLOG)
         if previous is not None:
             previous.close()
 
