@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 import threading
 import time
@@ -25,6 +26,8 @@ from extauthz.core.tokens import TokenRecord, usable
 
 WIDE = 240
 """Columns of a table that no terminal shows."""
+HEIGHT = 25
+"""Lines of a terminal, of which a table takes no notice."""
 NARROW = 6
 """Columns of a text that is cut, at least."""
 CUT = "…"
@@ -92,8 +95,8 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]], *,
     The first `whole` columns are never cut, and those of `ids` also never left out; others that do not fit are named.
     """
     cells = [[printable(value or "-", lines=False) for value in row] for row in rows]
-    seen = Console(file=sys.stdout)
-    width = seen.width if seen.is_terminal else WIDE
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal else WIDE
     least = _least_widths(columns, cells, whole, ids)
     kept = _kept(least, width, ids)
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -103,7 +106,8 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]], *,
         table.add_row(*(_cell(row[index]) for index in kept))
     drawn = io.StringIO()
     # Whoever has a terminal narrower than the ids reads them on two lines.
-    Console(file=drawn, width=max(width, _width_of(least, kept)), force_terminal=seen.is_terminal).print(table)
+    # Without a height it would take 80 columns where TERM is dumb.
+    Console(file=drawn, width=max(width, _width_of(least, kept)), height=HEIGHT, force_terminal=is_terminal).print(table)
     text = drawn.getvalue()
     write(text if can_show(CUT) else text.replace(CUT, "~"))
     if len(kept) < len(columns):
