@@ -17,7 +17,7 @@ class Feed:
 
     `generation` grows when changes were missed: what was read before counts no more. `rewound` is set when the store is an older
     one than it was, until the restore is accepted, which `epoch` shows. `audit` is number and MAC of the last row of the audit, for
-    those who watch that; None before the first read. `ids` are those of all tokens, told of each change.
+    those who watch that; None before the first read. `ids` are those of all tokens; each change is added.
     """
 
     def __init__(self, *, clock: Clock, memory: float, ids: KnownIds | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The ids of all issued tokens, in memory: which ids no token has is told without asking the store."""
+"""The ids of all issued tokens, in memory: an id that no token has is recognised without the store."""
 
 from __future__ import annotations
 

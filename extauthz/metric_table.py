@@ -109,7 +109,7 @@ DEFINITIONS = (
     _gauge("extauthz_known_ids", "Ids of tokens in memory; 0 also when there are more than limits.known_ids."),
     _gauge(
         "extauthz_known_ids_complete",
-        "1 while unknown ids are told from the ids in memory; 0: the ids are still being read, or are too many.",
+        "1 while unknown ids are recognised by the ids in memory; 0: these are still being read, or are too many.",
         across=Across.LEAST,
     ),
     _gauge(

@@ -32,7 +32,7 @@ class LazyGroup(click.Group):
         return command if isinstance(command, click.Command) else None
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Run a command; what is told of its end goes the one way to the terminal."""
+        """Run a command; the message of its end goes the one way to the terminal."""
         terminal.prepare()
         run: Callable[..., Any] = super().main
         if not options.pop("standalone_mode", True):

@@ -111,7 +111,7 @@ def give_up(error: Unwritable) -> NoReturn:
 
 @contextmanager
 def showing_secrets() -> Iterator[list[str]]:
-    """Yield a list for the ids of tokens once they are stored: whatever happens before their secrets are out, the ids are told."""
+    """Yield a list for the ids of tokens once they are stored: if anything fails before their secrets are out, it is printed."""
     stored: list[str] = []
     try:
         yield stored

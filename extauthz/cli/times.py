@@ -15,11 +15,11 @@ _FORMS = "write a number and h, d, w or y, like 90d"
 
 def length(text: object) -> int:
     """Read "12h", "90d", "4w" or "1y" (365 days) in whole seconds, and whatever the configuration takes; raise ValueError."""
-    found = _LONG(text) if isinstance(text, str) else None
+    match = _LONG(text) if isinstance(text, str) else None
     try:
-        return int(duration(f"{int(found[1]) * _DAYS[found[2]]}d" if found else text))
+        return int(duration(f"{int(match[1]) * _DAYS[match[2]]}d" if match else text))
     except ValueError as error:
-        if found:
+        if match:
             raise ValueError(f"{text!r} is longer than 100 years: write at most 36500d") from error
         raise ValueError(f"{text!r} is not a length of time: {_FORMS}") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntFlag
@@ -27,7 +27,7 @@ FIXED = ("permission", "user", "scopes", "created_at", "created_by", "pepper_id"
 """What nobody changes after a token was made."""
 
 Advance = Callable[[int, int], None]
-"""Is told how many rows are read, and how many there are."""
+"""Takes how many rows are read, and how many there are."""
 
 MAX_DIFFERENCES = 10_000
 """Differences after which no more are looked for."""
@@ -36,7 +36,7 @@ _COLUMNS = ("id", *FIXED, "expires_at", "revoked_at", "rotated_to")
 _STATE = struct.Struct(">qB16s")
 
 
-class _Told(IntFlag):
+class _Flag(IntFlag):
     MADE = 1
     REVOKED = 2
     ROTATED = 4
@@ -86,48 +86,49 @@ class History:
     def differences(self, rows: Iterable[Any]) -> Iterator[Difference]:
         """Compare rows of _COLUMNS; fixed fields are named without what the audit tells of them."""
         for row in rows:
-            expires_at, told, fixed = _STATE.unpack(self._states.get(row.id, _NOTHING))
-            self._states[row.id] = _STATE.pack(expires_at, told | _Told.SEEN, fixed)
-            if not told & _Told.MADE:
-                yield Difference(row.id, "created_at", None, row.created_at)
+            expires_at, flags, fixed = _STATE.unpack(self._states.get(row.id, _NOTHING))
+            self._states[row.id] = _STATE.pack(expires_at, flags | _Flag.SEEN, fixed)
+            if not flags & _Flag.MADE:
+                yield Difference(str(row.id), "created_at", None, _plain(row.created_at))
                 continue
-            if told & (_Told.REVOKED | _Told.BURIED) and row.revoked_at is None:
-                yield Difference(row.id, "revoked_at", "revoked", None)
-            if told & _Told.ROTATED and row.rotated_to is None:
-                yield Difference(row.id, "rotated_to", "rotated", None)
+            if flags & (_Flag.REVOKED | _Flag.BURIED) and row.revoked_at is None:
+                yield Difference(str(row.id), "revoked_at", "revoked", None)
+            if flags & _Flag.ROTATED and row.rotated_to is None:
+                yield Difference(str(row.id), "rotated_to", "rotated", None)
             if type(row.expires_at) is not int or row.expires_at > expires_at:
-                yield Difference(row.id, "expires_at", expires_at, row.expires_at)
-            found = _fixed_of(row)
-            if self._hash(found) != fixed:
-                yield from (Difference(row.id, name, None, found[name]) for name in FIXED)
+                yield Difference(str(row.id), "expires_at", expires_at, _plain(row.expires_at))
+            stored = _fixed_of(row)
+            if self._hash(stored) != fixed:
+                yield from (Difference(str(row.id), name, None, _plain(stored[name])) for name in FIXED)
 
     def lost(self, buried: Iterable[str]) -> Iterator[Difference]:
         """Return what should be there and was not compared; `buried` are the ids that have a tombstone."""
         for token_id in buried:
-            self._states.pop(token_id, None)
+            if not _STATE.unpack(self._states.get(token_id, _NOTHING))[1] & _Flag.MADE:
+                self._states.pop(token_id, None)
         for token_id, state in self._states.items():
-            told = _STATE.unpack(state)[1]
-            if not told & _Told.SEEN:
-                field = "tombstone" if told & _Told.BURIED and not told & _Told.MADE else "row"
+            flags = _STATE.unpack(state)[1]
+            if not flags & _Flag.SEEN:
+                field = "tombstone" if flags & _Flag.BURIED and not flags & _Flag.MADE else "row"
                 yield Difference(token_id, field, "made" if field == "row" else "buried", None)
 
     def _learn(self, row: AuditRow, after: Mapping[str, Any]) -> None:
         token_id = str(row.token_id)
-        expires_at, told, fixed = _STATE.unpack(self._states.get(token_id, _NOTHING))
+        expires_at, flags, fixed = _STATE.unpack(self._states.get(token_id, _NOTHING))
         match row.action:
             case chain.CREATED:
-                told |= _Told.MADE | (_Told.REVOKED if after.get("revoked_at") is not None else 0)
+                flags |= _Flag.MADE | (_Flag.REVOKED if after.get("revoked_at") is not None else 0)
                 expires_at, fixed = after["expires_at"], self._hash({name: after.get(name) for name in FIXED})
             case chain.REVOKED:
-                told |= _Told.REVOKED
+                flags |= _Flag.REVOKED
             case chain.TOMBSTONE:
-                told |= _Told.BURIED
+                flags |= _Flag.BURIED
             case chain.ROTATED:
-                told |= _Told.ROTATED
+                flags |= _Flag.ROTATED
                 expires_at = min(expires_at, after["expires_at"])
             case chain.EXPIRY:
                 expires_at = min(expires_at, after["expires_at"])
-        self._states[token_id] = _STATE.pack(expires_at, told, fixed)
+        self._states[token_id] = _STATE.pack(expires_at, flags, fixed)
 
     def _hash(self, fixed: Mapping[str, object]) -> bytes:
         text = json.dumps([fixed[name] for name in FIXED], default=repr)
@@ -149,11 +150,11 @@ def check(database: Database, keys: Mapping[str, bytes], head: tuple[int, str] |
         broken = chain.first_broken(history.follow(rows), keys, known)
         if broken is not None:
             return Checked((number, mac.hex()), broken)
-        found = list(islice(history.differences(_counted(_rows(connection), advance, number, total)), MAX_DIFFERENCES))
-        if len(found) < MAX_DIFFERENCES:
+        differences = list(islice(history.differences(_counted(_rows(connection), advance, number, total)), MAX_DIFFERENCES))
+        if len(differences) < MAX_DIFFERENCES:
             buried = connection.scalars(sa.select(tombstones.c.id))
-            found += islice(history.lost(buried), MAX_DIFFERENCES - len(found))
-        return Checked((number, mac.hex()), None, tuple(_explained(connection, found)))
+            differences += islice(history.lost(buried), MAX_DIFFERENCES - len(differences))
+        return Checked((number, mac.hex()), None, tuple(_explained(connection, differences)))
 
 
 def _rows(connection: sa.Connection) -> Iterator[Any]:
@@ -178,16 +179,20 @@ def _fixed_of(row: Any) -> dict[str, object]:
     return fixed
 
 
-def _explained(connection: sa.Connection, found: Iterable[Difference]) -> Iterator[Difference]:
+def _plain(value: object) -> object:
+    """Return what JSON can say of a value; SQLite keeps one of any type in any column."""
+    return value if value is None or isinstance(value, str | int | list) else repr(value)
+
+
+def _explained(connection: sa.Connection, differences: Sequence[Difference]) -> Iterator[Difference]:
     """Add what the audit tells of fixed fields, and leave out those of them that are as they were."""
-    kept = list(found)
-    ids = dict.fromkeys(item.token_id for item in kept if item.field in FIXED)
+    ids = dict.fromkeys(item.token_id for item in differences if item.field in FIXED)
     made: dict[str, Mapping[str, object]] = {}
     for batch in batches(ids):
         query = sa.select(audit_table.c.token_id, audit_table.c.after)
         query = query.where(audit_table.c.action == chain.CREATED, audit_table.c.token_id.in_(batch))
         made |= {row.token_id: json.loads(row.after) for row in connection.execute(query)}
-    for item in kept:
+    for item in differences:
         if item.field not in FIXED or item.token_id not in made:
             yield item
         elif made[item.token_id].get(item.field) != item.row:
