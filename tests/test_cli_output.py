@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import pty
 import re
 import shlex
 import shutil
@@ -206,30 +206,37 @@ def test_an_encoding_that_lacks_a_letter_shows_another(charset: str, shown: str)
 # --- tables
 
 
-def narrow(folder: Path, columns: int, *arguments: str, **environment: str) -> str:
+class Terminal(io.TextIOWrapper):
+    """A terminal of an encoding."""
+
+    def __init__(self, charset: str) -> None:
+        self.seen = io.BytesIO()
+        super().__init__(self.seen, charset, newline="\n", write_through=True)
+
+    def isatty(self) -> bool:
+        """Say that somebody looks at it."""
+        return True
+
+
+def narrow(folder: Path, columns: int, *arguments: str, charset: str = "utf-8") -> str:
     """Run a command at a terminal of so many columns; return what is seen."""
-    master, slave = pty.openpty()
-    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "dumb", **environment}
-    command = [sys.executable, "-m", "extauthz", *arguments, "--config", str(folder / "extauthz.yaml")]
-    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
-    os.close(slave)
-    seen = b""
-    try:
-        while data := os.read(master, 65_536):
-            seen += data
-    except OSError:
-        # The other side of the terminal is closed: the command has ended.
-        pass
-    os.close(master)
-    assert process.wait(timeout=30) == 0, seen
-    return re.sub(r"\x1b\[[0-9;]*m", "", seen.decode(environment.get("PYTHONIOENCODING", "utf-8")).replace("\r\n", "\n"))
+    terminal_ = Terminal(charset)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("COLUMNS", str(columns))
+        patched.setenv("TERM", "dumb")
+        patched.setattr(sys, "stdout", terminal_)
+        patched.setattr(sys, "stderr", terminal_)
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, "--config", str(folder / "extauthz.yaml")])
+    assert ended.value.code == 0
+    return re.sub(r"\x1b\[[0-9;]*m", "", terminal_.seen.getvalue().decode(charset))
 
 
 @pytest.mark.parametrize("columns", [10, 60])
 def test_a_narrow_table_cuts_no_id_and_names_what_it_left_out(tmp_path: Path, columns: int) -> None:
     folder = configured(tmp_path)
     made = created(folder)
-    seen = narrow(folder, columns, "token", "list", PYTHONIOENCODING="latin-1")
+    seen = narrow(folder, columns, "token", "list", charset="latin-1")
     assert made["id"] in seen
     assert "Left out, because the terminal is too narrow: " in seen
     assert "scopes, description. --json has them." in seen
@@ -239,7 +246,7 @@ def test_a_narrow_table_cuts_no_id_and_names_what_it_left_out(tmp_path: Path, co
 def test_a_cut_text_ends_with_a_mark_that_the_encoding_has(tmp_path: Path) -> None:
     folder = configured(tmp_path)
     created(folder)
-    seen = {charset: narrow(folder, 100, "token", "list", PYTHONIOENCODING=charset) for charset in ("utf-8", "latin-1")}
+    seen = {charset: narrow(folder, 100, "token", "list", charset=charset) for charset in ("utf-8", "latin-1")}
     assert "…" in seen["utf-8"]
     assert seen["latin-1"] == seen["utf-8"].replace("…", "~")
 
@@ -247,7 +254,7 @@ def test_a_cut_text_ends_with_a_mark_that_the_encoding_has(tmp_path: Path) -> No
 def test_both_ids_of_a_row_of_the_audit_are_whole(tmp_path: Path) -> None:
     folder = configured(tmp_path)
     made = created(folder)
-    seen = narrow(folder, 24, "audit", "list", PYTHONIOENCODING="ascii")
+    seen = narrow(folder, 24, "audit", "list", charset="ascii")
     assert re.search(rf"^1 +{made['id']}", seen, re.MULTILINE)
 
 
@@ -257,7 +264,8 @@ def test_both_ids_of_a_row_of_the_audit_are_whole(tmp_path: Path) -> None:
 def program(folder: Path, *arguments: str, output: Any) -> subprocess.CompletedProcess[str]:
     """Run a command as a process of its own."""
     command = [sys.executable, "-m", "extauthz", *arguments, "--config", str(folder / "extauthz.yaml")]
-    return subprocess.run(command, check=False, stdout=output, stderr=subprocess.PIPE, text=True, timeout=60)
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    return subprocess.run(command, check=False, stdout=output, stderr=subprocess.PIPE, text=True, timeout=60, env=environment)
 
 
 def revoked_by(text: str) -> list[str]:
