@@ -29,7 +29,7 @@ from extauthz.cli import main, terminal
 from extauthz.cli.terminal import fitting, printable
 from tests.test_cli import GOOD, SETTINGS, USER, configured, created, told
 
-EVIL = "x\x1b[31mred\x1b]0;title\x07\x9b1m\r\b\x7f\u202egnp.exe\u2066\u200b…é→日"
+EVIL = "x\x1b[31mred\x1b]0;title\x07\x9b1m\r\b\x7f\u202egnp.exe\u2066\u200b…é→日\nforged"
 """Colours, a title, C1, a carriage return, a backspace, DEL, text that runs backwards, and letters that few encodings have."""
 
 
@@ -105,7 +105,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def world(template: Path, tmp_path: Path) -> dict[str, str]:
     """A copy of it in a folder whose name is no better."""
     folder = shutil.copytree(template, tmp_path / "f\x1b[31m\x9b\u202e…")
-    made, other = [row["id"] for row in told(folder, "token", "list")["tokens"]]
+    rows = told(folder, "token", "list")["tokens"]
+    (made,) = [row["id"] for row in rows if row["description"] == EVIL]
+    (other,) = [row["id"] for row in rows if row["description"] != EVIL]
     files = {
         "config": "extauthz.yaml",
         "evil": "evil.yaml",
@@ -156,6 +158,7 @@ def test_no_command_lets_anybody_else_write_to_the_terminal(world: dict[str, str
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         for written in (result.stdout_bytes, result.stderr_bytes):
             assert obeyed(written.decode(charset)) == set(), (arguments, written)
+            assert not re.search("^forged", written.decode(charset), re.MULTILINE), (arguments, written)
         assert result.stdout_bytes or result.stderr_bytes, arguments
 
 

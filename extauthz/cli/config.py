@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from extauthz.cli import configuration
-from extauthz.cli.terminal import echo
+from extauthz.cli.terminal import echo, printable
 from extauthz.config import effective
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
@@ -37,9 +37,9 @@ def check(config_file: Path, *, as_json: bool) -> None:
         echo(json.dumps({"mistakes": [asdict(found) for found in mistakes], "warnings": [asdict(found) for found in warnings]}))
     else:
         for found in mistakes:
-            echo(str(found))
+            echo(printable(str(found), lines=False))
         for found in warnings:
-            echo(f"warning: {found}")
+            echo(f"warning: {printable(str(found), lines=False)}")
         echo(f"{config_file}: {len(mistakes)} mistakes, {len(warnings)} warnings")
     if mistakes:
         raise click.exceptions.Exit(configuration.CONFIGURATION_EXIT)

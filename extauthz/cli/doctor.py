@@ -15,7 +15,7 @@ import click
 
 from extauthz.cli import configuration
 from extauthz.cli.output import json_option, progress, titled, write_json
-from extauthz.cli.terminal import Styled, echo
+from extauthz.cli.terminal import Styled, echo, printable
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 from extauthz.doctor import run
@@ -98,8 +98,8 @@ def _tell(findings: list[Finding], *, as_json: bool) -> None:
     for finding in findings:
         where = f"{finding.where}: " if finding.where else ""
         level = Styled(f"{finding.level.value:<8}", fg=_COLOURS[finding.level])
-        echo(level, f" {finding.name:<24} {where}{finding.found}")
+        echo(level, printable(f" {finding.name:<24} {where}{finding.found}", lines=False))
         if finding.advice:
-            echo(f"{'':<33} → {finding.advice}")
+            echo(f"{'':<33} → {printable(finding.advice, lines=False)}")
     told = [f"{counts[level]} {level.value}{'s' if counts[level] != 1 else ''}" for level in (Level.PROBLEM, Level.WARNING)]
     echo(f"{', '.join(told)}, {counts[Level.OK]} in order")

@@ -144,6 +144,7 @@ def confirm(question: str, *, yes: bool) -> None:
     """Ask a person at a terminal; without one, and without --yes, refuse."""
     if yes:
         return
+    question = printable(question, lines=False)
     if not sys.stdin.isatty():
         raise click.UsageError(f"--yes is missing, and there is no terminal to ask: {question}")
     if not click.confirm(fitting(question, err=True), err=True):
