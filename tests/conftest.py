@@ -9,7 +9,20 @@ import pytest
 
 from tests.support.world import MakeWorld, World
 
-SLOW_FILES = ("envoy", "serve", "transport_abuse", "workers", "compose", "doctor", "oauth_live", "introspection", "prometheus")
+SLOW_FILES = (
+    "envoy",
+    "serve",
+    "transport_abuse",
+    "workers",
+    "compose",
+    "doctor",
+    "oauth_live",
+    "introspection",
+    "prometheus",
+    "store_read_only",
+    "cold_start",
+    "pgbouncer",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,7 +23,7 @@ PACKAGE = PROJECT / "extauthz"
 ROWS = (
     "_pb",
     "core",
-    "ports addresses metric_table denials traceparent",
+    "ports addresses database_address private_files metric_table denials traceparent",
     "budgets flights known_ids",
     "feed record",
     "config service issued_verifier oauth_verifier issuing uses internal_tokens",
@@ -86,7 +86,7 @@ LIBRARIES = {
     "sqlalchemy": ("adapters.store",),
     "alembic": ("adapters.store",),
     "sqlite3": ("adapters.store",),
-    "psycopg": ("adapters.store",),
+    "psycopg": ("adapters.store", "database_address"),
     "httpx2": ("adapters.fetch",),
     "prometheus_client": ("adapters.metrics",),
     "opentelemetry": ("adapters.tracing",),
@@ -120,6 +120,7 @@ PURE = {
     "re",
     "types",
     "typing",
+    "unicodedata",
     "urllib.parse",
     "zlib",
 }

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from extauthz.cli import main
 from extauthz.config.loader import load
-from extauthz.core.identity import OVERRIDE_HEADERS
+from extauthz.core.identity import FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS
 from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.envoy_config.templates import duration, named
 from tests.support import cel
@@ -51,6 +51,7 @@ class Wanted:
 
 
 TLS = {"certificate": "server.crt", "key": "server.key"}
+SLASHED = 'routes: [{match: "GET /projects/{id}", public: true, encoded_slashes: true, name: NAME}]'
 WANTED = {
     "default": Wanted({"server": ANYWHERE}),
     "elsewhere": Wanted({"server": ANYWHERE}, ("--namespace", "gateways", "--gateway", "public", "--service", "authz/checks")),
@@ -63,6 +64,7 @@ WANTED = {
     "hops": Wanted({"server": ANYWHERE, "envoy": {"client_address": {"trusted_hops": 1}}}),
     "kept": Wanted({"server": ANYWHERE, "identity": {"keep": ["Authorization", "X-Http-Method-Override"]}}),
     "slow": Wanted({"server": ANYWHERE | {"check_timeout": "3s", "max_in_flight": 5000}}),
+    "encoded slashes": Wanted({"server": ANYWHERE, "routes": SLASHED}),
     "hosts": Wanted({"server": ANYWHERE, "hosts": ("api.acme.com", "www.acme.com"), "others": False}),
     "upstream": Wanted({"server": ANYWHERE}, ("--upstream", "search.apis.svc:8443", "--domain", "api.acme.com")),
     "tls": Wanted({"server": ANYWHERE | {"tls": TLS}}),
@@ -239,6 +241,18 @@ def test_istio_follows_the_configuration(tmp_path: Path) -> None:
         "remove_on_match": {"key_matcher": {"prefix": "x-acme-", "ignore_case": True}}
     }
     assert patches["CLUSTER", "MERGE"]["health_checks"][0]["no_traffic_interval"] == "1s"
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_encoded_slashes_pass_where_a_route_takes_them(tmp_path: Path, *, encoded: bool) -> None:
+    """And with `hosts` what names another host is removed early, for there may be no room in the rule."""
+    routes = SLASHED if encoded else SLASHED.replace("encoded_slashes: true, ", "")
+    file = configured(tmp_path, server=ANYWHERE, hosts=("api.acme.com",), others=False, routes=routes)
+    policy = documents(printed(file, "envoy-gateway"))["ClientTrafficPolicy"]["spec"]
+    assert policy["path"]["escapedSlashesAction"] == ("KeepUnchanged" if encoded else "RejectRequest")
+    assert set(FORWARDED_HOST_HEADERS) <= set(policy["headers"]["earlyRequestHeaders"]["remove"])
+    manager = documents(printed(file, "istio"))["EnvoyFilter"]["spec"]["configPatches"][0]["patch"]["value"]["typed_config"]
+    assert manager["path_with_escaped_slashes_action"] == ("KEEP_UNCHANGED" if encoded else "REJECT_REQUEST")
 
 
 def test_contour_follows_the_configuration(tmp_path: Path) -> None:

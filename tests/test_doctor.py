@@ -214,14 +214,14 @@ def test_who_may_change_the_configuration(mode: int, folder_mode: int, level: Le
     assert files.not_for_all_to_write("file.configuration", folder / "absent").level is PROBLEM
 
 
-@pytest.mark.parametrize(("mode", "level"), [(0o600, OK), (0o640, OK), (0o644, WARNING), (0o646, PROBLEM)])
+@pytest.mark.parametrize(("mode", "level"), [(0o600, OK), (0o640, WARNING), (0o660, WARNING), (0o644, WARNING), (0o646, PROBLEM)])
 def test_the_file_of_the_store(mode: int, level: Level, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "tokens.db"
     assert short(files.sqlite_file("file.store", path)) == [("file.store", PROBLEM)]
     path.touch()
     path.chmod(mode)
     assert short(files.sqlite_file("file.store", path)) == [("file.store", level)]
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
     assert short(files.sqlite_file("file.store", path)) == [("file.store", PROBLEM)]
 
 

@@ -74,6 +74,8 @@ class Sidecar:
     settings: dict[str, Any]
     process: subprocess.Popen[bytes] | None = None
     logs: list[Path] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+    """What runs the process, if something does."""
 
     @property
     def file(self) -> Path:
@@ -91,7 +93,7 @@ class Sidecar:
 
     def refused(self) -> subprocess.CompletedProcess[str]:
         """Run `serve`, which must not start, to its end."""
-        call = [sys.executable, "-m", "extauthz", "serve", "--config", str(self.file)]
+        call = [*self.before, sys.executable, "-m", "extauthz", "serve", "--config", str(self.file)]
         return subprocess.run(call, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
     def token(self) -> str:
@@ -103,7 +105,7 @@ class Sidecar:
         """Start and wait until it is ready."""
         self.logs = [self.folder / "stdout.log", self.folder / "stderr.log"]
         with self.logs[0].open("wb") as output, self.logs[1].open("wb") as errors:
-            call = [sys.executable, "-m", "extauthz", "serve", "--config", str(self.file)]
+            call = [*self.before, sys.executable, "-m", "extauthz", "serve", "--config", str(self.file)]
             self.process = subprocess.Popen(call, stdout=output, stderr=errors)
         deadline = time.monotonic() + PATIENCE
         while '"serving"' not in self.logs[1].read_text():

@@ -22,7 +22,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from extauthz.adapters.store import database, schema
+from extauthz.adapters.store import database, schema, writers_lock
 from extauthz.adapters.store.records import Change, Export, Revocation, StoredToken, TokenFilter
 from extauthz.adapters.store.rows import COLUMNS, StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
@@ -558,12 +558,15 @@ def test_a_server_that_is_not_there_is_named_without_its_password(host: str, tmp
 
 
 def test_the_password_reaches_the_server(postgresql: PostgresServer) -> None:
-    with closing(SqlTokenStore(postgresql.url(), password=PASSWORD)) as store:
-        given: list[dict[str, Any]] = []
-        sa.event.listen(store._database._writers, "do_connect", lambda _dialect, _record, _args, named: given.append(dict(named)))
-        store.revision()
-
-    assert [(each["password"], each["connect_timeout"], each["user"]) for each in given] == [(PASSWORD, 2, "postgres")]
+    with postgresql.database() as name, postgresql.login(name, f"role_{name}", PASSWORD):
+        for password, opens in ((PASSWORD, True), (PASSWORD.strip(), False), (None, False)):
+            with closing(SqlTokenStore(postgresql.url(name, user=f"role_{name}"), password=password)) as store:
+                if opens:
+                    assert store.list_tokens() == []
+                else:
+                    with pytest.raises(StoreError, match="cannot be used") as refused:
+                        store.list_tokens()
+                    assert "s3cret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -653,7 +656,7 @@ def test_a_page_reads_its_index_and_sorts_nothing(place: Place) -> None:
 # --- the lock of the writers
 
 
-ADVISORY = f"SELECT pg_try_advisory_lock({database.LOCK})"
+ADVISORY = f"SELECT pg_try_advisory_lock({writers_lock.LOCK})"
 HOLDING = [
     *(
         f"LOCK TABLE {table} IN {mode} MODE"

@@ -60,8 +60,8 @@ def configuration() -> str:
         "`{env: NAME}` or `{file: PATH}`. Under `oauth.providers[]` stand the keys of each provider where there are several,\n"
         "under `answers.reasons[]` those of the answer for one reason: `reasons: {route_unknown: {status: 404}}`.\n"
         "[`config/extauthz.yaml`](../../config/extauthz.yaml) shows all of them in place, "
-        "[`config/several-providers.yaml`](../../config/several-providers.yaml) those of several providers. Route files are\n"
-        "described in the README.\n\n"
+        "[`config/several-providers.yaml`](../../config/several-providers.yaml) those of several providers. The keys of route\n"
+        "files stand in [routes.md](../routes.md).\n\n"
         f"| key | default | meaning |\n|---|---|---|\n{''.join(rows)}"
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from extauthz import private_files
 from extauthz.cli import configuration
 from extauthz.cli.terminal import echo
 from extauthz.codec import build_internal_tokens
@@ -27,7 +28,7 @@ def make(file: Path, *, algorithm: str) -> None:
     Example: extauthz internal-token new-key --file data/internal-k1.pem
     """
     try:
-        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        opened = private_files.create(file)
     except FileExistsError:
         raise click.ClickException(f"{file} exists, and a key is never overwritten: name another file") from None
     except OSError as error:

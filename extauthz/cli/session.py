@@ -121,8 +121,12 @@ class Session:
             raise click.ClickException("issued tokens are switched off: set tokens.enabled in the configuration")
         with configuration.explained():
             password = self.loaded.store_password(os.environ)
+        for warning in self.loaded.warnings:
+            # Whoever stands on the way to the store gets what this command sends.
+            if warning.path == "tokens.store":
+                echo(f"warning: {warning}", err=True)
         try:
-            store = SqlTokenStore(place, create=create, password=password)
+            store = SqlTokenStore(place, create=create, password=password, waiting=_waiting)
             try:
                 if create and isinstance(place, Path) and store.revision() is None:
                     store.migrate()
@@ -178,6 +182,11 @@ def known(store: SqlTokenStore, token_id: str) -> StoredToken:
     if record is None:
         raise click.ClickException(f"no token has the id {token_id!r}; see: extauthz token list")
     return record
+
+
+def _waiting(name: str) -> None:
+    """Tell a person, or a log, what a command waits for; standard output stays what it is."""
+    echo(f"waiting for the token store at {name}", err=True)
 
 
 def _system_user() -> str:

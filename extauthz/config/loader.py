@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from extauthz.config import answers, completeness, consistency, document, internal_token, routes, sendable
+from extauthz.config import answers, completeness, consistency, document, internal_token, risks, routes, sendable, tables
 from extauthz.config.document import ConfigurationError, Document, Mistake
 from extauthz.config.files import Files
 from extauthz.config.oauth import OAuthCommon
@@ -22,7 +22,7 @@ from extauthz.config.settings import CertificateSection, Settings, TlsSection, T
 from extauthz.config.values import Secret
 from extauthz.core.act_as import ACT_AS_HEADERS, ActAs
 from extauthz.core.credentials import Kind
-from extauthz.core.identity import IdentityHeaders
+from extauthz.core.identity import FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.core.policy import Policy
 from extauthz.core.providers import ProviderRules
 
@@ -95,8 +95,7 @@ class Configuration:
         place = self.settings.tokens.store_password if self.settings.tokens else None
         if place is None:
             return None
-        found = sendable.read(self.file, self.files, {"store": (("tokens", "store_password"), place)}, environment)
-        return found["store"].decode()
+        return sendable.password(self.file, self.files, (("tokens", "store_password"), place), environment)
 
     def pepper_file(self, index: int = 0) -> Path | None:
         """Where the pepper of this index is kept, or None when it is in the environment."""
@@ -187,17 +186,18 @@ def load(file: Path, files: Files | None = None, *, end_marker: bool = False) ->
             wrong += completeness.unfinished(name, files) if end_marker else []
         mistakes += wrong
     mistakes += answers.misfits(source, max((" ".join(found.route.scopes) for found in placed), key=len, default=""))
-    table, hosts, wrong, warnings = routes.compile_tables(placed)
+    table, hosts, wrong, warnings = tables.compile_tables(placed)
     mistakes += wrong
     if mistakes or settings is None:
         raise ConfigurationError(mistakes)
     monitored, watched = routes.monitored(placed, settings.mode, source)
+    trusts_host = any(each.upstream.trusts_forwarded_host for each in (table, *hosts.values()))
     policy = Policy(
         routes=table,
         hosts=hosts,
         kinds=_kinds(settings),
         act_as=_act_as(settings),
-        identity=_identity(settings),
+        identity=_identity(settings, one_host=not hosts and not trusts_host),
         max_token_size=settings.server.max_token_size,
         monitored=monitored,
     )
@@ -208,7 +208,7 @@ def load(file: Path, files: Files | None = None, *, end_marker: bool = False) ->
         settings=settings,
         policy=policy,
         providers=provider_rules(settings),
-        warnings=(*consistency.risks(settings, policy, source), *watched, *warnings),
+        warnings=(*risks.risks(settings, policy, source), *watched, *warnings),
         files=files,
         route_places={entry.route.name: entry.place for entry in placed},
         audiences={entry.route.name: entry.audience for entry in placed if entry.audience},
@@ -228,8 +228,10 @@ def _act_as(settings: Settings) -> ActAs:
     return ActAs(_act_as_headers(settings), compile_patterns(settings.act_as.allow), compile_patterns(settings.act_as.deny))
 
 
-def _identity(settings: Settings) -> IdentityHeaders:
-    return _identity_headers(settings.identity.prefix, frozenset(settings.identity.keep), _act_as_headers(settings))
+def _identity(settings: Settings, *, one_host: bool) -> IdentityHeaders:
+    """Name the headers; where the host decides, here or in the upstream, the ones that would name another host too."""
+    overrides = OVERRIDE_HEADERS if one_host else (*OVERRIDE_HEADERS, *FORWARDED_HOST_HEADERS)
+    return _identity_headers(settings.identity.prefix, frozenset(settings.identity.keep), _act_as_headers(settings), overrides)
 
 
 # What was worked out with the same names before a reload is used again.

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator, model_validator
 
+from extauthz import database_address
 from extauthz.addresses import Address
 from extauthz.config.answers import AnswersSection
 from extauthz.config.completeness import ReloadSection
@@ -38,7 +39,6 @@ MIN_POLL, MAX_POLL = 0.25, 60.0
 MAX_WORKERS = 256
 MAX_HOPS = 10
 
-_POSTGRESQL = re.compile(r"postgres(?:ql)?://(?:[A-Za-z0-9._%~-]+@)?[^@/?#\s]*/[^@/?#\s]+(?:\?[^#\s]*)?").fullmatch
 _HEADER_NAME = re.compile(r"[a-z][a-z0-9-]*").fullmatch
 
 Prefix = Annotated[str, text(r"[a-z][a-z0-9]{0,15}", "write 1 to 16 lower-case letters and digits; the first is a letter")]
@@ -179,8 +179,7 @@ class TokensSection(Section):
             return store
         if not store.startswith(("postgresql:", "postgres:")):
             raise ValueError("write sqlite:///path/tokens.db, relative to this file, or postgresql://user@host/database")
-        if not _POSTGRESQL(store) or "password" in store.partition("?")[2].lower():
-            raise ValueError("write postgresql://user@host:5432/database, without a password: that is named by store_password")
+        database_address.read(store)
         return store
 
     @field_validator("poll_interval")

@@ -75,7 +75,7 @@ def judge(dump: Dump, configuration: Configuration, plane: ControlPlane | None =
             seen = [
                 *envoy_filter.look(found, sidecar, manager.where),
                 *_cluster(dump, found.config, listening, manager),
-                *envoy_http.look(manager, found, sidecar.identity, hosts),
+                *envoy_http.look(manager, found, sidecar, hosts),
                 *envoy_client.look(manager, configuration.settings.envoy.client_address),
             ]
             findings = advisor.advise(seen)

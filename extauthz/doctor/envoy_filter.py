@@ -97,6 +97,10 @@ def _refused(expression: str, identity: IdentityHeaders) -> list[str]:
         return [f"names by {expression!r}"]
     plain = [*identity.always_listed, identity.prefix, f"{identity.prefix}decision"]
     spelled = [name.replace("-", separator) for name in plain for separator in _SEPARATORS]
+    # In their own spelling Envoy itself removes them.
+    spelled += [
+        name.replace("-", separator) for name in identity.overrides if "-" in name for separator in _SEPARATORS.replace("-", "")
+    ]
     return [name for name in dict.fromkeys((*plain, *spelled)) if not matches(name)]
 
 

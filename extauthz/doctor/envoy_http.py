@@ -21,6 +21,7 @@ from extauthz.doctor.envoy_dump import (
 )
 from extauthz.doctor.findings import Finding, problem, warning
 from extauthz.envoy_config import mutations
+from extauthz.envoy_config.bootstrap import Sidecar
 
 EARLY_MUTATION = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
 _PORT = re.compile(r"(?<=.):(\d+|\*)$")
@@ -34,15 +35,20 @@ class Hosts:
     others: bool
 
 
-def look(manager: Manager, asking: Filter, identity: IdentityHeaders, hosts: Hosts) -> Iterator[Finding]:
+def look(manager: Manager, asking: Filter, sidecar: Sidecar, hosts: Hosts) -> Iterator[Finding]:
     """Yield what is not as it should be around a filter that asks."""
-    where, config = manager.where, manager.config
-    wanted = {"normalize_path": True, "merge_slashes": True, "path_with_escaped_slashes_action": "REJECT_REQUEST"}
+    where, config, identity = manager.where, manager.config, sidecar.identity
+    action = sidecar.escaped_slashes_action
+    wanted = {"normalize_path": True, "merge_slashes": True, "path_with_escaped_slashes_action": action}
     missing = [
         f"{key}: {str(value).lower() if value is True else value}" for key, value in wanted.items() if at(config, key) != value
     ]
     if missing:
         text = "a path can come in several spellings; extauthz refuses the ambiguous ones, and clients may not expect that"
+        if sidecar.encoded_slashes:
+            text = (
+                "paths do not come as the routes with encoded_slashes need them, or in several spellings, some of which are refused"
+            )
         yield warning("envoy.path", text, f"write {', '.join(missing)}", where=where)
     options = at(config, "common_http_protocol_options")
     if at(options, "headers_with_underscores_action") not in ("REJECT_REQUEST", "DROP_HEADER"):

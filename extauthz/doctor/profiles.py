@@ -75,7 +75,7 @@ _ENVOY_GATEWAY = Profile(
                 Advice(only="alpn_protocols", text="EnvoyProxy: write spec.backendTLS.alpnProtocols: [h2]"),
                 Advice(text="BackendTLSPolicy: let one target the Service of the sidecar exactly when server.tls is set"),
             ),
-            "path": "ClientTrafficPolicy: write spec.path: {{escapedSlashesAction: RejectRequest}}, without disableMergeSlashes",
+            "path": "ClientTrafficPolicy: write spec.path as 'envoy-config --for envoy-gateway' prints it",
             "underscores": "ClientTrafficPolicy: write spec.headers.withUnderscoresAction: RejectRequest",
             "max_stream_duration": "ClientTrafficPolicy: write spec.connection.connectionLimit.maxStreamDuration: 3600s",
             "domains": "HTTPRoute: write spec.hostnames, the same as `hosts` of the route files",

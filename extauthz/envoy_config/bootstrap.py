@@ -53,7 +53,7 @@ class Tls:
 class Sidecar:
     """What Envoy has to know of a sidecar: one address per process; `max_in_flight` is that of all of them together.
 
-    `check_timeout` is in seconds.
+    `check_timeout` is in seconds. `encoded_slashes`: some route takes them.
     """
 
     identity: IdentityHeaders
@@ -61,6 +61,12 @@ class Sidecar:
     check_timeout: float
     max_in_flight: int
     tls: Tls | None = None
+    encoded_slashes: bool = False
+
+    @property
+    def escaped_slashes_action(self) -> str:
+        """What the connection manager does with %2F: extauthz refuses what no route takes."""
+        return "KEEP_UNCHANGED" if self.encoded_slashes else "REJECT_REQUEST"
 
     @property
     def timeout(self) -> float:
@@ -90,7 +96,7 @@ def text(sidecar: Sidecar, edge: Edge, part: Part = Part.ALL) -> str:
         case Part.CLUSTER:
             return _cluster(sidecar)
         case Part.MANAGER:
-            return traffic.manager(edge.traffic)
+            return traffic.manager(edge.traffic, sidecar.escaped_slashes_action)
         case Part.VIRTUAL_HOST:
             return _virtual_host(edge)
         case Part.LISTENER:
@@ -102,7 +108,7 @@ def text(sidecar: Sidecar, edge: Edge, part: Part = Part.ALL) -> str:
                     "admin": _address(edge.admin, mode=True),
                     "listener": _address(edge.listener),
                     "settings": traffic.listener(edge.traffic),
-                    "manager": traffic.manager(edge.traffic),
+                    "manager": traffic.manager(edge.traffic, sidecar.escaped_slashes_action),
                     "filters": _filters(sidecar, edge),
                     "virtual_host": _virtual_host(edge),
                     "cluster": _cluster(sidecar),

@@ -19,7 +19,6 @@ _MANAGER = "envoy.filters.network.http_connection_manager"
 _TYPES = "type.googleapis.com/envoy.extensions.filters"
 _CONNECTION = {
     "merge_slashes": True,
-    "path_with_escaped_slashes_action": "REJECT_REQUEST",
     "strip_trailing_host_dot": True,
     "common_http_protocol_options": {"headers_with_underscores_action": "REJECT_REQUEST", "max_stream_duration": "3600s"},
 }
@@ -71,7 +70,8 @@ def _sidecar(sidecar: Sidecar, placement: Placement, host: str, port: int) -> st
 
 
 def _patches(sidecar: Sidecar, host: str, port: int) -> Iterator[dict[str, Any]]:
-    manager = _typed("network.http_connection_manager.v3.HttpConnectionManager", _CONNECTION)
+    paths = {"path_with_escaped_slashes_action": sidecar.escaped_slashes_action}
+    manager = _typed("network.http_connection_manager.v3.HttpConnectionManager", _CONNECTION | paths)
     yield _patch("NETWORK_FILTER", _listener(), "MERGE", manager)
     settings = check_settings(
         sidecar,

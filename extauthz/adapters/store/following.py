@@ -19,6 +19,9 @@ READ_TIME = 1.0
 """Seconds that a read may take before its connection is given up."""
 PAGE = 10_000
 """Changes in one query."""
+UNANNOUNCED = 2
+"""Readings in a row that bring changes without a notification: then there are none."""
+POOLED = "a pool in transaction mode stands in between, where LISTEN does not work: write tokens.feed: poll, or connect without it"
 GATHER = 0.05
 """Least seconds between two reads that notifications cause."""
 IDS_PAUSE = 0.002
@@ -60,7 +63,7 @@ class FeedLink(Protocol):
 
     async def ask(self, query: str, parameters: Sequence[Any] = (), *, seconds: float) -> list[tuple[Any, ...]]: ...
 
-    async def notified(self, seconds: float) -> None: ...
+    async def notified(self, seconds: float) -> bool: ...
 
     async def close(self) -> None: ...
 
@@ -156,6 +159,7 @@ class PostgresFollower:
         self._apply = apply
         self.poll_interval = poll_interval
         self._listen = listen
+        self._unannounced = 0
         self._contact = Contact("change feed of the token store")
 
     async def run(self) -> None:
@@ -178,14 +182,18 @@ class PostgresFollower:
         if self._listen:
             # Before the first read: what is committed after that read is told, what was committed before is read.
             await self._link.ask(f"LISTEN {CHANNEL}", seconds=READ_TIME)
+        # The first reading tells what happened before.
+        notified = True
         while True:
-            self._apply(await self._read())
+            batch = await self._read()
+            self._apply(batch)
             self._contact.back()
             if await self._read_ids():
                 continue
             if self._listen:
+                self._hear(batch, notified=notified)
                 await asyncio.sleep(GATHER)
-                await self._link.notified(self.poll_interval - GATHER)
+                notified = await self._link.notified(self.poll_interval - GATHER)
             else:
                 await asyncio.sleep(self.poll_interval)
 
@@ -201,6 +209,16 @@ class PostgresFollower:
             raise
         self._ids.take(place, [row[0] for row in rows])
         return self._ids.next_page is not None
+
+    def _hear(self, batch: FeedBatch, *, notified: bool) -> None:
+        """Tell, once, that changes come without the notifications that announce them."""
+        if notified:
+            self._unannounced = 0
+        elif batch.changes:
+            # One may have been committed between the end of the wait and the reading.
+            self._unannounced += 1
+            if self._unannounced == UNANNOUNCED:
+                _log.warning("changes of the token store come without notifications", extra={"cause": POOLED})
 
     async def _read(self) -> FeedBatch:
         after = self._position()

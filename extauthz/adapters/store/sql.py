@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,14 +30,21 @@ class SqlTokenStore:
     """
 
     def __init__(
-        self, place: Path | str, *, create: bool = False, password: str | None = None, audit: AuditKey | None = None
+        self,
+        place: Path | str,
+        *,
+        create: bool = False,
+        password: str | None = None,
+        audit: AuditKey | None = None,
+        waiting: Callable[[str], None] | None = None,
     ) -> None:
         """Open a SQLite file, or a database by its `postgresql://` URL without password. The schema is made by `migrate`.
 
-        With `create` a missing file is made, and its folder. PostgreSQL is asked at the first use.
+        With `create` a missing file is made, and its folder. PostgreSQL is asked at the first use. `waiting` is called once, from
+        another thread, with the name of a store that does not answer for two seconds.
         """
         self.audit = audit
-        self._database = Database(place, create=create, password=password)
+        self._database = Database(place, create=create, password=password, waiting=waiting)
 
     @property
     def name(self) -> str:
