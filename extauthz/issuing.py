@@ -98,7 +98,7 @@ def issue(order: Order, rules: Rules, *, pepper_id: str, pepper: bytes, entropy:
         user=user,
         scopes=order.scopes,
         created_at=order.created_at,
-        latest_expiry=order.expires_at,
+        latest=order.expires_at,
     )
     record = TokenRecord(
         id=text.id,

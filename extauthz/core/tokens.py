@@ -75,23 +75,16 @@ def parse(text: str, prefixes: frozenset[str]) -> TokenText | Reason:
 
 
 def digest(
-    text: str,
-    pepper: bytes,
-    *,
-    permission: AuthType,
-    user: str | None,
-    scopes: frozenset[str],
-    created_at: int,
-    latest_expiry: int | None = None,
+    text: str, pepper: bytes, *, permission: AuthType, user: str | None, scopes: frozenset[str], created_at: int, latest: int | None
 ) -> bytes:
     """HMAC-SHA256 over the token and its fixed fields, so that a row whose permission, user or scopes changed stops verifying.
 
-    The latest expiry that the token may ever have is covered too and stands behind the HMAC in 8 bytes; None leaves it out.
+    `latest` is the latest expiry that the token may ever have, covered too, and stands behind the HMAC in 8 bytes; None: left out.
     """
     fixed = [text, permission, user, sorted(scopes), created_at]
-    if latest_expiry is None:
+    if latest is None:
         return hmac.digest(pepper, json.dumps([1, *fixed]).encode(), "sha256")
-    return hmac.digest(pepper, json.dumps([2, *fixed, latest_expiry]).encode(), "sha256") + latest_expiry.to_bytes(_EXPIRY_SIZE)
+    return hmac.digest(pepper, json.dumps([2, *fixed, latest]).encode(), "sha256") + latest.to_bytes(_EXPIRY_SIZE)
 
 
 def latest_expiry(record: TokenRecord) -> int | None:
@@ -108,20 +101,13 @@ def verify(token: TokenText, record: TokenRecord | None, peppers: Mapping[str, b
     """Compare a token with its stored record in constant time; an unknown id costs as much as a wrong secret."""
     if record is None:
         pepper = next(iter(peppers.values()), b"")
-        fixed = digest(token.text, pepper, permission=AuthType.USER, user="", scopes=frozenset(), created_at=0, latest_expiry=0)
-        hmac.compare_digest(fixed, _UNKNOWN_DIGEST)
+        dummy = digest(token.text, pepper, permission=AuthType.USER, user="", scopes=frozenset(), created_at=0, latest=0)
+        hmac.compare_digest(dummy, _UNKNOWN_DIGEST)
         return Reason.TOKEN_UNKNOWN
     pepper = peppers.get(record.pepper_id, b"")
     latest = latest_expiry(record)
-    actual = digest(
-        token.text,
-        pepper,
-        permission=record.permission,
-        user=record.user,
-        scopes=record.scopes,
-        created_at=record.created_at,
-        latest_expiry=latest,
-    )
+    fixed = {name: getattr(record, name) for name in ("permission", "user", "scopes", "created_at")}
+    actual = digest(token.text, pepper, **fixed, latest=latest)
     if not hmac.compare_digest(actual, record.digest) or not pepper or (latest is not None and record.expires_at > latest):
         return Reason.TOKEN_SECRET_WRONG
     return usable(record, now) or Identity(
