@@ -85,6 +85,11 @@ DEFINITIONS = (
         "Checks answered with overloaded: by max_in_flight, or by a budget for cold work (store, signatures, remote).",
         "cause",
     ),
+    _counter(
+        "extauthz_transport_refusals_total",
+        "Connections and requests that were refused before there was a decision; the log says what to look at.",
+        "reason",
+    ),
     _counter("extauthz_verdict_lookups_total", "Look-ups of tokens in memory: hit, refusal or miss.", "kind", "outcome"),
     _gauge("extauthz_verdicts", "Verified tokens in memory.", "kind"),
     _counter("extauthz_verdict_evictions_total", "Verified tokens that had to make room in memory for others.", "kind"),

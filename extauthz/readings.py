@@ -7,6 +7,7 @@ from collections import Counter
 from math import nan
 from time import monotonic
 
+from extauthz import __version__
 from extauthz.assembly import Parts
 from extauthz.config.loader import Configuration
 from extauthz.feed import Feed
@@ -14,6 +15,7 @@ from extauthz.issued_verifier import IssuedVerifier
 from extauthz.metric_table import Samples
 from extauthz.oauth_verifier import OAuthVerifier
 from extauthz.service import Authorizer
+from extauthz.transport.choice import Server
 from extauthz.uses import Uses
 
 LOOK = 0.1
@@ -92,6 +94,14 @@ def of_process(configuration: Configuration, parts: Parts, authorizer: Authorize
         found["extauthz_token_uses_written_total", ()] = float(uses.written)
         found["extauthz_token_uses_dropped_total", ()] = float(uses.dropped)
     return found
+
+
+def of_transport(server: Server, name: str) -> Samples:
+    """Read which transport serves, and what never became a check."""
+    samples: Samples = {("extauthz_build_info", (__version__, name)): 1.0}
+    for reason, count in server.refusals.items():
+        samples["extauthz_transport_refusals_total", (reason.value,)] = float(count)
+    return samples
 
 
 def _of_feed(feed: Feed, max_staleness: float) -> Samples:

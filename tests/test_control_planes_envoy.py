@@ -105,7 +105,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
             "ops": f"127.0.0.1:{ops}",
             "drain": "0s",
             "check_timeout": "5s",
-            "transport": "grpcio",
+            "transport": "nghttp2",
         }
         files[name] = folder / name
         files[name].write_text(yaml.safe_dump(SETTINGS | {"server": server}))

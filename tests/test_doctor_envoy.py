@@ -95,6 +95,14 @@ def per_route(config: dict[str, Any], name: str = EXT_AUTHZ) -> dict[str, Any]:
     return {"typed_per_filter_config": {name: config}}
 
 
+def renamed(parts: Parts, name: str, *, authority: bool) -> None:
+    """Give the cluster another name, which is the authority of what Envoy asks unless it is told one."""
+    asked, checked = parts.check["grpc_service"]["envoy_grpc"], parts.cluster["health_checks"][0]["grpc_health_check"]
+    asked["cluster_name"] = parts.cluster["name"] = parts.cluster["load_assignment"]["cluster_name"] = name
+    if not authority:
+        del asked["authority"], checked["authority"]
+
+
 DISABLED = {"@type": TYPE, "disabled": True}
 WEIGHTED = {"clusters": [{"name": "upstream", "weight": 1, **per_route(DISABLED)}]}
 WITHOUT_BACK_OFF = {"num_retries": 1, "retry_on": "reset"}
@@ -177,6 +185,12 @@ FAULTS: dict[str, tuple[Fault, Told]] = {
         [("envoy.retry_policy", WARNING)],
     ),
     # The cluster
+    "odd-name": (
+        lambda parts: renamed(parts, "outbound|9001||authz", authority=False),
+        [("envoy.authority", WARNING), ("envoy.authority", WARNING)],
+    ),
+    "odd-name-and-authority": (lambda parts: renamed(parts, "extension/ns/authz", authority=True), []),
+    "plain-name": (lambda parts: renamed(parts, "authz.example_1", authority=False), []),
     "elsewhere": (
         lambda parts: parts.endpoints.update(lb_endpoints=[parts.endpoint(9)]),
         [("envoy.addresses", PROBLEM), ("envoy.health", PROBLEM)],

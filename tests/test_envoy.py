@@ -327,6 +327,12 @@ def test_a_grpc_client_gets_a_grpc_status(envoy: RunningDemo) -> None:
     assert reply.headers["content-type"].startswith("application/grpc")
 
 
+def test_a_type_that_envoy_does_not_take_for_grpc_gets_http(envoy: RunningDemo) -> None:
+    reply = envoy.send(f"POST {SEARCH}", {"content-type": "application/grpc;charset=utf-8", "te": "trailers"})
+    assert (reply.status, reply.reason, reply.headers["content-type"]) == (401, "credential_missing", "application/json")
+    assert "grpc-status" not in reply.headers
+
+
 def test_head_has_no_body(envoy: RunningDemo) -> None:
     reply = envoy.send(f"HEAD {SEARCH}", body=b"")
     assert (reply.status, reply.text) == (403, "")

@@ -375,6 +375,18 @@ def test_an_internal_token_without_its_key_stops_the_start(sidecar: Sidecar) -> 
     assert "extauthz internal-token new-key" in refused.stderr
 
 
+def speaks_http_1(address: str) -> None:
+    """Ask as Envoy does whose cluster lacks http2_protocol_options; return when the connection is closed."""
+    host, _, port = address.rpartition(":")
+    with socket.socket(socket.AF_UNIX if address.startswith("/") else socket.AF_INET) as opened:
+        opened.settimeout(PATIENCE)
+        opened.connect(address if address.startswith("/") else (host, int(port)))
+        opened.sendall(b"POST /envoy.service.auth.v3.Authorization/Check HTTP/1.1\r\nhost: extauthz\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while opened.recv(65536):
+                pass
+
+
 @pytest.mark.parametrize("transport", ["nghttp2", "grpcio"])
 def test_the_transport_that_serves_is_told(sidecar: Sidecar, transport: str) -> None:
     sidecar.settings["server"]["transport"] = transport
@@ -388,6 +400,13 @@ def test_the_transport_that_serves_is_told(sidecar: Sidecar, transport: str) -> 
     assert re.search(
         rf'^extauthz_build_info{{[^}}]*transport="{transport}"[^}}]*}} 1.0$', sidecar.page("/metrics")[1], re.MULTILINE
     )
+    speaks_http_1(sidecar.settings["server"]["listen"])
+    metrics, said = sidecar.page("/metrics")[1], sidecar.logs[1].read_text()
+    assert 'extauthz_transport_refusals_total{reason="method_unknown"} 0.0' in metrics
+    # grpc's core tells nobody whom it refuses.
+    is_seen = transport == "nghttp2"
+    assert ('extauthz_transport_refusals_total{reason="preface"} 1.0' in metrics) == is_seen
+    assert ("its cluster lacks http2_protocol_options" in said) == is_seen
     assert sidecar.stop() == 0
 
 
@@ -698,7 +717,11 @@ def test_the_decision_log_is_rotated_and_moved(sidecar: Sidecar, workers: int) -
     wait_for(lambda: sidecar.logs[1].read_text().count("configuration reloaded") == 2)
     check_all()
     wait_for(lambda: lines(moved) == workers)
-    assert f"extauthz_decision_log_written_total {4 * workers}.0" in sidecar.page("/metrics")[1]
+    for address in addresses:
+        speaks_http_1(address.removeprefix("unix://"))
+    metrics = sidecar.page("/metrics")[1]
+    assert f"extauthz_decision_log_written_total {4 * workers}.0" in metrics
+    assert f'extauthz_transport_refusals_total{{reason="preface"}} {workers}.0' in metrics
     assert sidecar.stop() == 0
     assert [lines(each) for each in (rotated, file, moved)] == [workers, 2 * workers, workers]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from extauthz.core.identity import IdentityHeaders
+from extauthz.doctor.envoy_cluster import is_plain, not_plain
 from extauthz.doctor.envoy_dump import Filter, at, seconds
 from extauthz.doctor.findings import Finding, problem, warning
 from extauthz.envoy_config import bootstrap
@@ -109,6 +110,9 @@ def _service(service: Any, sidecar: Sidecar, where: str) -> Iterator[Finding]:
         text = "Google's gRPC client asks: without health checks, without another try, and without the limits of a cluster"
         yield warning("envoy.grpc_service", text, _PRINT, where=where)
         return
+    name = str(at(service, "envoy_grpc", "cluster_name") or "")
+    if not at(service, "envoy_grpc", "authority") and not is_plain(name):
+        yield warning("envoy.authority", not_plain("a check", name), "write authority: extauthz beside cluster_name", where=where)
     timeout = seconds(at(service, "timeout"), DEFAULT_TIMEOUT)
     if timeout == 0.0:
         yield warning("envoy.timeout", "a check may take for ever", f"write timeout: {sidecar.timeout:g}s", where=where)

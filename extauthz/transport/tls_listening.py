@@ -11,6 +11,8 @@ import socket
 import ssl
 from collections.abc import Callable
 
+from extauthz.transport.refusals import RefusalReason
+
 MAX_HANDSHAKES = 200
 """Handshakes under way at a time; with one more the oldest is given up."""
 PAUSE = 1.0
@@ -23,14 +25,24 @@ class TlsListener:
     """Accepts on a listening socket of its own, from the moment it is made until it is closed, in a running loop."""
 
     def __init__(
-        self, opened: socket.socket, tls: ssl.SSLContext, protocol: Callable[[], asyncio.Protocol], *, handshake_timeout: float
+        self,
+        opened: socket.socket,
+        tls: ssl.SSLContext,
+        protocol: Callable[[], asyncio.Protocol],
+        *,
+        handshake_timeout: float,
+        refused: Callable[[RefusalReason, str], None] | None = None,
     ) -> None:
-        """Begin; `protocol` makes one of each connection whose handshake ended within `handshake_timeout` seconds."""
+        """Begin; `protocol` makes one of each connection whose handshake ended within `handshake_timeout` seconds.
+
+        `refused` is called for the others, with OpenSSL's word for the cause, if it has one.
+        """
         opened.setblocking(False)
         self._opened = opened
         self._tls = tls
         self._protocol = protocol
         self._handshake_timeout = handshake_timeout
+        self._refused = refused
         self._loop = asyncio.get_running_loop()
         self._handshakes: dict[asyncio.Task[object], None] = {}
         self._accepting = self._loop.create_task(self._accept())
@@ -71,8 +83,21 @@ class TlsListener:
         oldest = next(iter(self._handshakes))
         del self._handshakes[oldest]
         oldest.cancel()
+        if self._refused is not None:
+            self._refused(RefusalReason.EVICTED, "")
 
     def _ended(self, handshake: asyncio.Task[object]) -> None:
         self._handshakes.pop(handshake, None)
-        if not handshake.cancelled() and handshake.exception() is not None:
-            _log.debug("a TLS handshake failed: %s", handshake.exception())
+        error = None if handshake.cancelled() else handshake.exception()
+        if error is None:
+            return
+        _log.debug("a TLS handshake failed: %s", error)
+        if self._refused is not None:
+            match error:
+                case ssl.SSLError():
+                    self._refused(RefusalReason.TLS_HANDSHAKE, error.reason or "")
+                case TimeoutError() | ConnectionAbortedError():
+                    self._refused(RefusalReason.GREETING_TIMEOUT, "")
+                case _:
+                    # The client left, which refuses nobody.
+                    pass

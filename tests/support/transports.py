@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Literal, TypeVar
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,6 +27,7 @@ from tests.support.h2_client import Client, Target
 
 Name = Literal["grpcio", "nghttp2"]
 NAMES: tuple[Name, ...] = ("grpcio", "nghttp2")
+only_nghttp2 = pytest.mark.parametrize("transport", ["nghttp2"], indirect=True)
 FALLBACK = b"\x0a\x02\x08\x0dthe fallback"
 T = TypeVar("T")
 
