@@ -67,6 +67,7 @@ def of_parts(parts: Parts) -> Samples:
         match verifier:
             case IssuedVerifier():
                 shed["store"] += verifier.shed
+                found["extauthz_unknown_ids_total", ()] = float(verifier.unknown)
                 for outcome, count in verifier.queries.items():
                     found["extauthz_store_queries_total", (outcome,)] = float(count)
             case OAuthVerifier():
@@ -109,6 +110,8 @@ def _of_feed(feed: Feed, max_staleness: float) -> Samples:
     found: Samples = {
         ("extauthz_feed_age_seconds", ()): feed.age,
         ("extauthz_feed_rewound", ()): float(feed.rewound),
+        ("extauthz_known_ids", ()): float(feed.ids.count),
+        ("extauthz_known_ids_complete", ()): float(feed.ids.complete),
         ("extauthz_store_stale", ()): float(feed.age >= max_staleness > 0),
         ("extauthz_audit_position", ()): float(feed.audit[0]) if feed.audit else nan,
     }

@@ -23,8 +23,10 @@ PACKAGE = PROJECT / "extauthz"
 ROWS = (
     "_pb",
     "core",
-    "ports addresses database_address private_files metric_table denials traceparent standard_streams early_signals",
-    "budgets flights feed record",
+    "standard_streams early_signals",
+    "ports addresses database_address private_files metric_table denials traceparent",
+    "budgets flights known_ids",
+    "feed record",
     "config service issued_verifier oauth_verifier issuing uses internal_tokens",
     "adapters.fetch",
     "adapters.discovery adapters.published_keys",

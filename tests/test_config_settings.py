@@ -752,7 +752,7 @@ def test_limits_and_durations_of_remote_verification(configure: Configure) -> No
     assert settings.oauth is not None
     assert (settings.oauth.remote_timeout, settings.oauth.remote_verdict_ttl) == (2.0, 60.0)
     limits = "limits: {verdicts: 1000, signatures_per_second: 1, remote_in_flight: 1, remote_per_second: 1,\n"
-    limits += "  store_in_flight: 1, store_per_second: 1, internal_tokens: 1000}\n"
+    limits += "  store_in_flight: 1, store_per_second: 1, known_ids: 1, internal_tokens: 1000}\n"
     settings = configure(SERVER + OAUTH + "  remote_timeout: 10s\n  remote_verdict_ttl: 1s\n" + limits).settings
     assert settings.oauth is not None
     assert (settings.oauth.remote_timeout, settings.oauth.remote_verdict_ttl) == (10.0, 1.0)

@@ -14,7 +14,8 @@ from pathlib import Path
 import click
 
 from extauthz.cli import configuration
-from extauthz.cli.output import json_option, progress, write_json
+from extauthz.cli.output import json_option, progress, titled, write_json
+from extauthz.cli.terminal import Styled, echo, printable
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 from extauthz.doctor import run
@@ -83,7 +84,7 @@ def _findings(
     findings: list[Finding] = []
     with progress("Looking", len(made)) as bar:
         for title, check in made.items():
-            bar.update(bar.task_ids[0], description=title)
+            bar.update(bar.task_ids[0], description=titled(title))
             findings += check()
             bar.advance(bar.task_ids[0])
     return findings
@@ -96,9 +97,9 @@ def _tell(findings: list[Finding], *, as_json: bool) -> None:
         return
     for finding in findings:
         where = f"{finding.where}: " if finding.where else ""
-        level = click.style(f"{finding.level.value:<8}", fg=_COLOURS[finding.level])
-        click.echo(f"{level} {finding.name:<24} {where}{finding.found}")
+        level = Styled(f"{finding.level.value:<8}", fg=_COLOURS[finding.level])
+        echo(level, printable(f" {finding.name:<24} {where}{finding.found}", lines=False))
         if finding.advice:
-            click.echo(f"{'':<33} → {finding.advice}")
+            echo(f"{'':<33} → {printable(finding.advice, lines=False)}")
     told = [f"{counts[level]} {level.value}{'s' if counts[level] != 1 else ''}" for level in (Level.PROBLEM, Level.WARNING)]
-    click.echo(f"{', '.join(told)}, {counts[Level.OK]} in order")
+    echo(f"{', '.join(told)}, {counts[Level.OK]} in order")

@@ -10,6 +10,7 @@ import click
 
 from extauthz.addresses import MAX_PORT, Address, parse_address
 from extauthz.cli import configuration, control_planes, envoy_traffic
+from extauthz.cli.terminal import echo
 from extauthz.config.loader import Configuration
 from extauthz.core.policy import canonical_host
 from extauthz.doctor.certificates import read_chain
@@ -127,8 +128,8 @@ def command(
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     for warning in (*_warnings(loaded, domains), *envoy_traffic.warnings(traffic, cors, Part(part), loaded)):
-        click.echo(f"warning: {warning}", err=True)
-    click.echo(bootstrap.as_json(printed) if form == "json" else printed, nl=form == "json")
+        echo(f"warning: {warning}", err=True)
+    echo(bootstrap.as_json(printed) if form == "json" else printed, nl=form == "json")
 
 
 def _manifests(loaded: Configuration, plane: ControlPlane, form: str, where: control_planes.Installation) -> None:
@@ -137,8 +138,8 @@ def _manifests(loaded: Configuration, plane: ControlPlane, form: str, where: con
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     for warning in (*_warnings(loaded, where.domains), *control_planes.warnings(loaded, plane)):
-        click.echo(f"warning: {warning}", err=True)
-    click.echo(manifests.as_json(printed) if form == "json" else printed, nl=form == "json")
+        echo(f"warning: {warning}", err=True)
+    echo(manifests.as_json(printed) if form == "json" else printed, nl=form == "json")
 
 
 def _tls(loaded: Configuration, name: str | None, authority: str, certificate: str, key: str) -> Tls | None:

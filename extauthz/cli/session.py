@@ -20,6 +20,7 @@ from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.cli import configuration
 from extauthz.cli.output import now
 from extauthz.cli.pepper import make_pepper
+from extauthz.cli.terminal import echo
 from extauthz.config.loader import Configuration
 from extauthz.config.settings import TokensSection
 from extauthz.core.act_as import address
@@ -123,7 +124,7 @@ class Session:
         for warning in self.loaded.warnings:
             # Whoever stands on the way to the store gets what this command sends.
             if warning.path == "tokens.store":
-                click.echo(f"warning: {warning}", err=True)
+                echo(f"warning: {warning}", err=True)
         try:
             store = SqlTokenStore(place, create=create, password=password, waiting=_waiting)
             try:
@@ -144,7 +145,7 @@ class Session:
         file = self.loaded.pepper_file()
         if make and file is not None and not file.exists() and not known:
             make_pepper(file)
-            click.echo(f"Made the pepper {file}: back it up, apart from the store.", err=True)
+            echo(f"Made the pepper {file}: back it up, apart from the store.", err=True)
         with configuration.explained():
             peppers = self.loaded.peppers(os.environ)
         missing = () if to_revoke else known.keys() - peppers.keys()
@@ -185,7 +186,7 @@ def known(store: SqlTokenStore, token_id: str) -> StoredToken:
 
 def _waiting(name: str) -> None:
     """Tell a person, or a log, what a command waits for; standard output stays what it is."""
-    click.echo(f"waiting for the token store at {name}", err=True)
+    echo(f"waiting for the token store at {name}", err=True)
 
 
 def _system_user() -> str:

@@ -225,6 +225,7 @@ class LimitsSection(Section):
     verdicts: int = Field(default=100_000, ge=1_000)
     store_in_flight: int = Field(default=64, ge=1)
     store_per_second: int = Field(default=500, ge=1)
+    known_ids: int = Field(default=2_000_000, ge=0, le=20_000_000)
     signatures_per_second: int = Field(default=2_000, ge=1)
     remote_in_flight: int = Field(default=16, ge=1)
     remote_per_second: int = Field(default=20, ge=1)

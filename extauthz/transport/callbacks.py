@@ -86,8 +86,8 @@ def _frame(session: int, frame: int, books: Books) -> int:
             stream = books.streams.get(_stream_id(head, _STREAM)[0])
             if stream is not None:
                 stream.complete = True
-                if stream.refusal is None and stream not in books.ready:
-                    books.ready.append(stream)
+                if stream.refusal is None:
+                    books.queue(stream)
         elif kind == http2.SETTINGS:
             books.greeted = True
         elif kind == http2.DATA and books.data_came:

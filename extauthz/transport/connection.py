@@ -117,6 +117,7 @@ class Connection(Books, asyncio.Protocol):
             self.used = self.now
             ready, self.ready = self.ready, []
             for stream in ready:
+                stream.queued = False
                 if not stream.closed:
                     self._call(stream)
         self.flush()

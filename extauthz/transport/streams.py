@@ -37,6 +37,7 @@ class Stream:
         "is_counted",
         "more",
         "opened",
+        "queued",
         "refusal",
         "requests",
         "sent",
@@ -62,6 +63,7 @@ class Stream:
         self.watches: str | None = None
         self.requests = 0
         self.is_counted = False
+        self.queued = False
         self.closed = False
 
 
@@ -122,7 +124,13 @@ class Books:
         """Refuse a request before it has come completely."""
         self.release(stream)
         stream.refusal = refusal
-        self.ready.append(stream)
+        self.queue(stream)
+
+    def queue(self, stream: Stream) -> None:
+        """Have a stream looked at when all that came has been read; once, however much of it came."""
+        if not stream.queued:
+            stream.queued = True
+            self.ready.append(stream)
 
     def refused(self, reason: RefusalReason, detail: str = "") -> None:
         """Count what is refused."""
@@ -165,8 +173,8 @@ class Books:
     def continue_stream(self, stream: Stream) -> None:
         """Look at a request that has not ended, if its messages are answered before it does."""
         head = stream.head
-        if isinstance(head, Head) and head.path in messages.BIDIRECTIONAL and stream.refusal is None and stream not in self.ready:
-            self.ready.append(stream)
+        if isinstance(head, Head) and head.path in messages.BIDIRECTIONAL and stream.refusal is None:
+            self.queue(stream)
 
     def close(self, stream: Stream) -> None:
         """Forget a stream; whoever waits for its answer stops."""

@@ -18,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from extauthz.adapters.store import sqlite_file
 from extauthz.adapters.store.rows import StoreError, check_revision
+from extauthz.adapters.store.writers_lock import NO_SUCH_TABLE, wait_for_writers
 
 Kind = Literal["sqlite", "postgresql"]
 _T = TypeVar("_T")
@@ -33,11 +34,8 @@ PATIENCE = 2.0
 POOL_SIZE, POOL_TIMEOUT = 4, 0.2
 BATCH = 1000
 """Rows or parameters of one statement."""
-LOCK = 0x65787461757468
-"""What every writer takes on PostgreSQL before it changes anything, and holds to the commit."""
 
 _deadline: ContextVar[float] = ContextVar("_deadline")
-_NO_SUCH_TABLE = "42P01"
 _OTHER_WRITER = "55P03"
 
 
@@ -124,7 +122,7 @@ class Database:
     @contextmanager
     def _transaction(self, engine: sa.Engine, *, locked: bool = False, any_schema: bool = False) -> Iterator[sa.Connection]:
         with self.explained():
-            connection = self._begin(engine, locked=locked)
+            connection = self._begin(engine, locked=locked, any_schema=any_schema)
             try:
                 if not any_schema:
                     self._check_schema(connection)
@@ -137,18 +135,18 @@ class Database:
                 # What is not committed by now never was.
                 connection.close()
 
-    def _begin(self, engine: sa.Engine, *, locked: bool) -> sa.Connection:
+    def _begin(self, engine: sa.Engine, *, locked: bool, any_schema: bool) -> sa.Connection:
         _deadline.set(time.monotonic() + DEADLINE)
         with self._telling():
             try:
-                return self._begin_once(engine, locked=locked)
+                return self._begin_once(engine, locked=locked, any_schema=any_schema)
             except DBAPIError as error:
                 if not error.connection_invalidated or time.monotonic() >= _deadline.get():
                     raise
                 # It was cut while it lay in the pool: nothing was sent yet, and the pool has dropped the others with it.
-                return self._begin_once(engine, locked=locked)
+                return self._begin_once(engine, locked=locked, any_schema=any_schema)
 
-    def _begin_once(self, engine: sa.Engine, *, locked: bool) -> sa.Connection:
+    def _begin_once(self, engine: sa.Engine, *, locked: bool, any_schema: bool) -> sa.Connection:
         connection = engine.connect()
         try:
             if self.kind == "postgresql":
@@ -158,7 +156,7 @@ class Database:
                 connection.execute(_LIMITS, _milliseconds(statement=TIMEOUT, lock=LOCK_TIMEOUT))
                 _bound(connection, patience=DEADLINE)
                 if locked:
-                    connection.execute(_LOCK, {"key": LOCK})
+                    wait_for_writers(connection, any_schema=any_schema, check_schema=self._check_schema)
         except BaseException:
             connection.close()
             raise
@@ -192,7 +190,7 @@ class Database:
         try:
             revision = _revision(connection)
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) != _NO_SUCH_TABLE and "no such table" not in str(error.orig):
+            if getattr(error.orig, "sqlstate", None) != NO_SUCH_TABLE and "no such table" not in str(error.orig):
                 raise
             revision = None
         try:
@@ -251,7 +249,6 @@ def batches(rows: Iterable[_T]) -> Iterator[list[_T]]:
 
 
 _LIMITS = sa.text("SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true)")
-_LOCK = sa.text("SELECT pg_advisory_xact_lock(:key)")
 
 
 def _milliseconds(**seconds: float) -> dict[str, str]:

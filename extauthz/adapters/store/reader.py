@@ -24,6 +24,7 @@ FROM store_state AS state LEFT JOIN (SELECT number, mac FROM audit ORDER BY numb
 LEFT JOIN changes AS later ON later.number > ?
 WHERE state.id = 1 ORDER BY later.number
 """
+_IDS = "SELECT id FROM tokens WHERE id > ? AND typeof(id) = 'text' ORDER BY id LIMIT ?"
 _NEEDING = NEEDING.format("?", "?")
 _REVISION = "SELECT version_num FROM alembic_version"
 ATTEMPTS = 3
@@ -95,6 +96,15 @@ class SqliteReader:
             return feed_batch(self._ask(_FEED, after))
         except (sqlite3.Error, OSError, ValueError, StoreError) as error:
             self.close()
+            raise Unavailable(Reason.STORE_UNAVAILABLE) from error
+
+    def read_ids(self, after: str, limit: int) -> list[str]:
+        """Return the next ids of tokens behind one, in their order; raises Unavailable."""
+        if self._connection is None:
+            raise Unavailable(Reason.STORE_UNAVAILABLE)
+        try:
+            return [row[0] for row in self._connection.execute(_IDS, (after, limit))]
+        except sqlite3.Error as error:
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
 
     def check_peppers(self, peppers: Mapping[str, bytes], now: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from extauthz.adapters.store import audit, backup, chain, listing, writing
+from extauthz.adapters.store import audit, backup, chain, listing, replay, writing
 from extauthz.adapters.store.database import Database
 from extauthz.adapters.store.ledger import Ledger
 from extauthz.adapters.store.records import AuditKey, AuditRow, Change, Export, Restored, Status, StoredToken, TokenFilter
@@ -188,6 +188,12 @@ class SqlTokenStore:
         `keys` are those of AuditKey by pepper id; a head that was noted outside shows whether the end was cut off.
         """
         return chain.first_broken(audit.rows(self._database), keys, head)
+
+    def check_audit(
+        self, keys: Mapping[str, bytes], head: tuple[int, str] | None = None, advance: replay.Advance = lambda done, total: None
+    ) -> replay.Checked:
+        """Do the same, in one state of the store, and compare every token with what the rows tell of it."""
+        return replay.check(self._database, keys, head, advance)
 
     def export_audit(self, after: int = 0) -> Iterator[str]:
         """Yield the audit as JSON lines; the last one tells the state of the store."""
