@@ -23,7 +23,7 @@ from extauthz.adapters.store.feed_rows import feed_batch
 from extauthz.adapters.store.following import READ_TIME, PostgresFollower, SqliteFollower
 from extauthz.adapters.store.link import Link
 from extauthz.adapters.store.reader import SqliteReader
-from extauthz.adapters.store.rows import COLUMNS, SCHEMA_REVISIONS
+from extauthz.adapters.store.rows import COLUMNS, REVISION
 from extauthz.core.model import Reason
 from extauthz.feed import SLICE, Feed
 from extauthz.ports import EMPTY_AUDIT, FeedBatch, Unavailable
@@ -662,7 +662,7 @@ def make_store(path: Path, *token_ids: str, epoch: int = 0) -> None:
         connection.execute("INSERT INTO store_state VALUES (1, ?, 0)", (epoch,))
         connection.execute("CREATE TABLE audit (number BIGINT PRIMARY KEY, mac) WITHOUT ROWID")
         connection.execute("CREATE TABLE alembic_version (version_num)")
-        connection.execute("INSERT INTO alembic_version VALUES (?)", (max(SCHEMA_REVISIONS),))
+        connection.execute("INSERT INTO alembic_version VALUES (?)", (REVISION,))
     change_file(path, *token_ids)
 
 
@@ -747,6 +747,7 @@ def test_a_file_tells_the_head_of_the_audit(reader: SqliteReader, path: Path) ->
         "INSERT INTO changes VALUES (1, NULL, 'revoked', 0)",
         "INSERT INTO changes VALUES ('one', 'a', 'revoked', 0)",
         "UPDATE alembic_version SET version_num = '9999'",
+        "UPDATE alembic_version SET version_num = 3",
         "DELETE FROM alembic_version",
         "DROP TABLE alembic_version",
     ],

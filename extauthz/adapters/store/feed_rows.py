@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from extauthz.adapters.store.rows import check_revision
+from extauthz.feed import SLICE
 from extauthz.ports import EMPTY_AUDIT, FeedBatch
 
 FEED = """
 SELECT state.epoch, state.head, coalesce((SELECT min(number) FROM changes), state.head + 1), last.number, last.mac,
-    later.number, later.token_id
+    later.number, later.token_id, (SELECT version_num FROM alembic_version)
 FROM store_state AS state LEFT JOIN (SELECT number, mac FROM audit ORDER BY number DESC LIMIT 1) AS last ON true
 LEFT JOIN (SELECT number, token_id FROM changes WHERE number > {} ORDER BY number LIMIT {}) AS later ON true
 WHERE state.id = 1 ORDER BY later.number
 """
 """The changes after a position; the placeholders are for that and for the most that are wanted."""
+
+
+def feed_slice(rows: Sequence[Sequence[Any]]) -> FeedBatch:
+    """Turn rows of FEED, at most SLICE, into a batch; raise ValueError as below, StoreError for a schema that is not served."""
+    if rows:
+        check_revision(rows[0][7])
+    return feed_batch(rows, SLICE)
 
 
 def feed_batch(rows: Sequence[Sequence[Any]], limit: int | None = None) -> FeedBatch:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from extauthz.adapters.store.feed_rows import FEED, feed_batch
+from extauthz.adapters.store.feed_rows import FEED, feed_slice
 from extauthz.adapters.store.rows import StoreError
 from extauthz.feed import SLICE
 from extauthz.known_ids import PAGE as IDS_PAGE
@@ -141,7 +141,7 @@ class PostgresFollower:
             while True:
                 try:
                     await self._follow()
-                except Lost as error:
+                except (Lost, StoreError) as error:
                     self._contact.lost(error)
                 except Exception as error:  # noqa: BLE001 - whatever it is, following must go on
                     self._contact.broken(error)
@@ -198,7 +198,7 @@ class PostgresFollower:
         while True:
             rows = await self._link.ask(_READ, (self._position(),), seconds=READ_TIME)
             try:
-                batch = feed_batch(rows, SLICE)
+                batch = feed_slice(rows)
             except ValueError as error:
                 raise Lost(str(error)) from error
             self._apply(batch)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from extauthz.adapters.store import sqlite_file
-from extauthz.adapters.store.feed_rows import FEED, feed_batch
+from extauthz.adapters.store.feed_rows import FEED, feed_slice
 from extauthz.adapters.store.rows import COLUMNS, NEEDING, StoreError, check_peppers, check_revision, record
 from extauthz.core.model import Reason
 from extauthz.core.tokens import TokenRecord
@@ -86,9 +86,7 @@ class SqliteReader:
         try:
             if self._connection is None:
                 raise StoreError(f"{self._path}: the token store is closed")
-            rows = self._ask(_REVISION)
-            check_revision(rows[0][0] if rows else None)
-            return feed_batch(self._ask(_FEED, after), SLICE)
+            return feed_slice(self._ask(_FEED, after))
         except (sqlite3.Error, OSError, ValueError, StoreError) as error:
             self.close()
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
