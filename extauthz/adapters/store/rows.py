@@ -15,7 +15,7 @@ SERVED = (REVISION, "0003")
 """Schemas that this release serves: its own and the next one, so that a store can be migrated before its sidecars are replaced.
 
 The next one only adds: columns that may be NULL, tables, indexes. What an earlier release writes is good in it and means the same,
-and a token that is read without what was added can do no more than with it. A revision that cannot promise that leaves out a number.
+and a token that is read without what was added can do no more than with it. A revision without that promise leaves out a number.
 """
 
 _MIGRATE = "run 'extauthz store migrate'"
