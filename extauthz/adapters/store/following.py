@@ -196,14 +196,16 @@ class PostgresFollower:
         """Read and apply slices until nothing is left; tell whether anything changed. Each question lets the event loop go on."""
         is_changed = False
         while True:
-            rows = await self._link.ask(_READ, (self._position(),), seconds=READ_TIME)
+            before = self._position()
+            rows = await self._link.ask(_READ, (before,), seconds=READ_TIME)
             try:
                 batch = feed_slice(rows)
             except ValueError as error:
                 raise Lost(str(error)) from error
             self._apply(batch)
             is_changed = is_changed or bool(batch.changes)
-            if not batch.more:
+            if not batch.more or self._position() == before:
+                # A rewound store is not followed, however much it has to tell.
                 return is_changed
 
 
@@ -270,8 +272,11 @@ class SqliteFollower:
         version = self._reader.version()
         if version == self._version and now - self._read_at < self.poll_interval:
             return False
-        batch = self._reader.read_feed(self._position())
+        before = self._position()
+        batch = self._reader.read_feed(before)
         self._apply(batch)
-        if not batch.more:
+        # A rewound store is not followed, however much it has to tell.
+        is_left = batch.more and self._position() != before
+        if not is_left:
             self._version, self._read_at = version, now
-        return batch.more
+        return is_left
