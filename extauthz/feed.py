@@ -18,8 +18,8 @@ LATE = 1.0
 Mark = tuple[int, int]
 """A generation of the feed and a position in it."""
 
-_SHARDS = 64
-"""Dictionaries of changes: one alone would grow in steps of which the last ones take longer than a slice."""
+_LAST_SHARD = 63
+"""Changes are in as many dictionaries, and one: a single one would grow in steps of which the last ones take longer than a slice."""
 _Changed = tuple[dict[str, int], ...]
 _Seen = tuple[float, _Changed, tuple[tuple[int, str], ...]]
 """When changes came, where they are remembered, and which they are."""
@@ -77,7 +77,7 @@ class Feed:
 
     def changed_since(self, token_id: str, mark: Mark) -> bool:
         """Tell whether a record that was read at a mark, not longer ago than the memory, may be another by now."""
-        return mark[0] != self.generation or self._changed[hash(token_id) % _SHARDS].get(token_id, -1) > mark[1]
+        return mark[0] != self.generation or self._changed[hash(token_id) & _LAST_SHARD].get(token_id, -1) > mark[1]
 
     def is_late(self, mark: Mark) -> bool:
         """Tell whether a record that was read at a mark may have changed more than LATE seconds ago, in a change not read yet."""
@@ -114,7 +114,7 @@ class Feed:
             return
         if later:
             for number, token_id in later:
-                self._changed[hash(token_id) % _SHARDS][token_id] = number
+                self._changed[hash(token_id) & _LAST_SHARD][token_id] = number
             self._seen.append((now, self._changed, later))
             self.ids.add(token_id for _, token_id in later)
         self._note_backlog(batch, end, now)
@@ -144,11 +144,11 @@ class Feed:
         while self._seen and now - self._seen[0][0] > self._memory and forgotten < SLICE:
             _, changed, changes = self._seen.popleft()
             for number, token_id in changes:
-                shard = changed[hash(token_id) % _SHARDS]
+                shard = changed[hash(token_id) & _LAST_SHARD]
                 if shard.get(token_id) == number:
                     del shard[token_id]
             forgotten += len(changes)
 
 
 def _nothing_changed() -> _Changed:
-    return tuple({} for _ in range(_SHARDS))
+    return tuple({} for _ in range(_LAST_SHARD + 1))
