@@ -36,9 +36,10 @@ def metrics() -> str:
     buckets = ", ".join(f"{bound * 1e6:g} µs" if bound < 0.001 else f"{bound * 1e3:g} ms" for bound in BUCKETS)
     return (
         f"{HEAD}# Metrics\n\n"
-        "What `/metrics` shows on the ops listener, in the text format of Prometheus or as OpenMetrics. Label values come from our\n"
-        "own enums and from the configuration, never from a request. With several workers the parent shows one figure for all of\n"
-        "them: the last column says which. The counts of a worker that has ended stay.\n\n"
+        "What `/metrics` shows on the ops listener, in the text format of Prometheus or as OpenMetrics. Label values come from\n"
+        "enums, from the configuration and its files, from the store (`number` and `mac` of the audit) and from the version and the\n"
+        "workers of the program, never from a request. With several workers the parent shows one figure for all of them: the last\n"
+        "column says which. The counts of a worker that has ended stay.\n\n"
         "| name | type | labels | meaning | of several workers |\n|---|---|---|---|---|\n"
         f"{''.join(rows)}\n"
         f"Buckets of `extauthz_check_duration_seconds`: {buckets}.\n\n"
