@@ -6,7 +6,6 @@ or an error, or if resident memory grows by 2 % or more over the last half. Seco
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 import threading
@@ -45,6 +44,7 @@ class RudePeer:
     asked: Asked
     ending: threading.Event = field(default_factory=threading.Event)
     calls: int = 0
+    judged: int = 0
 
     def play(self) -> None:
         """Go on until told to end; raises WrongAnswer, or what h2_client raises where a call does not end well."""
@@ -53,25 +53,27 @@ class RudePeer:
             time.sleep(0.05)
 
     def _play_once(self) -> None:
-        """Ask 200 times, unless the connection is cut in the middle of a call; judge the answers to what was not reset."""
-        chance, waiting = SystemRandom(), []
+        """Ask 200 times, or until the connection is cut in the middle of a call, by half of the times with others under way."""
+        chance, waiting, cut = SystemRandom(), [], b""
         with Peer(self.port) as peer:
             for _ in range(200):
                 stream = peer.stream()
                 request = peer.request(stream, self.asked.data)
                 if chance.random() < 0.05:
-                    peer.send(request[: chance.randrange(len(request))])
+                    cut = request[: chance.randrange(len(request))]
                     break
                 is_reset = chance.random() < 0.5
                 peer.send(request, *([reset(stream)] if is_reset else []))
                 waiting += [] if is_reset else [stream]
                 self.calls += 1
-            else:
+            if not cut or chance.random() < 0.5:
                 for stream in waiting:
                     self.asked.judge(peer.answer(stream).message)
+                    self.judged += 1
+            peer.send(cut)
 
 
-def soak(running: subprocess.Popen[bytes], port: int, asked: Asked, log: Path, seconds: float) -> list[int]:
+def soak(pid: int, port: int, asked: Asked, log: Path, seconds: float) -> list[int]:
     """Load piece by piece; return the resident memory behind each; raises WrongAnswer, and what ended the rude peer."""
     answer = answered(port, asked.data, asked.judge)
     rude, sizes = RudePeer(port, asked), list[int]()
@@ -84,8 +86,11 @@ def soak(running: subprocess.Popen[bytes], port: int, asked: Asked, log: Path, s
                 calls = len(log.read_text().splitlines())
                 log.unlink()
                 answered(port, asked.data, asked.judge)
-                sizes.append(resident(running.pid))
-                print(f"  {sizes[-1]:>8,} kB  {rude.calls:>8,} calls of the rude peer  {calls:>10,} of h2load", flush=True)
+                sizes.append(resident(pid))
+                print(
+                    f"  {sizes[-1]:>7,} kB  {rude.calls:>8,} calls of the rude peer, {rude.judged:,} judged  {calls:>9,} of h2load",
+                    flush=True,
+                )
         finally:
             rude.ending.set()
         playing.result()
@@ -104,7 +109,7 @@ def main(seconds: float) -> int:
             file = configuration(folder, issuer_port, port, "nghttp2")
             log = folder / "sidecar.log"
             with process("-m", "extauthz", "serve", "--config", str(file), "--no-decision-log", log=log) as running:
-                sizes = soak(running, port, asked, folder / "times", seconds)
+                sizes = soak(running.pid, port, asked, folder / "times", seconds)
             logged = [line for line in log.read_text().splitlines() if '"INFO"' not in line]
     half = sizes[len(sizes) // 2 :]
     growth = max(0.0, half[-1] / half[0] - 1)
