@@ -154,6 +154,30 @@ async def test_the_cool_down_outlives_a_reload(tmp_path: Path) -> None:
         assert renewed.reload_for_unknown_key() is None
 
 
+async def test_the_back_off_outlives_a_reload(tmp_path: Path) -> None:
+    """Else each reload asks an issuer that fails once more."""
+    async with live(tmp_path, "okta") as it:
+        assert await it.check(it.token("okta")) == "allowed"
+        it.issuer.use_next_key()
+        it.issuer.fail("/", Fault.ERROR_500)
+        assert await it.check(it.token("okta")) == "key_set_unavailable"
+        asked = sum(it.issuer.requests.values())
+        await it.reload(lambda settings: settings["oauth"].update(refresh="5m"))
+        (renewed,) = it.parts.key_sources
+        pauses: list[float] = []
+
+        async def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            assert sum(it.issuer.requests.values()) == asked
+            it.issuer.heal()
+
+        renewed._sleep = pause
+        waiting = renewed.reload_for_unknown_key()
+        assert waiting is not None
+        assert len(await waiting) == 2
+        assert pauses == [1.0]
+
+
 async def test_the_breaker_outlives_a_reload(tmp_path: Path) -> None:
     async with live(tmp_path, "gsuite") as it:
         it.issuer.fail("/tokeninfo", Fault.ERROR_500)
@@ -202,6 +226,7 @@ async def test_a_thousand_reloads_lose_no_check_and_leave_nothing(tmp_path: Path
             checks += sum(it.known(token) for token in tokens)
             if number in (200, 1000):
                 it.recorder.decisions.clear()
+                it.recorder.requests.clear()
                 gc.collect()
                 sizes[number] = len(gc.get_objects())
         assert checks == 2000

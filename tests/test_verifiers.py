@@ -24,7 +24,7 @@ from extauthz.core.tokens import TokenRecord, digest, fingerprint, mint
 from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
 from extauthz.issuing import Order, Rules, issue
-from extauthz.oauth_verifier import KEY_DELAY, Issuer, OAuthVerifier
+from extauthz.oauth_verifier import KEY_DELAY, MAX_PENDING, Issuer, OAuthVerifier
 from extauthz.ports import Evidence, FeedBatch, Unavailable, Verdict
 from tests.support.world import (
     CLIENT,
@@ -570,6 +570,13 @@ class ClosedKeys(Keys):
         raise Unavailable(Reason.KEY_SET_UNAVAILABLE)
 
 
+class WaitedFor(Keys):
+    """A key source that lets everybody wait for the next attempt, as after a failure."""
+
+    def reload_for_unknown_key(self) -> Awaitable[jwt.KeySet]:
+        return self._fetched()
+
+
 class OAuth:
     """A verifier of OAuth tokens with everything around it."""
 
@@ -755,6 +762,20 @@ async def test_a_new_key_is_found_by_one_more_fetch() -> None:
     it.source.arrive(key_set("rsa-1", "rsa-2"))
 
     assert holder(await pending) == ANA
+    assert holder(it.verify(NEW)) == ANA
+
+
+async def test_tokens_that_wait_for_an_unknown_key_are_bounded_and_known_ones_are_not() -> None:
+    it = OAuth(WaitedFor(key_set("rsa-1")))
+    strangers = [sign(claims(), header={"kid": f"made up {number}"}) for number in range(MAX_PENDING)]
+    waiting = [it.verify(stranger) for stranger in strangers]
+    with pytest.raises(Unavailable) as caught:
+        it.verify(NEW)
+    assert caught.value.reason is Reason.OVERLOADED
+    assert holder(it.verify(GOOD)) == ANA
+    await asyncio.sleep(0)
+    it.source.arrive(key_set("rsa-1", "rsa-2"))
+    assert {await pending for pending in waiting if not isinstance(pending, Identity | Reason)} == {Reason.TOKEN_KEY_UNKNOWN}
     assert holder(it.verify(NEW)) == ANA
 
 
