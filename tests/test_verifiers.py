@@ -960,6 +960,60 @@ def test_a_refusal_takes_the_place_of_an_identity(clock: StillClock) -> None:
     assert cache.recall("a") is None
 
 
+@pytest.mark.parametrize(
+    ("reason", "step", "remembered"),
+    [
+        (Reason.TOKEN_EXPIRED, 0.0, True),
+        (Reason.TOKEN_EXPIRED, 3600.0, True),
+        (Reason.TOKEN_EXPIRED, -0.5, False),
+        (Reason.TOKEN_EXPIRED, -3600.0, False),
+        (Reason.TOKEN_NOT_YET_VALID, 0.0, False),
+        (Reason.TOKEN_NOT_YET_VALID, 3600.0, False),
+        (Reason.TOKEN_NOT_YET_VALID, -3600.0, False),
+        (Reason.TOKEN_SIGNATURE, -3600.0, True),
+        (Reason.TOKEN_REVOKED, 3600.0, True),
+    ],
+)
+def test_a_refusal_that_names_a_time_ends_where_the_clock_takes_it_back(
+    clock: StillClock, reason: Reason, step: float, remembered: bool
+) -> None:
+    """What has expired stays so while time goes on; what is not yet valid may be so at any moment."""
+    cache = VerdictCache(Kind.ISSUED, bytes(32), lifetime=60.0, clock=clock)
+    cache.put("a", reason)
+    clock.wall += step
+    assert cache.recall("a") is (reason if remembered else None)
+
+
+def test_a_refusal_that_is_not_remembered_forgets_the_identity_too(clock: StillClock) -> None:
+    cache = VerdictCache(Kind.ISSUED, bytes(32), lifetime=60.0, clock=clock)
+    cache.put("a", an_identity())
+    cache.put("a", Reason.TOKEN_NOT_YET_VALID)
+    assert cache.recall("a") is None
+
+
+def test_an_issued_token_is_good_again_when_the_clock_was_ahead(issued: Issued) -> None:
+    token, _ = issued.token(expires_at=NOW + 100)
+    issued.poll()
+    issued.clock.wall += 1000
+    assert issued.verify(token) is Reason.TOKEN_EXPIRED
+    assert issued.lookups_of(token) == 0, "while time goes on, it is known"
+    issued.clock.wall -= 1000
+    assert holder(issued.verify(token)) == (AuthType.USER, "ana@acme.com")
+
+
+async def test_an_oauth_token_is_good_again_when_the_clock_was_ahead() -> None:
+    it = OAuth(Keys(None))
+    pending = it.verify(GOOD)
+    assert not isinstance(pending, Identity | Reason)
+    await asyncio.sleep(0)
+    it.clock.wall += 10_000
+    it.source.arrive(key_set("rsa-1"))
+    assert await pending is Reason.TOKEN_EXPIRED
+    assert it.verify(GOOD) is Reason.TOKEN_EXPIRED
+    it.clock.wall -= 10_000
+    assert holder(it.verify(GOOD)) == ANA
+
+
 def test_garbage_pushes_out_nothing_but_garbage(clock: StillClock) -> None:
     cache = VerdictCache(Kind.ISSUED, bytes(32), lifetime=60.0, clock=clock, capacity=100)
     for number in range(100):
