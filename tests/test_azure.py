@@ -184,6 +184,26 @@ def test_version_1(make_world: MakeWorld, change: dict[str, Any], reason: str) -
     assert azure(make_world, V1).check("POST /search", oauth(token(V1, **change))).reason == reason
 
 
+HOMES = [
+    f"https://sts.windows.net/{OTHER}/{TENANT}/",
+    f"https://sts.windows.net/{TENANT}{OTHER}/",
+    f"https://sts.windows.net/{TENANT}/{OTHER}/",
+    f"https://sts.windows.net/{OTHER}/?{TENANT}",
+    f"https://evil.example/{TENANT}/",
+    f"https://evil.example/https://sts.windows.net/{TENANT}/",
+    f"https://sts.windows.net/{TENANT}/\n",
+    f"https://sts.windows.net/{TENANT[:-1]}/",
+    TENANT,
+]
+
+
+@pytest.mark.parametrize("issuer", [V2, V1], ids=["v2.0", "v1.0"])
+@pytest.mark.parametrize("home", HOMES)
+def test_a_home_that_has_the_tenant_somewhere_is_not_this_tenant(make_world: MakeWorld, issuer: str, home: str) -> None:
+    """The tenant has to be the one of the issuer, whole, and nothing may stand around it."""
+    assert azure(make_world, issuer).check("POST /search", oauth(token(issuer, idp=home))).reason == "token_user_not_allowed"
+
+
 def test_only_the_algorithm_of_azure_counts(make_world: MakeWorld) -> None:
     signed = sign({"iat": NOW, "exp": NOW + 60} | CLAIMS[V2], algorithm="ES256")
     assert azure(make_world, V2).check("POST /search", oauth(signed)).reason == "token_algorithm"

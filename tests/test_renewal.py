@@ -10,15 +10,31 @@ from typing import Any
 import pytest
 
 from extauthz.core.credentials import Kind
+from extauthz.core.jwt import KeySet
 from extauthz.core.providers import Verification
 from extauthz.demo.issuer import CLIENT_ID, Fault
 from tests.support.live import live
 from tests.support.remote import GOOGLE, GOOGLE_CLIENT, Remote, check, tokeninfo
-from tests.support.world import MakeWorld, World, bearer, claims, oauth, sign
+from tests.support.world import MakeWorld, StillKeys, World, bearer, claims, jwks, key_set, oauth, sign
 
 ROUTES = [{"match": "POST /search", "scope": "SEARCH"}, {"match": "POST /chat", "scope": "CHAT"}]
 OTHER_ROUTES = [{"match": "POST /search", "scope": "CHAT"}, {"match": "POST /feed", "scope": "FEED"}]
 BOTH = ("okta", "azure")
+
+
+class SlowKeys(StillKeys):
+    """A key source that has nothing in memory until a test lets the keys come."""
+
+    def __init__(self, keys: KeySet) -> None:
+        super().__init__(None)
+        self.asked, self.come = asyncio.Event(), asyncio.Event()
+        self._keys = keys
+
+    async def load(self) -> KeySet:
+        self.asked.set()
+        await self.come.wait()
+        self.key_set = self._keys
+        return self._keys
 
 
 def remembers(world: World, token: str) -> bool:
@@ -201,6 +217,45 @@ async def test_a_question_that_is_answered_after_a_reload_counts_only_for_who_as
     world.reconfigure(None, oauth=gsuite | {"domains": ["other.com"]})
     remote.go.set()
     assert (await waiting).reason == "allowed"
+    assert (await check(world, token)).reason == "token_user_not_allowed"
+
+
+async def test_a_token_of_a_provider_that_is_gone_is_refused_from_the_next_check_on(tmp_path: Path) -> None:
+    async with live(tmp_path, *BOTH) as it:
+        okta, azure = it.token("okta"), it.token("azure")
+        assert [await it.check(token) for token in (okta, azure)] == ["allowed", "allowed"]
+        gone = it.settings["oauth"]["providers"][0]
+        await it.reload(lambda settings: settings["oauth"]["providers"].pop(0))
+        assert not it.known(okta)
+        assert it.recorder.decisions[-1].reason.value == "token_issuer"
+        assert it.known(azure)
+
+        it.issuer.fail("/", Fault.ERROR_500)
+        await it.reload(lambda settings: settings["oauth"]["providers"].insert(0, gone))
+        assert await it.check(okta) == "key_set_unavailable", "what was found out before it went counts no more"
+
+
+async def test_what_an_issuer_said_is_void_when_its_provider_changes(tmp_path: Path) -> None:
+    remote = Remote(otherwise=tokeninfo())
+    gsuite = {"provider": "gsuite", "client_ids": [GOOGLE_CLIENT], "domains": ["acme.com"], "issuer": None, "audience": None}
+    world = World(tmp_path, ROUTES, {"oauth": gsuite, "tokens": None}, introspectors={(GOOGLE, Verification.TOKENINFO): remote})
+    token = "ya29.a0AfH6SMBx"
+    assert [(await check(world, token)).reason for _ in range(2)] == ["allowed", "allowed"]
+    assert remote.asked == [token]
+    world.reconfigure(None, oauth=gsuite | {"domains": ["other.com"]})
+    assert (await check(world, token)).reason == "token_user_not_allowed"
+
+
+async def test_keys_that_come_after_a_reload_make_no_verdict_of_the_rules_before(tmp_path: Path) -> None:
+    """No verdict of this key was there to be voided when the rules went."""
+    keys = SlowKeys(key_set(jwks()))
+    world = World(tmp_path, ROUTES, {"tokens": None}, keys=keys)
+    token = sign(claims())
+    waiting = asyncio.ensure_future(check(world, token))
+    await keys.asked.wait()
+    world.reconfigure(None, oauth={"domains": ["other.com"]})
+    keys.come.set()
+    assert (await waiting).reason == "allowed", "the check keeps its snapshot"
     assert (await check(world, token)).reason == "token_user_not_allowed"
 
 
