@@ -598,6 +598,17 @@ async def test_the_cool_down_starts_at_the_fetch_that_succeeded(issuer: Issuer, 
     assert naps.asked[5:] == [1], "the back-off begins anew"
 
 
+async def test_a_refresh_starts_no_cool_down(issuer: Issuer) -> None:
+    """Else a key that is published a moment after it would be unknown for five minutes."""
+    issuer.publish()
+    await issuer.source.load()
+    for _ in range(2):
+        assert await unknown_key(issuer.source) == {"fetched"}
+        issuer.clock.advance(300)
+        await issuer.source.load()
+        issuer.clock.advance(1)
+
+
 async def test_an_issuer_that_fails_is_asked_at_most_fifteen_times_a_minute(issuer: Issuer, naps: Naps) -> None:
     """By the background refresh, by tokens with unknown keys and by tokens that wait for the first keys, all together."""
     issuer.publish()

@@ -194,6 +194,43 @@ async def test_the_back_off_outlives_a_reload(tmp_path: Path) -> None:
         assert pauses == [1.0]
 
 
+async def test_a_changed_provider_is_asked_at_once(tmp_path: Path) -> None:
+    """The change may be what the fetches failed for."""
+    async with live(tmp_path, "okta") as it:
+        it.issuer.fail("/", Fault.ERROR_500)
+        assert await it.check(it.token("okta")) == "key_set_unavailable"
+        it.issuer.heal()
+        await it.reload(lambda settings: settings["oauth"].update(refresh="5m"))
+        pauses: list[float] = []
+        fetched = asyncio.Event()
+
+        async def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if seconds:
+                fetched.set()
+                await asyncio.Event().wait()
+
+        it.source()._sleep = pause
+        refresh = asyncio.create_task(it.source().run())
+        await fetched.wait()
+        refresh.cancel()
+        assert pauses == [0, 300]
+        assert it.source().keys()
+
+
+async def test_after_a_reload_too_a_fetch_that_failed_is_no_reason_to_cool_down(tmp_path: Path) -> None:
+    async with live(tmp_path, "okta") as it:
+        assert await it.check(it.token("okta")) == "allowed"
+        it.issuer.use_next_key()
+        it.issuer.fail("/", Fault.ERROR_500)
+        assert await it.check(it.token("okta")) == "key_set_unavailable"
+        await it.reload(lambda settings: settings["oauth"].update(refresh="5m"))
+        it.issuer.heal()
+        await it.source().load()
+        it.issuer.use_next_key()
+        assert await it.check(it.token("okta")) == "allowed"
+
+
 async def test_the_breaker_outlives_a_reload(tmp_path: Path) -> None:
     async with live(tmp_path, "gsuite") as it:
         it.issuer.fail("/tokeninfo", Fault.ERROR_500)

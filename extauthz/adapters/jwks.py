@@ -114,18 +114,19 @@ class JwksSource:
         return self._next_attempt()
 
     async def run(self) -> None:
-        """Fetch now and then again and again, until cancelled."""
-        pause = 0.0
+        """Fetch now, whatever became of a source before this one, and then again and again, until cancelled."""
+        attempt, pause = self._fetch, 0.0
         while True:
             await self._sleep(pause)
             pause = RETRY
             try:
-                keys = await self._next_attempt()
+                keys = await attempt()
                 pause = self._pause if keys else RETRY
             except Unavailable:
                 pause = 0.0  # the back-off says when the next attempt is made
             except Exception:  # noqa: BLE001 - whatever it is, the refresh must go on
                 _log.exception("keys not fetched", extra={"issuer": self.issuer})
+            attempt = self._next_attempt
 
     def _next_attempt(self) -> asyncio.Future[KeySet]:
         """Fetch now, or after a failure when its time has come; there is one such attempt, whoever waits for it."""
