@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo-check prometheus browser test fleet soak lint format bench proto requirements reference check-generated clean
+.PHONY: help setup run demo-check prometheus pgbouncer browser test fleet soak lint format bench proto requirements reference check-generated clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -33,6 +33,13 @@ prometheus:
 	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null; } \
 	|| echo "Prometheus is missing, so its tests will fail. On Debian: sudo apt-get install prometheus" >&2
 
+# The store is tried behind pgbouncer, and on a PostgreSQL with TLS, which no Python package brings along.
+pgbouncer:
+	@{ test -x /usr/sbin/pgbouncer && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; } \
+	|| { [ "$$(id -u)" = 0 ] && apt-get update -qq \
+	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends pgbouncer postgresql >/dev/null; } \
+	|| echo "pgbouncer or PostgreSQL is missing, so tests will fail. On Debian: sudo apt-get install pgbouncer postgresql" >&2
+
 # What scripts of another origin may read is tried in a real browser.
 browser:
 	@command -v chromium >/dev/null \
@@ -41,7 +48,7 @@ browser:
 	|| echo "Chromium is missing, so its tests will fail. On Debian: sudo apt-get install chromium" >&2
 
 # One worker more than there are cores: many tests wait for processes and clocks.
-test: $(STAMP) prometheus browser  ## All tests, through a real Envoy too
+test: $(STAMP) prometheus pgbouncer browser  ## All tests, through a real Envoy too
 	@$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
 
 fleet: $(STAMP)  ## Eight sidecars on one store: how soon each honours a revocation, and what a lost database costs

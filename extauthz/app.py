@@ -23,6 +23,7 @@ from extauthz.reload import Reloader
 from extauthz.supervisor import Supervisor
 from extauthz.transport import key_set, ops
 from extauthz.transport.choice import Transport, choose
+from extauthz.transport.limits import descriptors_missing
 from extauthz.transport.listening import claim, open_listener, open_port, publish, restricted_umask
 from extauthz.transport.tls import TlsFiles
 from extauthz.worker import SystemClock, Worker, serving
@@ -94,6 +95,9 @@ def run(configuration: Configuration, *, log_decisions: bool = True) -> None:
     """Serve until SIGTERM or SIGINT, then drain; raises StoreError, ConfigurationError and ListenError at start."""
     server = configuration.settings.server
     configuration.read_secrets(os.environ)
+    connections = configuration.settings.grpc.connections
+    if missing := descriptors_missing(connections):
+        _log.warning("%d open files too few are allowed for grpc.connections: %d: raise ulimit -Hn", missing, connections)
     if server.workers > 1:
         asyncio.run(_serve_together(configuration, log_decisions=log_decisions))
         return
@@ -185,7 +189,11 @@ async def _ops(opened: socket.socket, served: Served, reloader: Reloader, config
     async def readiness() -> ops.Readiness:
         _, parts, details = await served.tell()
         enforced = not reloader.configuration.policy.monitored
-        ours = {"configuration is that of the files": reloader.problem is None, "every refusal is enforced": enforced}
+        ours = {
+            "configuration is that of the files": reloader.problem is None,
+            "configuration files are replaced as a whole": reloader.replaced_as_a_whole,
+            "every refusal is enforced": enforced,
+        }
         return ops.Readiness(parts, ours | details)
 
     async def shown() -> dict[str, object]:

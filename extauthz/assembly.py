@@ -22,10 +22,9 @@ from extauthz.core.credentials import Kind
 from extauthz.core.providers import ProviderRules, Verification
 from extauthz.feed import Feed
 from extauthz.internal_tokens import InternalTokens
-from extauthz.issued_verifier import IssuedVerifier
 from extauthz.issuers import Asked, Issuers, provider_digest
 from extauthz.oauth_verifier import Issuer, OAuthVerifier
-from extauthz.opened_store import OpenedStore, feed_memory, open_store
+from extauthz.opened_store import OpenedStore, feed_memory, open_store, verifier_of
 from extauthz.ports import Clock, Introspector, KeySource, TokenStore, UsageStore, Verifier
 from extauthz.service import Runtime
 
@@ -108,7 +107,9 @@ def build_runtime(configuration: Configuration, outside: Outside, *, clock: Cloc
             verdicts[Kind.ISSUED] = before.verdicts[Kind.ISSUED]
         else:
             verdicts[Kind.ISSUED] = _memory(configuration, Kind.ISSUED, digests[Kind.ISSUED], feed_memory(settings.tokens), clock)
-            verifiers[Kind.ISSUED] = _issued(configuration, outside, outside.store, outside.feed, verdicts[Kind.ISSUED], clock)
+            verifiers[Kind.ISSUED] = verifier_of(
+                configuration, outside.store, outside.feed, outside.peppers, verdicts[Kind.ISSUED], clock=clock
+            )
     if settings.oauth and settings.oauth.enabled:
         issuers = _issuers(configuration, outside, before)
         digests[Kind.OAUTH] = hashlib.sha256(b"".join(issuers)).digest()
@@ -186,7 +187,7 @@ class Assembly:
         tokens = configuration.settings.tokens
         if self._store is not None and tokens is not None and configuration.store_place is not None:
             peppers, password = configuration.peppers(self._environment), configuration.store_password(self._environment)
-            self._store.renew(tokens, peppers, password)
+            self._store.renew(tokens, configuration.settings.limits, peppers, password)
 
     async def retire(self, configuration: Configuration) -> None:
         """Close what the parts of this configuration do not need any more."""
@@ -222,25 +223,6 @@ def _section(configuration: Configuration, kind: Kind, secrets: Mapping[str, byt
 
 def _memory(configuration: Configuration, kind: Kind, digest: bytes, lifetime: float, clock: Clock) -> VerdictCache:
     return VerdictCache(kind, digest, lifetime=lifetime, clock=clock, capacity=configuration.settings.limits.verdicts)
-
-
-def _issued(
-    configuration: Configuration, outside: Outside, store: TokenStore, feed: Feed, verdicts: VerdictCache, clock: Clock
-) -> Verifier:
-    tokens, limits = configuration.settings.tokens, configuration.settings.limits
-    if tokens is None:
-        raise ValueError("no section `tokens`")
-    return IssuedVerifier(
-        store,
-        verdicts,
-        feed,
-        peppers=outside.peppers,
-        prefixes=frozenset((tokens.prefix, *tokens.accept_prefixes)),
-        clock=clock,
-        budget=Budget(limits.store_per_second, limits.store_in_flight, clock=clock),
-        fresh=tokens.verdict_ttl,
-        max_staleness=tokens.max_staleness,
-    )
 
 
 def _issuers(configuration: Configuration, outside: Outside, before: Inside | None) -> dict[bytes, Issuer]:

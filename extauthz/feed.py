@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from extauthz.known_ids import KnownIds
 from extauthz.ports import Clock, FeedBatch
 
 UNKNOWN = 2**62
@@ -16,11 +17,12 @@ class Feed:
 
     `generation` grows when changes were missed: what was read before counts no more. `rewound` is set when the store is an older
     one than it was, until the restore is accepted, which `epoch` shows. `audit` is number and MAC of the last row of the audit, for
-    those who watch that; None before the first read.
+    those who watch that; None before the first read. `ids` are those of all tokens; each change is added.
     """
 
-    def __init__(self, *, clock: Clock, memory: float) -> None:
+    def __init__(self, *, clock: Clock, memory: float, ids: KnownIds | None = None) -> None:
         """Remember a change for `memory` seconds, at least as long as a verdict can be used."""
+        self.ids = KnownIds(0) if ids is None else ids
         self._clock = clock
         self._memory = memory
         self._changed: dict[str, tuple[int, float]] = {}
@@ -67,6 +69,7 @@ class Feed:
         self._epoch, self.position = batch.epoch, batch.head
         self.generation += 1
         self.rewound = False
+        self.ids.begin()
 
     def _follow(self, batch: FeedBatch) -> None:
         now = self._clock.monotonic()
@@ -79,6 +82,7 @@ class Feed:
         for number, token_id in later:
             self._changed.pop(token_id, None)
             self._changed[token_id] = number, now
+        self.ids.add(token_id for _, token_id in later)
         self.position = batch.head
         self._forget(now)
 

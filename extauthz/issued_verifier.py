@@ -16,6 +16,8 @@ from extauthz.ports import Clock, Evidence, TokenStore, Unavailable, Verdict, Ve
 
 ATTEMPTS = 3
 """Reads of one record, when each time the feed tells of a change of it meanwhile."""
+CONTACT = 3.0
+"""Seconds: the feed's usual time between two completed reads, and one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,10 @@ class IssuedVerifier:
 
     A verdict counts for `fresh` seconds; then the record is read again. While it cannot be read, the verdict counts as long as the
     last completed read of the feed is younger than `max_staleness` seconds. A token that the feed names is read again at once.
+
+    While the feed's set of ids is complete, an id that is not in it is looked up out of a small budget, `strangers`: a token that
+    was made a moment ago is found, and made-up ones take few look-ups from those that exist. Beyond it such an id is unknown as
+    long as the last completed read of the feed is younger than `contact` seconds; after that nobody can tell.
     """
 
     def __init__(
@@ -43,8 +49,10 @@ class IssuedVerifier:
         prefixes: frozenset[str],
         clock: Clock,
         budget: Budget,
+        strangers: Budget | None = None,
         fresh: float = 60.0,
         max_staleness: float = 600.0,
+        contact: float = CONTACT,
     ) -> None:
         """Take the store and what is remembered of it; `budget` bounds the look-ups of tokens that are not in memory."""
         self._store = store
@@ -54,16 +62,21 @@ class IssuedVerifier:
         self._prefixes = prefixes
         self._clock = clock
         self._budget = budget
+        self._strangers = strangers
         self._fresh = fresh
         self._max_staleness = max_staleness
+        self._contact = contact
         self._flights = Flights()
         self.queries: Counter[str] = Counter(ok=0, failed=0)
+        self.unknown = 0
+        """Checks of ids that no token has, answered without the store."""
+        self._shed = 0
         self._seen = feed.mark
 
     @property
     def shed(self) -> int:
         """How many look-ups were refused because of the budget."""
-        return self._budget.refused
+        return self._budget.refused + self._shed
 
     def verify(self, token: str, now: float) -> Evidence | Awaitable[Evidence]:
         """Answer from memory or from the store; raises Unavailable."""
@@ -97,8 +110,10 @@ class IssuedVerifier:
         text = tokens.parse(token, self._prefixes)
         if isinstance(text, Reason):
             return text
-        if known is None:
-            self._budget.take()
+        taken = self._take(text) if known is None else ()
+        if taken is None:
+            self.unknown += 1
+            return tokens.verify(text, None, self._peppers, now)
         mark, waits = self._feed.mark, False
         try:
             found = self._store.find(text.id)
@@ -107,10 +122,30 @@ class IssuedVerifier:
             return self._without_store(known, unavailable)
         finally:
             if not waits:
-                self._done(known)
+                _give_back(taken)
         if isinstance(found, Awaitable):
-            return self._flights.start(token, self._awaited(text, found, mark, known), lambda: self._done(known))
+            return self._flights.start(token, self._awaited(text, found, mark, known), lambda: _give_back(taken))
         return self._judged(text, found, mark, now)
+
+    def _take(self, text: TokenText) -> tuple[Budget, ...] | None:
+        """Take from the budgets that a look-up needs; return them, or None for an id that no token has; raises Unavailable."""
+        ids, strangers = self._feed.ids, self._strangers
+        if strangers is None or not ids.complete or text.id in ids:
+            self._budget.take()
+            return (self._budget,)
+        try:
+            strangers.take()
+        except Unavailable:
+            if self._feed.age < self._contact:
+                return None
+            self._shed += 1
+            raise
+        try:
+            self._budget.take()
+        except Unavailable:
+            strangers.give_back()
+            raise
+        return self._budget, strangers
 
     async def _awaited(self, text: TokenText, found: Awaitable[TokenRecord | None], mark: Mark, known: Verdict | None) -> Evidence:
         try:
@@ -149,6 +184,7 @@ class IssuedVerifier:
         self._verdicts.forget_refusals()
         self._seen = self._feed.mark
 
-    def _done(self, known: Verdict | None) -> None:
-        if known is None:
-            self._budget.give_back()
+
+def _give_back(taken: tuple[Budget, ...]) -> None:
+    for budget in taken:
+        budget.give_back()

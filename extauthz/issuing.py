@@ -92,7 +92,13 @@ def issue(order: Order, rules: Rules, *, pepper_id: str, pepper: bytes, entropy:
     text = tokens.mint(rules.prefix, entropy)
     user = address(order.user) if order.user else None
     digest = tokens.digest(
-        text.text, pepper, permission=order.permission, user=user, scopes=order.scopes, created_at=order.created_at
+        text.text,
+        pepper,
+        permission=order.permission,
+        user=user,
+        scopes=order.scopes,
+        created_at=order.created_at,
+        latest=order.expires_at,
     )
     record = TokenRecord(
         id=text.id,

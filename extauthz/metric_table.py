@@ -85,6 +85,11 @@ DEFINITIONS = (
         "Checks answered with overloaded: by max_in_flight, or by a budget for cold work (store, signatures, remote).",
         "cause",
     ),
+    _counter(
+        "extauthz_transport_refusals_total",
+        "Connections and requests that were refused before there was a decision; the log says what to look at.",
+        "reason",
+    ),
     _counter("extauthz_verdict_lookups_total", "Look-ups of tokens in memory: hit, refusal or miss.", "kind", "outcome"),
     _gauge("extauthz_verdicts", "Verified tokens in memory.", "kind"),
     _counter("extauthz_verdict_evictions_total", "Verified tokens that had to make room in memory for others.", "kind"),
@@ -105,6 +110,13 @@ DEFINITIONS = (
     ),
     _counter("extauthz_remote_verification_seconds_total", "Time that these questions took.", "issuer", "method"),
     _counter("extauthz_store_queries_total", "Look-ups in the token store: ok or failed.", "outcome"),
+    _counter("extauthz_unknown_ids_total", "Checks of ids that no token has, answered without a look-up in the token store."),
+    _gauge("extauthz_known_ids", "Ids of tokens in memory; 0 also when there are more than limits.known_ids."),
+    _gauge(
+        "extauthz_known_ids_complete",
+        "1 while unknown ids are recognised by the ids in memory; 0: these are still being read, or are too many.",
+        across=Across.LEAST,
+    ),
     _gauge(
         "extauthz_feed_age_seconds",
         "Seconds since the token store was last heard; beyond max_staleness its tokens get 503.",

@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING
 from extauthz.adapters.store.following import PostgresFollower, SqliteFollower
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.usage import SqliteUsage
+from extauthz.budgets import Budget
 from extauthz.config.loader import Configuration
-from extauthz.config.settings import TokensSection
+from extauthz.config.settings import LimitsSection, TokensSection
 from extauthz.feed import Feed
-from extauthz.ports import Clock, UsageStore
+from extauthz.issued_verifier import IssuedVerifier
+from extauthz.known_ids import KnownIds
+from extauthz.ports import Clock, TokenStore, UsageStore, Verdicts
 
 if TYPE_CHECKING:
     from extauthz.adapters.store.link import Link
     from extauthz.adapters.store.postgres import PostgresReader
+
+STRANGERS = 0.1
+"""The share of look-ups for ids that are not in memory while all that exist are."""
+MISSED = 1.0
+"""Seconds beyond the poll interval after which a read of the feed is overdue."""
 
 
 @dataclass(slots=True)
@@ -41,15 +49,39 @@ class OpenedStore:
         else:
             await self.reader.check_peppers(peppers, int(now))
 
-    def renew(self, tokens: TokensSection, peppers: Mapping[str, bytes], password: str | None) -> None:
+    def renew(self, tokens: TokensSection, limits: LimitsSection, peppers: Mapping[str, bytes], password: str | None) -> None:
         """Go on with the settings of another configuration."""
         self.peppers = peppers
+        self.feed.ids.resize(limits.known_ids)
         self.feed.remember(feed_memory(tokens))
         self.follower.poll_interval = tokens.poll_interval
         if not isinstance(self.reader, SqliteReader):
             self.reader.peppers = peppers
         for link in self.links:
             link.use_password(password)
+
+
+def verifier_of(
+    configuration: Configuration, store: TokenStore, feed: Feed, peppers: Mapping[str, bytes], verdicts: Verdicts, *, clock: Clock
+) -> IssuedVerifier:
+    """Build what verifies issued tokens; a tenth of the look-ups is for ids that no token may have."""
+    tokens, limits = configuration.settings.tokens, configuration.settings.limits
+    if tokens is None:
+        raise ValueError("no section `tokens`")
+    per_second, in_flight = limits.store_per_second, limits.store_in_flight
+    return IssuedVerifier(
+        store,
+        verdicts,
+        feed,
+        peppers=peppers,
+        prefixes=frozenset((tokens.prefix, *tokens.accept_prefixes)),
+        clock=clock,
+        budget=Budget(per_second, in_flight, clock=clock),
+        strangers=Budget(max(1.0, per_second * STRANGERS), max(1, int(in_flight * STRANGERS)), clock=clock),
+        fresh=tokens.verdict_ttl,
+        max_staleness=tokens.max_staleness,
+        contact=tokens.poll_interval + MISSED,
+    )
 
 
 def feed_memory(tokens: TokensSection) -> float:
@@ -65,7 +97,7 @@ async def open_store(
     if place is None or tokens is None:
         return None
     peppers = configuration.peppers(environment)
-    feed = Feed(clock=clock, memory=feed_memory(tokens))
+    feed = Feed(clock=clock, memory=feed_memory(tokens), ids=KnownIds(configuration.settings.limits.known_ids))
 
     def position() -> int:
         return feed.position
@@ -74,7 +106,7 @@ async def open_store(
         reader = SqliteReader(place)
         stack.callback(reader.close)
         reader.check_peppers(peppers, int(clock.now()))
-        file = SqliteFollower(reader, position=position, apply=feed.apply, poll_interval=tokens.poll_interval)
+        file = SqliteFollower(reader, position=position, apply=feed.apply, ids=feed.ids, poll_interval=tokens.poll_interval)
         return OpenedStore(reader, feed, file, SqliteUsage(reader), peppers)
     # Eight megabytes that a SQLite store has no use for.
     from extauthz.adapters.store.link import Link
@@ -87,5 +119,7 @@ async def open_store(
     usage = PostgresUsage(place, password=password)
     stack.push_async_callback(usage.close)
     link = Link(place, password, prepare=listen)
-    server = PostgresFollower(link, position=position, apply=feed.apply, poll_interval=tokens.poll_interval, listen=listen)
+    server = PostgresFollower(
+        link, position=position, apply=feed.apply, ids=feed.ids, poll_interval=tokens.poll_interval, listen=listen
+    )
     return OpenedStore(database, feed, server, usage, peppers, (database.link, usage.link, link))

@@ -7,6 +7,7 @@ from collections import Counter
 from math import nan
 from time import monotonic
 
+from extauthz import __version__
 from extauthz.assembly import Parts
 from extauthz.config.loader import Configuration
 from extauthz.feed import Feed
@@ -14,6 +15,7 @@ from extauthz.issued_verifier import IssuedVerifier
 from extauthz.metric_table import Samples
 from extauthz.oauth_verifier import OAuthVerifier
 from extauthz.service import Authorizer
+from extauthz.transport.choice import Server
 from extauthz.uses import Uses
 
 LOOK = 0.1
@@ -64,6 +66,7 @@ def of_parts(parts: Parts) -> Samples:
         match verifier:
             case IssuedVerifier():
                 shed["store"] += verifier.shed
+                found["extauthz_unknown_ids_total", ()] = float(verifier.unknown)
                 for outcome, count in verifier.queries.items():
                     found["extauthz_store_queries_total", (outcome,)] = float(count)
             case OAuthVerifier():
@@ -102,10 +105,20 @@ def of_process(configuration: Configuration, parts: Parts, authorizer: Authorize
     return found
 
 
+def of_transport(server: Server, name: str) -> Samples:
+    """Read which transport serves, and what never became a check."""
+    samples: Samples = {("extauthz_build_info", (__version__, name)): 1.0}
+    for reason, count in server.refusals.items():
+        samples["extauthz_transport_refusals_total", (reason.value,)] = float(count)
+    return samples
+
+
 def _of_feed(feed: Feed, max_staleness: float) -> Samples:
     found: Samples = {
         ("extauthz_feed_age_seconds", ()): feed.age,
         ("extauthz_feed_rewound", ()): float(feed.rewound),
+        ("extauthz_known_ids", ()): float(feed.ids.count),
+        ("extauthz_known_ids_complete", ()): float(feed.ids.complete),
         ("extauthz_store_stale", ()): float(feed.age >= max_staleness > 0),
         ("extauthz_audit_position", ()): float(feed.audit[0]) if feed.audit else nan,
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 import watchfiles
 
 from extauthz.adapters.store.rows import StoreError
+from extauthz.config import losses
 from extauthz.config.changes import needing_restart
 from extauthz.config.document import ConfigurationError, Mistake
 from extauthz.config.files import Files
@@ -54,6 +55,7 @@ class Reloader:
         self.configuration = self._started_with = configuration
         self.problem: str | None = None
         self.shown_problem: str | None = None
+        self._in_place: frozenset[Path] = frozenset()
         self._take = take
         self._environment = environment
         self._now = now
@@ -62,6 +64,11 @@ class Reloader:
         self._outcomes: Counter[str] = Counter(ok=0, failed=0, restart_needed=0)
         self._lock = asyncio.Lock()
         self._again = False
+
+    @property
+    def replaced_as_a_whole(self) -> bool:
+        """Tell whether no file that is served could have been taken before it was written completely."""
+        return not self._in_place
 
     def samples(self) -> Samples:
         """Return how reloads went."""
@@ -107,19 +114,38 @@ class Reloader:
                 self._tried = files
 
     def _read(self, files: Files) -> Configuration:
-        configuration = load(self.configuration.file, files)
+        configuration = load(self.configuration.file, files, end_marker=self.configuration.settings.reload.end_marker)
         configuration.read_secrets(self._environment)
         return configuration
 
     def _accept(self, configuration: Configuration) -> None:
         for weaker in weakened(self.configuration.policy, configuration.policy):
             _log.warning(weaker)
+        if lost := losses.warning(self.configuration.policy, configuration.policy):
+            _log.warning(lost)
+        self._look_for_writing_in_place(configuration)
         self.configuration, self._taken_at = configuration, self._now()
         self.problem, self.shown_problem, self._again = None, None, False
         self._outcomes["ok"] += 1
         for warning in configuration.warnings:
             _log.warning("configuration: %s", warning)
         _log.info("configuration reloaded", extra={"file": str(configuration.file), "hash": configuration.files.digest})
+
+    def _look_for_writing_in_place(self, configuration: Configuration) -> None:
+        """Note and tell which files were changed in place, unless their end says that they are whole."""
+        if configuration.settings.reload.end_marker:
+            self._in_place = frozenset()
+            return
+        now, before = configuration.files, self.configuration.files
+        same = {path for path in configuration.yaml_files if now.contents.get(path) == before.contents.get(path)}
+        changed = {path for path in configuration.yaml_files if now.written_in_place(path, before)}
+        for path in sorted(changed):
+            _log.warning(
+                "%s was changed in place, and half of it may have been served: write a new file and move it there with mv, "
+                "or write reload: {end_marker: true}",
+                path,
+            )
+        self._in_place = frozenset((self._in_place & same) | changed)
 
     def _refuse(self, result: str, causes: list[Mistake] | list[str]) -> None:
         problem = "\n".join(map(str, causes))

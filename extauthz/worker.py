@@ -100,7 +100,7 @@ class Worker:
     def samples(self) -> Samples:
         """Return every figure of this process."""
         process = readings.of_process(self.configuration, self.parts, self.authorizer, self.lag, self.uses)
-        process["extauthz_build_info", (__version__, self.transport)] = 1.0
+        process |= readings.of_transport(self.server, self.transport)
         process["extauthz_decision_log_written_total", ()] = float(self.decisions.written)
         process["extauthz_decision_log_dropped_total", ()] = float(self.decisions.dropped)
         if self.tracing is not None:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.transports import NAMES, Loop, Name
 from tests.support.world import MakeWorld, World
 
-SLOW_FILES = ("envoy", "serve", "transport_abuse", "workers", "compose", "doctor", "oauth_live", "introspection", "prometheus")
+SLOW_FILES = (
+    "envoy",
+    "serve",
+    "transport_abuse",
+    "workers",
+    "compose",
+    "doctor",
+    "oauth_live",
+    "introspection",
+    "prometheus",
+    "store_read_only",
+    "cold_start",
+    "pgbouncer",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,3 +44,18 @@ def make_world(tmp_path: Path) -> MakeWorld:
         return World(tmp_path / f"world-{count}", routes, changes, more_files=more_files or {})
 
     return make
+
+
+@pytest.fixture(params=NAMES)
+def transport(request: pytest.FixtureRequest) -> Name:
+    """Each transport by turns."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def loop(transport: Name) -> Iterator[Loop]:
+    """Return a loop of the transport under test, which complains of nothing until its end."""
+    made = Loop(transport)
+    yield made
+    made.close()
+    assert made.complaints == []

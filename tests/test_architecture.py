@@ -23,8 +23,9 @@ PACKAGE = PROJECT / "extauthz"
 ROWS = (
     "_pb",
     "core",
-    "ports addresses metric_table denials traceparent",
-    "budgets flights feed record",
+    "ports addresses database_address private_files metric_table denials traceparent",
+    "budgets flights known_ids",
+    "feed record",
     "config service issued_verifier oauth_verifier issuing uses internal_tokens",
     "adapters.fetch",
     "adapters.discovery adapters.published_keys",
@@ -76,8 +77,8 @@ ONLY_FOR = {
 # One library, one room. What is not listed here is not imported at all.
 LIBRARIES = {
     "grpc": ("transport.grpcio",),
-    "grpc_health": ("transport.grpcio", "transport.nghttp2"),
-    "grpc_reflection": ("transport.grpcio",),
+    "grpc_health": ("transport.grpcio", "transport.health", "transport.reflection"),
+    "grpc_reflection": ("transport.reflection",),
     "jwt": ("adapters.published_keys", "internal_tokens", "demo"),
     "cryptography": ("adapters.published_keys", "internal_tokens", "transport.tls", "demo", "doctor.certificates"),
     "pydantic": ("config",),
@@ -85,20 +86,20 @@ LIBRARIES = {
     "sqlalchemy": ("adapters.store",),
     "alembic": ("adapters.store",),
     "sqlite3": ("adapters.store",),
-    "psycopg": ("adapters.store",),
+    "psycopg": ("adapters.store", "database_address"),
     "httpx2": ("adapters.fetch",),
     "prometheus_client": ("adapters.metrics",),
     "opentelemetry": ("adapters.tracing",),
     "requests": ("adapters.tracing",),
     "structlog": ("adapters.logs",),
-    "ctypes": ("transport.libnghttp2", "transport.streams", "transport.connection"),
+    "ctypes": ("transport.libnghttp2", "transport.callbacks", "transport.connection", "transport.answers"),
     "uvloop": ("transport.choice", "doctor.machine"),
-    "ssl": ("transport.tls", "transport.ops", "adapters.fetch"),
+    "ssl": ("transport.tls", "transport.tls_listening", "transport.ops", "adapters.fetch"),
     "watchfiles": ("reload",),
     "uvicorn": ("transport.ops", "transport.key_set", "demo"),
     "click": ("cli",),
     "rich": ("cli",),
-    "google": ("adapters.envoy", "_pb", "transport.nghttp2"),
+    "google": ("adapters.envoy", "_pb", "transport.health", "transport.reflection"),
 }
 
 # What the core may import besides itself: nothing that reads a clock, a file, a socket, chance or the environment.
@@ -119,6 +120,7 @@ PURE = {
     "re",
     "types",
     "typing",
+    "unicodedata",
     "urllib.parse",
     "zlib",
 }

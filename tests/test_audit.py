@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import threading
+import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -18,9 +19,11 @@ import pytest
 
 from extauthz.adapters.store import chain
 from extauthz.adapters.store.memory import MemoryTokenStore
-from extauthz.adapters.store.records import AuditKey, Change, Export, Revocation
+from extauthz.adapters.store.records import AuditKey, AuditRow, Change, Export, Revocation
+from extauthz.adapters.store.replay import History
 from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.core.model import AuthType
 from tests.support.postgresql import ANA, FINGERPRINT, KEY, NOW, AnyStore, MakePlace, Place, PostgresServer, fill, token, use
 
 pytest_plugins = ["tests.support.postgresql"]
@@ -547,3 +550,166 @@ def test_the_backup_of_postgresql_is_the_command_that_is_named(
         store.revoke([C], None, ANA)
     with pytest.raises(Exception, match="rows are only appended"):
         empty.run("DELETE FROM audit")
+
+
+# --- the tokens against the audit
+
+
+def told_of(store: SqlTokenStore) -> list[tuple[str, str, object, object]]:
+    """Return what differs, by the letter of its token."""
+    checked = store.check_audit(KEYS)
+    assert checked.first_broken is None
+    assert checked.head == store.audit_head()
+    return [(item.token_id[0], item.field, item.audit, item.row) for item in checked.differences]
+
+
+def many_changes(store: AnyStore) -> None:
+    """Tokens of every history: revoked, rotated, its successor, expired earlier by a restore, buried, and one as it was made."""
+    some_changes(store)
+    fill(store, token(D, permission=AuthType.GLOBAL, user=None), token("e" * 12, expires_at=NOW + 500))
+    store.accept_restore(Export((Revocation("f" * 12, NOW, "eve", None),), {"e" * 12: NOW + 100}, 7, 7, (0, "")), ANA)
+
+
+BETTER: dict[str, tuple[str, list[tuple[str, str, object, object]]]] = {
+    "nothing": ("UPDATE tokens SET description = 'x'", []),
+    "what is worse": ("UPDATE tokens SET expires_at = expires_at - 1, revoked_at = 1, revoked_by = 'root' WHERE id = '{d}'", []),
+    "a revocation undone": (
+        "UPDATE tokens SET revoked_at = NULL, revoked_by = NULL, revoked_why = NULL",
+        [("a", "revoked_at", "revoked", None)],
+    ),
+    "a later expiry": (
+        "UPDATE tokens SET expires_at = expires_at + 1 WHERE id IN ('{a}', '{d}')",
+        [("a", "expires_at", NOW + 86_400, NOW + 86_401), ("d", "expires_at", NOW + 86_400, NOW + 86_401)],
+    ),
+    "the expiry before the rotation": (
+        "UPDATE tokens SET expires_at = {made} WHERE id = '{b}'",
+        [("b", "expires_at", NOW + 3600, NOW + 86_400)],
+    ),
+    "the expiry before the restore": (
+        "UPDATE tokens SET expires_at = expires_at + 400 WHERE id = '{e}'",
+        [("e", "expires_at", NOW + 100, NOW + 500)],
+    ),
+    "a rotation undone": ("UPDATE tokens SET rotated_to = NULL", [("b", "rotated_to", "rotated", None)]),
+    "another successor's origin": ("UPDATE tokens SET rotated_from = NULL", [("c", "rotated_from", B, None)]),
+    "a permission": (
+        "UPDATE tokens SET permission = 'GLOBAL', \"user\" = NULL WHERE id = '{c}'",
+        [("c", "permission", "USER", "GLOBAL"), ("c", "user", "ana@acme.com", None)],
+    ),
+    "a user": (
+        "UPDATE tokens SET \"user\" = 'ceo@acme.com' WHERE id = '{c}'",
+        [("c", "user", "ana@acme.com", "ceo@acme.com")],
+    ),
+    "scopes": (
+        "UPDATE tokens SET scopes = '[\"ADMIN\", \"CHAT\"]' WHERE id = '{d}'",
+        [("d", "scopes", ["CHAT", "SEARCH"], ["ADMIN", "CHAT"])],
+    ),
+    "scopes in another order": ("UPDATE tokens SET scopes = '[\"SEARCH\", \"CHAT\"]' WHERE id = '{d}'", []),
+    "scopes that are none": ("UPDATE tokens SET scopes = '{{' WHERE id = '{d}'", [("d", "scopes", ["CHAT", "SEARCH"], "{")]),
+    "a creation": ("UPDATE tokens SET created_at = 1 WHERE id = '{d}'", [("d", "created_at", NOW, 1)]),
+    "another id": (
+        "UPDATE tokens SET id = 'xxxxxxxxxxxx' WHERE id = '{d}'",
+        [("x", "created_at", None, NOW), ("d", "row", "made", None)],
+    ),
+    "a row removed": ("DELETE FROM tokens WHERE id = '{a}'", [("a", "row", "made", None)]),
+    "a row removed and its id buried": (
+        "DELETE FROM tokens WHERE id = '{a}'; INSERT INTO tombstones VALUES ('{a}', 1, 'x', 'x')",
+        [("a", "row", "made", None)],
+    ),
+    "a tombstone removed": ("DELETE FROM tombstones", [("f", "tombstone", "buried", None)]),
+    "a tombstone's token": (
+        "UPDATE tokens SET id = '{f}' WHERE id = '{d}'",
+        [("f", "created_at", None, NOW), ("d", "row", "made", None)],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BETTER)
+def test_a_token_that_is_better_than_its_history_is_named(place: Place, what: str) -> None:
+    statement, expected = BETTER[what]
+    with place.opened() as store:
+        many_changes(store)
+        place.unguard("tokens", "tombstones")
+        place.run(*statement.format(made=NOW + 86_400, **{letter: letter * 12 for letter in "abcdef"}).split("; "))
+
+        assert store.verify_audit(KEYS, store.audit_head()) is None, "the chain alone shows nothing"
+        assert told_of(store) == expected
+
+
+@pytest.mark.parametrize("value", ["'later'", "1e300", "x'00'", "NULL"])
+def test_a_later_expiry_of_another_type_is_named(make_place: MakePlace, value: str) -> None:
+    place = make_place("sqlite")
+    with place.opened() as store:
+        fill(store, token())
+        place.unguard("tokens")
+        place.run("CREATE TABLE more AS SELECT * FROM tokens", "DROP TABLE tokens", "ALTER TABLE more RENAME TO tokens")
+        place.run(f"UPDATE tokens SET expires_at = {value}")  # noqa: S608
+        (difference,) = store.check_audit(KEYS).differences
+        assert (difference.token_id, difference.field) == (A, "expires_at")
+        assert json.loads(json.dumps(difference.row)) == difference.row
+
+
+def test_a_broken_chain_is_told_before_anything_is_compared(place: Place) -> None:
+    with place.opened() as store:
+        many_changes(store)
+        head = store.audit_head()
+        place.unguard("tokens", "audit")
+        place.run("UPDATE audit SET actor = 'eve' WHERE number = 3", "UPDATE tokens SET revoked_at = NULL")
+        checked = store.check_audit(KEYS)
+        assert (checked.first_broken, checked.differences) == (3, ())
+        place.run("DELETE FROM audit WHERE number > 1")
+        assert store.check_audit(KEYS, head).first_broken == 2
+
+
+def test_an_end_of_the_audit_that_was_cut_off_shows_in_the_tokens(place: Place) -> None:
+    """Also without a head that was noted."""
+    with place.opened() as store:
+        fill(store, token(), token(B))
+        store.revoke([A], None, ANA)
+        place.unguard("audit")
+        place.run("DELETE FROM audit WHERE number > 1")
+        assert told_of(store) == [("b", "created_at", None, NOW)]
+
+
+def test_a_million_rows_are_read_in_pages(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extauthz.adapters.store.replay._PAGE", 7)
+    monkeypatch.setattr("extauthz.adapters.store.audit._BATCH", 5)
+    steps: list[tuple[int, int]] = []
+    with place.opened() as store:
+        store.add_many([token(f"{number:012}") for number in range(30)], {"p1": FINGERPRINT}, ANA)
+        store.revoke([f"{number:012}" for number in range(10)], None, ANA)
+        checked = store.check_audit(KEYS, None, lambda done, total: steps.append((done, total)))
+    assert (checked.first_broken, checked.differences) == (None, ())
+    assert {total for _, total in steps} == {70}
+    assert [done for done, _ in steps] == [0, 7, 14, 21, 28, 35, 42, 49, 56, 63]
+
+
+def test_what_others_change_meanwhile_is_no_difference(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Audit and tokens are read in one state of the store."""
+    monkeypatch.setattr("extauthz.adapters.store.replay._PAGE", 1)
+    with place.opened() as store, place.opened() as other:
+        fill(store, token(), token(B))
+        done: list[int] = []
+
+        def meanwhile(count: int, _: int) -> None:
+            if count == 2:
+                fill(other, token(C))
+                other.rotate(A, token(D), NOW + 5, FINGERPRINT, ANA)
+            done.append(count)
+
+        assert store.check_audit(KEYS, None, meanwhile).differences == ()
+        assert 2 in done
+        assert len(store.list_tokens()) == 4
+
+
+def test_what_a_history_needs_for_a_million_tokens() -> None:
+    """Measured with a fiftieth of them."""
+    history = History()
+    template = AuditRow(1, NOW, "root", chain.CREATED, A, "", "null", chain.canonical(chain.facts(token())), "p1", bytes(32))
+    tracemalloc.start()
+    try:
+        for _ in history.follow(replace(template, token_id=f"{number:012}") for number in range(20_000)):
+            pass
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size * 50 < 300e6

@@ -6,10 +6,13 @@ import json
 import os
 import re
 import tomllib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from extauthz.cli import main
 from extauthz.core.tokens import ENTROPY_BYTES, _checksum, mint
 from tests.test_cli import configured, created, run, told
 
@@ -171,3 +174,131 @@ def test_scanners_find_tokens_and_nothing_else(expression: str) -> None:
             f"glean_{token_id}",
         ):
             assert find.search(f" {fake} ") is None, fake
+
+
+# --- in which encoding somebody wrote it down
+
+ENCODINGS = {
+    "utf-8": b"",
+    "utf-8-sig": b"",
+    "utf-16": b"",
+    "utf-32": b"",
+    "utf-16-le": b"",
+    "utf-16-be": b"",
+    "utf-32-le": b"",
+    "utf-32-be": b"",
+    "utf-16-be with a mark": b"\xfe\xff",
+    "utf-32-be with a mark": b"\x00\x00\xfe\xff",
+    "utf-7 with a mark": b"+/v8-",
+    "gb18030 with a mark": b"\x84\x31\x95\x33",
+}
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_a_token_is_read_in_every_encoding_with_a_mark_and_in_those_of_powershell(folder: Path, name: str) -> None:
+    made = created(folder)
+    for text in (made["token"], f"\r\n{made['token']}\r\n"):
+        (folder / "found.txt").write_bytes(ENCODINGS[name] + text.encode(name.split()[0]))
+        result = run(folder, "token", "verify", "--store", str(folder / "found.txt"))
+        assert (result.exit_code, "active" in result.stdout) == (0, True), result.output
+    (folder / "found.txt").write_bytes(ENCODINGS[name] + f"Schlüssel: {made['token']}".encode(name.split()[0]))
+    result = run(folder, "token", "leaked", str(folder / "found.txt"))
+    assert (result.exit_code, result.stdout) == (0, f"Token {made['id']}: revoked.\n"), result.output
+
+
+UNREADABLE = {
+    "another encoding": lambda text: f"Schlüssel {text}".encode("latin-1"),
+    "cut off": lambda text: (text + "x").encode("utf-16")[:-1],
+    "cut off without a mark": lambda text: (text + "x").encode("utf-16-le")[:-1],
+    "appended by PowerShell": lambda text: b"report\n" + text.encode("utf-16-le"),
+    "half a pair": lambda text: f"{text} ".encode("utf-16") + b"\x00\xd8",
+    "zeros": lambda text: b"\0\0\0\0\0\0\0\0" + text.encode() + b"\0\0\0",
+    "an archive": lambda text: bytes(range(256)) + text.encode(),
+}
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_what_cannot_be_read_is_an_error_and_hides_no_token(folder: Path, what: str) -> None:
+    made = created(folder)
+    spoil = UNREADABLE[what]
+    for command in ("verify", "leaked"):
+        (folder / "found.txt").write_bytes(spoil("nothing that is a token stands here"))
+        result = run(folder, "token", command, str(folder / "found.txt"))
+        assert (result.exit_code, "the text cannot be read" in result.stderr) == (1, True), result.output
+        assert "no token stands there" not in result.stderr
+    (folder / "found.txt").write_bytes(spoil(f" {made['token']} "))
+    result = run(folder, "token", "leaked", str(folder / "found.txt"))
+    assert (result.exit_code, result.stdout) == (1, f"Token {made['id']}: revoked.\n")
+    assert "there may be more, as not all of the text can be read" in result.stderr
+    assert made["token"][20:] not in result.output
+
+
+# --- until when
+
+
+def ends(folder: Path, text: str) -> int:
+    """Create a token with an expiry; return after how many seconds it ends."""
+    flags = ("--permission", "USER", "--user", "ana@acme.com", "--scope", "SEARCH", "--description", "d")
+    made = told(folder, "token", "create", *flags, "--expires", text)
+    first, last = (datetime.fromisoformat(made[name]) for name in ("created_at", "expires_at"))
+    return int((last - first).total_seconds())
+
+
+@pytest.mark.parametrize(("text", "days"), [("1w", 7), ("4w", 28), ("52w", 364), ("1y", 365), ("365d", 365)])
+def test_an_expiry_in_weeks_and_years(folder: Path, text: str, days: int) -> None:
+    assert ends(folder, text) == days * 86_400
+
+
+def test_an_expiry_that_is_a_date_is_the_end_of_that_day(folder: Path) -> None:
+    day = (datetime.now(UTC) + timedelta(days=30)).date().isoformat()
+    flags = ("--permission", "USER", "--user", "ana@acme.com", "--scope", "SEARCH", "--description", "d")
+    assert told(folder, "token", "create", *flags, "--expires", day)["expires_at"] == f"{day}T23:59:59Z"
+    order = f"- {{description: d, permission: USER, user: ana@acme.com, scopes: [SEARCH], expires: {day}}}\n"
+    (folder / "orders.yaml").write_text(order)
+    assert told(folder, "token", "create", "--from-file", str(folder / "orders.yaml"))["expires_at"] == f"{day}T23:59:59Z"
+    today = datetime.now(UTC).date().isoformat()
+    assert 0 <= ends(folder, today) < 86_400
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("2020-01-31", "must lie ahead, at most 365 days"),
+        ("2999-01-31", "must lie ahead, at most 365 days"),
+        ("2y", "must lie ahead, at most 365 days"),
+        ("0w", "must lie ahead"),
+        ("2027-02-30", "is no day of the calendar"),
+        ("2027-13-01", "is no day of the calendar"),
+        ("0000-01-01", "is no day of the calendar"),
+        ("27-01-31", "write a number and h, d, w or y, like 90d, or a date like 2027-01-31"),
+        ("2027-1-31", "or a date like 2027-01-31"),
+        ("2027-01-31T00:00", "or a date like 2027-01-31"),
+        ("tomorrow", "or a date like 2027-01-31"),
+        ("1M", "or a date like 2027-01-31"),
+        ("\u0661w", "or a date like 2027-01-31"),
+        ("9999999999999w", "longer than 100 years"),
+    ],
+)
+def test_an_expiry_that_is_none(folder: Path, text: str, message: str) -> None:
+    flags = ("--permission", "USER", "--user", "ana@acme.com", "--scope", "SEARCH", "--description", "d")
+    result = run(folder, "token", "create", *flags, "--expires", text)
+    assert result.exit_code in (1, 2)
+    assert "--expires" in result.stderr
+    assert message in result.stderr
+    (folder / "orders.yaml").write_text(
+        f"- {{description: d, permission: USER, user: ana@acme.com, scopes: [SEARCH], expires: '{text}'}}\n"
+    )
+    result = run(folder, "token", "create", "--from-file", str(folder / "orders.yaml"))
+    assert (result.exit_code, "1: [0].expires: " in result.stderr, message in result.stderr) == (1, True, True)
+
+
+def test_weeks_where_a_list_is_asked_for(folder: Path) -> None:
+    created(folder)
+    assert len(told(folder, "token", "list", "--expiring-within", "52w")["tokens"]) == 1
+    assert told(folder, "token", "list", "--expiring-within", "1w")["tokens"] == []
+
+
+def test_help_shows_how_times_are_written() -> None:
+    shown = CliRunner().invoke(main, ["token", "create", "--help"]).output
+    assert "--expires 2027-01-31" in shown
+    assert "4w" in shown

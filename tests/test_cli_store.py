@@ -72,6 +72,30 @@ def test_pages_of_the_audit(folder: Path) -> None:
     assert run(folder, "audit", "list", "--after", "9").stdout == "No rows.\n"
 
 
+def test_a_store_that_another_hand_changed(folder: Path) -> None:
+    one, other = created(folder), created(folder)
+    told(folder, "token", "revoke", one["id"], "--yes")
+    execute(
+        folder,
+        f"UPDATE tokens SET revoked_at = NULL, expires_at = 4000000000 WHERE id = '{one['id']}'",  # noqa: S608
+        f"UPDATE tokens SET permission = 'ANONYMOUS' WHERE id = '{other['id']}'",  # noqa: S608
+    )
+    result = run(folder, "audit", "verify")
+    assert result.exit_code == 1
+    assert "The audit is whole, " in result.stdout
+    for line in (
+        f"Error: token {one['id']}: the audit tells that it was revoked, and its row does not",
+        f"Error: token {one['id']}: it ends at {one['expires_at']} at the latest, and its row says 2096-10-02T07:06:40Z",
+        f'Error: token {other["id"]}: permission was "USER" when it was made, and is "ANONYMOUS"',
+    ):
+        assert line in result.stderr
+    found = json.loads(run(folder, "audit", "verify", "--json").stdout)
+    assert (found["whole"], found["first_broken"]) == (True, None)
+    assert sorted((item["id"], item["field"]) for item in found["differences"]) == sorted(
+        [(one["id"], "revoked_at"), (one["id"], "expires_at"), (other["id"], "permission")]
+    )
+
+
 def test_an_audit_that_is_whole(folder: Path) -> None:
     run(folder, "store", "migrate")
     (folder / "data" / "pepper").write_text("e" * 64)
@@ -268,7 +292,7 @@ def test_what_was_buried_does_not_come_back(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"digest": "00"}, "digest: not 64 hex digits"),
+        ({"digest": "00"}, "digest: not 64 or 80 hex digits"),
         ({"digest": None}, "digest: not a text"),
         ({"id": "x"}, "id: not 12 letters and digits"),
         ({"user": "Ana@acme.com"}, "user: write the address in lower case"),
@@ -296,6 +320,15 @@ def test_imports_name_line_and_field(folder: Path, elsewhere: Path, changes: dic
     result = run(elsewhere, "token", "import", "-", "--yes", text=text)
     assert (result.exit_code, f"line 3: {message}" in result.stderr) == (1, True), result.stderr
     assert not (elsewhere / "data" / "tokens.db").exists()
+
+
+def test_an_import_does_not_prolong_a_life(folder: Path, elsewhere: Path) -> None:
+    """The digest covers the latest expiry: the token would verify nowhere."""
+    line = json.loads(run(folder, "token", "export").stdout.splitlines()[0])
+    for seconds, code in ((1, 1), (-1, 0)):
+        text = json.dumps(line | {"expires_at": line["expires_at"] + seconds})
+        result = run(elsewhere, "token", "import", "-", "--yes", text=text)
+        assert (result.exit_code, "line 1: expires_at: later than the digest" in result.stderr) == (code, code == 1), result.stderr
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "[1]", "[" * 100_000, "{}"], ids=["empty", "text", "list", "deep", "object"])

@@ -127,7 +127,7 @@ def test_all_orders_are_checked_before_one_is_made(folder: Path) -> None:
         "6: [2].scopes: 'NOPE' is not one of CHAT, DOCPERMISSIONS, SEARCH",
         "6: [2].user: act_as in the configuration does not allow eve@evil.com",
         "7: [3].permission: write GLOBAL, USER or ANONYMOUS",
-        "7: [3].expires: 'soon' is not a duration",
+        "7: [3].expires: 'soon' is not a length of time: write a number and h, d, w or y",
         "7: [3].colour: unknown key: write description, permission, user, scopes, expires",
         "8: [4].permission: write GLOBAL, USER or ANONYMOUS",
         "8: [4].description: write 1 to 200 printable characters",

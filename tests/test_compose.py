@@ -27,7 +27,7 @@ from extauthz.demo.faults import Request
 from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.launcher import Ports
 from extauthz.demo.part import TokenDesk
-from tests.support.postgres_server import PostgresServer
+from tests.support.tcp_postgres import TcpPostgres
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "deploy" / "compose"
@@ -155,6 +155,9 @@ def test_its_envoy_is_the_shipped_one() -> None:
     assert (COMPOSE / "envoy.yaml").read_text() == changed((ROOT / "envoy" / "envoy.yaml").read_text(), COMPOSE_CHANGES)
 
 
+VERIFIED = "sslmode=verify-full&sslrootcert=/var/lib/extauthz/database-ca.crt&require_auth=scram-sha-256"
+
+
 def test_its_configurations_differ_only_in_the_account() -> None:
     """Whoever makes tokens must know the rules of who serves them."""
     serve, admin, owner = (yaml.safe_load((COMPOSE / f"{name}.yaml").read_text()) for name in ("extauthz", "admin", "owner"))
@@ -162,7 +165,7 @@ def test_its_configurations_differ_only_in_the_account() -> None:
         assert serve[key] == admin[key] == owner[key]
     assert serve["tokens"]["peppers"] == admin["tokens"]["peppers"] == owner["tokens"]["peppers"]
     accounts = [each["tokens"]["store"] for each in (serve, admin, owner)]
-    assert [re.sub("//.*@", "//", account) for account in accounts] == ["postgresql://database:5432/extauthz"] * 3
+    assert [re.sub("//.*@", "//", account) for account in accounts] == [f"postgresql://database:5432/extauthz?{VERIFIED}"] * 3
 
 
 # --- what it starts, on loopback
@@ -174,7 +177,7 @@ class Parts:
 
     folder: Path
     ports: Ports
-    database: PostgresServer
+    database: TcpPostgres
 
     @property
     def secrets(self) -> tuple[Path, Path]:
@@ -192,7 +195,7 @@ class Parts:
             ("/run/extauthz/ca.crt", str(self.folder / "issuer" / "ca.crt")),
             ("/run/extauthz/", f"{database}/"),
             ("/var/lib/extauthz/", f"{sidecar}/"),
-            ("@database:5432/extauthz", f"@/extauthz?host={self.database.socket_folder}"),
+            ("@database:5432/extauthz?", f"@database:{self.database.port}/extauthz?hostaddr=127.0.0.1&"),
             ("drain: 10s", "drain: 0s"),
         ):
             text = text.replace(old, new)
@@ -261,21 +264,15 @@ def is_open(address: str) -> bool:
 
 
 @pytest.fixture
-def server() -> Iterator[PostgresServer]:
+def server() -> Iterator[TcpPostgres]:
     """A server of its own, since accounts belong to the server; passwords are asked of all but its owner."""
-    started = PostgresServer()
-    try:
-        rules = started.socket_folder / "pg_hba.conf"
-        rules.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
-        with started.connect() as connection:
-            connection.execute("SELECT pg_reload_conf()")
-        yield started
-    finally:
-        started.stop()
+    started = TcpPostgres()
+    yield started
+    started.stop()
 
 
 @pytest.mark.envoy
-def test_the_parts_work_together(tmp_path: Path, server: PostgresServer) -> None:
+def test_the_parts_work_together(tmp_path: Path, server: TcpPostgres) -> None:
     ports = Ports.free()
     parts = Parts(tmp_path, ports, server)
     shutil.copytree(ROOT / "config", tmp_path / "config")
@@ -283,20 +280,31 @@ def test_the_parts_work_together(tmp_path: Path, server: PostgresServer) -> None
     for folder in (*parts.secrets, tmp_path / "issuer"):
         folder.mkdir()
 
+    path = f"{Path(sys.executable).parent}:{server.programs}:{os.environ['PATH']}"
+    made_at: list[dict[Path, str]] = []
     for _ in range(2):
-        subprocess.run(["sh", COMPOSE / "make-secrets.sh", *parts.secrets], check=True, timeout=60)
-        kept = {file: file.read_text() for folder in parts.secrets for file in folder.iterdir()}
-        assert len(set(kept.values())) == len(kept) - 1 == 5, "one password is known to both sides"
+        command = ["sh", COMPOSE / "make-secrets.sh", *parts.secrets]
+        subprocess.run(command, env=os.environ | {"PATH": path}, check=True, timeout=60)
+        made_at.append({file: file.read_text() for folder in parts.secrets for file in folder.iterdir()})
+    assert made_at[0] == made_at[1], "what is there stays"
+    kept = {file: text for file, text in made_at[0].items() if file.suffix != ".crt" and file.suffix != ".key"}
+    assert len(set(kept.values())) == len(kept) - 1 == 5, "one password is known to both sides"
     assert all(len(secret) == 64 for secret in kept.values())
-    assert kept == {file: file.read_text() for file in kept}
+    assert {file.name for file in made_at[0].keys() - kept.keys()} == {"database-ca.crt", "ca.crt", "server.crt", "server.key"}
 
     environment = {
-        "PATH": f"{server.programs}:{os.environ['PATH']}",
-        "PGHOST": str(server.socket_folder),
+        "PATH": path,
+        "PGHOST": str(server.folder),
+        "PGPORT": str(server.port),
+        "PGDATA": str(server.data),
         "EXTAUTHZ_SECRETS": str(parts.secrets[1]),
     }
     subprocess.run([COMPOSE / "database-accounts.sh"], env=environment, check=True, timeout=60)
+    server.start()
     parts.extauthz("owner", "store", "migrate")
+    with server.connect() as connection:
+        server.let_in("hostnossl all all all reject", "hostssl all all 127.0.0.1/32 scram-sha-256")
+        connection.execute("SELECT pg_reload_conf()")
     made = parts.extauthz(
         "admin", "token", "create", "--permission", "GLOBAL", "--scope", "SEARCH", "--description", "d", "--expires", "1d"
     )

@@ -227,6 +227,10 @@ def test_an_address_of_this_machine_alone_is_no_risk(configure: Configure, liste
     assert warnings(configure(f"server: {{listen: {listen}, ops: null}}\n" + TOKENS + ACT_AS)) == []
 
 
+# A route file that says so is not searched for what other upstreams would read otherwise.
+TO_THE_LETTER = "upstream: {}\n"
+
+
 @pytest.mark.parametrize(
     ("strict", "weaker"),
     [
@@ -252,11 +256,11 @@ def test_an_address_of_this_machine_alone_is_no_risk(configure: Configure, liste
 def test_a_stricter_route_that_loses_a_part(configure: Configure, strict: str, weaker: str) -> None:
     """Both lines are named, whichever comes first."""
     text = weaker.split('"')[1]
-    assert warnings(configure(routes=lines(strict, weaker))) == [
-        f"routes.yaml:2: routes[0].match: '{text}' (routes.yaml:3) takes a part of this stricter route"
+    assert warnings(configure(routes=TO_THE_LETTER + lines(strict, weaker))) == [
+        f"routes.yaml:3: routes[0].match: '{text}' (routes.yaml:4) takes a part of this stricter route"
     ]
-    assert warnings(configure(routes=lines(weaker, strict))) == [
-        f"routes.yaml:3: routes[1].match: '{text}' (routes.yaml:2) takes a part of this stricter route"
+    assert warnings(configure(routes=TO_THE_LETTER + lines(weaker, strict))) == [
+        f"routes.yaml:4: routes[1].match: '{text}' (routes.yaml:3) takes a part of this stricter route"
     ]
 
 
@@ -288,7 +292,7 @@ def test_a_stricter_route_that_loses_a_part(configure: Configure, strict: str, w
     ],
 )
 def test_a_stricter_route_that_stays_whole(configure: Configure, one: str, other: str) -> None:
-    assert warnings(configure(routes=lines(one, other))) == []
+    assert warnings(configure(routes=TO_THE_LETTER + lines(one, other))) == []
 
 
 def test_several_weaker_routes_are_counted(configure: Configure) -> None:
@@ -304,6 +308,20 @@ def test_a_cut_across_two_files(configure: Configure) -> None:
         "routes.yaml:2: routes[0].match: 'GET /a/b' (second.yaml:2) takes a part of this stricter route"
     ]
     assert warnings(configure(routes=strict, second="hosts: [acme.com]\n" + weaker)) == []
+
+
+@pytest.mark.parametrize(
+    ("upstream", "keep", "told"),
+    [
+        ("{forwarded_host: trusted}", "[X-Forwarded-Host]", True),
+        ("{forwarded_host: trusted}", "[forwarded, authorization]", True),
+        ("{forwarded_host: trusted}", "[authorization]", False),
+        ("{forwarded_host: ignored}", "[x-forwarded-host]", False),
+    ],
+)
+def test_a_host_that_is_trusted_and_kept(configure: Configure, upstream: str, keep: str, *, told: bool) -> None:
+    found = warnings(configure(f"{SERVER}{OAUTH}identity: {{keep: {keep}}}\n", routes=f"upstream: {upstream}\n{ROUTES}"))
+    assert ["identity.keep: keeps a header" in text for text in found] == [True] * told
 
 
 def test_a_question_mark_in_a_pattern(configure: Configure) -> None:
@@ -734,7 +752,7 @@ def test_limits_and_durations_of_remote_verification(configure: Configure) -> No
     assert settings.oauth is not None
     assert (settings.oauth.remote_timeout, settings.oauth.remote_verdict_ttl) == (2.0, 60.0)
     limits = "limits: {verdicts: 1000, signatures_per_second: 1, remote_in_flight: 1, remote_per_second: 1,\n"
-    limits += "  store_in_flight: 1, store_per_second: 1, internal_tokens: 1000}\n"
+    limits += "  store_in_flight: 1, store_per_second: 1, known_ids: 1, internal_tokens: 1000}\n"
     settings = configure(SERVER + OAUTH + "  remote_timeout: 10s\n  remote_verdict_ttl: 1s\n" + limits).settings
     assert settings.oauth is not None
     assert (settings.oauth.remote_timeout, settings.oauth.remote_verdict_ttl) == (10.0, 1.0)
@@ -823,6 +841,18 @@ def test_hosts_that_are_wrong_make_no_duplicates(configure: Configure, hosts: st
     """A file whose hosts are wrong is not compared with those that serve every other host."""
     with pytest.raises(ConfigurationError) as raised:
         configure(second=f"hosts: {hosts}\n" + lines('match: "POST /search", public: true, name: other'))
+    assert [mistake.path for mistake in raised.value.mistakes] == [path]
+
+
+@pytest.mark.parametrize(
+    ("upstream", "path"), [("{case: none}", "upstream.case"), ("express", "upstream"), ("{slash: 1}", "upstream.slash")]
+)
+def test_an_upstream_that_is_wrong_is_compared_with_no_other(configure: Configure, upstream: str, path: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        configure(
+            routes=f"upstream: {{case: insensitive}}\n{ROUTES}",
+            second=f"upstream: {upstream}\n" + lines('match: "GET /a", scope: CHAT'),
+        )
     assert [mistake.path for mistake in raised.value.mistakes] == [path]
 
 

@@ -30,6 +30,7 @@ from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.wiring import write_certificates
 from extauthz.doctor import certificates, files, machine, run, world
 from extauthz.doctor.findings import Finding, Level
+from extauthz.transport.limits import descriptors_missing
 from extauthz.transport.listening import ListenError, open_port
 from extauthz.transport.ops import HttpServer
 from extauthz.transport.tls import TlsFiles
@@ -117,10 +118,41 @@ def test_the_fast_transport(transport: str, version: str | None, missing: list[s
 
 @pytest.mark.parametrize(
     ("limit", "connections", "level"),
-    [(1024, 1000, WARNING), (1100, 1000, OK), (resource.RLIM_INFINITY, 1000, OK), (256, 100, OK), (128, 100, WARNING)],
+    [(1024, 1000, WARNING), (1500, 1000, OK), (resource.RLIM_INFINITY, 1000, OK), (600, 100, OK), (599, 100, WARNING)],
 )
 def test_file_descriptors(limit: int, connections: int, level: Level) -> None:
     assert short([machine.descriptors(limit, connections)]) == [("file_descriptors", level)]
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "missing", "raised"),
+    [
+        (1024, 524_288, 0, 1500),
+        (1024, resource.RLIM_INFINITY, 0, 1500),
+        (1024, 1024, 476, 1024),
+        (1024, 1200, 300, 1200),
+        (1500, 1500, 0, None),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 0, None),
+    ],
+)
+def test_a_sidecar_takes_the_descriptors_that_it_needs(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, missing: int, raised: int | None
+) -> None:
+    """And no more: the alert about used ones compares with what is allowed."""
+    allowed: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: allowed.append(limits))
+    assert descriptors_missing(1000) == missing
+    assert allowed == ([] if raised is None else [(raised, hard)])
+
+
+def test_a_system_that_keeps_its_limit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 524_288))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert descriptors_missing(1000) == 476
 
 
 # Files
@@ -182,14 +214,14 @@ def test_who_may_change_the_configuration(mode: int, folder_mode: int, level: Le
     assert files.not_for_all_to_write("file.configuration", folder / "absent").level is PROBLEM
 
 
-@pytest.mark.parametrize(("mode", "level"), [(0o600, OK), (0o640, OK), (0o644, WARNING), (0o646, PROBLEM)])
+@pytest.mark.parametrize(("mode", "level"), [(0o600, OK), (0o640, WARNING), (0o660, WARNING), (0o644, WARNING), (0o646, PROBLEM)])
 def test_the_file_of_the_store(mode: int, level: Level, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "tokens.db"
     assert short(files.sqlite_file("file.store", path)) == [("file.store", PROBLEM)]
     path.touch()
     path.chmod(mode)
     assert short(files.sqlite_file("file.store", path)) == [("file.store", level)]
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
     assert short(files.sqlite_file("file.store", path)) == [("file.store", PROBLEM)]
 
 

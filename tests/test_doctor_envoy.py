@@ -33,6 +33,7 @@ OK, WARNING, PROBLEM = Level
 EXT_AUTHZ = "envoy.filters.http.ext_authz"
 TYPE = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"
 ROUTER = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
+EARLY = "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
 TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 HOSTS = ("localhost", "127.0.0.1", "api.example.com")
 
@@ -94,6 +95,14 @@ def per_route(config: dict[str, Any], name: str = EXT_AUTHZ) -> dict[str, Any]:
     return {"typed_per_filter_config": {name: config}}
 
 
+def renamed(parts: Parts, name: str, *, authority: bool) -> None:
+    """Give the cluster another name, which is the authority of what Envoy asks unless it is told one."""
+    asked, checked = parts.check["grpc_service"]["envoy_grpc"], parts.cluster["health_checks"][0]["grpc_health_check"]
+    asked["cluster_name"] = parts.cluster["name"] = parts.cluster["load_assignment"]["cluster_name"] = name
+    if not authority:
+        del asked["authority"], checked["authority"]
+
+
 DISABLED = {"@type": TYPE, "disabled": True}
 WEIGHTED = {"clusters": [{"name": "upstream", "weight": 1, **per_route(DISABLED)}]}
 WITHOUT_BACK_OFF = {"num_retries": 1, "retry_on": "reset"}
@@ -142,7 +151,7 @@ FAULTS: dict[str, tuple[Fault, Told]] = {
         [("envoy.decoder_header_mutation_rules", PROBLEM)],
     ),
     "wide-rules": (
-        lambda parts: parts.check.update(decoder_header_mutation_rules=rules("^(authorization|x.*)$")),
+        lambda parts: parts.check.update(decoder_header_mutation_rules=rules("^(authorization|(x|script|path).*)$")),
         [("envoy.decoder_header_mutation_rules", WARNING)],
     ),
     "over-http": (
@@ -176,6 +185,12 @@ FAULTS: dict[str, tuple[Fault, Told]] = {
         [("envoy.retry_policy", WARNING)],
     ),
     # The cluster
+    "odd-name": (
+        lambda parts: renamed(parts, "outbound|9001||authz", authority=False),
+        [("envoy.authority", WARNING), ("envoy.authority", WARNING)],
+    ),
+    "odd-name-and-authority": (lambda parts: renamed(parts, "extension/ns/authz", authority=True), []),
+    "plain-name": (lambda parts: renamed(parts, "authz.example_1", authority=False), []),
     "elsewhere": (
         lambda parts: parts.endpoints.update(lb_endpoints=[parts.endpoint(9)]),
         [("envoy.addresses", PROBLEM), ("envoy.health", PROBLEM)],
@@ -224,6 +239,28 @@ FAULTS: dict[str, tuple[Fault, Told]] = {
     "removed-too-late": (lambda parts: parts.filters.insert(1, parts.filters.pop(0)), [("envoy.header_mutation", WARNING)] * 2),
     "prefix-not-removed": (lambda parts: parts.removals["request_mutations"].pop(0), [("envoy.header_mutation", WARNING)]),
     "trailers-not-removed": (lambda parts: parts.removals.pop("request_trailers_mutations"), [("envoy.header_mutation", WARNING)]),
+    # What comes before a route is chosen counts too; it does not see trailers.
+    "removed-early": (
+        lambda parts: parts.manager.update(
+            early_header_mutation_extensions=[
+                {
+                    "name": "envoy.http.early_header_mutation.header_mutation",
+                    "typed_config": {
+                        "@type": EARLY,
+                        "mutations": parts.filters.pop(0)["typed_config"]["mutations"]["request_mutations"],
+                    },
+                }
+            ]
+        ),
+        [("envoy.header_mutation", WARNING)],
+    ),
+    # It answers 404 to everybody.
+    "empty-host": (
+        lambda parts: parts.manager["route_config"]["virtual_hosts"].append({"name": "blackhole", "domains": ["*"]}),
+        [],
+    ),
+    "host-with-port": (lambda parts: parts.host.update(domains=["api.example.com:*", "localhost:8080", "127.0.0.1"]), []),
+    "any-host-with-port": (lambda parts: parts.host.update(domains=["*:8080"]), [("envoy.domains", WARNING)]),
     "any-host": (lambda parts: parts.host.update(domains=["*"]), [("envoy.domains", WARNING)]),
     "unchecked-host": (lambda parts: parts.host.update(per_route(DISABLED)), [("envoy.per_route", WARNING)]),
     "unchecked-route": (lambda parts: parts.host["routes"][0].update(per_route(DISABLED)), [("envoy.per_route", WARNING)]),
@@ -357,7 +394,9 @@ def test_domains_are_compared_with_hosts(installed: Installed, fault: str, tmp_p
     hosts, expected = HOST_FAULTS[fault]
     loaded = load(configured(tmp_path, installed.listen, hosts=hosts))
     found = [(each.name, each.level) for each in installed.told("nothing", loaded)]
-    assert found == (expected or [("envoy.ext_authz", OK)])
+    # This Envoy was printed for a configuration without `hosts`: it does not remove what names another host.
+    names = ["envoy.decoder_header_mutation_rules", "envoy.header_mutation", "envoy.header_mutation"] if hosts else []
+    assert found == ([*((name, WARNING) for name in names), *expected] or [("envoy.ext_authz", OK)])
     assert ("envoy.domains", PROBLEM) in [(each.name, each.level) for each in installed.told("any-host", loaded)]
 
 
@@ -381,6 +420,15 @@ def test_another_configuration_of_the_sidecar_is_noticed(
     where = listen.replace("PORT", installed.listen.rpartition(":")[2])
     loaded = load(configured(tmp_path, where, **changes))
     assert [(each.name, each.level) for each in installed.told("nothing", loaded)] == expected
+
+
+@pytest.mark.envoy
+def test_an_envoy_that_rejects_what_a_route_takes_is_noticed(installed: Installed, tmp_path: Path) -> None:
+    file = configured(tmp_path, installed.listen)
+    (tmp_path / "routes.yaml").write_text('routes: [{match: "GET /a/{id}", public: true, encoded_slashes: true}]')
+    (found,) = installed.told("nothing", load(file))
+    assert (found.name, found.level) == ("envoy.path", WARNING)
+    assert found.advice == "write path_with_escaped_slashes_action: KEEP_UNCHANGED"
 
 
 @pytest.mark.envoy

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from extauthz.config import routes
+from extauthz.config import routes, tables
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 from extauthz.config.settings import Settings
@@ -194,7 +194,7 @@ def check_block(block: str, folder: Path) -> str:
     if re.search(r"^routes:", content, re.MULTILINE):
         (folder / "block.yaml").write_text(block)
         placed, mistakes = routes.read(folder / "block.yaml", whole_vocabulary())
-        *_, more, _ = routes.compile_tables(placed)
+        *_, more, _ = tables.compile_tables(placed)
         if mistakes or more:
             raise ConfigurationError([*mistakes, *more])
         return "routes"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from extauthz.core.identity import OVERRIDE_HEADERS
 from extauthz.demo.cases import CASES, Case
 from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.launcher import Demo
@@ -281,9 +282,7 @@ def test_every_spelling_that_the_sidecar_removes_is_allowed_by_the_mutation_rule
     assert "ceo@acme.com" not in reply.text
 
 
-@pytest.mark.parametrize(
-    "name", ["x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override"]
-)
+@pytest.mark.parametrize("name", [*OVERRIDE_HEADERS, "x.http.method.override", "script~name"])
 def test_override_headers_do_not_reach_the_upstream(envoy: RunningDemo, name: str) -> None:
     reply = send(envoy, "USER_TOKEN", CHAT, (name, "/admin"))
     assert reply.status == 200
@@ -311,6 +310,7 @@ def test_override_headers_do_not_reach_the_upstream(envoy: RunningDemo, name: st
         ("/rest/api/v1/chat%zz", 400, "path_malformed"),
         ("/rest/api/v1/ch%ff", 400, "path_ambiguous"),
         (f"{CHAT}?access_token=x", 400, "token_in_query"),
+        (f"{CHAT}?a=1;%5Fmethod=DELETE", 400, "method_in_query"),
         (f"{CHAT}?a=1&%61ccess_token=x", 400, "token_in_query"),
     ],
 )
@@ -325,6 +325,12 @@ def test_a_grpc_client_gets_a_grpc_status(envoy: RunningDemo) -> None:
     reply = envoy.send(f"POST {SEARCH}", {"content-type": "application/grpc", "te": "trailers"})
     assert reply.headers["grpc-status"] == "16"
     assert reply.headers["content-type"].startswith("application/grpc")
+
+
+def test_a_type_that_envoy_does_not_take_for_grpc_gets_http(envoy: RunningDemo) -> None:
+    reply = envoy.send(f"POST {SEARCH}", {"content-type": "application/grpc;charset=utf-8", "te": "trailers"})
+    assert (reply.status, reply.reason, reply.headers["content-type"]) == (401, "credential_missing", "application/json")
+    assert "grpc-status" not in reply.headers
 
 
 def test_head_has_no_body(envoy: RunningDemo) -> None:

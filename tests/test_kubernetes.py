@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -165,11 +166,54 @@ def test_ports_and_selectors_meet(where: str) -> None:
         for name in ("startupProbe", "readinessProbe", "livenessProbe"):
             probe = container.get(name, {})
             assert {action["port"] for key, action in probe.items() if key in ("httpGet", "tcpSocket")} <= own
-    if where != "overlays/sidecar":
-        policy = named(where, "NetworkPolicy")["spec"]
-        assert policy["podSelector"]["matchLabels"].items() <= labels.items()
-        assert [[port["port"] for port in rule["ports"]] for rule in policy["ingress"]] == [["grpc"], ["ops"]]
-        assert all(rule["from"] for rule in policy["ingress"])
+
+
+APPLICATION = {"overlays/sidecar": "http", "overlays/standalone": "grpc", "helm": "grpc"}
+
+
+@pytest.mark.parametrize("where", APPLICATION)
+def test_a_network_policy_lets_only_prometheus_in_to_the_probes_port(where: str) -> None:
+    """The kubelet comes from the node of the pod, which Kubernetes always lets in."""
+    template, policy = named(where, "Deployment")["spec"]["template"], named(where, "NetworkPolicy")["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    assert "Ingress" in policy["policyTypes"]
+    application, ops = policy["ingress"]
+    assert [port["port"] for port in application["ports"]] == [APPLICATION[where]]
+    assert [port["port"] for port in ops["ports"]] == ["ops"]
+    assert ops["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    running = [container for _, container in containers_of(template["spec"])]
+    open_ports = {port["name"] for container in running for port in container["ports"]}
+    assert open_ports == {APPLICATION[where], "ops"}, "nothing that the policy forgets"
+    (sidecar,) = (container for container in running if container["name"] == "extauthz")
+    assert {sidecar[f"{kind}Probe"]["httpGet"]["port"] for kind in ("startup", "readiness", "liveness")} == {"ops"}
+    assert sidecar["livenessProbe"]["httpGet"]["path"] == "/healthz"
+
+
+def test_a_sidecar_leaves_its_envoy_open() -> None:
+    """One policy covers all containers of the pod: whom Envoy answers and asks is not ours to say."""
+    policy = named("overlays/sidecar", "NetworkPolicy")["spec"]
+    assert "from" not in policy["ingress"][0]
+    assert policy["policyTypes"] == ["Ingress"]
+    assert "egress" not in policy
+
+
+def test_manifests_and_chart_have_the_same_policy() -> None:
+    ours, theirs = (dict(named(where, "NetworkPolicy")["spec"]) for where in ("overlays/standalone", "helm"))
+    assert ours.pop("podSelector") != theirs.pop("podSelector")
+    assert ours == theirs
+    assert all(rule["from"] for rule in ours["ingress"])
+
+
+def test_the_ports_of_another_envoy_are_a_patch(tmp_path: Path) -> None:
+    """The overlay that the documents show, on top of ours."""
+    shown = re.search(r"```yaml\n(resources: .*?)```", (ROOT / "docs" / "deploy.md").read_text(), re.DOTALL)
+    assert shown is not None
+    base = os.path.relpath(KUBERNETES / "overlays" / "sidecar", tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(changed(shown[1], (("extauthz/deploy/kubernetes/overlays/sidecar", base),)))
+    (policy,) = (manifest for manifest in built(str(tmp_path)) if manifest["kind"] == "NetworkPolicy")
+    kubernetes_validate.validate(deepcopy(policy), VERSIONS[-1], strict=True)
+    assert [port["port"] for port in policy["spec"]["ingress"][0]["ports"]] == ["http", "https"]
+    assert policy["spec"]["ingress"][1:] == named("overlays/sidecar", "NetworkPolicy")["spec"]["ingress"][1:]
 
 
 # --- the configurations in them

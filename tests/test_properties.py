@@ -245,6 +245,17 @@ def test_scopes_are_all_held_or_any(held: set[str], wanted: list[str], any_scope
     assert route.permits(frozenset(held)) == (counted > 0 if any_scope else counted == len(wanted))
 
 
+@few
+@given(st.data(), st.lists(st.sampled_from(("a=1", "tokens=x", "access%20token=x", "%6D")), max_size=2))
+def test_every_spelling_of_a_token_in_the_query_is_refused(data: st.DataObject, others: list[str]) -> None:
+    policy = Policy(compile_routes([Route("r", parse_match("GET /a"), ("S",))]))
+    name = "".join(data.draw(st.sampled_from((one, f"%{ord(one):02x}", f"%{ord(one):02X}"))) for one in "access_token")
+    for query, reason in (("&".join([*others, f"{name}=x"]), "token_in_query"), ("&".join(others), "credential_missing")):
+        decision = plan(policy, Request("GET", f"/a?{query}", "api.acme.com", {}, raw=True, decision_id="0" * 32))
+        assert isinstance(decision, Deny)
+        assert decision.reason == reason, query
+
+
 # --- worlds that live as long as this module
 
 ROUTES = [
@@ -516,7 +527,10 @@ def test_an_encoded_value_is_plain_and_reads_back(text: str) -> None:
 # --- header edits
 
 CREDENTIAL_NAMES = ("authorization", "x-glean-auth-type", "x-scio-actas", "x-glean-actas")
-OVERRIDES = ("x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override")
+OVERRIDES = (
+    *("x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override"),
+    *("script-name", "x-script-name", "path-info"),
+)
 FIELDS = ("user", "actor", "auth-type", "scopes", "client-id", "decision-id", "token")
 EXTRA_ACT_AS = "on-behalf-of"
 
@@ -587,7 +601,7 @@ def test_no_name_that_an_upstream_could_take_for_ours_survives(
     assert len(answer.removed) == len(set(answer.removed))
     for name in {name.lower() for name in sent}:
         touched = name in answer.headers or name in answer.removed
-        dangerous = folded(name).startswith(prefix) or folded(name) in exact or name in OVERRIDES
+        dangerous = folded(name).startswith(prefix) or folded(name) in (*exact, *OVERRIDES)
         event("dangerous" if dangerous else "harmless")
         assert touched == (dangerous and name not in stays), name
 

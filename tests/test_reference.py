@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 from docs.reference import generate
 from extauthz.cli import COMMANDS
 from extauthz.config.settings import Settings
-from extauthz.core.identity import FIELDS, OVERRIDE_HEADERS
+from extauthz.config.upstream import UpstreamSection
+from extauthz.core.identity import FIELDS, FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS
 from extauthz.core.model import ALLOWING, Reason
 from extauthz.metric_table import TABLE
 
@@ -25,8 +27,15 @@ def test_every_reason_has_its_row() -> None:
 
 def test_every_header_is_named() -> None:
     text = REFERENCE.read_text(encoding="utf-8")
-    for name in (*(f"x-extauthz-{part}" for part in FIELDS), *OVERRIDE_HEADERS):
+    for name in (*(f"x-extauthz-{part}" for part in FIELDS), *OVERRIDE_HEADERS, *FORWARDED_HOST_HEADERS):
         assert f"`{name}`" in text
+
+
+def test_every_key_of_a_profile_is_documented_with_its_values() -> None:
+    text = (REFERENCE.parent / "routes.md").read_text(encoding="utf-8")
+    for name, field in UpstreamSection.model_fields.items():
+        first, other = sorted(get_args(field.annotation), key=lambda value: value != field.default)
+        assert f"| `{name}` | `{first}`, `{other}` |" in text
 
 
 def test_the_generated_pages_are_what_the_code_says() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from extauthz.adapters.store.rows import StoreError
+from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration, load
 from extauthz.reload import Refused, Reloader
 
@@ -344,3 +345,150 @@ async def test_the_hash_tells_configurations_apart_and_nothing_of_secrets(files:
     await reloader.reload()
     assert reloader.configuration.files.digest != first
     assert ("extauthz_config_info", (reloader.configuration.files.digest,)) in reloader.samples()
+
+
+# --- files that are written slowly, in place
+
+GUARDED = ROUTES + '  - {match: "GET /admin/**", deny: true}\n  - {match: "* /internal/**", deny: true}\n'
+MARKED = "reload: {end_marker: true}\n" + SETTINGS
+END = "# end\n"
+MISSING = "its last line is not the comment '# end'"
+
+
+async def test_a_file_that_is_written_slowly_counts_when_its_end_is_there(
+    files: Watched, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first half is valid YAML, and lacks the denials."""
+    monkeypatch.setattr("extauthz.reload.LOOK", 0.05)
+    files.write(extauthz=MARKED + END, routes=GUARDED + END)
+    reloader = files.reloader
+    async with watching(reloader):
+        with (files.folder / "routes.yaml").open("w") as opened:
+            opened.write(MORE)
+            opened.flush()
+            await until(lambda: MISSING in caplog.text)
+            assert files.taken == []
+            assert reloader.problem is not None
+            assert f"{files.folder / 'routes.yaml'}:3: {MISSING}" in reloader.problem
+            opened.write(GUARDED.removeprefix(ROUTES) + END)
+        await until(lambda: bool(files.taken))
+    assert [sorted(taken.route_places) for taken in files.taken] == [
+        ["* /internal/**", "GET /admin/**", "POST /chat", "POST /search"],
+    ]
+    assert "in place" not in caplog.text, "it does no harm"
+
+
+@pytest.mark.parametrize("ending", ["# end", "# end\n", "# end\r\n", "# end \n\n  \n"])
+def test_an_end_is_the_last_line(files: Watched, ending: str) -> None:
+    files.write(extauthz=MARKED + ending, routes=ROUTES + ending)
+    assert load(files.folder / "extauthz.yaml").settings.reload.end_marker
+
+
+@pytest.mark.parametrize(
+    "ending", ["", "#end\n", "# End\n", "# end of the file\n", "# the end\n", " # end\n", "# end\n#\n", "# end\n# more\n", "# en"]
+)
+def test_nothing_else_is_an_end(files: Watched, ending: str) -> None:
+    """In every file of the configuration, the one that asks for it too; all are told at once."""
+    files.write(extauthz=MARKED + ending, routes=ROUTES + ending)
+    with pytest.raises(ConfigurationError) as caught:
+        load(files.folder / "extauthz.yaml")
+    found = [(mistake.file, mistake.message) for mistake in caught.value.mistakes]
+    assert [file for file, _ in found] == [str(files.folder / "extauthz.yaml"), str(files.folder / "routes.yaml")]
+    assert all(MISSING in message and "reload.end_marker" in message for _, message in found)
+
+
+def test_without_the_key_nobody_asks_for_an_end(files: Watched) -> None:
+    assert not load(files.folder / "extauthz.yaml").settings.reload.end_marker
+
+
+async def test_a_half_written_main_file_cannot_take_the_key_back(files: Watched) -> None:
+    """What is served asks for the end of the next one as well; a file with an end may leave the key out."""
+    files.write(extauthz=SETTINGS + MARKED.partition("\n")[0] + "\n" + END, routes=ROUTES + END)
+    reloader = files.reloader
+    files.write(extauthz=SETTINGS)
+    await reloader.reload()
+    assert files.taken == []
+    assert MISSING in str(reloader.problem)
+    files.write(extauthz=SETTINGS + END)
+    await reloader.reload()
+    assert [taken.settings.reload.end_marker for taken in files.taken] == [False]
+    files.write(routes=MORE)
+    await reloader.reload()
+    assert len(files.taken) == 2
+
+
+SEARCH, ADMIN, INTERNAL = "'POST /search'", "'GET /admin/**'", "'* /internal/**'"
+LOSSES = {
+    "a denial": (ROUTES + '  - {match: "* /internal/**", deny: true}\n', "1 route and 1 denial", ADMIN),
+    "all denials": (ROUTES, "2 routes and 2 denials", f"{INTERNAL}, {ADMIN}"),
+    "a route": (GUARDED.replace("POST /search", "GET /search"), "1 route", SEARCH),
+    "a denial that allows now": (GUARDED.replace('admin/**", deny: true', 'admin/**", scope: SEARCH'), "1 denial", ADMIN),
+    "most methods of a denial": (GUARDED.replace("* /internal/**", "GET /internal/**"), "1 route and 1 denial", INTERNAL),
+    "all but one host": ("hosts: [a.acme.com]\n" + GUARDED, "3 routes and 2 denials", f"{INTERNAL}, {ADMIN}, {SEARCH}"),
+}
+
+
+@pytest.mark.parametrize("what", LOSSES)
+async def test_what_a_reload_takes_away_is_told(files: Watched, caplog: pytest.LogCaptureFixture, what: str) -> None:
+    after, lost, named = LOSSES[what]
+    files.write(routes=GUARDED)
+    reloader = files.reloader
+    files.write(routes=after)
+    await reloader.reload()
+    (told,) = [record for record in caplog.records if "disappeared" in record.message]
+    assert told.levelname == "WARNING"
+    assert told.message.startswith(f"{lost} disappeared with this reload: {named}")
+    reloader.configuration = files.taken[0]
+    caplog.clear()
+    files.write(routes=after + "# nothing else\n")
+    await reloader.reload()
+    assert "disappeared" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        MORE.removesuffix("\n") + "\n" + GUARDED.removeprefix(ROUTES),
+        GUARDED.replace("{match: ", "{name: other, match: ", 1),
+        "routes:\n" + "\n".join(reversed(GUARDED.splitlines()[1:])) + "\n",
+    ],
+    ids=["more", "another name", "another order"],
+)
+async def test_what_stays_is_no_loss(files: Watched, caplog: pytest.LogCaptureFixture, after: str) -> None:
+    files.write(routes=GUARDED)
+    reloader = files.reloader
+    files.write(routes=after)
+    await reloader.reload()
+    assert len(files.taken) == 1
+    assert "disappeared" not in caplog.text
+
+
+async def test_a_file_that_was_changed_in_place_is_told_until_it_is_replaced(
+    files: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    reloader = files.reloader
+    assert reloader.replaced_as_a_whole
+    files.write(routes=MORE)
+    await reloader.reload()
+    (told,) = [record for record in caplog.records if "in place" in record.message]
+    assert told.levelname == "WARNING"
+    assert str(files.folder / "routes.yaml") in told.message
+    assert "mv" in told.message
+    assert not reloader.replaced_as_a_whole
+    caplog.clear()
+    new = files.folder / "routes.new"
+    new.write_text(ROUTES)
+    new.replace(files.folder / "routes.yaml")
+    await reloader.reload()
+    assert "in place" not in caplog.text
+    assert reloader.replaced_as_a_whole
+    assert len(files.taken) == 2
+
+
+async def test_secrets_may_be_written_in_place(files: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    reloader = files.reloader
+    files.write(pepper=PEPPER[::-1])
+    await reloader.reload()
+    assert len(files.taken) == 1
+    assert "in place" not in caplog.text
+    assert reloader.replaced_as_a_whole

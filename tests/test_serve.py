@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -35,7 +36,10 @@ from extauthz.demo.issuer import AUDIENCE, CLIENT_ID, DemoIssuer
 from extauthz.internal_tokens import new_key
 from extauthz.transport.listening import open_port
 from extauthz.transport.ops import HttpServer
+from tests.support.h2_client import PREFACE, settings
 from tests.support.postgresql import MakePlace
+from tests.support.silence import Silence
+from tests.support.transports import eventually
 from tests.support.world import bearer, check_request, oauth
 
 pytest_plugins = ["tests.support.postgresql"]
@@ -70,6 +74,8 @@ class Sidecar:
     settings: dict[str, Any]
     process: subprocess.Popen[bytes] | None = None
     logs: list[Path] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+    """What runs the process, if something does."""
 
     @property
     def file(self) -> Path:
@@ -87,7 +93,7 @@ class Sidecar:
 
     def refused(self) -> subprocess.CompletedProcess[str]:
         """Run `serve`, which must not start, to its end."""
-        call = [sys.executable, "-m", "extauthz", "serve", "--config", str(self.file)]
+        call = [*self.before, sys.executable, "-m", "extauthz", "serve", "--config", str(self.file)]
         return subprocess.run(call, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
     def token(self) -> str:
@@ -99,7 +105,7 @@ class Sidecar:
         """Start and wait until it is ready."""
         self.logs = [self.folder / "stdout.log", self.folder / "stderr.log"]
         with self.logs[0].open("wb") as output, self.logs[1].open("wb") as errors:
-            call = [sys.executable, "-m", "extauthz", "serve", "--config", str(self.file)]
+            call = [*self.before, sys.executable, "-m", "extauthz", "serve", "--config", str(self.file)]
             self.process = subprocess.Popen(call, stdout=output, stderr=errors)
         deadline = time.monotonic() + PATIENCE
         while '"serving"' not in self.logs[1].read_text():
@@ -123,6 +129,10 @@ class Sidecar:
         with grpc.insecure_channel(self.target) as channel:
             ask = channel.unary_unary(f"/{SERVICE}/Check")
             return pb.CheckResponse.FromString(ask(check_request("POST", "/search", headers.items(), source=source), timeout=20))
+
+    def doctor(self) -> list[dict[str, Any]]:
+        """Return what the doctor finds, problems or not."""
+        return list(json.loads(self.command("doctor", "--offline", "--json").stdout)["findings"])
 
     def told(self, *arguments: str) -> Any:
         """Run a command that must work and return its JSON."""
@@ -317,6 +327,43 @@ def test_internal_tokens_verify_with_the_keys_that_the_parent_of_two_workers_ser
         assert all(made.rpartition(".")[2] not in log.read_text() for made in seen)
 
 
+def test_silent_strangers_keep_nobody_out(sidecar: Sidecar) -> None:
+    """At every port of two workers and their parent, with the limits of the product and of a plain login's open files."""
+    (sidecar.folder / "k1.pem").write_bytes(new_key("ES256"))
+    first, second = successive_ports(2)
+    published, ops = free_port(), int(sidecar.settings["server"]["ops"].rpartition(":")[2])
+    sidecar.settings["server"] |= {"listen": f"127.0.0.1:{first}", "workers": 2, "transport": "nghttp2"}
+    keys = [{"id": "k1", "file": "k1.pem"}]
+    section = {"issuer": "https://sidecar", "audience": "upstream", "keys": keys, "jwks": f"127.0.0.1:{published}"}
+    sidecar.settings["internal_token"] = section
+    sidecar.write()
+    token = sidecar.token()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        sidecar.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    eventually(lambda: "serving with several workers" in sidecar.logs[1].read_text())
+    with (
+        Silence(first, 1010, PREFACE + settings()) as greeted,
+        Silence(second, 1010) as silent,
+        Silence(ops, 110) as at_ops,
+        Silence(published, 110) as at_keys,
+    ):
+        for round_ in range(10):
+            assert sidecar.page("/healthz") == (200, "ok\n")
+            with urllib.request.urlopen(f"http://127.0.0.1:{published}/.well-known/jwks.json", timeout=20) as response:
+                assert response.status == 200
+            sidecar.settings["server"]["listen"] = f"127.0.0.1:{(first, second)[round_ % 2]}"
+            assert sidecar.check(bearer(token)).ok_response.headers
+        assert sidecar.page("/readyz")[0] == 200
+        assert greeted.held > 900
+        assert all(one.opened > 100 for one in (silent, at_ops, at_keys))
+    assert sidecar.stop() == 0
+    assert "open files" not in sidecar.logs[1].read_text()
+
+
 def test_an_internal_token_without_its_key_stops_the_start(sidecar: Sidecar) -> None:
     keys = [{"id": "k1", "file": "k1.pem"}]
     sidecar.settings["internal_token"] = {"issuer": "https://sidecar", "audience": "upstream", "keys": keys}
@@ -326,6 +373,18 @@ def test_an_internal_token_without_its_key_stops_the_start(sidecar: Sidecar) -> 
     assert refused.returncode == 3
     assert "internal_token.keys[0]: " in refused.stderr
     assert "extauthz internal-token new-key" in refused.stderr
+
+
+def speaks_http_1(address: str) -> None:
+    """Ask as Envoy does whose cluster lacks http2_protocol_options; return when the connection is closed."""
+    host, _, port = address.rpartition(":")
+    with socket.socket(socket.AF_UNIX if address.startswith("/") else socket.AF_INET) as opened:
+        opened.settimeout(PATIENCE)
+        opened.connect(address if address.startswith("/") else (host, int(port)))
+        opened.sendall(b"POST /envoy.service.auth.v3.Authorization/Check HTTP/1.1\r\nhost: extauthz\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while opened.recv(65536):
+                pass
 
 
 @pytest.mark.parametrize("transport", ["nghttp2", "grpcio"])
@@ -341,6 +400,13 @@ def test_the_transport_that_serves_is_told(sidecar: Sidecar, transport: str) -> 
     assert re.search(
         rf'^extauthz_build_info{{[^}}]*transport="{transport}"[^}}]*}} 1.0$', sidecar.page("/metrics")[1], re.MULTILINE
     )
+    speaks_http_1(sidecar.settings["server"]["listen"])
+    metrics, said = sidecar.page("/metrics")[1], sidecar.logs[1].read_text()
+    assert 'extauthz_transport_refusals_total{reason="method_unknown"} 0.0' in metrics
+    # grpc's core tells nobody whom it refuses.
+    is_seen = transport == "nghttp2"
+    assert ('extauthz_transport_refusals_total{reason="preface"} 1.0' in metrics) == is_seen
+    assert ("its cluster lacks http2_protocol_options" in said) == is_seen
     assert sidecar.stop() == 0
 
 
@@ -651,7 +717,11 @@ def test_the_decision_log_is_rotated_and_moved(sidecar: Sidecar, workers: int) -
     wait_for(lambda: sidecar.logs[1].read_text().count("configuration reloaded") == 2)
     check_all()
     wait_for(lambda: lines(moved) == workers)
-    assert f"extauthz_decision_log_written_total {4 * workers}.0" in sidecar.page("/metrics")[1]
+    for address in addresses:
+        speaks_http_1(address.removeprefix("unix://"))
+    metrics = sidecar.page("/metrics")[1]
+    assert f"extauthz_decision_log_written_total {4 * workers}.0" in metrics
+    assert f'extauthz_transport_refusals_total{{reason="preface"}} {workers}.0' in metrics
     assert sidecar.stop() == 0
     assert [lines(each) for each in (rotated, file, moved)] == [workers, 2 * workers, workers]
 
@@ -703,6 +773,9 @@ def test_issued_tokens_are_switched_off_while_it_serves_by_leaving_the_section_o
     sidecar.settings["tokens"] = tokens
     sidecar.write()
     until(lambda: sidecar.check(bearer(token)).status.code == 0)
+    (found,) = [one for one in sidecar.doctor() if one["name"] == "server.ops" and "/readyz" in one["found"]]
+    assert (found["level"], "configuration files are replaced as a whole" in found["found"]) == ("warning", True)
+    assert f"{sidecar.file} was changed in place" in sidecar.logs[1].read_text()
     assert sidecar.stop() == 0
 
 

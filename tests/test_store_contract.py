@@ -93,10 +93,11 @@ ODD = [
     token(digest=b"\x00" * 32),
     token(digest=b"\xff" * 32, expires_at=2**53, pepper_id="p" * 64),
     token(revoked_at=5, revoked_by="eve"),
+    token(digest=b"\x07" * 40),
 ]
 
 
-@pytest.mark.parametrize("new", ODD, ids=["user", "global", "anonymous", "odd text", "digest of zeros", "large", "revoked"])
+@pytest.mark.parametrize("new", ODD, ids=["user", "global", "anonymous", "odd text", "zeros", "large", "revoked", "long digest"])
 def test_what_is_added_is_found_as_it_was(store: AnyStore, new: TokenRecord) -> None:
     store.add(new, FINGERPRINT)
 
@@ -630,13 +631,13 @@ class Halt:
             assert self.go_on.wait(timeout=30)
 
 
-LOCKING = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "pg_advisory_xact_lock"}
+LOCKING = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "FOR UPDATE"}
 
 
 def waits_for_the_lock(place: Place, thread: threading.Thread) -> bool:
     """Tell whether the other writer waits; on SQLite, which shows nobody who waits, whether it is kept from going on."""
     if place.kind == "postgresql":
-        waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
         return any(place.rows(waiting) for _ in range(200))
     thread.join(timeout=0.2)
     return thread.is_alive()

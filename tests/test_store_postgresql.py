@@ -22,7 +22,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from extauthz.adapters.store import database, schema
+from extauthz.adapters.store import database, schema, writers_lock
 from extauthz.adapters.store.records import Change, Export, Revocation, StoredToken, TokenFilter
 from extauthz.adapters.store.rows import COLUMNS, StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
@@ -558,12 +558,15 @@ def test_a_server_that_is_not_there_is_named_without_its_password(host: str, tmp
 
 
 def test_the_password_reaches_the_server(postgresql: PostgresServer) -> None:
-    with closing(SqlTokenStore(postgresql.url(), password=PASSWORD)) as store:
-        given: list[dict[str, Any]] = []
-        sa.event.listen(store._database._writers, "do_connect", lambda _dialect, _record, _args, named: given.append(dict(named)))
-        store.revision()
-
-    assert [(each["password"], each["connect_timeout"], each["user"]) for each in given] == [(PASSWORD, 2, "postgres")]
+    with postgresql.database() as name, postgresql.login(name, f"role_{name}", PASSWORD):
+        for password, opens in ((PASSWORD, True), (PASSWORD.strip(), False), (None, False)):
+            with closing(SqlTokenStore(postgresql.url(name, user=f"role_{name}"), password=password)) as store:
+                if opens:
+                    assert store.list_tokens() == []
+                else:
+                    with pytest.raises(StoreError, match="cannot be used") as refused:
+                        store.list_tokens()
+                    assert "s3cret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -648,3 +651,66 @@ def test_a_page_reads_its_index_and_sorts_nothing(place: Place) -> None:
             assert re.search(r"Index Cond: .*ROW\(created_at, \(?id|\(created_at,id\)<\(\?,\?\)", plan)
         assert [found.id for found in store.page(after=key, limit=2)] == [f"{5_249:012}", f"{5_248:012}"]
         assert re.search("tokens_pkey|sqlite_autoindex_tokens_1", plan_of(place, store, lambda: store.get(A)))
+
+
+# --- the lock of the writers
+
+
+ADVISORY = f"SELECT pg_try_advisory_lock({writers_lock.LOCK})"
+HOLDING = [
+    *(
+        f"LOCK TABLE {table} IN {mode} MODE"
+        for table in ("tokens", "token_usage", "audit", "changes", "peppers", "tombstones", "alembic_version")
+        for mode in ("ACCESS EXCLUSIVE", "EXCLUSIVE", "SHARE ROW EXCLUSIVE", "SHARE", "SHARE UPDATE EXCLUSIVE", "ROW EXCLUSIVE")
+    ),
+    "SELECT 1 FROM store_state FOR UPDATE",
+    "SELECT 1 FROM store_state FOR NO KEY UPDATE",
+    "SELECT 1 FROM store_state FOR SHARE",
+    "SELECT 1 FROM store_state FOR KEY SHARE",
+    "LOCK TABLE store_state IN ACCESS EXCLUSIVE MODE",
+    "LOCK TABLE store_state IN EXCLUSIVE MODE",
+    "LOCK TABLE store_state IN SHARE ROW EXCLUSIVE MODE",
+    "LOCK TABLE store_state IN SHARE MODE",
+    "LOCK TABLE store_state IN SHARE UPDATE EXCLUSIVE MODE",
+    "LOCK TABLE store_state IN ROW EXCLUSIVE MODE",
+    "LOCK TABLE store_state IN ROW SHARE MODE",
+]
+
+
+def test_an_account_of_a_sidecar_cannot_keep_writers_waiting(make_place: MakePlace) -> None:
+    """Whatever it may lock, it locks for good: the advisory lock that writers once took, and every table that they read or lock."""
+    place = make_place("postgresql")
+    with as_role(place, "extauthz_sidecar").raw() as sidecar, as_role(place, "extauthz_admin").opened() as store:
+        assert sidecar.execute(ADVISORY).fetchall() == [(True,)]
+        sidecar.execute("BEGIN")
+        for statement in HOLDING:
+            sidecar.execute("SAVEPOINT before")
+            try:
+                sidecar.execute(statement)
+            except DENIED:
+                sidecar.execute("ROLLBACK TO before")
+        fill(store, token())
+        assert store.get(A) is not None
+        assert store.revoke([A], "lost", ANA) == (A,)
+        with place.opened() as owner:
+            assert owner.migrate() == "0002"
+    assert len(place.rows("SELECT id FROM tokens WHERE revoked_at IS NOT NULL")) == 1
+
+
+def test_writers_of_an_earlier_release_wait_for_those_of_this_one(make_place: MakePlace) -> None:
+    place = make_place("postgresql")
+    with place.opened() as store, place.raw() as earlier:
+        with store._database.writing():
+            assert earlier.execute(ADVISORY).fetchall() == [(False,)]
+        assert earlier.execute(ADVISORY).fetchall() == [(True,)]
+
+
+def test_a_store_without_its_state_is_told_as_before(make_place: MakePlace) -> None:
+    place = make_place("postgresql")
+    with place.opened() as store:
+        place.run("DROP TABLE store_state")
+        with pytest.raises(StoreError, match="store_state"):
+            fill(store, token())
+        place.run("DROP TABLE alembic_version")
+        with pytest.raises(StoreError, match="is empty: run 'extauthz store migrate'"):
+            fill(store, token())

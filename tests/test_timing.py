@@ -71,7 +71,7 @@ class Counting:
 def right_and_record() -> tuple[str, TokenRecord]:
     """Mint a token and what the store keeps of it."""
     minted = tokens.mint("glean", bytes(range(48)))
-    fixed = {"permission": AuthType.GLOBAL, "user": None, "scopes": frozenset({"SEARCH"}), "created_at": int(NOW)}
+    fixed = {"permission": AuthType.GLOBAL, "user": None, "scopes": frozenset({"SEARCH"}), "created_at": int(NOW), "latest": None}
     digest = tokens.digest(minted.text, PEPPERS["p1"], **fixed)  # type: ignore[arg-type]
     record = TokenRecord(
         minted.id, "d", AuthType.GLOBAL, None, frozenset({"SEARCH"}), int(NOW), "ana", int(NOW) + 9999, "p1", digest

@@ -23,7 +23,7 @@ from extauthz.addresses import Address
 from extauthz.transport.limits import Limits
 from extauthz.transport.listening import ListenError
 from tests.support.h2_client import CHECK, GoneError, Peer, Target
-from tests.support.transports import FALLBACK, NAMES, Authority, Held, Loop, Name, Served, echo, eventually, until
+from tests.support.transports import FALLBACK, Authority, Held, Loop, Served, echo, eventually, only_nghttp2, until
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 STATES = health_pb2.HealthCheckResponse
@@ -35,22 +35,6 @@ class Serve(Protocol):
     """Starts a server of the transport under test."""
 
     def __call__(self, handler: Callable[[bytes], Any], **options: Any) -> Served: ...
-
-
-@pytest.fixture(params=NAMES)
-def transport(request: pytest.FixtureRequest) -> Name:
-    return request.param  # type: ignore[no-any-return]
-
-
-only_nghttp2 = pytest.mark.parametrize("transport", ["nghttp2"], indirect=True)
-
-
-@pytest.fixture
-def loop(transport: Name) -> Iterator[Loop]:
-    made = Loop(transport)
-    yield made
-    made.close()
-    assert made.complaints == []
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from extauthz.addresses import Address
-from extauthz.transport import connection, libnghttp2, streams
+from extauthz.transport import callbacks, connection, libnghttp2, streams
 from extauthz.transport.limits import Limits
 from tests.support.h2_client import (
     ACK,
@@ -71,7 +71,7 @@ from tests.support.h2_client import (
     settings,
     window_update,
 )
-from tests.support.transports import NAMES, Authority, Held, Loop, Name, Served, echo, eventually
+from tests.support.transports import Authority, Held, Loop, Name, Served, echo, eventually, only_nghttp2
 
 LIMITS = Limits(
     message_size=64 * 1024,
@@ -110,22 +110,6 @@ class Serve(Protocol):
     """Starts a server of the transport under test, with small limits."""
 
     def __call__(self, handler: Callable[[bytes], Any] | None = None, **options: Any) -> Served: ...
-
-
-@pytest.fixture(params=NAMES)
-def transport(request: pytest.FixtureRequest) -> Name:
-    return request.param  # type: ignore[no-any-return]
-
-
-only_nghttp2 = pytest.mark.parametrize("transport", ["nghttp2"], indirect=True)
-
-
-@pytest.fixture
-def loop(transport: Name) -> Iterator[Loop]:
-    made = Loop(transport)
-    yield made
-    made.close()
-    assert made.complaints == []
 
 
 @pytest.fixture
@@ -716,6 +700,21 @@ STREAM_ERRORS: dict[str, tuple[Callable[[Peer], Sequence[bytes]], tuple[int, ...
         lambda peer: [peer.headers(1), data(1, HELLO), peer.headers(1, (("a", "b"),))],
         (PROTOCOL_ERROR,),
     ),
+    **{
+        f"trailers with {field!r}": (
+            lambda peer, field=field: [peer.headers(1), data(1, HELLO), peer.headers(1, (field,), flags=END_STREAM)],  # type: ignore[misc]
+            (PROTOCOL_ERROR,),
+        )
+        for field in (
+            (b"X-Upper", b"a"),
+            (b"x y", b"a"),
+            (b"", b"a"),
+            (b"x\0", b"a"),
+            (b"x", b"a\0"),
+            (b"x", b"a\r\nb"),
+            (b"x", b"\n"),
+        )
+    },
     "an absolute address": (malformed(M, S, (":path", "http://localhost" + CHECK), A, T), (PROTOCOL_ERROR,)),
     "a window beyond its end": (lambda peer: [peer.headers(1), window_update(1, 2**31 - 1)], (FLOW_CONTROL_ERROR,)),
     "more DATA than the window": (lambda peer: [peer.headers(1), *[data(1, bytes(16384))] * 100], (FLOW_CONTROL_ERROR,)),
@@ -1470,7 +1469,7 @@ def test_a_connection_may_be_cut_at_any_time(serve: Serve, name: str) -> None:
 
 def test_a_tls_connection_may_be_cut_at_any_time(serve: Serve, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    served = serve(certificates=authority.server())
+    served = serve(certificates=authority.server(), limits=replace(LIMITS, connections=500))
     content = client_hello()
     for cut in range(0, len(content) + 1, 7):
         with Peer(served.target, hello=False) as peer:
@@ -1540,10 +1539,13 @@ def test_who_breaks_the_limit_of_streams_gets_no_more_of_them(serve: Serve) -> N
 
 @only_nghttp2
 def test_connections_beyond_the_limit_are_closed_at_once(serve: Serve) -> None:
+    """When the calls of all others are under way."""
     served = serve(limits=Limits(connections=5))
     peers = [Peer(served.target) for _ in range(5)]
     try:
-        assert [peer.ask(b"in").message for peer in peers] == [b"!in"] * 5
+        for peer in peers:
+            peer.send(peer.request(peer.stream(), b"wait"))
+        eventually(lambda: served.handler.held.begun == 5)
         for _ in range(20):
             with Peer(served.target, hello=False) as beyond:
                 beyond.end()
@@ -1554,6 +1556,8 @@ def test_connections_beyond_the_limit_are_closed_at_once(serve: Serve) -> None:
         eventually(lambda: served.connections == 4)
         with Peer(served.target) as next_one:
             assert next_one.ask(b"in").message == b"!in"
+        served.loop.soon(served.handler.held.go.set)
+        assert [peer.answer(1).message for peer in peers] == [b"!wait"] * 4
     finally:
         for peer in peers:
             peer.socket.close()
@@ -1789,7 +1793,7 @@ def test_a_callback_that_raises_ends_its_stream_and_is_logged(
         with monkeypatch.context() as patched:
             match place:
                 case "begin":
-                    patched.setattr(streams, "Stream", raising)
+                    patched.setattr(callbacks, "Stream", raising)
                 case "field":
                     patched.setattr(streams.Books, "fields", property(raising, lambda *_: None), raising=False)
                 case "data":

@@ -29,6 +29,7 @@ from extauthz.feed import Feed
 from extauthz.ports import RESOLUTION, Unavailable, Use
 from extauthz.uses import BATCH, CLOSING, Uses, network
 from tests.support.postgresql import ANA, KEY, NOW, MakePlace, Place, fill, token, use
+from tests.support.unprivileged import unprivileged
 from tests.support.world import DECISION_ID, MakeWorld, StillClock, bearer, check_request, oauth, sign
 
 pytest_plugins = ["tests.support.postgresql"]
@@ -492,19 +493,6 @@ def test_a_look_up_waits_for_no_write_in_a_restored_file(file: Place, reader: Sq
     assert file.rows("PRAGMA journal_mode") == [("wal",)]
     reader.version()
     assert reader.find(A) is not None
-
-
-@contextlib.contextmanager
-def unprivileged() -> Iterator[None]:
-    """Be nobody for a while, where tests run as root: nothing is read-only for root."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_a_store_that_is_read_only_is_served_and_not_written_to(sqlite_template: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -407,6 +407,7 @@ def test_the_secret_counts(issued: Issued) -> None:
         {"scopes": frozenset({"SEARCH", "CHAT"})},
         {"scopes": frozenset()},
         {"created_at": NOW},
+        {"expires_at": NOW + 3601},
         {"pepper_id": "p2"},
         {"pepper_id": "unknown"},
         {"digest": bytes(32)},
@@ -423,11 +424,34 @@ def test_a_record_that_somebody_changed_verifies_nothing(issued: Issued, change:
     assert issued.verify(token) is Reason.TOKEN_SECRET_WRONG
 
 
+def test_a_life_that_was_made_shorter_is_as_good_as_any(issued: Issued) -> None:
+    token, record = issued.token()
+    issued.store.put(replace(record, expires_at=NOW + 10))
+    evidence = issued.verify(token)
+    assert isinstance(evidence, Identity)
+    assert evidence.expires_at == NOW + 10
+
+
+def test_a_digest_of_the_first_form_knows_no_latest_expiry(issued: Issued) -> None:
+    """Such a token verifies as it did; a digest of another length is nobody's."""
+    token, record = issued.token()
+    fixed = {name: getattr(record, name) for name in ("permission", "user", "scopes", "created_at")}
+    of_old = digest(token, PEPPER, **fixed, latest=None)
+    issued.store.put(replace(record, digest=of_old, expires_at=NOW + 10**6))
+    assert holder(issued.verify(token)) == (AuthType.USER, "ana@acme.com")
+    for other in (of_old[:31], of_old + bytes(1), of_old + bytes(8), record.digest[:32], record.digest + b"x"):
+        issued = Issued()
+        token, record = issued.token()
+        issued.store.put(replace(record, digest=other))
+        assert issued.verify(token) is Reason.TOKEN_SECRET_WRONG
+
+
 @pytest.mark.parametrize("peppers", [{"p1": PEPPER}, {"p1": b""}, {}], ids=["another pepper", "an empty pepper", "no pepper"])
 def test_no_pepper_is_not_a_pepper(issued: Issued, peppers: dict[str, bytes]) -> None:
     """Whoever can write to the store knows the empty key: a record that verifies with it is worth nothing."""
     token, record = issued.token()
-    made = digest(token, b"", permission=record.permission, user=record.user, scopes=record.scopes, created_at=record.created_at)
+    fixed = {name: getattr(record, name) for name in ("permission", "user", "scopes", "created_at")}
+    made = digest(token, b"", **fixed, latest=None)
     for name in ("p1", "p0"):
         issued.store.put(replace(record, pepper_id=name, digest=made))
         issued.verifier = issued.another(peppers=peppers)

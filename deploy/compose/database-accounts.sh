@@ -1,15 +1,22 @@
 #!/bin/sh
-# Runs when the database is made: an account that owns the tables, one that issues tokens, and one for `extauthz serve`.
+# Runs when the database is made: an account that owns the tables, one that issues tokens, one for `extauthz serve`, and TLS.
 #
 # The passwords are read by psql itself: on its command line they would stand in the list of processes.
 set -eu
 EXTAUTHZ_SECRETS=${EXTAUTHZ_SECRETS:-/run/extauthz}
 export EXTAUTHZ_SECRETS
 
+# The server wants a key that is its own.
+install -m 0644 "$EXTAUTHZ_SECRETS/server.crt" "$PGDATA/server.crt"
+install -m 0600 "$EXTAUTHZ_SECRETS/server.key" "$PGDATA/server.key"
+
 psql --no-psqlrc --set ON_ERROR_STOP=1 --quiet --username "${POSTGRES_USER:-postgres}" --dbname postgres <<'SQL'
 \set owner_password `cat "$EXTAUTHZ_SECRETS/owner-password"`
 \set admin_password `cat "$EXTAUTHZ_SECRETS/admin-password"`
 \set serve_password `cat "$EXTAUTHZ_SECRETS/serve-password"`
+
+-- From the next start on, which follows at once.
+ALTER SYSTEM SET ssl = on;
 
 -- What each of these may do is granted by `extauthz store migrate`.
 CREATE ROLE extauthz_admin NOLOGIN;

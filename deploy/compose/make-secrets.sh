@@ -18,4 +18,12 @@ make "$sidecar/serve-password"
 make "$database/postgres-password"
 make "$database/owner-password"
 make "$database/admin-password"
+# The certificate of the database, and the authority by which the others know it.
+if [ ! -s "$sidecar/database-ca.crt" ]; then
+  rm -f "$database/server.crt" "$database/server.key"
+  python -m extauthz.demo.part certificates --name database "$database"
+  chmod 0444 "$database/server.key"
+  cp "$database/ca.crt" "$sidecar/database-ca.crt.new"
+  mv "$sidecar/database-ca.crt.new" "$sidecar/database-ca.crt"
+fi
 [ -s "$database/serve-password" ] || cp "$sidecar/serve-password" "$database/serve-password"

@@ -18,6 +18,8 @@ from extauthz.config.oauth import OAuthListSection
 from extauthz.config.settings import Settings
 from extauthz.config.values import duration, size
 from extauthz.metric_table import BUCKETS, DEFINITIONS, Definition
+from extauthz.transport.grpcio import VISIBLE
+from extauthz.transport.refusals import RefusalReason
 
 HERE = Path(__file__).parent
 EXAMPLES = [HERE.parents[1] / "config" / name for name in ("extauthz.yaml", "several-providers.yaml")]
@@ -39,6 +41,10 @@ def metrics() -> str:
         "| name | type | labels | meaning | of several workers |\n|---|---|---|---|---|\n"
         f"{''.join(rows)}\n"
         f"Buckets of `extauthz_check_duration_seconds`: {buckets}.\n\n"
+        "Reasons of `extauthz_transport_refusals_total`, and what the log says of each, at most once a minute:\n\n"
+        "| reason | of grpcio too | what the log says |\n|---|---|---|\n"
+        f"{''.join(_refusal(each) for each in RefusalReason)}\n"
+        "grpcio refuses the others in its C core, which tells nobody: no figure and no line.\n\n"
         "Beside them stand the process and Python metrics of the Prometheus client; with several workers these are the parent's.\n"
     )
 
@@ -46,6 +52,10 @@ def metrics() -> str:
 def _row(each: Definition) -> str:
     labels = ", ".join(f"`{label}`" for label in each.labels)
     return f"| `{each.name}` | {each.type} | {labels} | {each.text} | {each.across} |\n"
+
+
+def _refusal(reason: RefusalReason) -> str:
+    return f"| `{reason}` | {'yes' if reason in VISIBLE else ''} | {reason.hint} |\n"
 
 
 def configuration() -> str:
@@ -60,8 +70,8 @@ def configuration() -> str:
         "`{env: NAME}` or `{file: PATH}`. Under `oauth.providers[]` stand the keys of each provider where there are several,\n"
         "under `answers.reasons[]` those of the answer for one reason: `reasons: {route_unknown: {status: 404}}`.\n"
         "[`config/extauthz.yaml`](../../config/extauthz.yaml) shows all of them in place, "
-        "[`config/several-providers.yaml`](../../config/several-providers.yaml) those of several providers. Route files are\n"
-        "described in the README.\n\n"
+        "[`config/several-providers.yaml`](../../config/several-providers.yaml) those of several providers. The keys of route\n"
+        "files stand in [routes.md](../routes.md).\n\n"
         f"| key | default | meaning |\n|---|---|---|\n{''.join(rows)}"
     )
 

@@ -240,7 +240,8 @@ def _latin1(text: str) -> str:
 
 
 def _is_grpc(content_type: str) -> bool:
-    return content_type == "application/grpc" or content_type.startswith(("application/grpc+", "application/grpc;"))
+    """Tell whether Envoy takes a request for gRPC, and makes trailers of its denial: a parameter makes it HTTP."""
+    return content_type == "application/grpc" or content_type.startswith("application/grpc+")
 
 
 def _set_headers(target: Iterable[pb.HeaderValueOption], pairs: Iterable[tuple[str, str]]) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from extauthz import __version__
+from extauthz.cli import terminal
 
 COMMANDS = ("serve", "token", "store", "audit", "config", "internal-token", "monitor-report", "envoy-config", "doctor", "demo")
 HIDDEN = ("worker",)
@@ -26,6 +30,25 @@ class LazyGroup(click.Group):
             return None
         command = importlib.import_module(f"extauthz.cli.{cmd_name.replace('-', '_')}").command
         return command if isinstance(command, click.Command) else None
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run a command; the message of its end goes the one way to the terminal."""
+        terminal.prepare()
+        run: Callable[..., Any] = super().main
+        if not options.pop("standalone_mode", True):
+            return run(*args, standalone_mode=False, **options)
+        try:
+            code = run(*args, standalone_mode=False, **options)
+            terminal.finish()
+        except click.ClickException as error:
+            terminal.show(error)
+            sys.exit(error.exit_code)
+        except click.Abort:
+            terminal.echo("Aborted!", err=True)
+            sys.exit(1)
+        except terminal.Unwritable as error:
+            terminal.give_up(error)
+        sys.exit(code if isinstance(code, int) else 0)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

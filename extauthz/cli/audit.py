@@ -11,9 +11,11 @@ import click
 
 from extauthz.adapters.store import chain
 from extauthz.adapters.store.records import AuditRow
+from extauthz.adapters.store.replay import Difference
 from extauthz.cli import configuration
-from extauthz.cli.output import json_option, moment, write_json, write_table
+from extauthz.cli.output import json_option, moment, progress, write_json, write_table
 from extauthz.cli.session import Session, as_option
+from extauthz.cli.terminal import echo
 
 _COLUMNS = ("number", "at", "action", "token", "actor", "source", "after")
 
@@ -59,11 +61,11 @@ def list_rows(config_file: Path, email: str | None, after: int | None, limit: in
         write_json({"rows": [json.loads(chain.line(row)) for row in rows], "after": more})
         return
     if not rows:
-        click.echo("No rows.")
+        echo("No rows.")
         return
-    write_table(_COLUMNS, map(_row, rows), whole=4)
+    write_table(_COLUMNS, map(_row, rows), whole=4, ids=(0, 3))
     if more is not None:
-        click.echo(f"There are more: repeat the command with --after {more}", err=True)
+        echo(f"There are more: repeat the command with --after {more}", err=True)
 
 
 @command.command("verify")
@@ -72,25 +74,36 @@ def list_rows(config_file: Path, email: str | None, after: int | None, limit: in
 @click.option("--head", type=Head(), help="The head that you noted outside of the store: shows whether rows were cut off since.")
 @json_option
 def verify(config_file: Path, email: str | None, head: tuple[int, str] | None, *, as_json: bool) -> None:
-    """Check every row against the chain.
+    """Check every row against the chain, and every token against the rows.
 
-    Exits with 1 and names the first row that is not what was written.
+    Exits with 1 and names the first row that is not what was written, or else every token that may do more than the rows allow:
+    whose revocation was undone, whose expiry is later, whose fields are others, or that no row tells of.
 
     Example: extauthz audit verify --head 42:5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d
     """
     session = Session(config_file, email)
     keys = session.audit_keys()
-    with session.store() as store:
-        number, mac = store.audit_head()
-        broken = store.verify_audit(keys, head or ((number, mac) if number else None))
+    with session.store() as store, progress("rows and tokens", 1) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.update(bar.task_ids[0], completed=done, total=total)
+
+        checked = store.check_audit(keys, head, advance)
+        broken, differences = checked.first_broken, checked.differences
         row = next(iter(store.audit_page(broken - 1, 1)), None) if broken is not None else None
+    number, mac = checked.head
     if as_json:
-        write_json({"whole": broken is None, "first_broken": broken, "head": f"{number}:{mac}"})
+        rows = [{"id": item.token_id, "field": item.field, "audit": item.audit, "row": item.row} for item in differences]
+        write_json({"whole": broken is None, "first_broken": broken, "differences": rows, "head": f"{number}:{mac}"})
     elif broken is None:
-        click.echo(f"The audit is whole, {number} rows. Note its head outside of the store:\n{number}:{mac}")
+        for item in differences:
+            echo(f"Error: token {item.token_id}: {_sentence(item)}", err=True)
+        echo(f"The audit is whole, {number} rows. Note its head outside of the store:\n{number}:{mac}")
     else:
-        click.echo(f"Error: row {broken} of the audit is not what was written{_guess(broken, row, keys)}", err=True)
-    if broken is not None:
+        echo(f"Error: row {broken} of the audit is not what was written{_guess(broken, row, keys)}", err=True)
+    if differences and not as_json:
+        echo("The store was changed by another hand than extauthz: revoke these tokens, and find out whose hand it was.", err=True)
+    if broken is not None or differences:
         raise click.exceptions.Exit(1)
 
 
@@ -108,11 +121,35 @@ def export(config_file: Path, email: str | None, after: int, *, as_json: bool) -
     """
     with Session(config_file, email).store() as store:
         for line in store.export_audit(after):
-            click.echo(line)
+            echo(line)
 
 
 def _row(row: AuditRow) -> tuple[str | None, ...]:
     return str(row.number), moment(row.at), row.action, row.token_id, row.actor, row.source, row.after
+
+
+def _sentence(item: Difference) -> str:
+    match item.field:
+        case "row":
+            return "the audit tells that it was made, and its row is gone"
+        case "tombstone":
+            return "the audit tells that its id may not come back, and its tombstone is gone"
+        case "created_at" if item.audit is None:
+            return "no row of the audit tells that it was made"
+        case "revoked_at":
+            return "the audit tells that it was revoked, and its row does not"
+        case "rotated_to":
+            return "the audit tells that it was rotated, and its row does not"
+        case "expires_at":
+            return f"it ends at {_moment(item.audit)} at the latest, and its row says {_moment(item.row)}"
+    return f"{item.field} was {json.dumps(item.audit)} when it was made, and is {json.dumps(item.row, default=repr)}"
+
+
+def _moment(seconds: object) -> str:
+    try:
+        return str(moment(int(str(seconds))))
+    except (ValueError, OverflowError, OSError):
+        return repr(seconds)
 
 
 def _guess(broken: int, row: AuditRow | None, keys: dict[str, bytes]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from extauthz.cli import configuration
+from extauthz.cli.terminal import echo, printable
 from extauthz.config import effective
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
@@ -33,15 +34,13 @@ def check(config_file: Path, *, as_json: bool) -> None:
     except ConfigurationError as error:
         mistakes = error.mistakes
     if as_json:
-        click.echo(
-            json.dumps({"mistakes": [asdict(found) for found in mistakes], "warnings": [asdict(found) for found in warnings]})
-        )
+        echo(json.dumps({"mistakes": [asdict(found) for found in mistakes], "warnings": [asdict(found) for found in warnings]}))
     else:
         for found in mistakes:
-            click.echo(str(found))
+            echo(printable(str(found), lines=False))
         for found in warnings:
-            click.echo(f"warning: {found}")
-        click.echo(f"{config_file}: {len(mistakes)} mistakes, {len(warnings)} warnings")
+            echo(f"warning: {printable(str(found), lines=False)}")
+        echo(f"{config_file}: {len(mistakes)} mistakes, {len(warnings)} warnings")
     if mistakes:
         raise click.exceptions.Exit(configuration.CONFIGURATION_EXIT)
 
@@ -53,4 +52,4 @@ def show(config_file: Path) -> None:
 
     Example: extauthz config show --config config/extauthz.yaml
     """
-    click.echo(json.dumps(effective.shown(configuration.read(config_file)), indent=2))
+    echo(json.dumps(effective.shown(configuration.read(config_file)), indent=2))

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
+from extauthz.cli.terminal import echo, printable
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration, load
 
@@ -43,7 +44,7 @@ def read(file: Path) -> Configuration:
 def stop(error: ConfigurationError) -> NoReturn:
     """List the mistakes on standard error and exit."""
     for mistake in error.mistakes:
-        click.echo(str(mistake), err=True)
+        echo(printable(str(mistake), lines=False), err=True)
     count = len(error.mistakes)
-    click.echo(f"{count} mistake{'s' if count != 1 else ''}: nothing was done.", err=True)
+    echo(f"{count} mistake{'s' if count != 1 else ''}: nothing was done.", err=True)
     sys.exit(CONFIGURATION_EXIT)

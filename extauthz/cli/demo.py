@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from extauthz.cli.terminal import Styled, echo
 from extauthz.demo.cases import CASES, Case
 from extauthz.demo.launcher import Demo, DemoError, Ports, running
 from extauthz.demo.wiring import Link, Wiring
@@ -47,7 +48,7 @@ def command(*, check_only: bool, free_ports: bool, transport: str, link: Link) -
 
 async def _demo(ports: Ports, folder: Path, wiring: Wiring, *, check_only: bool) -> bool:
     _stop_on_signals()
-    click.echo("Starting issuer, upstream, sidecar and Envoy, and making tokens …", err=True)
+    echo("Starting issuer, upstream, sidecar and Envoy, and making tokens …", err=True)
     try:
         async with running(ports, folder, wiring=wiring) as demo:
             if check_only:
@@ -55,7 +56,7 @@ async def _demo(ports: Ports, folder: Path, wiring: Wiring, *, check_only: bool)
             _introduce(demo)
             await _follow(demo)
     except asyncio.CancelledError:
-        click.echo("\nStopped; nothing is left running.", err=True)
+        echo("\nStopped; nothing is left running.", err=True)
         return not check_only
     return True
 
@@ -75,15 +76,15 @@ def _stop_on_signals() -> None:
 
 async def _check(demo: Demo) -> bool:
     if shutil.which("curl") is None:
-        click.echo("curl is not installed: the same requests are sent by Python instead.", err=True)
+        echo("curl is not installed: the same requests are sent by Python instead.", err=True)
     agreed = 0
     for case in CASES:
         actual = await _run(demo, case)
         expected = _expected(case)
         agreed += actual == expected
-        mark = click.style("ok  ", fg="green") if actual == expected else click.style("FAIL", fg="red", bold=True)
-        click.echo(f"{mark} {case.title:<34} expected {expected:<38} actual {actual}")
-    click.echo(f"{agreed} of {len(CASES)} agree")
+        mark = Styled("ok  ", fg="green") if actual == expected else Styled("FAIL", fg="red", bold=True)
+        echo(mark, f" {case.title:<34} expected {expected:<38} actual {actual}")
+    echo(f"{agreed} of {len(CASES)} agree")
     return agreed == len(CASES)
 
 
@@ -132,14 +133,14 @@ def _expected(case: Case) -> str:
 def _introduce(demo: Demo) -> None:
     width = shutil.get_terminal_size().columns
     rule = "─" * min(width, 100)
-    click.echo(f"\nEnvoy answers at {demo.address}. In another terminal, read the tokens once:\n")
-    click.secho(f"  . {demo.variables}\n", bold=True)
-    click.echo(f"then paste any of these lines:\n{rule}")
+    echo(f"\nEnvoy answers at {demo.address}. In another terminal, read the tokens once:\n")
+    echo(Styled(f"  . {demo.variables}\n", bold=True))
+    echo(f"then paste any of these lines:\n{rule}")
     for case in CASES:
-        click.echo(f"{click.style(case.title, bold=True)}  →  {_expected(case)}\n  {case.curl(demo.address)}")
-    click.echo(rule)
-    click.echo(f"Metrics: http://127.0.0.1:{demo.ports.ops}/metrics   Files: {demo.folder}   Stop: Ctrl-C\n")
-    click.echo("Decisions as they come:")
+        echo(Styled(case.title, bold=True), f"  →  {_expected(case)}\n  {case.curl(demo.address)}")
+    echo(rule)
+    echo(f"Metrics: http://127.0.0.1:{demo.ports.ops}/metrics   Files: {demo.folder}   Stop: Ctrl-C\n")
+    echo("Decisions as they come:")
 
 
 async def _follow(demo: Demo) -> None:
@@ -157,13 +158,13 @@ async def _follow(demo: Demo) -> None:
 
 async def _print_decisions(demo: Demo) -> None:
     async for decision in demo.decisions():
-        click.echo(_line(decision))
+        echo(*_line(decision))
 
 
-def _line(decision: dict[str, Any]) -> str:
+def _line(decision: dict[str, Any]) -> tuple[Styled, str]:
     colour = {"allow": "green", "would_deny": "yellow"}.get(decision["decision"], "red")
-    verdict = click.style(f"{decision['decision']:<5}", fg=colour)
+    verdict = Styled(f"{decision['decision']:<5}", fg=colour)
     who = f"  {decision['auth_type']}" if "auth_type" in decision else ""
     whom = f" for {decision['user']}" if "user" in decision else ""
     request = f"{decision.get('method', '-')} {decision.get('path', '-')}"
-    return f"{verdict} {decision['status']} {decision['reason']:<22} {request}{who}{whom}  {decision['microseconds']} µs"
+    return verdict, f" {decision['status']} {decision['reason']:<22} {request}{who}{whom}  {decision['microseconds']} µs"

@@ -14,11 +14,13 @@ from pathlib import Path
 import click
 
 from extauthz.cli import configuration
-from extauthz.cli.output import json_option, progress, write_json
+from extauthz.cli.output import json_option, progress, titled, write_json
+from extauthz.cli.terminal import Styled, echo, printable
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 from extauthz.doctor import run
 from extauthz.doctor.findings import Finding, Level, problem
+from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.worker import SystemClock
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
@@ -27,9 +29,14 @@ _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 @click.command("doctor")
 @configuration.option
 @click.option("--envoy-admin", metavar="ADDRESS", help="Look at a running Envoy too: http://127.0.0.1:9901 or unix:///path.")
+@click.option(
+    "--profile",
+    type=click.Choice([plane.value for plane in ControlPlane]),
+    help="With --envoy-admin: who configures that Envoy; only what can be changed there is reported, in its words.",
+)
 @click.option("--offline", is_flag=True, help="Ask no issuer and no database server.")
 @json_option
-def command(config_file: Path, *, envoy_admin: str | None, offline: bool, as_json: bool) -> None:
+def command(config_file: Path, *, envoy_admin: str | None, profile: str | None, offline: bool, as_json: bool) -> None:
     """Look at an installation, and say what to do about each finding.
 
     Libraries, files and their permissions, certificates, clocks, the token store, the issuers, and with --envoy-admin the Envoy
@@ -39,10 +46,14 @@ def command(config_file: Path, *, envoy_admin: str | None, offline: bool, as_jso
     \b
     Example: extauthz doctor --config config/extauthz.yaml
              extauthz doctor --envoy-admin unix:///tmp/extauthz-envoy-admin.sock
+             extauthz doctor --envoy-admin http://127.0.0.1:19000 --profile envoy-gateway
              extauthz doctor --offline --json
     """
+    if profile is not None and envoy_admin is None:
+        raise click.UsageError("--profile needs --envoy-admin")
+    plane = ControlPlane(profile) if profile is not None else None
     with _quiet():
-        findings = _findings(config_file, envoy_admin, offline=offline, as_json=as_json)
+        findings = _findings(config_file, envoy_admin, plane, offline=offline, as_json=as_json)
     _tell(findings, as_json=as_json)
     if any(finding.level is Level.PROBLEM for finding in findings):
         sys.exit(1)
@@ -60,18 +71,20 @@ def _quiet() -> Iterator[None]:
         ours.setLevel(level)
 
 
-def _findings(config_file: Path, envoy_admin: str | None, *, offline: bool, as_json: bool) -> list[Finding]:
+def _findings(
+    config_file: Path, envoy_admin: str | None, plane: ControlPlane | None, *, offline: bool, as_json: bool
+) -> list[Finding]:
     try:
         loaded = load(config_file)
     except ConfigurationError as error:
         _tell([problem("configuration", str(mistake), "correct this line") for mistake in error.mistakes], as_json=as_json)
         sys.exit(configuration.CONFIGURATION_EXIT)
     clock = SystemClock()
-    made = run.checks(loaded, clock=clock, environment=os.environ, admin=envoy_admin, offline=offline)
+    made = run.checks(loaded, clock=clock, environment=os.environ, admin=envoy_admin, plane=plane, offline=offline)
     findings: list[Finding] = []
     with progress("Looking", len(made)) as bar:
         for title, check in made.items():
-            bar.update(bar.task_ids[0], description=title)
+            bar.update(bar.task_ids[0], description=titled(title))
             findings += check()
             bar.advance(bar.task_ids[0])
     return findings
@@ -84,9 +97,9 @@ def _tell(findings: list[Finding], *, as_json: bool) -> None:
         return
     for finding in findings:
         where = f"{finding.where}: " if finding.where else ""
-        level = click.style(f"{finding.level.value:<8}", fg=_COLOURS[finding.level])
-        click.echo(f"{level} {finding.name:<24} {where}{finding.found}")
+        level = Styled(f"{finding.level.value:<8}", fg=_COLOURS[finding.level])
+        echo(level, printable(f" {finding.name:<24} {where}{finding.found}", lines=False))
         if finding.advice:
-            click.echo(f"{'':<33} → {finding.advice}")
+            echo(f"{'':<33} → {printable(finding.advice, lines=False)}")
     told = [f"{counts[level]} {level.value}{'s' if counts[level] != 1 else ''}" for level in (Level.PROBLEM, Level.WARNING)]
-    click.echo(f"{', '.join(told)}, {counts[Level.OK]} in order")
+    echo(f"{', '.join(told)}, {counts[Level.OK]} in order")

@@ -9,12 +9,15 @@ from typing import Any
 import click
 
 from extauthz.addresses import MAX_PORT, Address, parse_address
-from extauthz.cli import configuration, envoy_traffic
+from extauthz.cli import configuration, control_planes, envoy_traffic
+from extauthz.cli.terminal import echo
 from extauthz.config.loader import Configuration
 from extauthz.core.policy import canonical_host
 from extauthz.doctor.certificates import read_chain
 from extauthz.envoy_config import bootstrap
+from extauthz.envoy_config import control_planes as manifests
 from extauthz.envoy_config.bootstrap import ADMIN, LISTENER, TURN_AWAY, UPSTREAM, Edge, Part, Tls
+from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.envoy_config.cors import cors_of
 from extauthz.envoy_config.reading import domains_of, reachable, serves_other_hosts, sidecar_of
 
@@ -64,9 +67,11 @@ class AddressType(click.ParamType[Address]):
 @click.option("--tls-certificate", default=CERTIFICATE, show_default=True, metavar="FILE", help="With client_ca: Envoy's own.")
 @click.option("--tls-key", default=KEY, show_default=True, metavar="FILE", help="With client_ca: its key.")
 @envoy_traffic.options
+@control_planes.options
 def command(
     config_file: Path,
     *,
+    plane: str | None,
     part: Part,
     form: str,
     listener: Address,
@@ -79,7 +84,7 @@ def command(
     tls_certificate: str,
     tls_key: str,
     origins: tuple[str, ...],
-    **traffic_flags: Any,
+    **flags: Any,
 ) -> None:
     """Print the Envoy configuration that fits the loaded configuration.
 
@@ -87,15 +92,26 @@ def command(
     `clusters`; mutation, only decoder_header_mutation_rules; manager, virtual-host and listener, the settings of each of them.
     Files are named as Envoy sees them. What comes through besides plain requests is asked for by flags.
 
+    With --for: the manifests of a control plane that configures Envoy, with what it cannot express in comments.
+
     \b
     Example: extauthz envoy-config --config config/extauthz.yaml > envoy.yaml
              extauthz envoy-config --listener 0.0.0.0:8080 --upstream api.internal:8080 --domain api.acme.com
              extauthz envoy-config --part filter
              extauthz envoy-config --websocket --cors https://app.acme.com
              extauthz envoy-config --part cluster --sidecar checks.internal --tls-name checks.internal
+             extauthz envoy-config --for envoy-gateway --namespace gateways --gateway public | kubectl apply -f -
     """
+    control_planes.check_usage(click.get_current_context(), plane)
+    names = control_planes.extract(flags)
     loaded = configuration.read(config_file)
-    traffic = envoy_traffic.read(traffic_flags, loaded)
+    traffic = envoy_traffic.read(flags, loaded)
+    if plane is not None:
+        where = control_planes.Installation(
+            upstream=upstream, domains=domains, trusted_hops=traffic.trusted_hops, tls_name=tls_name, **names
+        )
+        _manifests(loaded, ControlPlane(plane), form, where)
+        return
     tls = _tls(loaded, tls_name or next(iter(sidecar), None), tls_ca, tls_certificate, tls_key)
     try:
         told = sidecar_of(loaded, reached_at=sidecar, tls=tls)
@@ -112,8 +128,18 @@ def command(
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     for warning in (*_warnings(loaded, domains), *envoy_traffic.warnings(traffic, cors, Part(part), loaded)):
-        click.echo(f"warning: {warning}", err=True)
-    click.echo(bootstrap.as_json(printed) if form == "json" else printed, nl=form == "json")
+        echo(f"warning: {warning}", err=True)
+    echo(bootstrap.as_json(printed) if form == "json" else printed, nl=form == "json")
+
+
+def _manifests(loaded: Configuration, plane: ControlPlane, form: str, where: control_planes.Installation) -> None:
+    try:
+        printed = control_planes.printed(loaded, plane, where)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    for warning in (*_warnings(loaded, where.domains), *control_planes.warnings(loaded, plane)):
+        echo(f"warning: {warning}", err=True)
+    echo(manifests.as_json(printed) if form == "json" else printed, nl=form == "json")
 
 
 def _tls(loaded: Configuration, name: str | None, authority: str, certificate: str, key: str) -> Tls | None:

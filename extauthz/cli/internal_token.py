@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from extauthz import private_files
 from extauthz.cli import configuration
+from extauthz.cli.terminal import echo
 from extauthz.codec import build_internal_tokens
 from extauthz.internal_tokens import ALGORITHMS, new_key
 
@@ -26,7 +28,7 @@ def make(file: Path, *, algorithm: str) -> None:
     Example: extauthz internal-token new-key --file data/internal-k1.pem
     """
     try:
-        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        opened = private_files.create(file)
     except FileExistsError:
         raise click.ClickException(f"{file} exists, and a key is never overwritten: name another file") from None
     except OSError as error:
@@ -39,7 +41,7 @@ def make(file: Path, *, algorithm: str) -> None:
     except OSError as error:
         file.unlink(missing_ok=True)
         raise click.ClickException(f"{file} cannot be written: {error.strerror or error}") from error
-    click.echo(f"Wrote {file}: list it in internal_token.keys of every sidecar, behind the key that signs now.")
+    echo(f"Wrote {file}: list it in internal_token.keys of every sidecar, behind the key that signs now.")
 
 
 @command.command("jwks")
@@ -53,4 +55,4 @@ def jwks(config_file: Path) -> None:
         made = build_internal_tokens(configuration.read(config_file), os.environ)
     if made is None:
         raise click.ClickException(f"{config_file} makes no internal tokens: write the section internal_token, with enabled: true")
-    click.echo(made.key_set)
+    echo(made.key_set.decode())

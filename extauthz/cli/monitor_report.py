@@ -14,6 +14,7 @@ import click
 from extauthz.cli.monitor_hints import hint
 from extauthz.cli.output import json_option, now, progress, write_json, write_table
 from extauthz.cli.refusals import EVER, MAX_CALLERS, OUTCOMES, Report, Row, seconds
+from extauthz.cli.terminal import echo, printable
 from extauthz.config.values import duration
 
 MAX_LINE = 64 * 1024
@@ -148,20 +149,20 @@ def _print(report: Report, limit: int) -> None:
     first, last = report.span.told()
     when = f" from {first} to {last}" if first else ""
     about = "about " if report.sampled else ""
-    click.echo(f"{about}{total:,.0f} decisions{when}: {allowed:,.0f} allowed, {refused:,.0f} refused,")
-    click.echo(f"{watched:,.0f} forwarded that enforcing would have refused ({_share(watched, total)}).")
+    echo(f"{about}{total:,.0f} decisions{when}: {allowed:,.0f} allowed, {refused:,.0f} refused,")
+    echo(f"{watched:,.0f} forwarded that enforcing would have refused ({_share(watched, total)}).")
     if report.broken:
-        click.echo(f"{report.broken:,} lines are no decisions and were left out.", err=True)
+        echo(f"{report.broken:,} lines are no decisions and were left out.", err=True)
     rows = report.ordered()
     if not rows:
         return
-    click.echo()
+    echo()
     write_table(_COLUMNS, (_cells(report, *row) for row in rows[:limit]), whole=3)
     if len(rows) > limit:
-        click.echo(f"There are {len(rows) - limit} more rows: --limit {len(rows)}", err=True)
-    click.echo("\nWhat to do before enforcing:")
+        echo(f"There are {len(rows) - limit} more rows: --limit {len(rows)}", err=True)
+    echo("\nWhat to do before enforcing:")
     for reason in dict.fromkeys(reason for _, reason, _ in rows):
-        click.echo(f"  {_plain(reason)}: {hint(reason) or 'a reason that this version does not know'}")
+        echo(f"  {printable(reason, lines=False)}: {hint(reason) or 'a reason that this version does not know'}")
 
 
 def _cells(report: Report, route: str | None, reason: str, row: Row) -> tuple[str | None, ...]:
@@ -169,14 +170,9 @@ def _cells(report: Report, route: str | None, reason: str, row: Row) -> tuple[st
     callers = f"{len(row.callers):,}" if len(row.callers) < MAX_CALLERS else f"{MAX_CALLERS:,} or more"
     first, last = (text and text[5:16].replace("T", " ") for text in row.span.told())
     share = _share(row.count, report.traffic[route])
-    where = "(no route)" if route is None else _plain(route)
-    return f"{row.count:,.0f}", share, _plain(reason), where, callers, f"{_plain(who)} ({count:,.0f})", first, last
+    where = "(no route)" if route is None else route
+    return f"{row.count:,.0f}", share, reason, where, callers, f"{who} ({count:,.0f})", first, last
 
 
 def _share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %"
-
-
-def _plain(text: str) -> str:
-    """Leave out what a terminal would obey: logs hold names that others chose."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)

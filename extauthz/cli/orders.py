@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from extauthz.cli.session import Session
+from extauthz.cli.times import expiry
 from extauthz.config import document
 from extauthz.config.document import Document, Mistake
-from extauthz.config.values import duration, scope
+from extauthz.config.values import scope
 from extauthz.core.model import AuthType
 from extauthz.issuing import PERMISSIONS, Order, refusals
 
 MAX_ORDERS = 10_000
 FIELDS = ("description", "permission", "user", "scopes", "expires")
 _NAMES = {"scope": "scopes"}
-
-
-def lifetime(text: object) -> int:
-    """Read a length of life in whole seconds; raise ValueError."""
-    return int(duration(text))
 
 
 def from_flags(session: Session, permission: str, scopes: tuple[str, ...], expires: str, at: int, **rest: Any) -> Order:
@@ -32,7 +29,7 @@ def from_flags(session: Session, permission: str, scopes: tuple[str, ...], expir
         scopes=frozenset(_flag("--scope", scope, name) for name in scopes),
         created_at=at,
         created_by=session.actor,
-        expires_at=at + _flag("--expires", lifetime, expires),
+        expires_at=_flag("--expires", partial(expiry, at=at), expires),
         **rest,
     )
     wrong = _refusals(session, order)
@@ -75,7 +72,7 @@ def _read(
         scopes=_scopes(source, index, fields, mistakes),
         created_at=at,
         created_by=session.actor,
-        expires_at=at + _expires(source, index, fields, mistakes),
+        expires_at=_expires(source, index, fields, at, mistakes),
         user=_text(fields["user"]) if fields.get("user") is not None else None,
     )
     told = {mistake.path for mistake in mistakes[before:]}
@@ -112,12 +109,12 @@ def _scopes(source: Document, index: int, fields: Mapping[str, Any], mistakes: l
     return frozenset(found)
 
 
-def _expires(source: Document, index: int, fields: Mapping[str, Any], mistakes: list[Mistake]) -> int:
+def _expires(source: Document, index: int, fields: Mapping[str, Any], at: int, mistakes: list[Mistake]) -> int:
     try:
-        return lifetime(fields.get("expires"))
+        return expiry(fields.get("expires"), at)
     except ValueError as error:
         mistakes.append(source.mistake((index, "expires"), str(error)))
-        return 0
+        return at
 
 
 def _refusals(session: Session, order: Order) -> list[tuple[str, str]]:

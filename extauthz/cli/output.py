@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 import sys
 import threading
 import time
@@ -12,15 +14,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from extauthz.cli.terminal import can_show, echo, fitting, printable, write
 from extauthz.core.tokens import TokenRecord, usable
 
 WIDE = 240
 """Columns of a table that no terminal shows."""
+HEIGHT = 25
+"""Lines of a terminal, of which a table takes no notice."""
+NARROW = 6
+"""Columns of a text that is cut, at least."""
+CUT = "…"
+"""Where rich cuts a text."""
 PATIENCE = 2.0
 """Seconds that a command takes before it shows how far it is."""
 
@@ -66,7 +77,7 @@ def metadata(record: TokenRecord, at: int) -> dict[str, Any]:
 
 def write_json(value: object) -> None:
     """Print one line of JSON."""
-    click.echo(json.dumps(value))
+    echo(json.dumps(value))
 
 
 def write_facts(facts: Mapping[str, Any]) -> None:
@@ -74,20 +85,54 @@ def write_facts(facts: Mapping[str, Any]) -> None:
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
         if value is not None:
-            click.echo(f"{name:<{width}} {', '.join(value) if isinstance(value, list) else value}")
+            text = ", ".join(value) if isinstance(value, list) else str(value)
+            echo(f"{name:<{width}} {printable(text, lines=False)}")
 
 
-def write_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]], *, whole: int = 1) -> None:
-    """Print a table, one line a row, as wide as the terminal; the first `whole` columns are never cut."""
+def write_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]], *, whole: int = 1, ids: Sequence[int] = (0,)) -> None:
+    """Print a table, one line a row, as wide as the terminal.
+
+    The first `whole` columns are never cut, and those of `ids` also never left out; others that do not fit are named.
+    """
+    cells = [[printable(value or "-", lines=False) for value in row] for row in rows]
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal else WIDE
+    least = _least_widths(columns, cells, whole, ids)
+    kept = _kept(least, width, ids)
     table = Table(box=None, header_style="bold", pad_edge=False)
+    for index in kept:
+        table.add_column(_cell(columns[index]), no_wrap=True, min_width=least[index], overflow="ellipsis")
+    for row in cells:
+        table.add_row(*(_cell(row[index]) for index in kept))
+    drawn = io.StringIO()
+    # Whoever has a terminal narrower than the ids reads them on two lines.
+    # Without a height it would take 80 columns where TERM is dumb.
+    Console(file=drawn, width=max(width, _width_of(least, kept)), height=HEIGHT, force_terminal=is_terminal).print(table)
+    text = drawn.getvalue()
+    write(text if can_show(CUT) else text.replace(CUT, "~"))
+    if len(kept) < len(columns):
+        names = ", ".join(name for index, name in enumerate(columns) if index not in kept)
+        echo(f"Left out, because the terminal is too narrow: {names}. --json has them.", err=True)
+
+
+def _least_widths(columns: Sequence[str], cells: Sequence[Sequence[str]], whole: int, ids: Sequence[int]) -> list[int]:
+    least = []
     for index, name in enumerate(columns):
-        table.add_column(_cell(name), no_wrap=index < whole, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*(_cell(value or "-") for value in row))
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDE
-    console.print(table)
+        needed = max([cell_len(name), *(cell_len(row[index]) for row in cells)])
+        is_whole = index < whole or index in ids
+        least.append(needed if is_whole else min(needed, NARROW))
+    return least
+
+
+def _kept(least: Sequence[int], width: int, ids: Sequence[int]) -> list[int]:
+    kept = list(range(len(least)))
+    while _width_of(least, kept) > width and (others := [index for index in kept if index not in ids]):
+        kept.remove(others[-1])
+    return kept
+
+
+def _width_of(least: Sequence[int], kept: Sequence[int]) -> int:
+    return sum(least[index] for index in kept) + 2 * (len(kept) - 1)
 
 
 def _cell(text: str) -> Text:
@@ -99,9 +144,10 @@ def confirm(question: str, *, yes: bool) -> None:
     """Ask a person at a terminal; without one, and without --yes, refuse."""
     if yes:
         return
+    question = printable(question, lines=False)
     if not sys.stdin.isatty():
         raise click.UsageError(f"--yes is missing, and there is no terminal to ask: {question}")
-    if not click.confirm(question, err=True):
+    if not click.confirm(fitting(question, err=True), err=True):
         raise click.ClickException("nothing was done")
 
 
@@ -109,7 +155,7 @@ def confirm(question: str, *, yes: bool) -> None:
 def progress(title: str, total: int, *, console: Console | None = None, patience: float = PATIENCE) -> Iterator[Progress]:
     """Show on a terminal how far the block is, once it has taken longer than `patience`; it advances task 0."""
     bar = Progress(console=console or Console(stderr=True), transient=True)
-    bar.add_task(title, total=total)
+    bar.add_task(titled(title), total=total)
     if not bar.console.is_terminal:
         yield bar
         return
@@ -122,3 +168,8 @@ def progress(title: str, total: int, *, console: Console | None = None, patience
         timer.cancel()
         timer.join()
         bar.stop()
+
+
+def titled(title: str) -> str:
+    """Return the title of a progress bar that shows nothing but its letters."""
+    return escape(fitting(title, err=True))

@@ -20,6 +20,7 @@ from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.cli import configuration
 from extauthz.cli.output import now
 from extauthz.cli.pepper import make_pepper
+from extauthz.cli.terminal import echo
 from extauthz.config.loader import Configuration
 from extauthz.config.settings import TokensSection
 from extauthz.core.act_as import address
@@ -120,8 +121,12 @@ class Session:
             raise click.ClickException("issued tokens are switched off: set tokens.enabled in the configuration")
         with configuration.explained():
             password = self.loaded.store_password(os.environ)
+        for warning in self.loaded.warnings:
+            # Whoever stands on the way to the store gets what this command sends.
+            if warning.path == "tokens.store":
+                echo(f"warning: {warning}", err=True)
         try:
-            store = SqlTokenStore(place, create=create, password=password)
+            store = SqlTokenStore(place, create=create, password=password, waiting=_waiting)
             try:
                 if create and isinstance(place, Path) and store.revision() is None:
                     store.migrate()
@@ -140,7 +145,7 @@ class Session:
         file = self.loaded.pepper_file()
         if make and file is not None and not file.exists() and not known:
             make_pepper(file)
-            click.echo(f"Made the pepper {file}: back it up, apart from the store.", err=True)
+            echo(f"Made the pepper {file}: back it up, apart from the store.", err=True)
         with configuration.explained():
             peppers = self.loaded.peppers(os.environ)
         missing = () if to_revoke else known.keys() - peppers.keys()
@@ -177,6 +182,11 @@ def known(store: SqlTokenStore, token_id: str) -> StoredToken:
     if record is None:
         raise click.ClickException(f"no token has the id {token_id!r}; see: extauthz token list")
     return record
+
+
+def _waiting(name: str) -> None:
+    """Tell a person, or a log, what a command waits for; standard output stays what it is."""
+    echo(f"waiting for the token store at {name}", err=True)
 
 
 def _system_user() -> str:

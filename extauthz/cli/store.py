@@ -13,6 +13,7 @@ from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.cli import configuration
 from extauthz.cli.output import confirm, json_option, now, write_facts, write_json, yes_option
 from extauthz.cli.session import Session, as_option
+from extauthz.cli.terminal import echo
 
 
 @click.group("store")
@@ -34,7 +35,7 @@ def migrate(config_file: Path, *, as_json: bool) -> None:
         if as_json:
             write_json({"store": store.name, "schema": schema})
         else:
-            click.echo(f"{store.name}: schema {schema}")
+            echo(f"{store.name}: schema {schema}")
 
 
 @command.command("status")
@@ -85,7 +86,7 @@ def backup(config_file: Path, file: Path, *, as_json: bool) -> None:
     if as_json:
         write_json({"file": str(file), "audit": _text(head)})
     else:
-        click.echo(f"{file} is the copy. Note the head of its audit:\n{_text(head)}")
+        echo(f"{file} is the copy. Note the head of its audit:\n{_text(head)}")
 
 
 @command.command("accept-restore")
@@ -136,7 +137,7 @@ def accept_restore(config_file: Path, email: str | None, file: Any, *, yes: bool
     if as_json:
         write_json(counts)
         return
-    click.echo(
+    echo(
         f"Accepted: {len(done.revoked)} tokens revoked again, {len(done.tombstones)} unknown ids may not come back, "
         f"{len(done.expiries)} expiries brought forward. Sidecars serve again."
     )
@@ -146,7 +147,7 @@ def _check_reach(store: SqlTokenStore, last: int) -> None:
     number, _ = store.audit_head()
     if number > last:
         text = f"warning: the export ends at row {last}, the restored store at {number}: is there a later export?"
-        click.echo(text, err=True)
+        echo(text, err=True)
 
 
 def _text(head: tuple[int, str]) -> str:

@@ -12,6 +12,7 @@ from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.cli import configuration
 from extauthz.cli.output import confirm, json_option, moment, now, write_json, yes_option
 from extauthz.cli.session import Session, TokenId, Why, as_option
+from extauthz.cli.terminal import echo
 from extauthz.cli.token_found import found_in, read_text
 from extauthz.core.act_as import address
 from extauthz.core.model import AuthType, Reason
@@ -27,7 +28,7 @@ NO_TOKEN, UNKNOWN, WRONG = "wrong checksum: not a token", "unknown to this store
 @click.command("revoke")
 @configuration.option
 @as_option
-@click.argument("token_ids", metavar="ID…", nargs=-1, type=TokenId())
+@click.argument("token_ids", metavar="ID...", nargs=-1, type=TokenId())
 @click.option("--why", type=Why(), help="The reason, for the audit.")
 @click.option("--chain", is_flag=True, help="Also those that they were rotated from and to.")
 @click.option("--all-of-user", "user", metavar="EMAIL", help="Every token of a user instead of IDs.")
@@ -55,9 +56,9 @@ def revoke(config_file: Path, email: str | None, token_ids: tuple[str, ...], *, 
         write_json({"revoked": done, "not_revoked": [{"id": token_id, "reason": reason} for token_id, reason in left.items()]})
     else:
         for token_id in done:
-            click.echo(f"Token {token_id} is revoked.")
+            echo(f"Token {token_id} is revoked.")
         for token_id, reason in left.items():
-            click.echo(f"Token {token_id} was not revoked: {reason}.")
+            echo(f"Token {token_id} was not revoked: {reason}.")
     if _NO_SUCH in left.values():
         raise click.exceptions.Exit(1)
 
@@ -125,9 +126,11 @@ def leaked(config_file: Path, email: str | None, files: tuple[str, ...], why: st
 
     Example: extauthz token leaked report.json
     """
-    text = read_text(files)
+    given = read_text(files)
     session = Session(config_file, email)
-    found = found_in(text, session.prefixes)
+    found = found_in(given.text, session.prefixes)
+    if not found and given.error is not None:
+        raise click.ClickException(f"the text cannot be read: {given.error}")
     if not found:
         raise click.ClickException(f"no token stands there: they begin with {', '.join(sorted(session.prefixes))} and '_'")
     with session.store() as store:
@@ -136,11 +139,13 @@ def leaked(config_file: Path, email: str | None, files: tuple[str, ...], why: st
         write_json({"found": [{"id": token_id, "outcome": outcome} for token_id, outcome in outcomes]})
     else:
         for token_id, outcome in outcomes:
-            click.echo(f"Token {token_id}: {outcome}.")
+            echo(f"Token {token_id}: {outcome}.")
     told = {outcome for _, outcome in outcomes}
     if REFUSED in told:
-        click.echo(f"Error: --as: GLOBAL needs a super admin, and {session.actor} is an admin: see roles.super_admins", err=True)
-    if REFUSED in told or not told & {REVOKED, BEFORE}:
+        echo(f"Error: --as: GLOBAL needs a super admin, and {session.actor} is an admin: see roles.super_admins", err=True)
+    if given.error is not None:
+        echo(f"Error: there may be more, as not all of the text can be read: {given.error}", err=True)
+    if REFUSED in told or given.error is not None or not told & {REVOKED, BEFORE}:
         raise click.exceptions.Exit(1)
 
 

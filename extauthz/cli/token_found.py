@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from extauthz.cli import configuration
+from extauthz.cli.encodings import Decoded, decode
 from extauthz.cli.output import json_option, metadata, now, write_facts, write_json
 from extauthz.cli.session import Session
 from extauthz.core.model import Reason
@@ -40,7 +41,10 @@ def verify(config_file: Path, files: tuple[str, ...], *, ask_store: bool, as_jso
 
     Example: extauthz token verify --store < token.txt
     """
-    text = read_text(files).strip()
+    given = read_text(files)
+    if given.error is not None:
+        raise click.ClickException(f"the text cannot be read: {given.error}")
+    text = given.text.strip()
     session = Session(config_file)
     told: dict[str, Any] = {"verdict": "well-formed"}
     token = parse(text, session.prefixes)
@@ -73,17 +77,17 @@ def _known(session: Session, token: TokenText) -> dict[str, Any]:
     return {"verdict": verdict, **metadata(record, at)}
 
 
-def read_text(files: tuple[str, ...]) -> str:
+def read_text(files: tuple[str, ...]) -> Decoded:
     """Return the text of the one file, or of standard input; a terminal is asked without showing what is typed."""
     if len(files) > 1:
         raise click.UsageError("name one file, or '-' for standard input")
     name = files[0] if files else "-"
     if name == "-":
         if sys.stdin.isatty():
-            return getpass.getpass("Token: ")
-        return sys.stdin.buffer.read().decode("utf-8", "replace")
+            return Decoded(getpass.getpass("Token: "))
+        return decode(sys.stdin.buffer.read())
     try:
-        return Path(name).read_bytes().decode("utf-8", "replace")
+        return decode(Path(name).read_bytes())
     except (OSError, ValueError):
         # Not repeated: what stands there may be the token itself.
         message = (

@@ -12,7 +12,9 @@ from extauthz.adapters.store.records import StoredToken, TokenFilter
 from extauthz.cli import configuration
 from extauthz.cli.output import json_option, metadata, now, write_facts, write_json, write_table
 from extauthz.cli.session import Session, TokenId, as_option, known
-from extauthz.config.values import duration, scope
+from extauthz.cli.terminal import echo
+from extauthz.cli.times import length
+from extauthz.config.values import scope
 from extauthz.core.act_as import address
 from extauthz.core.model import AuthType
 
@@ -51,11 +53,11 @@ def list_tokens(config_file: Path, email: str | None, limit: int, cursor: str | 
         write_json({"tokens": rows, "after": more})
         return
     if not rows:
-        click.echo("No such tokens. --all lists revoked and expired ones too; make one with: extauthz token create --help")
+        echo("No such tokens. --all lists revoked and expired ones too; make one with: extauthz token create --help")
         return
     write_table(_COLUMNS, (_row(row) for row in rows), whole=4)
     if more is not None:
-        click.echo(f"There are more: repeat the command with --after {more}", err=True)
+        echo(f"There are more: repeat the command with --after {more}", err=True)
 
 
 @click.command("show")
@@ -108,7 +110,7 @@ def _time(flag: str, text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        return int(duration(text))
+        return length(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint=flag) from error
 

@@ -16,9 +16,10 @@ from extauthz.adapters.store.rules import MAX_ACTOR
 from extauthz.cli import configuration
 from extauthz.cli.output import confirm, json_option, now, write_json, yes_option
 from extauthz.cli.session import Session, as_option
+from extauthz.cli.terminal import echo
 from extauthz.core.act_as import address
 from extauthz.core.model import AuthType
-from extauthz.core.tokens import TokenRecord, fingerprint
+from extauthz.core.tokens import TokenRecord, fingerprint, latest_expiry
 from extauthz.issuing import PERMISSIONS, Order, refusals
 
 MAX_IMPORT = 100_000
@@ -27,7 +28,7 @@ _TEXTS = ("id", "description", "permission", "created_by", "pepper_id", "pepper_
 _NAMES = {"scope": "scopes", "expires": "expires_at"}
 _TIMES = ("created_at", "expires_at")
 _ID = re.compile(r"[0-9A-Za-z]{12}").fullmatch
-_DIGEST = re.compile(r"[0-9a-f]{64}").fullmatch
+_DIGEST = re.compile(r"[0-9a-f]{64}(?:[0-9a-f]{16})?").fullmatch
 
 
 @click.command("export")
@@ -50,7 +51,7 @@ def export(config_file: Path, email: str | None, permission: str | None, *, as_j
         after = None
         while batch := store.page(wanted, after, _PAGE):
             for token in batch:
-                click.echo(json.dumps(_written(token, fingerprints[token.pepper_id]), sort_keys=True))
+                echo(json.dumps(_written(token, fingerprints[token.pepper_id]), sort_keys=True))
             after = (batch[-1].created_at, batch[-1].id)
 
 
@@ -95,7 +96,7 @@ def import_tokens(config_file: Path, email: str | None, file: Any, *, yes: bool,
     if as_json:
         write_json({"imported": list(records)})
     else:
-        click.echo(f"{len(records)} tokens were imported.")
+        echo(f"{len(records)} tokens were imported.")
 
 
 def _written(token: TokenRecord, pepper_fingerprint: str) -> dict[str, Any]:
@@ -144,7 +145,7 @@ def _read(line: dict[str, Any]) -> TokenRecord:
     if not _ID(line["id"]):
         raise ValueError("id: not 12 letters and digits")
     if not _DIGEST(line["digest"]):
-        raise ValueError("digest: not 64 hex digits")
+        raise ValueError("digest: not 64 or 80 hex digits")
     if line["permission"] not in PERMISSIONS:
         raise ValueError("permission: write GLOBAL, USER or ANONYMOUS")
     return TokenRecord(
@@ -179,6 +180,9 @@ def _refusals(
     refusal = session.refusal(record.permission)
     if refusal:
         yield "permission", refusal
+    latest = latest_expiry(record)
+    if latest is not None and record.expires_at > latest:
+        yield "expires_at", "later than the digest of the token allows: it would not verify"
     if record.created_at > at:
         yield "created_at", "lies ahead"
     if record.expires_at <= at:

@@ -10,32 +10,12 @@ from extauthz.config import document, internal_token
 from extauthz.config.document import Document, Mistake
 from extauthz.config.oauth import expanded, provider_of, usual_verification
 from extauthz.config.problems import unknown_scope
-from extauthz.config.settings import Settings
 from extauthz.config.values import one_or_many, scope
 from extauthz.core.act_as import ACT_AS_HEADERS, address
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
-from extauthz.core.identity import MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
-from extauthz.core.policy import Policy
+from extauthz.core.identity import FORWARDED_HOST_HEADERS, MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.core.providers import PROVIDERS, Provider, Verification
 
-_LISTEN_WARNING = (
-    "can be reached by other machines, which can then try tokens: listen on loopback or a unix socket, or write tls.client_ca"
-)
-_OPS_WARNING = "can be reached by other machines, which can then read metrics and readiness: listen on loopback or a unix socket"
-_RULE_WARNING = (
-    "is not the default: decoder_header_mutation_rules of your Envoy must allow these names, else it answers 500; "
-    "extauthz envoy-config prints what fits"
-)
-_INTROSPECTION_WARNING = (
-    "introspection asks as the first of these clients, and Okta may know nothing of tokens of the others: "
-    "name one client, or write verification: userinfo, which works for all, and leave client_secret out"
-)
-_EVERYBODY_WARNING = "lets in everybody who makes a Google account: hosted_domains or users would keep others out"
-_TIMEOUT_WARNING = (
-    "its tokens are verified by asking the issuer, which takes longer than server.check_timeout waits: "
-    "write check_timeout: 900ms, and 1s as the ext_authz timeout in Envoy"
-)
-REMOTE_CHECK_TIMEOUT = 0.5
 _NO_USE = {
     "issuer": "gsuite has one issuer for everybody",
     "audience": "gsuite tokens are for the client that they name, and client_ids says which clients are yours",
@@ -53,7 +33,6 @@ _OF_HTTP = re.compile(
     r"|transfer-encoding|upgrade|user-agent|vary|via|www-authenticate|x-real-ip|x-request-id"
 ).fullmatch
 """Names that clients, proxies and servers use for something else: an allow removes what an act-as header is called."""
-EVERYBODYS_DOMAINS = ("*", "gmail.com", "googlemail.com")
 
 
 def mistakes(source: Document, vocabulary: list[str]) -> list[Mistake]:
@@ -63,11 +42,11 @@ def mistakes(source: Document, vocabulary: list[str]) -> list[Mistake]:
         *_misused_headers(source),
         *_misused_pepper_ids(source),
         *_misused_providers(source),
-        *internal_token.mistakes(source, (found[1] for _, entry in _entries(source) if (found := _row(entry)))),
+        *internal_token.mistakes(source, (found[1] for _, entry in provider_entries(source) if (found := _row(entry)))),
     ]
 
 
-def _entries(source: Document) -> Iterator[tuple[document.KeyPath, dict[str, object]]]:
+def provider_entries(source: Document) -> Iterator[tuple[document.KeyPath, dict[str, object]]]:
     """Yield the path and the data of each provider, in whichever form the section is written."""
     oauth = source.data.get("oauth")
     if not isinstance(oauth, dict):
@@ -92,7 +71,7 @@ def _row(entry: dict[str, object]) -> tuple[Provider, str] | None:
 
 def _misused_providers(source: Document) -> Iterator[Mistake]:
     """Ask for what keeps out the tokens of others, and for nothing that a provider would not use; names and issuers must differ."""
-    entries = list(_entries(source))
+    entries = list(provider_entries(source))
     issuers: list[tuple[int, str]] = []
     for index, (path, entry) in enumerate(entries):
         if found := _row(entry):
@@ -185,7 +164,7 @@ def _misused_claims(source: Document, path: document.KeyPath, entry: dict[str, o
 
 def _misused_scopes(source: Document, vocabulary: list[str]) -> list[Mistake]:
     mistakes: list[Mistake] = []
-    for path, _ in _entries(source):
+    for path, _ in provider_entries(source):
         ceiling = list(scopes(source, *path, "scopes"))
         mistakes += [
             source.mistake((*path, "scopes", index), unknown_scope(name, vocabulary))
@@ -222,7 +201,8 @@ def twice(items: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
 
 def _misused_headers(source: Document) -> list[Mistake]:
     act_as = [(index, name.lower()) for index, name in strings(source, "act_as", "headers")]
-    keepable = {AUTHORIZATION, AUTH_TYPE, *ACT_AS_HEADERS, *(name for _, name in act_as), *OVERRIDE_HEADERS}
+    overrides = {*OVERRIDE_HEADERS, *FORWARDED_HOST_HEADERS}
+    keepable = {AUTHORIZATION, AUTH_TYPE, *ACT_AS_HEADERS, *(name for _, name in act_as), *overrides}
     mistakes = [
         source.mistake(("identity", "keep", index), f"{name!r} is not one of {', '.join(sorted(keepable))}")
         for index, name in strings(source, "identity", "keep")
@@ -231,47 +211,12 @@ def _misused_headers(source: Document) -> list[Mistake]:
     identity = source.data.get("identity")
     prefix = identity.get("prefix") if isinstance(identity, dict) else None
     prefix = prefix if isinstance(prefix, str) else IdentityHeaders().prefix
-    taken = {AUTHORIZATION, AUTH_TYPE, *OVERRIDE_HEADERS}
+    taken = {AUTHORIZATION, AUTH_TYPE, *overrides}
     return mistakes + [
         source.mistake(("act_as", "headers", index), f"{name!r} has another meaning: name a header of its own")
         for index, name in act_as
         if name in taken or name.startswith(prefix) or _OF_HTTP(name)
     ]
-
-
-def risks(settings: Settings, policy: Policy, source: Document) -> list[Mistake]:
-    """List what is allowed but worth a look."""
-    warnings = []
-    tls = settings.server.tls
-    addresses = [("ops", settings.server.ops, _OPS_WARNING)]
-    if tls is None or tls.client_ca is None:
-        addresses.insert(0, ("listen", settings.server.listen, _LISTEN_WARNING))
-    for key, listening, warning in addresses:
-        if listening is not None and not listening.is_local:
-            warnings.append(source.mistake(("server", key), warning))
-    if settings.identity.prefix != IdentityHeaders().prefix:
-        warnings.append(source.mistake(("identity", "prefix"), _RULE_WARNING))
-    if set(settings.act_as.headers) - set(ACT_AS_HEADERS):
-        warnings.append(source.mistake(("act_as", "headers"), _RULE_WARNING))
-    if settings.tokens and settings.tokens.enabled and not settings.act_as.allow:
-        warnings.append(source.mistake(("act_as", "allow"), "is empty: no GLOBAL token can act for anybody"))
-    if settings.oauth and settings.oauth.enabled:
-        warnings += _oauth_risks(settings, source)
-    if not policy.kinds:
-        warnings.append(source.mistake((), "neither oauth nor tokens is on: only public routes are open"))
-    return warnings
-
-
-def _oauth_risks(settings: Settings, source: Document) -> Iterator[Mistake]:
-    entries = settings.oauth.entries if settings.oauth else []
-    for (path, _), entry in zip(_entries(source), entries, strict=True):
-        if entry.row.opaque and entry.users is None and entry.hosted_domains is None:
-            for domain in sorted({domain.lower() for domain in entry.domains or ()}.intersection(EVERYBODYS_DOMAINS)):
-                yield source.mistake((*path, "domains"), f"{domain!r} {_EVERYBODY_WARNING}")
-        if entry.method is Verification.INTROSPECTION and len(entry.client_ids) > 1:
-            yield source.mistake((*path, "client_ids"), _INTROSPECTION_WARNING)
-        if (entry.method is not Verification.JWKS or entry.asks_userinfo) and settings.server.check_timeout < REMOTE_CHECK_TIMEOUT:
-            yield source.mistake((*path, "provider"), _TIMEOUT_WARNING)
 
 
 def scopes(source: Document, *path: str | int) -> list[tuple[int, str]]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 MAX_BYTES = 16 * 1024 * 1024
+Identity = tuple[int, int]
+"""Device and inode: a file that was replaced by rename has other ones, one that was written in place keeps them."""
 
 
 class Files:
@@ -25,6 +27,7 @@ class Files:
         self._secrets: set[Path] = set()
         self.contents: dict[Path, bytes] = dict(contents or {})
         self.missing: set[Path] = set()
+        self._identities: dict[Path, Identity] = {}
 
     def read(self, path: Path, *, secret: bool = False) -> bytes:
         """Return the content of a file, cut off behind MAX_BYTES + 1; raises OSError and, for a path with NUL, ValueError."""
@@ -36,7 +39,7 @@ class Files:
         if self._given:
             raise FileNotFoundError(2, "No such file or directory", str(path))
         try:
-            content = _read(path)
+            content, self._identities[path] = _read(path)
         except (OSError, ValueError):
             self.missing.add(path)
             raise
@@ -61,28 +64,35 @@ class Files:
                 hasher.update(hashlib.sha256(part).digest())
         return hasher.hexdigest()[:16]
 
+    def written_in_place(self, path: Path, before: Files) -> bool:
+        """Tell whether a file has another content than it had in an earlier reading, and is the same file all the same."""
+        identity = self._identities.get(path)
+        same = identity is not None and identity == before._identities.get(path)
+        return same and self.contents[path] != before.contents[path]
+
     def changed(self) -> bool:
         """Tell whether the disk holds something else by now."""
         return any(_found(path) != self.contents.get(path) for path in self.paths)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> tuple[bytes, Identity]:
     # Opening a pipe would wait for whoever writes into it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        mode = os.fstat(descriptor).st_mode
+        status = os.fstat(descriptor)
+        mode = status.st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         with open(descriptor, "rb", closefd=False) as opened:
-            return opened.read(MAX_BYTES + 1)
+            return opened.read(MAX_BYTES + 1), (status.st_dev, status.st_ino)
     finally:
         os.close(descriptor)
 
 
 def _found(path: Path) -> bytes | None:
     try:
-        return _read(path)
+        return _read(path)[0]
     except (OSError, ValueError):
         return None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from extauthz.config import answers, consistency, document, internal_token, routes, sendable
+from extauthz.config import answers, completeness, consistency, document, internal_token, risks, routes, sendable, tables
 from extauthz.config.document import ConfigurationError, Document, Mistake
 from extauthz.config.files import Files
 from extauthz.config.oauth import OAuthCommon
@@ -22,7 +22,7 @@ from extauthz.config.settings import CertificateSection, Settings, TlsSection, T
 from extauthz.config.values import Secret
 from extauthz.core.act_as import ACT_AS_HEADERS, ActAs
 from extauthz.core.credentials import Kind
-from extauthz.core.identity import IdentityHeaders
+from extauthz.core.identity import FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.core.policy import Policy
 from extauthz.core.providers import ProviderRules
 
@@ -46,6 +46,11 @@ class Configuration:
     files: Files
     route_places: Mapping[str, str]
     audiences: Mapping[str, str]
+
+    @property
+    def yaml_files(self) -> tuple[Path, ...]:
+        """This file and its route files."""
+        return (self.file, *(self.file.parent / name for name in self.settings.routes))
 
     @property
     def store_place(self) -> Path | str | None:
@@ -90,8 +95,7 @@ class Configuration:
         place = self.settings.tokens.store_password if self.settings.tokens else None
         if place is None:
             return None
-        found = sendable.read(self.file, self.files, {"store": (("tokens", "store_password"), place)}, environment)
-        return found["store"].decode()
+        return sendable.password(self.file, self.files, (("tokens", "store_password"), place), environment)
 
     def pepper_file(self, index: int = 0) -> Path | None:
         """Where the pepper of this index is kept, or None when it is in the environment."""
@@ -152,15 +156,18 @@ class Configuration:
         return hasher.digest()
 
 
-def load(file: Path, files: Files | None = None) -> Configuration:
+def load(file: Path, files: Files | None = None, *, end_marker: bool = False) -> Configuration:
     """Read extauthz.yaml and its route files; raises ConfigurationError with every mistake in all of them.
+
+    With `end_marker` each file must have its end, even if extauthz.yaml itself does not ask for it.
 
     What concerns several sections is read from the plain data, so that a mistake in one section hides none in another. `files` are
     read through, and kept: whoever gave them knows which ones it took, also when there are mistakes.
     """
     files = files or Files()
     source = document.read(file, files)
-    mistakes = list(source.mistakes)
+    end_marker = end_marker or completeness.is_wanted(source)
+    mistakes = [*source.mistakes, *(completeness.unfinished(file, files) if end_marker else ())]
     settings: Settings | None = None
     if not isinstance(source.data, dict):
         what = "the file is empty" if source.data is None else "the file is not a mapping"
@@ -176,19 +183,21 @@ def load(file: Path, files: Files | None = None) -> Configuration:
         if not wrong:
             found, wrong = routes.read(name, vocabulary, files)
             placed += found
+            wrong += completeness.unfinished(name, files) if end_marker else []
         mistakes += wrong
     mistakes += answers.misfits(source, max((" ".join(found.route.scopes) for found in placed), key=len, default=""))
-    table, hosts, wrong, warnings = routes.compile_tables(placed)
+    table, hosts, wrong, warnings = tables.compile_tables(placed)
     mistakes += wrong
     if mistakes or settings is None:
         raise ConfigurationError(mistakes)
     monitored, watched = routes.monitored(placed, settings.mode, source)
+    trusts_host = any(each.upstream.trusts_forwarded_host for each in (table, *hosts.values()))
     policy = Policy(
         routes=table,
         hosts=hosts,
         kinds=_kinds(settings),
         act_as=_act_as(settings),
-        identity=_identity(settings),
+        identity=_identity(settings, one_host=not hosts and not trusts_host),
         max_token_size=settings.server.max_token_size,
         monitored=monitored,
     )
@@ -199,7 +208,7 @@ def load(file: Path, files: Files | None = None) -> Configuration:
         settings=settings,
         policy=policy,
         providers=provider_rules(settings),
-        warnings=(*consistency.risks(settings, policy, source), *watched, *warnings),
+        warnings=(*risks.risks(settings, policy, source), *watched, *warnings),
         files=files,
         route_places={entry.route.name: entry.place for entry in placed},
         audiences={entry.route.name: entry.audience for entry in placed if entry.audience},
@@ -219,8 +228,10 @@ def _act_as(settings: Settings) -> ActAs:
     return ActAs(_act_as_headers(settings), compile_patterns(settings.act_as.allow), compile_patterns(settings.act_as.deny))
 
 
-def _identity(settings: Settings) -> IdentityHeaders:
-    return _identity_headers(settings.identity.prefix, frozenset(settings.identity.keep), _act_as_headers(settings))
+def _identity(settings: Settings, *, one_host: bool) -> IdentityHeaders:
+    """Name the headers; where the host decides, here or in the upstream, the ones that would name another host too."""
+    overrides = OVERRIDE_HEADERS if one_host else (*OVERRIDE_HEADERS, *FORWARDED_HOST_HEADERS)
+    return _identity_headers(settings.identity.prefix, frozenset(settings.identity.keep), _act_as_headers(settings), overrides)
 
 
 # What was worked out with the same names before a reload is used again.

@@ -36,6 +36,16 @@ def cuts(table: RouteTable, routes: Iterable[Route]) -> Iterator[tuple[Route, li
             yield strict, list(weaker.values())
 
 
+def covers(route: Route, other: Route) -> bool:
+    """Tell whether whoever passes `other` passes `route`: with each least set of scopes that suffices there."""
+    if other.deny or route.public:
+        return True
+    if route.deny or other.public:
+        return False
+    least = [frozenset({scope}) for scope in other.scopes] if other.any_scope else [frozenset(other.scopes)]
+    return route.accept >= other.accept and all(map(route.permits, least))
+
+
 def most_choices(table: RouteTable) -> int:
     """Return how many nodes a look-up can visit at most: it grows when literals and parameters share a level."""
     return _choices(table.root)
@@ -72,13 +82,7 @@ def _is_weaker(route: Route, than: Route) -> bool:
     """Compare what they ask for: another kind of route, or one that lets through everything the other does and more."""
     if _strictness(route) != _strictness(than):
         return _strictness(route) < _strictness(than)
-    return _covers(route, than) and not _covers(than, route)
-
-
-def _covers(route: Route, other: Route) -> bool:
-    """Tell whether whoever passes `other` passes `route`: with each least set of scopes that suffices there."""
-    least = [frozenset({scope}) for scope in other.scopes] if other.any_scope else [frozenset(other.scopes)]
-    return route.accept >= other.accept and all(map(route.permits, least))
+    return covers(route, than) and not covers(than, route)
 
 
 def _share_a_method(strict: Route, weaker: Route) -> bool:

@@ -1,4 +1,4 @@
-"""Route files: each line validated alone, then all of them together."""
+"""Route files, each line validated alone."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from extauthz.config import document, monitor, review
+from extauthz.config import document, monitor
 from extauthz.config.document import Document, KeyPath, Mistake, dotted
 from extauthz.config.files import Files
 from extauthz.config.internal_token import Audience
 from extauthz.config.monitor import Mode
 from extauthz.config.patterns import parse_match
 from extauthz.config.problems import mistakes_of, unknown_scope
+from extauthz.config.upstream import UpstreamSection
 from extauthz.config.values import Scope, Section, Yes, scope
 from extauthz.core.model import AuthType
 from extauthz.core.policy import canonical_host
-from extauthz.core.routes import ACCEPTED_BY_DEFAULT, Match, Route, RouteTable, compile_routes
+from extauthz.core.routes import ACCEPTED_BY_DEFAULT, Route
+from extauthz.core.upstream import STRICT, Upstream
 
 _KINDS = ("scope", "all_of", "any_of", "public", "deny")
 _HOST_CHARACTERS = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]").fullmatch
@@ -43,6 +45,7 @@ class RouteLine(Section):
     public: Yes | None = None
     deny: Yes | None = None
     anonymous: bool = False
+    encoded_slashes: bool = False
     accept: list[Literal["oauth", "global", "user", "anonymous"]] | None = Field(default=None, min_length=1)
     audience: Audience | None = None
     mode: Mode | None = None
@@ -73,19 +76,26 @@ class RouteFile(Section):
     routes: list[object] = Field(examples=['routes: [{match: "GET /items/{id}", scope: SEARCH}]'])
     hosts: list[Annotated[str, AfterValidator(_host)]] = Field(default_factory=list, examples=["hosts: [api.acme.com]"])
     preflight: bool = False
+    upstream: UpstreamSection | None = None
     audience: Audience | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A route, where it stands, and its own mode."""
+    """A route, where it stands, and its own mode; `upstream` is None in a file that does not say how its upstream reads."""
 
     route: Route
     document: Document
     index: int
     hosts: tuple[str, ...]
     mode: Mode | None
+    upstream: Upstream | None = None
     audience: str | None = None
+
+    @property
+    def reading(self) -> Upstream:
+        """How the upstream reads, as far as the file says."""
+        return self.upstream or STRICT
 
     @property
     def place(self) -> str:
@@ -125,18 +135,23 @@ def read(file: Path, vocabulary: Iterable[str], files: Files | None = None) -> t
             mistakes += [found for found in wrong if not unread or found.path != dotted(path)]
             continue
         if not unknown:
-            route = _route(line, preflight=head.preflight)
-            placed.append(Placed(route, source, index, tuple(head.hosts), line.mode, line.audience or head.audience))
+            upstream = head.upstream.reading if head.upstream else None
+            route = _route(line, upstream or STRICT, preflight=head.preflight)
+            placed.append(Placed(route, source, index, tuple(head.hosts), line.mode, upstream, line.audience or head.audience))
     return placed, mistakes
 
 
 def _usable_head(data: dict[str, object]) -> RouteFile:
-    """Return what can be compared with other files; hosts that are wrong are no reason to take the file for one without hosts."""
+    """Return what can be compared with other files: not a file whose hosts or whose upstream are wrong."""
     lines, hosts = data.get("routes"), data.get("hosts")
     named = [host for host in hosts if isinstance(host, str)] if isinstance(hosts, list) else []
-    if "hosts" in data and not named:
+    lines = lines if isinstance(lines, list) else []
+    upstream = None
+    with contextlib.suppress(ValidationError):
+        upstream = UpstreamSection.model_validate(data.get("upstream"))
+    if ("hosts" in data and not named) or ("upstream" in data and upstream is None):
         named = ["?"]
-    return RouteFile.model_construct(routes=lines if isinstance(lines, list) else [], hosts=named, preflight=False, audience=None)
+    return RouteFile.model_construct(routes=lines, hosts=named, preflight=False, upstream=upstream, audience=None)
 
 
 def _unknown_scopes(source: Document, path: KeyPath, entry: object, known: frozenset[str]) -> Iterator[Mistake]:
@@ -167,6 +182,9 @@ def _contradiction(line: Mapping[str, object]) -> str | None:
         return f"{kinds[0]} needs no token: leave accept, anonymous and audience out"
     if kinds[0] == "deny" and line.get("mode") == "monitor":
         return "a denied route is refused in every mode: leave mode out"
+    if line.get("encoded_slashes") and (kinds[0] == "deny" or "{" not in str(line.get("match"))):
+        why = "a denied route refuses every path" if kinds[0] == "deny" else "only a {parameter} takes them, and match has none"
+        return f"nothing uses encoded_slashes, because {why}: leave it out"
     return None
 
 
@@ -177,32 +195,6 @@ def _hidden_contradiction(error: ValidationError, source: Document, path: KeyPat
     contradiction = _contradiction(entry) if isinstance(entry, dict) and not told else None
     if contradiction:
         yield source.mistake(path, contradiction)
-
-
-def compile_tables(placed: list[Placed]) -> tuple[RouteTable, Mapping[str, RouteTable], list[Mistake], list[Mistake]]:
-    """Return the table of all other hosts, the table of each named host, mistakes and warnings."""
-    by_route = {id(entry.route): entry for entry in placed}
-    hosts = sorted({host for entry in placed for host in entry.hosts})
-    mistakes, warnings = _names_used_twice(placed), []
-    tables = {}
-    for host in ("", *hosts):
-        routes = [entry.route for entry in placed if (host in entry.hosts if host else not entry.hosts)]
-        for later, earlier in review.duplicates(routes):
-            first = by_route[id(earlier)].place
-            mistakes.append(by_route[id(later)].mistake(f"the same pattern and method as in {first}: remove one of them"))
-        table = tables[host] = compile_routes(routes)
-        for strict, weaker in review.cuts(table, routes):
-            more = f" and {len(weaker) - 1} more" if len(weaker) > 1 else ""
-            cut = f"{weaker[0].match.text!r} ({by_route[id(weaker[0])].place}){more} takes a part of this stricter route"
-            warnings.append(by_route[id(strict)].mistake(cut))
-        choices = review.most_choices(table)
-        if choices > review.MAX_CHOICES and routes:
-            message = f"a look-up can visit {choices} nodes, because literals and parameters share levels: look for a simpler map"
-            warnings.append(by_route[id(routes[0])].document.mistake(("routes",), message))
-    for entry in placed:
-        if any(segment and "?" in segment for segment in entry.route.match.segments):
-            warnings.append(entry.mistake("'?' in a pattern is the character of a path (%3F): queries are not matched"))
-    return tables.pop(""), tables, mistakes, sorted(set(warnings))
 
 
 def monitored(placed: list[Placed], everywhere: Mode, source: Document) -> tuple[frozenset[str | None], list[Mistake]]:
@@ -216,20 +208,20 @@ def monitored(placed: list[Placed], everywhere: Mode, source: Document) -> tuple
     return found, [first.mistake(text, "mode")] if first else []
 
 
-def _route(line: RouteLine, *, preflight: bool) -> Route:
-    match: Match = parse_match(line.match)
+def _route(line: RouteLine, upstream: Upstream, *, preflight: bool) -> Route:
     accept = frozenset(AuthType(kind.upper()) for kind in line.accept) if line.accept else ACCEPTED_BY_DEFAULT
     if line.anonymous:
         accept |= {AuthType.ANONYMOUS}
     return Route(
         name=line.name or line.match,
-        match=match,
+        match=parse_match(line.match).read_by(upstream),
         scopes=tuple(line.scopes),
         any_scope=line.any_of is not None,
         public=bool(line.public),
         deny=bool(line.deny),
         accept=accept,
         preflight=preflight,
+        encoded_slashes=line.encoded_slashes,
     )
 
 
@@ -238,15 +230,3 @@ def useless_audiences(placed: list[Placed]) -> list[Mistake]:
     found = next((entry for entry in placed if entry.audience), None)
     message = "nothing uses it without internal_token in extauthz.yaml: write that section, or leave audience out"
     return [found.mistake(message, "audience")] if found else []
-
-
-def _names_used_twice(placed: list[Placed]) -> list[Mistake]:
-    first: dict[str, Placed] = {}
-    mistakes = []
-    for entry in placed:
-        earlier = first.setdefault(entry.route.name, entry)
-        same_line = earlier.route.match.text == entry.route.match.text and earlier.hosts == entry.hosts
-        if earlier is not entry and not same_line:
-            message = f"the name {entry.route.name!r} is that of {earlier.place}: give one of them another `name`"
-            mistakes.append(entry.mistake(message, "name"))
-    return mistakes

@@ -1,4 +1,4 @@
-"""Secrets that are sent to somebody: passwords, client secrets, and what a collector of spans asks for."""
+"""Secrets that are sent to somebody: client secrets, what a collector of spans asks for, and the password of a database."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from extauthz.config.document import ConfigurationError
 from extauthz.config.files import Files
 from extauthz.config.values import Secret
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]").search
 _PRINTABLE = re.compile(rb"[ -~]+").fullmatch  # RFC 6749 A.2, and RFC 9110 5.5 without white space at the ends
 
 
@@ -32,3 +33,19 @@ def read(
     if mistakes:
         raise ConfigurationError(mistakes)
     return secrets
+
+
+def password(file: Path, files: Files, place: tuple[document.KeyPath, Secret], environment: Mapping[str, str]) -> str:
+    """Read the password of a database, in any language; raises ConfigurationError."""
+    path, secret = place
+    try:
+        found = secret.read(file.parent, environment, files).decode()
+        if not found or _CONTROL(found):
+            raise ValueError("what stands there is no password: put one line of text there")
+    except UnicodeDecodeError:
+        message = "what stands there is no text in UTF-8: write the password in UTF-8"
+    except ValueError as error:
+        message = str(error)
+    else:
+        return found
+    raise ConfigurationError([document.read(file, files).mistake(path, message)])

@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator, model_validator
 
+from extauthz import database_address
 from extauthz.addresses import Address
 from extauthz.config.answers import AnswersSection
+from extauthz.config.completeness import ReloadSection
 from extauthz.config.decision_log import DecisionLogSection
 from extauthz.config.internal_token import InternalTokenSection
 from extauthz.config.monitor import Mode
@@ -37,7 +39,6 @@ MIN_POLL, MAX_POLL = 0.25, 60.0
 MAX_WORKERS = 256
 MAX_HOPS = 10
 
-_POSTGRESQL = re.compile(r"postgres(?:ql)?://(?:[A-Za-z0-9._%~-]+@)?[^@/?#\s]*/[^@/?#\s]+(?:\?[^#\s]*)?").fullmatch
 _HEADER_NAME = re.compile(r"[a-z][a-z0-9-]*").fullmatch
 
 Prefix = Annotated[str, text(r"[a-z][a-z0-9]{0,15}", "write 1 to 16 lower-case letters and digits; the first is a letter")]
@@ -178,8 +179,7 @@ class TokensSection(Section):
             return store
         if not store.startswith(("postgresql:", "postgres:")):
             raise ValueError("write sqlite:///path/tokens.db, relative to this file, or postgresql://user@host/database")
-        if not _POSTGRESQL(store) or "password" in store.partition("?")[2].lower():
-            raise ValueError("write postgresql://user@host:5432/database, without a password: that is named by store_password")
+        database_address.read(store)
         return store
 
     @field_validator("poll_interval")
@@ -225,6 +225,7 @@ class LimitsSection(Section):
     verdicts: int = Field(default=100_000, ge=1_000)
     store_in_flight: int = Field(default=64, ge=1)
     store_per_second: int = Field(default=500, ge=1)
+    known_ids: int = Field(default=2_000_000, ge=0, le=20_000_000)
     signatures_per_second: int = Field(default=2_000, ge=1)
     remote_in_flight: int = Field(default=16, ge=1)
     remote_per_second: int = Field(default=20, ge=1)
@@ -263,6 +264,7 @@ class Settings(Section):
     """The whole of extauthz.yaml."""
 
     version: Annotated[Literal[1], exact(1)] = Field(examples=["version: 1"])
+    reload: ReloadSection = ReloadSection()
     server: ServerSection = Field(examples=["server: {listen: 127.0.0.1:9001}"])
     oauth: OAuth | None = None
     tokens: TokensSection | None = None

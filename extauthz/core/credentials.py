@@ -28,6 +28,12 @@ def _plain_or_encoded(character: str) -> str:
 _IN_QUERY = re.compile(r"(?:\A|&)" + "".join(map(_plain_or_encoded, "access_token")) + r"(?=[=&]|\Z)").search
 
 
+def _names_token(query: str) -> bool:
+    if "token" not in query and not ("%" in query and ("%6" in query or "%7" in query or "%5" in query)):
+        return False  # no character of the name is encoded: the first digit of each is one of these
+    return _IN_QUERY(query) is not None
+
+
 class Kind(StrEnum):
     """Which of the two families a token belongs to; the client says so with X-Glean-Auth-Type."""
 
@@ -50,7 +56,7 @@ class Credential:
 
 def read(request: Request, query: str, *, max_token_size: int) -> Credential | Reason | None:
     """Read Authorization and X-Glean-Auth-Type; `max_token_size` is in bytes."""
-    if query and _IN_QUERY(query):
+    if query and _names_token(query):
         return Reason.TOKEN_IN_QUERY
     authorization = request.header(AUTHORIZATION)
     if not authorization:

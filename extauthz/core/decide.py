@@ -1,6 +1,7 @@
 """The decision in two pure steps, what waits stands between them; in monitor mode a third one forwards what they refuse.
 
-The order of the checks is fixed: request, route, public, credential, verification, accepted kind, act-as, anonymous, scope.
+The order of the checks is fixed: request, route, method in the query, public, credential, verification, accepted kind, act-as,
+anonymous, scope.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from extauthz.core.act_as import effective_user
 from extauthz.core.credentials import Credential, read
 from extauthz.core.identity import edits, monitored_edits
 from extauthz.core.model import FORWARDED, Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request, WouldDeny
-from extauthz.core.paths import Path, parse
+from extauthz.core.paths import Path, parse, parse_with_slashes
 from extauthz.core.policy import Policy
-from extauthz.core.routes import Route, RouteTable
+from extauthz.core.routes import Route, RouteTable, SlashedRouteTable
+from extauthz.core.upstream import names_method
 
 
 @dataclass(slots=True)
@@ -33,17 +35,24 @@ def plan(policy: Policy, request: Request) -> Plan | Decision:
         return Deny(Reason.PATH_MALFORMED)
     raw_path, _, query = request.path.partition("?")
     path = Reason.PATH_MALFORMED if "#" in query else parse(raw_path)
+    table: RouteTable | SlashedRouteTable | Reason = policy.table_for(request.host)
     if isinstance(path, Reason):
-        return Deny(path)
-    table = policy.table_for(request.host)
-    if isinstance(table, Reason):
+        slashed = _with_slashes(table, raw_path) if path is Reason.PATH_AMBIGUOUS else None
+        if slashed is None:
+            return Deny(path)
+        path, table = slashed
+    elif isinstance(table, Reason):
         return Deny(table)
     route = table.find(request.method, path)
     preflight = _preflight(table, request, path) if request.method == "OPTIONS" else None
     if isinstance(route, Reason):
-        return _allow_public(policy, request, preflight) if preflight else Deny(route)
+        if preflight is None:
+            return Deny(route)
+        route = preflight
     if route.deny:
         return Deny(Reason.ROUTE_DENIED, route.name)
+    if query and table.upstream.overrides_method and names_method(query):
+        return Deny(Reason.METHOD_IN_QUERY, (preflight or route).name)
     if route.public or preflight:
         return _allow_public(policy, request, preflight or route)
     credential = read(request, query, max_token_size=policy.max_token_size)
@@ -98,7 +107,15 @@ def _allow_public(policy: Policy, request: Request, route: Route) -> Decision:
     return Deny(changes, route.name) if isinstance(changes, Reason) else Allow(Reason.PUBLIC, route.name, changes)
 
 
-def _preflight(table: RouteTable, request: Request, path: Path) -> Route | None:
+def _with_slashes(table: object, raw_path: str) -> tuple[Path, SlashedRouteTable] | None:
+    """Return a path with encoded slashes, and the table that takes it if one of its routes does."""
+    if not isinstance(table, RouteTable) or not table.encoded_slashes:
+        return None
+    path = parse_with_slashes(raw_path)
+    return None if isinstance(path, Reason) else (path, SlashedRouteTable(table))
+
+
+def _preflight(table: RouteTable | SlashedRouteTable, request: Request, path: Path) -> Route | None:
     """Return the route that a CORS preflight asks about, if its file answers preflights (Fetch standard, CORS protocol)."""
     wanted = request.header("access-control-request-method")
     if not wanted or not request.header("origin"):

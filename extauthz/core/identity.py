@@ -15,7 +15,13 @@ from extauthz.core.act_as import ACT_AS_HEADERS
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
 from extauthz.core.model import DECISION_ID, AuthType, HeaderEdits, Identity, Reason, Request
 
-OVERRIDE_HEADERS = ("x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override")
+OVERRIDE_HEADERS = (
+    *("x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override"),
+    *("script-name", "x-script-name", "path-info"),
+)
+"""Other names of the method and the path; some servers take a prefix of the path away that the client names."""
+FORWARDED_HOST_HEADERS = ("x-forwarded-host", "forwarded")
+"""Other names of the host."""
 FIELDS = ("user", "actor", "auth-type", "scopes", "client-id", "decision-id", "decision", "token")
 WOULD_DENY = "would-deny"
 MAX_VALUE = 512
@@ -29,12 +35,14 @@ _OTHER = re.compile(r"[^a-z0-9]")
 class IdentityHeaders:
     """Names of the identity headers, and which credential headers stay; all in lower case, `prefix` ends with "-".
 
-    `names` are those of FIELDS, `always_listed` the names that every allow sets, removes, or keeps by configuration.
+    `names` are those of FIELDS, `always_listed` the names that every allow sets, removes, or keeps by configuration. `overrides`
+    would make an upstream see another request than the one that was decided.
     """
 
     prefix: str = "x-extauthz-"
     keep: frozenset[str] = frozenset()
     act_as: tuple[str, ...] = ACT_AS_HEADERS
+    overrides: tuple[str, ...] = OVERRIDE_HEADERS
     names: Mapping[str, str] = field(init=False, repr=False)
     always_listed: tuple[str, ...] = field(init=False, repr=False)
 
@@ -45,9 +53,9 @@ class IdentityHeaders:
         object.__setattr__(self, "always_listed", (*names.values(), AUTHORIZATION, AUTH_TYPE, *self.act_as))
 
     def owns(self, name: str) -> bool:
-        """Tell whether an upstream could read this received name as one of ours, or as an override of the request line."""
+        """Tell whether an upstream could read this received name as one of ours, or as an override of the request."""
         plain = _OTHER.sub("-", name.lower())
-        return plain.startswith(self.prefix) or plain in (AUTH_TYPE, *self.act_as) or name in OVERRIDE_HEADERS
+        return plain.startswith(self.prefix) or plain in (AUTH_TYPE, *self.act_as, *self.overrides)
 
 
 def edits(rules: IdentityHeaders, request: Request, identity: Identity | None, user: str | None) -> HeaderEdits | Reason:

@@ -43,6 +43,7 @@ class Reason(StrEnum):
     AUTHORIZATION_MALFORMED = "authorization_malformed", 400, "Send one Authorization header: Bearer and one token."
     AUTH_TYPE_UNKNOWN = "auth_type_unknown", 400, "X-Glean-Auth-Type must be OAUTH or absent."
     TOKEN_IN_QUERY = "token_in_query", 400, "Send the token in the Authorization header, not in the query."
+    METHOD_IN_QUERY = "method_in_query", 400, "Send the method itself, not as _method in the query."
     ACT_AS_MISSING = "act_as_missing", 400, "Required header missing: X-Scio-ActAs."
     ACT_AS_MALFORMED = "act_as_malformed", 400, "X-Scio-ActAs must be one e-mail address."
     ACT_AS_CONFLICT = "act_as_conflict", 400, "The act-as headers name different users."
@@ -93,8 +94,14 @@ class Reason(StrEnum):
 
 
 ALLOWING = frozenset({Reason.ALLOWED, Reason.PUBLIC})
-_UNREADABLE = (Reason.REQUEST_MALFORMED, Reason.PATH_MALFORMED, Reason.PATH_AMBIGUOUS, Reason.HOST_MALFORMED)
-FORWARDED = frozenset(reason for reason in Reason if reason.status not in (200, 500)) - {*_UNREADABLE, Reason.ROUTE_DENIED}
+_UNREADABLE = {
+    Reason.REQUEST_MALFORMED,
+    Reason.PATH_MALFORMED,
+    Reason.PATH_AMBIGUOUS,
+    Reason.HOST_MALFORMED,
+    Reason.METHOD_IN_QUERY,
+}
+FORWARDED = frozenset(reason for reason in Reason if reason.status not in (200, 500)) - _UNREADABLE - {Reason.ROUTE_DENIED}
 """What monitor mode forwards: all but what cannot be read in one way, what is open to nobody, and faults of ours."""
 
 DECISION_ID = "0123456789abcdef" * 2

@@ -17,6 +17,8 @@ from extauthz.core.model import Reason
 MAX_BYTES = 8 * 1024
 MAX_SEGMENTS = 128
 MAX_MEMO = 256
+SLASH = "\0"
+"""Stands in a segment for a slash that was written %2F; no segment of a path that `parse` returns holds it."""
 
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)+/?|/").fullmatch
 _WELL_FORMED = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*").fullmatch
@@ -38,7 +40,7 @@ class Path:
     @property
     def canonical(self) -> str:
         """The segments encoded again, with upper-case hex: for logs and explanations."""
-        return "".join("/" + quote(segment, safe=_SAFE) for segment in self.segments)
+        return "".join("/" + quote(segment, safe=_SAFE) for segment in self.segments).replace("%00", "%2F")
 
 
 def parse(raw: str) -> Path | Reason:
@@ -46,7 +48,15 @@ def parse(raw: str) -> Path | Reason:
     return _remembered(raw) if len(raw) <= MAX_MEMO else _parse(raw)
 
 
-def _parse(raw: str) -> Path | Reason:
+def parse_with_slashes(raw: str) -> Path | Reason:
+    """Read a path that `parse` refuses for nothing but encoded slashes, each of which becomes SLASH; else its reason.
+
+    What stands before and behind such a slash obeys the rules of a segment, and is never empty.
+    """
+    return _remembered(raw, slashes=True) if len(raw) <= MAX_MEMO else _parse(raw, slashes=True)
+
+
+def _parse(raw: str, *, slashes: bool = False) -> Path | Reason:
     if len(raw) > MAX_BYTES or raw.count("/") > MAX_SEGMENTS:
         return Reason.PATH_MALFORMED
     if _PLAIN(raw):
@@ -58,7 +68,7 @@ def _parse(raw: str) -> Path | Reason:
         return Reason.PATH_AMBIGUOUS
     decoded = []
     for piece in pieces:
-        segment = _decoded(piece)
+        segment = _decoded(piece, slashes=slashes)
         if segment is None:
             return Reason.PATH_AMBIGUOUS
         decoded.append(segment)
@@ -74,9 +84,11 @@ def is_reachable(segment: str) -> bool:
     return segment not in {".", ".."} and not _FORBIDDEN(segment)
 
 
-def _decoded(piece: str) -> str | None:
+def _decoded(piece: str, *, slashes: bool) -> str | None:
     try:
         segment = unquote_to_bytes(piece).decode("utf-8")
     except UnicodeDecodeError:
         return None
-    return segment if is_reachable(segment) else None
+    parts = segment.split("/") if slashes else [segment]
+    whole = all(parts) or len(parts) == 1
+    return SLASH.join(parts) if whole and all(map(is_reachable, parts)) else None

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from extauthz.core.model import AuthType, Identity, Reason
 
 ENTROPY_BYTES = 48
-DIGEST_VERSION = 1
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID, _SECRET, _CHECKSUM = 12, 43, 6
 _FORM = re.compile(rf"([a-z][a-z0-9]{{0,15}})_([0-9A-Za-z]{{{_ID}}})_[0-9A-Za-z]{{{_SECRET + _CHECKSUM}}}").fullmatch
-_UNKNOWN_DIGEST = bytes(hashlib.sha256().digest_size)
+_MAC_SIZE, _EXPIRY_SIZE = hashlib.sha256().digest_size, 8
+_UNKNOWN_DIGEST = bytes(_MAC_SIZE + _EXPIRY_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,22 @@ def parse(text: str, prefixes: frozenset[str]) -> TokenText | Reason:
     return TokenText(form[2], text)
 
 
-def digest(text: str, pepper: bytes, *, permission: AuthType, user: str | None, scopes: frozenset[str], created_at: int) -> bytes:
-    """HMAC-SHA256 over the token and its fixed fields, so that a row whose permission, user or scopes changed stops verifying."""
-    message = json.dumps([DIGEST_VERSION, text, permission, user, sorted(scopes), created_at]).encode()
-    return hmac.digest(pepper, message, "sha256")
+def digest(
+    text: str, pepper: bytes, *, permission: AuthType, user: str | None, scopes: frozenset[str], created_at: int, latest: int | None
+) -> bytes:
+    """HMAC-SHA256 over the token and its fixed fields, so that a row whose permission, user or scopes changed stops verifying.
+
+    `latest` is the latest expiry that the token may ever have, covered too, and stands behind the HMAC in 8 bytes; None: left out.
+    """
+    fixed = [text, permission, user, sorted(scopes), created_at]
+    if latest is None:
+        return hmac.digest(pepper, json.dumps([1, *fixed]).encode(), "sha256")
+    return hmac.digest(pepper, json.dumps([2, *fixed, latest]).encode(), "sha256") + latest.to_bytes(_EXPIRY_SIZE)
+
+
+def latest_expiry(record: TokenRecord) -> int | None:
+    """Return the latest expiry that the digest of a record covers, None for a digest that covers none."""
+    return int.from_bytes(record.digest[_MAC_SIZE:]) if len(record.digest) == len(_UNKNOWN_DIGEST) else None
 
 
 def fingerprint(pepper: bytes) -> str:
@@ -89,14 +101,14 @@ def verify(token: TokenText, record: TokenRecord | None, peppers: Mapping[str, b
     """Compare a token with its stored record in constant time; an unknown id costs as much as a wrong secret."""
     if record is None:
         pepper = next(iter(peppers.values()), b"")
-        fixed = digest(token.text, pepper, permission=AuthType.USER, user="", scopes=frozenset(), created_at=0)
-        hmac.compare_digest(fixed, _UNKNOWN_DIGEST)
+        dummy = digest(token.text, pepper, permission=AuthType.USER, user="", scopes=frozenset(), created_at=0, latest=0)
+        hmac.compare_digest(dummy, _UNKNOWN_DIGEST)
         return Reason.TOKEN_UNKNOWN
     pepper = peppers.get(record.pepper_id, b"")
-    actual = digest(
-        token.text, pepper, permission=record.permission, user=record.user, scopes=record.scopes, created_at=record.created_at
-    )
-    if not hmac.compare_digest(actual, record.digest) or not pepper:
+    latest = latest_expiry(record)
+    fixed = {name: getattr(record, name) for name in ("permission", "user", "scopes", "created_at")}
+    actual = digest(token.text, pepper, **fixed, latest=latest)
+    if not hmac.compare_digest(actual, record.digest) or not pepper or (latest is not None and record.expires_at > latest):
         return Reason.TOKEN_SECRET_WRONG
     return usable(record, now) or Identity(
         auth_type=record.permission,

@@ -61,6 +61,11 @@ class TokenDesk:
 def main(arguments: list[str]) -> None:
     """Serve one part until SIGTERM or SIGINT."""
     options = _parser().parse_args(arguments)
+    if options.part == "certificates":
+        write_certificates(options.folder, options.name, days=_DAYS)
+        for unused in ("ca.key", "client.crt", "client.key"):
+            (options.folder / unused).unlink()
+        return
     application: Application = echo
     certificates: Path | None = None
     if options.part == "issuer":
@@ -81,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     parts = parser.add_subparsers(dest="part", required=True)
     upstream = parts.add_parser("upstream", help="the API behind Envoy: answers with the request that reached it")
     issuer = parts.add_parser("issuer", help=f"Okta, Azure, Google and OneLogin; tokens: POST /demo/token {_EXAMPLE}")
+    certificates = parts.add_parser("certificates", help="of a server: ca.crt, server.crt and server.key")
+    certificates.add_argument("--name", default="localhost", metavar="HOST", help="the host that others reach it at")
+    certificates.add_argument("folder", type=Path, metavar="FOLDER", help="where they are written")
     for part, address in ((upstream, "127.0.0.1:8080"), (issuer, "127.0.0.1:9002")):
         part.add_argument("--listen", type=_address, default=address, metavar="ADDRESS", help="default: %(default)s")
     issuer.add_argument("--name", default="localhost", metavar="HOST", help="the host that others reach it at")

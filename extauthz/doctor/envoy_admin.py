@@ -9,11 +9,13 @@ from typing import Any
 
 from extauthz.adapters.fetch import FetchError, JsonFetcher
 from extauthz.config.loader import Configuration
-from extauthz.doctor import envoy_client, envoy_cluster, envoy_dump, envoy_filter, envoy_http, envoy_twice
+from extauthz.doctor import envoy_client, envoy_cluster, envoy_dump, envoy_filter, envoy_http, envoy_planes, envoy_twice
+from extauthz.doctor.advice import Advisor
 from extauthz.doctor.envoy_cluster import Listening
 from extauthz.doctor.envoy_dump import EXT_AUTHZ, Dump, Manager, at
 from extauthz.doctor.envoy_http import Hosts
 from extauthz.doctor.findings import Finding, ok, problem, warning
+from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.envoy_config.reading import is_everywhere, serves_other_hosts, sidecar_of
 
 MAX_DUMP = 64 * 1024 * 1024
@@ -24,14 +26,14 @@ LEAST = (1, 37)
 _PATHS = ("server_info", "config_dump?include_eds", "clusters?format=json")
 
 
-async def look(configuration: Configuration, admin: str) -> list[Finding]:
-    """Ask the admin interface at http://127.0.0.1:9901 or unix:///path, and judge what it tells."""
+async def look(configuration: Configuration, admin: str, plane: ControlPlane | None = None) -> list[Finding]:
+    """Ask the admin interface at http://127.0.0.1:9901 or unix:///path, and judge what it tells by what a control plane can do."""
     try:
         told = await documents(admin)
     except FetchError as error:
         advice = "give the address that `admin` has in Envoy, on this machine: http://127.0.0.1:9901 or unix:///path"
         return [problem("envoy.admin", str(error), advice)]
-    return list(judge(envoy_dump.read(*told), configuration))
+    return list(judge(envoy_dump.read(*told), configuration, plane))
 
 
 async def documents(admin: str) -> list[Any]:
@@ -47,35 +49,40 @@ async def documents(admin: str) -> list[Any]:
         await fetcher.close()
 
 
-def judge(dump: Dump, configuration: Configuration) -> Iterator[Finding]:
-    """Compare a running Envoy with a configuration."""
+def judge(dump: Dump, configuration: Configuration, plane: ControlPlane | None = None) -> Iterator[Finding]:
+    """Compare a running Envoy with a configuration; that of a control plane by what can be changed there."""
     everywhere = is_everywhere(configuration.settings.server.listen)
     sidecar = sidecar_of(configuration, reached_at=("127.0.0.1",) if everywhere else ())
     listening = Listening(sidecar, everywhere, tls=configuration.settings.server.tls is not None)
     hosts = Hosts(frozenset(configuration.policy.hosts), serves_other_hosts(configuration))
     yield _version(dump)
+    advisor = Advisor(plane, sidecar)
+    if plane is not None:
+        dump, unchecked = envoy_planes.read(dump, plane)
+        yield from advisor.advise(unchecked)
     asking = [(manager, found) for manager in dump.managers for found in manager.filters if found.type == EXT_AUTHZ]
     if not asking:
         text = f"no ext_authz filter in {len(dump.managers)} HTTP listeners: no request is checked"
-        yield problem("envoy.ext_authz", text, "add what 'extauthz envoy-config --part filter' prints")
+        yield from advisor.advise([problem("envoy.ext_authz", text, "add what 'extauthz envoy-config --part filter' prints")])
     for manager in dump.managers:
         mine = [found for other, found in asking if other is manager]
         if asking and not mine:
-            yield warning(
-                "envoy.ext_authz", "no request is checked here", "add the filter, or keep others out", where=manager.where
-            )
-        more = [*envoy_twice.look(manager, mine, sidecar.identity)]
+            text = "no request is checked here"
+            yield from advisor.advise([warning("envoy.ext_authz", text, "add the filter, or keep others out", where=manager.where)])
+        more = advisor.advise(envoy_twice.look(manager, mine, sidecar.identity))
         yield from more
         for found in mine:
-            findings = [
+            seen = [
                 *envoy_filter.look(found, sidecar, manager.where),
                 *_cluster(dump, found.config, listening, manager),
-                *envoy_http.look(manager, found, sidecar.identity, hosts),
+                *envoy_http.look(manager, found, sidecar, hosts),
                 *envoy_client.look(manager, configuration.settings.envoy.client_address),
             ]
+            findings = advisor.advise(seen)
             yield from findings
             if not findings and not more:
                 yield ok("envoy.ext_authz", "as this configuration needs it", where=manager.where)
+    yield from advisor.limits()
 
 
 def _cluster(dump: Dump, config: Any, listening: Listening, manager: Manager) -> Iterator[Finding]:

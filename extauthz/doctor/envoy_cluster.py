@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ DEFAULT_REQUESTS = 1024
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _PRINT = "take it from 'extauthz envoy-config --part cluster'"
 
+is_plain = re.compile(r"[A-Za-z0-9._~-]+").fullmatch
+"""Tell whether every server takes a name of a cluster for the host of an authority (RFC 3986 3.2.2)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Listening:
@@ -22,6 +26,11 @@ class Listening:
     sidecar: Sidecar
     everywhere: bool
     tls: bool
+
+
+def not_plain(call: str, name: str) -> str:
+    """Return what is odd about the authority of a call, which is the name of the cluster unless Envoy is told another one."""
+    return f"the authority of {call} is the cluster's name, {name!r}, which other servers and older releases of extauthz refuse"
 
 
 def look(cluster: Mapping[str, Any], hosts: Sequence[Host], listening: Listening, where: str) -> Iterator[Finding]:
@@ -69,6 +78,14 @@ def _health(cluster: Mapping[str, Any], hosts: Sequence[Host], where: str) -> It
         return
     if not at(checks[0], "grpc_health_check") and at(checks[0], "grpc_health_check") != {}:
         yield warning("envoy.health_check", "the health check is not the one of gRPC", _PRINT, where=where)
+    name = str(at(cluster, "name") or "")
+    if (
+        at(checks[0], "grpc_health_check") is not None
+        and not at(checks[0], "grpc_health_check", "authority")
+        and not is_plain(name)
+    ):
+        advice = "write authority: extauthz into grpc_health_check"
+        yield warning("envoy.authority", not_plain("a health check", name), advice, where=where)
     if at(checks[0], "no_traffic_interval") is None:
         text = "no_traffic_interval is a minute: a sidecar that starts after Envoy stays out so long"
         yield warning("envoy.health_check", text, "write no_traffic_interval: 1s", where=where)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from extauthz.core.identity import IdentityHeaders
+from extauthz.doctor.envoy_cluster import is_plain, not_plain
 from extauthz.doctor.envoy_dump import Filter, at, seconds
 from extauthz.doctor.findings import Finding, problem, warning
 from extauthz.envoy_config import bootstrap
@@ -97,6 +98,10 @@ def _refused(expression: str, identity: IdentityHeaders) -> list[str]:
         return [f"names by {expression!r}"]
     plain = [*identity.always_listed, identity.prefix, f"{identity.prefix}decision"]
     spelled = [name.replace("-", separator) for name in plain for separator in _SEPARATORS]
+    # In their own spelling Envoy itself removes them.
+    spelled += [
+        name.replace("-", separator) for name in identity.overrides if "-" in name for separator in _SEPARATORS.replace("-", "")
+    ]
     return [name for name in dict.fromkeys((*plain, *spelled)) if not matches(name)]
 
 
@@ -105,6 +110,9 @@ def _service(service: Any, sidecar: Sidecar, where: str) -> Iterator[Finding]:
         text = "Google's gRPC client asks: without health checks, without another try, and without the limits of a cluster"
         yield warning("envoy.grpc_service", text, _PRINT, where=where)
         return
+    name = str(at(service, "envoy_grpc", "cluster_name") or "")
+    if not at(service, "envoy_grpc", "authority") and not is_plain(name):
+        yield warning("envoy.authority", not_plain("a check", name), "write authority: extauthz beside cluster_name", where=where)
     timeout = seconds(at(service, "timeout"), DEFAULT_TIMEOUT)
     if timeout == 0.0:
         yield warning("envoy.timeout", "a check may take for ever", f"write timeout: {sidecar.timeout:g}s", where=where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,10 @@ from extauthz.doctor.envoy_dump import (
 )
 from extauthz.doctor.findings import Finding, problem, warning
 from extauthz.envoy_config import mutations
+from extauthz.envoy_config.bootstrap import Sidecar
+
+EARLY_MUTATION = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
+_PORT = re.compile(r"(?<=.):(\d+|\*)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +35,20 @@ class Hosts:
     others: bool
 
 
-def look(manager: Manager, asking: Filter, identity: IdentityHeaders, hosts: Hosts) -> Iterator[Finding]:
+def look(manager: Manager, asking: Filter, sidecar: Sidecar, hosts: Hosts) -> Iterator[Finding]:
     """Yield what is not as it should be around a filter that asks."""
-    where, config = manager.where, manager.config
-    wanted = {"normalize_path": True, "merge_slashes": True, "path_with_escaped_slashes_action": "REJECT_REQUEST"}
+    where, config, identity = manager.where, manager.config, sidecar.identity
+    action = sidecar.escaped_slashes_action
+    wanted = {"normalize_path": True, "merge_slashes": True, "path_with_escaped_slashes_action": action}
     missing = [
         f"{key}: {str(value).lower() if value is True else value}" for key, value in wanted.items() if at(config, key) != value
     ]
     if missing:
         text = "a path can come in several spellings; extauthz refuses the ambiguous ones, and clients may not expect that"
+        if sidecar.encoded_slashes:
+            text = (
+                "paths do not come as the routes with encoded_slashes need them, or in several spellings, some of which are refused"
+            )
         yield warning("envoy.path", text, f"write {', '.join(missing)}", where=where)
     options = at(config, "common_http_protocol_options")
     if at(options, "headers_with_underscores_action") not in ("REJECT_REQUEST", "DROP_HEADER"):
@@ -49,7 +59,7 @@ def look(manager: Manager, asking: Filter, identity: IdentityHeaders, hosts: Hos
         yield warning(
             "envoy.max_stream_duration", text, "write common_http_protocol_options: {max_stream_duration: 3600s}", where=where
         )
-    yield from _removals(manager.filters[: manager.filters.index(asking)], identity, where)
+    yield from _removals(manager.filters[: manager.filters.index(asking)], config, identity, where)
     if manager.routes is None:
         text = "its routes are not in the dump: they are not looked at"
         yield warning(
@@ -60,7 +70,13 @@ def look(manager: Manager, asking: Filter, identity: IdentityHeaders, hosts: Hos
     yield from _unchecked(manager.routes, asking.name, where)
 
 
-def _removals(before: Sequence[Filter], identity: IdentityHeaders, where: str) -> Iterator[Finding]:
+def _early(config: Any) -> list[Any]:
+    """Return what changes headers before a route is chosen."""
+    found = (at(entry, "typed_config") for entry in every(config, "early_header_mutation_extensions"))
+    return [each for each in found if type_of(each) == EARLY_MUTATION]
+
+
+def _removals(before: Sequence[Filter], manager: Any, identity: IdentityHeaders, where: str) -> Iterator[Finding]:
     """Compare what is removed before the check with what should be."""
     for place, names in (
         ("request_mutations", mutations.header_removals(identity)),
@@ -68,6 +84,8 @@ def _removals(before: Sequence[Filter], identity: IdentityHeaders, where: str) -
     ):
         filters = [found.config for found in before if found.type == HEADER_MUTATION and not found.disabled]
         entries = [entry for config in filters for entry in every(config, "mutations", place)]
+        if place == "request_mutations":
+            entries += [entry for early in _early(manager) for entry in every(early, "mutations")]
         removed = {str(at(entry, "remove") or "").lower() for entry in entries}
         prefixes = {str(at(entry, "remove_on_match", "key_matcher", "prefix") or "").lower() for entry in entries} - {""}
         left = [name for name in names if name not in removed and not name.startswith(tuple(prefixes))]
@@ -82,7 +100,9 @@ def _removals(before: Sequence[Filter], identity: IdentityHeaders, where: str) -
 
 
 def _domains(routes: Any, hosts: Hosts, where: str) -> Iterator[Finding]:
-    domains = {str(domain).lower() for host in every(routes, "virtual_hosts") for domain in every(host, "domains")}
+    # A virtual host without routes answers 404; a port is none of the business of `hosts`.
+    served = [host for host in every(routes, "virtual_hosts") if every(host, "routes")]
+    domains = {_PORT.sub("", str(domain).lower()) for host in served for domain in every(host, "domains")}
     wild = sorted(domain for domain in domains if "*" in domain)
     if wild:
         text = f"{', '.join(wild)} lets in hosts that nobody has thought of"

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from extauthz.adapters.store.sqlite_file import is_read_only
 from extauthz.addresses import Address
 from extauthz.config.loader import Configuration
 from extauthz.config.values import Secret
@@ -20,13 +21,13 @@ from extauthz.transport.tls import TlsFiles
 
 def look(configuration: Configuration, now: float) -> Iterator[Finding]:
     """Look at every file that the configuration names."""
-    folder = configuration.file.parent
-    for path in (configuration.file, *(folder / name for name in configuration.settings.routes)):
+    for path in configuration.yaml_files:
         yield not_for_all_to_write("file.configuration", path)
+    yield changes(end_marker=configuration.settings.reload.end_marker)
     for path in secret_files(configuration):
         yield secret_file("file.secret", path)
     place = configuration.store_place
-    if isinstance(place, Path) and place.exists():
+    if isinstance(place, Path) and os.path.exists(place):
         yield from sqlite_file("file.store", place)
     server = configuration.settings.server
     if server.listen.path:
@@ -34,6 +35,16 @@ def look(configuration: Configuration, now: float) -> Iterator[Finding]:
             yield from socket_place("file.socket", address, server.socket_mode, server.socket_group)
     for tls in filter(None, (configuration.tls_files(server.tls), configuration.tls_files(server.ops_tls))):
         yield from tls_files("tls", TlsFiles(*tls), now)
+
+
+def changes(*, end_marker: bool) -> Finding:
+    """Say when a changed file counts."""
+    if end_marker:
+        return ok("file.reload", "a changed file counts when its last line is '# end'")
+    return ok(
+        "file.reload",
+        "a changed file counts as soon as it is valid, half written too: replace files by rename, or write reload.end_marker",
+    )
 
 
 def secret_files(configuration: Configuration) -> list[Path]:
@@ -98,15 +109,22 @@ def sqlite_file(name: str, path: Path) -> Iterator[Finding]:
         yield problem(name, f"{path}: {status}", "make the store with 'extauthz store migrate' or 'extauthz token create'")
         return
     mode = stat.S_IMODE(status.st_mode)
-    if not os.access(path, os.R_OK | os.W_OK) or not os.access(path.parent, os.W_OK | os.X_OK):
-        yield problem(name, f"{path}, or its folder, cannot be written to by this user", "give both to the user of the sidecar")
-    elif mode & 0o002:
+    if not os.access(path, os.R_OK, effective_ids=True):
+        yield problem(name, f"{path}, mode {mode:04o}, cannot be read by this user", "give it to the user of the sidecar")
+        return
+    if is_read_only(path):
+        found = f"{path} can be read, and not written to, by this user: checks are answered, last uses are not kept"
+        yield warning(name, found, "let the user of the sidecar write to the file and to its folder, unless it is meant so")
+    elif not mode & 0o066:
+        yield ok(name, f"{path}, mode {mode:04o}, and its folder can be written to")
+    if mode & 0o002:
         yield problem(name, f"{path} can be changed by everybody (mode {mode:04o})", f"chmod 0600 {path}")
     elif mode & 0o004:
-        advice = f"chmod 0640 {path}: it holds no token, but who has which"
+        advice = f"chmod 0600 {path}, or 0640 with a group of its own: it holds no token, but who has which"
         yield warning(name, f"{path} can be read by everybody (mode {mode:04o})", advice)
-    else:
-        yield ok(name, f"{path}, mode {mode:04o}, and its folder can be written to")
+    elif mode & 0o060:
+        found = f"{path} is open to the group {_group(status.st_gid)} (mode {mode:04o})"
+        yield warning(name, found, f"chmod 0600 {path}, unless that group is the sidecar's")
 
 
 def socket_place(name: str, address: Address, mode: str, group: str | None) -> Iterator[Finding]:

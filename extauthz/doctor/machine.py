@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from extauthz import __version__
 from extauthz.doctor.findings import Finding, ok, problem, warning
-
-SPARE = 100
-"""File descriptors besides those of Envoy's connections: store, issuers, logs, libraries."""
+from extauthz.transport.limits import SPARE
 
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*>=\s*([0-9][0-9.]*)").match
 
@@ -22,7 +20,7 @@ def look(transport: str, connections: int) -> Iterator[Finding]:
     yield ok("python", f"{platform.python_version()}, extauthz {__version__}, {platform.system()} {platform.machine()}")
     yield from libraries(importlib.metadata.requires("extauthz") or (), _installed)
     yield fast_transport(transport, *_fast_library())
-    yield descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[0], connections)
+    yield descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1], connections)
 
 
 def libraries(requirements: Iterable[str], installed: Callable[[str], str | None]) -> Iterator[Finding]:
@@ -63,12 +61,12 @@ def fast_transport(transport: str, version: str | None, missing: list[str], caus
 
 
 def descriptors(limit: int, connections: int) -> Finding:
-    """Compare the limit of open files with the connections that Envoy may open."""
+    """Compare the hard limit of open files, which the sidecar may use, with the connections that are let in."""
     if limit != resource.RLIM_INFINITY and limit < connections + SPARE:
         return warning(
             "file_descriptors",
             f"this process may open {limit} files, and grpc.connections lets in {connections} connections",
-            f"raise the limit to {connections + SPARE} (ulimit -n, LimitNOFILE) where the sidecar runs, or lower grpc.connections",
+            f"raise the limit to {connections + SPARE} (ulimit -Hn, LimitNOFILE) where the sidecar runs, or lower grpc.connections",
         )
     return ok("file_descriptors", f"{limit} files may be open, for {connections} connections")
 

@@ -9,15 +9,25 @@ from functools import partial
 from extauthz.config.loader import Configuration
 from extauthz.doctor import envoy_admin, files, machine, world
 from extauthz.doctor.findings import Finding, ok, problem, warning
+from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.ports import Clock
 
 Check = Callable[[], Iterable[Finding]]
 
 
 def checks(
-    configuration: Configuration, *, clock: Clock, environment: Mapping[str, str], admin: str | None = None, offline: bool = False
+    configuration: Configuration,
+    *,
+    clock: Clock,
+    environment: Mapping[str, str],
+    admin: str | None = None,
+    plane: ControlPlane | None = None,
+    offline: bool = False,
 ) -> dict[str, Check]:
-    """Return what there is to look at, by a title; `offline` leaves out what is not on this machine."""
+    """Return what there is to look at, by a title; `offline` leaves out what is not on this machine.
+
+    `plane` is who configures the Envoy whose admin interface is asked.
+    """
     server = configuration.settings.server
     found: dict[str, Check] = {
         "configuration": lambda: settings(configuration),
@@ -30,7 +40,7 @@ def checks(
     if not offline:
         found["issuers"] = lambda: asyncio.run(world.issuers(configuration, clock, environment))
     if admin is not None:
-        found["Envoy"] = lambda: asyncio.run(envoy_admin.look(configuration, admin))
+        found["Envoy"] = lambda: asyncio.run(envoy_admin.look(configuration, admin, plane))
     return {title: partial(_fenced, title, check) for title, check in found.items()}
 
 

@@ -40,9 +40,16 @@ def store(configuration: Configuration, clock: Clock, environment: Mapping[str, 
     if place is None or tokens is None:
         yield ok("store", "issued tokens are off")
         return
-    if isinstance(place, Path) and not place.exists():
-        yield problem("store", f"{place} does not exist", "make it with 'extauthz store migrate' or 'extauthz token create'")
-        return
+    if isinstance(place, Path):
+        try:
+            place.stat()
+        except FileNotFoundError:
+            yield problem("store", f"{place} does not exist", "make it with 'extauthz store migrate' or 'extauthz token create'")
+            return
+        except OSError as error:
+            closed = f"{place} cannot be reached ({error.strerror or error})"
+            yield problem("store", closed, "run this as the user of the sidecar, and let that user enter the folder")
+            return
     try:
         password = configuration.store_password(environment)
         opened = SqlTokenStore(place, password=password)

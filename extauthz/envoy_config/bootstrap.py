@@ -16,7 +16,7 @@ from extauthz.addresses import Address
 from extauthz.core.identity import IdentityHeaders
 from extauthz.envoy_config import cors, mutations, traffic
 from extauthz.envoy_config.cors import Cors
-from extauthz.envoy_config.templates import filled, scalar
+from extauthz.envoy_config.templates import filled, scalar, seconds
 from extauthz.envoy_config.traffic import NOTHING_ELSE, Traffic
 
 LISTENER = Address(host="127.0.0.1", port=10_000)
@@ -53,7 +53,7 @@ class Tls:
 class Sidecar:
     """What Envoy has to know of a sidecar: one address per process; `max_in_flight` is that of all of them together.
 
-    `check_timeout` is in seconds.
+    `check_timeout` is in seconds. `encoded_slashes`: some route takes them.
     """
 
     identity: IdentityHeaders
@@ -61,6 +61,12 @@ class Sidecar:
     check_timeout: float
     max_in_flight: int
     tls: Tls | None = None
+    encoded_slashes: bool = False
+
+    @property
+    def escaped_slashes_action(self) -> str:
+        """What the connection manager does with %2F: extauthz refuses what no route takes."""
+        return "KEEP_UNCHANGED" if self.encoded_slashes else "REJECT_REQUEST"
 
     @property
     def timeout(self) -> float:
@@ -90,7 +96,7 @@ def text(sidecar: Sidecar, edge: Edge, part: Part = Part.ALL) -> str:
         case Part.CLUSTER:
             return _cluster(sidecar)
         case Part.MANAGER:
-            return traffic.manager(edge.traffic)
+            return traffic.manager(edge.traffic, sidecar.escaped_slashes_action)
         case Part.VIRTUAL_HOST:
             return _virtual_host(edge)
         case Part.LISTENER:
@@ -102,7 +108,7 @@ def text(sidecar: Sidecar, edge: Edge, part: Part = Part.ALL) -> str:
                     "admin": _address(edge.admin, mode=True),
                     "listener": _address(edge.listener),
                     "settings": traffic.listener(edge.traffic),
-                    "manager": traffic.manager(edge.traffic),
+                    "manager": traffic.manager(edge.traffic, sidecar.escaped_slashes_action),
                     "filters": _filters(sidecar, edge),
                     "virtual_host": _virtual_host(edge),
                     "cluster": _cluster(sidecar),
@@ -133,8 +139,8 @@ def _filters(sidecar: Sidecar, edge: Edge) -> str:
             "limit_denials": traffic.denial_limit(edge.traffic),
             "header_removals": _removals(identity.prefix, mutations.header_removals(identity)),
             "trailer_removals": _removals(identity.prefix, mutations.trailer_removals(identity)),
-            "timeout": _seconds(timeout),
-            "max_interval": _seconds(max(2.0, 2 * timeout)),
+            "timeout": seconds(timeout),
+            "max_interval": seconds(max(2.0, 2 * timeout)),
             "mutation": _mutation(sidecar),
         },
     )
@@ -213,7 +219,3 @@ def _is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.3f}".rstrip("0").rstrip(".") + "s"

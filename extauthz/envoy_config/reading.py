@@ -23,7 +23,7 @@ def sidecar_of(configuration: Configuration, *, reached_at: Sequence[str] = (), 
 
     Raises ValueError for an address that nobody can connect to.
     """
-    settings = configuration.settings
+    settings, policy = configuration.settings, configuration.policy
     listening = settings.server.addresses
     if is_everywhere(listening[0]) and not reached_at:
         raise ValueError(
@@ -34,11 +34,12 @@ def sidecar_of(configuration: Configuration, *, reached_at: Sequence[str] = (), 
     hosts = [host.strip("[]") for host in reached_at] or [listening[0].host]
     addresses = tuple(reachable(replace(address, host=host)) for host in hosts for address in listening)
     return Sidecar(
-        identity=configuration.policy.identity,
+        identity=policy.identity,
         addresses=addresses,
         check_timeout=settings.server.check_timeout,
         max_in_flight=settings.server.max_in_flight * len(addresses),
         tls=tls,
+        encoded_slashes=any(table.encoded_slashes for table in (policy.routes, *policy.hosts.values())),
     )
 
 

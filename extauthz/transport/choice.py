@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from extauthz.addresses import Address
 from extauthz.transport.limits import Limits
 from extauthz.transport.listening import Handler, ListenError, TracedHandler
+from extauthz.transport.refusals import RefusalReason
 from extauthz.transport.tls import Certificates
 
 Name = Literal["auto", "nghttp2", "grpcio"]
@@ -20,6 +21,10 @@ _log = logging.getLogger(__name__)
 
 class Server(Protocol):
     """What every transport offers."""
+
+    @property
+    def refusals(self) -> Mapping[RefusalReason, int]:
+        """What was refused before a decision, by each reason that this transport can see."""
 
     async def start(self, address: Address) -> int:
         """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError."""

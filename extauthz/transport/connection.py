@@ -6,22 +6,24 @@ import asyncio
 import ctypes
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol, cast
 
 from extauthz.transport import libnghttp2 as http2
+from extauthz.transport import messages
+from extauthz.transport.answers import RESPONSE, SHUTTING_DOWN, Fields, framed, refusal_fields, status_fields
+from extauthz.transport.callbacks import CALLBACKS, PROVIDER
+from extauthz.transport.eviction import has_unread
 from extauthz.transport.limits import Limits
-from extauthz.transport.messages import Refusal, Status
-from extauthz.transport.streams import CALLBACKS, PROVIDER, Books, Stream, Tally
+from extauthz.transport.messages import Refusal
+from extauthz.transport.refusals import RefusalReason, Refusals
+from extauthz.transport.streams import REASONS, Books, Stream, Tally, reason_of_failure
 
 WINDOW = 1024 * 1024
 """Bytes of requests on a connection before a WINDOW_UPDATE is due."""
 WRITE_SIZE = 64 * 1024
 """Bytes handed to the socket at once."""
-
-_RESPONSE = http2.fields([(b":status", b"200"), (b"content-type", b"application/grpc")])
-_SHUTTING_DOWN = http2.fields([(b"grpc-status", b"%d" % Status.UNAVAILABLE), (b"grpc-message", b"the server is shutting down")])
 
 _log = logging.getLogger(__name__)
 
@@ -42,9 +44,9 @@ class Owner(Protocol):
 class Connection(Books, asyncio.Protocol):
     """Bytes of a peer to calls, and answers to bytes."""
 
-    def __init__(self, owner: Owner, options: ctypes.c_void_p, limits: Limits, tally: Tally) -> None:
+    def __init__(self, owner: Owner, options: ctypes.c_void_p, limits: Limits, tally: Tally, refusals: Refusals) -> None:
         """Belong to a server, which is asked before anything is read."""
-        super().__init__(limits, tally)
+        super().__init__(limits, tally, refusals)
         self._owner = owner
         self._options = options
         self._transport: asyncio.Transport | None = None
@@ -58,17 +60,35 @@ class Connection(Books, asyncio.Protocol):
         self.refuses_new = False
         self.stalled_since: float | None = None
 
+    @property
+    def peer(self) -> str:  # type: ignore[override]
+        """Host and port of the other side, as the kernel knows them; nothing on a unix socket."""
+        name = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else ""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin a session, unless there are too many or TLS agreed on another protocol."""
         self._transport = transport = cast(asyncio.Transport, transport)
         secured = transport.get_extra_info("ssl_object")
         other_protocol = secured is not None and secured.selected_alpn_protocol() not in (None, "h2")
+        if other_protocol:
+            self.refused(RefusalReason.TLS_PROTOCOL)
         if other_protocol or not self._owner.admit(self, transport.get_extra_info("peercert")):
             transport.abort()
             return
         self._session = http2.new_session(self, CALLBACKS, self._options, self.limits, window=WINDOW)
         transport.set_write_buffer_limits(high=self.limits.output_buffer)
         self.flush()
+
+    @property
+    def silent(self) -> bool:
+        """Tell whether it has asked nothing, and nothing that it sent waits to be read."""
+        return self.used == self.opened and (self._transport is None or not has_unread(self._transport))
+
+    @property
+    def resting(self) -> bool:
+        """Tell whether no call waits for us: watches, and answers that nobody takes, hold no place."""
+        return self.used != self.opened and all(stream.task is None for stream in self.streams.values())
 
     def connection_lost(self, _: Exception | None) -> None:
         """Stop waiting for what nobody reads, and free the session."""
@@ -77,6 +97,7 @@ class Connection(Books, asyncio.Protocol):
             self.close(stream)
         self.streams.clear()
         self.ready.clear()
+        self.begun = None
         if session is not None:
             http2.delete_session(session)
         self._owner.forget(self)
@@ -87,13 +108,16 @@ class Connection(Books, asyncio.Protocol):
         if session is None:
             return
         self.now = monotonic()
-        if http2.memory_receive(session, data, len(data)) < 0:
+        code = http2.memory_receive(session, data, len(data))
+        if code < 0:
+            self.refused(reason_of_failure(code, data))
             self.abort()
             return
         if self.ready:
             self.used = self.now
             ready, self.ready = self.ready, []
             for stream in ready:
+                stream.queued = False
                 if not stream.closed:
                     self._call(stream)
         self.flush()
@@ -128,9 +152,11 @@ class Connection(Books, asyncio.Protocol):
         if session is None or transport is None or self._paused:
             return
         chunks: list[bytes] = []
+        frame = b""
         size = 0
         while (length := http2.memory_send(session, self._out_reference)) > 0:
-            chunks.append(http2.bytes_at(self._out.value, length))
+            frame = http2.bytes_at(self._out.value, length)
+            chunks.append(frame)
             size += length
             if size >= WRITE_SIZE:
                 transport.write(b"".join(chunks))
@@ -140,8 +166,10 @@ class Connection(Books, asyncio.Protocol):
         if chunks:
             transport.write(b"".join(chunks))
         if length < 0:
+            self.refused(RefusalReason.INTERNAL)
             transport.abort()
         elif not http2.want_read(session) and not http2.want_write(session):
+            self._ended(frame)
             self.leaving_since = self.leaving_since or self.now
             transport.close()
 
@@ -163,7 +191,7 @@ class Connection(Books, asyncio.Protocol):
         self.leaving_since = monotonic()
         http2.submit_shutdown_notice(self._session)
         for stream in self.streams.values():
-            if stream.watches is not None:
+            if stream.more:
                 self._end_watch(stream)
                 http2.resume_data(self._session, stream.id)
         self.flush()
@@ -178,8 +206,8 @@ class Connection(Books, asyncio.Protocol):
 
     def answer(self, stream: Stream, message: bytes) -> None:
         """Queue the one message of a call."""
-        stream.answer = b"\x00" + len(message).to_bytes(4, "big") + message
-        self._submit(stream, _RESPONSE, PROVIDER)
+        stream.answer = framed(message)
+        self._submit(stream, RESPONSE, PROVIDER)
 
     def wait(self, stream: Stream, pending: Awaitable[bytes], finish: Callable[[asyncio.Future[bytes]], bytes]) -> None:
         """Answer when the awaitable is done, with what `finish` makes of it; a reset stream stops waiting."""
@@ -188,34 +216,76 @@ class Connection(Books, asyncio.Protocol):
 
     def refuse(self, stream: Stream, refusal: Refusal) -> None:
         """Answer with a status and nothing else."""
-        self._submit(stream, _refusal_fields(refusal), None)
+        self.refused(refusal.reason)
+        self._submit(stream, refusal_fields(refusal), None)
 
     def watch(self, stream: Stream, service: str, message: bytes) -> None:
         """Queue the first message of a call that may get more."""
-        stream.watches = service
+        stream.watches, stream.more = service, True
         if self.leaving_since is not None:
             self._end_watch(stream)
         self.answer(stream, message)
 
     def tell(self, stream: Stream, message: bytes) -> None:
         """Queue one more message of such a call."""
-        stream.answer = stream.answer[stream.sent :] + b"\x00" + len(message).to_bytes(4, "big") + message
-        stream.sent = 0
+        self.reply(stream, framed(message))
+
+    def reply(self, stream: Stream, answers: bytes) -> None:
+        """Queue framed messages of a call that may get more; the first ones begin its response."""
+        if not answers:
+            return
+        if stream.more:
+            stream.answer = stream.answer[stream.sent :] + answers
+            stream.sent = 0
+            self._resume(stream)
+        else:
+            stream.more, stream.answer = True, answers
+            self._submit(stream, RESPONSE, PROVIDER)
+            if self.leaving_since is not None and not stream.complete:
+                self._end_watch(stream)
+
+    def end(self, stream: Stream, refusal: Refusal | None = None) -> None:
+        """End a call of many messages, with a status if it is not that of success."""
+        if refusal is not None and not stream.answer:
+            stream.refusal = refusal
+            self.refuse(stream, refusal)
+            return
+        if refusal is not None:
+            self.refused(refusal.reason)
+            stream.refusal, stream.trailer = refusal, status_fields(refusal)
+        if not stream.answer:
+            self._submit(stream, RESPONSE, PROVIDER)
+        elif stream.more:
+            stream.more = False
+            self._resume(stream)
+
+    def _resume(self, stream: Stream) -> None:
         if self._session is not None:
             http2.resume_data(self._session, stream.id)
             self.flush_soon()
 
     def give_up(self, stream: Stream) -> None:
-        """Reset a stream whose request does not come; once, since a peer that does not read hears nothing of it."""
-        stream.complete = True
-        if self._session is not None:
-            http2.submit_reset(self._session, 0, stream.id, http2.CANCEL)
-            self.flush_soon()
+        """Reset a stream whose request does not come, or end one that has had answers."""
+        if stream.more:
+            self.end(stream, messages.OPEN_TOO_LONG)
+            return
+        self.reset(self._session, stream, RefusalReason.REQUEST_TIMEOUT, http2.CANCEL)
+        self.flush_soon()
+
+    def malformed(self, stream: Stream) -> None:
+        """Reset a stream whose length is not the one that was announced."""
+        self.reset(self._session, stream, RefusalReason.FIELDS_MALFORMED, http2.PROTOCOL_ERROR)
+
+    def _ended(self, frame: bytes) -> None:
+        """Count a connection that the library ends because of what it received; `frame` is the last that was sent."""
+        code, words = http2.goaway(frame) or (http2.NO_ERROR, "")
+        if code or not (self.leaving_since or self.peer_leaves):
+            self.refused(REASONS.get(code, RefusalReason.PROTOCOL_ERROR) if self.greeted else RefusalReason.PREFACE, words)
 
     def _end_watch(self, stream: Stream) -> None:
-        stream.watches, stream.trailer = None, _SHUTTING_DOWN
+        stream.watches, stream.more, stream.trailer = None, False, SHUTTING_DOWN
 
-    def _submit(self, stream: Stream, fields: ctypes.Array[http2.HeaderField], provider: object) -> None:
+    def _submit(self, stream: Stream, fields: Fields, provider: object) -> None:
         if self._session is None or stream.closed:
             return
         code = http2.submit_response(self._session, stream.id, fields, len(fields), provider)
@@ -229,12 +299,3 @@ class Connection(Books, asyncio.Protocol):
         if not stream.closed:
             self.answer(stream, message)
             self.flush_soon()
-
-
-@lru_cache(maxsize=64)
-def _refusal_fields(refusal: Refusal) -> ctypes.Array[http2.HeaderField]:
-    """Return the header fields of a refusal; there are a handful, all of our own words, and the library reads them in place."""
-    pairs = [(b":status", b"%d" % refusal.http), (b"content-type", b"application/grpc")]
-    if refusal.status is Status.UNIMPLEMENTED:
-        pairs.append((b"grpc-accept-encoding", b"identity,gzip"))
-    return http2.fields([*pairs, (b"grpc-status", b"%d" % refusal.status), (b"grpc-message", refusal.message.encode("ascii"))])

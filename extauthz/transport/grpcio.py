@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
+from time import monotonic
+from typing import Any
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from extauthz._pb import ext_authz_pb2
 from extauthz.addresses import Address
+from extauthz.transport import messages, reflection
 from extauthz.transport.limits import Limits
 from extauthz.transport.listening import Handler, ListenError, TracedHandler
+from extauthz.transport.messages import Refusal
+from extauthz.transport.reflection import MAX_REQUEST_SIZE, MAX_REQUESTS, MAX_STREAMS
+from extauthz.transport.refusals import RefusalReason, Refusals
 from extauthz.transport.tls import Certificates
 
 SERVICE = ext_authz_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name
 NAME = "grpcio"
+LONGEST_IDLE = 60.0
+"""Seconds without a call after which a connection is asked to go at the latest: the runtime tells nobody who never asked."""
 _NAMES = "x509_subject_alternative_name"
+VISIBLE = (
+    RefusalReason.TLS_NAME,
+    RefusalReason.METHOD_UNKNOWN,
+    RefusalReason.SERVICE_UNKNOWN,
+    RefusalReason.REFLECTION,
+)
+"""Reasons for refusals that reach Python; grpc's core refuses all else by itself, and tells nobody."""
 
 _OPTIONS = (
     # Without it a second process binds the same port in silence and takes a part of the connections.
@@ -29,6 +43,8 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 0),
 )
+
+_STATUSES = {code.value[0]: code for code in grpc.StatusCode}
 
 _log = logging.getLogger(__name__)
 
@@ -50,13 +66,25 @@ class GrpcioServer:
         self._handler = handler
         self._traced = traced
         self._fallback = fallback
+        self._refusals = Refusals(VISIBLE)
+        self._reflection_streams = 0
+        self._stream_timeout = (limits or Limits()).half_open_timeout
         self._server = grpc.aio.server(options=(*_OPTIONS, *_limits(limits or Limits())))
-        self._health = health.aio.HealthServicer()
+        self._health = _Health(self._refusals)
         method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._check)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": method}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        reflects: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._reflect)
+        for path in messages.BIDIRECTIONAL:
+            _, service, name = path.decode("ascii").split("/")
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: reflects}),))
+        # Whatever nobody before it knows.
+        self._server.add_generic_rpc_handlers((_Unknown(self._refusals),))
+
+    @property
+    def refusals(self) -> Mapping[RefusalReason, int]:
+        """What was refused before a decision, by each reason that grpc's core lets Python see."""
+        return self._refusals.counts
 
     async def start(self, address: Address) -> int:
         """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError."""
@@ -92,7 +120,7 @@ class GrpcioServer:
         if self._certificates is not None and self._certificates.allowed_names is not None:
             names = [name.decode("utf-8", "replace") for name in context.auth_context().get(_NAMES, ())]
             if not self._certificates.permits(names):
-                _log.warning("a client was refused: its certificate has none of the names in server.tls.allowed_names")
+                self._refusals.count(RefusalReason.TLS_NAME, now=monotonic(), peer=context.peer())
                 return self._fallback
         try:
             answer: object = self._handler(data) if self._traced is None else self._traced(data, *_trace(context))
@@ -108,6 +136,20 @@ class GrpcioServer:
             return self._fallback
         return answer if isinstance(answer, bytes) and answer else self._fallback
 
+    async def _reflect(self, _: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        """Answer one request message after the other, within the limits of the other transport."""
+        self._reflection_streams += 1
+        try:
+            async with asyncio.timeout(self._stream_timeout):
+                refusal = messages.TOO_MANY_REQUESTS if self._reflection_streams > MAX_STREAMS else await _respond(context)
+        except TimeoutError:
+            refusal = messages.OPEN_TOO_LONG
+        finally:
+            self._reflection_streams -= 1
+        if refusal is not None:
+            self._refusals.count(refusal.reason, now=monotonic(), peer=context.peer())
+            await context.abort(_STATUSES[refusal.status], refusal.message)
+
     def _credentials(self, certificates: Certificates) -> grpc.ServerCredentials:
         def latest() -> grpc.ServerCertificateConfiguration:
             return _configuration(self._certificates or certificates)
@@ -116,9 +158,58 @@ class GrpcioServer:
         return grpc.dynamic_ssl_server_credentials(latest(), latest, require_client_authentication=require)
 
 
+async def _respond(context: grpc.aio.ServicerContext[bytes, bytes]) -> Refusal | None:
+    for _ in range(MAX_REQUESTS):
+        request = await context.read()
+        if not isinstance(request, bytes):
+            return None
+        if len(request) > MAX_REQUEST_SIZE:
+            return messages.REQUEST_TOO_LARGE
+        answer = reflection.answer(request)
+        if answer is None:
+            return messages.REQUEST_NOT_READABLE
+        await context.write(answer)
+    return messages.TOO_MANY_REQUESTS if isinstance(await context.read(), bytes) else None
+
+
+class _Health(health.aio.HealthServicer):  # type: ignore[misc]
+    """Health, whose unknown services are counted."""
+
+    def __init__(self, refusals: Refusals) -> None:
+        super().__init__()
+        self._refusals = refusals
+
+    async def List(  # noqa: N802 - the name of the method
+        self, _: health_pb2.HealthListRequest, __: grpc.aio.ServicerContext[Any, Any]
+    ) -> health_pb2.HealthListResponse:
+        states = {name: health_pb2.HealthCheckResponse(status=state) for name, state in self._server_status.items()}
+        return health_pb2.HealthListResponse(statuses=states)
+
+    async def Check(  # noqa: N802 - the name of the method
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> health_pb2.HealthCheckResponse:
+        if request.service not in ("", SERVICE):
+            self._refusals.count(RefusalReason.SERVICE_UNKNOWN, now=monotonic(), peer=context.peer())
+        answer: health_pb2.HealthCheckResponse = await super().Check(request, context)
+        return answer
+
+
+class _Unknown(grpc.GenericRpcHandler):
+    """Counts calls of methods that are not here, and leaves them to grpc."""
+
+    def __init__(self, refusals: Refusals) -> None:
+        self._refusals = refusals
+
+    def service(self, _: grpc.HandlerCallDetails) -> None:
+        self._refusals.count(RefusalReason.METHOD_UNKNOWN, now=monotonic())
+
+
 def _trace(context: grpc.aio.ServicerContext[bytes, bytes]) -> tuple[str, str]:
-    found = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
-    return found.get("traceparent", ""), found.get("tracestate", "")
+    sent = context.invocation_metadata() or ()
+    traceparent, tracestate = (
+        ",".join(value for key, value in sent if key == name and isinstance(value, str)) for name in ("traceparent", "tracestate")
+    )
+    return traceparent, tracestate
 
 
 def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
@@ -131,7 +222,10 @@ def _limits(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", limits.message_size),
         ("grpc.absolute_max_metadata_size", limits.header_list_size),
         ("grpc.max_concurrent_streams", limits.concurrent_streams),
-        ("grpc.max_connection_idle_ms", int(limits.idle_timeout * 1000)),
+        # It cannot end one connection for another: who has asked nothing goes soon, and others wait for a place meanwhile.
+        ("grpc.max_allowed_incoming_connections", limits.connections),
+        ("grpc.server_handshake_timeout_ms", int(limits.half_open_timeout * 1000)),
+        ("grpc.max_connection_idle_ms", int(min(limits.idle_timeout, LONGEST_IDLE) * 1000)),
         ("grpc.max_connection_age_grace_ms", int(limits.max_connection_age_grace * 1000)),
     ]
     if limits.max_connection_age is not None:

@@ -19,14 +19,18 @@ FLOOD_LIMITS = ("nghttp2_option_set_stream_reset_rate_limit", "nghttp2_option_se
 
 TEMPORAL_CALLBACK_FAILURE = -521
 CALLBACK_FAILURE = -902
+BAD_PREFACE, FLOODED = -903, -904
 DEFERRED = -508
+REFUSED_STREAM = -533
 
-DATA, HEADERS, PRIORITY, SETTINGS = 0, 1, 2, 4
+DATA, HEADERS, PRIORITY, RESET, SETTINGS, GOAWAY = 0, 1, 2, 3, 4, 7
 END_STREAM = 0x1
 ACKNOWLEDGEMENT = 0x1
-NO_ERROR, INTERNAL_ERROR, CANCEL, ENHANCE_YOUR_CALM = 0x0, 0x2, 0x8, 0xB
+NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, CANCEL, ENHANCE_YOUR_CALM = 0x0, 0x1, 0x2, 0x8, 0xB
 MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE = 0x3, 0x6
 EOF, NO_END_STREAM = 0x1, 0x2
+GOAWAY_SIZE = 17
+"""Bytes of a GOAWAY before its words."""
 _NO_COPY = 0x2 | 0x4
 
 
@@ -63,6 +67,7 @@ BeginHeaders = _Callback(c_int, c_void_p, c_void_p, py_object)
 Header = _Callback(c_int, c_void_p, c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_uint8, py_object)
 FrameReceived = _Callback(c_int, c_void_p, c_void_p, py_object)
 DataReceived = _Callback(c_int, c_void_p, c_uint8, c_int32, c_void_p, c_size_t, py_object)
+InvalidFrame = _Callback(c_int, c_void_p, c_void_p, c_int, py_object)
 StreamClosed = _Callback(c_int, c_void_p, c_int32, c_uint32, py_object)
 ReadData = _Callback(c_ssize_t, c_void_p, c_int32, c_void_p, c_size_t, c_void_p, c_void_p, py_object)
 
@@ -109,6 +114,13 @@ _set_window = _declared("session_set_local_window_size", c_int, c_void_p, c_uint
 _version = _declared("version", c_void_p, c_int)
 
 
+def goaway(frame: bytes) -> tuple[int, str] | None:
+    """Return error code and words of a GOAWAY that the library wrote; None for any other frame (RFC 9113 6.8)."""
+    if len(frame) < GOAWAY_SIZE or frame[3] != GOAWAY:
+        return None
+    return int.from_bytes(frame[13:GOAWAY_SIZE], "big"), frame[GOAWAY_SIZE:].decode("ascii", "replace")
+
+
 def version() -> str:
     """Return the version of the library, like "1.52.0"."""
 
@@ -142,6 +154,8 @@ def options(limits: Limits) -> c_void_p:
     """Return the options of every session; a flood limit that the library lacks is left out."""
     made = c_void_p()
     _checked(_new_option(ctypes.byref(made)))
+    # What a request's fields may hold is judged in `fields`.
+    _declared("option_set_no_http_messaging", None, c_void_p, c_int)(made, 1)
     _declared("option_set_no_closed_streams", None, c_void_p, c_int)(made, 1)
     _declared("option_set_max_outbound_ack", None, c_void_p, c_size_t)(made, limits.outbound_acknowledgements)
     _declared("option_set_max_settings", None, c_void_p, c_size_t)(made, limits.settings_entries)

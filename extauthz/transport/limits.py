@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 from dataclasses import dataclass
+
+SPARE = 500
+"""File descriptors besides those of Envoy's connections: the ops listener, that of the keys, store, issuers, logs, libraries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,13 +25,14 @@ class Limits:
     """RFC 9113 6.5.2: names and values and 32 bytes each; a longer list resets its stream."""
     concurrent_streams: int = 2_000
     connections: int = 1_000
-    """Of the process; one more is closed at once."""
+    """Of the process; one more ends one that asks nothing, or is closed at once. grpcio always does the latter."""
     half_open_timeout: float = 5.0
     """For a connection to greet, and for a request to come completely."""
     max_connection_age: float | None = None
     max_connection_age_grace: float = 10.0
     """For the streams in flight when a connection is asked to go."""
     idle_timeout: float = 600.0
+    """Of grpcio 60 at most: it cannot end a connection that rests to make room for a new one."""
     resets: int = 20_000
     resets_per_second: int = 5_000
     settings_entries: int = 32
@@ -37,3 +43,16 @@ class Limits:
     empty_frames_per_second: int = 330
     output_buffer: int = 256 * 1024
     """Unsent bytes beyond which nothing more is read or answered."""
+
+
+def descriptors_missing(connections: int) -> int:
+    """Let this process and its children open as many files as they need and the system allows; return how many are missing."""
+    needed = connections + SPARE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return 0
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        soft = allowed
+    return needed - soft

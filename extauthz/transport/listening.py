@@ -24,6 +24,10 @@ TracedHandler = Callable[[bytes, str, str], bytes | Awaitable[bytes]]
 """The same, which also gets traceparent and tracestate of the call, "" without one (W3C Trace Context 3.2, 3.3)."""
 
 
+BACKLOG = 1024
+"""Connections that wait to be accepted: with few of them a burst makes everybody else's connection a second late."""
+
+
 class ListenError(Exception):
     """An address cannot be listened on; the text names it and the cause."""
 
@@ -37,7 +41,7 @@ def open_port(address: Address) -> socket.socket:
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((address.host, address.port))
-        opened.listen(128)
+        opened.listen(BACKLOG)
     except OSError as error:
         opened.close()
         if error.errno == errno.EADDRINUSE:
@@ -53,7 +57,7 @@ def open_listener(address: Address) -> socket.socket:
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         opened.bind(address.path)
-        opened.listen(128)
+        opened.listen(BACKLOG)
     except OSError as error:
         opened.close()
         raise ListenError(f"{address} cannot be listened on: {error.strerror or error}") from error

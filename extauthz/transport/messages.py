@@ -6,11 +6,16 @@ import re
 import zlib
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
+
+from extauthz.transport.refusals import RefusalReason
 
 PREFIX = 5
 """Bytes before a message: the compressed flag, and its length."""
-MAX_MEMO = 256
+
+BIDIRECTIONAL = frozenset(
+    f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo".encode("ascii") for version in ("v1", "v1alpha")
+)
+"""Paths of methods that take many messages, and answer each; all others take one."""
 
 _READ_AS_THEY_ARE = frozenset({b"", b"identity", b"gzip"})
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
@@ -35,54 +40,51 @@ class Refusal:
 
     status: Status
     message: str
+    reason: RefusalReason
     http: int = 200
 
 
-NOT_GRPC = Refusal(Status.INTERNAL, "content-type is not application/grpc", 415)
-NOT_POST = Refusal(Status.INTERNAL, "gRPC is sent with POST", 405)
-NO_MESSAGE = Refusal(Status.INTERNAL, "the request is not one whole message")
-TOO_MANY = Refusal(Status.UNIMPLEMENTED, "more than one message")
-TOO_LARGE = Refusal(Status.RESOURCE_EXHAUSTED, "the message is too large")
-TOO_MUCH = Refusal(Status.RESOURCE_EXHAUSTED, "too many requests are under way")
-FLAG_UNKNOWN = Refusal(Status.INTERNAL, "the compressed flag is neither 0 nor 1")
-FLAG_WITHOUT_ENCODING = Refusal(Status.INTERNAL, "a compressed message without grpc-encoding")
-ENCODING_UNKNOWN = Refusal(Status.UNIMPLEMENTED, "grpc-encoding is not supported: identity, gzip")
-NOT_GZIP = Refusal(Status.INTERNAL, "the message is not gzip")
-TIMEOUT_MALFORMED = Refusal(Status.INTERNAL, "grpc-timeout is malformed")
-TOO_LATE = Refusal(Status.DEADLINE_EXCEEDED, "the deadline has passed")
-NOT_READABLE = Refusal(Status.INVALID_ARGUMENT, "the message is not readable")
-NO_SERVICE = Refusal(Status.NOT_FOUND, "unknown service")
-NO_METHOD = Refusal(Status.UNIMPLEMENTED, "unknown method")
+NOT_GRPC = Refusal(Status.INTERNAL, "content-type is not application/grpc", RefusalReason.NOT_GRPC, 415)
+NOT_POST = Refusal(Status.INTERNAL, "gRPC is sent with POST", RefusalReason.NOT_GRPC, 405)
+NO_MESSAGE = Refusal(Status.INTERNAL, "the request is not one whole message", RefusalReason.MESSAGE_MALFORMED)
+TOO_MANY = Refusal(Status.UNIMPLEMENTED, "more than one message", RefusalReason.MESSAGE_MALFORMED)
+TOO_LARGE = Refusal(Status.RESOURCE_EXHAUSTED, "the message is too large", RefusalReason.MESSAGE_TOO_LARGE)
+TOO_MUCH = Refusal(Status.RESOURCE_EXHAUSTED, "too many requests are under way", RefusalReason.REQUESTS_TOO_LARGE)
+FLAG_UNKNOWN = Refusal(Status.INTERNAL, "the compressed flag is neither 0 nor 1", RefusalReason.MESSAGE_MALFORMED)
+FLAG_WITHOUT_ENCODING = Refusal(Status.INTERNAL, "a compressed message without grpc-encoding", RefusalReason.MESSAGE_MALFORMED)
+ENCODING_UNKNOWN = Refusal(Status.UNIMPLEMENTED, "grpc-encoding is not supported: identity, gzip", RefusalReason.ENCODING_UNKNOWN)
+NOT_GZIP = Refusal(Status.INTERNAL, "the message is not gzip", RefusalReason.MESSAGE_MALFORMED)
+TIMEOUT_MALFORMED = Refusal(Status.INTERNAL, "grpc-timeout is malformed", RefusalReason.TIMEOUT_MALFORMED)
+TOO_LATE = Refusal(Status.DEADLINE_EXCEEDED, "the deadline has passed", RefusalReason.DEADLINE_EXCEEDED)
+NOT_READABLE = Refusal(Status.INVALID_ARGUMENT, "the message is not readable", RefusalReason.MESSAGE_MALFORMED)
+NO_SERVICE = Refusal(Status.NOT_FOUND, "unknown service", RefusalReason.SERVICE_UNKNOWN)
+TOO_MANY_REQUESTS = Refusal(Status.RESOURCE_EXHAUSTED, "too many requests or streams", RefusalReason.REFLECTION)
+REQUEST_TOO_LARGE = Refusal(Status.RESOURCE_EXHAUSTED, "the request is too large", RefusalReason.REFLECTION)
+REQUEST_NOT_READABLE = Refusal(Status.INVALID_ARGUMENT, "the request is not readable", RefusalReason.REFLECTION)
+OPEN_TOO_LONG = Refusal(Status.UNAVAILABLE, "the stream has been open for too long", RefusalReason.REFLECTION)
+NO_METHOD = Refusal(Status.UNIMPLEMENTED, "unknown method", RefusalReason.METHOD_UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What the headers of a request ask for; `timeout` is in seconds."""
+    """What the headers of a request ask for; `timeout` is in seconds, and `has_length` tells of a content-length."""
 
     path: bytes
     encoding: bytes
     timeout: float | None
+    has_length: bool = False
 
 
-def head(method: bytes, path: bytes, content_type: bytes, encoding: bytes, timeout: bytes) -> Head | Refusal:
+def head(method: bytes, path: bytes, content_type: bytes, encoding: bytes, timeout: bytes, *, has_length: bool) -> Head | Refusal:
     """Judge the headers of a request; an encoding or a time-out that is absent is empty."""
-    judge = _remembered if len(method) + len(path) + len(content_type) + len(encoding) + len(timeout) <= MAX_MEMO else _judged
-    return judge(method, path, content_type, encoding, timeout)
-
-
-def _judged(method: bytes, path: bytes, content_type: bytes, encoding: bytes, timeout: bytes) -> Head | Refusal:
     if method != b"POST":
         return NOT_POST
     if content_type != b"application/grpc" and not content_type.startswith((b"application/grpc+", b"application/grpc;")):
         return NOT_GRPC
     if not timeout:
-        return Head(path, encoding, None)
+        return Head(path, encoding, None, has_length)
     found = _TIMEOUT(timeout)
-    return TIMEOUT_MALFORMED if found is None else Head(path, encoding, int(found[1]) * _UNITS[found[2]])
-
-
-# Peers choose headers: what is remembered of them is bounded in number and, by MAX_MEMO, in size.
-_remembered = lru_cache(maxsize=1024)(_judged)
+    return TIMEOUT_MALFORMED if found is None else Head(path, encoding, int(found[1]) * _UNITS[found[2]], has_length)
 
 
 def read(body: bytes | bytearray, encoding: bytes, limit: int) -> bytes | Refusal:

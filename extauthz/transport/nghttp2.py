@@ -11,22 +11,21 @@ from collections.abc import Awaitable, Mapping
 from time import monotonic
 from typing import Any
 
-from google.protobuf.message import DecodeError
-from grpc_health.v1 import health_pb2
-
 from extauthz.addresses import Address
+from extauthz.transport import bidirectional, health, messages, reflection
 from extauthz.transport import libnghttp2 as http2
-from extauthz.transport import messages
 from extauthz.transport.connection import Connection
+from extauthz.transport.eviction import evictable
+from extauthz.transport.fields import has_its_length, trace
 from extauthz.transport.limits import Limits
-from extauthz.transport.listening import Handler, TracedHandler, open_listener
-from extauthz.transport.messages import Refusal
+from extauthz.transport.listening import BACKLOG, Handler, TracedHandler, open_listener
+from extauthz.transport.messages import Head, Refusal
+from extauthz.transport.refusals import RefusalReason, Refusals
 from extauthz.transport.streams import Stream, Tally
 from extauthz.transport.tls import Certificates, subject_alternative_names
+from extauthz.transport.tls_listening import TlsListener
 
-SERVICE = "envoy.service.auth.v3.Authorization"
-CHECK = f"/{SERVICE}/Check".encode()
-HEALTH_CHECK, HEALTH_WATCH = b"/grpc.health.v1.Health/Check", b"/grpc.health.v1.Health/Watch"
+CHECK = f"/{health.SERVICE}/Check".encode()
 NAME = "nghttp2"
 
 SWEEP = 0.5
@@ -34,21 +33,9 @@ SWEEP = 0.5
 NOTICE = 0.2
 """Seconds between the announcement of the end and the refusal of new streams: a peer's streams on the way still come."""
 
-METHODS = frozenset({CHECK, HEALTH_CHECK, HEALTH_WATCH})
+METHODS = frozenset({CHECK, health.CHECK, health.LIST, health.WATCH})
 
 
-def _trace(stream: Stream) -> tuple[str, str]:
-    get = stream.headers.get
-    return get(b"traceparent", b"").decode("latin-1"), get(b"tracestate", b"").decode("latin-1")
-
-
-def _health_answer(state: health_pb2.HealthCheckResponse.ServingStatus) -> bytes:
-    return bytes(health_pb2.HealthCheckResponse(status=state).SerializeToString())
-
-
-_SERVING = _health_answer(health_pb2.HealthCheckResponse.SERVING)
-_NOT_SERVING = _health_answer(health_pb2.HealthCheckResponse.NOT_SERVING)
-_UNKNOWN = _health_answer(health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
 _log = logging.getLogger(__name__)
 
 
@@ -72,11 +59,12 @@ class Nghttp2Server:
         self._options = http2.options(self._limits)
         self._certificates = certificates
         self._tally = Tally()
-        self._open: set[Connection] = set()
+        self._refusals = Refusals(RefusalReason)
+        self._open: dict[Connection, None] = {}
         self._serving = False
         self._stopping = False
         self._opened: socket.socket | None = None
-        self._listener: asyncio.Server | None = None
+        self._listener: asyncio.Server | TlsListener | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
@@ -88,6 +76,11 @@ class Nghttp2Server:
     def streams(self) -> int:
         """How many calls are under way."""
         return sum(len(connection.streams) for connection in self._open)
+
+    @property
+    def refusals(self) -> Mapping[RefusalReason, int]:
+        """What was refused before a decision, by reason."""
+        return self._refusals.counts
 
     async def start(self, address: Address) -> int:
         """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError."""
@@ -106,8 +99,8 @@ class Nghttp2Server:
         self._serving = serving
         for connection in list(self._open):
             for stream in list(connection.streams.values()):
-                if stream.watches in ("", SERVICE):
-                    connection.tell(stream, self._state)
+                if stream.watches in health.NAMES:
+                    connection.tell(stream, health.state(serving=serving))
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, and give those under way `grace` seconds."""
@@ -116,6 +109,8 @@ class Nghttp2Server:
             self._sweeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
+        if isinstance(self._listener, TlsListener):
+            self._listener.abort()
         for listening in (self._listener, self._opened):
             if listening is not None:
                 listening.close()
@@ -131,43 +126,57 @@ class Nghttp2Server:
         await self._closed_within(1.0)
 
     def admit(self, connection: Connection, certificate: Mapping[str, Any] | None) -> bool:
-        """Take a new connection unless there are too many, the end has come during its handshake, or its peer is another one."""
-        if self._stopping or len(self._open) >= self._limits.connections:
+        """Take a new connection unless all places are busy, the end has come during its handshake, or its peer is another one."""
+        if self._stopping:
+            connection.refused(RefusalReason.STOPPING)
             return False
         if self._certificates is not None and not self._certificates.permits(subject_alternative_names(certificate)):
-            _log.warning("a client was refused: its certificate has none of the names in server.tls.allowed_names")
+            connection.refused(RefusalReason.TLS_NAME)
             return False
-        self._open.add(connection)
+        if len(self._open) >= self._limits.connections and not self._make_room():
+            connection.refused(RefusalReason.CONNECTION_LIMIT)
+            return False
+        self._open[connection] = None
+        return True
+
+    def _make_room(self) -> bool:
+        """End a connection that asks nothing; tell whether there was one."""
+        found = evictable(self._open)
+        if found is None:
+            return False
+        del self._open[found]
+        found.refused(RefusalReason.EVICTED)
+        found.abort()
         return True
 
     def forget(self, connection: Connection) -> None:
         """Hear of the end of a connection, a refused one too."""
-        self._open.discard(connection)
+        self._open.pop(connection, None)
 
     def call(self, connection: Connection, stream: Stream) -> None:
         """Answer a request, now or later."""
-        message = self._message(stream, connection.release(stream))
-        if isinstance(message, Refusal):
-            connection.refuse(stream, message)
-        elif stream.headers[b":path"] == CHECK:
-            self._check(connection, stream, message)
+        head = stream.head
+        if isinstance(head, Head) and head.path in messages.BIDIRECTIONAL:
+            bidirectional.respond(connection, stream, head, reflection.answer)
+            return
+        body = connection.release(stream)
+        if not isinstance(head, Head):
+            connection.refuse(stream, stream.refusal or head or messages.NO_MESSAGE)
+        elif head.has_length and stream.refusal is None and not has_its_length(stream.fields, len(body)):
+            connection.malformed(stream)
         else:
-            self._health(connection, stream, message)
+            message = self._message(stream, head, body)
+            if isinstance(message, Refusal):
+                connection.refuse(stream, message)
+            elif head.path == CHECK:
+                self._check(connection, stream, message)
+            else:
+                self._health(connection, stream, message, head.path)
 
-    def _message(self, stream: Stream, body: bytes | bytearray) -> bytes | Refusal:
+    def _message(self, stream: Stream, head: Head, body: bytes | bytearray) -> bytes | Refusal:
         """Return the message of a request for one of our methods."""
         if stream.refusal is not None:
             return stream.refusal
-        get = stream.headers.get
-        head = messages.head(
-            get(b":method", b""),
-            get(b":path", b""),
-            get(b"content-type", b""),
-            get(b"grpc-encoding", b""),
-            get(b"grpc-timeout", b""),
-        )
-        if isinstance(head, Refusal):
-            return head
         if head.path not in METHODS:
             return messages.NO_METHOD
         if head.timeout is not None and monotonic() - stream.opened >= head.timeout:
@@ -176,7 +185,7 @@ class Nghttp2Server:
 
     def _check(self, connection: Connection, stream: Stream, message: bytes) -> None:
         try:
-            answer: object = self._handler(message) if self._traced is None else self._traced(message, *_trace(stream))
+            answer: object = self._handler(message) if self._traced is None else self._traced(message, *trace(stream.fields))
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - no exception may become a gRPC status
             _log.exception("the handler raised")
             answer = self._fallback
@@ -198,40 +207,37 @@ class Nghttp2Server:
         answer: object = done.result()
         return answer if isinstance(answer, bytes) and answer else self._fallback
 
-    def _health(self, connection: Connection, stream: Stream, message: bytes) -> None:
-        try:
-            service = health_pb2.HealthCheckRequest.FromString(message).service
-        except DecodeError:
-            connection.refuse(stream, messages.NOT_READABLE)
-            return
-        known = service in ("", SERVICE)
-        if stream.headers[b":path"] == HEALTH_WATCH:
-            connection.watch(stream, service, self._state if known else _UNKNOWN)
-        elif known:
-            connection.answer(stream, self._state)
+    def _health(self, connection: Connection, stream: Stream, message: bytes, path: bytes) -> None:
+        response = health.respond(path, message, serving=self._serving)
+        if isinstance(response, Refusal):
+            connection.refuse(stream, response)
+        elif path == health.WATCH:
+            connection.watch(stream, *response)
         else:
-            connection.refuse(stream, messages.NO_SERVICE)
-
-    @property
-    def _state(self) -> bytes:
-        return _SERVING if self._serving else _NOT_SERVING
+            connection.answer(stream, response[1])
 
     async def _listen(self) -> None:
         """Accept on the socket with the certificates of now, and no longer with earlier ones."""
         if self._opened is None:
             raise RuntimeError("not started")
-        loop = asyncio.get_running_loop()
-        create = loop.create_unix_server if self._opened.family == socket.AF_UNIX else loop.create_server
-        previous = self._listener
-        tls: dict[str, Any] = {}
+        previous, opened = self._listener, self._opened.dup()
         if self._certificates is not None:
-            tls = {"ssl": self._certificates.context, "ssl_handshake_timeout": self._limits.half_open_timeout}
-        self._listener = await create(self._connection, sock=self._opened.dup(), **tls)
+            context, timeout = self._certificates.context, self._limits.half_open_timeout
+            self._listener = TlsListener(
+                opened, context, self._connection, handshake_timeout=timeout, refused=self._handshake_refused
+            )
+        else:
+            loop = asyncio.get_running_loop()
+            create = loop.create_unix_server if opened.family == socket.AF_UNIX else loop.create_server
+            self._listener = await create(self._connection, sock=opened, backlog=BACKLOG)
         if previous is not None:
             previous.close()
 
     def _connection(self) -> Connection:
-        return Connection(self, self._options, self._limits, self._tally)
+        return Connection(self, self._options, self._limits, self._tally, self._refusals)
+
+    def _handshake_refused(self, reason: RefusalReason, detail: str) -> None:
+        self._refusals.count(reason, now=monotonic(), detail=detail)
 
     async def _sweep(self) -> None:
         """End what is late: greetings, requests, idle connections and old ones."""
@@ -250,6 +256,8 @@ class Nghttp2Server:
         limits = self._limits
         stalled = connection.stalled_since is not None and now - connection.stalled_since > limits.idle_timeout
         if stalled or (not connection.greeted and now - connection.opened > limits.half_open_timeout):
+            if not connection.greeted:
+                connection.refused(RefusalReason.GREETING_TIMEOUT)
             connection.abort()
             return
         for stream in list(

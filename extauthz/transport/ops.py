@@ -10,10 +10,14 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from extauthz.transport.eviction import evictable, has_unread
+from extauthz.transport.tls_listening import TlsListener
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 Page = tuple[int, str, bytes]
@@ -24,23 +28,64 @@ _NOT_HERE = b"/config is shown over loopback, asked for by a loopback name, on a
 
 
 class BoundedConnection(H11Protocol):
-    """A connection that is closed after its `lifetime` in seconds, and cut if its client does not let it; beyond `most`, at once.
+    """A connection that must ask within `header_timeout` seconds, and ends after `lifetime`, cut if its client does not let it.
 
-    Nobody can keep what the checks need, descriptors and memory.
+    Of more than `most` the one goes that has asked nothing, or rested longest. So nobody can keep what probes and checks need:
+    places, descriptors and memory.
     """
 
     most = 100
+    header_timeout = 5.0
     lifetime = 30.0
     grace = 10.0
     _end: asyncio.TimerHandle | None = None
+    _header_due: asyncio.TimerHandle | None = None
+    opened = used = 0.0
+
+    @property
+    def _asked(self) -> bool:
+        # None before the first request, whatever uvicorn says of its type.
+        return bool(self.cycle)
+
+    @property
+    def silent(self) -> bool:
+        """Tell whether no header has come completely, and nothing that its client sent waits to be read."""
+        return not self._asked and not has_unread(self.transport)
+
+    @property
+    def resting(self) -> bool:
+        """Tell whether it has asked, and was answered."""
+        return self._asked and self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Count the connection, and set its end."""
+        """Take a place, and set its ends."""
         super().connection_made(transport)
-        if len(self.connections) > self.most:
+        self.opened = self.used = monotonic()
+        if len(self.connections) > self.most and not self._make_room():
             transport.abort()
-        else:
-            self._end = self.loop.call_later(self.lifetime, self._close, transport)
+            return
+        self._header_due = self.loop.call_later(self.header_timeout, self._expect_header)
+        self._end = self.loop.call_later(self.lifetime, self._close, transport)
+
+    def on_response_complete(self) -> None:
+        """Rest from now on."""
+        self.used = monotonic()
+        super().on_response_complete()
+
+    def _make_room(self) -> bool:
+        """End another connection that asks nothing; tell whether there was one."""
+        others = [one for one in self.connections if isinstance(one, BoundedConnection) and one is not self]
+        found = evictable(sorted(others, key=lambda one: one.opened))
+        if found is None:
+            return False
+        self.connections.discard(found)
+        found.transport.abort()
+        return True
+
+    def _expect_header(self) -> None:
+        """End a connection whose first header has not come."""
+        if not self._asked:
+            self.transport.abort()
 
     def _close(self, transport: asyncio.Transport) -> None:
         """Let a request under way be answered."""
@@ -49,8 +94,9 @@ class BoundedConnection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
-        if self._end is not None:
-            self._end.cancel()
+        for due in (self._header_due, self._end):
+            if due is not None:
+                due.cancel()
         super().connection_lost(exc)
 
 
@@ -58,7 +104,12 @@ class HttpServer(uvicorn.Server):
     """uvicorn in a loop of ours: signals stay with the process that owns it."""
 
     def __init__(
-        self, application: Application, *, tls: ssl.SSLContext | None = None, http: type[asyncio.Protocol] = H11Protocol
+        self,
+        application: Application,
+        *,
+        tls: ssl.SSLContext | None = None,
+        handshake_timeout: float = 5.0,
+        http: type[asyncio.Protocol] = H11Protocol,
     ) -> None:
         """Serve an ASGI application with HTTP/1.1, over TLS with a context, without logs of its own."""
         configuration = uvicorn.Config(
@@ -71,10 +122,10 @@ class HttpServer(uvicorn.Server):
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=1,
         )
-        if tls is not None:
-            configuration.load()
-            configuration.ssl = tls
         super().__init__(configuration)
+        self._tls = tls
+        self._handshake_timeout = handshake_timeout
+        self._listeners: list[TlsListener] = []
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -84,6 +135,27 @@ class HttpServer(uvicorn.Server):
     async def run_on(self, opened: socket.socket) -> None:
         """Serve on a socket until `should_exit` is set."""
         await self.serve(sockets=[opened])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept; over TLS by ourselves, since uvicorn lets a handshake take a minute and counts none."""
+        if self._tls is None or not sockets:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        self._listeners = [
+            TlsListener(opened.dup(), self._tls, self._protocol, handshake_timeout=self._handshake_timeout) for opened in sockets
+        ]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no longer, and let requests under way be answered."""
+        for listener in self._listeners:
+            listener.abort()
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Make a connection as uvicorn does."""
+        made: type[Any] = self.config.http_protocol_class
+        return made(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def put_token(world: World, permission: str = "USER", scopes: tuple[str, ...] = 
     kind, user = AuthType(permission), "ana@acme.com" if permission == "USER" else None
     entropy = hashlib.sha384(str(next(_serials)).encode()).digest()
     text, held, created = mint("glean", entropy[:ENTROPY_BYTES]), frozenset(scopes), NOW - 60
-    hashed = digest(text.text, PEPPER, permission=kind, user=user, scopes=held, created_at=created)
+    hashed = digest(text.text, PEPPER, permission=kind, user=user, scopes=held, created_at=created, latest=None)
     record = TokenRecord(text.id, "fuzz", kind, user, held, created, "test", NOW + 3600, "p1", hashed)
     world.store.add(record, fingerprint(PEPPER))
     return text.text

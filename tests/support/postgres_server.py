@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from psycopg import sql
 
 from extauthz.adapters.store.sql import SqlTokenStore
 
@@ -99,6 +100,23 @@ class PostgresServer:
                 connection.execute(f"CREATE DATABASE {name} TEMPLATE template1".encode())
                 fill(name)
         return name
+
+    @contextlib.contextmanager
+    def login(self, database: str, role: str, password: str) -> Iterator[None]:
+        """Let a role in, which may read the tables of a database, by its password alone."""
+        rules = self.socket_folder / "pg_hba.conf"
+        before = rules.read_text()
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(password)))
+            connection.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}").format(sql.Identifier(role)))
+            rules.write_text(f"local all {role} scram-sha-256\n{before}")
+            connection.execute("SELECT pg_reload_conf()")
+            try:
+                yield
+            finally:
+                rules.write_text(before)
+                connection.execute("SELECT pg_reload_conf()")
+                connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))
 
     def connections(self, application: str) -> int:
         """Count the connections of an application."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Literal, TypeVar
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,6 +27,7 @@ from tests.support.h2_client import Client, Target
 
 Name = Literal["grpcio", "nghttp2"]
 NAMES: tuple[Name, ...] = ("grpcio", "nghttp2")
+only_nghttp2 = pytest.mark.parametrize("transport", ["nghttp2"], indirect=True)
 FALLBACK = b"\x0a\x02\x08\x0dthe fallback"
 T = TypeVar("T")
 
@@ -93,6 +96,22 @@ class Loop:
     def turn(self) -> None:
         """Let the loop read what has come: what was sent before and what is sent after do not come together."""
         self.run(asyncio.sleep(0))
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Keep the loop from turning inside the block, so that all of what happens there comes within one turn."""
+        stands, goes_on = threading.Event(), threading.Event()
+
+        def stand() -> None:
+            stands.set()
+            goes_on.wait(30)
+
+        self.soon(stand)
+        assert stands.wait(30)
+        try:
+            yield
+        finally:
+            goes_on.set()
 
     @property
     def tasks(self) -> int:

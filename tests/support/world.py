@@ -80,6 +80,11 @@ class ListRecorder:
         self.requests.append(request)
         self.decisions.append(decision)
 
+    def clear(self) -> None:
+        """Forget all of them."""
+        self.requests.clear()
+        self.decisions.clear()
+
 
 class StillKeys:
     """A key source that holds one key set, or nothing."""

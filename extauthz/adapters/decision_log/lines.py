@@ -15,7 +15,7 @@ from typing import Any
 from extauthz.core import jwt
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
 from extauthz.core.model import Decision, Reason, Request
-from extauthz.core.paths import Path, parse
+from extauthz.core.paths import Path, parse_with_slashes
 from extauthz.record import record_of, trace_id
 
 MAX_LINE = 4096
@@ -91,7 +91,7 @@ def _short(value: object) -> str | None:
 
 def _path(target: str) -> str:
     raw = target.partition("#")[0]
-    path = parse(raw) if "%" in raw else None  # nothing else has two spellings
+    path = parse_with_slashes(raw) if "%" in raw else None  # nothing else has two spellings
     return (path.canonical if isinstance(path, Path) else raw)[:MAX_PATH]
 
 

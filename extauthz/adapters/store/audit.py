@@ -18,11 +18,23 @@ _COLUMNS = tuple(audit.columns.keys())
 
 def page(database: Database, after: int | None, limit: int) -> list[AuditRow]:
     """Return the rows behind a number, from the very beginning for None."""
+    with database.reading() as connection:
+        return _page(connection, after, limit)
+
+
+def _page(connection: sa.Connection, after: int | None, limit: int) -> list[AuditRow]:
     query = sa.select(audit).order_by(audit.c.number).limit(limit)
     if after is not None:
         query = query.where(audit.c.number > after)
-    with database.reading() as connection:
-        return [AuditRow(**dict(zip(_COLUMNS, row, strict=True))) for row in connection.execute(query)]
+    return [AuditRow(**dict(zip(_COLUMNS, row, strict=True))) for row in connection.execute(query)]
+
+
+def rows_of(connection: sa.Connection) -> Iterator[AuditRow]:
+    """Yield all rows of one state of the store, also what stands before the first."""
+    after = None
+    while batch := _page(connection, after, _BATCH):
+        yield from batch
+        after = batch[-1].number
 
 
 def rows(database: Database, after: int | None = None) -> Iterator[AuditRow]:

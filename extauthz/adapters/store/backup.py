@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from extauthz import private_files
 from extauthz.adapters.store.database import Database
 from extauthz.adapters.store.rows import StoreError
 
@@ -20,7 +21,7 @@ def backup(database: Database, path: Path) -> tuple[int, str]:
             f"{database.name}: PostgreSQL is saved with its own tools: note the head of 'extauthz store status', then run {command}"
         )
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.close(private_files.create(path))
     except FileExistsError as error:
         raise StoreError(f"{path}: exists already; name a new file") from error
     except OSError as error:

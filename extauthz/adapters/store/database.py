@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -14,7 +16,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from extauthz.adapters.store import sqlite_file
 from extauthz.adapters.store.rows import StoreError, check_revision
+from extauthz.adapters.store.writers_lock import NO_SUCH_TABLE, wait_for_writers
 
 Kind = Literal["sqlite", "postgresql"]
 _T = TypeVar("_T")
@@ -23,24 +27,15 @@ LOCK_TIMEOUT, TIMEOUT = 5.0, 6.0
 """Seconds that one statement may wait for another writer, and that it may take in all."""
 MIGRATION_TIMEOUT = 30.0
 """Seconds that a migration waits for writers; it may itself take as long as it takes."""
-WAL_ATTEMPTS = 50
+DEADLINE = 10.0
+"""Seconds for a connection and the first statement on it together, whatever stands in between; then each statement has as many."""
+PATIENCE = 2.0
+"""Seconds after which whoever waits is told what for."""
 POOL_SIZE, POOL_TIMEOUT = 4, 0.2
 BATCH = 1000
 """Rows or parameters of one statement."""
-LOCK = 0x65787461757468
-"""What every writer takes on PostgreSQL before it changes anything, and holds to the commit."""
 
-_CONNECTION = {
-    "connect_timeout": 2,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-    # Nothing that belongs to a session, so that a transaction pooler may stand between.
-    "prepare_threshold": None,
-}
-_ADDRESS = "write postgresql://user@host/database"
-_NO_SUCH_TABLE = "42P01"
+_deadline: ContextVar[float] = ContextVar("_deadline")
 _OTHER_WRITER = "55P03"
 
 
@@ -54,12 +49,19 @@ class Database:
     name: str
     address: str
 
-    def __init__(self, place: Path | str, *, create: bool = False, password: str | None = None) -> None:
-        """Take a file or a `postgresql://` URL; with `create` make the file's folder. Nothing is connected yet."""
-        if isinstance(place, str) and "://" in place:
+    def __init__(
+        self, place: Path | str, *, create: bool = False, password: str | None = None, waiting: Callable[[str], None] | None = None
+    ) -> None:
+        """Take a file or a `postgresql://` URL; with `create` make a missing file, and its folder. Nothing is connected yet.
+
+        `waiting` is called with the name of the store, once and from another thread, when it has not answered for PATIENCE seconds.
+        """
+        self._waiting = waiting
+        self._written = self._read_only = False
+        if isinstance(place, str):
             self._open_postgresql(place, password)
         else:
-            self._open_sqlite(Path(place), create=create)
+            self._open_sqlite(place, create=create)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -70,15 +72,18 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """One transaction, alone among the writers."""
+        self._check_writable()
         with self._transaction(self._writers, locked=True) as connection:
             yield connection
 
     @contextmanager
     def migrating(self) -> Iterator[sa.Connection]:
         """One transaction on a store of any schema."""
+        self._check_writable()
         with self._transaction(self._writers, locked=True, any_schema=True) as connection:
             if self.kind == "postgresql":
                 connection.execute(_LIMITS, _milliseconds(statement=0, lock=MIGRATION_TIMEOUT))
+                _bound(connection, patience=None)
             yield connection
 
     def revision(self) -> str | None:
@@ -87,9 +92,11 @@ class Database:
             return _revision(connection) if sa.inspect(connection).has_table("alembic_version") else None
 
     def close(self) -> None:
-        """Close the pool; on SQLite empty the write-ahead log before, so that the file alone is the store."""
-        if self.kind == "sqlite":
+        """Close the pool; after a change of a SQLite store empty the write-ahead log before, if nobody is in the way."""
+        if self.kind == "sqlite" and self._written:
             with suppress(SQLAlchemyError), self._writers.connect() as connection:
+                # Who reads or writes at the moment is not waited for: the log stays, and its next writer empties it.
+                connection.connection.execute("PRAGMA busy_timeout = 0")
                 connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._writers.dispose()
 
@@ -115,43 +122,75 @@ class Database:
     @contextmanager
     def _transaction(self, engine: sa.Engine, *, locked: bool = False, any_schema: bool = False) -> Iterator[sa.Connection]:
         with self.explained():
-            connection = self._begin(engine, locked=locked)
+            connection = self._begin(engine, locked=locked, any_schema=any_schema)
             try:
                 if not any_schema:
                     self._check_schema(connection)
                 yield connection
                 connection.commit()
+                self._written |= locked
+                if self._read_only:
+                    sqlite_file.check_unchanged(connection.connection.driver_connection)
             finally:
                 # What is not committed by now never was.
                 connection.close()
 
-    def _begin(self, engine: sa.Engine, *, locked: bool) -> sa.Connection:
-        try:
-            return self._begin_once(engine, locked=locked)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-            # It was cut while it lay in the pool: nothing was sent yet, and the pool has dropped the others with it.
-            return self._begin_once(engine, locked=locked)
+    def _begin(self, engine: sa.Engine, *, locked: bool, any_schema: bool) -> sa.Connection:
+        _deadline.set(time.monotonic() + DEADLINE)
+        with self._telling():
+            try:
+                return self._begin_once(engine, locked=locked, any_schema=any_schema)
+            except DBAPIError as error:
+                if not error.connection_invalidated or time.monotonic() >= _deadline.get():
+                    raise
+                # It was cut while it lay in the pool: nothing was sent yet, and the pool has dropped the others with it.
+                return self._begin_once(engine, locked=locked, any_schema=any_schema)
 
-    def _begin_once(self, engine: sa.Engine, *, locked: bool) -> sa.Connection:
+    def _begin_once(self, engine: sa.Engine, *, locked: bool, any_schema: bool) -> sa.Connection:
         connection = engine.connect()
         try:
+            if self.kind == "postgresql":
+                _bound(connection, deadline=_deadline.get())
             connection.begin()
             if self.kind == "postgresql":
                 connection.execute(_LIMITS, _milliseconds(statement=TIMEOUT, lock=LOCK_TIMEOUT))
+                _bound(connection, patience=DEADLINE)
                 if locked:
-                    connection.execute(_LOCK, {"key": LOCK})
+                    wait_for_writers(connection, any_schema=any_schema, check_schema=self._check_schema)
         except BaseException:
             connection.close()
             raise
         return connection
 
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tell whom it may concern, once, that the block takes long."""
+        if self._waiting is None:
+            yield
+            return
+        timer = threading.Timer(PATIENCE, self._tell)
+        timer.daemon = True
+        due = time.monotonic() + PATIENCE
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            # On a busy machine its turn may never have come.
+            if time.monotonic() >= due:
+                self._tell()
+
+    def _tell(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting(self.name)
+
     def _check_schema(self, connection: sa.Connection) -> None:
         try:
             revision = _revision(connection)
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) != _NO_SUCH_TABLE and "no such table" not in str(error.orig):
+            if getattr(error.orig, "sqlstate", None) != NO_SUCH_TABLE and "no such table" not in str(error.orig):
                 raise
             revision = None
         try:
@@ -159,40 +198,44 @@ class Database:
         except StoreError as error:
             raise StoreError(f"{self.name}: {error}") from error
 
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise StoreError(f"{self.name}: this user may only read it: let it write to the file and to its folder")
+
     def _open_sqlite(self, path: Path, *, create: bool) -> None:
         self.kind, self.name, self.address = "sqlite", str(path), str(path)
         if create:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        elif not path.exists():
-            raise StoreError(f"{path}: no token store; make one with 'extauthz store migrate' or 'extauthz token create'")
+            sqlite_file.make(path)
+        sqlite_file.check_there(path)
+        self._read_only = sqlite_file.is_read_only(path)
         url = sa.URL.create("sqlite", database=str(path))
-        self._writers = sa.create_engine(url, connect_args={"timeout": LOCK_TIMEOUT}, hide_parameters=True)
+        if self._read_only:
+            # Opened anew for each transaction: what is read of a file without a log holds for one of them.
+            creator = partial(sqlite_file.open_for_one_reading, path)
+            self._writers = sa.create_engine(url, creator=creator, poolclass=sa.NullPool, hide_parameters=True)
+        else:
+            self._writers = sa.create_engine(url, connect_args={"timeout": LOCK_TIMEOUT}, hide_parameters=True)
+            sa.event.listen(self._writers, "connect", _configure_sqlite)
         # pysqlite would commit before DDL: with its own transactions off, a failed migration leaves nothing behind.
-        sa.event.listen(self._writers, "connect", _configure_sqlite)
         sa.event.listen(self._writers, "begin", _begin_sqlite)
         self._readers = self._writers.execution_options(reads=True)
 
     def _open_postgresql(self, text: str, password: str | None) -> None:
+        # A SQLite store has no use for it.
+        from extauthz.adapters.store.connecting import connect, parameters, read_address
+
         self.kind = "postgresql"
-        try:
-            url = sa.make_url(text)
-        except (SQLAlchemyError, ValueError):
-            # Not chained: the message holds the whole address.
-            raise StoreError(f"the address of the token store cannot be read: {_ADDRESS}") from None
-        if url.get_backend_name() not in ("postgresql", "postgres"):
-            raise StoreError(f"the token store is a SQLite file or on PostgreSQL: {_ADDRESS}")
-        if url.password or {"password", "sslpassword"} & set(url.query):
-            raise StoreError("the address of the token store holds a password: give it apart, by `env` or `file`")
-        self.address = url.set(drivername="postgresql", password=None).render_as_string()
-        options = {} if url.host else {"host": url.query.get("host", "")}
-        self.name = url.set(drivername="postgresql", password=None, query=options).render_as_string()
+        address = read_address(text)
+        self.address, self.name = address.text, address.name
+        # Nothing that belongs to a session, so that a transaction pooler may stand between.
+        given = parameters(address, "extauthz") | {"password": password, "prepare_threshold": None}
         self._writers = sa.create_engine(
-            url.set(drivername="postgresql+psycopg", password=password),
+            "postgresql+psycopg://",
+            creator=lambda: connect(_deadline.get(), **given),
             pool_size=POOL_SIZE,
             max_overflow=0,
             pool_timeout=POOL_TIMEOUT,
             isolation_level="READ COMMITTED",
-            connect_args={"application_name": "extauthz", **_CONNECTION},
             hide_parameters=True,
         )
         self._readers = self._writers.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -206,7 +249,6 @@ def batches(rows: Iterable[_T]) -> Iterator[list[_T]]:
 
 
 _LIMITS = sa.text("SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true)")
-_LOCK = sa.text("SELECT pg_advisory_xact_lock(:key)")
 
 
 def _milliseconds(**seconds: float) -> dict[str, str]:
@@ -218,17 +260,15 @@ def _revision(connection: sa.Connection) -> str | None:
     return None if found is None else str(found)
 
 
+def _bound(connection: sa.Connection, *, deadline: float | None = None, patience: float | None = None) -> None:
+    """Set when a connection to PostgreSQL gives up what is not answered."""
+    driver: Any = connection.connection.driver_connection
+    driver.deadline, driver.patience = deadline, patience
+
+
 def _configure_sqlite(connection: Any, _: object) -> None:
     connection.isolation_level = None
-    # Two who make a store at once get in each other's way here, and SQLite waits for nobody in this one statement.
-    for attempt in range(WAL_ATTEMPTS):
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            break
-        except sqlite3.OperationalError:
-            if attempt == WAL_ATTEMPTS - 1:
-                raise
-            time.sleep(LOCK_TIMEOUT / WAL_ATTEMPTS)
+    sqlite_file.keep_log(connection, LOCK_TIMEOUT)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
 

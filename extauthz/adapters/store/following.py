@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from extauthz.adapters.store.rows import StoreError
+from extauthz.known_ids import PAGE as IDS_PAGE
+from extauthz.known_ids import KnownIds
 from extauthz.ports import EMPTY_AUDIT, FeedBatch, Unavailable
 
 CHANNEL = "extauthz_changes"
@@ -17,8 +19,15 @@ READ_TIME = 1.0
 """Seconds that a read may take before its connection is given up."""
 PAGE = 10_000
 """Changes in one query."""
+UNANNOUNCED = 2
+"""Readings in a row that bring changes without a notification: then there are none."""
+POOLED = "a pool in transaction mode stands in between, where LISTEN does not work: write tokens.feed: poll, or connect without it"
 GATHER = 0.05
 """Least seconds between two reads that notifications cause."""
+IDS_PAUSE = 0.002
+"""Seconds between two pages of ids of a file, for all else that goes on in the event loop."""
+IDS_RETRY = 30.0
+"""Seconds after a page of ids that could not be read, so that the feed goes on meanwhile."""
 FIRST_PAUSE, LAST_PAUSE = 0.05, 0.5
 """Seconds between two attempts to connect: after the first failure, and after several."""
 
@@ -31,6 +40,7 @@ LEFT JOIN LATERAL (
 ) AS later ON true
 WHERE state.id = 1 ORDER BY later.number
 """  # noqa: S608 - our own number
+_IDS = "SELECT id FROM tokens WHERE id > %s ORDER BY id LIMIT %s"
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +63,7 @@ class FeedLink(Protocol):
 
     async def ask(self, query: str, parameters: Sequence[Any] = (), *, seconds: float) -> list[tuple[Any, ...]]: ...
 
-    async def notified(self, seconds: float) -> None: ...
+    async def notified(self, seconds: float) -> bool: ...
 
     async def close(self) -> None: ...
 
@@ -64,6 +74,8 @@ class FeedFile(Protocol):
     def version(self) -> object: ...
 
     def read_feed(self, after: int) -> FeedBatch: ...
+
+    def read_ids(self, after: str, limit: int) -> Sequence[str]: ...
 
 
 def feed_batch(rows: Sequence[Sequence[Any]]) -> FeedBatch:
@@ -135,15 +147,19 @@ class PostgresFollower:
         *,
         position: Callable[[], int],
         apply: Callable[[FeedBatch], None],
+        ids: KnownIds | None = None,
         poll_interval: float = 2.0,
         listen: bool = True,
     ) -> None:
         """Read what lies behind `position` and `apply` it. Without `listen` any transaction pooler will do."""
         self._link = link
+        self._ids = ids
+        self._ids_at = float("-inf")
         self._position = position
         self._apply = apply
         self.poll_interval = poll_interval
         self._listen = listen
+        self._unannounced = 0
         self._contact = Contact("change feed of the token store")
 
     async def run(self) -> None:
@@ -166,14 +182,43 @@ class PostgresFollower:
         if self._listen:
             # Before the first read: what is committed after that read is told, what was committed before is read.
             await self._link.ask(f"LISTEN {CHANNEL}", seconds=READ_TIME)
+        # The first reading tells what happened before.
+        notified = True
         while True:
-            self._apply(await self._read())
+            batch = await self._read()
+            self._apply(batch)
             self._contact.back()
+            if await self._read_ids():
+                continue
             if self._listen:
+                self._hear(batch, notified=notified)
                 await asyncio.sleep(GATHER)
-                await self._link.notified(self.poll_interval - GATHER)
+                notified = await self._link.notified(self.poll_interval - GATHER)
             else:
                 await asyncio.sleep(self.poll_interval)
+
+    async def _read_ids(self) -> bool:
+        """Read a page of ids, if one is wanted; tell whether the next one is."""
+        place = self._ids.next_page if self._ids else None
+        if self._ids is None or place is None or asyncio.get_running_loop().time() < self._ids_at:
+            return False
+        try:
+            rows = await self._link.ask(_IDS, (place[1], IDS_PAGE), seconds=READ_TIME)
+        except Lost:
+            self._ids_at = asyncio.get_running_loop().time() + IDS_RETRY
+            raise
+        self._ids.take(place, [row[0] for row in rows])
+        return self._ids.next_page is not None
+
+    def _hear(self, batch: FeedBatch, *, notified: bool) -> None:
+        """Tell, once, that changes come without the notifications that announce them."""
+        if notified:
+            self._unannounced = 0
+        elif batch.changes:
+            # One may have been committed between the end of the wait and the reading.
+            self._unannounced += 1
+            if self._unannounced == UNANNOUNCED:
+                _log.warning("changes of the token store come without notifications", extra={"cause": POOLED})
 
     async def _read(self) -> FeedBatch:
         after = self._position()
@@ -201,11 +246,14 @@ class SqliteFollower:
         *,
         position: Callable[[], int],
         apply: Callable[[FeedBatch], None],
+        ids: KnownIds | None = None,
         poll_interval: float = 2.0,
         look_interval: float = 0.25,
     ) -> None:
         """Read what lies behind `position` and `apply` it."""
         self._reader = reader
+        self._ids = ids
+        self._ids_at = float("-inf")
         self._position = position
         self._apply = apply
         self.poll_interval = poll_interval
@@ -220,11 +268,22 @@ class SqliteFollower:
             try:
                 self._look(asyncio.get_running_loop().time())
                 self._contact.back()
+                await self._read_ids(asyncio.get_running_loop().time() + self._look_interval)
             except Unavailable as error:
                 self._contact.lost(error.__cause__ or error)
             except Exception as error:  # noqa: BLE001 - whatever it is, following must go on
                 self._contact.broken(error)
             await asyncio.sleep(self._look_interval)
+
+    async def _read_ids(self, until: float) -> None:
+        """Read pages of ids while some are wanted, until the next look."""
+        time = asyncio.get_running_loop().time
+        while self._ids is not None and (place := self._ids.next_page) and self._ids_at <= time() < until:
+            try:
+                self._ids.take(place, self._reader.read_ids(place[1], IDS_PAGE))
+            except Unavailable:
+                self._ids_at = time() + IDS_RETRY
+            await asyncio.sleep(IDS_PAUSE)
 
     def _look(self, now: float) -> None:
         # Asked before the rows are read: what is committed in between is read once more.

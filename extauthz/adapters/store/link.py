@@ -12,18 +12,15 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
-from extauthz.adapters.store.following import Lost
-from extauthz.adapters.store.rows import StoreError
+from extauthz.adapters.store.connecting import parameters, read_address
+from extauthz.adapters.store.following import POOLED, Lost
 
 CONNECT_TIME = 5.0
 """Seconds for all addresses of the database together; each has two."""
 
-_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 10_000}
-_PREFERRED = {"fallback_application_name": "extauthz serve", **_KEEPALIVES}
-# A standby may lag behind what the change feed has told: what is read there must not be remembered as current.
-_OBLIGATORY = {"connect_timeout": 2, "client_encoding": "UTF8", "target_session_attrs": "primary"}
+_OTHER_SESSION = frozenset({"26000", "42P05"})
+"""A prepared statement that is not there, or is there already: the server is not in the session that prepared it."""
 
 _T = TypeVar("_T")
 Row = tuple[Any, ...]
@@ -34,14 +31,7 @@ class Link:
 
     def __init__(self, address: str, password: str | None, *, prepare: bool) -> None:
         """Take a `postgresql://` URL without password; raises StoreError. With `prepare` the server keeps plans of the queries."""
-        try:
-            given = {name: value for name, value in conninfo_to_dict(address).items() if value is not None}
-        except psycopg.Error:
-            # Not chained: libpq quotes the part that it does not understand, which may be a password.
-            raise StoreError("the address of the token store is no postgresql:// URL") from None
-        if "password" in given:
-            raise StoreError("the address of the token store holds a password: give it by `env` or `file`")
-        self._parameters: dict[str, Any] = {**_PREFERRED, **given, **_OBLIGATORY, "prepare_threshold": 0 if prepare else None}
+        self._parameters = parameters(read_address(address), "extauthz serve") | {"prepare_threshold": 0 if prepare else None}
         self.use_password(password)
         self._connection: psycopg.AsyncConnection[Row] | None = None
         self._abandoned: set[asyncio.Task[Any]] = set()
@@ -67,17 +57,20 @@ class Link:
             return await self._bounded(_rows(connection, query, parameters), seconds)
         except (psycopg.Error, OSError, ValueError) as error:
             self.drop()
-            raise Lost(str(error), code=getattr(error, "sqlstate", None)) from error
+            code = getattr(error, "sqlstate", None)
+            raise Lost(f"{error}: {POOLED}" if code in _OTHER_SESSION else str(error), code=code) from error
 
-    async def notified(self, seconds: float) -> None:
-        """Wait at most so many seconds for a notification, also one that came during a question; raises Lost when cut."""
+    async def notified(self, seconds: float) -> bool:
+        """Wait at most so many seconds for a notification and tell whether one came, also during a question; raises Lost."""
         connection = self._connected()
+        came = False
         try:
             async for _ in connection.notifies(timeout=seconds, stop_after=1):
-                pass
+                came = True
         except (psycopg.Error, OSError) as error:
             self.drop()
             raise Lost(str(error)) from error
+        return came
 
     def drop(self) -> None:
         """Close the connection, if there is one; nothing is under way on it."""

@@ -136,6 +136,11 @@ class MemoryTokenStore:
             later = tuple(row[:2] for row in self._feed if row[0] > after)
             return FeedBatch(self._epoch, self._head, oldest, later, self.audit_head())
 
+    def read_ids(self, after: str, limit: int) -> list[str]:
+        """Return the next ids of tokens behind one, in their order."""
+        with self._lock:
+            return sorted(token_id for token_id in self._records if token_id > after)[:limit]
+
     # --- changes
 
     def add(self, new: TokenRecord, pepper_fingerprint: str, change: Change | None = None) -> None:
@@ -216,7 +221,7 @@ class MemoryTokenStore:
                 if item.token_id not in records and item.token_id not in self._tombstones:
                     self._tombstones.add(item.token_id)
                     tombstones.append(item.token_id)
-                    told.append((audit_chain.TOMBSTONE, item.token_id, None, _told(item)))
+                    told.append((audit_chain.TOMBSTONE, item.token_id, None, item.facts))
             counted = {"revoked": len(revoked), "tombstones": len(tombstones), "expiries": len(expiries)}
             told.append((audit_chain.RESTORE, None, before, after | counted))
             return Restored(revoked, tuple(tombstones), tuple(expiries), self._epoch, self._head + sum(counted.values()))
@@ -287,11 +292,6 @@ class MemoryTokenStore:
                 continue
             self._records[item.token_id] = replace(record, revoked_at=item.at, revoked_by=item.by)
             self._more.setdefault(item.token_id, {})["revoked_why"] = item.why
-            after = _told(item)
-            told.append((audit_chain.REVOKED, item.token_id, dict.fromkeys(after), after))
+            told.append((audit_chain.REVOKED, item.token_id, dict.fromkeys(item.facts), item.facts))
             done.append(item.token_id)
         return tuple(done)
-
-
-def _told(item: Revocation) -> dict[str, Any]:
-    return {"revoked_at": item.at, "revoked_by": item.by, "revoked_why": item.why}

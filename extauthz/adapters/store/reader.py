@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
 
+from extauthz.adapters.store import sqlite_file
 from extauthz.adapters.store.following import feed_batch
 from extauthz.adapters.store.rows import COLUMNS, NEEDING, StoreError, check_peppers, check_revision, record
 from extauthz.core.model import Reason
@@ -23,10 +24,13 @@ FROM store_state AS state LEFT JOIN (SELECT number, mac FROM audit ORDER BY numb
 LEFT JOIN changes AS later ON later.number > ?
 WHERE state.id = 1 ORDER BY later.number
 """
+_IDS = "SELECT id FROM tokens WHERE id > ? AND typeof(id) = 'text' ORDER BY id LIMIT ?"
 _NEEDING = NEEDING.format("?", "?")
 _REVISION = "SELECT version_num FROM alembic_version"
-BUSY_TIMEOUT = 0.05
-"""Seconds that a look-up waits for a lock."""
+ATTEMPTS = 3
+"""Times that a file which others change is opened for one question."""
+SETTLED = 0.5
+"""Seconds after which one more change of a file gives it another time of change, whatever the tick of its clock is."""
 
 
 class SqliteReader:
@@ -35,29 +39,32 @@ class SqliteReader:
     def __init__(self, path: Path) -> None:
         """Open the store and check its schema; raises StoreError."""
         self._path = path
-        if not path.exists():
-            raise StoreError(f"{path}: no token store; make one with 'extauthz store migrate' or 'extauthz token create'")
-        self._file, self._stamp = self._identity_of_file()
+        sqlite_file.check_there(path)
+        self._identity: sqlite_file.Identity | None = None
+        self._again_at: float | None = None
         self._openings = 0
+        self._alone = False
         self._connection: sqlite3.Connection | None = None
         try:
-            self._connection = self._open()
-            row = self._connection.execute(_REVISION).fetchone()
-        except sqlite3.Error as error:
+            self._open()
+            rows = self._ask(_REVISION)
+        except (sqlite3.Error, OSError, StoreError) as error:
             self.close()
             if "no such table" in str(error):
                 check_revision(None)
+            if isinstance(error, StoreError):
+                raise
             raise StoreError(f"{path}: not a token store that can be read ({error})") from error
-        check_revision(row and row[0])
+        check_revision(rows[0][0] if rows else None)
 
     def find(self, token_id: str) -> TokenRecord | None:
         """Return the record of an id; raises Unavailable."""
         if self._connection is None:
             raise Unavailable(Reason.STORE_UNAVAILABLE)
         try:
-            row = self._connection.execute(_FIND, (token_id,)).fetchone()
-            return None if row is None else record(row)
-        except (sqlite3.Error, ValueError) as error:
+            rows = self._ask(_FIND, token_id)
+            return record(rows[0]) if rows else None
+        except (sqlite3.Error, OSError, ValueError, StoreError) as error:
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
 
     def version(self) -> object:
@@ -67,15 +74,11 @@ class SqliteReader:
         answered from what was open before.
         """
         try:
-            file, stamp = self._identity_of_file()
-            if file != self._file and self._log_remains():
-                raise StoreError(f"{self._path}: was replaced beside the write-ahead log of another store")
-            if self._connection is None or (file, stamp) != (self._file, self._stamp):
-                # A checkpoint changes the stamp, and so does a copy over the file, which SQLite itself would not notice.
-                self.close()
-                self._connection = self._open()
-                self._file, self._stamp = file, stamp
-            return self._openings, self._connection.execute("PRAGMA data_version").fetchone()[0]
+            found = sqlite_file.identity(self._path)
+            # A checkpoint changes the stamp, and so does a copy over the file, which SQLite itself would not notice.
+            if self._connection is None or found != self._identity or (self._alone and not self._is_the_same()):
+                self._open()
+            return self._openings, self._ask("PRAGMA data_version")[0][0]
         except (sqlite3.Error, OSError, StoreError) as error:
             self.close()
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
@@ -88,11 +91,20 @@ class SqliteReader:
         try:
             if self._connection is None:
                 raise StoreError(f"{self._path}: the token store is closed")
-            row = self._connection.execute(_REVISION).fetchone()
-            check_revision(row and row[0])
-            return feed_batch(self._connection.execute(_FEED, (after,)).fetchall())
-        except (sqlite3.Error, ValueError, StoreError) as error:
+            rows = self._ask(_REVISION)
+            check_revision(rows[0][0] if rows else None)
+            return feed_batch(self._ask(_FEED, after))
+        except (sqlite3.Error, OSError, ValueError, StoreError) as error:
             self.close()
+            raise Unavailable(Reason.STORE_UNAVAILABLE) from error
+
+    def read_ids(self, after: str, limit: int) -> list[str]:
+        """Return the next ids of tokens behind one, in their order; raises Unavailable."""
+        if self._connection is None:
+            raise Unavailable(Reason.STORE_UNAVAILABLE)
+        try:
+            return [row[0] for row in self._connection.execute(_IDS, (after, limit))]
+        except sqlite3.Error as error:
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
 
     def check_peppers(self, peppers: Mapping[str, bytes], now: int) -> None:
@@ -100,10 +112,10 @@ class SqliteReader:
         if self._connection is None:
             raise StoreError(f"{self._path}: the token store is closed")
         try:
-            known = dict(self._connection.execute("SELECT id, fingerprint FROM peppers").fetchall())
+            known = dict(self._ask("SELECT id, fingerprint FROM peppers"))
             missing = known.keys() - peppers.keys()
-            needing = {name: self._connection.execute(_NEEDING, (name, now)).fetchall() for name in missing}
-        except sqlite3.Error as error:
+            needing = {name: self._ask(_NEEDING, name, now) for name in missing}
+        except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{self._path}: the peppers cannot be read ({error})") from error
         check_peppers(known, peppers, needing)
 
@@ -112,7 +124,7 @@ class SqliteReader:
 
         A log may lie beside that one which is not its own: whoever opens it to write would mix the two.
         """
-        if self._connection is None or self._identity_of_file()[0] != self._file:
+        if self._connection is None or self._identity is None or sqlite_file.identity(self._path)[0] != self._identity[0]:
             raise FileNotFoundError(f"{self._path}: the token store is out of reach, or was just replaced")
         return self._path
 
@@ -122,14 +134,40 @@ class SqliteReader:
             self._connection.close()
             self._connection = None
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> None:
+        """Open the file that stands there now; raises what opening raises, and StoreError for one that a log would be laid over."""
+        self.close()
+        found = sqlite_file.identity(self._path)
+        if self._identity is not None and found[0] != self._identity[0] and not sqlite_file.is_alone(self._path):
+            raise StoreError(f"{self._path}: was replaced beside the write-ahead log of another store")
+        self._connection, self._alone = sqlite_file.open_to_read(self._path)
+        # Two changes within a tick of the file system's clock look like one: what was just opened is opened once more.
+        self._again_at = None if found == self._identity else time.monotonic() + SETTLED
+        self._identity = found
         self._openings += 1
-        return sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
 
-    def _log_remains(self) -> bool:
-        log = self._path.with_name(self._path.name + "-wal")
-        return log.exists() and log.stat().st_size > 0
+    def _ask(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a query, of one state of the store."""
+        for _ in range(ATTEMPTS):
+            connection = self._connection
+            if connection is None:
+                raise StoreError(f"{self._path}: the token store is closed")
+            if not self._alone:
+                return connection.execute(query, parameters).fetchall()
+            # Nothing keeps a writer away, and SQLite does not look whether one has come.
+            rows: list[tuple[Any, ...]] | sqlite3.Error
+            try:
+                rows = connection.execute(query, parameters).fetchall()
+            except sqlite3.Error as error:
+                rows = error
+            if self._is_the_same():
+                if isinstance(rows, sqlite3.Error):
+                    raise rows
+                return rows
+            self._open()
+        raise StoreError(f"{self._path}: changes all the time, and no log can be made beside it")
 
-    def _identity_of_file(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        status = os.stat(self._path)
-        return (status.st_dev, status.st_ino), (status.st_mtime_ns, status.st_size)
+    def _is_the_same(self) -> bool:
+        """Tell whether the file that was opened alone still is the store."""
+        is_due = self._again_at is not None and time.monotonic() >= self._again_at
+        return not is_due and sqlite_file.identity(self._path) == self._identity and sqlite_file.is_alone(self._path)

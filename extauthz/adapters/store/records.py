@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenRecord
@@ -99,6 +100,11 @@ class Revocation:
     at: int
     by: str
     why: str | None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What it makes of a token, and what the audit keeps of it."""
+        return {"revoked_at": self.at, "revoked_by": self.by, "revoked_why": self.why}
 
 
 @dataclass(frozen=True, slots=True)

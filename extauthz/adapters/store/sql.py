@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from extauthz.adapters.store import audit, backup, chain, listing, writing
+from extauthz.adapters.store import audit, backup, chain, listing, replay, writing
 from extauthz.adapters.store.database import Database
 from extauthz.adapters.store.ledger import Ledger
 from extauthz.adapters.store.records import AuditKey, AuditRow, Change, Export, Restored, Status, StoredToken, TokenFilter
@@ -30,14 +30,21 @@ class SqlTokenStore:
     """
 
     def __init__(
-        self, place: Path | str, *, create: bool = False, password: str | None = None, audit: AuditKey | None = None
+        self,
+        place: Path | str,
+        *,
+        create: bool = False,
+        password: str | None = None,
+        audit: AuditKey | None = None,
+        waiting: Callable[[str], None] | None = None,
     ) -> None:
         """Open a SQLite file, or a database by its `postgresql://` URL without password. The schema is made by `migrate`.
 
-        With `create` a missing file is made, and its folder. PostgreSQL is asked at the first use.
+        With `create` a missing file is made, and its folder. PostgreSQL is asked at the first use. `waiting` is called once, from
+        another thread, with the name of a store that does not answer for two seconds.
         """
         self.audit = audit
-        self._database = Database(place, create=create, password=password)
+        self._database = Database(place, create=create, password=password, waiting=waiting)
 
     @property
     def name(self) -> str:
@@ -181,6 +188,12 @@ class SqlTokenStore:
         `keys` are those of AuditKey by pepper id; a head that was noted outside shows whether the end was cut off.
         """
         return chain.first_broken(audit.rows(self._database), keys, head)
+
+    def check_audit(
+        self, keys: Mapping[str, bytes], head: tuple[int, str] | None = None, advance: replay.Advance = lambda done, total: None
+    ) -> replay.Checked:
+        """Do the same, in one state of the store, and compare every token with what the rows tell of it."""
+        return replay.check(self._database, keys, head, advance)
 
     def export_audit(self, after: int = 0) -> Iterator[str]:
         """Yield the audit as JSON lines; the last one tells the state of the store."""

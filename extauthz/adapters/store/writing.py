@@ -89,8 +89,7 @@ def _revoke_as(ledger: Ledger, known: Mapping[str, Any], revocations: Iterable[R
     for batch in batches(rows):
         ledger.connection.execute(update, batch)
     for item in told.values():
-        after = {"revoked_at": item.at, "revoked_by": item.by, "revoked_why": item.why}
-        ledger.changed("revoked", chain.REVOKED, item.token_id, dict.fromkeys(after), after)
+        ledger.changed("revoked", chain.REVOKED, item.token_id, dict.fromkeys(item.facts), item.facts)
     return tuple(told)
 
 

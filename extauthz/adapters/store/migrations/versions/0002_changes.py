@@ -40,7 +40,8 @@ _APPENDED = "extauthz: rows are only appended"
 _RIGHTS = {
     "extauthz_sidecar": {
         "SELECT": ("alembic_version", "audit", "changes", "peppers", "store_state", "token_usage", "tokens", "tombstones"),
-        "INSERT, UPDATE": ("token_usage",),
+        # Of the columns alone: who may change a table may also lock it, and keep commands from reading it.
+        "INSERT (token_id, last_used_at, last_used_from), UPDATE (last_used_at, last_used_from)": ("token_usage",),
     },
     "extauthz_admin": {
         "SELECT": ("alembic_version", "audit", "changes", "peppers", "store_state", "token_usage", "tokens", "tombstones"),

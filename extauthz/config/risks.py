@@ -1,0 +1,74 @@
+"""What a configuration allows although it is worth a second look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from extauthz import database_address
+from extauthz.config import upstream
+from extauthz.config.consistency import provider_entries
+from extauthz.config.document import Document, Mistake
+from extauthz.config.settings import Settings
+from extauthz.core.act_as import ACT_AS_HEADERS
+from extauthz.core.identity import IdentityHeaders
+from extauthz.core.policy import Policy
+from extauthz.core.providers import Verification
+
+_LISTEN_WARNING = (
+    "can be reached by other machines, which can then try tokens: listen on loopback or a unix socket, or write tls.client_ca"
+)
+_OPS_WARNING = "can be reached by other machines, which can then read metrics and readiness: listen on loopback or a unix socket"
+_RULE_WARNING = (
+    "is not the default: decoder_header_mutation_rules of your Envoy must allow these names, else it answers 500; "
+    "extauthz envoy-config prints what fits"
+)
+_INTROSPECTION_WARNING = (
+    "introspection asks as the first of these clients, and Okta may know nothing of tokens of the others: "
+    "name one client, or write verification: userinfo, which works for all, and leave client_secret out"
+)
+_EVERYBODY_WARNING = "lets in everybody who makes a Google account: hosted_domains or users would keep others out"
+_TIMEOUT_WARNING = (
+    "its tokens are verified by asking the issuer, which takes longer than server.check_timeout waits: "
+    "write check_timeout: 900ms, and 1s as the ext_authz timeout in Envoy"
+)
+REMOTE_CHECK_TIMEOUT = 0.5
+STORE = ("tokens", "store")
+EVERYBODYS_DOMAINS = ("*", "gmail.com", "googlemail.com")
+
+
+def risks(settings: Settings, policy: Policy, source: Document) -> list[Mistake]:
+    """List what is allowed but worth a look."""
+    warnings = []
+    tls = settings.server.tls
+    addresses = [("ops", settings.server.ops, _OPS_WARNING)]
+    if tls is None or tls.client_ca is None:
+        addresses.insert(0, ("listen", settings.server.listen, _LISTEN_WARNING))
+    for key, listening, warning in addresses:
+        if listening is not None and not listening.is_local:
+            warnings.append(source.mistake(("server", key), warning))
+    if settings.identity.prefix != IdentityHeaders().prefix:
+        warnings.append(source.mistake(("identity", "prefix"), _RULE_WARNING))
+    warnings += upstream.kept_hosts(settings.identity.keep, policy, source)
+    if set(settings.act_as.headers) - set(ACT_AS_HEADERS):
+        warnings.append(source.mistake(("act_as", "headers"), _RULE_WARNING))
+    if settings.tokens and settings.tokens.enabled and not settings.act_as.allow:
+        warnings.append(source.mistake(("act_as", "allow"), "is empty: no GLOBAL token can act for anybody"))
+    if settings.tokens and settings.tokens.enabled and not settings.tokens.store.startswith("sqlite:"):
+        warnings += [source.mistake(STORE, risk) for risk in database_address.read(settings.tokens.store).risks]
+    if settings.oauth and settings.oauth.enabled:
+        warnings += _oauth_risks(settings, source)
+    if not policy.kinds:
+        warnings.append(source.mistake((), "neither oauth nor tokens is on: only public routes are open"))
+    return warnings
+
+
+def _oauth_risks(settings: Settings, source: Document) -> Iterator[Mistake]:
+    entries = settings.oauth.entries if settings.oauth else []
+    for (path, _), entry in zip(provider_entries(source), entries, strict=True):
+        if entry.row.opaque and entry.users is None and entry.hosted_domains is None:
+            for domain in sorted({domain.lower() for domain in entry.domains or ()}.intersection(EVERYBODYS_DOMAINS)):
+                yield source.mistake((*path, "domains"), f"{domain!r} {_EVERYBODY_WARNING}")
+        if entry.method is Verification.INTROSPECTION and len(entry.client_ids) > 1:
+            yield source.mistake((*path, "client_ids"), _INTROSPECTION_WARNING)
+        if (entry.method is not Verification.JWKS or entry.asks_userinfo) and settings.server.check_timeout < REMOTE_CHECK_TIMEOUT:
+            yield source.mistake((*path, "provider"), _TIMEOUT_WARNING)

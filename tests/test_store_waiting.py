@@ -1,0 +1,172 @@
+"""Commands that wait for a store: they say so after two seconds, and end after ten, whatever stands in between."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from extauthz.adapters.store import database
+from extauthz.adapters.store.rows import StoreError
+from extauthz.adapters.store.sql import SqlTokenStore
+from tests.support.pooler import PASSWORD, PgBouncer, pgbouncer
+from tests.support.postgresql import PostgresServer
+from tests.test_cli import SETTINGS, configured, created, run, told
+
+pytest_plugins = ["tests.support.postgresql"]
+
+AT_ONCE = 4.0
+"""Seconds: long for what waits for nothing, and much less than the five that SQLite waits for a lock."""
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the times, which are seconds."""
+    assert (database.PATIENCE, database.DEADLINE) == (2.0, 10.0)
+    monkeypatch.setattr(database, "PATIENCE", 0.1)
+    monkeypatch.setattr(database, "DEADLINE", 0.8)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_end_is_one_for_all_addresses_of_a_server_that_says_nothing() -> None:
+    waits: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        address = f"postgresql://ana@127.0.0.1:{port},127.0.0.1:{port},localhost:{port}/tokens"
+        with closing(SqlTokenStore(address, password="s3cret", waiting=waits.append)) as store:
+            started = time.monotonic()
+            for _ in range(2):
+                with pytest.raises(StoreError, match=r"cannot be used \(no connection in time") as caught:
+                    store.list_tokens()
+            assert time.monotonic() - started < AT_ONCE
+    assert waits == [address]
+    assert "s3cret" not in str(caught.value)
+
+
+@contextmanager
+def full(pool: PgBouncer, name: str) -> Iterator[None]:
+    """Hold the only connection of a pool."""
+    with pool.connect(name) as holder, holder.transaction():
+        holder.execute("SELECT 1")
+        yield
+
+
+@pytest.mark.pool
+@pytest.mark.usefixtures("impatient")
+def test_behind_a_full_pool_every_command_says_what_it_waits_for_and_ends(tmp_path: Path, postgresql: PostgresServer) -> None:
+    with pgbouncer(postgresql, "session", size=1) as pool, postgresql.database() as name:
+        place = {"store": pool.url(name), "store_password": {"file": "password"}}
+        configured(tmp_path, tokens=SETTINGS["tokens"] | place)
+        (tmp_path / "password").write_text(PASSWORD)
+        assert told(tmp_path, "token", "list")["tokens"] == []
+        with full(pool, name):
+            for command in (("token", "list"), ("store", "status"), ("store", "migrate"), ("token", "revoke", "a" * 12, "--yes")):
+                started = time.monotonic()
+                result = run(tmp_path, *command)
+                assert time.monotonic() - started < AT_ONCE
+                assert (result.exit_code, result.stdout) == (1, "")
+                lines = result.stderr.splitlines()
+                assert lines[0] == f"waiting for the token store at postgresql://postgres@localhost:{pool.port}/{name}"
+                assert len(lines) == 2, result.exception
+                assert "no answer in time: is the server there, and is a pool that stands in between not full?" in lines[1]
+        assert told(tmp_path, "token", "list")["tokens"] == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_connection_of_before_is_given_up_when_the_server_pauses(postgresql: PostgresServer) -> None:
+    with postgresql.database() as name, closing(SqlTokenStore(postgresql.url(name))) as store:
+        assert store.list_tokens() == []
+        with postgresql.paused():
+            started = time.monotonic()
+            with pytest.raises(StoreError, match="no answer in time"):
+                store.list_tokens()
+            assert time.monotonic() - started < AT_ONCE
+        with pytest.raises(StoreError, match="no answer in time"), store._database.reading() as connection:
+            connection.exec_driver_sql("SELECT pg_sleep(5)")
+        with store._database.migrating() as connection:
+            connection.exec_driver_sql("SELECT pg_sleep(0.8)")
+        assert store.list_tokens() == []
+
+
+def test_who_does_not_wait_is_told_nothing(tmp_path: Path) -> None:
+    folder = configured(tmp_path)
+    created(folder)
+    result = run(folder, "token", "list")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+# --- SQLite
+
+
+@pytest.mark.parametrize("lock", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
+def test_who_reads_waits_for_no_writer(tmp_path: Path, lock: str) -> None:
+    folder = configured(tmp_path)
+    made = created(folder)
+    with closing(sqlite3.connect(folder / "data" / "tokens.db", isolation_level=None)) as other:
+        other.execute(lock)
+        started = time.monotonic()
+        assert [row["id"] for row in told(folder, "token", "list")["tokens"]] == [made["id"]]
+        assert told(folder, "store", "status")["active"] == 1
+        assert time.monotonic() - started < AT_ONCE
+
+
+def test_who_writes_waits_for_no_reader(tmp_path: Path) -> None:
+    folder = configured(tmp_path)
+    created(folder)
+    log = folder / "data" / "tokens.db-wal"
+    with closing(sqlite3.connect(folder / "data" / "tokens.db", isolation_level=None)) as other:
+        other.execute("BEGIN")
+        assert other.execute("SELECT count(*) FROM tokens").fetchone() == (1,)
+        started = time.monotonic()
+        created(folder)
+        assert time.monotonic() - started < AT_ONCE
+        assert log.stat().st_size > 0, "the reader still needs it"
+        other.execute("COMMIT")
+        created(folder)
+        assert log.stat().st_size == 0, "nobody needs it"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_lock_that_stays_is_told_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "LOCK_TIMEOUT", 0.4)
+    folder = configured(tmp_path)
+    made = created(folder)
+    with closing(sqlite3.connect(folder / "data" / "tokens.db", isolation_level=None)) as other:
+        for mode, command in (("WAL", ("token", "revoke", made["id"], "--yes")), ("DELETE", ("token", "list"))):
+            other.execute(f"PRAGMA journal_mode = {mode}")
+            other.execute("BEGIN EXCLUSIVE")
+            started = time.monotonic()
+            result = run(folder, *command)
+            other.execute("COMMIT")
+            assert time.monotonic() - started < AT_ONCE
+            assert (result.exit_code, result.stderr.count("waiting for the token store at")) == (1, 1)
+            assert "another change is under way, try again" in result.stderr
+
+
+def test_a_late_connection_is_closed(postgresql: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that comes after its end is not left open on the server."""
+    from extauthz.adapters.store import connecting
+
+    let_go, ended = threading.Event(), threading.Event()
+    connected: list[psycopg.Connection[object]] = []
+    original = connecting.BoundedConnection.connect
+
+    def late(**given: object) -> connecting.BoundedConnection:
+        let_go.wait(20)
+        connected.append(original(**given))  # type: ignore[arg-type]
+        return connected[-1]  # type: ignore[return-value]
+
+    monkeypatch.setattr(connecting.BoundedConnection, "connect", late)
+    monkeypatch.setattr(connecting, "_close_late", lambda opened, close=connecting._close_late: (close(opened), ended.set()))
+    with pytest.raises(connecting.Overdue):
+        connecting.connect(time.monotonic() + 0.05, conninfo=postgresql.url())
+    let_go.set()
+    assert ended.wait(20)
+    assert connected[0].closed
