@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from extauthz import early_signals
 from extauthz.adapters.metrics import render
 from extauthz.addresses import Address
 from extauthz.codec import build_internal_tokens
@@ -24,10 +25,13 @@ from extauthz.supervisor import Supervisor
 from extauthz.transport import key_set, ops
 from extauthz.transport.choice import Transport, choose
 from extauthz.transport.limits import descriptors_missing
-from extauthz.transport.listening import claim, open_listener, open_port, publish, restricted_umask
+from extauthz.transport.listening import Claim, claim, keep, open_listener, open_port, restricted_umask
 from extauthz.transport.tls import TlsFiles
 from extauthz.worker import SystemClock, Worker, serving
 from extauthz.worker_process import SWITCH_INTERVAL
+
+OpsSocket = tuple[socket.socket, Claim | None]
+"""The socket of the ops listener, and the claim to its path when it is a unix socket."""
 
 _log = logging.getLogger(__name__)
 _clock = SystemClock()
@@ -109,6 +113,8 @@ def run(configuration: Configuration, *, log_decisions: bool = True) -> None:
 
 async def _serve_alone(configuration: Configuration, transport: Transport, *, log_decisions: bool) -> None:
     signals = _signals()
+    if not signals.stop.empty():
+        return
     listen = configuration.settings.server.listen
     async with contextlib.AsyncExitStack() as stack:
         opened, published = _open_ops(configuration, stack), _open_jwks(configuration, stack)
@@ -121,13 +127,16 @@ async def _serve_alone(configuration: Configuration, transport: Transport, *, lo
 
 async def _serve_together(configuration: Configuration, *, log_decisions: bool) -> None:
     signals = _signals()
+    if not signals.stop.empty():
+        return
     async with contextlib.AsyncExitStack() as stack:
         opened, published = _open_ops(configuration, stack), _open_jwks(configuration, stack)
         supervisor = Supervisor(configuration, configuration.settings.server.transport, log_decisions=log_decisions)
         starting = asyncio.create_task(supervisor.start())
         stopping = asyncio.create_task(signals.stop.get())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
+        if stopping.done() and (not starting.done() or starting.exception()):
+            # Workers that were told to stop as well end before they serve: that is no failure then.
             starting.cancel()
             await asyncio.wait({starting})
             return
@@ -154,7 +163,7 @@ async def _hurry(signals: Signals, supervisor: Supervisor) -> None:
 async def _managed(
     served: Served,
     configuration: Configuration,
-    opened: socket.socket | None,
+    opened: OpsSocket | None,
     published: socket.socket | None,
     signals: Signals,
 ) -> AsyncIterator[None]:
@@ -180,7 +189,7 @@ async def _managed(
 
 
 @contextlib.asynccontextmanager
-async def _ops(opened: socket.socket, served: Served, reloader: Reloader, configuration: Configuration) -> AsyncIterator[None]:
+async def _ops(listening: OpsSocket, served: Served, reloader: Reloader, configuration: Configuration) -> AsyncIterator[None]:
     async def metrics(openmetrics: bool) -> tuple[str, bytes]:
         samples, readiness, _ = await served.tell()
         samples["extauthz_ready", ()] = float(all(readiness.values()))
@@ -212,9 +221,16 @@ async def _ops(opened: socket.socket, served: Served, reloader: Reloader, config
     trusted = asks_for_certificates or bool(server.ops and server.ops.path)
     pages = ops.Pages(metrics, readiness, shown, trusted=trusted)
     http = ops.HttpServer(ops.application(pages), http=ops.BoundedConnection, tls=certificates.context if certificates else None)
+    opened, claimed = listening
     tasks = [asyncio.create_task(http.run_on(opened))]
     if files and certificates:
         tasks.append(asyncio.create_task(files.renew(certificates)))
+    if claimed:
+
+        async def listen_again(address: Address) -> None:
+            await http.listen_again(open_listener(address))
+
+        tasks.append(asyncio.create_task(keep(claimed, listen_again)))
     try:
         yield
     finally:
@@ -224,19 +240,19 @@ async def _ops(opened: socket.socket, served: Served, reloader: Reloader, config
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _open_ops(configuration: Configuration, stack: contextlib.AsyncExitStack) -> socket.socket | None:
+def _open_ops(configuration: Configuration, stack: contextlib.AsyncExitStack) -> OpsSocket | None:
     """Listen on the ops address; raises ListenError."""
     server = configuration.settings.server
     address: Address | None = server.ops
     if address is None:
         return None
     if not address.path:
-        return stack.enter_context(contextlib.closing(open_port(address)))
-    stack.enter_context(claim(address))
+        return stack.enter_context(contextlib.closing(open_port(address))), None
+    claimed = stack.enter_context(claim(address))
     with restricted_umask(server.socket_mode):
         opened = stack.enter_context(contextlib.closing(open_listener(address)))
-    publish(address, mode=server.socket_mode, group=server.socket_group)
-    return opened
+    claimed.publish(mode=server.socket_mode, group=server.socket_group)
+    return opened, claimed
 
 
 def _open_jwks(configuration: Configuration, stack: contextlib.AsyncExitStack) -> socket.socket | None:
@@ -256,6 +272,15 @@ def _signals() -> Signals:
         loop.add_signal_handler(number, signals.stop.put_nowait, number)
     loop.add_signal_handler(signal.SIGHUP, signals.reload.set)
     loop.add_signal_handler(signal.SIGUSR2, signals.restart.set)
+    for early in early_signals.noted():
+        match early:
+            case signal.SIGHUP:
+                signals.reload.set()
+            case signal.SIGUSR2:
+                # The workers are all new.
+                pass
+            case _:
+                signals.stop.put_nowait(early)
     return signals
 
 

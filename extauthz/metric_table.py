@@ -183,6 +183,7 @@ DEFINITIONS = (
     _counter("extauthz_spans_total", "Spans of traced checks: exported, failed at the collector, or dropped before it.", "outcome"),
     _counter("extauthz_decision_log_written_total", "Lines of the decision log that were written."),
     _counter("extauthz_decision_log_dropped_total", "Lines of the decision log that nobody read in time."),
+    _counter("extauthz_process_log_dropped_total", "Lines on standard error that nobody read in time."),
 )
 
 TABLE: Mapping[str, Definition] = {definition.name: definition for definition in DEFINITIONS}

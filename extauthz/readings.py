@@ -15,6 +15,7 @@ from extauthz.issued_verifier import IssuedVerifier
 from extauthz.metric_table import Samples
 from extauthz.oauth_verifier import OAuthVerifier
 from extauthz.service import Authorizer
+from extauthz.standard_streams import dropped_lines
 from extauthz.transport.choice import Server
 from extauthz.uses import Uses
 
@@ -78,12 +79,22 @@ def of_parts(parts: Parts) -> Samples:
     return found
 
 
+def of_issuers(parts: Parts) -> dict[str, bool]:
+    """Tell of the keys of each issuer, and of each way in which one is asked, whether it is in order."""
+    found: dict[str, bool] = {}
+    for source in parts.key_sources:
+        found[f"keys of {source.issuer}"] = source.keys() is not None
+        found[f"keys of {source.issuer} newer than the last unknown kid"] = not source.is_behind
+    return found | {f"{way.method} of {way.issuer}": way.answers for way in parts.introspections}
+
+
 def of_process(configuration: Configuration, parts: Parts, authorizer: Authorizer, lag: LoopLag, uses: Uses | None) -> Samples:
     """Read what outlives a snapshot."""
     found: Samples = {
         ("extauthz_checks_in_flight", ()): float(authorizer.in_flight),
         ("extauthz_checks_shed_total", ("max_in_flight",)): float(authorizer.shed),
         ("extauthz_event_loop_lag_seconds", ()): lag.take(),
+        ("extauthz_process_log_dropped_total", ()): float(dropped_lines()),
         ("extauthz_monitor_mode", ()): float(bool(configuration.policy.monitored)),
     }
     tokens = configuration.settings.tokens

@@ -14,6 +14,7 @@ from extauthz.config.loader import Configuration
 from extauthz.control import Message, packed_files, unpacked_samples
 from extauthz.metric_table import Samples, counters, merged
 from extauthz.reload import Refused
+from extauthz.standard_streams import dropped_lines
 from extauthz.transport.choice import Name
 from extauthz.transport.listening import ListenError
 from extauthz.worker_link import Silent, WorkerLink, start_worker
@@ -98,7 +99,8 @@ class Supervisor:
     async def tell(self) -> tuple[Samples, dict[str, bool], dict[str, bool]]:
         """Return figures, readiness and details of all workers; of one that does not answer the last figures."""
         await asyncio.gather(*map(self._refresh, self._seats))
-        samples = [part for seat in self._seats for part in (seat.last, seat.gone, _seat_samples(seat))]
+        ours: Samples = {("extauthz_process_log_dropped_total", ()): float(dropped_lines())}
+        samples = [ours, *(part for seat in self._seats for part in (seat.last, seat.gone, _seat_samples(seat)))]
         readiness = {f"worker {seat.index}": all(seat.readiness.values()) and bool(seat.readiness) for seat in self._seats}
         details = {f"worker {seat.index}: {name}": well for seat in self._seats for name, well in seat.details.items()}
         return merged(samples), readiness, details

@@ -29,7 +29,7 @@ from extauthz.ports import Recorder, Unavailable
 from extauthz.service import Authorizer
 from extauthz.transport.choice import Server, Transport
 from extauthz.transport.limits import Limits
-from extauthz.transport.listening import claim, open_port, publish, restricted_umask
+from extauthz.transport.listening import claim, keep, open_port, restricted_umask
 from extauthz.transport.tls import Certificates, TlsFiles
 from extauthz.uses import Uses
 
@@ -125,8 +125,7 @@ class Worker:
         """Name what is worth knowing besides."""
         feed = self.parts.feed
         heard = {"change feed of the token store": feed.age <= LATELY} if feed else {}
-        keys = {f"keys of {source.issuer}": source.keys() is not None for source in self.parts.key_sources}
-        return heard | keys | {f"{asked.method} of {asked.issuer}": asked.answers for asked in self.parts.introspections}
+        return heard | readings.of_issuers(self.parts)
 
     async def prepare(self, configuration: Configuration) -> Parts:
         """Build the parts of another configuration and wait a moment for new keys; raises StoreError and ConfigurationError."""
@@ -227,9 +226,8 @@ async def serving(
     """Listen and answer inside the block, NOT_SERVING until `begin`; raises StoreError, ConfigurationError and ListenError."""
     settings, clock = configuration.settings.server, SystemClock()
     async with contextlib.AsyncExitStack() as stack:
-        if address.path:
-            stack.enter_context(claim(address))
-        else:
+        claimed = stack.enter_context(claim(address)) if address.path else None
+        if claimed is None:
             open_port(address).close()
         tracing = open_tracing(configuration, os.environ, stack, clock=clock)
         assembly = Assembly(clock=clock, tracing=tracing)
@@ -270,9 +268,10 @@ async def serving(
             await server.stop(worker.grace)
 
         stack.push_async_callback(stop)
-        if address.path:
-            publish(address, mode=settings.socket_mode, group=settings.socket_group)
         watch = [files.watch(certificates, worker.use_certificates)] if files and certificates else []
+        if claimed:
+            claimed.publish(mode=settings.socket_mode, group=settings.socket_group)
+            watch.append(keep(claimed, server.listen_again))
         async with worker.background(*watch):
             await worker.begin()
             where = address if address.path else Address(host=address.host, port=port)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from extauthz.control import Channel, Message
+from extauthz.early_signals import held_for_child
 from extauthz.reload import Refused
 from extauthz.transport.choice import Name
 from extauthz.transport.listening import ListenError
@@ -90,7 +91,9 @@ async def start_worker(transport: Name, first: Mapping[str, Any]) -> WorkerLink:
     ours, theirs = Channel.pair()
     command = (sys.executable, "-m", "extauthz", "worker", str(theirs.fileno()), transport)
     try:
-        process = await asyncio.create_subprocess_exec(*command, pass_fds=[theirs.fileno()])
+        with held_for_child():
+            # It is born before the first wait.
+            process = await asyncio.create_subprocess_exec(*command, pass_fds=[theirs.fileno()])
     except OSError as error:
         ours.close()
         raise ListenError(f"a worker cannot be started: {error}") from error

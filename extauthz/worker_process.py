@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from extauthz import early_signals
 from extauthz.adapters.store.rows import StoreError
 from extauthz.assembly import Parts
 from extauthz.config.document import ConfigurationError
@@ -29,8 +30,6 @@ _log = logging.getLogger(__name__)
 
 def main(descriptor: int, transport: Name) -> None:
     """Serve over a socket that was inherited, until the parent says otherwise or goes; raises ListenError."""
-    # The terminal sends it to every process of its group; whether this one ends is the parent's affair.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     chosen = choose(transport)
     sys.setswitchinterval(SWITCH_INTERVAL)
     with asyncio.Runner(loop_factory=chosen.new_event_loop) as runner:
@@ -51,6 +50,8 @@ class _Served:
     async def run(self, opened: socket.socket) -> None:
         """Do what the first message says, then what the others ask for."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminated)
+        if early_signals.noted():
+            return
         channel = await Channel.over(opened)
         first = await channel.receive()
         if first is None:

@@ -23,6 +23,7 @@ PACKAGE = PROJECT / "extauthz"
 ROWS = (
     "_pb",
     "core",
+    "standard_streams early_signals",
     "ports addresses database_address private_files metric_table denials traceparent",
     "budgets flights known_ids",
     "feed record",

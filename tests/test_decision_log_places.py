@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.adapters.decision_log import log as log_module
+from extauthz.adapters.decision_log import sinks as sinks_module
 from extauthz.adapters.decision_log.log import DecisionLog
 from extauthz.adapters.decision_log.sinks import File, Gone, Sink, StandardOutput, UnixSocket, chunks, whole_lines
 from extauthz.config.document import ConfigurationError
@@ -132,6 +133,73 @@ def test_a_reader_that_stalls_costs_lines_and_nothing_else(pipe: Pipe, opened: O
     assert [entry.getMessage() for entry in caplog.records] == ["decision log not written", "decision log written again"]
     assert caplog.records[0].__dict__["cause"] == "nobody reads"
     assert (caplog.records[1].__dict__["to"], caplog.records[1].__dict__["dropped"]) == ("stdout", log.dropped)
+
+
+class Stalling:
+    """A place whose reader stalls for so many attempts, each of which has waited for him already, or is broken for as many."""
+
+    name = "a place"
+
+    def __init__(self, fault: OSError, attempts: int) -> None:
+        self._fault = fault
+        self.left = attempts
+
+    def write(self, lines: Sequence[bytes]) -> int:
+        if self.left:
+            self.left -= 1
+            raise self._fault
+        return len(lines)
+
+    def reopen(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("fault", "shortest", "longest"),
+    [
+        (TimeoutError(errno.ETIMEDOUT, "nobody reads"), 0.0, 0.24),
+        (BlockingIOError(errno.EAGAIN, "no room"), 0.0, 0.24),
+        (OSError(errno.ENOSPC, "disk full"), 5.0, 5.2),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens"), 5.0, 5.2),
+    ],
+)
+def test_a_reader_that_comes_back_is_served_at_once_and_a_broken_place_is_left_in_peace(
+    fault: OSError, shortest: float, longest: float
+) -> None:
+    """The pauses are those that the log asks for, with the interval that it has in service."""
+    asked: list[float] = []
+
+    def pause(stop: threading.Event, seconds: float) -> bool:
+        asked.append(seconds)
+        return stop.wait(0.001)
+
+    sink = Stalling(fault, attempts=20)
+    log = DecisionLog(sink, wait=pause)
+    record(log, 1)
+    until_written(log, 1)
+    pauses = asked[:]
+    log.close()
+    assert sink.left == 0
+    assert shortest <= max(pauses) <= longest
+
+
+def test_the_wait_for_a_reader_ends_when_he_reads(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when the patience is at an end, which is far away here."""
+    sink = StandardOutput(pipe.writing)
+    monkeypatch.setattr(sinks_module, "PATIENCE", 0.0)
+    with suppress(TimeoutError):
+        while True:
+            sink.write([b"x" * 4095 + b"\n"])
+    monkeypatch.setattr(sinks_module, "PATIENCE", 60.0)
+    thread = threading.Thread(target=sink.write, args=([b"y\n"],), daemon=True)
+    thread.start()
+    os.read(pipe.reading, 65536)
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+    sink.close()
 
 
 def test_closing_does_not_wait_for_a_reader_that_stalls(pipe: Pipe, opened: Open) -> None:
@@ -630,7 +698,7 @@ def test_a_place_that_cannot_be_opened_is_a_mistake_with_its_line(
 
 def test_the_example_of_the_document_is_right(tmp_path: Path) -> None:
     text = (Path(__file__).parents[1] / "docs" / "decision-log.md").read_text()
-    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (block,) = re.findall(r"```yaml\n(decision_log:.*?)```", text, re.DOTALL)
     section = configuration(tmp_path, yaml.safe_load(block)["decision_log"]).settings.decision_log
     assert section.to.file == "/var/log/extauthz/decisions.jsonl"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from extauthz import app
+from extauthz import app, standard_streams
 from extauthz.adapters import logs
 from extauthz.adapters.store.rows import StoreError
 from extauthz.cli import configuration
@@ -25,6 +25,11 @@ def command(config_file: Path, *, decision_log: bool) -> None:
     Example: extauthz serve --config config/extauthz.yaml
     """
     logs.configure()
+    if standard_streams.closed_at_start:
+        extra = {"streams": standard_streams.closed_at_start}
+        logging.getLogger(__name__).warning(
+            "closed at the start: /dev/null stands in, and what is written there is lost", extra=extra
+        )
     with configuration.explained():
         loaded = configuration.read(config_file)
         for warning in loaded.warnings:

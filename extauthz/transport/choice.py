@@ -29,6 +29,9 @@ class Server(Protocol):
     async def start(self, address: Address) -> int:
         """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError."""
 
+    async def listen_again(self, address: Address) -> None:
+        """Listen on a unix socket that was removed, beside the connections that are open; raises ListenError and OSError."""
+
     async def set_serving(self, *, serving: bool) -> None:
         """Answer health checks."""
 

@@ -115,9 +115,7 @@ class Connection(Books, asyncio.Protocol):
             return
         if self.ready:
             self.used = self.now
-            ready, self.ready = self.ready, []
-            for stream in ready:
-                stream.queued = False
+            for stream in self.unqueued():
                 if not stream.closed:
                     self._call(stream)
         self.flush()

@@ -69,17 +69,9 @@ class GrpcioServer:
         self._refusals = Refusals(VISIBLE)
         self._reflection_streams = 0
         self._stream_timeout = (limits or Limits()).half_open_timeout
-        self._server = grpc.aio.server(options=(*_OPTIONS, *_limits(limits or Limits())))
+        self._options = (*_OPTIONS, *_limits(limits or Limits()))
         self._health = _Health(self._refusals)
-        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._check)
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": method}),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflects: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._reflect)
-        for path in messages.BIDIRECTIONAL:
-            _, service, name = path.decode("ascii").split("/")
-            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: reflects}),))
-        # Whatever nobody before it knows.
-        self._server.add_generic_rpc_handlers((_Unknown(self._refusals),))
+        self._servers: list[grpc.aio.Server] = []
 
     @property
     def refusals(self) -> Mapping[RefusalReason, int]:
@@ -89,16 +81,11 @@ class GrpcioServer:
     async def start(self, address: Address) -> int:
         """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError."""
         await self.set_serving(serving=False)
-        target = f"unix:{address.path}" if address.path else str(address)
-        try:
-            if self._certificates is None:
-                port = self._server.add_insecure_port(target)
-            else:
-                port = self._server.add_secure_port(target, self._credentials(self._certificates))
-        except RuntimeError as error:
-            raise ListenError(f"{address} cannot be listened on: {error}") from error
-        await self._server.start()
-        return 0 if address.path else int(port)
+        return await self._listen(address)
+
+    async def listen_again(self, address: Address) -> None:
+        """Listen on a unix socket that was removed; connections that are open live on. Raises ListenError."""
+        await self._listen(address)
 
     async def set_serving(self, *, serving: bool) -> None:
         """Answer health checks for the server and for the service."""
@@ -114,7 +101,31 @@ class GrpcioServer:
     async def stop(self, grace: float) -> None:
         """Refuse new calls, and give those under way `grace` seconds."""
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace)
+        await asyncio.gather(*(server.stop(grace) for server in self._servers))
+
+    async def _listen(self, address: Address) -> int:
+        """Start a server for one listener: grpcio takes no other one once it is started. Return its port, 0 for a unix socket."""
+        server = grpc.aio.server(options=self._options)
+        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._check)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": method}),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflects: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._reflect)
+        for path in messages.BIDIRECTIONAL:
+            _, service, name = path.decode("ascii").split("/")
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: reflects}),))
+        # Whatever nobody before it knows.
+        server.add_generic_rpc_handlers((_Unknown(self._refusals),))
+        target = f"unix:{address.path}" if address.path else str(address)
+        try:
+            if self._certificates is None:
+                port = server.add_insecure_port(target)
+            else:
+                port = server.add_secure_port(target, self._credentials(self._certificates))
+        except RuntimeError as error:
+            raise ListenError(f"{address} cannot be listened on: {error}") from error
+        await server.start()
+        self._servers.append(server)
+        return 0 if address.path else int(port)
 
     async def _check(self, data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         if self._certificates is not None and self._certificates.allowed_names is not None:

@@ -84,15 +84,25 @@ class Nghttp2Server:
 
     async def start(self, address: Address) -> int:
         """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError."""
-        self._opened = open_listener(address)
-        await self._listen()
+        opened = open_listener(address)
+        await self._listen(opened)
         self._sweeper = asyncio.create_task(self._sweep())
-        return 0 if address.path else int(self._opened.getsockname()[1])
+        return 0 if address.path else int(opened.getsockname()[1])
+
+    async def listen_again(self, address: Address) -> None:
+        """Listen on a unix socket that was removed; connections that are open live on. Raises ListenError and OSError."""
+        opened = open_listener(address)
+        try:
+            await self._listen(opened)
+        except OSError:
+            opened.close()
+            raise
 
     async def reload_tls(self, certificates: Certificates) -> None:
         """Use other certificates from the next connection on; those that are open live on."""
         self._certificates = certificates
-        await self._listen()
+        if self._opened is not None:
+            await self._listen(self._opened.dup())
 
     async def set_serving(self, *, serving: bool) -> None:
         """Answer health checks for the server and for the service."""
@@ -216,22 +226,22 @@ class Nghttp2Server:
         else:
             connection.answer(stream, response[1])
 
-    async def _listen(self) -> None:
-        """Accept on the socket with the certificates of now, and no longer with earlier ones."""
-        if self._opened is None:
-            raise RuntimeError("not started")
-        previous, opened = self._listener, self._opened.dup()
+    async def _listen(self, opened: socket.socket) -> None:
+        """Accept on this socket with the certificates of now, and no longer on an earlier one, or with earlier ones."""
+        previous, accepting = (self._listener, self._opened), opened.dup()
         if self._certificates is not None:
             context, timeout = self._certificates.context, self._limits.half_open_timeout
             self._listener = TlsListener(
-                opened, context, self._connection, handshake_timeout=timeout, refused=self._handshake_refused
+                accepting, context, self._connection, handshake_timeout=timeout, refused=self._handshake_refused
             )
         else:
             loop = asyncio.get_running_loop()
-            create = loop.create_unix_server if opened.family == socket.AF_UNIX else loop.create_server
-            self._listener = await create(self._connection, sock=opened, backlog=BACKLOG)
-        if previous is not None:
-            previous.close()
+            create = loop.create_unix_server if accepting.family == socket.AF_UNIX else loop.create_server
+            self._listener = await create(self._connection, sock=accepting, backlog=BACKLOG)
+        self._opened = opened
+        for listening in previous:
+            if listening is not None:
+                listening.close()
 
     def _connection(self) -> Connection:
         return Connection(self, self._options, self._limits, self._tally, self._refusals)

@@ -136,6 +136,22 @@ class HttpServer(uvicorn.Server):
         """Serve on a socket until `should_exit` is set."""
         await self.serve(sockets=[opened])
 
+    async def listen_again(self, opened: socket.socket) -> None:
+        """Serve on another socket from now on, beside the connections that are open; raises OSError, and closes it then."""
+        servers, listeners = self.servers, self._listeners
+        try:
+            await self.startup([opened])
+        except OSError:
+            opened.close()
+            raise
+        if self._tls is not None:
+            # What accepts is a copy of it.
+            opened.close()
+        for server in servers:
+            server.close()
+        for listener in listeners:
+            listener.close()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept; over TLS by ourselves, since uvicorn lets a handshake take a minute and counts none."""
         if self._tls is None or not sockets:

@@ -132,6 +132,13 @@ class Books:
             stream.queued = True
             self.ready.append(stream)
 
+    def unqueued(self) -> list[Stream]:
+        """Return the streams that are to be looked at, each of which may be queued again."""
+        ready, self.ready = self.ready, []
+        for stream in ready:
+            stream.queued = False
+        return ready
+
     def refused(self, reason: RefusalReason, detail: str = "") -> None:
         """Count what is refused."""
         self.refusals.count(reason, now=self.now, peer=self.peer, detail=detail)

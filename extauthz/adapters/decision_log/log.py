@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from time import monotonic, sleep, time  # noqa: TID251 - the time of a line is its own
 
 from extauthz.adapters.decision_log.lines import (
@@ -27,7 +27,7 @@ from extauthz.record import RecordField
 
 BATCH = 128
 FIRST_DELAY, LAST_DELAY = 0.1, 5.0
-"""Seconds between two attempts to write, at first and after many that failed."""
+"""Seconds between two attempts to write to a place that is broken, at first and after many that failed."""
 TOLD = 60.0
 """Seconds in which a fault that comes back is not told again."""
 CLOSE_TIMEOUT = 1.0
@@ -54,8 +54,9 @@ class DecisionLog:
         sample: Mapping[Reason, float] | None = None,
         capacity: int = 10_000,
         interval: float = 0.1,
+        wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
     ) -> None:
-        """Start the writing thread; `sample` is the share that is written by reason, `interval` is in seconds."""
+        """Start the writing thread; `sample` is the share that is written by reason, `interval` in seconds, `wait` its pause."""
         self._sink = sink
         self._fields = frozenset(fields)
         self._shares = {reason: share for reason, share in (sample or {}).items() if share < 1}
@@ -68,11 +69,12 @@ class DecisionLog:
         self._unverified = UNVERIFIED if tells_token else frozenset()
         self._capacity = capacity
         self._interval = interval
+        self._wait = wait
         self._entries: deque[Entry] = deque()
         self._lines: list[bytes] = []
         self._displaced = self._lost = self._lost_lines = 0
         self.written = 0
-        self._is_failing = self._is_told = False
+        self._is_failing = self._is_told = self._is_stalled = False
         self._told_at = -TOLD
         self._stop, self._rotated = threading.Event(), threading.Event()
         self._deadline = float("inf")
@@ -136,8 +138,9 @@ class DecisionLog:
     def _run(self) -> None:
         delay = 0.0
         try:
-            while not self._stop.wait(self._interval + delay):
-                delay = 0.0 if self._attempt() else min(max(2 * delay, FIRST_DELAY), LAST_DELAY)
+            while not self._wait(self._stop, self._interval + delay):
+                went_well = self._attempt()
+                delay = 0.0 if went_well or self._is_stalled else min(max(2 * delay, FIRST_DELAY), LAST_DELAY)
             while not self._attempt() and monotonic() < self._deadline:
                 sleep(FIRST_DELAY)
         finally:
@@ -148,6 +151,7 @@ class DecisionLog:
     def _attempt(self) -> bool:
         """Write what waits; tell whether that went well."""
         went_well, before = self._reopened(), self.written
+        self._is_stalled = False
         try:
             while (self._lines or self._rendered()) and monotonic() < self._deadline:
                 taken = self._sink.write(self._lines)
@@ -159,6 +163,8 @@ class DecisionLog:
             self._lines = []
             return True
         except Exception as error:  # noqa: BLE001 - mostly an OSError; whatever it is, the next attempt may go well
+            # The attempt has waited for the reader, and ends as soon as there is room: a longer pause would only keep him waiting.
+            self._is_stalled = isinstance(error, (TimeoutError, BlockingIOError))
             self._tell("decision log not written", error)
             return False
         if went_well and self.written > before:
