@@ -92,10 +92,9 @@ class JwksSource:
         return self._keys if self.age <= self._max_key_age else None
 
     def load(self) -> Awaitable[KeySet]:
-        """Join the fetch under way or the next attempt, or start one; raises Unavailable while the last failure is fresh."""
-        if self._flight is None and self._retry is not None:
-            return asyncio.shield(self._retry)
-        if self._flight is None and self._clock.monotonic() - self._attempted_at < RETRY:
+        """Join the fetch under way, or start one; raises Unavailable while the last failure is fresh or the next attempt is due."""
+        fresh = self._clock.monotonic() - self._attempted_at < RETRY
+        if self._flight is None and (fresh or self._retry is not None):
             raise Unavailable(Reason.KEY_SET_UNAVAILABLE)
         return self._fetch()
 
