@@ -135,7 +135,7 @@ def test_envoy_takes_the_tracer_of_the_page(tmp_path: Path) -> None:
     resources["clusters"].append({"name": "collector", "type": "STATIC"})
     assert refusal(tmp_path, json.dumps(bootstrap)) == ""
     tracer["tracing"]["provider"]["typed_config"]["service"] = "envoy"
-    assert "no such field" in refusal(tmp_path, json.dumps(bootstrap))
+    assert "has unknown fields" in refusal(tmp_path, json.dumps(bootstrap))
 
 
 @pytest.mark.parametrize("line", ["token rotate nobody --overlap 24h", "audit verify --head 1:00", "envoy-config --for nginx"])
