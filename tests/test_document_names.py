@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from docs.reference import generate
 from extauthz.cli import COMMANDS, main
@@ -22,6 +23,7 @@ from extauthz.metric_table import DEFINITIONS
 from extauthz.record import RecordField
 from extauthz.transport.refusals import RefusalReason
 from tests.support.metric_names import LABELS
+from tests.test_reference import placed
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -118,6 +120,39 @@ def test_wrong_names_are_noticed() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_every_key_reason_field_and_finding_that_a_page_names_is_there(page: Path) -> None:
     assert wrong_words(page.read_text(encoding="utf-8")) == []
+
+
+PATHS = [path for path, _ in generate.fields(Settings) if path[-1] not in {*RouteLine.model_fields, *UpstreamSection.model_fields}]
+
+
+def wrong_values(text: str) -> list[str]:
+    """Return what is written as `key: value` with a key of ours and is accepted by none of the keys that are called so."""
+    wrong = []
+    for quoted in re.findall(r"(?<!`)`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+        name, _, value = quoted.partition(": ")
+        paths = [path for path in PATHS if f".{'.'.join(path)}".endswith(f".{name}")]
+        if value and paths and quoted not in FOREIGN["settings"] and not any(accepts(path, value) for path in paths):
+            wrong.append(quoted)
+    return wrong
+
+
+def accepts(path: tuple[str, ...], value: str) -> bool:
+    """Tell whether the configuration may have this value, as YAML writes it, at a path."""
+    try:
+        Settings.model_validate(placed(path, yaml.safe_load(value)))
+    except ValidationError:
+        return False
+    return True
+
+
+def test_wrong_values_are_noticed() -> None:
+    text = "`drain: 10`, `server.drain: 10s`, `feed: pull`, `tokens.feed: poll`, `known_ids: 0`, `deny: true`, `match: x`"
+    assert wrong_values(text) == ["drain: 10", "feed: pull"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_value_that_a_page_gives_a_key_is_accepted(page: Path) -> None:
+    assert wrong_values(page.read_text(encoding="utf-8")) == []
 
 
 def test_foreign_names_are_used_and_are_not_ours() -> None:

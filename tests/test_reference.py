@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import copy
+import functools
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -104,9 +105,16 @@ SIBLINGS: dict[str, Any] = {
 """What a key needs beside it, where the example configuration has it in a comment only."""
 
 
+@functools.cache
+def example() -> dict[str, Any]:
+    """Read the example configuration."""
+    data: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    return data
+
+
 def placed(path: tuple[str, ...], value: object) -> dict[str, Any]:
     """Return the example configuration with a value at the path of a key: in the first entry, where there are several."""
-    data: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    data = copy.deepcopy(example())
     for section, siblings in SIBLINGS.items():
         data[section] |= copy.deepcopy(siblings)
     if path == ("oauth", "providers"):
