@@ -62,7 +62,16 @@ def wrong_metrics(text: str) -> list[str]:
     return wrong
 
 
+ALERTS = set(re.findall(r"alert: (Extauthz\w+)", (ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text(encoding="utf-8")))
+
+
+def wrong_alerts(text: str) -> list[str]:
+    """Return what looks like an alert of ours and is none."""
+    return [name for name in re.findall(r"\bExtauthz[A-Z]\w+", text) if name not in ALERTS]
+
+
 def test_wrong_metrics_are_noticed() -> None:
+    assert wrong_alerts("ExtauthzAbsent ExtauthzGone") == ["ExtauthzGone"]
     assert wrong_metrics("`extauthz_checks_waiting`") == ["extauthz_checks_waiting"]
     assert wrong_metrics('`extauthz_checks_total{cause="x"}`') == ["extauthz_checks_total{cause}"]
     assert wrong_metrics('`extauthz_checks_total{reason="scope_lost"}`') == ['extauthz_checks_total{reason="scope_lost"}']
@@ -71,8 +80,9 @@ def test_wrong_metrics_are_noticed() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_every_metric_that_a_page_names_is_there(page: Path) -> None:
-    assert wrong_metrics(page.read_text(encoding="utf-8")) == []
+def test_every_metric_and_alert_that_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert (wrong_metrics(text), wrong_alerts(text)) == ([], [])
 
 
 # Keys, reasons, fields, labels, findings of doctor
