@@ -18,7 +18,7 @@ from extauthz.adapters.envoy import MAX_BYTES_OF_TEMPLATES, MAX_TEMPLATE_BYTES, 
 from extauthz.config.answers import MAX_BODY, AnswersSection
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
-from extauthz.core.model import ALLOWING, Deny, Reason, Request
+from extauthz.core.model import ALLOWING, Allow, Deny, HeaderEdits, Reason, Request
 from extauthz.core.model import DECISION_ID as PLACEHOLDER
 from extauthz.demo.launcher import Demo
 from extauthz.denials import GRPC_CODES, STATUSES, TOLD, VARIABLES, Answers, Format, OwnAnswer, Template, is_json
@@ -356,6 +356,18 @@ def test_what_is_remembered_is_bounded_in_bytes() -> None:
         most = max(most, sum(len(part) for _, parts in codec._templates.values() for part in parts))
     assert len(written) == 2500
     assert MAX_BYTES_OF_TEMPLATES * 0.9 < most <= MAX_BYTES_OF_TEMPLATES
+
+
+def test_another_users_identity_is_never_forwarded_although_its_edits_take_the_place_of_others_in_memory() -> None:
+    """A template is found by the address of its edits: while it lives, nothing else may have that address."""
+    codec = EnvoyCodec()
+    request = Request("POST", "/search", "api.acme.com", {}, raw=True, decision_id=DECISION_ID)
+    for number in range(100):
+        user = f"user-{number}@acme.com"
+        # Nobody else keeps these edits: the next ones would be made at their address.
+        allow = Allow(Reason.ALLOWED, "r", HeaderEdits((("x-extauthz-user", user), ("x-extauthz-id", PLACEHOLDER)), ()))
+        message = pb.CheckResponse.FromString(codec.write(request, allow))
+        assert [option.header.value for option in message.ok_response.headers] == [user, DECISION_ID]
 
 
 # Text with variables
