@@ -73,13 +73,13 @@ class Assembled:
         reader.version()
         feed.apply(reader.read_feed(feed.position))
 
-    def token(self) -> tuple[str, TokenRecord]:
-        """Put a token into the store; return its text and record."""
+    def token(self, pepper: bytes = PEPPER, *, known: bytes | None = None) -> tuple[str, TokenRecord]:
+        """Put a token into the store; return its text and record. `known` is the pepper whose fingerprint is kept with it."""
         order = Order("a token", AuthType.USER, frozenset({"SEARCH"}), NOW - 60, "root", NOW + 86_400, "ana@acme.com")
         entropy = hashlib.sha384(str(next(self.numbers)).encode()).digest()
-        text, record = issue(order, RULES, pepper_id="p1", pepper=PEPPER, entropy=entropy)
+        text, record = issue(order, RULES, pepper_id="p1", pepper=pepper, entropy=entropy)
         with self.store() as store:
-            store.add(record, fingerprint(PEPPER))
+            store.add(record, fingerprint(known or pepper))
         return text.text, record
 
     def store(self) -> closing[SqlTokenStore]:
@@ -150,3 +150,22 @@ async def test_a_known_token_serves_as_long_as_the_store_may_be_away(
     with pytest.raises(Unavailable) as caught:
         assembled.verify(text)
     assert caught.value.reason is Reason.STORE_STALE
+
+
+async def test_a_pepper_that_was_replaced_verifies_no_token_after_a_reload_and_the_new_one_does(assembled: Assembled) -> None:
+    """The section of the settings is the same: only what its files hold has changed."""
+    await assembled.start()
+    before = assembled.parts.runtime.verifiers[Kind.ISSUED]
+    new = b"another pepper, 32 bytes or more"
+    (assembled.folder / "pepper").write_bytes(new)
+    await assembled.reload()
+    good, _ = assembled.token(new)
+    forged, _ = assembled.token(PEPPER, known=new)
+    assembled.poll()
+    assert isinstance(assembled.verify(good), Identity)
+    assert assembled.verify(forged) is Reason.TOKEN_SECRET_WRONG
+
+    after = assembled.parts.runtime.verifiers[Kind.ISSUED]
+    assert after is not before
+    await assembled.reload()
+    assert assembled.parts.runtime.verifiers[Kind.ISSUED] is after, "nothing has changed: what is remembered stays"
