@@ -321,6 +321,16 @@ def test_another_client_of_the_same_user_has_another_token(token_world: MakeToke
         assert verified(world, world.check("POST /search", oauth(sign(claims(cid=client)))))["client_id"] == client
 
 
+def test_a_scope_that_a_reload_takes_away_is_told_to_no_upstream_any_more(token_world: MakeTokenWorld) -> None:
+    """Signer and credential are the same as before."""
+    world = token_world(world={"oauth": {"scopes": ["SEARCH", "CHAT"]}})
+    headers, signer = oauth(sign(claims())), tokens_of(world)
+    assert verified(world, world.check("POST /search", headers))["scope"] == "CHAT SEARCH"
+    world.reconfigure(oauth={"scopes": ["SEARCH"]})
+    assert tokens_of(world) is signer
+    assert verified(world, world.check("POST /search", headers))["scope"] == "SEARCH"
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     lifetime=st.floats(10, 300),
