@@ -388,6 +388,29 @@ def speaks_http_1(address: str) -> None:
                 pass
 
 
+def test_the_page_of_the_configuration_never_quotes_an_error(sidecar: Sidecar) -> None:
+    """What is wrong may be a secret that was written where the name of its place belongs."""
+    sidecar.token()
+    sidecar.start()
+    assert json.loads(sidecar.page("/config")[1])["problem"] is None
+    sidecar.settings["tokens"]["peppers"] = [{"id": "p1", "env": "HUNTER2_MISPLACED"}]
+    sidecar.write()
+    assert sidecar.process is not None
+    sidecar.process.send_signal(signal.SIGHUP)
+    page: list[str] = []
+
+    def is_told() -> bool:
+        page[:] = [sidecar.page("/config")[1]]
+        return "tokens.peppers[0]" in str(json.loads(page[0])["problem"])
+
+    eventually(is_told, seconds=PATIENCE)
+    place = json.loads(page[0])["problem"]
+    assert re.fullmatch(rf"{re.escape(str(sidecar.file))}:\d+: tokens\.peppers\[0\]: the log says why", place), place
+    assert "HUNTER2" not in page[0]
+    assert "HUNTER2_MISPLACED is not set" in sidecar.logs[1].read_text()
+    assert sidecar.stop() == 0
+
+
 def configuration_page(address: Address, *, tls: ssl.SSLContext | None = None) -> bytes:
     """Ask an ops listener for /config by a name that is none of loopback; return its status line, b"" without an answer."""
     family, where = (socket.AF_UNIX, address.path) if address.path else (socket.AF_INET, (address.host, address.port))
