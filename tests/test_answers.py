@@ -370,6 +370,24 @@ def test_another_users_identity_is_never_forwarded_although_its_edits_take_the_p
         assert [option.header.value for option in message.ok_response.headers] == [user, DECISION_ID]
 
 
+def test_an_answer_names_its_own_route_although_another_route_forwards_the_same_headers() -> None:
+    codec, edits = EnvoyCodec(), HeaderEdits((("x-extauthz-user", "ana@acme.com"), ("x-extauthz-id", PLACEHOLDER)), ())
+    for route in ("POST /search", "DELETE /everything", "POST /search"):
+        decision = Allow(Reason.ALLOWED, route, edits)
+        answer = Answer(pb.CheckResponse.FromString(codec.write(request(DECISION_ID), decision)), decision)
+        assert answer.metadata["route"] == route
+
+
+def test_who_sends_no_credential_is_not_told_of_the_headers_that_were_kept_from_another_request() -> None:
+    codec, decision = EnvoyCodec(), Deny(Reason.CREDENTIAL_MISSING, "r")
+    bodies = {}
+    for filtered in (True, False, True):
+        data = codec.write(replace(request(DECISION_ID), filtered=filtered), decision)
+        bodies[filtered] = Answer(pb.CheckResponse.FromString(data), decision).body["message"]
+        assert data == EnvoyCodec().write(replace(request(DECISION_ID), filtered=filtered), decision)
+    assert bodies[True] != bodies[False]
+
+
 # Text with variables
 
 
