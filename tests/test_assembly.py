@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from extauthz.adapters.store.reader import SqliteReader
+from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.assembly import Assembly, Parts
 from extauthz.config.loader import Configuration, load
@@ -31,11 +32,13 @@ pytest_plugins = ["tests.support.postgresql"]
 SETTINGS = """\
 version: 1
 server: {{listen: 127.0.0.1:9001, ops: null}}
-tokens: {{store: "sqlite:///tokens.db", peppers: [{{id: p1, file: pepper}}], verdict_ttl: {fresh}, max_staleness: {stale}}}
+tokens: {{store: "sqlite:///tokens.db", peppers: [{{id: p1, file: pepper}}], verdict_ttl: {fresh}, max_staleness: {stale},
+  poll_interval: {fresh}}}
 scopes: [SEARCH]
 routes: [routes.yaml]
 """
-FRESH, STALE = 60, 600
+FRESH, STALE = 40, 320
+"""Seconds, neither of them a default."""
 RULES = Rules("glean", frozenset({"SEARCH"}), 1e9, ActAs(allow=compile_patterns(["*@acme.com"])))
 
 
@@ -128,8 +131,8 @@ async def test_a_revoked_token_does_not_become_good_again_while_look_ups_fail(
         store.revoke([record.id], None, ANA)
     assembled.poll()
     monkeypatch.setattr(SqliteReader, "find", _out_of_reach)
-    for _ in range((FRESH + STALE) // 30 + 1):
-        assembled.clock.advance(30)
+    for _ in range((FRESH + STALE) // 20 + 1):
+        assembled.clock.advance(20)
         assembled.poll()
         with pytest.raises(Unavailable):
             assembled.verify(text)
@@ -169,3 +172,41 @@ async def test_a_pepper_that_was_replaced_verifies_no_token_after_a_reload_and_t
     assert after is not before
     await assembled.reload()
     assert assembled.parts.runtime.verifiers[Kind.ISSUED] is after, "nothing has changed: what is remembered stays"
+
+
+@pytest.mark.parametrize("how", ["from the start", "since a reload"])
+async def test_a_token_is_looked_up_and_the_feed_read_as_often_as_the_settings_say(
+    assembled: Assembled, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await began(assembled, how)
+    assert assembled.parts.follower is not None
+    assert assembled.parts.follower.poll_interval == FRESH
+    text, _ = assembled.token()
+    assembled.poll()
+    assembled.verify(text)
+    find, asked = SqliteReader.find, []
+
+    def watched(reader: SqliteReader, token_id: str) -> TokenRecord | None:
+        asked.append(token_id)
+        return find(reader, token_id)
+
+    monkeypatch.setattr(SqliteReader, "find", watched)
+    for seconds, times in ((FRESH - 1, 0), (1, 1), (FRESH - 1, 1), (1, 2)):
+        assembled.clock.advance(seconds)
+        assembled.poll()
+        assert isinstance(assembled.verify(text), Identity)
+        assert len(asked) == times
+
+
+async def test_a_pepper_of_before_that_comes_back_is_refused_instead_of_every_token(assembled: Assembled) -> None:
+    """What the store is compared with are the peppers of the last reload, not those of the start."""
+    await assembled.start()
+    new = b"another pepper, 32 bytes or more"
+    (assembled.folder / "pepper").write_bytes(new)
+    await assembled.reload()
+    good, _ = assembled.token(new)
+    assembled.poll()
+    (assembled.folder / "pepper").write_bytes(PEPPER)
+    with pytest.raises(StoreError, match="pepper 'p1' is not the one that the tokens in the store were made with"):
+        await assembled.reload()
+    assert isinstance(assembled.verify(good), Identity)
