@@ -1205,6 +1205,42 @@ async def test_a_gap_during_a_look_up_makes_it_be_asked_again(waiting: Issued) -
     assert await pending is Reason.TOKEN_UNKNOWN
 
 
+async def test_a_record_of_a_store_that_was_found_rewound_meanwhile_lets_nobody_in(waiting: Issued) -> None:
+    """The record may be from before its revocation, which the older store knows nothing of."""
+    token, record = waiting.token()
+    waiting.poll()
+    pending = waiting.verify(token)
+    assert not isinstance(pending, Identity | Reason)
+    await asyncio.sleep(0)
+    waiting.feed.apply(FeedBatch(0, 0, 1))
+    assert waiting.feed.rewound
+    waiting.store.answers[0].set_result(record)  # type: ignore[attr-defined]
+    with pytest.raises(Unavailable) as caught:
+        await pending
+    assert caught.value.reason is Reason.STORE_REWOUND
+    assert waiting.verdicts.recall(token) is None, "nothing of it is remembered for the time after the restore"
+
+
+async def test_what_was_known_does_not_count_when_the_store_was_found_rewound_before_it_failed(waiting: Issued) -> None:
+    token, record = waiting.token()
+    waiting.poll()
+    first = waiting.verify(token)
+    waiting.store.answers[0].set_result(record)  # type: ignore[attr-defined]
+    assert not isinstance(first, Identity | Reason)
+    assert holder(await first) == (AuthType.USER, "ana@acme.com")
+    waiting.clock.advance(FRESH)
+    waiting.poll()
+    again = waiting.verify(token)
+    assert not isinstance(again, Identity | Reason)
+    await asyncio.sleep(0)
+    waiting.feed.apply(FeedBatch(0, 0, 1))
+    assert waiting.feed.rewound
+    waiting.store.answers[1].set_exception(Unavailable(Reason.STORE_UNAVAILABLE))  # type: ignore[attr-defined]
+    with pytest.raises(Unavailable) as caught:
+        await again
+    assert caught.value.reason is Reason.STORE_STALE
+
+
 async def test_a_record_that_keeps_changing_is_no_answer(waiting: Issued) -> None:
     token, record = waiting.token()
     waiting.poll()
