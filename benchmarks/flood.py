@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import grpc.aio
 import yaml
 
+from benchmarks.answers import Judge, WrongAnswer, allowed, refused
 from extauthz.addresses import Address
 from extauthz.core.tokens import ENTROPY_BYTES, mint
 from extauthz.demo.issuer import DemoIssuer
@@ -35,6 +37,9 @@ from tests.support.world import bearer, check_request, oauth
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 WARM_CALLS = 3000
 FLOOD_PER_SECOND = 400
+USER = "ana@acme.com"
+GARBAGE = refused("token_inactive", "token_malformed", "token_signature", "token_unknown", "issuer_unavailable", "overloaded")
+"""What is said to the three floods; the last two when a budget is used up."""
 
 
 def pin(core: int) -> None:
@@ -56,6 +61,15 @@ def garbage(genuine: str) -> bytes:
     return check_request("POST", "/search", headers.items())
 
 
+def end_if_wrong(judge: Judge, asked: asyncio.Future[bytes]) -> None:
+    """Judge an answer to the flood, and end this process at the first that is wrong: its exit code is what the parent sees."""
+    try:
+        judge(asked.result())
+    except (WrongAnswer, grpc.aio.AioRpcError) as error:
+        print(f"flood: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
 def send_flood(target: str, genuine: str, warm: bool) -> None:
     """Send garbage, or one warm request again and again, at a fixed rate until killed."""
     pin(1)
@@ -67,22 +81,40 @@ def send_flood(target: str, genuine: str, warm: bool) -> None:
             begin = time.monotonic()
             for number in range(10**9):
                 await asyncio.sleep(begin + number / FLOOD_PER_SECOND - time.monotonic())
-                asyncio.ensure_future(ask(same if warm else garbage(genuine)))  # noqa: RUF006 - the answer does not matter
+                asked = asyncio.ensure_future(ask(same if warm else garbage(genuine)))
+                asked.add_done_callback(partial(end_if_wrong, allowed(USER) if warm else GARBAGE))
 
     asyncio.run(main())
 
 
 async def warm_latency(target: str, token: str) -> tuple[float, float]:
-    """Return p50 and p99 of a warm check, in microseconds, one call at a time."""
+    """Return p50 and p99 of a warm check, in microseconds, one call at a time; raises WrongAnswer."""
+    judge = allowed(USER)
     data = check_request("POST", "/search", oauth(token).items())
     taken = []
     async with grpc.aio.insecure_channel(target) as channel:
         ask = channel.unary_unary(CHECK)
         for _ in range(WARM_CALLS):
             started = time.perf_counter()
-            await ask(data)
+            answer = await ask(data)
             taken.append((time.perf_counter() - started) * 1e6)
+            judge(answer)
     return statistics.median(taken), statistics.quantiles(taken, n=100)[98]
+
+
+async def latency_beside(target: str, genuine: str, *, warm: bool) -> tuple[float, float]:
+    """Return what warm_latency does while a flood goes on; raises WrongAnswer for an answer to the flood too."""
+    flood = multiprocessing.get_context("spawn").Process(target=send_flood, args=(target, genuine, warm), daemon=True)
+    flood.start()
+    try:
+        await asyncio.sleep(2)
+        found = await warm_latency(target, genuine)
+        if not flood.is_alive():
+            raise WrongAnswer(f"the flood ended by itself, with exit code {flood.exitcode}")
+    finally:
+        flood.kill()
+        flood.join()
+    return found
 
 
 async def main() -> None:
@@ -122,20 +154,15 @@ async def main() -> None:
         with contextlib.suppress(OSError):
             os.sched_setaffinity(sidecar.pid, {0})
         pin(1)
-        target, genuine = listening.replace("unix://", "unix:"), issuer.token("ana@acme.com")
-        await asyncio.sleep(5)
-        await warm_latency(target, genuine)
-        quiet = await warm_latency(target, genuine)
-        beside = {}
-        for warm in (True, False):
-            flood = multiprocessing.get_context("spawn").Process(target=send_flood, args=(target, genuine, warm), daemon=True)
-            flood.start()
-            await asyncio.sleep(2)
-            beside[warm] = await warm_latency(target, genuine)
-            flood.kill()
-            flood.join()
-        sidecar.terminate()
-        await sidecar.wait()
+        target, genuine = listening.replace("unix://", "unix:"), issuer.token(USER)
+        try:
+            await asyncio.sleep(5)
+            await warm_latency(target, genuine)
+            quiet = await warm_latency(target, genuine)
+            beside = {warm: await latency_beside(target, genuine, warm=warm) for warm in (True, False)}
+        finally:
+            sidecar.terminate()
+            await sidecar.wait()
     server.should_exit = True
     await serving
     print("\nwarm OAuth checks through grpcio, one at a time on one core")

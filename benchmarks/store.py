@@ -24,6 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.answers import allowed
 from benchmarks.bench import TYPICAL, machine, microseconds, row
 from extauthz.adapters.decision_log.log import DecisionLog
 from extauthz.adapters.decision_log.sinks import File
@@ -211,8 +212,9 @@ async def warm(folder: Path, shelf: Shelf) -> float:
     data = check_request("POST", "/search", (TYPICAL | bearer(shelf.token)).items())
     first = authorizer.check(data)
     told = first if isinstance(first, bytes) else await first
-    assert b"x-extauthz-scopes" in told
-    taken = microseconds(lambda: authorizer.check(data), 5000)
+    judge = allowed(None)
+    judge(told)
+    taken = microseconds(lambda: authorizer.check(data), 5000, judge)
     row(f"{shelf.kind}, {shelf.size:,} tokens, warm check", f"{taken:.1f} µs")
     log.close()
     return taken

@@ -1,7 +1,7 @@
 """The fast transport at full speed while 10,000 routes are reloaded, tokens are new to it and its metrics are scraped.
 
-Run by `make soak`. Exit 1 if a call fails, a new token is refused, a reload does not come or a scrape is no page. What it prints
-are the times of warm checks, by what went on meanwhile.
+Run by `make soak`. Ends with an error at the first answer that is not the expected one, when a reload does not come and when a
+scrape is no page. What it prints are the times of warm checks, by what went on meanwhile.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,9 +23,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.answers import allowed
 from benchmarks.bench import TYPICAL, machine
-from benchmarks.transport import CLIENT_CORE, HEADERS, METHOD, answered, free_port, issuer, process
-from extauthz._pb import ext_authz_pb2 as pb
+from benchmarks.transport import USER, Asked, answered, free_port, h2load, issuer, process
 from extauthz.adapters.store.records import AuditKey, Change
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.core.act_as import ActAs
@@ -40,6 +40,7 @@ ROUTES, ROUNDS, BURST = 10_000, 3, 200
 """A burst stays within `limits.store_per_second` and comes over one connection, a few at once."""
 AT_ONCE = 20
 PATIENCE = 60.0
+COLD = allowed(None)
 PIECE = 5
 """Seconds of one run of h2load."""
 RELOADS = re.compile(r'^extauthz_config_reloads_total\{[^}]*result="ok"[^}]*\} ([0-9.]+)$', re.MULTILINE)
@@ -85,7 +86,7 @@ def make_tokens(folder: Path, count: int) -> list[str]:
 
 
 def look_up(port: int, tokens: list[str]) -> None:
-    """Ask about tokens that the sidecar has not seen, a few at once."""
+    """Ask about tokens that the sidecar has not seen, a few at once; raises WrongAnswer."""
     with Peer(port) as peer:
         for start in range(0, len(tokens), AT_ONCE):
             numbers = []
@@ -93,8 +94,7 @@ def look_up(port: int, tokens: list[str]) -> None:
                 numbers.append(number := peer.stream())
                 peer.send(peer.request(number, check_request("POST", "/rest/api/v1/search", (TYPICAL | bearer(token)).items())))
             for number in numbers:
-                if pb.CheckResponse.FromString(peer.answer(number).message).status.code:
-                    raise SystemExit("a cold token was refused")
+                COLD(peer.answer(number).message)
 
 
 def scrape(port: int) -> str:
@@ -126,22 +126,29 @@ def assert_page(ops: int) -> None:
         raise SystemExit("the scrape brought no metrics")
 
 
-def load(port: int, request: Path, folder: Path, ending: threading.Event, lines: list[list[str]]) -> None:
-    """Load with one h2load after the other until told to end; keep its lines: when a call began, its status and its time."""
-    log = folder / "times"
-    command = ["taskset", "-c", str(CLIENT_CORE), "h2load", "-D", str(PIECE), "-c", "4", "-m", "8", "-d", str(request)]
-    command += [f"--log-file={log}", *(part for header in HEADERS for part in ("-H", header))]
-    while not ending.is_set():
-        log.unlink(missing_ok=True)
-        run = subprocess.run([*command, f"http://127.0.0.1:{port}{METHOD}"], capture_output=True, text=True, check=False)
-        if " 0 failed, 0 errored, 0 timeout" not in run.stdout:
-            lines.append(["0", "0", "0"])
-            print(run.stdout, run.stderr)
-        lines += [line.split("\t") for line in log.read_text().splitlines()]
+@dataclass
+class Load:
+    """One h2load after the other; `lines` are its lines: when a call began, its status and its time."""
+
+    port: int
+    asked: Asked
+    answer: bytes
+    folder: Path
+    ending: threading.Event = field(default_factory=threading.Event)
+    lines: list[list[str]] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Go on until told to end; raises WrongAnswer."""
+        log = self.folder / "times"
+        while not self.ending.is_set():
+            log.unlink(missing_ok=True)
+            h2load(self.port, self.asked.file, self.answer, seconds=PIECE, shape=(4, 8), log=log, pinned=True)
+            answered(self.port, self.asked.data, self.asked.judge)
+            self.lines += [line.split("\t") for line in log.read_text().splitlines()]
 
 
-def disturb(folder: Path, pid: int, port: int, ops: int, tokens: list[str]) -> Phases:
-    """Reload, look up and scrape, one after the other, several times."""
+def disturb(folder: Path, pid: int, port: int, ops: int, tokens: list[str], beside: Future[None]) -> Phases:
+    """Reload, look up and scrape, one after the other, several times; raises WrongAnswer, and what ended the load beside it."""
     phases = Phases()
     for round_ in range(ROUNDS):
         burst = tokens[round_ * BURST : (round_ + 1) * BURST]
@@ -149,6 +156,8 @@ def disturb(folder: Path, pid: int, port: int, ops: int, tokens: list[str]) -> P
         phases.run("a reload of 10,000 routes", partial(reload, folder, pid, ops, round_ + 1))
         phases.run(f"a burst of {BURST} cold look-ups", partial(look_up, port, burst))
         phases.run("a scrape", partial(assert_page, ops))
+        if beside.done():
+            beside.result()
     time.sleep(1)
     return phases
 
@@ -185,22 +194,18 @@ def main() -> int:
             "scopes: [SEARCH]\nroutes: [routes.yaml]\n"
         )
         with issuer(issuer_port) as keys:
-            data = check_request("POST", "/rest/api/v1/search", (TYPICAL | oauth(keys.token("ana@acme.com"))).items())
-            request = folder / "request.bin"
-            request.write_bytes(b"\0" + len(data).to_bytes(4, "big") + data)
+            data = check_request("POST", "/rest/api/v1/search", (TYPICAL | oauth(keys.token(USER))).items())
+            asked = Asked.of(folder, data, allowed(USER))
             with process("-m", "extauthz", "serve", "--config", str(file), "--no-decision-log") as running:
-                if pb.CheckResponse.FromString(answered(port, data)).status.code:
-                    raise SystemExit("the check was not allowed")
-                lines: list[list[str]] = []
-                ending = threading.Event()
-                loading = threading.Thread(target=load, args=(port, request, folder, ending, lines))
-                loading.start()
-                try:
-                    phases = disturb(folder, running.pid, port, ops, tokens)
-                finally:
-                    ending.set()
-                    loading.join()
-    return report(phases, lines)
+                load = Load(port, asked, answered(port, data, asked.judge), folder)
+                with ThreadPoolExecutor() as pool:
+                    beside = pool.submit(load.run)
+                    try:
+                        phases = disturb(folder, running.pid, port, ops, tokens, beside)
+                    finally:
+                        load.ending.set()
+                    beside.result()
+    return report(phases, load.lines)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class Budget:
 
 
 class CoolDown:
-    """Lets one through, and the next one so many seconds later at the earliest, whatever became of the first."""
+    """Lets one through, and the next one so many seconds after that at the earliest."""
 
     def __init__(self, seconds: float, *, clock: Clock) -> None:
         """Start with nobody let through."""
@@ -48,11 +48,46 @@ class CoolDown:
 
     def take(self) -> bool:
         """Let one through if it is time."""
-        now = self._clock.monotonic()
-        if now - self._taken_at < self._seconds:
+        if self._clock.monotonic() - self._taken_at < self._seconds:
             return False
-        self._taken_at = now
+        self.start()
         return True
+
+    def start(self) -> None:
+        """Count the seconds from now on."""
+        self._taken_at = self._clock.monotonic()
+
+    def give_back(self) -> None:
+        """Let the next one through at once, because the last one came to nothing."""
+        self._taken_at = float("-inf")
+
+
+class Backoff:
+    """Spaces the attempts after a failure: `first` seconds until the next one, twice as long each time, `longest` at most."""
+
+    def __init__(self, *, first: float, longest: float, clock: Clock) -> None:
+        """Start with nothing failed."""
+        self._first = first
+        self._longest = longest
+        self._clock = clock
+        self._pause = first
+        self._retry_at = float("-inf")
+        self.failed = False
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the next attempt."""
+        return max(0.0, self._retry_at - self._clock.monotonic())
+
+    def fail(self) -> None:
+        """Note that an attempt failed."""
+        self._pause = min(self._pause * 2, self._longest) if self.failed else self._first
+        self._retry_at = self._clock.monotonic() + self._pause
+        self.failed = True
+
+    def succeed(self) -> None:
+        """Note that one succeeded."""
+        self.failed = False
 
 
 class Breaker:

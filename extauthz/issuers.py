@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from extauthz.adapters.discovery import Discovery
 from extauthz.adapters.fetch import FetchError, JsonFetcher
 from extauthz.adapters.introspection import Introspection
-from extauthz.adapters.jwks import UNKNOWN_KEY_COOL_DOWN, JwksSource
-from extauthz.budgets import Breaker, Budget, CoolDown
+from extauthz.adapters.jwks import FIRST_RETRY, RETRY, UNKNOWN_KEY_COOL_DOWN, JwksSource
+from extauthz.budgets import Backoff, Breaker, Budget, CoolDown
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration
 from extauthz.config.oauth import OAuthListSection, OAuthSection, ProviderEntry
@@ -38,8 +38,9 @@ class Asked:
 class Issuers:
     """Makes whom to ask from configurations, one after the other.
 
-    What a change of the settings must not reset is kept by the issuer's address: breakers, and cool-downs of fetches for unknown
-    keys. HTTP clients are kept as long as a configuration needs them. The `environment` may hold the password of a proxy.
+    What a change of the settings must not reset is kept by the issuer's address: breakers, and cool-downs and back-offs of
+    fetches of keys. HTTP clients are kept as long as a configuration needs them. The `environment` may hold the password of a
+    proxy.
     """
 
     clock: Clock
@@ -49,6 +50,7 @@ class Issuers:
     _fetchers: dict[bytes, JsonFetcher] = field(default_factory=dict)
     _breakers: dict[tuple[str, Verification], Breaker] = field(default_factory=dict)
     _cool_downs: dict[str, CoolDown] = field(default_factory=dict)
+    _backoffs: dict[str, Backoff] = field(default_factory=dict)
 
     def prepare(self, configuration: Configuration, secrets: Mapping[str, bytes]) -> dict[bytes, Asked]:
         """Return whom to ask, by the digest of each provider's settings; what is unchanged is the same as before.
@@ -102,6 +104,7 @@ class Issuers:
         fetcher: JsonFetcher,
     ) -> JwksSource:
         cool_down = self._cool_downs.setdefault(rules.issuer, CoolDown(UNKNOWN_KEY_COOL_DOWN, clock=self.clock))
+        backoff = self._backoffs.setdefault(rules.issuer, Backoff(first=FIRST_RETRY, longest=RETRY, clock=self.clock))
         return JwksSource(
             discovery,
             rules.provider.algorithms,
@@ -111,6 +114,7 @@ class Issuers:
             refresh=oauth.refresh,
             max_key_age=oauth.max_key_age,
             cool_down=cool_down,
+            backoff=backoff,
         )
 
     def _introspections(

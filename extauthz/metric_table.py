@@ -1,6 +1,7 @@
 """Every metric: its name, its type, its labels, what it tells, and how the figures of several workers become one.
 
-Label values come from our own enums and from the configuration, never from a request. `docs/reference/metrics.md` is this table.
+Label values come from enums, the configuration, the store's audit, the version and the workers, never from a request.
+`docs/reference/metrics.md` is this table.
 """
 
 from __future__ import annotations

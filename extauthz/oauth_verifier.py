@@ -155,6 +155,8 @@ class OAuthVerifier:
         refusal = claims.time_refusal(unverified.claims, case.issuer.rules, self._clock.now())
         if refusal or name is None:
             return refusal or Reason.TOKEN_KEY_UNKNOWN
+        if case.issuer.pending >= MAX_PENDING:
+            raise Unavailable(Reason.OVERLOADED)
         pending = source.reload_for_unknown_key()
         if pending is not None:
             return self._own(case, self._with_keys(case, unverified, pending))

@@ -109,7 +109,7 @@ class KeySource(Protocol):
         """Fetch the first keys, or join the fetch that is under way; raises Unavailable."""
 
     def reload_for_unknown_key(self) -> Awaitable[KeySet] | None:
-        """Fetch once more for a key that the set lacks, or None while no further fetch may be made."""
+        """Fetch once more for a key that the set lacks, or wait for the fetch that will be made; None while none may be."""
 
 
 class Introspector(Protocol):

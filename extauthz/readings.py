@@ -79,6 +79,15 @@ def of_parts(parts: Parts) -> Samples:
     return found
 
 
+def of_issuers(parts: Parts) -> dict[str, bool]:
+    """Tell of the keys of each issuer, and of each way in which one is asked, whether it is in order."""
+    found: dict[str, bool] = {}
+    for source in parts.key_sources:
+        found[f"keys of {source.issuer}"] = source.keys() is not None
+        found[f"keys of {source.issuer} newer than the last unknown kid"] = not source.is_behind
+    return found | {f"{way.method} of {way.issuer}": way.answers for way in parts.introspections}
+
+
 def of_process(configuration: Configuration, parts: Parts, authorizer: Authorizer, lag: LoopLag, uses: Uses | None) -> Samples:
     """Read what outlives a snapshot."""
     found: Samples = {

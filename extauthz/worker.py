@@ -125,8 +125,7 @@ class Worker:
         """Name what is worth knowing besides."""
         feed = self.parts.feed
         heard = {"change feed of the token store": feed.age <= LATELY} if feed else {}
-        keys = {f"keys of {source.issuer}": source.keys() is not None for source in self.parts.key_sources}
-        return heard | keys | {f"{asked.method} of {asked.issuer}": asked.answers for asked in self.parts.introspections}
+        return heard | readings.of_issuers(self.parts)
 
     async def prepare(self, configuration: Configuration) -> Parts:
         """Build the parts of another configuration and wait a moment for new keys; raises StoreError and ConfigurationError."""

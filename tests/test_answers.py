@@ -18,7 +18,7 @@ from extauthz.adapters.envoy import MAX_BYTES_OF_TEMPLATES, MAX_TEMPLATE_BYTES, 
 from extauthz.config.answers import MAX_BODY, AnswersSection
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
-from extauthz.core.model import ALLOWING, Deny, Reason, Request
+from extauthz.core.model import ALLOWING, Allow, Deny, HeaderEdits, Reason, Request
 from extauthz.core.model import DECISION_ID as PLACEHOLDER
 from extauthz.demo.launcher import Demo
 from extauthz.denials import GRPC_CODES, STATUSES, TOLD, VARIABLES, Answers, Format, OwnAnswer, Template, is_json
@@ -356,6 +356,36 @@ def test_what_is_remembered_is_bounded_in_bytes() -> None:
         most = max(most, sum(len(part) for _, parts in codec._templates.values() for part in parts))
     assert len(written) == 2500
     assert MAX_BYTES_OF_TEMPLATES * 0.9 < most <= MAX_BYTES_OF_TEMPLATES
+
+
+def test_another_users_identity_is_never_forwarded_although_its_edits_take_the_place_of_others_in_memory() -> None:
+    """A template is found by the address of its edits: while it lives, nothing else may have that address."""
+    codec = EnvoyCodec()
+    request = Request("POST", "/search", "api.acme.com", {}, raw=True, decision_id=DECISION_ID)
+    for number in range(100):
+        user = f"user-{number}@acme.com"
+        # Nobody else keeps these edits: the next ones would be made at their address.
+        allow = Allow(Reason.ALLOWED, "r", HeaderEdits((("x-extauthz-user", user), ("x-extauthz-id", PLACEHOLDER)), ()))
+        message = pb.CheckResponse.FromString(codec.write(request, allow))
+        assert [option.header.value for option in message.ok_response.headers] == [user, DECISION_ID]
+
+
+def test_an_answer_names_its_own_route_although_another_route_forwards_the_same_headers() -> None:
+    codec, edits = EnvoyCodec(), HeaderEdits((("x-extauthz-user", "ana@acme.com"), ("x-extauthz-id", PLACEHOLDER)), ())
+    for route in ("POST /search", "DELETE /everything", "POST /search"):
+        decision = Allow(Reason.ALLOWED, route, edits)
+        answer = Answer(pb.CheckResponse.FromString(codec.write(request(DECISION_ID), decision)), decision)
+        assert answer.metadata["route"] == route
+
+
+def test_who_sends_no_credential_is_not_told_of_the_headers_that_were_kept_from_another_request() -> None:
+    codec, decision = EnvoyCodec(), Deny(Reason.CREDENTIAL_MISSING, "r")
+    bodies = {}
+    for filtered in (True, False, True):
+        data = codec.write(replace(request(DECISION_ID), filtered=filtered), decision)
+        bodies[filtered] = Answer(pb.CheckResponse.FromString(data), decision).body["message"]
+        assert data == EnvoyCodec().write(replace(request(DECISION_ID), filtered=filtered), decision)
+    assert bodies[True] != bodies[False]
 
 
 # Text with variables

@@ -8,6 +8,7 @@ import pytest
 
 from extauthz.config.oauth import expanded, provider_of
 from extauthz.core.providers import PROVIDERS
+from tests.support.idp_fixtures import overlaid, published
 from tests.support.world import NOW, MakeWorld, World, oauth, sign
 
 TENANT = "88888888-8888-8888-8888-888888888888"
@@ -17,33 +18,20 @@ V2 = f"https://login.microsoftonline.com/{TENANT}/v2.0"
 V1 = f"https://sts.windows.net/{TENANT}/"
 ROUTES = [{"match": "POST /search", "scope": "SEARCH"}]
 
-# The claims of Microsoft's published sample tokens, with the names of this test.
+OURS: dict[str, Any] = {"oid": "00000000-0000-0000-0000-000000000001", "tid": TENANT}
+# Microsoft's published tokens with the names of this test; the user of the second one is at home here, and so has a upn.
 CLAIMS: dict[str, dict[str, Any]] = {
-    V2: {
-        "iss": V2,
-        "aud": CLIENT,
-        "azp": CLIENT,
-        "azpacr": "0",
-        "preferred_username": "abeli@acme.com",
-        "scp": "access_as_user",
-        "oid": "00000000-0000-0000-0000-000000000001",
-        "sub": "AAAAAAAAAAAAAAAAAAAAAIkzqFVrSaSaFHy782bbtaQ",
-        "tid": TENANT,
-        "ver": "2.0",
-    },
-    V1: {
-        "iss": V1,
-        "aud": f"api://{CLIENT}",
-        "appid": CLIENT,
-        "appidacr": "0",
-        "upn": "abeli@acme.com",
-        "unique_name": "abeli@acme.com",
-        "scp": "user_impersonation other",
-        "oid": "00000000-0000-0000-0000-000000000001",
-        "sub": "l3_roISQU222bULS9yi2k0XpqpOiMz5H3ZACo1GeXA",
-        "tid": TENANT,
-        "ver": "1.0",
-    },
+    V2: overlaid(
+        "azure_v2_access_token_claims",
+        OURS | {"iss": V2, "aud": CLIENT, "azp": CLIENT, "preferred_username": "abeli@acme.com"},
+        {"sub": "AAAAAAAAAAAAAAAAAAAAAIkzqFVrSaSaFHy782bbtaQ"},
+    ),
+    V1: overlaid(
+        "azure_v1_access_token_claims",
+        OURS | {"iss": V1, "aud": f"api://{CLIENT}", "appid": CLIENT, "scp": "user_impersonation other"},
+        {"upn": "abeli@acme.com", "unique_name": "abeli@acme.com", "idp": None, "email": None},
+        {"sub": "l3_roISQU222bULS9yi2k0XpqpOiMz5H3ZACo1GeXA"},
+    ),
 }
 
 
@@ -65,6 +53,61 @@ def test_a_genuine_token_is_accepted(make_world: MakeWorld, issuer: str) -> None
     assert answer.headers["x-extauthz-user"] == "abeli@acme.com"
     assert answer.headers["x-extauthz-client-id"] == CLIENT
     assert answer.headers["x-extauthz-actor"] == f"oauth:azure:{CLAIMS[issuer]['sub']}"
+
+
+# What is filled in is what stands in angle brackets; a token needs a time to end, which the samples leave out.
+TIMES = {"iat": NOW - 60, "exp": NOW + 4000}
+FILLED = {"<tid>": TENANT, "<client>": CLIENT}
+EMAIL_FIRST = {"user_claim": ["upn", "email", "unique_name"]}
+
+
+def test_the_published_token_of_version_2_is_accepted(make_world: MakeWorld) -> None:
+    sample = published("azure_v2_access_token_claims", FILLED | {"<API client id>": OTHER})
+    answer = azure(make_world, V2, audience=OTHER).check("POST /search", oauth(sign(sample | TIMES)))
+    assert (answer.reason, answer.headers["x-extauthz-user"]) == ("allowed", "abeli@microsoft.com")
+
+
+@pytest.mark.parametrize(
+    ("home", "changes", "user"),
+    [
+        (OTHER, {}, "token_user_not_allowed"),
+        (OTHER, EMAIL_FIRST, "token_user_not_allowed"),
+        (OTHER, {"guests": True}, "abeli@microsoft.com"),
+        (OTHER, {"guests": True, "domains": "microsoft.com"}, "abeli@microsoft.com"),
+        (OTHER, {"guests": True, "domains": "acme.com"}, "token_user_not_allowed"),
+        (OTHER, {"guests": True, "user_claim": ["upn"]}, "token_user_invalid"),
+        (TENANT, {}, "abeli@microsoft.com"),
+        (TENANT, EMAIL_FIRST, "abeli@microsoft.com"),
+        (TENANT, {"user_claim": ["upn"]}, "token_user_invalid"),
+    ],
+    ids=str,
+)
+def test_the_published_token_of_version_1_is_a_guests_or_a_members(
+    make_world: MakeWorld, home: str, changes: dict[str, Any], user: str
+) -> None:
+    """It has no upn, but email, unique_name and idp: who it is depends on where the user is at home, and on `user_claim`."""
+    sample = published("azure_v1_access_token_claims", FILLED | {"<home tid>": home, "<client id or app id uri>": CLIENT})
+    assert "upn" not in sample
+    answer = azure(make_world, V1, **changes).check("POST /search", oauth(sign(sample | TIMES)))
+    assert (answer.headers["x-extauthz-user"] if answer.allowed else answer.reason) == user
+
+
+@pytest.mark.parametrize(
+    ("claims", "user"),
+    [
+        (["email"], "ana@acme.com"),
+        (["email", "unique_name"], "ana@acme.com"),
+        (["unique_name", "email"], "abeli@microsoft.com"),
+        (["upn", "unique_name"], "abeli@microsoft.com"),
+    ],
+    ids=str,
+)
+def test_the_order_of_user_claims_tells_which_of_the_published_ones_names_a_member(
+    make_world: MakeWorld, claims: list[str], user: str
+) -> None:
+    sample = published("azure_v1_access_token_claims", FILLED | {"<home tid>": TENANT, "<client id or app id uri>": CLIENT})
+    token = oauth(sign(sample | TIMES | {"email": "Ana@acme.com"}))
+    assert azure(make_world, V1, user_claim=claims).check("POST /search", token).headers["x-extauthz-user"] == user
 
 
 @pytest.mark.parametrize(
@@ -139,6 +182,26 @@ def test_version_2(make_world: MakeWorld, change: dict[str, Any], reason: str) -
 )
 def test_version_1(make_world: MakeWorld, change: dict[str, Any], reason: str) -> None:
     assert azure(make_world, V1).check("POST /search", oauth(token(V1, **change))).reason == reason
+
+
+HOMES = [
+    f"https://sts.windows.net/{OTHER}/{TENANT}/",
+    f"https://sts.windows.net/{TENANT}{OTHER}/",
+    f"https://sts.windows.net/{TENANT}/{OTHER}/",
+    f"https://sts.windows.net/{OTHER}/?{TENANT}",
+    f"https://evil.example/{TENANT}/",
+    f"https://evil.example/https://sts.windows.net/{TENANT}/",
+    f"https://sts.windows.net/{TENANT}/\n",
+    f"https://sts.windows.net/{TENANT[:-1]}/",
+    TENANT,
+]
+
+
+@pytest.mark.parametrize("issuer", [V2, V1], ids=["v2.0", "v1.0"])
+@pytest.mark.parametrize("home", HOMES)
+def test_a_home_that_has_the_tenant_somewhere_is_not_this_tenant(make_world: MakeWorld, issuer: str, home: str) -> None:
+    """The tenant has to be the one of the issuer, whole, and nothing may stand around it."""
+    assert azure(make_world, issuer).check("POST /search", oauth(token(issuer, idp=home))).reason == "token_user_not_allowed"
 
 
 def test_only_the_algorithm_of_azure_counts(make_world: MakeWorld) -> None:

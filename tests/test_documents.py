@@ -6,14 +6,17 @@ import re
 import shutil
 import textwrap
 import typing
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from pydantic import BaseModel
 
+from extauthz.cli import main
 from extauthz.config import routes, tables
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
@@ -198,20 +201,50 @@ def check_block(block: str, folder: Path) -> str:
         if mistakes or more:
             raise ConfigurationError([*mistakes, *more])
         return "routes"
-    return "other"
+    data = yaml.safe_load(block)
+    if re.search(r"typed_config:|load_assignment:|^apiVersion:|^resources:", content, re.MULTILINE):
+        return "of another program"
+    if isinstance(data, list):
+        # Orders of `token create --from-file`.
+        file = folder / "orders.yaml"
+        file.write_text(block)
+        (folder / "data").mkdir()
+        wanted = CliRunner().invoke(
+            main, ["token", "create", "--from-file", str(file), "--config", str(folder / "extauthz.yaml"), "--json"]
+        )
+        assert wanted.exit_code == 0, wanted.output
+        return "orders"
+    settings = yaml.safe_load((folder / "extauthz.yaml").read_text()) | data
+    (folder / "extauthz.yaml").write_text(yaml.safe_dump(settings))
+    if settings["reload"]["end_marker"]:
+        for file in (folder / "extauthz.yaml", *(folder / name for name in settings["routes"])):
+            file.write_text(f"{file.read_text().rstrip()}\n# end\n")
+    load(folder / "extauthz.yaml")
+    return "section"
 
 
 def test_the_documents_are_there() -> None:
     assert all(document.is_file() for document in documents())
 
 
+OF_OTHERS = {
+    "deploy.md": (2, "a kustomization and a cluster of Envoy: test_kubernetes.py"),
+    "envoy-gateway.md": (1, "Envoy Gateway's own configuration, of which there is no definition to load it by"),
+    "internal-token.md": (2, "a filter and a cluster of Envoy: test_envoy_internal_token.py"),
+    "tracing.md": (1, "a tracer of Envoy: test_envoy_takes_the_tracer_of_the_page"),
+}
+"""How many blocks of a page other programs read, and where that is tried."""
+
+
 def test_every_yaml_block_of_the_documents_loads(tmp_path: Path) -> None:
     blocks = [(file, block) for file in documents() for block in yaml_blocks(file.read_text())]
+    of_others: Counter[str] = Counter()
     for index, (file, block) in enumerate(blocks):
         try:
-            check_block(block, tmp_path / str(index))
+            of_others[file.name] += check_block(block, tmp_path / str(index)) == "of another program"
         except ConfigurationError as error:
             pytest.fail(f"a block of {file}:\n{block}\n{error}")
+    assert +of_others == {name: count for name, (count, _) in OF_OTHERS.items()}
 
 
 MARKDOWN = """\
@@ -251,7 +284,9 @@ def test_a_block_is_found_and_read_as_what_it_is(tmp_path: Path) -> None:
     complete = blocks[0].replace("mine", "routes/glean-newer-scopes").replace("[SEARCH]", str(whole_vocabulary()))
     assert check_block(complete, tmp_path / "complete") == "settings"
     assert check_block(blocks[1], tmp_path) == "routes"
-    assert check_block(blocks[2], tmp_path) == "other"
+    assert check_block(blocks[2], tmp_path / "section") == "section"
+    with pytest.raises(ConfigurationError, match="allows: unknown key"):
+        check_block(blocks[2].replace("allow", "allows"), tmp_path / "unknown")
     assert check_block(blocks[1].replace("SEARCH", "AGENTS"), tmp_path) == "routes"
     for wrong in ("scope: SERCH", "scope: SEARCH, public: true"):
         with pytest.raises(ConfigurationError):

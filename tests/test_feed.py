@@ -130,6 +130,19 @@ def test_a_head_that_goes_back_is_a_rewound_store_until_the_restore_is_accepted(
     assert feed.changed_since("any", before)
 
 
+@pytest.mark.parametrize("oldest", [1, 200], ids=["all changes", "a gap, which would begin anew"])
+def test_a_restored_store_is_not_believed_because_it_has_more_changes_by_now(feed: Feed, clock: StillClock, oldest: int) -> None:
+    """It goes on from the older state, past the position of before: the revocations that were lost are still lost."""
+    position, generation = feed.position, feed.generation
+    feed.apply(FeedBatch(0, position - 1, 1))
+    clock.advance(5)
+    for head in (position + 1, position + 300):
+        later = tuple((number, f"t{number}") for number in range(max(oldest, position + 1), head + 1))
+        feed.apply(FeedBatch(0, head, oldest, later))
+        assert (feed.rewound, feed.position, feed.generation) == (True, position, generation)
+    assert feed.age >= 5
+
+
 def test_an_epoch_that_goes_back_is_a_rewound_store(clock: StillClock) -> None:
     feed = Feed(clock=clock, memory=MEMORY)
     feed.apply(FeedBatch(3, 10, 1))

@@ -395,3 +395,12 @@ async def test_a_unix_socket_is_asked(tmp_path_factory: pytest.TempPathFactory) 
         await refused(opened, "http://example.com/a")
     await opened.close()
     assert lines == [b"GET /a HTTP/1.1"]
+
+
+async def test_a_client_that_is_closed_asks_nobody(server: FaultyServer) -> None:
+    """Who waits for the next attempt may find that a reload has put another client in its place."""
+    server.pages["/"] = document([])
+    opened = JsonFetcher()
+    await opened.close()
+    assert "another configuration" in await refused(opened, f"{server.origin}/")
+    assert server.requests == {}

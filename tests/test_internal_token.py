@@ -321,6 +321,39 @@ def test_another_client_of_the_same_user_has_another_token(token_world: MakeToke
         assert verified(world, world.check("POST /search", oauth(sign(claims(cid=client)))))["client_id"] == client
 
 
+def test_a_scope_that_a_reload_takes_away_is_told_to_no_upstream_any_more(token_world: MakeTokenWorld) -> None:
+    """Signer and credential are the same as before."""
+    world = token_world(world={"oauth": {"scopes": ["SEARCH", "CHAT"]}})
+    headers, signer = oauth(sign(claims())), tokens_of(world)
+    assert verified(world, world.check("POST /search", headers))["scope"] == "CHAT SEARCH"
+    world.reconfigure(oauth={"scopes": ["SEARCH"]})
+    assert tokens_of(world) is signer
+    assert verified(world, world.check("POST /search", headers))["scope"] == "SEARCH"
+
+
+def test_a_token_says_what_was_found_out_about_this_caller_whatever_was_signed_before() -> None:
+    """Each fact alone makes another token."""
+    made = InternalTokens(Recipe(ISSUER, HEADER, 60.0, (KEY,)), token_ids=lambda: "id")
+    ana = Identity(AuthType.USER, "token:1", "ana@acme.com", frozenset({"SEARCH"}), NOW + 30.0)
+    callers: list[tuple[Identity, str | None, str]] = [
+        (ana, ana.user, AUDIENCE),
+        (dataclasses.replace(ana, actor="token:2"), ana.user, AUDIENCE),
+        (dataclasses.replace(ana, auth_type=AuthType.GLOBAL), ana.user, AUDIENCE),
+        (dataclasses.replace(ana, scopes=frozenset({"SEARCH", "CHAT"})), ana.user, AUDIENCE),
+        (dataclasses.replace(ana, expires_at=NOW + 20.0), ana.user, AUDIENCE),
+        (dataclasses.replace(ana, client_id="0oa1example"), ana.user, AUDIENCE),
+        (ana, "bob@acme.com", AUDIENCE),
+        (ana, ana.user, "https://chat.acme.internal"),
+    ]
+    for identity, user, audience in callers * 2:
+        told = pyjwt.decode(made.header(identity, user, audience, NOW)[1], options={"verify_signature": False})
+        assert told["act"]["sub"] == identity.actor
+        assert (told["sub"], told["aud"], told["exp"]) == (user, audience, identity.expires_at)
+        assert (told["auth_type"], told["scope"]) == (identity.auth_type, " ".join(sorted(identity.scopes)))
+        assert told.get("client_id") == identity.client_id
+    assert made.signed == len(callers)
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     lifetime=st.floats(10, 300),

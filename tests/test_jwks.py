@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from extauthz.adapters import discovery
-from extauthz.adapters import jwks as source_module
 from extauthz.adapters.discovery import LIFETIME, Discovery
 from extauthz.adapters.fetch import JsonFetcher
 from extauthz.adapters.jwks import JwksSource
@@ -31,6 +31,24 @@ ALGORITHMS = ("RS256", "ES256")
 DAY = 24 * 3600.0
 HASTY, PATIENT = 0.4, 20.0
 """Seconds: for a server that does not answer, and for one that does."""
+
+
+class Naps:
+    """Pauses that pass at once on the clock of a test, and are noted; `begun` tells of the first. They last until `over` is set."""
+
+    def __init__(self, clock: StillClock) -> None:
+        self.asked: list[float] = []
+        self.over = asyncio.Event()
+        self.over.set()
+        self._clock = clock
+        self.begun = asyncio.Event()
+
+    async def __call__(self, seconds: float) -> None:
+        self.asked.append(seconds)
+        self.begun.set()
+        await asyncio.sleep(0)
+        await self.over.wait()
+        self._clock.advance(seconds)
 
 
 @dataclass
@@ -67,6 +85,13 @@ async def issuer() -> AsyncIterator[Issuer]:
     async with http_faults.faulty_server() as server:
         yield Issuer(server, source_of(server.origin, fetcher, clock), clock, fetcher)
         await fetcher.close()
+
+
+@pytest.fixture
+def naps(issuer: Issuer) -> Naps:
+    """Let the pauses of the source pass at once."""
+    issuer.source._sleep = naps = Naps(issuer.clock)
+    return naps
 
 
 # --- the way there
@@ -505,10 +530,11 @@ async def test_an_unknown_key_causes_one_fetch_in_five_minutes(issuer: Issuer) -
     issuer.publish()
     await issuer.source.load()
     issuer.publish(GOOD)
-    pending = issuer.source.reload_for_unknown_key()
+    pending, joined = issuer.source.reload_for_unknown_key(), issuer.source.reload_for_unknown_key()
     assert pending is not None
-    assert issuer.source.reload_for_unknown_key() is None, "the cool-down begins before the fetch"
-    assert list(await pending) == [("good", "RS256")]
+    assert joined is not None
+    assert list(await pending) == list(await joined) == [("good", "RS256")]
+    assert issuer.server.requests == {DISCOVERY: 1, KEYS: 2}, "the cool-down begins before the fetch"
 
     issuer.clock.advance(299)
     assert issuer.source.reload_for_unknown_key() is None
@@ -519,22 +545,130 @@ async def test_an_unknown_key_causes_one_fetch_in_five_minutes(issuer: Issuer) -
     assert issuer.server.requests == {DISCOVERY: 1, KEYS: 3}, "where the keys are is known"
 
 
-async def test_the_cool_down_counts_for_a_fetch_that_fails(issuer: Issuer) -> None:
+async def unknown_key(source: JwksSource, askers: int = 20) -> set[str]:
+    """Ask for a key that the set lacks, so many times at once; return what became of that."""
+
+    async def ask() -> str:
+        pending = source.reload_for_unknown_key()
+        if pending is None:
+            return "none"
+        try:
+            await pending
+        except Unavailable as unavailable:
+            return unavailable.reason.value
+        return "fetched"
+
+    return set(await asyncio.gather(*(ask() for _ in range(askers))))
+
+
+async def test_after_a_failure_the_attempts_for_unknown_keys_are_seconds_apart(issuer: Issuer, naps: Naps) -> None:
+    """Whoever asks waits for the next attempt, so many as they are; none of them can make it come sooner, or use it up."""
     issuer.publish()
     keys = await issuer.source.load()
     issuer.server.pages[KEYS] = Page(b"{}", 500)
-    pending = issuer.source.reload_for_unknown_key()
-    assert pending is not None
-    with pytest.raises(Unavailable):
-        await pending
-
-    assert issuer.source.reload_for_unknown_key() is None
+    for attempt in range(7):
+        assert await unknown_key(issuer.source) == {"key_set_unavailable"}
+        assert issuer.server.requests[KEYS] == 2 + attempt
     assert issuer.source.keys() is keys
-    issuer.clock.advance(300)
-    once_more = issuer.source.reload_for_unknown_key()
-    assert once_more is not None
+    assert naps.asked == [1, 2, 4, 5, 5, 5]
+
+    issuer.publish(GOOD)
+    assert await unknown_key(issuer.source) == {"fetched"}
+    assert list(issuer.source.keys() or ()) == [("good", "RS256")]
+    assert (naps.asked.pop(), issuer.server.requests[KEYS]) == (5, 9)
+
+
+async def test_the_cool_down_starts_at_the_fetch_that_succeeded(issuer: Issuer, naps: Naps) -> None:
+    issuer.publish()
+    await issuer.source.load()
+    issuer.server.pages[KEYS] = Page(b"{}", 500)
+    for _ in range(5):
+        await unknown_key(issuer.source)
+    issuer.clock.advance(200)
+    issuer.publish()
+    assert await unknown_key(issuer.source) == {"fetched"}
+    assert naps.asked == [1, 2, 4, 5, 0], "whoever comes after the pause waits no longer"
+
+    issuer.clock.advance(299)
+    assert await unknown_key(issuer.source) == {"none"}
+    issuer.clock.advance(1)
+    issuer.server.pages[KEYS] = Page(b"{}", 500)
+    assert await unknown_key(issuer.source) == {"key_set_unavailable"}
+    assert await unknown_key(issuer.source) == {"key_set_unavailable"}
+    assert naps.asked[5:] == [1], "the back-off begins anew"
+
+
+async def test_a_refresh_starts_no_cool_down(issuer: Issuer) -> None:
+    """Else a key that is published a moment after it would be unknown for five minutes."""
+    issuer.publish()
+    await issuer.source.load()
+    for _ in range(2):
+        assert await unknown_key(issuer.source) == {"fetched"}
+        issuer.clock.advance(300)
+        await issuer.source.load()
+        issuer.clock.advance(1)
+
+
+async def test_an_issuer_that_fails_is_asked_at_most_fifteen_times_a_minute(issuer: Issuer, naps: Naps) -> None:
+    """By the background refresh, by tokens with unknown keys and by tokens that wait for the first keys, all together."""
+    issuer.publish()
+    issuer.server.pages[KEYS] = Page(b"{}", 500)
+    refresh = asyncio.create_task(issuer.source.run())
+    started = issuer.clock.ticks
+    attempts: dict[float, int] = {}
+    while issuer.clock.ticks < started + 120:
+        await unknown_key(issuer.source)
+        attempts[issuer.clock.ticks - started] = issuer.server.requests[KEYS]
+        with contextlib.suppress(Unavailable):
+            await issuer.source.load()
+        attempts[issuer.clock.ticks - started] = issuer.server.requests[KEYS]
+    await stopped(refresh)
+
+    first, second = (max(count for moment, count in attempts.items() if moment <= end) for end in (60, 120))
+    assert first <= 15
+    assert second - first <= 12
+    assert [nap for nap in naps.asked if nap][:5] == [1, 2, 4, 5, 5]
+
+
+async def test_all_who_wait_after_a_failure_wait_for_the_same_attempt(issuer: Issuer, naps: Naps) -> None:
+    issuer.publish()
+    issuer.server.pages[KEYS] = Page(b"{}", 500)
+    await issuer.fails()
+    naps.over.clear()
+    unknown = [asyncio.ensure_future(unknown_key(issuer.source)) for _ in range(10)]
+    await naps.begun.wait()
     with pytest.raises(Unavailable):
-        await once_more
+        await issuer.source.load()
+    refresh = asyncio.create_task(issuer.source.run())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not any(waiter.done() for waiter in unknown)
+    issuer.publish()
+    naps.over.set()
+
+    assert await asyncio.gather(*unknown) == [{"fetched"}] * 10
+    await stopped(refresh)
+    assert len(issuer.source.keys() or ()) == 2
+    assert naps.asked[0] == 1
+    assert issuer.source.outcomes == {"ok": 1, "failed": 1, "proxy_refused": 0}
+
+
+async def test_the_keys_tell_that_a_token_named_a_later_one(issuer: Issuer, naps: Naps) -> None:
+    issuer.publish()
+    await issuer.source.load()
+    assert not issuer.source.is_behind
+    issuer.clock.advance(10)
+    issuer.server.pages[KEYS] = Page(b"{}", 500)
+    await unknown_key(issuer.source)
+    assert issuer.source.is_behind
+    issuer.publish()
+    await unknown_key(issuer.source)
+    assert not issuer.source.is_behind
+    issuer.clock.advance(10)
+    assert await unknown_key(issuer.source) == {"none"}
+    assert issuer.source.is_behind, "within the cool-down"
+    await issuer.source.load()
+    assert not issuer.source.is_behind
 
 
 async def test_a_waiter_that_leaves_takes_nothing_with_it(issuer: Issuer) -> None:
@@ -579,11 +713,25 @@ async def test_a_failure_that_nobody_waits_for_is_no_noise(issuer: Issuer, caplo
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch, issuer: Issuer) -> None:
-    """Let minutes pass in hundredths of a second."""
-    issuer.source._refresh = 0.03
-    monkeypatch.setattr(source_module, "RETRY", 0.02)
+def quick(monkeypatch: pytest.MonkeyPatch, naps: Naps) -> None:
+    """Let minutes pass at once."""
     monkeypatch.setattr(discovery, "FIRST_RETRY", 0.0)
+
+
+async def test_the_background_refresh_keeps_to_its_intervals(issuer: Issuer, naps: Naps) -> None:
+    issuer.publish()
+    task = asyncio.create_task(issuer.source.run())
+    await until(lambda: issuer.server.requests[KEYS] >= 3)
+    issuer.server.pages[KEYS] = Page(b"{}", 500)
+    failed = len(naps.asked)
+    await until(lambda: issuer.source.outcomes["failed"] >= 6)
+    issuer.publish()
+    healed = len(naps.asked)
+    await until(lambda: naps.asked[-1] == 600)
+    await stopped(task)
+
+    assert set(naps.asked[1:failed]) == {600}
+    assert [nap for nap in naps.asked[failed:healed] if nap not in (0, 600)][:5] == [1, 2, 4, 5, 5]
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -13,11 +13,12 @@ import pytest
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.core.credentials import Kind
 from extauthz.demo.issuer import Fault
+from extauthz.readings import of_issuers
 from tests.support.live import ISSUED_BY, Live, live
 from tests.support.world import base64url, check_request, oauth
 
 OKTA_KEYS = "/oauth2/default/v1/keys"
-MINUTE = 60.0
+MINUTE, LONGEST_RETRY = 60.0, 5.0
 UNKNOWN = ("issuer_unavailable", "key_set_unavailable", "check_timeout")
 HARMLESS = (Fault.REDIRECT_SAME, Fault.WRONG_ISSUER, Fault.EMPTY_KEYS)
 """Faults that keep not every provider's tokens from being verified."""
@@ -156,6 +157,34 @@ async def test_a_rotation_under_load_loses_nothing(tmp_path: Path) -> None:
         await it.refresh()
         assert await it.check(old[0]) in ("token_key_unknown", "key_set_unavailable")
         assert await it.check(it.token("okta")) == "allowed"
+
+
+async def test_a_rotation_that_is_met_while_the_issuer_is_away_is_over_when_it_is_back(tmp_path: Path) -> None:
+    """Strangers ask for made-up keys all the while; that takes the next attempt from nobody."""
+    async with live(tmp_path, "okta") as it:
+        genuine = it.token("okta")
+        assert await it.check(genuine) == "allowed"
+        it.issuer.use_next_key()
+        it.issuer.withdraw_old_keys()
+        it.issuer.fail("/", Fault.ERROR_500)
+        it.clock.advance(MINUTE)
+        fresh, behind = it.token("okta"), f"keys of {it.issuer.issuer} newer than the last unknown kid"
+        assert of_issuers(it.parts)[behind]
+        for _ in range(3):
+            strangers = [it.check(with_random_key_id(genuine, it.clock.now())) for _ in range(5)]
+            assert set(await asyncio.gather(it.check(fresh), *strangers)) == {"key_set_unavailable"}
+            assert it.known(genuine), "the keys in memory go on"
+            assert of_issuers(it.parts) == {f"keys of {it.issuer.issuer}": True, behind: False}
+            it.clock.advance(LONGEST_RETRY)
+        tried = it.issuer.requests[OKTA_KEYS]
+        it.issuer.heal()
+
+        assert await it.check(fresh) == "allowed"
+        assert of_issuers(it.parts)[behind]
+        assert it.issuer.requests[OKTA_KEYS] == tried + 1
+        assert tried == 1 + 3, "the first, and one each time that the back-off had passed"
+        assert {await it.check(with_random_key_id(genuine, it.clock.now())) for _ in range(20)} == {"key_set_unavailable"}
+        assert it.issuer.requests[OKTA_KEYS] == tried + 1, "a fetch that succeeded starts the cool-down"
 
 
 async def test_a_flood_of_opaque_tokens_asks_no_more_than_the_budget_and_leaves_known_tokens_alone(tmp_path: Path) -> None:

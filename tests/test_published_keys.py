@@ -49,6 +49,21 @@ def published(modulus: int) -> dict[str, Any]:
     return public_jwk(rsa_key(), "k") | {"n": base64url(modulus.to_bytes((modulus.bit_length() + 7) // 8))}
 
 
+@pytest.mark.parametrize(
+    ("bits", "flaws"), [(2047, [Flaw.RSA_SIZE]), (2048, []), (4097, []), (8191, []), (8192, []), (8193, [Flaw.RSA_SIZE])]
+)
+def test_an_rsa_key_has_from_2048_to_8192_bits(bits: int, flaws: list[Flaw]) -> None:
+    """Larger ones cost more for each signature than strangers may cause, smaller ones can be broken."""
+    modulus = drawn("size", 8208) >> (8208 - bits) | 1
+    while is_weak(modulus):
+        modulus += 2
+    assert modulus.bit_length() == bits
+    usable, left_out = usable_keys({"keys": [published(modulus)]}, ["RS256"])
+
+    assert [one.flaw for one in left_out] == flaws
+    assert len(usable) == 1 - len(flaws)
+
+
 def test_a_key_of_the_roca_structure_is_left_out() -> None:
     """M is the product of 126 primes in keys of 2048 bits; of larger keys it is a multiple of this one."""
     modulus = roca_prime("p", 1024, 126) * roca_prime("q", 1024, 126)

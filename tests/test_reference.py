@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import collections
+import copy
+import functools
 import re
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
+
+import pytest
+import yaml
+from pydantic import ValidationError
+from pydantic_core import PydanticUndefined
 
 from docs.reference import generate
 from extauthz.cli import COMMANDS
@@ -15,6 +23,7 @@ from extauthz.core.model import ALLOWING, Reason
 from extauthz.metric_table import TABLE
 
 PACKAGE = Path(__file__).parents[1] / "extauthz"
+EXAMPLE = Path(__file__).parents[1] / "config" / "extauthz.yaml"
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"
 
 
@@ -54,7 +63,86 @@ def test_every_command_is_documented() -> None:
     assert all(f"## extauthz {name}\n" in page for name in COMMANDS)
 
 
+def rows_of_keys() -> list[dict[str, str]]:
+    """Return the rows of the table of keys, each cell by the name of its column."""
+    lines = [re.split(r"(?<!\\) ?\| ?", line)[1:-1] for line in generate.configuration().splitlines() if line.startswith("|")]
+    return [dict(zip(lines[0], cells, strict=True)) for cells in lines[2:]]
+
+
 def test_every_key_of_the_configuration_is_documented() -> None:
-    rows = set(re.findall(r"^\| `([a-z_.\[\]]+)` \|", generate.configuration(), re.MULTILINE))
-    assert rows == {".".join(path) for path, _ in generate.keys(Settings)}
+    rows = {row["key"].strip("`") for row in rows_of_keys()}
+    assert rows == {".".join(path) for path, _ in generate.fields(Settings)}
     assert {name.partition(".")[0].removesuffix("[]") for name in rows} == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("column", ["meaning", "default", "unit", "example"])
+def test_every_key_has_its_own(column: str) -> None:
+    without = [row["key"] for row in rows_of_keys() if not row.get(column) or row[column] == "see above"]
+    assert without == []
+
+
+def test_no_two_keys_of_a_section_share_a_meaning() -> None:
+    told = collections.Counter((row["key"].strip("`").rpartition(".")[0], row["meaning"]) for row in rows_of_keys())
+    assert [meaning for meaning, times in told.items() if times > 1] == []
+
+
+def test_what_is_said_of_keys_is_about_keys_that_there_are() -> None:
+    known = {".".join(path): field for path, field in generate.fields(Settings)}
+    assert list(generate.told_keys()) == list(known)
+    for name, told in generate.told_keys().items():
+        has_one = known[name].get_default(call_default_factory=True) not in (None, "", PydanticUndefined)
+        assert not ("default" in told and has_one), f"{name}: its default is known from the code"
+
+
+ENTRIES = {"reasons": "route_unknown", "headers": "authorization"}
+"""The entry of a mapping that an example is put into."""
+CERTIFICATE = {"certificate": "tls.crt", "key": "tls.key", "client_ca": "ca.pem"}
+SIBLINGS: dict[str, Any] = {
+    "server": {"tls": CERTIFICATE, "ops_tls": dict(CERTIFICATE)},
+    "oauth": {"proxy": {"url": "http://127.0.0.1:3128", "user": "a", "password": {"file": "b"}}},
+    "internal_token": {"keys": [{"id": "k1", "file": "a"}]},
+}
+"""What a key needs beside it, where the example configuration has it in a comment only."""
+
+
+@functools.cache
+def example() -> dict[str, Any]:
+    """Read the example configuration."""
+    data: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    return data
+
+
+def placed(path: tuple[str, ...], value: object) -> dict[str, Any]:
+    """Return the example configuration with a value at the path of a key: in the first entry, where there are several."""
+    data = copy.deepcopy(example())
+    for section, siblings in SIBLINGS.items():
+        data[section] |= copy.deepcopy(siblings)
+    if path == ("oauth", "providers"):
+        data["oauth"] = {}
+    here: Any = data
+    for part in path[:-1]:
+        name = part.removesuffix("[]")
+        if not isinstance(here.get(name), (dict, list)):
+            here[name] = {}
+        here = here[name]
+        if part.endswith("[]"):
+            here = here[0] if isinstance(here, list) else here.setdefault(ENTRIES[name], {})
+    for other in {"env", "file", "socket"} if path[-1] in {"env", "file", "socket"} else ():
+        here.pop(other, None)
+    here[path[-1]] = value
+    return data
+
+
+@pytest.mark.parametrize("name", generate.told_keys())
+def test_an_example_is_accepted(name: str) -> None:
+    path = tuple(name.split("."))
+    value = yaml.safe_load(generate.told_keys()[name]["example"])
+    Settings.model_validate(placed(path, value))
+    default = dict(generate.fields(Settings))[path].get_default(call_default_factory=True)
+    assert value != default, "an example that is the default shows nothing"
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("server.drain", 10), ("tokens.peppers[].id", ""), ("answers.reasons[].status", 200)])
+def test_a_wrong_example_would_be_noticed(name: str, wrong: object) -> None:
+    with pytest.raises(ValidationError):
+        Settings.model_validate(placed(tuple(name.split(".")), wrong))

@@ -312,6 +312,16 @@ async def test_what_is_shown_tells_where_and_nothing_else(files: Watched) -> Non
     assert reloader.shown_problem == f"{files.folder}/extauthz.yaml:3: tokens.peppers[0]: the log says why"
 
 
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+async def test_the_text_of_an_error_is_not_shown(files: Watched, error: Exception) -> None:
+    """It may quote the address of the database, an answer of its server, or anything that an exception of ours holds."""
+    reloader = files.reloader
+    files.error = error
+    await reloader.reload()
+    assert str(error) in str(reloader.problem)
+    assert reloader.shown_problem == "failed: the log says why"
+
+
 async def test_a_bundle_of_certificates_is_watched(files: Watched) -> None:
     """It says whom the issuer's answers are believed from, and several workers get it from their parent."""
     oauth = "oauth: {provider: okta, issuer: https://acme.okta.com/oauth2/x, client_ids: [x], audience: x, ca_file: ca.pem}\n"

@@ -10,15 +10,31 @@ from typing import Any
 import pytest
 
 from extauthz.core.credentials import Kind
+from extauthz.core.jwt import KeySet
 from extauthz.core.providers import Verification
 from extauthz.demo.issuer import CLIENT_ID, Fault
 from tests.support.live import live
 from tests.support.remote import GOOGLE, GOOGLE_CLIENT, Remote, check, tokeninfo
-from tests.support.world import MakeWorld, World, bearer, claims, oauth, sign
+from tests.support.world import MakeWorld, StillKeys, World, bearer, claims, jwks, key_set, oauth, sign
 
 ROUTES = [{"match": "POST /search", "scope": "SEARCH"}, {"match": "POST /chat", "scope": "CHAT"}]
 OTHER_ROUTES = [{"match": "POST /search", "scope": "CHAT"}, {"match": "POST /feed", "scope": "FEED"}]
 BOTH = ("okta", "azure")
+
+
+class SlowKeys(StillKeys):
+    """A key source that has nothing in memory until a test lets the keys come."""
+
+    def __init__(self, keys: KeySet) -> None:
+        super().__init__(None)
+        self.asked, self.come = asyncio.Event(), asyncio.Event()
+        self._keys = keys
+
+    async def load(self) -> KeySet:
+        self.asked.set()
+        await self.come.wait()
+        self.key_set = self._keys
+        return self._keys
 
 
 def remembers(world: World, token: str) -> bool:
@@ -154,6 +170,67 @@ async def test_the_cool_down_outlives_a_reload(tmp_path: Path) -> None:
         assert renewed.reload_for_unknown_key() is None
 
 
+async def test_the_back_off_outlives_a_reload(tmp_path: Path) -> None:
+    """Else each reload asks an issuer that fails once more."""
+    async with live(tmp_path, "okta") as it:
+        assert await it.check(it.token("okta")) == "allowed"
+        it.issuer.use_next_key()
+        it.issuer.fail("/", Fault.ERROR_500)
+        assert await it.check(it.token("okta")) == "key_set_unavailable"
+        asked = sum(it.issuer.requests.values())
+        await it.reload(lambda settings: settings["oauth"].update(refresh="5m"))
+        (renewed,) = it.parts.key_sources
+        pauses: list[float] = []
+
+        async def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            assert sum(it.issuer.requests.values()) == asked
+            it.issuer.heal()
+
+        renewed._sleep = pause
+        waiting = renewed.reload_for_unknown_key()
+        assert waiting is not None
+        assert len(await waiting) == 2
+        assert pauses == [1.0]
+
+
+async def test_a_changed_provider_is_asked_at_once(tmp_path: Path) -> None:
+    """The change may be what the fetches failed for."""
+    async with live(tmp_path, "okta") as it:
+        it.issuer.fail("/", Fault.ERROR_500)
+        assert await it.check(it.token("okta")) == "key_set_unavailable"
+        it.issuer.heal()
+        await it.reload(lambda settings: settings["oauth"].update(refresh="5m"))
+        pauses: list[float] = []
+        fetched = asyncio.Event()
+
+        async def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if seconds:
+                fetched.set()
+                await asyncio.Event().wait()
+
+        it.source()._sleep = pause
+        refresh = asyncio.create_task(it.source().run())
+        await fetched.wait()
+        refresh.cancel()
+        assert pauses == [0, 300]
+        assert it.source().keys()
+
+
+async def test_after_a_reload_too_a_fetch_that_failed_is_no_reason_to_cool_down(tmp_path: Path) -> None:
+    async with live(tmp_path, "okta") as it:
+        assert await it.check(it.token("okta")) == "allowed"
+        it.issuer.use_next_key()
+        it.issuer.fail("/", Fault.ERROR_500)
+        assert await it.check(it.token("okta")) == "key_set_unavailable"
+        await it.reload(lambda settings: settings["oauth"].update(refresh="5m"))
+        it.issuer.heal()
+        await it.source().load()
+        it.issuer.use_next_key()
+        assert await it.check(it.token("okta")) == "allowed"
+
+
 async def test_the_breaker_outlives_a_reload(tmp_path: Path) -> None:
     async with live(tmp_path, "gsuite") as it:
         it.issuer.fail("/tokeninfo", Fault.ERROR_500)
@@ -177,6 +254,45 @@ async def test_a_question_that_is_answered_after_a_reload_counts_only_for_who_as
     world.reconfigure(None, oauth=gsuite | {"domains": ["other.com"]})
     remote.go.set()
     assert (await waiting).reason == "allowed"
+    assert (await check(world, token)).reason == "token_user_not_allowed"
+
+
+async def test_a_token_of_a_provider_that_is_gone_is_refused_from_the_next_check_on(tmp_path: Path) -> None:
+    async with live(tmp_path, *BOTH) as it:
+        okta, azure = it.token("okta"), it.token("azure")
+        assert [await it.check(token) for token in (okta, azure)] == ["allowed", "allowed"]
+        gone = it.settings["oauth"]["providers"][0]
+        await it.reload(lambda settings: settings["oauth"]["providers"].pop(0))
+        assert not it.known(okta)
+        assert it.recorder.decisions[-1].reason.value == "token_issuer"
+        assert it.known(azure)
+
+        it.issuer.fail("/", Fault.ERROR_500)
+        await it.reload(lambda settings: settings["oauth"]["providers"].insert(0, gone))
+        assert await it.check(okta) == "key_set_unavailable", "what was found out before it went counts no more"
+
+
+async def test_what_an_issuer_said_is_void_when_its_provider_changes(tmp_path: Path) -> None:
+    remote = Remote(otherwise=tokeninfo())
+    gsuite = {"provider": "gsuite", "client_ids": [GOOGLE_CLIENT], "domains": ["acme.com"], "issuer": None, "audience": None}
+    world = World(tmp_path, ROUTES, {"oauth": gsuite, "tokens": None}, introspectors={(GOOGLE, Verification.TOKENINFO): remote})
+    token = "ya29.a0AfH6SMBx"
+    assert [(await check(world, token)).reason for _ in range(2)] == ["allowed", "allowed"]
+    assert remote.asked == [token]
+    world.reconfigure(None, oauth=gsuite | {"domains": ["other.com"]})
+    assert (await check(world, token)).reason == "token_user_not_allowed"
+
+
+async def test_keys_that_come_after_a_reload_make_no_verdict_of_the_rules_before(tmp_path: Path) -> None:
+    """No verdict of this key was there to be voided when the rules went."""
+    keys = SlowKeys(key_set(jwks()))
+    world = World(tmp_path, ROUTES, {"tokens": None}, keys=keys)
+    token = sign(claims())
+    waiting = asyncio.ensure_future(check(world, token))
+    await keys.asked.wait()
+    world.reconfigure(None, oauth={"domains": ["other.com"]})
+    keys.come.set()
+    assert (await waiting).reason == "allowed", "the check keeps its snapshot"
     assert (await check(world, token)).reason == "token_user_not_allowed"
 
 

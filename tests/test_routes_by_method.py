@@ -1,4 +1,4 @@
-"""A method that is spelled like the YAML's `*` is a method like any other."""
+"""A method that is spelled like the YAML's `*` is a method like any other, and what a preflight asks about opens no other route."""
 
 from __future__ import annotations
 
@@ -26,6 +26,27 @@ def test_a_preflight_for_the_method_star_is_not_answered(make_world: MakeWorld) 
     headers = {"origin": "https://acme.com", "access-control-request-method": "*"}
     assert world.check("OPTIONS /search", headers).reason == "credential_missing"
     assert world.check("OPTIONS /search", headers | {"access-control-request-method": "PUT"}).reason == "public"
+
+
+@pytest.mark.parametrize(
+    ("own", "reason"),
+    [({"deny": True}, "route_denied"), ({"scope": "SEARCH"}, "public")],
+    ids=["OPTIONS is denied", "OPTIONS needs a scope"],
+)
+def test_a_preflight_does_not_open_an_options_route_that_is_denied(
+    make_world: MakeWorld, own: dict[str, object], reason: str
+) -> None:
+    routes = [{"match": "OPTIONS /search", **own}, {"match": "POST /search", "scope": "SEARCH"}]
+    world = make_world({"preflight": True, "routes": routes})
+    headers = {"origin": "https://acme.com", "access-control-request-method": "POST"}
+    assert world.check("OPTIONS /search", headers).reason == reason
+
+
+def test_a_preflight_for_a_denied_method_does_not_open_the_options_route_of_that_path(make_world: MakeWorld) -> None:
+    routes = [{"match": "OPTIONS /search", "scope": "SEARCH"}, {"match": "DELETE /search", "deny": True}]
+    world = make_world({"preflight": True, "routes": routes})
+    headers = {"origin": "https://acme.com", "access-control-request-method": "DELETE"}
+    assert world.check("OPTIONS /search", headers).reason == "credential_missing"
 
 
 @pytest.mark.parametrize("any_scope", [False, True])

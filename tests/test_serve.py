@@ -10,6 +10,7 @@ import re
 import resource
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from click.testing import CliRunner, Result
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extauthz._pb import ext_authz_pb2 as pb
-from extauthz.addresses import Address
+from extauthz.addresses import Address, parse_address
 from extauthz.cli import main
 from extauthz.demo.issuer import AUDIENCE, CLIENT_ID, DemoIssuer
 from extauthz.internal_tokens import new_key
@@ -39,7 +40,7 @@ from extauthz.transport.ops import HttpServer
 from tests.support.h2_client import PREFACE, settings
 from tests.support.postgresql import MakePlace
 from tests.support.silence import Silence
-from tests.support.transports import eventually
+from tests.support.transports import Authority, eventually
 from tests.support.world import bearer, check_request, oauth
 
 pytest_plugins = ["tests.support.postgresql"]
@@ -385,6 +386,75 @@ def speaks_http_1(address: str) -> None:
         with contextlib.suppress(ConnectionError):
             while opened.recv(65536):
                 pass
+
+
+def test_the_page_of_the_configuration_never_quotes_an_error(sidecar: Sidecar) -> None:
+    """What is wrong may be a secret that was written where the name of its place belongs."""
+    sidecar.token()
+    sidecar.start()
+    assert json.loads(sidecar.page("/config")[1])["problem"] is None
+    sidecar.settings["tokens"]["peppers"] = [{"id": "p1", "env": "HUNTER2_MISPLACED"}]
+    sidecar.write()
+    assert sidecar.process is not None
+    sidecar.process.send_signal(signal.SIGHUP)
+    page: list[str] = []
+
+    def is_told() -> bool:
+        page[:] = [sidecar.page("/config")[1]]
+        return "tokens.peppers[0]" in str(json.loads(page[0])["problem"])
+
+    eventually(is_told, seconds=PATIENCE)
+    place = json.loads(page[0])["problem"]
+    assert re.fullmatch(rf"{re.escape(str(sidecar.file))}:\d+: tokens\.peppers\[0\]: the log says why", place), place
+    assert "HUNTER2" not in page[0]
+    assert "HUNTER2_MISPLACED is not set" in sidecar.logs[1].read_text()
+    assert sidecar.stop() == 0
+
+
+def configuration_page(address: Address, *, tls: ssl.SSLContext | None = None) -> bytes:
+    """Ask an ops listener for /config by a name that is none of loopback; return its status line, b"" without an answer."""
+    family, where = (socket.AF_UNIX, address.path) if address.path else (socket.AF_INET, (address.host, address.port))
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(socket.socket(family))
+        opened.settimeout(PATIENCE)
+        opened.connect(where)
+        if tls is not None:
+            opened = stack.enter_context(tls.wrap_socket(opened, server_hostname="localhost"))
+        opened.sendall(b"GET /config HTTP/1.1\r\nhost: rebound.example\r\nconnection: close\r\n\r\n")
+        # Whoever has no certificate is cut off, which arrives as an alert, a reset or an end.
+        with contextlib.suppress(ssl.SSLError, ConnectionError):
+            return opened.makefile("rb").readline().rstrip()
+    return b""
+
+
+REFUSED, SHOWN = b"HTTP/1.1 403 Forbidden", b"HTTP/1.1 200 OK"
+
+
+@pytest.mark.parametrize(
+    ("listener", "expected"), [("tcp", REFUSED), ("tls", REFUSED), ("mutual tls", SHOWN), ("unix socket", SHOWN)]
+)
+def test_the_configuration_is_shown_to_strangers_by_no_ops_listener(sidecar: Sidecar, listener: str, expected: bytes) -> None:
+    """Only a client certificate or the rights on a socket file tell who asks; a web page can send a browser here."""
+    server, context = sidecar.settings["server"], None
+    if listener == "unix socket":
+        server["ops"] = f"unix://{sidecar.folder}/ops.sock"
+    if listener.endswith("tls"):
+        authority = Authority(sidecar.folder)
+        chain, key = authority.issue("server")
+        server["ops_tls"] = {"certificate": str(chain), "key": str(key)}
+        context = ssl.create_default_context(cafile=str(authority.file))
+    if listener == "mutual tls":
+        server["ops_tls"]["client_ca"] = str(authority.file)
+        stranger = ssl.create_default_context(cafile=str(authority.file))
+        context.load_cert_chain(*authority.issue("prometheus"))
+    sidecar.write()
+    sidecar.token()
+    sidecar.start()
+    address = parse_address(server["ops"])
+    assert configuration_page(address, tls=context) == expected
+    if listener == "mutual tls":
+        assert configuration_page(address, tls=stranger) == b""
+    assert sidecar.stop() == 0
 
 
 @pytest.mark.parametrize("transport", ["nghttp2", "grpcio"])

@@ -6,6 +6,7 @@ leak is measured in the same way and must be found, else this file could not fai
 
 from __future__ import annotations
 
+import ast
 import hmac
 import statistics
 import time
@@ -201,3 +202,62 @@ def test_neither_is_much_faster_than_the_other(verifier: IssuedVerifier) -> None
     right, _ = right_and_record()
     found = medians({0: partial(verifier.verify, unknown(right), NOW), 1: partial(verifier.verify, wrong(right, 0), NOW)})
     assert 0.5 < found[0] / found[1] < 2
+
+
+# --- what no clock shows: how the digests are compared
+
+SOURCE = Path(tokens.__file__).read_text(encoding="utf-8")
+CONSTANT_TIME = {"hmac.compare_digest(dummy, _UNKNOWN_DIGEST)", "hmac.compare_digest(actual, record.digest)"}
+OF_NO_SECRET = {
+    "len(entropy) != ENTROPY_BYTES",
+    "form is None",
+    "form[1] not in prefixes",
+    # A CRC over what the client sent, which it can work out by itself.
+    "_checksum(text[:-_CHECKSUM]) != text[-_CHECKSUM:]",
+    "latest is None",
+    "latest is not None",
+    "len(record.digest) == len(_UNKNOWN_DIGEST)",
+    "record is None",
+    "record.expires_at > latest",
+    "record.revoked_at is not None",
+    "now >= record.expires_at",
+}
+SEARCHING = {"startswith", "endswith", "removeprefix", "removesuffix", "find", "index", "count", "eq", "ne", "__eq__", "__ne__"}
+
+
+def comparisons(source: str) -> tuple[set[str], set[str]]:
+    """Return the calls of hmac.compare_digest in a source, and everything else in it that compares or searches."""
+    constant_time, others = set(), set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="compare_digest")):
+                constant_time.add(ast.unparse(node))
+            case ast.Compare() | ast.Match():
+                others.add(ast.unparse(node))
+            case ast.Call(func=ast.Attribute(attr=name)) if name in SEARCHING:
+                others.add(ast.unparse(node))
+    return constant_time, others
+
+
+def test_a_secret_could_be_guessed_byte_by_byte_if_anything_else_compared_digests() -> None:
+    assert comparisons(SOURCE) == (CONSTANT_TIME, OF_NO_SECRET)
+
+
+COMPARED, UNKNOWN = "hmac.compare_digest(actual, record.digest)", "        hmac.compare_digest(dummy, _UNKNOWN_DIGEST)\n"
+
+
+@pytest.mark.parametrize(
+    ("safe", "leaking"),
+    [
+        (COMPARED, "(actual == record.digest)"),
+        (COMPARED, "(actual in {record.digest})"),
+        (COMPARED, "record.digest.startswith(actual)"),
+        (COMPARED, "operator.eq(actual, record.digest)"),
+        (COMPARED, f"(actual[0] == record.digest[0] and {COMPARED})"),
+        (COMPARED, "hmac.compare_digest(actual[:8], record.digest[:8])"),
+        (UNKNOWN, ""),
+    ],
+)
+def test_a_comparison_of_digests_that_leaks_is_seen_in_the_source(safe: str, leaking: str) -> None:
+    assert SOURCE.count(safe) == 1
+    assert comparisons(SOURCE.replace(safe, leaking)) != (CONSTANT_TIME, OF_NO_SECRET)

@@ -741,12 +741,20 @@ STREAM_ERRORS: dict[str, tuple[Callable[[Peer], Sequence[bytes]], tuple[int, ...
 }
 
 
+AT_ONCE = 11
+"""Frames that fit into the buffers of a connection although nobody reads."""
+
+
 def stream_error(served: Served, name: str) -> None:
     """Play it."""
     play, codes = STREAM_ERRORS[name]
     calls = served.handler.calls
     with Peer(served.target) as peer:
-        peer.send(*play(peer))
+        frames = play(peer)
+        # The window is what may come before the server had a turn to make it larger.
+        with served.loop.standing_still():
+            peer.send(*frames[:AT_ONCE])
+        peer.send(*frames[AT_ONCE:])
         if is_nghttp2(served):
             assert peer.answer(1).reset in codes
             assert served.handler.calls == calls, "it was handed on"
@@ -1892,11 +1900,12 @@ def test_nothing_leaks(serve: Serve) -> None:
     """All of it, again and again: memory comes to rest, and no connection or stream lives on as an object."""
     served = serve(limits=replace(LIMITS, connections=500))
     before, seen = alive(), []
-    for _ in range(6):
+    for _ in range(7):
         for play in ABUSES:
             play(served)
         served.serves()
         # The one that the server looked at last is a variable of its loop.
         assert alive() <= before + 1
         seen.append(resident())
-    assert min(seen[3:]) - min(seen[:3]) < 2048, seen
+    # What is loaded and remembered for the first time comes with the first of them.
+    assert min(seen[4:]) - min(seen[1:4]) < 2048, seen

@@ -6,12 +6,14 @@ import ctypes
 import logging
 import subprocess
 import sys
+from typing import Any, Literal
 
 import pytest
 
 from extauthz import transport
 from extauthz.transport import libnghttp2
 from extauthz.transport.choice import choose
+from extauthz.transport.limits import Limits
 from extauthz.transport.listening import ListenError
 
 RESETS, CONTINUATIONS = "nghttp2_option_set_stream_reset_rate_limit", "nghttp2_option_set_max_continuations"
@@ -82,3 +84,11 @@ def test_a_missing_library_is_told_with_its_packages() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "libnghttp2 is not installed (Debian, Ubuntu: libnghttp2-14; " in done.stderr
+
+
+@pytest.mark.parametrize("fallback", [b"", None], ids=repr)
+@pytest.mark.parametrize("name", ["grpcio", "nghttp2"])
+def test_a_server_whose_fallback_would_let_everybody_in_does_not_start(name: Literal["grpcio", "nghttp2"], fallback: Any) -> None:
+    """What is sent when a handler breaks: an empty answer is an ALLOW for Envoy."""
+    with pytest.raises(ValueError, match="the fallback answer is empty, which Envoy takes for an allow: not serving"):
+        choose(name).server(lambda _: b"denied", fallback, limits=Limits(), certificates=None)

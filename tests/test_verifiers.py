@@ -24,7 +24,7 @@ from extauthz.core.tokens import TokenRecord, digest, fingerprint, mint
 from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
 from extauthz.issuing import Order, Rules, issue
-from extauthz.oauth_verifier import KEY_DELAY, Issuer, OAuthVerifier
+from extauthz.oauth_verifier import KEY_DELAY, MAX_PENDING, Issuer, OAuthVerifier
 from extauthz.ports import Evidence, FeedBatch, Unavailable, Verdict
 from tests.support.world import (
     CLIENT,
@@ -629,6 +629,13 @@ class ClosedKeys(Keys):
         raise Unavailable(Reason.KEY_SET_UNAVAILABLE)
 
 
+class WaitedFor(Keys):
+    """A key source that lets everybody wait for the next attempt, as after a failure."""
+
+    def reload_for_unknown_key(self) -> Awaitable[jwt.KeySet]:
+        return self._fetched()
+
+
 class OAuth:
     """A verifier of OAuth tokens with everything around it."""
 
@@ -817,6 +824,20 @@ async def test_a_new_key_is_found_by_one_more_fetch() -> None:
     assert holder(it.verify(NEW)) == ANA
 
 
+async def test_tokens_that_wait_for_an_unknown_key_are_bounded_and_known_ones_are_not() -> None:
+    it = OAuth(WaitedFor(key_set("rsa-1")))
+    strangers = [sign(claims(), header={"kid": f"made up {number}"}) for number in range(MAX_PENDING)]
+    waiting = [it.verify(stranger) for stranger in strangers]
+    with pytest.raises(Unavailable) as caught:
+        it.verify(NEW)
+    assert caught.value.reason is Reason.OVERLOADED
+    assert holder(it.verify(GOOD)) == ANA
+    await asyncio.sleep(0)
+    it.source.arrive(key_set("rsa-1", "rsa-2"))
+    assert {await pending for pending in waiting if not isinstance(pending, Identity | Reason)} == {Reason.TOKEN_KEY_UNKNOWN}
+    assert holder(it.verify(NEW)) == ANA
+
+
 async def test_while_that_fetch_is_under_way_known_keys_answer() -> None:
     it = OAuth(Keys(key_set("rsa-1")))
     it.source.may_reload = True
@@ -998,6 +1019,60 @@ def test_a_refusal_takes_the_place_of_an_identity(clock: StillClock) -> None:
     assert cache.recall("a") is None
 
 
+@pytest.mark.parametrize(
+    ("reason", "step", "remembered"),
+    [
+        (Reason.TOKEN_EXPIRED, 0.0, True),
+        (Reason.TOKEN_EXPIRED, 3600.0, True),
+        (Reason.TOKEN_EXPIRED, -0.5, False),
+        (Reason.TOKEN_EXPIRED, -3600.0, False),
+        (Reason.TOKEN_NOT_YET_VALID, 0.0, False),
+        (Reason.TOKEN_NOT_YET_VALID, 3600.0, False),
+        (Reason.TOKEN_NOT_YET_VALID, -3600.0, False),
+        (Reason.TOKEN_SIGNATURE, -3600.0, True),
+        (Reason.TOKEN_REVOKED, 3600.0, True),
+    ],
+)
+def test_a_refusal_that_names_a_time_ends_where_the_clock_takes_it_back(
+    clock: StillClock, reason: Reason, step: float, remembered: bool
+) -> None:
+    """What has expired stays so while time goes on; what is not yet valid may be so at any moment."""
+    cache = VerdictCache(Kind.ISSUED, bytes(32), lifetime=60.0, clock=clock)
+    cache.put("a", reason)
+    clock.wall += step
+    assert cache.recall("a") is (reason if remembered else None)
+
+
+def test_a_refusal_that_is_not_remembered_forgets_the_identity_too(clock: StillClock) -> None:
+    cache = VerdictCache(Kind.ISSUED, bytes(32), lifetime=60.0, clock=clock)
+    cache.put("a", an_identity())
+    cache.put("a", Reason.TOKEN_NOT_YET_VALID)
+    assert cache.recall("a") is None
+
+
+def test_an_issued_token_is_good_again_when_the_clock_was_ahead(issued: Issued) -> None:
+    token, _ = issued.token(expires_at=NOW + 100)
+    issued.poll()
+    issued.clock.wall += 1000
+    assert issued.verify(token) is Reason.TOKEN_EXPIRED
+    assert issued.lookups_of(token) == 0, "while time goes on, it is known"
+    issued.clock.wall -= 1000
+    assert holder(issued.verify(token)) == (AuthType.USER, "ana@acme.com")
+
+
+async def test_an_oauth_token_is_good_again_when_the_clock_was_ahead() -> None:
+    it = OAuth(Keys(None))
+    pending = it.verify(GOOD)
+    assert not isinstance(pending, Identity | Reason)
+    await asyncio.sleep(0)
+    it.clock.wall += 10_000
+    it.source.arrive(key_set("rsa-1"))
+    assert await pending is Reason.TOKEN_EXPIRED
+    assert it.verify(GOOD) is Reason.TOKEN_EXPIRED
+    it.clock.wall -= 10_000
+    assert holder(it.verify(GOOD)) == ANA
+
+
 def test_garbage_pushes_out_nothing_but_garbage(clock: StillClock) -> None:
     cache = VerdictCache(Kind.ISSUED, bytes(32), lifetime=60.0, clock=clock, capacity=100)
     for number in range(100):
@@ -1163,6 +1238,42 @@ async def test_a_gap_during_a_look_up_makes_it_be_asked_again(waiting: Issued) -
     await asyncio.sleep(0.01)
     answers[1].set_result(None)
     assert await pending is Reason.TOKEN_UNKNOWN
+
+
+async def test_a_record_of_a_store_that_was_found_rewound_meanwhile_lets_nobody_in(waiting: Issued) -> None:
+    """The record may be from before its revocation, which the older store knows nothing of."""
+    token, record = waiting.token()
+    waiting.poll()
+    pending = waiting.verify(token)
+    assert not isinstance(pending, Identity | Reason)
+    await asyncio.sleep(0)
+    waiting.feed.apply(FeedBatch(0, 0, 1))
+    assert waiting.feed.rewound
+    waiting.store.answers[0].set_result(record)  # type: ignore[attr-defined]
+    with pytest.raises(Unavailable) as caught:
+        await pending
+    assert caught.value.reason is Reason.STORE_REWOUND
+    assert waiting.verdicts.recall(token) is None, "nothing of it is remembered for the time after the restore"
+
+
+async def test_what_was_known_does_not_count_when_the_store_was_found_rewound_before_it_failed(waiting: Issued) -> None:
+    token, record = waiting.token()
+    waiting.poll()
+    first = waiting.verify(token)
+    waiting.store.answers[0].set_result(record)  # type: ignore[attr-defined]
+    assert not isinstance(first, Identity | Reason)
+    assert holder(await first) == (AuthType.USER, "ana@acme.com")
+    waiting.clock.advance(FRESH)
+    waiting.poll()
+    again = waiting.verify(token)
+    assert not isinstance(again, Identity | Reason)
+    await asyncio.sleep(0)
+    waiting.feed.apply(FeedBatch(0, 0, 1))
+    assert waiting.feed.rewound
+    waiting.store.answers[1].set_exception(Unavailable(Reason.STORE_UNAVAILABLE))  # type: ignore[attr-defined]
+    with pytest.raises(Unavailable) as caught:
+        await again
+    assert caught.value.reason is Reason.STORE_STALE
 
 
 async def test_a_record_that_keeps_changing_is_no_answer(waiting: Issued) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -22,10 +23,10 @@ from extauthz.transport.grpcio import VISIBLE
 from extauthz.transport.refusals import RefusalReason
 
 HERE = Path(__file__).parent
-EXAMPLES = [HERE.parents[1] / "config" / name for name in ("extauthz.yaml", "several-providers.yaml")]
+KEYS = HERE / "keys.yaml"
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _BYTES = {"MiB": 1024.0**2, "KiB": 1024.0, "B": 1.0}
-_KEY = re.compile(r"( *)(?:- )?(# )?([a-z_]+):(?: |$)(.*)").fullmatch
+VERTICAL = r"\|"
 HEAD = "<!-- Written by `make reference` from the code: change it there. -->\n\n"
 
 
@@ -35,9 +36,10 @@ def metrics() -> str:
     buckets = ", ".join(f"{bound * 1e6:g} µs" if bound < 0.001 else f"{bound * 1e3:g} ms" for bound in BUCKETS)
     return (
         f"{HEAD}# Metrics\n\n"
-        "What `/metrics` shows on the ops listener, in the text format of Prometheus or as OpenMetrics. Label values come from our\n"
-        "own enums and from the configuration, never from a request. With several workers the parent shows one figure for all of\n"
-        "them: the last column says which. The counts of a worker that has ended stay.\n\n"
+        "What `/metrics` shows on the ops listener, in the text format of Prometheus or as OpenMetrics. Label values come from\n"
+        "enums, from the configuration and its files, from the store (`number` and `mac` of the audit) and from the version and the\n"
+        "workers of the program, never from a request. With several workers the parent shows one figure for all of them: the last\n"
+        "column says which. The counts of a worker that has ended stay.\n\n"
         "| name | type | labels | meaning | of several workers |\n|---|---|---|---|---|\n"
         f"{''.join(rows)}\n"
         f"Buckets of `extauthz_check_duration_seconds`: {buckets}.\n\n"
@@ -59,47 +61,68 @@ def _refusal(reason: RefusalReason) -> str:
 
 
 def configuration() -> str:
-    """Return the page of the keys of extauthz.yaml: their names and defaults from the models, what they mean from the examples."""
-    meanings = {path: text for example in reversed(EXAMPLES) for path, text in _comments(example)}
-    meanings["version",] = "1"
-    meanings = dict(_descriptions(Settings)) | meanings
-    rows = [f"| `{'.'.join(path)}` | {default} | {meanings.get(path[-2:], '')} |\n" for path, default in keys(Settings)]
+    """Return the page of the keys of extauthz.yaml: names, defaults and types from the models, meanings and examples from keys.yaml."""
+    rows = [_key_row(path, field) for path, field in fields(Settings)]
     return (
         f"{HEAD}# Configuration\n\n"
         "Every key of `extauthz.yaml`. Durations are written with a unit (`ms`, `s`, `m`, `h`, `d`), sizes as `16KiB`; a secret is\n"
-        "`{env: NAME}` or `{file: PATH}`. Under `oauth.providers[]` stand the keys of each provider where there are several,\n"
-        "under `answers.reasons[]` those of the answer for one reason: `reasons: {route_unknown: {status: 404}}`.\n"
+        "`{env: NAME}` or `{file: PATH}`. `x[]` stands for each entry of a list or a mapping: under `answers.reasons[]` are the keys\n"
+        "of the answer for one reason, `reasons: {route_unknown: {status: 404}}`. Relative paths are relative to the file.\n"
         "[`config/extauthz.yaml`](../../config/extauthz.yaml) shows all of them in place, "
         "[`config/several-providers.yaml`](../../config/several-providers.yaml) those of several providers. The keys of route\n"
         "files stand in [routes.md](../routes.md).\n\n"
-        f"| key | default | meaning |\n|---|---|---|\n{''.join(rows)}"
+        f"| key | meaning | default | unit | example |\n|---|---|---|---|---|\n{''.join(rows)}"
     )
 
 
-def keys(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the path and the default of every key of a model, of sections within it, and of the entries of its lists."""
+@functools.cache
+def told_keys() -> dict[str, dict[str, str]]:
+    """Read what keys.yaml says, by the dotted name of the key."""
+    return dict(yaml.load(KEYS.read_text(encoding="utf-8"), Loader=yaml.BaseLoader))  # noqa: S506 - texts only
+
+
+def fields(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Yield the path of every key of a model, of sections within it, and of the entries of its lists."""
     for name, field in model.model_fields.items():
-        inner = [one for one in _models(field.annotation) if one is not OAuthListSection]
+        inner = _models(field.annotation)
         path = (*prefix, _named(name, field))
         if not inner:
-            yield path, _default(field)
+            yield path, field
         for one in inner:
-            yield from keys(one, path)
+            if one is OAuthListSection:
+                # Its entries have the keys of the section for one provider.
+                yield (*path, "providers"), OAuthListSection.model_fields["providers"]
+            else:
+                yield from fields(one, path)
+
+
+def _key_row(path: tuple[str, ...], field: FieldInfo) -> str:
+    name = ".".join(path)
+    told = told_keys().get(name, {})
+    default = told.get("default") or _default(field)
+    unit = _unit(field) or told.get("unit", "")
+    example = f"`{path[-1]}: {told['example']}`" if "example" in told else ""
+    cells = (f"`{name}`", told.get("meaning", ""), default, unit, example)
+    return f"| {' | '.join(cell.replace('|', VERTICAL) for cell in cells)} |\n"
+
+
+def _unit(field: FieldInfo) -> str:
+    """Tell in what a value is written, as far as its type knows."""
+    read = {getattr(how, "func", None) for how in _metadata(field)}
+    if duration in read or size in read:
+        return "duration" if duration in read else "size"
+    parts = (field.annotation, *typing.get_args(field.annotation))
+    words = [word for part in parts if typing.get_origin(part) is typing.Literal for word in typing.get_args(part)]
+    if bool in parts:
+        return "`true`, `false`"
+    # Beside its words a key may take other values, which only keys.yaml can describe.
+    return ", ".join(f"`{word}`" for word in words) if len(words) > 1 and float not in parts else ""
 
 
 def _named(name: str, field: FieldInfo) -> str:
     """Name a key as a path does: x[] stands for each entry of a list, or of a mapping, whose entries are sections."""
     many = typing.get_origin(field.annotation) in (list, dict)
     return f"{name}[]" if many and _models(field.annotation) else name
-
-
-def _descriptions(model: type[BaseModel], holder: str = "") -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the last two names of each key's path with what its model says, for keys that no example shows in a line of their own."""
-    for name, field in model.model_fields.items():
-        if field.description:
-            yield (holder, name), field.description
-        for one in _models(field.annotation):
-            yield from _descriptions(one, _named(name, field))
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -113,7 +136,7 @@ def _default(field: FieldInfo) -> str:
         return "required"
     value = field.get_default(call_default_factory=True)
     if value is None:
-        return ""
+        return "none"
     read = {getattr(how, "func", None) for how in _metadata(field)}
     if duration in read or size in read:
         return f"`{_with_unit(value, _SECONDS if duration in read else _BYTES)}`"
@@ -133,27 +156,6 @@ def _with_unit(value: float, units: dict[str, float]) -> str:
         if value >= worth and (value / worth).is_integer():
             return f"{value / worth:g}{unit}"
     return f"{value:g}{list(units)[-1]}" if value else f"0{list(units)[-1]}"
-
-
-def _comments(example: Path) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the last two names of each key's path, and the comment above it; a key that is commented out counts too."""
-    section: list[tuple[int, str]] = []
-    said: list[str] = []
-    before = -1
-    for line in example.read_text(encoding="utf-8").splitlines():
-        found = _KEY(line)
-        if found and not (found[2] and found[4] and not re.match(r"[\[{\"]|\S+$", found[4])):
-            indent = len(found[1])
-            while section and section[-1][0] >= indent:
-                section.pop()
-            path = (*(name for _, name in section[-1:]), found[3])
-            yield path, " ".join(said) or ("see above" if before == indent else "")
-            section.append((indent, found[3]))
-            said, before = [], indent
-        elif line.lstrip().startswith("#"):
-            said.append(line.lstrip(" #"))
-        else:
-            said, before = [], -1
 
 
 def commands() -> str:

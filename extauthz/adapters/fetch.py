@@ -128,6 +128,8 @@ class JsonFetcher:
     ) -> Answer:
         if not is_acceptable(address):
             raise FetchError(f"{address}: only https is asked, or http on a loopback address")
+        if self._client.is_closed:
+            raise FetchError(f"{address}: not asked, because another configuration is served by now")
         headers = {"accept": "application/json"} | ({"authorization": f"Bearer {bearer}"} if bearer is not None else {})
         auth = httpx2.BasicAuth(*map(quote_plus, basic)) if basic is not None else None
         try:

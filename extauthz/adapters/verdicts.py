@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from extauthz.core.credentials import Kind
 from extauthz.core.model import Reason
@@ -15,12 +16,22 @@ REFUSAL_SHARE = 10
 _KIND_BYTES = {Kind.OAUTH: b"o", Kind.ISSUED: b"i"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why a token is refused, until a moment of the monotonic clock; not while the wall clock was set back before `since`."""
+
+    reason: Reason
+    until: float
+    since: float
+
+
 class VerdictCache:
     """Least recently used verdicts go first; `hits`, `refusals` and `misses` count the look-ups, `evictions` what had to make room.
 
     The key is SHA-256 over the kind, the hash of the configuration section that the verifier was built from, and the whole token;
     the token itself is not kept. `lifetime` is in seconds of the monotonic clock; `exp` is compared at every decision. Refusals
-    have a share of their own, a tenth of `capacity`, so that garbage pushes out nothing but garbage.
+    have a share of their own, a tenth of `capacity`, so that garbage pushes out nothing but garbage. One that names a time is kept
+    only while the wall clock cannot take it back.
     """
 
     def __init__(self, kind: Kind, section: bytes, *, lifetime: float, clock: Clock, capacity: int = 100_000) -> None:
@@ -30,7 +41,7 @@ class VerdictCache:
         self._clock = clock
         self._capacity = capacity
         self._entries: OrderedDict[bytes, Verdict] = OrderedDict()
-        self._refusals: OrderedDict[bytes, tuple[Reason, float]] = OrderedDict()
+        self._refusals: OrderedDict[bytes, _Refusal] = OrderedDict()
         self.hits = 0
         self.refusals = 0
         self.misses = 0
@@ -64,7 +75,11 @@ class VerdictCache:
         key, now = self._key(token), self._clock.monotonic()
         if isinstance(evidence, Reason):
             self._entries.pop(key, None)
-            self._refusals[key] = evidence, now + REFUSAL_LIFETIME
+            self._refusals.pop(key, None)
+            if evidence is Reason.TOKEN_NOT_YET_VALID:
+                return  # which the next moment may end
+            expired_at = self._clock.now() if evidence is Reason.TOKEN_EXPIRED else float("-inf")
+            self._refusals[key] = _Refusal(evidence, now + REFUSAL_LIFETIME, expired_at)
             if len(self._refusals) > self._capacity // REFUSAL_SHARE:
                 self._refusals.popitem(last=False)
             return
@@ -86,9 +101,9 @@ class VerdictCache:
 
     def _refusal(self, key: bytes) -> Reason | None:
         refusal = self._refusals.get(key)
-        if refusal is not None and self._clock.monotonic() < refusal[1]:
+        if refusal is not None and self._clock.monotonic() < refusal.until and self._clock.now() >= refusal.since:
             self.refusals += 1
-            return refusal[0]
+            return refusal.reason
         self.misses += 1
         return None
 

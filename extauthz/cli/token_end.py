@@ -37,7 +37,8 @@ NO_TOKEN, UNKNOWN, WRONG = "wrong checksum: not a token", "unknown to this store
 def revoke(config_file: Path, email: str | None, token_ids: tuple[str, ...], *, as_json: bool, yes: bool, **flags: Any) -> None:
     """Revoke tokens for good.
 
-    Running servers refuse them within a second or so.
+    Running servers refuse them within a second or so, and with `feed: poll` within tokens.poll_interval and a second, while they
+    can read the store.
 
     Example: extauthz token revoke 4fK2pQ9sXb1Z --why "laptop stolen" --yes
     """

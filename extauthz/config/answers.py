@@ -116,17 +116,11 @@ WholeSeconds = Annotated[float, BeforeValidator(duration), AfterValidator(_whole
 class ReasonAnswer(Section):
     """What clients get for one reason; what is left out stays as it is."""
 
-    status: Annotated[Literal[400, 401, 403, 404, 429, 503], exact(400, 401, 403, 404, 429, 503)] | None = Field(
-        default=None, description="400, 401, 403, 404, 429 or 503, in the place of the reason's own."
-    )
-    message: Message | None = Field(default=None, description="The sentence; may hold variables, like `${scope}`.")
-    content_type: MediaType | None = Field(default=None, description="The type of `body`; without it that of `answers.format`.")
-    headers: dict[AnswerHeader, HeaderText] = Field(
-        default_factory=dict, examples=['headers: {x-hint: "see ${scope}"}'], description="Further headers, with variables."
-    )
-    body: Body | None = Field(
-        default=None, examples=['body: \'{"code": "${reason}"}\''], description='The whole body, with variables; `""` for none.'
-    )
+    status: Annotated[Literal[400, 401, 403, 404, 429, 503], exact(400, 401, 403, 404, 429, 503)] | None = None
+    message: Message | None = None
+    content_type: MediaType | None = None
+    headers: dict[AnswerHeader, HeaderText] = Field(default_factory=dict, examples=['headers: {x-hint: "see ${scope}"}'])
+    body: Body | None = Field(default=None, examples=['body: \'{"code": "${reason}"}\''])
 
     @field_validator("headers")
     @classmethod

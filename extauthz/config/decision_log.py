@@ -52,10 +52,8 @@ def _share(value: object) -> float:
 class Place(Section):
     """Where lines go: a file, a unix socket, or standard output."""
 
-    file: NonEmpty | None = Field(default=None, description="Lines are appended to this file, which is opened again on SIGHUP.")
-    socket: NonEmpty | None = Field(
-        default=None, description="Lines are sent to this unix stream socket. Instead of both: `to: stdout`."
-    )
+    file: NonEmpty | None = None
+    socket: NonEmpty | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> Place:

@@ -23,9 +23,7 @@ class ProxySection(Section):
     url: Annotated[str, text(_ADDRESS, _ADDRESS_RULE)] = Field(
         description="Where the proxy listens. Without a user, `proxy: URL` says the same."
     )
-    user: Annotated[str, text(_USER, "write the user alone, printable ASCII without a colon", shown=False)] | None = Field(
-        default=None, description="Sent to the proxy, with `password`, by the scheme Basic."
-    )
+    user: Annotated[str, text(_USER, "write the user alone, printable ASCII without a colon", shown=False)] | None = None
     password: Secret | None = Field(default=None, repr=False, examples=["password: {env: PROXY_PASSWORD}"])
 
     @model_validator(mode="after")

@@ -48,7 +48,7 @@ def fast_transport(transport: str, version: str | None, missing: list[str], caus
         return ok("transport", "server.transport is grpcio, which needs nothing else")
     verdict = problem if transport == "nghttp2" else warning
     if version is None:
-        slower = "; until then grpcio serves, about eight times as slow"
+        slower = "; until then grpcio serves, which answers a fraction of the checks a second"
         way_out = slower if transport == "auto" else ", or write server.transport: auto"
         return verdict("transport", f"nghttp2 cannot serve: {cause}", f"install it{way_out}")
     if missing:

@@ -16,7 +16,7 @@ from extauthz._pb import ext_authz_pb2
 from extauthz.addresses import Address
 from extauthz.transport import messages, reflection
 from extauthz.transport.limits import Limits
-from extauthz.transport.listening import Handler, ListenError, TracedHandler
+from extauthz.transport.listening import Handler, ListenError, TracedHandler, checked_fallback
 from extauthz.transport.messages import Refusal
 from extauthz.transport.reflection import MAX_REQUEST_SIZE, MAX_REQUESTS, MAX_STREAMS
 from extauthz.transport.refusals import RefusalReason, Refusals
@@ -61,11 +61,14 @@ class GrpcioServer:
         certificates: Certificates | None = None,
         traced: TracedHandler | None = None,
     ) -> None:
-        """Prepare the server; `fallback` is a serialised denial for what should not happen, `traced` is served if there is one."""
+        """Prepare the server; `fallback` is a serialised denial for what should not happen, `traced` is served if there is one.
+
+        Raises ValueError for an empty fallback.
+        """
         self._certificates = certificates
         self._handler = handler
         self._traced = traced
-        self._fallback = fallback
+        self._fallback = checked_fallback(fallback)
         self._refusals = Refusals(VISIBLE)
         self._reflection_streams = 0
         self._stream_timeout = (limits or Limits()).half_open_timeout

@@ -38,6 +38,13 @@ class ListenError(Exception):
     """An address cannot be listened on; the text names it and the cause."""
 
 
+def checked_fallback(fallback: bytes) -> bytes:
+    """Return what is sent when a handler breaks; raises ValueError for what is empty, which Envoy takes for an allow."""
+    if not fallback:
+        raise ValueError("the fallback answer is empty, which Envoy takes for an allow: not serving")
+    return fallback
+
+
 def open_port(address: Address) -> socket.socket:
     """Return a bound and listening TCP socket; raises ListenError, also for the address of a unix socket."""
     if address.path:

@@ -18,7 +18,7 @@ from extauthz.transport.connection import Connection
 from extauthz.transport.eviction import evictable
 from extauthz.transport.fields import has_its_length, trace
 from extauthz.transport.limits import Limits
-from extauthz.transport.listening import BACKLOG, Handler, TracedHandler, open_listener
+from extauthz.transport.listening import BACKLOG, Handler, TracedHandler, checked_fallback, open_listener
 from extauthz.transport.messages import Head, Refusal
 from extauthz.transport.refusals import RefusalReason, Refusals
 from extauthz.transport.streams import Stream, Tally
@@ -51,10 +51,13 @@ class Nghttp2Server:
         certificates: Certificates | None = None,
         traced: TracedHandler | None = None,
     ) -> None:
-        """Prepare the server; `fallback` is a serialised denial for what should not happen, `traced` is served if there is one."""
+        """Prepare the server; `fallback` is a serialised denial for what should not happen, `traced` is served if there is one.
+
+        Raises ValueError for an empty fallback.
+        """
         self._handler = handler
         self._traced = traced
-        self._fallback = fallback
+        self._fallback = checked_fallback(fallback)
         self._limits = limits or Limits()
         self._options = http2.options(self._limits)
         self._certificates = certificates

@@ -9,6 +9,7 @@ from typing import Any
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.core.model import Reason
 from extauthz.ports import Unavailable
+from tests.support.idp_fixtures import overlaid
 from tests.support.world import NOW, Answer, World, check_request, oauth
 
 GOOGLE = "https://accounts.google.com"
@@ -72,18 +73,14 @@ def changed(genuine: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 def tokeninfo(**changes: Any) -> dict[str, Any]:
     """Return what Google's tokeninfo says of a genuine access token: strings all of them."""
-    genuine = {
+    ours = {
         "azp": GOOGLE_CLIENT,
         "aud": GOOGLE_CLIENT,
         "sub": GOOGLE_USER,
-        "scope": f"openid {GOOGLE_SCOPES}email {GOOGLE_SCOPES}profile",
         "exp": str(NOW + 3543),
-        "expires_in": "3543",
         "email": "Ana@acme.com",
-        "email_verified": "true",
-        "access_type": "offline",
     }
-    return changed(genuine, changes)
+    return overlaid("google_tokeninfo_shape", ours, changes)
 
 
 def google_userinfo(**changes: Any) -> dict[str, Any]:
@@ -93,9 +90,8 @@ def google_userinfo(**changes: Any) -> dict[str, Any]:
 
 
 def okta_org_claims(**changes: Any) -> dict[str, Any]:
-    """Return the claims of an access token of Okta's org server."""
-    genuine = {
-        "ver": 1,
+    """Return the claims of an access token of Okta's org server, which has the members of one of a custom server."""
+    ours = {
         "jti": "AT.0mP4JKAZX1iACIT4vbEDF7LpvDVjxypPMf0D7uX39RE",
         "iss": OKTA_ORG,
         "aud": OKTA_ORG,
@@ -104,9 +100,8 @@ def okta_org_claims(**changes: Any) -> dict[str, Any]:
         "exp": NOW + 3600,
         "cid": OKTA_CLIENT,
         "uid": OKTA_USER,
-        "scp": ["openid", "email"],
     }
-    return changed(genuine, changes)
+    return overlaid("okta_access_token_claims", ours, changes)
 
 
 def okta_userinfo(**changes: Any) -> dict[str, Any]:
@@ -144,16 +139,15 @@ def okta_introspection(**changes: Any) -> dict[str, Any]:
 
 def onelogin_claims(**changes: Any) -> dict[str, Any]:
     """Return the claims of a OneLogin access token, which name no address."""
-    genuine = {
+    ours = {
         "jti": "Fk7jRKmcTYyeA0mP4KAZX",
         "sub": ONELOGIN_USER,
         "iss": ONELOGIN,
         "iat": NOW - 60,
         "exp": NOW + 3540,
-        "scope": "openid profile email",
         "aud": ONELOGIN_CLIENT,
     }
-    return changed(genuine, changes)
+    return overlaid("onelogin_access_token_claims", ours, changes)
 
 
 def onelogin_userinfo(**changes: Any) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from extauthz.internal_tokens import InternalTokens
 from extauthz.issuing import Order, Rules, issue
 from extauthz.ports import Introspector, Unavailable
 from extauthz.service import Authorizer
+from tests.support.idp_fixtures import overlaid
 
 NOW = 1_800_000_000
 ISSUER = "https://acme.okta.com/oauth2/default"
@@ -134,9 +135,8 @@ def key_set(document: object, algorithms: Iterable[str] = ("RS256", "ES256")) ->
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    """Return the claims of a genuine Okta access token; None removes one."""
-    genuine = {
-        "ver": 1,
+    """Return the claims of a genuine Okta access token, as published but for this world's names and time; None removes one."""
+    ours = {
         "jti": "AT.3ljZk",
         "iss": ISSUER,
         "aud": "api://default",
@@ -145,9 +145,8 @@ def claims(**changes: Any) -> dict[str, Any]:
         "exp": NOW + 3600,
         "cid": CLIENT,
         "uid": "00u1example",
-        "scp": ["openid", "email"],
     }
-    return {name: value for name, value in (genuine | changes).items() if value is not None}
+    return overlaid("okta_access_token_claims", ours, changes)
 
 
 def sign(
