@@ -19,7 +19,7 @@ Mark = tuple[int, int]
 """A generation of the feed and a position in it."""
 
 _LAST_SHARD = 63
-"""Changes are in as many dictionaries, and one: a single one would grow in steps of which the last ones take longer than a slice."""
+"""Changes are in as many dictionaries, and one: one alone would grow in steps of which the last ones take longer than a slice."""
 _Changed = tuple[dict[str, int], ...]
 _Seen = tuple[float, _Changed, tuple[tuple[int, str], ...]]
 """When changes came, where they are remembered, and which they are."""
