@@ -32,7 +32,8 @@ class IssuedVerifier:
     """Verifies issued tokens against the store.
 
     A verdict counts for `fresh` seconds; then the record is read again. While it cannot be read, the verdict counts as long as the
-    last completed read of the feed is younger than `max_staleness` seconds. A token that the feed names is read again at once.
+    last completed read of the feed is younger than `max_staleness` seconds. A token that the feed names is read again at once, and
+    so is each when the feed has been reading a long row of changes for more than a second: it may be in those that are to come.
 
     While the feed's set of ids is complete, an id that is not in it is looked up out of a small budget, `strangers`: a token that
     was made a moment ago is found, and made-up ones take few look-ups from those that exist. Beyond it such an id is unknown as
@@ -97,6 +98,8 @@ class IssuedVerifier:
         reading = known.basis
         if not isinstance(reading, Reading) or self._is_changed(known):
             return False
+        if self._feed.backlog is not None and self._feed.is_late(reading.mark):
+            return False
         return self._clock.monotonic() - reading.at < self._fresh and self._feed.age < self._max_staleness
 
     def _is_changed(self, known: Verdict) -> bool:
@@ -136,7 +139,7 @@ class IssuedVerifier:
         try:
             strangers.take()
         except Unavailable:
-            if self._feed.age < self._contact:
+            if self._feed.age < self._contact and self._feed.backlog is None:
                 return None
             self._shed += 1
             raise

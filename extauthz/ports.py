@@ -83,7 +83,8 @@ class FeedBatch:
     """What changed in a token store after a position: `changes` are (number, token id) in the order of their numbers.
 
     `head` is the highest number ever given, `oldest` the lowest that is still kept (`head` + 1 when none is), `epoch` counts the
-    restores that were accepted. `audit` is number and MAC of the last row of the audit.
+    restores that were accepted. `audit` is number and MAC of the last row of the audit. With `more`, later changes than these are
+    kept as well, to be read in the next batch.
     """
 
     epoch: int
@@ -91,6 +92,7 @@ class FeedBatch:
     oldest: int
     changes: tuple[tuple[int, str], ...] = ()
     audit: tuple[int, str] = EMPTY_AUDIT
+    more: bool = False
 
 
 class KeySource(Protocol):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extauthz.feed import UNKNOWN, Feed
+from extauthz.feed import LATE, SLICE, UNKNOWN, Feed
 from extauthz.ports import FeedBatch
 from tests.support.world import StillClock
 
@@ -162,6 +162,144 @@ def test_changes_are_remembered_for_a_while(feed: Feed, clock: StillClock) -> No
     assert feed.changed_since("token 12", before)
 
 
+# --- slice by slice
+
+
+def part(first: int, last: int, head: int, *, epoch: int = 0) -> FeedBatch:
+    """Return some changes of a store that has later ones."""
+    return FeedBatch(epoch, head, 1, tuple((number, f"token {number}") for number in range(first, last + 1)), more=last < head)
+
+
+def test_what_is_left_to_be_read_is_no_contact(feed: Feed, clock: StillClock) -> None:
+    before = feed.mark
+    clock.advance(5)
+    feed.apply(part(11, 13, 17))
+    clock.advance(1)
+    feed.apply(part(14, 16, 17))
+
+    assert (feed.position, feed.age) == (16, 6.0)
+    assert [feed.changed_since(f"token {number}", before) for number in range(11, 18)] == [True] * 6 + [False]
+    feed.apply(part(17, 17, 17))
+    assert (feed.position, feed.age, feed.generation, feed.backlog) == (17, 0.0, before[0], None)
+    assert feed.changed_since("token 17", before)
+
+
+def test_a_store_that_is_written_to_all_the_time_is_heard_as_of_what_was_read(feed: Feed, clock: StillClock) -> None:
+    """Contact is the moment at which the store told of changes that by now are all applied."""
+    clock.advance(5)
+    feed.apply(part(11, 12, 14))
+    clock.advance(2)
+    feed.apply(part(13, 14, 30))
+    assert feed.age == 2.0, "14 was the head two seconds ago"
+    clock.advance(1)
+    feed.apply(part(15, 16, 40))
+    assert feed.age == 3.0
+    feed.apply(part(17, 30, 50))
+    assert feed.age == 1.0
+
+
+def test_a_slice_that_is_not_followed_by_the_next_one_lets_the_age_grow(feed: Feed, clock: StillClock) -> None:
+    feed.apply(part(11, 12, 14))
+    clock.advance(700)
+    assert feed.age == 700.0
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        part(14, 15, 20),
+        FeedBatch(0, 20, 1, ((13, "a"), (15, "b")), more=True),
+        FeedBatch(0, 20, 18, ((18, "a"),), more=True),
+        FeedBatch(0, 20, 1, ((13, "a"), (14, "b")), more=False),
+        FeedBatch(0, 14, 1, ((13, "a"), (14, "b")), more=True),
+        FeedBatch(0, 20, 21),
+    ],
+    ids=["the first is missing", "one between", "kept ones are younger", "the last one", "more than there are", "none is kept"],
+)
+def test_a_gap_between_slices_voids_everything(feed: Feed, batch: FeedBatch) -> None:
+    before = feed.mark
+    feed.apply(part(11, 12, 14))
+    between = feed.mark
+    feed.apply(batch)
+
+    assert feed.changed_since("any", before)
+    assert feed.changed_since("any", between)
+    assert (feed.position, feed.generation, feed.age, feed.backlog) == (batch.head, 2, 0.0, None)
+
+
+def test_a_head_below_the_one_that_was_told_is_a_rewound_store_although_the_position_is_lower(
+    feed: Feed, clock: StillClock
+) -> None:
+    clock.advance(5)
+    feed.apply(part(11, 12, 20))
+    feed.apply(part(13, 14, 19))
+    assert (feed.rewound, feed.position, feed.age) == (True, 12, 5.0)
+    feed.apply(part(13, 14, 20))
+    assert feed.rewound
+
+
+def test_a_change_that_is_still_to_be_read_is_late_after_a_second(feed: Feed, clock: StillClock) -> None:
+    """A record that was read before the store told of it may be another by now; one that was read afterwards has seen it."""
+    before = feed.mark
+    feed.apply(part(11, 12, 14))
+    behind = feed.mark
+    clock.advance(LATE)
+    assert not feed.is_late(before)
+    clock.advance(0.1)
+    assert feed.is_late(before)
+    assert not feed.is_late(behind)
+    feed.apply(part(13, 14, 20))
+    assert not feed.is_late(behind), "that the head is 20 was told just now"
+    clock.advance(LATE + 0.1)
+    assert feed.is_late(behind)
+    assert not feed.is_late(feed.mark)
+    feed.apply(part(15, 20, 20))
+    assert not feed.is_late(before), "it is known what changed"
+
+
+class CountedId(str):
+    """An id that counts how often any of its kind is looked for."""
+
+    looked_for = 0
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        CountedId.looked_for += 1
+        return super().__hash__()
+
+
+def test_no_batch_costs_more_than_its_slice_also_when_many_changes_are_forgotten(feed: Feed, clock: StillClock) -> None:
+    """Ten slices come within a second, and so their time is over within a second."""
+
+    def apply(batch: FeedBatch) -> int:
+        before = CountedId.looked_for
+        feed.apply(batch)
+        return CountedId.looked_for - before
+
+    head, mark = 10 + 10 * SLICE, feed.mark
+    ids = [CountedId(f"token {number}") for number in range(head + 1)]
+    slices = [tuple((number, ids[number]) for number in range(first, first + SLICE)) for first in range(11, head, SLICE)]
+    costs = [apply(FeedBatch(0, head, 1, changes, more=changes[-1][0] < head)) for changes in slices]
+    assert (feed.position, feed.backlog) == (head, None)
+    clock.advance(MEMORY + 1)
+    costs += [apply(FeedBatch(0, head, head + 1)) for _ in range(10)]
+    assert not any(feed.changed_since(ids[number], mark) for number in range(11, head))
+    assert max(costs) <= 6 * SLICE
+    assert sum(costs) >= 20 * SLICE
+
+
+def test_what_a_gap_voids_is_let_go_of_slice_by_slice_and_hides_no_later_change(feed: Feed, clock: StillClock) -> None:
+    """Another store may give the same number to the same token once more."""
+    feed.apply(FeedBatch(0, 11, 1, ((11, "a"),)))
+    clock.advance(MEMORY)
+    feed.apply(FeedBatch(1, 10, 11))
+    mark = feed.mark
+    feed.apply(FeedBatch(1, 11, 1, ((11, "a"),)))
+    clock.advance(1)
+    feed.apply(FeedBatch(1, 11, 1))
+    assert feed.changed_since("a", mark)
+
+
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_no_change_is_ever_missed(data: st.DataObject) -> None:
@@ -172,13 +310,17 @@ def test_no_change_is_ever_missed(data: st.DataObject) -> None:
     pruned = 0
     marks: list[tuple[tuple[int, int], int]] = []
     for _ in range(data.draw(st.integers(1, 25))):
-        match data.draw(st.sampled_from(("write", "read", "part", "mark", "prune"))):
+        match data.draw(st.sampled_from(("write", "read", "part", "slice", "mark", "prune"))):
             case "write":
                 log.append(data.draw(st.sampled_from("abc")))
             case "read" | "part" as how:
                 kept = [(number + 1, name) for number, name in enumerate(log) if number >= pruned and number + 1 > feed.position]
                 some = kept[: data.draw(st.integers(0, len(kept)))] if how == "part" else kept
                 feed.apply(FeedBatch(0, len(log), pruned + 1, tuple(some)))
+            case "slice":
+                kept = [(number + 1, name) for number, name in enumerate(log) if number >= pruned and number + 1 > feed.position]
+                some = kept[: data.draw(st.integers(1, 3))]
+                feed.apply(FeedBatch(0, len(log), pruned + 1, tuple(some), more=len(some) < len(kept)))
             case "mark":
                 marks.append((feed.mark, len(log)))
             case "prune":

@@ -19,14 +19,17 @@ import psycopg
 import pytest
 
 from extauthz.adapters.store import following
-from extauthz.adapters.store.following import PAGE, READ_TIME, PostgresFollower, SqliteFollower, feed_batch
+from extauthz.adapters.store.feed_rows import feed_batch
+from extauthz.adapters.store.following import READ_TIME, PostgresFollower, SqliteFollower
 from extauthz.adapters.store.link import Link
 from extauthz.adapters.store.reader import SqliteReader
-from extauthz.adapters.store.rows import COLUMNS, SCHEMA_REVISIONS
+from extauthz.adapters.store.rows import COLUMNS, REVISION
 from extauthz.core.model import Reason
+from extauthz.feed import SLICE, Feed
 from extauthz.ports import EMPTY_AUDIT, FeedBatch, Unavailable
 from tests.support.pg import CHANGE, LOCK, NOTIFY, Proxy, commit_changes, with_tables
 from tests.support.postgres_server import PostgresServer, server_of
+from tests.support.world import StillClock
 
 NEVER = 60.0
 """A poll interval that no test reaches, in seconds."""
@@ -58,6 +61,8 @@ class Notebook:
     batches: list[FeedBatch] = field(default_factory=list)
     at: list[float] = field(default_factory=list)
     breaks: int = 0
+    feed: Feed | None = None
+    """What takes them as well."""
 
     def apply(self, batch: FeedBatch) -> None:
         """Take a batch; fail as often as `breaks` says."""
@@ -66,7 +71,10 @@ class Notebook:
             raise RuntimeError("cannot be applied")
         self.batches.append(batch)
         self.at.append(time.monotonic())
-        if batch.changes:
+        if self.feed is not None:
+            self.feed.apply(batch)
+            self.position = self.feed.position
+        elif batch.changes:
             self.position = batch.changes[-1][0]
 
     @property
@@ -110,6 +118,32 @@ async def running(follower: PostgresFollower | SqliteFollower) -> AsyncIterator[
         assert task.cancelled()
 
 
+def feed_at_0(clock: StillClock | None = None) -> Feed:
+    """Return a feed that has read an empty store."""
+    feed = Feed(clock=clock or StillClock(), memory=660.0)
+    feed.apply(FeedBatch(0, 0, 1))
+    return feed
+
+
+@contextlib.asynccontextmanager
+async def steps_of(feed: Feed, steps: list[int]) -> AsyncIterator[None]:
+    """Note how far the position moved in each turn of the event loop."""
+    loop, position = asyncio.get_running_loop(), feed.position
+    handle: asyncio.Handle
+
+    def turn() -> None:
+        nonlocal handle, position
+        steps.append(feed.position - position)
+        position = feed.position
+        handle = loop.call_soon(turn)
+
+    handle = loop.call_soon(turn)
+    try:
+        yield
+    finally:
+        handle.cancel()
+
+
 # --- PostgreSQL
 
 
@@ -131,6 +165,11 @@ class World:
         with self.postgres.connect(self.database) as connection:
             commit_changes(connection, *token_ids, notify=notify)
 
+    def many_changes(self, count: int) -> None:
+        """Commit so many changes without telling anybody."""
+        self.run("INSERT INTO changes SELECT n, 't' || n, 'revoked', 0 FROM generate_series(1, %s) AS n", (count,))
+        self.run("UPDATE store_state SET head = %s", (count,))
+
     @contextlib.asynccontextmanager
     async def writer(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         """Connect one that can wait for another."""
@@ -140,12 +179,19 @@ class World:
 
     @contextlib.asynccontextmanager
     async def following(
-        self, *, after: int = 0, poll_interval: float = NEVER, listen: bool = True, by_proxy: bool = False, first: bool = True
+        self,
+        *,
+        after: int = 0,
+        poll_interval: float = NEVER,
+        listen: bool = True,
+        by_proxy: bool = False,
+        first: bool = True,
+        feed: Feed | None = None,
     ) -> AsyncIterator[Notebook]:
         """Follow, from the first batch on; nothing of it is left afterwards."""
         folder = self.proxy.folder if by_proxy else None
         link = Link(self.postgres.address(self.database, application=self.database, folder=folder), None, prepare=False)
-        notebook = Notebook(after)
+        notebook = Notebook(feed.position if feed else after, feed=feed)
         follower = PostgresFollower(
             link,
             position=lambda: notebook.position,
@@ -328,7 +374,7 @@ async def test_a_thousand_changes_at_once(world: World) -> None:
         world.change(*names)
         await notebook.reaches(1000)
     assert notebook.changes == list(enumerate(names, 1))
-    assert len(notebook.batches) == 2
+    assert len(notebook.batches) == 1 + 1000 / SLICE
 
 
 async def test_a_thousand_transactions_in_a_row(world: World) -> None:
@@ -350,27 +396,96 @@ async def test_a_thousand_transactions_in_a_row(world: World) -> None:
     sys.stdout.write(f"1,000 transactions in {took:.1f} s, seen in {len(notebook.batches)} reads\n")
 
 
-async def test_more_changes_than_one_page(world: World) -> None:
-    count = 2 * PAGE + 5
-    world.run("INSERT INTO changes SELECT n, 't' || n, 'revoked', 0 FROM generate_series(1, %s) AS n", (count,))
-    world.run("UPDATE store_state SET head = %s", (count,))
+async def test_more_changes_than_one_slice(world: World) -> None:
+    """Each slice is handed on as it is read, and all but the last one tell that there are more."""
+    count = 2 * SLICE + 5
+    world.many_changes(count)
     async with world.following() as notebook:
-        assert notebook.batches == [FeedBatch(0, count, 1, tuple((number, f"t{number}") for number in range(1, count + 1)))]
+        await notebook.reaches(count)
+    assert notebook.batches == [
+        FeedBatch(0, count, 1, tuple((number, f"t{number}") for number in range(first, min(first + SLICE, count + 1))), more=more)
+        for first, more in ((1, True), (SLICE + 1, True), (2 * SLICE + 1, False))
+    ]
 
 
-@pytest.mark.parametrize("kept", [PAGE + 11, None], ids=["some", "none"])
-async def test_rows_that_go_away_between_two_pages_show_as_a_gap(world: World, kept: int | None) -> None:
-    count = PAGE + 20
-    world.run("INSERT INTO changes SELECT n, 't' || n, 'revoked', 0 FROM generate_series(1, %s) AS n", (count,))
-    world.run("UPDATE store_state SET head = %s", (count,))
-    first_page = world.proxy.hold(f"SELECT {PAGE}".encode(), answers=True)
-    async with world.following(by_proxy=True, first=False) as notebook:
-        await first_page.reached.wait()
+async def test_changes_that_end_with_a_slice_are_followed_by_none(world: World) -> None:
+    world.many_changes(SLICE)
+    async with world.following(poll_interval=NEVER) as notebook:
+        assert notebook.batches[-1].more is False
+        world.change("one more")
+        await notebook.reaches(SLICE + 1)
+    assert len(notebook.batches) == 2
+
+
+@pytest.mark.parametrize("kept", [SLICE + 11, None], ids=["some", "none"])
+async def test_rows_that_go_away_between_two_slices_show_as_a_gap(world: World, kept: int | None) -> None:
+    count = SLICE + 20
+    feed = feed_at_0()
+    world.many_changes(count)
+    first_slice = world.proxy.hold(f"SELECT {SLICE}".encode(), answers=True)
+    async with world.following(feed=feed, by_proxy=True, first=False) as notebook:
+        await first_slice.reached.wait()
         world.run("DELETE FROM changes WHERE number < %s", (kept or count + 1,))
-        first_page.let_pass()
-        batch = await notebook.next_batch()
-    assert batch.oldest == (kept or count + 1) > 1
-    assert batch.changes == tuple((number, f"t{number}") for number in range(kept or count + 1, count + 1))
+        mark = feed.mark
+        first_slice.let_pass()
+        await notebook.until(lambda: len(notebook.batches) == 2)
+        assert notebook.batches[0].more
+        assert notebook.batches[1].oldest == (kept or count + 1) > 1
+        assert notebook.batches[1].changes == tuple((number, f"t{number}") for number in range(kept or count + 1, count + 1))
+        assert feed.position == count
+        assert feed.changed_since("any", mark)
+
+
+async def test_a_connection_cut_between_two_slices_is_no_contact_and_misses_nothing(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was applied counts, and nothing more: the age is that of the last read that came to the head."""
+    count = 2 * SLICE + 20
+    clock = StillClock()
+    feed = feed_at_0(clock)
+    mark = feed.mark
+    clock.advance(5)
+    world.many_changes(count)
+    first_slice = world.proxy.hold(f"SELECT {SLICE}".encode(), answers=True)
+    async with world.following(feed=feed, by_proxy=True, first=False) as notebook:
+        await first_slice.reached.wait()
+        second_slice = world.proxy.hold(f"SELECT {SLICE}".encode(), answers=True)
+        first_slice.let_pass()
+        await second_slice.reached.wait()
+        assert (feed.position, feed.age) == (SLICE, 5.0)
+        again = world.proxy.hold(b"LISTEN")
+        world.proxy.cut()
+        await again.reached.wait()
+        assert (feed.position, feed.age) == (SLICE, 5.0)
+        clock.advance(1)
+        again.let_pass()
+        await notebook.reaches(count)
+        assert (feed.position, feed.age) == (count, 0.0)
+    assert notebook.changes == [(number, f"t{number}") for number in range(1, count + 1)]
+    assert all(feed.changed_since(f"t{number}", mark) for number in range(1, count + 1))
+    assert states(caplog) == ["lost", "back"]
+
+
+async def test_a_rewound_store_with_many_changes_is_read_no_more_often_than_another(world: World) -> None:
+    feed = feed_at_0()
+    world.many_changes(3 * SLICE)
+    feed.apply(FeedBatch(0, 4 * SLICE, 1, ((1, "t1"),), more=True))
+    async with world.following(feed=feed) as notebook:
+        assert (feed.rewound, notebook.batches[-1].more, feed.position) == (True, True, 1)
+        # Its answer comes behind whatever the follower may have asked meanwhile.
+        for _ in range(5):
+            async with world.writer() as other:
+                await other.execute("SELECT 1")
+        assert len(notebook.batches) == 1
+
+
+async def test_no_more_than_a_slice_is_taken_while_the_event_loop_waits(world: World) -> None:
+    world.many_changes(10 * SLICE + 1)
+    steps: list[int] = []
+    feed = feed_at_0()
+    async with world.following(feed=feed, first=False) as notebook, steps_of(feed, steps):
+        await notebook.reaches(10 * SLICE + 1)
+    assert max(steps) == SLICE
 
 
 # --- what only the feed can judge
@@ -561,7 +676,7 @@ def make_store(path: Path, *token_ids: str, epoch: int = 0) -> None:
         connection.execute("INSERT INTO store_state VALUES (1, ?, 0)", (epoch,))
         connection.execute("CREATE TABLE audit (number BIGINT PRIMARY KEY, mac) WITHOUT ROWID")
         connection.execute("CREATE TABLE alembic_version (version_num)")
-        connection.execute("INSERT INTO alembic_version VALUES (?)", (max(SCHEMA_REVISIONS),))
+        connection.execute("INSERT INTO alembic_version VALUES (?)", (REVISION,))
     change_file(path, *token_ids)
 
 
@@ -595,9 +710,9 @@ def reader(path: Path) -> Iterator[SqliteReader]:
 
 @contextlib.asynccontextmanager
 async def following_file(
-    reader: SqliteReader, *, poll_interval: float = NEVER, look_interval: float = 0.02
+    reader: SqliteReader, *, poll_interval: float = NEVER, look_interval: float = 0.02, feed: Feed | None = None
 ) -> AsyncIterator[Notebook]:
-    notebook = Notebook()
+    notebook = Notebook(feed.position if feed else 0, feed=feed)
     follower = SqliteFollower(
         reader,
         position=lambda: notebook.position,
@@ -646,6 +761,7 @@ def test_a_file_tells_the_head_of_the_audit(reader: SqliteReader, path: Path) ->
         "INSERT INTO changes VALUES (1, NULL, 'revoked', 0)",
         "INSERT INTO changes VALUES ('one', 'a', 'revoked', 0)",
         "UPDATE alembic_version SET version_num = '9999'",
+        "UPDATE alembic_version SET version_num = 3",
         "DELETE FROM alembic_version",
         "DROP TABLE alembic_version",
     ],
@@ -712,6 +828,41 @@ async def test_a_store_of_another_schema_put_in_place_is_no_answer(
         await notebook.next_batch()
         assert reader.find("a" * 12) is None
     assert states(caplog) == ["lost", "back"]
+
+
+async def test_no_more_than_a_slice_of_a_file_is_taken_while_the_event_loop_waits(reader: SqliteReader, path: Path) -> None:
+    """Slices come one behind the other: only the first one has waited for a look."""
+    count = 10 * SLICE + 1
+    steps: list[int] = []
+    feed = feed_at_0()
+    async with following_file(reader, look_interval=NEVER, feed=feed_at_0()) as notebook:
+        assert notebook.position == 0
+    change_file(path, *(f"t{number}" for number in range(1, count + 1)))
+    async with following_file(reader, look_interval=NEVER, feed=feed) as notebook, steps_of(feed, steps):
+        await notebook.reaches(count)
+        # The last one came to the head: the next look is a long way off.
+        assert [batch.more for batch in notebook.batches] == [True] * 10 + [False]
+    assert max(steps) == SLICE
+    assert notebook.changes == [(number, f"t{number}") for number in range(1, count + 1)]
+
+
+async def test_an_older_file_put_in_place_between_two_slices_is_noticed(reader: SqliteReader, path: Path, tmp_path: Path) -> None:
+    """Also one whose head lies before the head that was told, and behind the position that was reached."""
+    count = 3 * SLICE
+    make_store(tmp_path / "older.db", *(f"t{number}" for number in range(1, 3 * SLICE)))
+    change_file(path, *(f"t{number}" for number in range(1, count + 1)))
+    feed = feed_at_0()
+    batch = reader.read_feed(feed.position)
+    feed.apply(batch)
+    assert (batch.more, feed.position, feed.rewound) == (True, SLICE, False)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    os.replace(tmp_path / "older.db", path)
+    async with following_file(reader, look_interval=NEVER, feed=feed) as notebook:
+        assert (feed.rewound, notebook.batches[-1].more, feed.position) == (True, True, SLICE)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(notebook.batches) == 1, "what is not taken is read at the next look, and not all the time"
 
 
 async def test_a_file_that_is_locked_or_gone_ends_nothing(

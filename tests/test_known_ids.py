@@ -379,6 +379,14 @@ def test_without_contact_nobody_is_called_unknown(flooded: Flooded) -> None:
     assert flooded.flood(50) == {"token_unknown": 50}
 
 
+def test_while_changes_are_left_to_be_read_nobody_is_called_unknown(flooded: Flooded) -> None:
+    """It may be one of an import."""
+    flooded.follow()
+    position = flooded.feed.position
+    flooded.feed.apply(FeedBatch(0, position + 9, 1, ((position + 1, "another"),), more=True))
+    assert flooded.flood(50) == {"token_unknown": 10, "overloaded": 40}
+
+
 def test_strangers_take_no_more_than_their_share_in_all(flooded: Flooded) -> None:
     flooded.follow()
     flooded.flood(1_000)

@@ -17,7 +17,7 @@ import pytest
 
 from extauthz.adapters.store import postgres
 from extauthz.adapters.store.postgres import BATCH, LOOK_UP_TIME, PostgresReader
-from extauthz.adapters.store.rows import SCHEMA_REVISIONS, StoreError
+from extauthz.adapters.store.rows import REVISION, StoreError
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.tokens import TokenRecord, fingerprint
 from extauthz.ports import Unavailable
@@ -571,7 +571,7 @@ async def test_a_database_that_is_away_at_the_start_is_looked_for(world: World, 
                 while len(ours(caplog)) < 2:  # noqa: ASYNC110 - it tells nobody
                     await asyncio.sleep(0.01)
             assert not reader.reachable
-            world.run("UPDATE alembic_version SET version_num = %s", (max(SCHEMA_REVISIONS),))
+            world.run("UPDATE alembic_version SET version_num = %s", (REVISION,))
             assert await found_again(reader) == token()
     finally:
         world.postgres.start()

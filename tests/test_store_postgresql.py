@@ -201,7 +201,7 @@ def test_a_store_of_0001_keeps_its_tokens(empty: Place) -> None:
     )
     before = empty.rows("SELECT * FROM tokens ORDER BY id")
     with empty.opened() as store:
-        with pytest.raises(StoreError, match="has schema 0001, this release serves 0002: run 'extauthz store migrate'"):
+        with pytest.raises(StoreError, match="has schema 0001, this release serves 0002 and 0003: run 'extauthz store migrate'"):
             store.list_tokens()
         with pytest.raises(StoreError, match="run 'extauthz store migrate'"):
             store.revoke([A], None, ANA)

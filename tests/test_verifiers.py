@@ -311,6 +311,41 @@ def test_a_store_that_was_rewound_is_no_answer_until_the_restore_is_accepted(iss
     assert issued.lookups_of(token) == 1
 
 
+@pytest.mark.parametrize("reachable", [True, False], ids=["store there", "store away"])
+def test_a_revocation_behind_a_long_row_of_changes_is_honoured_within_a_second(issued: Issued, reachable: bool) -> None:
+    """Whether its turn in the feed has come by then or not; while the store is away too, as long as nothing is known of it."""
+    token, record = issued.token()
+    issued.poll()
+    assert isinstance(issued.verify(token), Identity)
+    issued.store.revoke(record.id, at=NOW, by="root")
+    position = issued.feed.position
+    issued.store.reachable = reachable
+    issued.feed.apply(FeedBatch(0, position + 9, 1, ((position + 1, "another"),), more=True))
+    issued.clock.advance(1)
+    assert issued.lookups_of(token, 1) == 0
+    issued.clock.advance(0.1)
+    if reachable:
+        assert issued.verify(token) is Reason.TOKEN_REVOKED
+        return
+    assert isinstance(issued.verify(token), Identity)
+    issued.clock.advance(STALE)
+    with pytest.raises(Unavailable) as caught:
+        issued.verify(token)
+    assert caught.value.reason is Reason.STORE_STALE
+
+
+def test_a_long_row_of_changes_makes_each_token_be_read_once(issued: Issued) -> None:
+    """What was read since the store told of them has seen them all."""
+    tokens = [issued.token()[0] for _ in range(3)]
+    issued.poll()
+    for token in tokens:
+        assert isinstance(issued.verify(token), Identity)
+    position = issued.feed.position
+    issued.feed.apply(FeedBatch(0, position + 9, 1, ((position + 1, "another"),), more=True))
+    issued.clock.advance(1.1)
+    assert [issued.lookups_of(token) for token in tokens] == [1, 1, 1]
+
+
 def test_a_gap_in_the_feed_makes_every_token_be_read_again(issued: Issued) -> None:
     token, _ = issued.token()
     issued.poll()

@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from extauthz.adapters.store.rows import COLUMNS, SCHEMA_REVISIONS
+from extauthz.adapters.store.rows import COLUMNS, REVISION
 from extauthz.core.tokens import TokenRecord
 from tests.support.postgres_server import PostgresServer
 
@@ -146,7 +146,7 @@ def _create_tables(connection: psycopg.Connection[Any]) -> None:
     connection.execute("INSERT INTO store_state VALUES (1, 0, 0)")
     connection.execute("CREATE TABLE audit (number BIGINT PRIMARY KEY, mac BYTEA)")
     connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
-    connection.execute("INSERT INTO alembic_version VALUES (%s)", (max(SCHEMA_REVISIONS),))
+    connection.execute("INSERT INTO alembic_version VALUES (%s)", (REVISION,))
 
 
 def _type_of(column: str) -> str:

@@ -89,7 +89,7 @@ class Database:
     def revision(self) -> str | None:
         """Return the schema revision, None for an empty database."""
         with self._transaction(self._readers, any_schema=True) as connection:
-            return _revision(connection) if sa.inspect(connection).has_table("alembic_version") else None
+            return revision_of(connection)
 
     def close(self) -> None:
         """Close the pool; after a change of a SQLite store empty the write-ahead log before, if nobody is in the way."""
@@ -253,6 +253,11 @@ _LIMITS = sa.text("SELECT set_config('statement_timeout', :statement, true), set
 
 def _milliseconds(**seconds: float) -> dict[str, str]:
     return {name: f"{value * 1000:.0f}" for name, value in seconds.items()}
+
+
+def revision_of(connection: sa.Connection) -> str | None:
+    """Return the schema revision, None for an empty database."""
+    return _revision(connection) if sa.inspect(connection).has_table("alembic_version") else None
 
 
 def _revision(connection: sa.Connection) -> str | None:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
+from extauthz.adapters.store.feed_rows import FEED, feed_slice
 from extauthz.adapters.store.rows import StoreError
+from extauthz.feed import SLICE
 from extauthz.known_ids import PAGE as IDS_PAGE
 from extauthz.known_ids import KnownIds
-from extauthz.ports import EMPTY_AUDIT, FeedBatch, Unavailable
+from extauthz.ports import FeedBatch, Unavailable
 
 CHANNEL = "extauthz_changes"
 """What writers notify when they commit."""
 READ_TIME = 1.0
 """Seconds that a read may take before its connection is given up."""
-PAGE = 10_000
-"""Changes in one query."""
 UNANNOUNCED = 2
 """Readings in a row that bring changes without a notification: then there are none."""
 POOLED = "a pool in transaction mode stands in between, where LISTEN does not work: write tokens.feed: poll, or connect without it"
@@ -31,15 +30,7 @@ IDS_RETRY = 30.0
 FIRST_PAUSE, LAST_PAUSE = 0.05, 0.5
 """Seconds between two attempts to connect: after the first failure, and after several."""
 
-_READ = f"""
-SELECT state.epoch, state.head, coalesce((SELECT min(number) FROM changes), state.head + 1), last.number, last.mac,
-    later.number, later.token_id
-FROM store_state AS state LEFT JOIN (SELECT number, mac FROM audit ORDER BY number DESC LIMIT 1) AS last ON true
-LEFT JOIN LATERAL (
-    SELECT number, token_id FROM changes WHERE number > %s::bigint ORDER BY number LIMIT {PAGE}
-) AS later ON true
-WHERE state.id = 1 ORDER BY later.number
-"""  # noqa: S608 - our own number
+_READ = FEED.format("%s::bigint", SLICE)
 _IDS = "SELECT id FROM tokens WHERE id > %s ORDER BY id LIMIT %s"
 
 _log = logging.getLogger(__name__)
@@ -76,24 +67,6 @@ class FeedFile(Protocol):
     def read_feed(self, after: int) -> FeedBatch: ...
 
     def read_ids(self, after: str, limit: int) -> Sequence[str]: ...
-
-
-def feed_batch(rows: Sequence[Sequence[Any]]) -> FeedBatch:
-    """Turn rows into a batch; raise ValueError for some that no release wrote.
-
-    A row holds epoch, head, oldest, number and MAC of the audit's last row, and number and token id of a change. All but these two
-    are the same in every row; they are None in the one row that tells that nothing changed, as those of an empty audit are.
-    """
-    if not rows:
-        raise ValueError("the store has no state: restore it from a backup")
-    epoch, head, oldest, last, mac = rows[0][:5]
-    changes = tuple((row[5], row[6]) for row in rows if row[5] is not None)
-    numbers = (epoch, head, oldest, last or 0, *(number for number, _ in changes))
-    if not all(type(number) is int for number in numbers) or not all(isinstance(token_id, str) for _, token_id in changes):
-        raise ValueError("changes that no release wrote")
-    if last is not None and not isinstance(mac, bytes):
-        raise ValueError("an audit that no release wrote")
-    return FeedBatch(epoch, head, oldest, changes, EMPTY_AUDIT if last is None else (last, mac.hex()))
 
 
 class Contact:
@@ -168,7 +141,7 @@ class PostgresFollower:
             while True:
                 try:
                     await self._follow()
-                except Lost as error:
+                except (Lost, StoreError) as error:
                     self._contact.lost(error)
                 except Exception as error:  # noqa: BLE001 - whatever it is, following must go on
                     self._contact.broken(error)
@@ -185,13 +158,12 @@ class PostgresFollower:
         # The first reading tells what happened before.
         notified = True
         while True:
-            batch = await self._read()
-            self._apply(batch)
+            is_changed = await self._catch_up()
             self._contact.back()
             if await self._read_ids():
                 continue
             if self._listen:
-                self._hear(batch, notified=notified)
+                self._hear(is_changed=is_changed, notified=notified)
                 await asyncio.sleep(GATHER)
                 notified = await self._link.notified(self.poll_interval - GATHER)
             else:
@@ -210,31 +182,31 @@ class PostgresFollower:
         self._ids.take(place, [row[0] for row in rows])
         return self._ids.next_page is not None
 
-    def _hear(self, batch: FeedBatch, *, notified: bool) -> None:
+    def _hear(self, *, is_changed: bool, notified: bool) -> None:
         """Tell, once, that changes come without the notifications that announce them."""
         if notified:
             self._unannounced = 0
-        elif batch.changes:
+        elif is_changed:
             # One may have been committed between the end of the wait and the reading.
             self._unannounced += 1
             if self._unannounced == UNANNOUNCED:
                 _log.warning("changes of the token store come without notifications", extra={"cause": POOLED})
 
-    async def _read(self) -> FeedBatch:
-        after = self._position()
-        earlier: tuple[tuple[int, str], ...] = ()
+    async def _catch_up(self) -> bool:
+        """Read and apply slices until nothing is left; tell whether anything changed. Each question lets the event loop go on."""
+        is_changed = False
         while True:
+            before = self._position()
+            rows = await self._link.ask(_READ, (before,), seconds=READ_TIME)
             try:
-                batch = feed_batch(await self._link.ask(_READ, (after,), seconds=READ_TIME))
+                batch = feed_slice(rows)
             except ValueError as error:
                 raise Lost(str(error)) from error
-            if batch.oldest > after + 1:
-                # Gone between two pages: without the first ones the gap shows.
-                earlier = ()
-            earlier += batch.changes
-            if len(batch.changes) < PAGE:
-                return replace(batch, changes=earlier)
-            after = earlier[-1][0]
+            self._apply(batch)
+            is_changed = is_changed or bool(batch.changes)
+            if not batch.more or self._position() == before:
+                # A rewound store is not followed, however much it has to tell.
+                return is_changed
 
 
 class SqliteFollower:
@@ -266,7 +238,7 @@ class SqliteFollower:
         """Follow until cancelled."""
         while True:
             try:
-                self._look(asyncio.get_running_loop().time())
+                await self._catch_up()
                 self._contact.back()
                 await self._read_ids(asyncio.get_running_loop().time() + self._look_interval)
             except Unavailable as error:
@@ -274,6 +246,15 @@ class SqliteFollower:
             except Exception as error:  # noqa: BLE001 - whatever it is, following must go on
                 self._contact.broken(error)
             await asyncio.sleep(self._look_interval)
+
+    async def _catch_up(self) -> None:
+        """Read and apply slices until nothing is left, without a pause: revocations may be among what is left."""
+        time = asyncio.get_running_loop().time
+        more = self._look(time())
+        while more:
+            # All else that is ready has its turn before the next one.
+            await asyncio.sleep(0)
+            more = self._look(time())
 
     async def _read_ids(self, until: float) -> None:
         """Read pages of ids while some are wanted, until the next look."""
@@ -285,9 +266,17 @@ class SqliteFollower:
                 self._ids_at = time() + IDS_RETRY
             await asyncio.sleep(IDS_PAUSE)
 
-    def _look(self, now: float) -> None:
+    def _look(self, now: float) -> bool:
+        """Read and apply a slice if there may be one; tell whether another one is there."""
         # Asked before the rows are read: what is committed in between is read once more.
         version = self._reader.version()
-        if version != self._version or now - self._read_at >= self.poll_interval:
-            self._apply(self._reader.read_feed(self._position()))
+        if version == self._version and now - self._read_at < self.poll_interval:
+            return False
+        before = self._position()
+        batch = self._reader.read_feed(before)
+        self._apply(batch)
+        # A rewound store is not followed, however much it has to tell.
+        is_left = batch.more and self._position() != before
+        if not is_left:
             self._version, self._read_at = version, now
+        return is_left

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from extauthz.adapters.store.database import Kind
-from extauthz.adapters.store.following import feed_batch
+from extauthz.adapters.store.feed_rows import feed_batch
 from extauthz.adapters.store.ledger import audit_head
 from extauthz.adapters.store.records import Status, StoredToken, TokenFilter
 from extauthz.adapters.store.rows import NEEDING

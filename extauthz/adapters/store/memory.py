@@ -21,7 +21,7 @@ from extauthz.adapters.store.records import (
     StoredToken,
     TokenFilter,
 )
-from extauthz.adapters.store.rows import SCHEMA_REVISIONS, StoreError
+from extauthz.adapters.store.rows import REVISION, StoreError
 from extauthz.adapters.store.rules import (
     KEPT,
     MAX_USED_FROM,
@@ -64,7 +64,7 @@ class MemoryTokenStore:
 
     def migrate(self) -> str:
         """Return the newest schema, which this store has from the beginning."""
-        return max(SCHEMA_REVISIONS)
+        return REVISION
 
     revision = migrate
 

@@ -22,7 +22,8 @@ BATCH = 256
 """Ids in one query."""
 
 _NAMES = '"' + '", "'.join(COLUMNS) + '"'
-_FIND = f"SELECT {_NAMES} FROM tokens WHERE id = any(%s)"  # noqa: S608 - our own names
+# One row at least, with the schema of what was found.
+_FIND = f"SELECT {_NAMES}, version_num FROM alembic_version LEFT JOIN tokens ON id = any(%s)"  # noqa: S608 - our own names
 _ID = COLUMNS.index("id")
 _NEEDING = NEEDING.format("%s", "%s")
 # In one order everywhere: two sidecars that write the same rows would otherwise wait for each other.
@@ -124,9 +125,8 @@ class PostgresReader:
     async def _connect(self) -> None:
         await self.link.connect()
         try:
-            revisions = await self.link.ask("SELECT version_num FROM alembic_version", seconds=LOOK_UP_TIME)
-            check_revision(revisions[0][0] if revisions else None)
-            await self.link.ask(_FIND, ([],), seconds=LOOK_UP_TIME)
+            await _check_schema(self.link, LOOK_UP_TIME)
+            await self._look_up([])
             # A pepper that is added while this process serves concerns the tokens that are made with it, and no others.
             await self._check_peppers(self.peppers, int(self._clock.now()), all_needed=self._first)
         except Lost as error:
@@ -151,14 +151,14 @@ class PostgresReader:
             self._wake.clear()
             while self._waiting:
                 self._asked = {token_id: self._waiting.pop(token_id) for token_id in list(islice(self._waiting, BATCH))}
-                found = {row[_ID]: row for row in await self._ask(list(self._asked))}
+                found = {row[_ID]: row[:-1] for row in await self._ask(list(self._asked))}
                 for token_id, futures in self._asked.items():
                     _settle(futures, found.get(token_id))
                 self._asked = {}
 
     async def _ask(self, ids: list[str]) -> list[Row]:
         try:
-            return await self.link.ask(_FIND, (ids,), seconds=LOOK_UP_TIME)
+            return await self._look_up(ids)
         except Lost as error:
             if error.overdue:
                 raise
@@ -166,9 +166,15 @@ class PostgresReader:
         try:
             async with asyncio.timeout(LOOK_UP_TIME):
                 await self._connect()
-                return await self.link.ask(_FIND, (ids,), seconds=LOOK_UP_TIME)
+                return await self._look_up(ids)
         except TimeoutError:
             raise Lost(f"no new connection within {LOOK_UP_TIME:g} s") from None
+
+    async def _look_up(self, ids: list[str]) -> list[Row]:
+        """Return rows of _FIND; raises Lost, and StoreError when the store was migrated beyond what this release serves."""
+        rows = await self.link.ask(_FIND, (ids,), seconds=LOOK_UP_TIME)
+        check_revision(rows[0][-1] if rows else None)
+        return rows
 
     def _lose(self, error: Exception) -> None:
         self._refuse_all()
@@ -194,8 +200,9 @@ class PostgresUsage:
         columns = [[row[index] for row in rows] for index in range(3)]
         try:
             await self.link.connect()
+            await _check_schema(self.link, WRITE_TIME)
             return len(await self.link.ask(_USE, columns, seconds=WRITE_TIME))
-        except Lost as error:
+        except (Lost, StoreError) as error:
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
         finally:
             self.link.drop()
@@ -203,6 +210,11 @@ class PostgresUsage:
     async def close(self) -> None:
         """Close what is left of connections that were given up."""
         await self.link.close()
+
+
+async def _check_schema(link: Link, seconds: float) -> None:
+    rows = await link.ask("SELECT version_num FROM alembic_version", seconds=seconds)
+    check_revision(rows[0][0] if rows else None)
 
 
 def _settle(futures: list[asyncio.Future[TokenRecord | None]], row: Row | None) -> None:

@@ -9,21 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from extauthz.adapters.store import sqlite_file
-from extauthz.adapters.store.following import feed_batch
+from extauthz.adapters.store.feed_rows import FEED, feed_slice
 from extauthz.adapters.store.rows import COLUMNS, NEEDING, StoreError, check_peppers, check_revision, record
 from extauthz.core.model import Reason
 from extauthz.core.tokens import TokenRecord
+from extauthz.feed import SLICE
 from extauthz.ports import FeedBatch, Unavailable
 
 _NAMES = '"' + '", "'.join(COLUMNS) + '"'
 _FIND = f"SELECT {_NAMES} FROM tokens WHERE id = ?"  # noqa: S608 - our own names
-_FEED = """
-SELECT state.epoch, state.head, coalesce((SELECT min(number) FROM changes), state.head + 1), last.number, last.mac,
-    later.number, later.token_id
-FROM store_state AS state LEFT JOIN (SELECT number, mac FROM audit ORDER BY number DESC LIMIT 1) AS last ON true
-LEFT JOIN changes AS later ON later.number > ?
-WHERE state.id = 1 ORDER BY later.number
-"""
+_FEED = FEED.format("?", SLICE)
 _IDS = "SELECT id FROM tokens WHERE id > ? AND typeof(id) = 'text' ORDER BY id LIMIT ?"
 _NEEDING = NEEDING.format("?", "?")
 _REVISION = "SELECT version_num FROM alembic_version"
@@ -84,16 +79,14 @@ class SqliteReader:
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
 
     def read_feed(self, after: int) -> FeedBatch:
-        """Return what changed after a position; raises Unavailable, and then nothing is found until `version` is asked again.
+        """Return the first changes after a position; raises Unavailable, and then nothing is found until `version` is asked again.
 
         A file whose changes cannot be read may be an older store put in this one's place, which knows nothing of later revocations.
         """
         try:
             if self._connection is None:
                 raise StoreError(f"{self._path}: the token store is closed")
-            rows = self._ask(_REVISION)
-            check_revision(rows[0][0] if rows else None)
-            return feed_batch(self._ask(_FEED, after))
+            return feed_slice(self._ask(_FEED, after))
         except (sqlite3.Error, OSError, ValueError, StoreError) as error:
             self.close()
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error

@@ -9,8 +9,16 @@ from typing import Any
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenRecord, fingerprint
 
-SCHEMA_REVISIONS = frozenset({"0002"})
-"""Schemas that this release serves."""
+REVISION = "0002"
+"""The schema that this release makes."""
+SERVED = (REVISION, "0003")
+"""Schemas that this release serves: its own and the next one, so that a store can be migrated before its sidecars are replaced.
+
+The next one only adds: columns that may be NULL, tables, indexes. What an earlier release writes is good in it and means the same,
+and a token that is read without what was added can do no more than with it. A revision without that promise leaves out a number.
+"""
+
+_MIGRATE = "run 'extauthz store migrate'"
 
 PERMISSIONS = frozenset({"GLOBAL", "USER", "ANONYMOUS"})
 
@@ -72,13 +80,12 @@ def _scopes(text: object) -> list[Any]:
 def check_revision(revision: str | None) -> None:
     """Raise StoreError when this release does not serve a store of this schema."""
     if revision is None:
-        raise StoreError("the token store is empty: run 'extauthz store migrate'")
-    if revision not in SCHEMA_REVISIONS:
-        served = ", ".join(sorted(SCHEMA_REVISIONS))
-        raise StoreError(
-            f"the token store has schema {revision}, this release serves {served}: "
-            "run 'extauthz store migrate', or the release that made the store"
-        )
+        raise StoreError(f"the token store is empty: {_MIGRATE}")
+    if revision not in SERVED:
+        # A store that somebody changed by hand may hold any value here.
+        is_newer = str(revision) > SERVED[-1]
+        way_out = "use the release that ran 'extauthz store migrate' last, or a later one" if is_newer else _MIGRATE
+        raise StoreError(f"the token store has schema {revision}, this release serves {' and '.join(SERVED)}: {way_out}")
 
 
 def check_peppers(known: Mapping[str, str], peppers: Mapping[str, bytes], needing: Mapping[str, Sequence[Sequence[Any]]]) -> None:

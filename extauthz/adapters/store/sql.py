@@ -9,10 +9,10 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from extauthz.adapters.store import audit, backup, chain, listing, replay, writing
-from extauthz.adapters.store.database import Database
+from extauthz.adapters.store.database import Database, revision_of
 from extauthz.adapters.store.ledger import Ledger
 from extauthz.adapters.store.records import AuditKey, AuditRow, Change, Export, Restored, Status, StoredToken, TokenFilter
-from extauthz.adapters.store.rows import COLUMNS, StoreError, check_revision
+from extauthz.adapters.store.rows import COLUMNS, SERVED, StoreError, check_revision
 from extauthz.adapters.store.rules import audited
 from extauthz.adapters.store.schema import tokens
 from extauthz.core.tokens import TokenRecord
@@ -58,7 +58,7 @@ class SqlTokenStore:
     # --- schema
 
     def migrate(self) -> str:
-        """Bring the schema to this release's revision, in one transaction, and return it."""
+        """Bring the schema to this release's revision, in one transaction, and return it; a later one that is served stays."""
         from alembic import command
         from alembic.config import Config
         from alembic.util import CommandError
@@ -67,8 +67,9 @@ class SqlTokenStore:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
         try:
             with self._database.migrating() as connection:
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                if revision_of(connection) not in SERVED:
+                    config.attributes["connection"] = connection
+                    command.upgrade(config, "head")
         except CommandError as error:
             raise StoreError(f"{self.name}: {error}: the store was made by a newer release, use that one") from error
         revision = self.revision()
