@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from extauthz.config.document import ConfigurationError
 from extauthz.core.client_address import ForwardedClient
 from extauthz.demo.launcher import CHECKOUT
-from tests.support.envoy import free_port, running_envoy, running_sidecar, send
+from tests.support.envoy import running_envoy, running_sidecar, send
+from tests.support.ports import free_port
 from tests.support.world import MakeWorld, bearer, check_request
 
 PEER, PROXY, CLIENT, LIE = "198.51.100.1", "198.51.100.2", "203.0.113.9", "6.6.6.6"

@@ -26,7 +26,8 @@ from extauthz.doctor.findings import Finding, Level
 from extauthz.envoy_config.control_planes import ControlPlane
 from tests.support.control_planes import FILTER_CONFIG as SWITCHED
 from tests.support.control_planes import PER_ROUTE, PLANES, Made
-from tests.support.envoy import Reply, free_port, running_envoy, running_sidecar, running_upstream, send
+from tests.support.envoy import Reply, running_envoy, running_sidecar, running_upstream, send
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.envoy
 

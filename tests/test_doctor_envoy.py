@@ -27,7 +27,8 @@ from extauthz.doctor.findings import Finding, Level
 from extauthz.envoy_config import bootstrap
 from extauthz.envoy_config.bootstrap import Edge
 from extauthz.envoy_config.reading import domains_of, sidecar_of
-from tests.support.envoy import START_TIMEOUT, free_port, running_envoy, running_sidecar
+from tests.support.envoy import START_TIMEOUT, running_envoy, running_sidecar
+from tests.support.ports import free_port
 
 OK, WARNING, PROBLEM = Level
 EXT_AUTHZ = "envoy.filters.http.ext_authz"

@@ -25,7 +25,8 @@ from extauthz.envoy_config import bootstrap, mutations
 from extauthz.envoy_config.bootstrap import Edge, Part, Sidecar, Tls
 from extauthz.envoy_config.reading import domains_of, sidecar_of
 from extauthz.envoy_config.templates import scalar
-from tests.support.envoy import Reply, free_port, refusal, running_envoy, running_sidecar, running_upstream, send, validation
+from tests.support.envoy import Reply, refusal, running_envoy, running_sidecar, running_upstream, send, validation
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "envoy" / "envoy.yaml"

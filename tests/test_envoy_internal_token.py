@@ -15,8 +15,8 @@ import pytest
 from extauthz.demo.launcher import Demo
 from extauthz.demo.wiring import Wiring
 from extauthz.internal_tokens import new_key
+from tests.support.ports import free_port
 from tests.support.running import RunningDemo, running_demo
-from tests.test_serve import free_port
 
 pytestmark = pytest.mark.envoy
 

@@ -24,7 +24,8 @@ from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
 from extauthz.envoy_config import bootstrap
 from extauthz.envoy_config.bootstrap import Edge
 from extauthz.envoy_config.reading import sidecar_of
-from tests.support.envoy import Reply, free_port, running_envoy, running_sidecar, send
+from tests.support.envoy import Reply, running_envoy, running_sidecar, send
+from tests.support.ports import free_port
 from tests.support.transports import eventually
 
 pytestmark = pytest.mark.envoy

@@ -28,8 +28,9 @@ from tests.support.edge import (
     running_http_upstream,
     running_pages,
 )
-from tests.support.envoy import Reply, free_port, running_envoy, running_sidecar, send
+from tests.support.envoy import Reply, running_envoy, running_sidecar, send
 from tests.support.h2_client import Client, framed
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.envoy
 

@@ -18,8 +18,9 @@ import yaml
 
 from extauthz.core.model import Reason
 from tests.support.metric_names import LABELS, OF_THE_CLIENT, OF_THE_TARGET
+from tests.support.ports import free_port
 from tests.support.world import bearer
-from tests.test_serve import Sidecar, free_port, sidecar
+from tests.test_serve import Sidecar, sidecar
 
 __all__ = ["sidecar"]
 

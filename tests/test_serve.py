@@ -38,6 +38,7 @@ from extauthz.internal_tokens import new_key
 from extauthz.transport.listening import open_port
 from extauthz.transport.ops import HttpServer
 from tests.support.h2_client import PREFACE, settings
+from tests.support.ports import free_port, successive_ports
 from tests.support.postgresql import MakePlace
 from tests.support.silence import Silence
 from tests.support.transports import Authority, eventually
@@ -48,23 +49,6 @@ pytest_plugins = ["tests.support.postgresql"]
 SERVICE = "envoy.service.auth.v3.Authorization"
 PATIENCE = 40.0
 """Seconds that a test waits for what has to come; less than the minute after which a verdict is looked up anew."""
-
-
-def free_port() -> int:
-    """Return a port that nobody uses at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as opened:
-        return int(opened.getsockname()[1])
-
-
-def successive_ports(count: int) -> list[int]:
-    """Return as many ports in a row that nobody uses at the moment."""
-    while True:
-        first = free_port()
-        ports = [first + index for index in range(count)]
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            for port in ports:
-                stack.enter_context(socket.create_server(("127.0.0.1", port)))
-            return ports
 
 
 @dataclass

@@ -22,8 +22,9 @@ import pytest
 
 from extauthz.adapters import logs
 from extauthz.standard_streams import QueuedStream, dropped_lines
+from tests.support.ports import successive_ports
 from tests.support.world import bearer
-from tests.test_serve import PATIENCE, Sidecar, sidecar, successive_ports
+from tests.test_serve import PATIENCE, Sidecar, sidecar
 
 __all__ = ["sidecar"]
 

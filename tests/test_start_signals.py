@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_serve import PATIENCE, Sidecar, sidecar, successive_ports
+from tests.support.ports import successive_ports
+from tests.test_serve import PATIENCE, Sidecar, sidecar
 
 __all__ = ["sidecar"]
 

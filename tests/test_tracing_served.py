@@ -19,9 +19,10 @@ import yaml
 from extauthz.demo.launcher import find_envoy
 from tests.support.collector import Collector, collecting
 from tests.support.h2_client import CHECK
+from tests.support.ports import free_port
 from tests.support.transports import NAMES, Loop, Name, Served, eventually
 from tests.support.world import bearer, check_request
-from tests.test_serve import Sidecar, free_port, sidecar
+from tests.test_serve import Sidecar, sidecar
 
 __all__ = ["sidecar"]
 

@@ -25,12 +25,6 @@ from extauthz.transport.ops import HttpServer
 START_TIMEOUT = 60.0
 
 
-def free_port() -> int:
-    """Return a port that nobody uses at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as opened:
-        return int(opened.getsockname()[1])
-
-
 def validation(folder: Path, bootstrap: str) -> subprocess.CompletedProcess[str]:
     """Let Envoy read a bootstrap."""
     file = folder / "validated.yaml"

@@ -10,7 +10,7 @@ import select
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
@@ -187,6 +187,18 @@ def connect(target: Target, *, tls: ssl.SSLContext | None = None, receive_buffer
         raise
 
 
+def pieces(content: bytes, size: int = 65536) -> Iterator[bytes]:
+    """Cut what is sent where a frame ends, into pieces of about so many bytes; what is no frame stays in one."""
+    start = end = 0
+    while end < len(content):
+        end += 9 + int.from_bytes(content[end : end + 3], "big")
+        if end - start >= size:
+            yield content[start:end]
+            start = end
+    if content[start:]:
+        yield content[start:]
+
+
 class Peer:
     """One connection that does as a test says. It acknowledges SETTINGS and gives windows back, unless told otherwise."""
 
@@ -216,6 +228,7 @@ class Peer:
         self._block: tuple[int, bytearray, bool] | None = None
         self.next = 1
         self._pings = 0
+        self._owed: bytearray | None = None
         if hello:
             self.send(PREFACE, settings(own_settings or {}))
 
@@ -251,20 +264,31 @@ class Peer:
             raise GoneError from error
 
     def push(self, content: bytes, *, reading: bool = True, stall: float = 0.25) -> int:
-        """Send what the other side takes; end when all is sent, it is gone, or it takes nothing for `stall` seconds."""
-        rest = memoryview(content)
-        while rest and not self.gone:
-            readable, writable, _ = select.select([self.socket] if reading else [], [self.socket], [], stall)
-            try:
-                if writable:
-                    rest = rest[self.socket.send(rest[:65536]) :]
-                if readable:
-                    self._receive()
-            except OSError:
-                self.gone = True
-            if not readable and not writable:
+        """Send what the other side takes; end when all is sent, it is gone, or it takes nothing for `stall` seconds.
+
+        What is owed to the other side meanwhile is sent between two frames, never within one.
+        """
+        sent = 0
+        for piece in pieces(content):
+            rest = memoryview(piece)
+            self._owed = bytearray()
+            while rest and not self.gone:
+                readable, writable, _ = select.select([self.socket] if reading else [], [self.socket], [], stall)
+                try:
+                    if writable:
+                        rest = rest[self.socket.send(rest) :]
+                    if readable:
+                        self._receive()
+                except OSError:
+                    self.gone = True
+                if not readable and not writable:
+                    break
+            sent += len(piece) - len(rest)
+            owed, self._owed = self._owed, None
+            if rest:
                 break
-        return len(content) - len(rest)
+            self._reply(bytes(owed))
+        return sent
 
     def ask(self, message: bytes = b"?", *, entries: Fields = FIELDS, body: bytes | None = None) -> Answer:
         """Make a call and wait for its end; `body` replaces the framed message."""
@@ -371,6 +395,9 @@ class Peer:
         answer.ended = ended
 
     def _reply(self, content: bytes) -> None:
+        if self._owed is not None:
+            self._owed += content
+            return
         try:
             self.socket.sendall(content)
         except OSError:

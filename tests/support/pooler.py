@@ -13,7 +13,7 @@ from typing import Literal
 
 import psycopg
 
-from tests.support.envoy import free_port
+from tests.support.ports import free_port
 from tests.support.postgres_server import PostgresServer
 from tests.support.transports import Authority, eventually
 from tests.support.unprivileged import given_away

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from tests.support.envoy import free_port
+from tests.support.ports import free_port
 from tests.support.transports import eventually
 from tests.support.unprivileged import given_away
 
