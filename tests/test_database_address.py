@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from extauthz import database_address
+from extauthz.adapters.store.connecting import parameters, read_address
 from extauthz.adapters.store.link import Link
 from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
@@ -291,3 +292,11 @@ def test_the_authority_of_the_database_is_mounted_where_the_addresses_look_for_i
     for file, address in shipped():
         if "kubernetes" in file or "helm" in file:
             assert database_address.read(address).parameters["sslrootcert"] == "/etc/extauthz/secrets/store-ca.crt"
+
+
+@pytest.mark.parametrize(
+    "address", ["postgresql://db/tokens", "postgresql://h1,h2/tokens?connect_timeout=9&target_session_attrs=any"]
+)
+def test_no_address_makes_a_connection_wait_longer_or_read_from_a_standby(address: str) -> None:
+    told_to_libpq = parameters(read_address(address), "extauthz")
+    assert (told_to_libpq["connect_timeout"], told_to_libpq["target_session_attrs"]) == (2, "primary")
