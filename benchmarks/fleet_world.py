@@ -25,6 +25,7 @@ from extauthz.adapters.store.postgres import Link, PostgresReader
 from extauthz.adapters.store.records import AuditKey, Change
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.adapters.verdicts import VerdictCache
+from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.app import SystemClock
 from extauthz.budgets import Budget
 from extauthz.core.act_as import ActAs
@@ -33,7 +34,6 @@ from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, fingerprint, mint
 from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
-from extauthz.issuing import Order, Rules, issue
 from extauthz.ports import FeedBatch, Unavailable
 from tests.support.postgres_server import PostgresServer
 from tests.support.world import PEPPER
@@ -53,8 +53,8 @@ def now() -> int:
 
 def made() -> tuple[str, TokenRecord]:
     """Return text and record of a new token."""
-    order = Order("fleet", AuthType.ANONYMOUS, frozenset({"SEARCH"}), now(), "fleet", now() + 3600)
-    rules = Rules("glean", order.scopes, 1e9, ActAs())
+    order = TokenRequest("fleet", AuthType.ANONYMOUS, frozenset({"SEARCH"}), now(), "fleet", now() + 3600)
+    rules = TokenRules("glean", order.scopes, 1e9, ActAs())
     text, record = issue(order, rules, pepper_id="p1", pepper=PEPPER, entropy=os.urandom(ENTROPY_BYTES))
     return text.text, record
 

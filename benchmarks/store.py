@@ -36,10 +36,10 @@ from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.records import AuditKey, TokenFilter
 from extauthz.adapters.store.rows import COLUMNS, StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, fingerprint
-from extauthz.issuing import Order, Rules, issue
 from extauthz.service import Authorizer
 from extauthz.worker import Recorders, SystemClock, decision_id
 from tests.support.postgres_server import PostgresServer
@@ -98,8 +98,8 @@ def opened(where: Path | str) -> Iterator[tuple[SqlTokenStore, str]]:
     """Make a store with one token that is issued as any other; yield it and the token's text."""
     with closing(SqlTokenStore(where, create=True, audit=AuditKey.of("p1", PEPPER))) as store:
         store.migrate()
-        order = Order("benchmark", AuthType.ANONYMOUS, frozenset({"SEARCH"}), now() - 60, "bench", now() + 86400)
-        rules = Rules("glean", order.scopes, 1e9, ActAs())
+        order = TokenRequest("benchmark", AuthType.ANONYMOUS, frozenset({"SEARCH"}), now() - 60, "bench", now() + 86400)
+        rules = TokenRules("glean", order.scopes, 1e9, ActAs())
         text, record = issue(order, rules, pepper_id="p1", pepper=PEPPER, entropy=os.urandom(ENTROPY_BYTES))
         store.add(record, fingerprint(PEPPER))
         yield store, text.text

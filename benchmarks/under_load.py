@@ -28,11 +28,11 @@ from benchmarks.bench import TYPICAL, machine
 from benchmarks.transport import USER, Asked, answered, free_port, h2load, issuer, process
 from extauthz.adapters.store.records import AuditKey, Change
 from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, fingerprint
 from extauthz.demo.issuer import AUDIENCE, CLIENT_ID
-from extauthz.issuing import Order, Rules, issue
 from tests.support.h2_client import Peer
 from tests.support.world import PEPPER, bearer, check_request, oauth
 
@@ -76,8 +76,8 @@ def make_tokens(folder: Path, count: int) -> list[str]:
     """Make a store with so many tokens; return their texts."""
     (folder / "pepper").write_bytes(PEPPER)
     now = int(time.time())  # noqa: TID251 - the tokens must live now
-    order = Order("benchmark", AuthType.ANONYMOUS, frozenset({"SEARCH"}), now - 60, "bench", now + 86400)
-    rules = Rules("glean", order.scopes, 1e9, ActAs())
+    order = TokenRequest("benchmark", AuthType.ANONYMOUS, frozenset({"SEARCH"}), now - 60, "bench", now + 86400)
+    rules = TokenRules("glean", order.scopes, 1e9, ActAs())
     made = [issue(order, rules, pepper_id="p1", pepper=PEPPER, entropy=os.urandom(ENTROPY_BYTES)) for _ in range(count)]
     with closing(SqlTokenStore(folder / "tokens.db", create=True, audit=AuditKey.of("p1", PEPPER))) as store:
         store.migrate()

@@ -27,11 +27,12 @@ ROWS = (
     "ports addresses database_address private_files metric_table denials traceparent",
     "budgets flights known_ids",
     "feed record",
-    "config service issued_verifier oauth_verifier issuing uses internal_tokens",
+    "config service issued_verifier oauth_verifier uses internal_tokens",
     "adapters.fetch",
     "adapters.discovery adapters.published_keys",
     "adapters.jwks adapters.introspection adapters.envoy adapters.verdicts adapters.store adapters.metrics adapters.logs "
     "adapters.decision_log adapters.tracing",
+    "admin",
     "transport console",
     "demo",
     "issuers opened_store opened_tracing codec",
@@ -48,7 +49,7 @@ RANK = {room: row for row, rooms in enumerate(ROWS) for room in rooms.split()}
 # Rooms of several modules, which may import each other without going in circles.
 FOLDERS = {
     *("_pb", "core", "config", "adapters.store", "adapters.decision_log", "transport", "console", "envoy_config", "demo", "doctor"),
-    *("adapters.tracing", "cli"),
+    *("adapters.tracing", "admin", "cli"),
 }
 # The module of a folder itself holds nothing but a docstring.
 BARE = {"", "adapters"}

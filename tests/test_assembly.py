@@ -15,6 +15,7 @@ import pytest
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.assembly import Assembly, Parts
 from extauthz.config.loader import Configuration, load
 from extauthz.config.patterns import compile_patterns
@@ -22,7 +23,6 @@ from extauthz.core.act_as import ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.tokens import TokenRecord, fingerprint
-from extauthz.issuing import Order, Rules, issue
 from extauthz.ports import Evidence, Unavailable
 from tests.support.postgresql import ANA, KEY
 from tests.support.world import NOW, PEPPER, StillClock
@@ -39,7 +39,7 @@ routes: [routes.yaml]
 """
 FRESH, STALE = 40, 320
 """Seconds, neither of them a default."""
-RULES = Rules("glean", frozenset({"SEARCH"}), 1e9, ActAs(allow=compile_patterns(["*@acme.com"])))
+RULES = TokenRules("glean", frozenset({"SEARCH"}), 1e9, ActAs(allow=compile_patterns(["*@acme.com"])))
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Assembled:
 
     def token(self, pepper: bytes = PEPPER, *, known: bytes | None = None) -> tuple[str, TokenRecord]:
         """Put a token into the store; return its text and record. `known` is the pepper whose fingerprint is kept with it."""
-        order = Order("a token", AuthType.USER, frozenset({"SEARCH"}), NOW - 60, "root", NOW + 86_400, "ana@acme.com")
+        order = TokenRequest("a token", AuthType.USER, frozenset({"SEARCH"}), NOW - 60, "root", NOW + 86_400, "ana@acme.com")
         entropy = hashlib.sha384(str(next(self.numbers)).encode()).digest()
         text, record = issue(order, RULES, pepper_id="p1", pepper=pepper, entropy=entropy)
         with self.store() as store:

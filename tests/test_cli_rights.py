@@ -12,9 +12,9 @@ import pytest
 
 from tests.test_cli import GOOD, configured, created, run, told
 
-ROLES = {"roles": {"admins": ["ana@acme.com"], "super_admins": ["sue@acme.com"]}}
+ROLES = {"roles": {"admins": ["ana@acme.com"], "super_admins": ["sue@acme.com"], "viewers": ["bea@acme.com"]}}
 GLOBAL = ("--permission", "GLOBAL", "--scope", "CHAT")
-ANA, SUE, EVE = (("--as", f"{name}@acme.com") for name in ("Ana", "sue", "eve"))
+ANA, SUE, EVE, BEA = (("--as", f"{name}@acme.com") for name in ("Ana", "sue", "eve", "bea"))
 
 COMMANDS = [
     ("token", "create", *GLOBAL, *GOOD),
@@ -84,6 +84,22 @@ def test_what_concerns_every_token_needs_a_super_admin(folder: Path, command: tu
     refused = run(folder, *command, *ANA, text=exported)
     assert (refused.exit_code, "needs a super admin" in refused.stderr) == (1, True)
     assert run(folder, *command, *SUE, text=exported).exit_code == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_viewer_looks_and_changes_nothing(folder: Path, command: tuple[str, ...]) -> None:
+    """What only looks is allowed; all else says who may."""
+    made = created(folder, "--permission", "ANONYMOUS", "--scope", "CHAT")
+    created(folder, "--permission", "USER", "--user", "ana@acme.com", "--scope", "CHAT")
+    before = last(folder)
+    text = run(folder, "token", "export").stdout if "import" in command else made["token"]
+    result = run(folder, *(made["id"] if part == "ID" else part for part in command), *BEA, text=text)
+    if {"list", "show"} & set(command) or command[0] == "audit":
+        assert result.exit_code == 0
+    else:
+        assert result.exit_code == 1
+        assert re.search("needs an? (super )?admin, and bea@acme.com is a viewer: see roles.(super_)?admins", result.stderr)
+    assert last(folder) == before
 
 
 def test_an_admin_does_everything_else(folder: Path) -> None:

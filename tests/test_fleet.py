@@ -21,11 +21,11 @@ import yaml
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.store.records import AuditKey, Change
 from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.config.patterns import compile_patterns
 from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, fingerprint
-from extauthz.issuing import Order, Rules, issue
 from tests.support.postgresql import MakePlace, Place, PostgresServer
 from tests.support.world import bearer, check_request
 
@@ -57,10 +57,10 @@ class Fleet:
 
     def make(self, count: int) -> None:
         """Issue tokens: (id, text)."""
-        rules = Rules("glean", frozenset({"SEARCH"}), 1e9, ActAs(allow=compile_patterns(["*@acme.com"])))
+        rules = TokenRules("glean", frozenset({"SEARCH"}), 1e9, ActAs(allow=compile_patterns(["*@acme.com"])))
         store = self.store()
         for _ in range(count):
-            order = Order("fleet", AuthType.ANONYMOUS, frozenset({"SEARCH"}), now(), "test", now() + 3600)
+            order = TokenRequest("fleet", AuthType.ANONYMOUS, frozenset({"SEARCH"}), now(), "test", now() + 3600)
             text, record = issue(order, rules, pepper_id="p1", pepper=PEPPER, entropy=os.urandom(ENTROPY_BYTES))
             store.add(record, fingerprint(PEPPER))
             self.tokens.append((text.id, text.text))

@@ -24,6 +24,7 @@ from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.adapters.verdicts import VerdictCache
+from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.assembly import Assembly, Parts
 from extauthz.budgets import Budget
 from extauthz.config.loader import Configuration, load
@@ -34,7 +35,6 @@ from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.tokens import fingerprint, mint
 from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
-from extauthz.issuing import Order, Rules, issue
 from extauthz.known_ids import PAGE, KnownIds
 from extauthz.ports import FeedBatch, Unavailable
 from tests.support.postgresql import ANA, FINGERPRINT, KEY, Place, token
@@ -42,7 +42,7 @@ from tests.support.world import NOW, PEPPER, StillClock
 
 pytest_plugins = ["tests.support.postgresql"]
 
-RULES = Rules("glean", frozenset({"SEARCH"}), 1e9, ActAs(allow=compile_patterns(["*@acme.com"])))
+RULES = TokenRules("glean", frozenset({"SEARCH"}), 1e9, ActAs(allow=compile_patterns(["*@acme.com"])))
 
 
 def stranger(number: int) -> str:
@@ -300,7 +300,7 @@ class Flooded:
 
     def made(self) -> str:
         """Make a token that is good; return its text."""
-        order = Order("a token", AuthType.USER, frozenset({"SEARCH"}), NOW - 60, "root", NOW + 3600, "ana@acme.com")
+        order = TokenRequest("a token", AuthType.USER, frozenset({"SEARCH"}), NOW - 60, "root", NOW + 3600, "ana@acme.com")
         entropy = hashlib.sha384(str(len(self.store.list_tokens())).encode()).digest()
         text, record = issue(order, RULES, pepper_id="p1", pepper=PEPPER, entropy=entropy)
         self.store.add(record, fingerprint(PEPPER))

@@ -18,6 +18,7 @@ from extauthz.adapters.store import schema
 from extauthz.adapters.store.records import AuditKey, Change
 from extauthz.adapters.store.rows import REVISION, SERVED, StoreError
 from extauthz.adapters.verdicts import VerdictCache
+from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.cli import main
 from extauthz.config.loader import Configuration, load
 from extauthz.config.patterns import compile_patterns
@@ -26,7 +27,6 @@ from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.tokens import fingerprint
 from extauthz.issued_verifier import IssuedVerifier
-from extauthz.issuing import Order, Rules, issue
 from extauthz.opened_store import OpenedStore, open_store, verifier_of
 from extauthz.ports import Unavailable
 from tests.support.next_releases import NEXT, SECOND_NEXT, migrate
@@ -35,7 +35,7 @@ from tests.support.world import NOW, PEPPER, StillClock
 
 pytest_plugins = ["tests.support.postgresql"]
 
-RULES = Rules("glean", frozenset({"SEARCH"}), 1e9, ActAs(allow=compile_patterns(["*@acme.com"])))
+RULES = TokenRules("glean", frozenset({"SEARCH"}), 1e9, ActAs(allow=compile_patterns(["*@acme.com"])))
 ROOT = Change(NOW, "root")
 KEY = AuditKey.of("p1", PEPPER)
 SETTINGS = """\
@@ -58,7 +58,7 @@ class Issuer:
     def token(self) -> tuple[str, str]:
         """Make a token as this release does; return its text and its id."""
         self.made += 1
-        order = Order("a token", AuthType.USER, frozenset({"SEARCH"}), NOW - 60, "root", NOW + 3600, "ana@acme.com")
+        order = TokenRequest("a token", AuthType.USER, frozenset({"SEARCH"}), NOW - 60, "root", NOW + 3600, "ana@acme.com")
         entropy = hashlib.sha384(str(self.made).encode()).digest()
         text, record = issue(order, RULES, pepper_id="p1", pepper=PEPPER, entropy=entropy)
         with self.place.opened(KEY) as store:

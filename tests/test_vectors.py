@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from extauthz.admin.outcomes import Refusal
+from extauthz.admin.token_requests import TokenRequest, TokenRules, refusals
 from extauthz.config.document import ConfigurationError
 from extauthz.core import paths
 from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType, Reason
-from extauthz.issuing import Order, Rules, refusals
 from tests.support import vectors
 from tests.support.vectors import Case, VectorWorld
 from tests.support.world import DECISION_ID, NOW, Answer
@@ -129,7 +130,7 @@ def test_configuration(case: Case, tmp_path: Path) -> None:
         assert data["warns"] == [] or any(all(fragment in line for fragment in data["warns"]) for line in warnings), warnings
         assert data["warns"] != [] or not [line for line in warnings if "routes.yaml" in line], warnings
     if "order" in data:
-        assert sorted({name for name, _ in _refusals(data["order"], configuration.policy.act_as)}) == data["refused"]
+        assert sorted({refusal.field for refusal in _refusals(data["order"], configuration.policy.act_as)}) == data["refused"]
 
 
 def test_the_reasons_are_a_closed_list() -> None:
@@ -306,10 +307,10 @@ def _parsed(target: str) -> paths.Path:
     return found
 
 
-def _refusals(said: Mapping[str, Any], act_as: ActAs) -> list[tuple[str, str]]:
+def _refusals(said: Mapping[str, Any], act_as: ActAs) -> list[Refusal]:
     """Return what stands against an order."""
     vectors.known(said, {"permission", "user", "scopes", "lifetime", "description"}, "order")
-    order = Order(
+    order = TokenRequest(
         description=said.get("description", "a vector"),
         permission=AuthType(said["permission"]),
         scopes=frozenset(said.get("scopes", ["SEARCH"])),
@@ -318,7 +319,7 @@ def _refusals(said: Mapping[str, Any], act_as: ActAs) -> list[tuple[str, str]]:
         expires_at=NOW + said.get("lifetime", 60),
         user=said.get("user"),
     )
-    return list(refusals(order, Rules("glean", frozenset({"SEARCH"}), 86400.0, act_as)))
+    return list(refusals(order, TokenRules("glean", frozenset({"SEARCH"}), 86400.0, act_as)))
 
 
 def _listed(value: str | list[str]) -> list[str]:

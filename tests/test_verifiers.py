@@ -13,6 +13,7 @@ import pytest
 
 from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.adapters.verdicts import REFUSAL_LIFETIME, VerdictCache
+from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.budgets import Budget
 from extauthz.config.patterns import compile_patterns
 from extauthz.core import jwt
@@ -23,7 +24,6 @@ from extauthz.core.providers import PROVIDERS, ProviderRules
 from extauthz.core.tokens import TokenRecord, digest, fingerprint, mint
 from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
-from extauthz.issuing import Order, Rules, issue
 from extauthz.oauth_verifier import KEY_DELAY, MAX_PENDING, Issuer, OAuthVerifier
 from extauthz.ports import Evidence, FeedBatch, Unavailable, Verdict
 from tests.support.world import (
@@ -44,7 +44,7 @@ from tests.support.world import (
 from tests.support.world import key_set as read_key_set
 
 FRESH, STALE = 60.0, 600.0
-RULES = Rules("glean", frozenset({"SEARCH", "CHAT"}), 1e9, ActAs(allow=compile_patterns(["*@acme.com"])))
+RULES = TokenRules("glean", frozenset({"SEARCH", "CHAT"}), 1e9, ActAs(allow=compile_patterns(["*@acme.com"])))
 
 
 def holder(evidence: object) -> tuple[AuthType, str | None]:
@@ -122,7 +122,7 @@ class Issued:
         """Put a token into the store; return its text and record."""
         self._made += 1
         user = "ana@acme.com" if permission is AuthType.USER else None
-        order = Order("a token", permission, frozenset({"SEARCH"}), NOW - 60, "root", expires_at, user)
+        order = TokenRequest("a token", permission, frozenset({"SEARCH"}), NOW - 60, "root", expires_at, user)
         entropy = hashlib.sha384(str(self._made).encode()).digest()
         text, record = issue(order, RULES, pepper_id="p1", pepper=PEPPER, entropy=entropy)
         self.store.add(record, fingerprint(PEPPER))

@@ -12,9 +12,11 @@ import click
 from extauthz.adapters.store import chain
 from extauthz.adapters.store.records import AuditRow
 from extauthz.adapters.store.replay import Difference
+from extauthz.admin import audits
+from extauthz.admin.metadata import utc
 from extauthz.cli import configuration
-from extauthz.cli.output import json_option, moment, progress, write_json, write_table
-from extauthz.cli.session import Session, as_option
+from extauthz.cli.output import json_option, progress, write_json, write_table
+from extauthz.cli.session import Session, as_option, done
 from extauthz.cli.terminal import echo
 
 _COLUMNS = ("number", "at", "action", "token", "actor", "source", "after")
@@ -53,10 +55,10 @@ def list_rows(config_file: Path, email: str | None, after: int | None, limit: in
 
     Example: extauthz audit list --limit 20
     """
-    with Session(config_file, email).store() as store:
-        head, _ = store.audit_head()
-        rows = store.audit_page(max(0, head - limit) if after is None else after, limit)
-    more = rows[-1].number if rows and rows[-1].number < head else None
+    session = Session(config_file, email)
+    with session.administration() as administration:
+        page = done(audits.list_rows(administration, session.actor, after=after, limit=limit))
+    rows, more = page.rows, page.after
     if as_json:
         write_json({"rows": [json.loads(chain.line(row)) for row in rows], "after": more})
         return
@@ -82,16 +84,14 @@ def verify(config_file: Path, email: str | None, head: tuple[int, str] | None, *
     Example: extauthz audit verify --head 42:5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d
     """
     session = Session(config_file, email)
-    keys = session.audit_keys()
-    with session.store() as store, progress("rows and tokens", 1) as bar:
+    with session.administration() as administration, progress("rows and tokens", 1) as bar:
 
         def advance(done: int, total: int) -> None:
             bar.update(bar.task_ids[0], completed=done, total=total)
 
-        checked = store.check_audit(keys, head, advance)
-        broken, differences = checked.first_broken, checked.differences
-        row = next(iter(store.audit_page(broken - 1, 1)), None) if broken is not None else None
-    number, mac = checked.head
+        check = done(audits.verify(administration, session.actor, head=head, advance=advance))
+    broken, differences = check.checked.first_broken, check.checked.differences
+    number, mac = check.checked.head
     if as_json:
         rows = [{"id": item.token_id, "field": item.field, "audit": item.audit, "row": item.row} for item in differences]
         write_json({"whole": broken is None, "first_broken": broken, "differences": rows, "head": f"{number}:{mac}"})
@@ -100,7 +100,7 @@ def verify(config_file: Path, email: str | None, head: tuple[int, str] | None, *
             echo(f"Error: token {item.token_id}: {_sentence(item)}", err=True)
         echo(f"The audit is whole, {number} rows. Note its head outside of the store:\n{number}:{mac}")
     else:
-        echo(f"Error: row {broken} of the audit is not what was written{_guess(broken, row, keys)}", err=True)
+        echo(f"Error: row {broken} of the audit is not what was written{_guess(check)}", err=True)
     if differences and not as_json:
         echo("The store was changed by another hand than extauthz: revoke these tokens, and find out whose hand it was.", err=True)
     if broken is not None or differences:
@@ -119,13 +119,14 @@ def export(config_file: Path, email: str | None, after: int, *, as_json: bool) -
 
     Example: extauthz audit export > audit.jsonl
     """
-    with Session(config_file, email).store() as store:
-        for line in store.export_audit(after):
+    session = Session(config_file, email)
+    with session.administration() as administration:
+        for line in done(audits.export(administration, session.actor, after=after)):
             echo(line)
 
 
 def _row(row: AuditRow) -> tuple[str | None, ...]:
-    return str(row.number), moment(row.at), row.action, row.token_id, row.actor, row.source, row.after
+    return str(row.number), utc(row.at), row.action, row.token_id, row.actor, row.source, row.after
 
 
 def _sentence(item: Difference) -> str:
@@ -147,12 +148,13 @@ def _sentence(item: Difference) -> str:
 
 def _moment(seconds: object) -> str:
     try:
-        return str(moment(int(str(seconds))))
+        return str(utc(int(str(seconds))))
     except (ValueError, OverflowError, OSError):
         return repr(seconds)
 
 
-def _guess(broken: int, row: AuditRow | None, keys: dict[str, bytes]) -> str:
-    if row is None or row.number != broken:
+def _guess(check: audits.AuditCheck) -> str:
+    if check.row is None:
         return ": it is missing"
-    return "" if row.pepper_id in keys else f", or cannot be checked: tokens.peppers does not list {row.pepper_id!r}"
+    unlisted = f", or cannot be checked: tokens.peppers does not list {check.row.pepper_id!r}"
+    return unlisted if check.is_without_pepper else ""

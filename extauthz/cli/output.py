@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -22,7 +21,6 @@ from rich.table import Table
 from rich.text import Text
 
 from extauthz.cli.terminal import can_show, echo, fitting, printable, write
-from extauthz.core.tokens import TokenRecord, usable
 
 WIDE = 240
 """Columns of a table that no terminal shows."""
@@ -38,41 +36,10 @@ PATIENCE = 2.0
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can be asked.")
 
-_LINKS = ("revoked_why", "rotated_from", "rotated_to", "last_used_at", "last_used_from")
-
 
 def now() -> int:
     """Return this second since the epoch."""
     return int(time.time())  # noqa: TID251 - a command runs now
-
-
-def moment(seconds: int | None) -> str | None:
-    """Write a time for people and programs, in UTC."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def metadata(record: TokenRecord, at: int) -> dict[str, Any]:
-    """Return what may be told of a token; a StoredToken has more to tell than a new record."""
-    refusal = usable(record, at)
-    more = {name: getattr(record, name, None) for name in _LINKS}
-    return (
-        {
-            "id": record.id,
-            "description": record.description,
-            "permission": record.permission.value,
-            "user": record.user,
-            "scopes": sorted(record.scopes),
-            "status": refusal.value.removeprefix("token_") if refusal else "active",
-            "created_at": moment(record.created_at),
-            "created_by": record.created_by,
-            "expires_at": moment(record.expires_at),
-            "pepper_id": record.pepper_id,
-            "revoked_at": moment(record.revoked_at),
-            "revoked_by": record.revoked_by,
-        }
-        | more
-        | {"last_used_at": moment(more["last_used_at"])}
-    )
 
 
 def write_json(value: object) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from extauthz.cli.output import moment
+from extauthz.admin.metadata import utc
 from extauthz.core.model import Allow, Deny, WouldDeny
 
 MAX_CALLERS = 1000
@@ -32,7 +32,7 @@ class Span:
 
     def told(self) -> tuple[str | None, str | None]:
         """Return both as text, None when nothing is known."""
-        return (None, None) if self.first > self.last else (moment(int(self.first)), moment(int(self.last)))
+        return (None, None) if self.first > self.last else (utc(int(self.first)), utc(int(self.last)))
 
 
 @dataclass(slots=True)

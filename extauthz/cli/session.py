@@ -6,27 +6,30 @@ import os
 import pwd
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from extauthz.adapters.store.records import AuditKey, Change, StoredToken
-from extauthz.adapters.store.rows import StoreError, check_peppers
+from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.rules import MAX_SOURCE, MAX_WHY
 from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.admin.administration import Administration, audit_keys
+from extauthz.admin.outcomes import Refused
+from extauthz.admin.rights import Actor, Role, role_of
+from extauthz.admin.token_requests import TokenRules
 from extauthz.cli import configuration
-from extauthz.cli.output import now
 from extauthz.cli.pepper import make_pepper
 from extauthz.cli.terminal import echo
 from extauthz.config.loader import Configuration
 from extauthz.config.settings import TokensSection
 from extauthz.core.act_as import address
-from extauthz.core.model import AuthType
-from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, TokenText, fingerprint
-from extauthz.issuing import Order, Role, Rules, issue, may, role_of
+
+T = TypeVar("T")
+
+_FLAGS = {"actor": "--as: ", "user": "--all-of-user: ", "audit": "--audit: "}
 
 as_option = click.option(
     "--as",
@@ -67,11 +70,8 @@ class Session:
         """Read the configuration; refuse somebody without a role."""
         self.loaded: Configuration = configuration.read(config_file)
         user = _system_user()
-        self.role: Role = Role.SUPER_ADMIN
-        self.actor = user
-        if email is not None:
-            self.actor, self.role = self._person(email)
-        self._source = _source(user if email is not None else None)
+        name, role = (user, Role.SUPER_ADMIN) if email is None else self._person(email)
+        self.actor = Actor(name, role, _source(user if email is not None else None))
 
     @property
     def tokens(self) -> TokensSection:
@@ -82,40 +82,39 @@ class Session:
         return section
 
     @property
-    def rules(self) -> Rules:
-        """What orders are measured by."""
+    def rules(self) -> TokenRules:
+        """What requests are measured by."""
         loaded = self.loaded
-        return Rules(self.tokens.prefix, frozenset(loaded.settings.scopes), self.tokens.max_lifetime, loaded.policy.act_as)
+        return TokenRules(self.tokens.prefix, frozenset(loaded.settings.scopes), self.tokens.max_lifetime, loaded.policy.act_as)
 
     @property
     def prefixes(self) -> frozenset[str]:
         """The prefixes of tokens that count."""
         return frozenset({self.tokens.prefix, *self.tokens.accept_prefixes})
 
-    def refusal(self, permission: AuthType) -> str | None:
-        """Tell why the role may not change tokens of this permission, or None."""
-        if may(self.role, permission):
-            return None
-        return f"{permission} needs a super admin, and {self.actor} is an admin: see roles.super_admins"
+    @contextmanager
+    def administration(self, *, create: bool = False, make_pepper: bool = False) -> Iterator[Administration]:
+        """Open the store; with `create` an embedded one is made if there is none, with `make_pepper` the very first pepper."""
+        with self._store(create=create) as store:
 
-    def require(self, permission: AuthType, what: str) -> None:
-        """Refuse what the role may not do to tokens of this permission."""
-        refusal = self.refusal(permission)
-        if refusal is not None:
-            raise click.ClickException(f"{what}: {refusal}")
+            def read_peppers() -> Mapping[str, bytes]:
+                if make_pepper:
+                    self._make_pepper(store)
+                return self.peppers()
 
-    def require_super_admin(self, what: str) -> None:
-        """Refuse what concerns tokens of every permission at once."""
-        if self.role is not Role.SUPER_ADMIN:
-            raise click.ClickException(f"--as: {what} needs a super admin, and {self.actor} is an admin: see roles.super_admins")
+            yield Administration(store, self.rules, self.prefixes, read_peppers)
 
-    def change(self) -> Change:
-        """Return who changes something, now, and from where."""
-        return Change(now(), self.actor, self._source)
+    def peppers(self) -> Mapping[str, bytes]:
+        """Read the peppers, the newest first."""
+        with configuration.explained():
+            return self.loaded.peppers(os.environ)
+
+    def audit_keys(self) -> dict[str, bytes]:
+        """Return the keys of the audit's chain by pepper."""
+        return audit_keys(self.peppers())
 
     @contextmanager
-    def store(self, *, create: bool = False) -> Iterator[SqlTokenStore]:
-        """Open the store; with `create` an embedded one is made if there is none."""
+    def _store(self, *, create: bool) -> Iterator[SqlTokenStore]:
         place = self.loaded.store_place
         if place is None:
             raise click.ClickException("issued tokens are switched off: set tokens.enabled in the configuration")
@@ -136,52 +135,29 @@ class Session:
         except StoreError as error:
             raise click.ClickException(str(error)) from error
 
-    def peppers(self, store: SqlTokenStore, *, make: bool = False, to_revoke: bool = False) -> dict[str, bytes]:
-        """Return the peppers, the newest first, and let the store be changed; with `make` the very first one is made.
-
-        One that active tokens need must be there, except `to_revoke` them.
-        """
-        known = store.pepper_fingerprints()
+    def _make_pepper(self, store: SqlTokenStore) -> None:
         file = self.loaded.pepper_file()
-        if make and file is not None and not file.exists() and not known:
+        if file is not None and not file.exists() and not store.pepper_fingerprints():
             make_pepper(file)
             echo(f"Made the pepper {file}: back it up, apart from the store.", err=True)
-        with configuration.explained():
-            peppers = self.loaded.peppers(os.environ)
-        missing = () if to_revoke else known.keys() - peppers.keys()
-        check_peppers(known, peppers, {name: store.needing(name, now()) for name in missing})
-        store.audit = AuditKey.of(*next(iter(peppers.items())))
-        return peppers
-
-    def audit_keys(self) -> dict[str, bytes]:
-        """Return the keys of the audit's chain by pepper."""
-        with configuration.explained():
-            peppers = self.loaded.peppers(os.environ)
-        return {name: AuditKey.of(name, pepper).key for name, pepper in peppers.items()}
-
-    def make(self, order: Order, peppers: dict[str, bytes]) -> tuple[TokenText, TokenRecord, str]:
-        """Make a token with the newest pepper: its text, its record and the fingerprint of the pepper; nothing is stored yet."""
-        name, pepper = next(iter(peppers.items()))
-        text, record = issue(order, self.rules, pepper_id=name, pepper=pepper, entropy=os.urandom(ENTROPY_BYTES))
-        return text, record, fingerprint(pepper)
 
     def _person(self, email: str) -> tuple[str, Role]:
         who = address(email)
         if who is None:
             raise click.BadParameter("write one e-mail address", param_hint="--as")
         roles = self.loaded.settings.roles
-        role = role_of(who, roles.admins, roles.super_admins)
+        role = role_of(who, admins=roles.admins, super_admins=roles.super_admins, viewers=roles.viewers)
         if role is None:
             raise click.ClickException(f"--as: {who} has no role: list the address in roles.admins or roles.super_admins")
         return who, role
 
 
-def known(store: SqlTokenStore, token_id: str) -> StoredToken:
-    """Return a token, or refuse its id."""
-    record = store.get(token_id)
-    if record is None:
-        raise click.ClickException(f"no token has the id {token_id!r}; see: extauthz token list")
-    return record
+def done(outcome: T | Refused, what: str = "") -> T:
+    """Return what a use case did; end the command with what stands against it, behind the flag that it concerns."""
+    if not isinstance(outcome, Refused):
+        return outcome
+    texts = [f"{_FLAGS.get(refusal.field, '')}{refusal.message}" for refusal in outcome.refusals]
+    raise click.ClickException(f"{what}: {texts[0]}" if what else "\n".join(texts))
 
 
 def _waiting(name: str) -> None:

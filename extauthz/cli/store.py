@@ -7,12 +7,10 @@ from typing import Any
 
 import click
 
-from extauthz.adapters.store import chain
-from extauthz.adapters.store.rows import StoreError
-from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.admin import stores
 from extauthz.cli import configuration
 from extauthz.cli.output import confirm, json_option, now, write_facts, write_json, yes_option
-from extauthz.cli.session import Session, as_option
+from extauthz.cli.session import Session, as_option, done
 from extauthz.cli.terminal import echo
 
 
@@ -30,12 +28,13 @@ def migrate(config_file: Path, *, as_json: bool) -> None:
     Example: extauthz store migrate --config config/extauthz.yaml
     """
     session = Session(config_file)
-    with session.store(create=True) as store:
-        schema = store.migrate()
-        if as_json:
-            write_json({"store": store.name, "schema": schema})
-        else:
-            echo(f"{store.name}: schema {schema}")
+    with session.administration(create=True) as administration:
+        schema = done(stores.migrate(administration, session.actor))
+        name = administration.store.name
+    if as_json:
+        write_json({"store": name, "schema": schema})
+    else:
+        echo(f"{name}: schema {schema}")
 
 
 @command.command("status")
@@ -50,23 +49,24 @@ def status(config_file: Path, *, as_json: bool) -> None:
     """
     session = Session(config_file)
     listed = [pepper.id for pepper in session.tokens.peppers]
-    with session.store() as store:
-        found = store.status(now())
-        facts: dict[str, Any] = {
-            "store": store.name,
-            "schema": found.revision,
-            "active": found.active,
-            "expired": found.expired,
-            "revoked": found.revoked,
-            "feed": f"epoch {found.epoch}, head {found.head}",
-            "audit": _text(found.audit),
-            "peppers": dict(found.peppers),
-        }
-    missing = [name for name, count in found.peppers.items() if count and name not in listed]
+    with session.administration() as administration:
+        found = done(stores.status(administration, session.actor, now(), listed=listed))
+        name = administration.store.name
+    state, missing = found.status, list(found.missing_peppers)
+    facts: dict[str, Any] = {
+        "store": name,
+        "schema": state.revision,
+        "active": state.active,
+        "expired": state.expired,
+        "revoked": state.revoked,
+        "feed": f"epoch {state.epoch}, head {state.head}",
+        "audit": _text(state.audit),
+        "peppers": dict(state.peppers),
+    }
     if as_json:
-        write_json(facts | {"feed": {"epoch": found.epoch, "head": found.head}, "missing_peppers": missing})
+        write_json(facts | {"feed": {"epoch": state.epoch, "head": state.head}, "missing_peppers": missing})
         return
-    needs = [f"{name}: {count} active tokens{' (NOT LISTED)' if name in missing else ''}" for name, count in found.peppers.items()]
+    needs = [f"{name}: {count} active tokens{' (NOT LISTED)' if name in missing else ''}" for name, count in state.peppers.items()]
     write_facts(facts | {"peppers": needs or None})
 
 
@@ -81,8 +81,9 @@ def backup(config_file: Path, file: Path, *, as_json: bool) -> None:
 
     Example: extauthz store backup backups/tokens-2026-08-01.db
     """
-    with Session(config_file).store() as store:
-        head = store.backup(file)
+    session = Session(config_file)
+    with session.administration() as administration:
+        head = done(stores.back_up(administration, session.actor, file))
     if as_json:
         write_json({"file": str(file), "audit": _text(head)})
     else:
@@ -109,45 +110,29 @@ def accept_restore(config_file: Path, email: str | None, file: Any, *, yes: bool
     Example: extauthz store accept-restore --audit audit.jsonl --yes
     """
     session = Session(config_file, email)
-    session.require_super_admin("accepting a restore")
-    try:
-        rows, export = chain.read_lines(file)
-    except (StoreError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"--audit: {error}") from error
-    broken = chain.first_broken(rows, session.audit_keys(), export.audit if export.audit[0] else None)
-    if broken is not None:
-        raise click.ClickException(
-            f"--audit: row {broken} of the export is missing, or not what was written; give it from row 1 on"
-        )
-    with session.store() as store:
-        first = store.audit_page(0, 1)
-        if first and rows and first[0].mac != rows[0].mac:
-            raise click.ClickException("--audit: this is the export of another store: their first rows differ")
-        _check_reach(store, export.audit[0])
-        confirm(f"Accept the restored store {store.name}, with {len(export.revocations)} revocations of the export?", yes=yes)
-        session.peppers(store)
-        done = store.accept_restore(export, session.change())
+    first, export = done(stores.read_export(session.actor, file, session.audit_keys()))
+    with session.administration() as administration:
+        restore = done(stores.prepare_restore(administration, session.actor, first, export))
+        if restore.is_behind:
+            ends = f"the export ends at row {export.audit[0]}, the restored store at {restore.head}"
+            echo(f"warning: {ends}: is there a later export?", err=True)
+        name, count = administration.store.name, len(export.revocations)
+        confirm(f"Accept the restored store {name}, with {count} revocations of the export?", yes=yes)
+        accepted = done(stores.accept_restore(administration, session.actor, restore, now()))
     counts: dict[str, Any] = {
-        "revoked": list(done.revoked),
-        "tombstones": list(done.tombstones),
-        "expiries": list(done.expiries),
-        "epoch": done.epoch,
-        "head": done.head,
+        "revoked": list(accepted.revoked),
+        "tombstones": list(accepted.tombstones),
+        "expiries": list(accepted.expiries),
+        "epoch": accepted.epoch,
+        "head": accepted.head,
     }
     if as_json:
         write_json(counts)
         return
     echo(
-        f"Accepted: {len(done.revoked)} tokens revoked again, {len(done.tombstones)} unknown ids may not come back, "
-        f"{len(done.expiries)} expiries brought forward. Sidecars serve again."
+        f"Accepted: {len(accepted.revoked)} tokens revoked again, {len(accepted.tombstones)} unknown ids may not come back, "
+        f"{len(accepted.expiries)} expiries brought forward. Sidecars serve again."
     )
-
-
-def _check_reach(store: SqlTokenStore, last: int) -> None:
-    number, _ = store.audit_head()
-    if number > last:
-        text = f"warning: the export ends at row {last}, the restored store at {number}: is there a later export?"
-        echo(text, err=True)
 
 
 def _text(head: tuple[int, str]) -> str:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from extauthz.cli import configuration, orders
-from extauthz.cli.output import json_option, metadata, moment, now, progress, write_facts, write_json
-from extauthz.cli.session import Session, TokenId, as_option, known
+from extauthz.admin import tokens
+from extauthz.admin.metadata import token_metadata, utc
+from extauthz.admin.outcomes import Refused
+from extauthz.admin.token_requests import TokenRequest, unused_scopes
+from extauthz.admin.tokens import NewToken
+from extauthz.cli import configuration
+from extauthz.cli import token_requests as requests
+from extauthz.cli.output import json_option, now, progress, write_facts, write_json
+from extauthz.cli.session import Session, TokenId, as_option, done
 from extauthz.cli.terminal import echo, showing_secrets
 from extauthz.cli.times import length
-from extauthz.core.tokens import TokenRecord, TokenText
-from extauthz.issuing import Order, refusals, successor, useless_scopes
-
-Made = tuple[TokenText, TokenRecord]
 
 
 @click.command("create")
@@ -44,14 +47,14 @@ def create(config_file: Path, email: str | None, from_file: Path | None, *, as_j
     _check_flags(flags, from_file)
     session = Session(config_file, email)
     at = now()
-    ordered = orders.from_file(session, from_file, at) if from_file else [orders.from_flags(session, at=at, **flags)]
-    _warn(session, ordered)
+    wanted = requests.from_file(session, from_file, at) if from_file else [requests.from_flags(session, at=at, **flags)]
+    _warn(session, wanted)
     with showing_secrets() as stored:
-        made = _make(session, ordered, stored)
+        made = _make(session, wanted, at, stored)
         if from_file is not None:
             _write_many(made, at, as_json=as_json)
         elif as_json:
-            write_json(_told(made[0], at))
+            write_json(_facts(made[0], at))
         else:
             _write_one(made[0], at)
 
@@ -76,27 +79,31 @@ def rotate(config_file: Path, email: str | None, token_id: str, overlap: str, *,
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--overlap") from error
     session = Session(config_file, email)
+    at = now()
     with showing_secrets() as stored:
-        with session.store() as store:
-            old = known(store, token_id)
-            session.require(old.permission, f"token {token_id} was not rotated")
-            peppers = session.peppers(store)
-            change = session.change()
-            order = successor(old, at=change.at, by=change.actor, max_lifetime=session.rules.max_lifetime)
-            text, record, fingerprint = session.make(order, peppers)
-            # The store looks at the token's state first, under its lock; only then is it time for what the configuration forbids.
-            wrong = list(refusals(order, session.rules)) if old.revoked_at is None and old.expires_at > change.at else []
-            if wrong:
-                told = "\n".join(f"  {field}: {message}" for field, message in wrong)
-                raise click.ClickException(f"token {token_id} was not rotated, its successor would not be allowed\n{told}")
-            old = store.rotate(token_id, record, change.at + seconds, fingerprint, change)
-            stored.append(record.id)
-        new = _told((text, record), change.at) | {"rotated_from": token_id}
+        with session.administration() as administration:
+            rotation = _rotated(tokens.rotate(administration, session.actor, token_id, at, overlap=seconds), token_id)
+            stored.append(rotation.new.record.id)
         if as_json:
-            write_json(new | {"old": metadata(old, change.at)})
+            write_json(_facts(rotation.new, at) | {"rotated_from": token_id, "old": token_metadata(rotation.old, at)})
             return
-        _write_one((text, record), change.at)
-        echo(f"\nIt follows token {token_id}, which ends at {moment(old.expires_at)}: give the new one to whoever uses it.")
+        _write_one(rotation.new, at)
+        end = utc(rotation.old.expires_at)
+        echo(f"\nIt follows token {token_id}, which ends at {end}: give the new one to whoever uses it.")
+
+
+def _rotated(outcome: tokens.Rotation | Refused, token_id: str) -> tokens.Rotation:
+    match outcome:
+        case Refused(refusals) if refusals[0].field.startswith(tokens.SUCCESSOR):
+            fields = [each.field.removeprefix(tokens.SUCCESSOR) for each in refusals]
+            lines = "\n".join(
+                f"  {requests.FLAGS.get(field, field)}: {each.message}" for field, each in zip(fields, refusals, strict=True)
+            )
+            raise click.ClickException(f"token {token_id} was not rotated, its successor would not be allowed\n{lines}")
+        case Refused(refusals) if refusals[0].field != "id":
+            return done(outcome, f"token {token_id} was not rotated")
+        case _:
+            return done(outcome)
 
 
 def _check_flags(flags: dict[str, Any], from_file: Path | None) -> None:
@@ -112,46 +119,40 @@ def _check_flags(flags: dict[str, Any], from_file: Path | None) -> None:
             raise click.UsageError(f"{flag} does not go with --from-file: write it into the file")
 
 
-def _warn(session: Session, ordered: Sequence[Order]) -> None:
-    useless = sorted({name for order in ordered for name in useless_scopes(order, session.loaded.policy)})
-    if useless:
-        names = ", ".join(useless)
+def _warn(session: Session, wanted: Sequence[TokenRequest]) -> None:
+    unused = sorted({name for request in wanted for name in unused_scopes(request, session.loaded.policy)})
+    if unused:
+        names = ", ".join(unused)
         echo(f"warning: --scope: no route with anonymous: true asks for {names}: an ANONYMOUS token gains nothing by it", err=True)
 
 
-def _make(session: Session, ordered: Sequence[Order], stored: list[str]) -> list[Made]:
+def _make(session: Session, wanted: Sequence[TokenRequest], at: int, stored: list[str]) -> Sequence[NewToken]:
     """Store all tokens in one change, and note their ids; their secrets are only known when they are stored."""
-    made: list[Made] = []
-    fingerprints: dict[str, str] = {}
-    with session.store(create=True) as store, progress(f"{len(ordered)} tokens", len(ordered) + 1) as bar:
-        peppers = session.peppers(store, make=True)
-        for order in ordered:
-            text, record, fingerprints[record.pepper_id] = session.make(order, peppers)
-            made.append((text, record))
-            bar.advance(bar.task_ids[0])
-        store.add_many([record for _, record in made], fingerprints, session.change())
-        stored += [record.id for _, record in made]
+    with (
+        session.administration(create=True, make_pepper=True) as administration,
+        progress(f"{len(wanted)} tokens", len(wanted) + 1) as bar,
+    ):
+        made = done(tokens.create(administration, session.actor, wanted, at, advance=partial(bar.advance, bar.task_ids[0])))
+        stored += [new.record.id for new in made]
     return made
 
 
-def _told(made: Made, at: int) -> dict[str, Any]:
-    text, record = made
-    return {"id": record.id, "token": text.text, **metadata(record, at)}
+def _facts(new: NewToken, at: int) -> dict[str, Any]:
+    return {"id": new.record.id, "token": new.text.text, **token_metadata(new.record, at)}
 
 
-def _write_one(made: Made, at: int) -> None:
-    text, record = made
+def _write_one(new: NewToken, at: int) -> None:
     echo("The token is shown this once; only a keyed hash of it is stored.\n")
-    echo(f"  {text.text}\n")
-    write_facts(metadata(record, at))
+    echo(f"  {new.text.text}\n")
+    write_facts(token_metadata(new.record, at))
 
 
-def _write_many(made: Sequence[Made], at: int, *, as_json: bool) -> None:
+def _write_many(made: Sequence[NewToken], at: int, *, as_json: bool) -> None:
     """Write one line for each token; a secret is never cut to the width of a terminal."""
     if as_json:
-        echo("\n".join(json.dumps(_told(each, at)) for each in made))
+        echo("\n".join(json.dumps(_facts(each, at)) for each in made))
         return
     echo("The tokens are shown this once; only keyed hashes of them are stored.\n")
-    whom = max(len(record.user or record.permission) for _, record in made)
-    for text, record in made:
-        echo(f"{text.text}  {record.user or record.permission:<{whom}}  {record.description}")
+    whom = max(len(new.record.user or new.record.permission) for new in made)
+    for new in made:
+        echo(f"{new.text.text}  {new.record.user or new.record.permission:<{whom}}  {new.record.description}")

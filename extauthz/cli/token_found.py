@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import getpass
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from extauthz.admin.metadata import token_metadata
+from extauthz.admin.verification import WELL_FORMED, Verification, check_form
+from extauthz.admin.verification import verify as check_store
 from extauthz.cli import configuration
 from extauthz.cli.encodings import Decoded, decode
-from extauthz.cli.output import json_option, metadata, now, write_facts, write_json
+from extauthz.cli.output import json_option, now, write_facts, write_json
 from extauthz.cli.session import Session
-from extauthz.core.model import Reason
-from extauthz.core.tokens import TokenText, parse
-from extauthz.core.tokens import verify as verify_secret
-
-_VERDICTS = {
-    Reason.TOKEN_MALFORMED: "malformed",
-    Reason.TOKEN_CHECKSUM: "wrong checksum",
-    Reason.TOKEN_UNKNOWN: "unknown",
-    Reason.TOKEN_SECRET_WRONG: "wrong secret",
-    Reason.TOKEN_REVOKED: "revoked",
-    Reason.TOKEN_EXPIRED: "expired",
-}
-_GOOD = ("well-formed", "active")
+from extauthz.core.tokens import TokenText
 
 
 @click.command("verify")
@@ -46,35 +36,24 @@ def verify(config_file: Path, files: tuple[str, ...], *, ask_store: bool, as_jso
         raise click.ClickException(f"the text cannot be read: {given.error}")
     text = given.text.strip()
     session = Session(config_file)
-    told: dict[str, Any] = {"verdict": "well-formed"}
-    token = parse(text, session.prefixes)
-    if not isinstance(token, TokenText):
-        # The prefix is named only where the rest shows that it is one, and not a piece of a secret.
-        prefix = text.partition("_")[0]
-        whole = not isinstance(parse(text, frozenset({prefix})), Reason)
-        told = {"verdict": f"unknown prefix {prefix!r}" if whole else _VERDICTS[token]}
-    else:
-        told["id"] = token.id
-        if ask_store:
-            told |= _known(session, token)
-    if as_json:
-        write_json(told)
-    else:
-        write_facts(told)
-    if told["verdict"] not in _GOOD:
-        raise click.exceptions.Exit(1)
-
-
-def _known(session: Session, token: TokenText) -> dict[str, Any]:
-    with session.store() as store:
-        record = store.get(token.id)
-        peppers = session.peppers(store) if record is not None else {}
     at = now()
-    found = verify_secret(token, record, peppers, at)
-    verdict = _VERDICTS[found] if isinstance(found, Reason) else "active"
-    if record is None or found is Reason.TOKEN_SECRET_WRONG:
-        return {"verdict": verdict}
-    return {"verdict": verdict, **metadata(record, at)}
+    outcome = check_form(text, session.prefixes)
+    if isinstance(outcome, TokenText):
+        token, outcome = outcome, Verification(WELL_FORMED, outcome.id)
+        if ask_store:
+            with session.administration() as administration:
+                outcome = check_store(administration, token, at)
+    facts: dict[str, Any] = {"verdict": outcome.verdict}
+    if outcome.id is not None:
+        facts["id"] = outcome.id
+    if outcome.token is not None:
+        facts |= token_metadata(outcome.token, at)
+    if as_json:
+        write_json(facts)
+    else:
+        write_facts(facts)
+    if not outcome.is_good:
+        raise click.exceptions.Exit(1)
 
 
 def read_text(files: tuple[str, ...]) -> Decoded:
@@ -94,10 +73,3 @@ def read_text(files: tuple[str, ...]) -> Decoded:
             "the file cannot be read; if that was a token, it is in the shell's history now: revoke it, and use standard input"
         )
         raise click.ClickException(message) from None
-
-
-def found_in(text: str, prefixes: frozenset[str]) -> list[str]:
-    """Return everything in a text that has the form of a token, each once."""
-    names = "|".join(map(re.escape, sorted(prefixes)))
-    pattern = rf"(?<![0-9A-Za-z])(?:{names})_[0-9A-Za-z]{{12}}_[0-9A-Za-z]{{49}}(?![0-9A-Za-z])"
-    return list(dict.fromkeys(re.findall(pattern, text)))

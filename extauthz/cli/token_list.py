@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
-from extauthz.adapters.store.records import StoredToken, TokenFilter
+from extauthz.adapters.store.records import TokenFilter
+from extauthz.admin import tokens
+from extauthz.admin.metadata import token_metadata
 from extauthz.cli import configuration
-from extauthz.cli.output import json_option, metadata, now, write_facts, write_json, write_table
-from extauthz.cli.session import Session, TokenId, as_option, known
+from extauthz.cli.output import json_option, now, write_facts, write_json, write_table
+from extauthz.cli.session import Session, TokenId, as_option, done
 from extauthz.cli.terminal import echo
 from extauthz.cli.times import length
 from extauthz.config.values import scope
@@ -45,10 +47,11 @@ def list_tokens(config_file: Path, email: str | None, limit: int, cursor: str | 
     at = now()
     after = _key(cursor)
     chosen = _filter(at, **wanted)
-    with Session(config_file, email).store() as store:
-        records = store.page(chosen, after, limit + 1)
-    more = _cursor(records[limit - 1]) if len(records) > limit else None
-    rows = [metadata(record, at) for record in records[:limit]]
+    session = Session(config_file, email)
+    with session.administration() as administration:
+        page = done(tokens.list_tokens(administration, session.actor, chosen, after=after, limit=limit))
+    more = None if page.after is None else "{}-{}".format(*page.after)
+    rows = [token_metadata(token, at) for token in page.tokens]
     if as_json:
         write_json({"tokens": rows, "after": more})
         return
@@ -70,8 +73,9 @@ def show(config_file: Path, email: str | None, token_id: str, *, as_json: bool) 
 
     Example: extauthz token show 4fK2pQ9sXb1Z
     """
-    with Session(config_file, email).store() as store:
-        facts = metadata(known(store, token_id), now())
+    session = Session(config_file, email)
+    with session.administration() as administration:
+        facts = token_metadata(done(tokens.show(administration, session.actor, token_id)), now())
     if as_json:
         write_json(facts)
     else:
@@ -131,10 +135,6 @@ def _user(text: str | None) -> str | None:
     if user is None:
         raise click.BadParameter("write one e-mail address", param_hint="--user")
     return user
-
-
-def _cursor(token: StoredToken) -> str:
-    return f"{token.created_at}-{token.id}"
 
 
 def _key(cursor: str | None) -> tuple[int, str] | None:

@@ -199,8 +199,12 @@ class ActAsSection(Section):
 
 
 class RolesSection(Section):
-    """Who may manage tokens: admins all but GLOBAL ones, super admins every one. Addresses, compared in lower case."""
+    """Who may see tokens and manage them: viewers only see, admins manage all but GLOBAL ones, super admins every one.
 
+    Addresses, compared in lower case.
+    """
+
+    viewers: list[AdminAddress] = Field(default_factory=list)
     admins: list[AdminAddress] = Field(default_factory=list)
     super_admins: list[AdminAddress] = Field(default_factory=list)
 

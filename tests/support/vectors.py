@@ -27,10 +27,10 @@ from google.protobuf import json_format
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.store.memory import MemoryTokenStore
+from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.core import jwt
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, fingerprint
-from extauthz.issuing import Order, Rules, issue
 from extauthz.ports import Unavailable
 from extauthz.service import Authorizer
 from tests.support.world import (
@@ -237,7 +237,7 @@ class VectorWorld:
         tokens = self.world.configuration.settings.tokens
         assert tokens is not None
         permission = AuthType(said.get("permission", "GLOBAL"))
-        order = Order(
+        order = TokenRequest(
             description=f"vector {name}",
             permission=permission,
             scopes=frozenset(said.get("scopes", ["SEARCH"])),
@@ -247,7 +247,7 @@ class VectorWorld:
             user=said.get("user", "ana@acme.com" if permission is AuthType.USER else None),
         )
         prefix = said.get("prefix", tokens.prefix)
-        rules = Rules(
+        rules = TokenRules(
             prefix, frozenset(self.world.configuration.settings.scopes), tokens.max_lifetime, self.world.configuration.policy.act_as
         )
         entropy = hashlib.sha384(name.encode()).digest()

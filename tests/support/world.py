@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.published_keys import usable_keys
 from extauthz.adapters.store.memory import MemoryTokenStore
+from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.assembly import Inside, Outside, build_runtime, void_what_changed
 from extauthz.codec import build_internal_tokens
 from extauthz.config.loader import Configuration, load
@@ -27,7 +28,6 @@ from extauthz.core.providers import Verification
 from extauthz.core.tokens import ENTROPY_BYTES, fingerprint
 from extauthz.feed import Feed
 from extauthz.internal_tokens import InternalTokens
-from extauthz.issuing import Order, Rules, issue
 from extauthz.ports import Introspector, Unavailable
 from extauthz.service import Authorizer
 from tests.support.idp_fixtures import overlaid
@@ -335,7 +335,7 @@ class World:
         self._serial += 1
         tokens = self.configuration.settings.tokens
         assert tokens is not None
-        order = Order(
+        order = TokenRequest(
             description=f"test token {self._serial}",
             permission=AuthType(permission),
             scopes=frozenset(scopes or ("SEARCH",)),
@@ -344,7 +344,7 @@ class World:
             expires_at=created_at + lifetime,
             user=user or ("ana@acme.com" if permission == "USER" else None),
         )
-        rules = Rules(
+        rules = TokenRules(
             tokens.prefix, frozenset(self.configuration.settings.scopes), tokens.max_lifetime, self.configuration.policy.act_as
         )
         entropy = hashlib.shake_256(str(self._serial).encode()).digest(ENTROPY_BYTES)

@@ -48,6 +48,10 @@ class StoreError(Exception):
     """The store cannot be used as it is; the text says what mends it."""
 
 
+class ChangeRefused(StoreError):
+    """The store is well, and the tokens that it holds stand against a change; nothing was changed."""
+
+
 def record(row: Sequence[Any]) -> TokenRecord:
     """Turn a row of COLUMNS into a record; raise ValueError for one that no release wrote."""
     fields = dict(zip(COLUMNS, row, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from extauthz.adapters.store.records import AuditKey, Change, StoredToken, TokenFilter
-from extauthz.adapters.store.rows import StoreError
+from extauthz.adapters.store.rows import ChangeRefused, StoreError
 from extauthz.core.model import Reason
 from extauthz.core.tokens import TokenRecord, usable
 
@@ -45,28 +45,28 @@ def check_fingerprint(pepper_id: str, known: str | None, given: str | None) -> s
     return given
 
 
-def in_use(token_id: str) -> StoreError:
+def in_use(token_id: str) -> ChangeRefused:
     """Return the refusal of an id that a token has."""
-    return StoreError(f"token {token_id} exists already")
+    return ChangeRefused(f"token {token_id} exists already")
 
 
-def buried(token_id: str) -> StoreError:
+def buried(token_id: str) -> ChangeRefused:
     """Return the refusal of an id that has a tombstone."""
-    return StoreError(f"token {token_id} was revoked before the store was restored, and may not come back: make a new one")
+    return ChangeRefused(f"token {token_id} was revoked before the store was restored, and may not come back: make a new one")
 
 
 def check_rotation(token: StoredToken | None, token_id: str, successor: TokenRecord, at: int) -> StoredToken:
     """Return the token that is to be rotated; refuse one that is no longer good, and a successor that may do something else."""
     if token is None:
-        raise StoreError(f"no token has the id {token_id!r}; see: extauthz token list")
+        raise ChangeRefused(f"no token has the id {token_id!r}; see: extauthz token list")
     refusal = usable(token, at)
     if refusal is not None:
         state = "revoked" if refusal is Reason.TOKEN_REVOKED else "expired"
-        raise StoreError(f"token {token_id} is {state}: make a new one with 'extauthz token create'")
+        raise ChangeRefused(f"token {token_id} is {state}: make a new one with 'extauthz token create'")
     if token.rotated_to is not None:
-        raise StoreError(f"token {token_id} was rotated before, to {token.rotated_to}: rotate that one")
+        raise ChangeRefused(f"token {token_id} was rotated before, to {token.rotated_to}: rotate that one")
     if (successor.permission, successor.user, successor.scopes) != (token.permission, token.user, token.scopes):
-        raise StoreError(f"the successor of token {token_id} must have its permission, user and scopes")
+        raise ChangeRefused(f"the successor of token {token_id} must have its permission, user and scopes")
     return token
 
 

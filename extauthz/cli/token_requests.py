@@ -9,81 +9,85 @@ from typing import Any
 
 import click
 
+from extauthz.admin.rights import PERMISSIONS
+from extauthz.admin.token_requests import TokenRequest, check
 from extauthz.cli.session import Session
 from extauthz.cli.times import expiry
 from extauthz.config import document
 from extauthz.config.document import Document, Mistake
 from extauthz.config.values import scope
 from extauthz.core.model import AuthType
-from extauthz.issuing import PERMISSIONS, Order, refusals
 
-MAX_ORDERS = 10_000
+MAX_REQUESTS = 10_000
 FIELDS = ("description", "permission", "user", "scopes", "expires")
-_NAMES = {"scope": "scopes"}
+FLAGS = {"scopes": "scope", "expires_at": "expires", "actor": "as"}
+"""The flag of a field, where it has another name."""
+_KEYS = {"expires_at": "expires"}
 
 
-def from_flags(session: Session, permission: str, scopes: tuple[str, ...], expires: str, at: int, **rest: Any) -> Order:
-    """Return the order of the flags, or refuse it with every flag that is wrong."""
-    order = Order(
+def from_flags(session: Session, permission: str, scopes: tuple[str, ...], expires: str, at: int, **rest: Any) -> TokenRequest:
+    """Return the request of the flags, or refuse it with every flag that is wrong."""
+    request = TokenRequest(
         permission=AuthType(permission.upper()),
         scopes=frozenset(_flag("--scope", scope, name) for name in scopes),
         created_at=at,
-        created_by=session.actor,
+        created_by=session.actor.name,
         expires_at=_flag("--expires", partial(expiry, at=at), expires),
         **rest,
     )
-    wrong = _refusals(session, order)
+    wrong = check(request, session.rules, session.actor)
     if wrong:
-        raise click.ClickException("no token was made\n" + "\n".join(f"  --{field}: {message}" for field, message in wrong))
-    return order
+        lines = "\n".join(f"  --{FLAGS.get(each.field, each.field)}: {each.message}" for each in wrong)
+        raise click.ClickException(f"no token was made\n{lines}")
+    return request
 
 
-def from_file(session: Session, file: Path, at: int) -> list[Order]:
-    """Return the orders of a YAML file, or refuse all of them with line and field of everything that is wrong."""
+def from_file(session: Session, file: Path, at: int) -> list[TokenRequest]:
+    """Return the requests of a YAML file, or refuse all of them with line and field of everything that is wrong."""
     source = document.read(file)
     mistakes = list(source.mistakes)
-    orders: list[Order] = []
+    requests: list[TokenRequest] = []
     items = source.data
     if not mistakes and (not isinstance(items, list) or not items):
         mistakes.append(source.mistake((), f"write a list of orders: - {{{', '.join(f'{name}: …' for name in FIELDS)}}}"))
-    elif isinstance(items, list) and len(items) > MAX_ORDERS:
-        mistakes.append(source.mistake((MAX_ORDERS,), f"more than {MAX_ORDERS} orders: split the file"))
+    elif isinstance(items, list) and len(items) > MAX_REQUESTS:
+        mistakes.append(source.mistake((MAX_REQUESTS,), f"more than {MAX_REQUESTS} orders: split the file"))
     elif isinstance(items, list):
         for index, item in enumerate(items):
             if not source.is_unread((index,)):
-                _read(session, source, index, item, at, orders, mistakes)
+                _read(session, source, index, item, at, requests, mistakes)
     if mistakes:
-        told = "\n".join(f"  {mistake}" for mistake in sorted(set(mistakes)))
-        raise click.ClickException(f"no token was made\n{told}")
-    return orders
+        lines = "\n".join(f"  {mistake}" for mistake in sorted(set(mistakes)))
+        raise click.ClickException(f"no token was made\n{lines}")
+    return requests
 
 
 def _read(
-    session: Session, source: Document, index: int, item: object, at: int, orders: list[Order], mistakes: list[Mistake]
+    session: Session, source: Document, index: int, item: object, at: int, requests: list[TokenRequest], mistakes: list[Mistake]
 ) -> None:
     before = len(mistakes)
     fields = item if isinstance(item, dict) else {}
     for name in fields:
         if name not in FIELDS:
             mistakes.append(source.mistake((index, name), f"unknown key: write {', '.join(FIELDS)}"))
-    order = Order(
+    request = TokenRequest(
         description=_text(fields.get("description")),
         permission=_permission(source, index, fields, mistakes),
         scopes=_scopes(source, index, fields, mistakes),
         created_at=at,
-        created_by=session.actor,
+        created_by=session.actor.name,
         expires_at=_expires(source, index, fields, at, mistakes),
         user=_text(fields["user"]) if fields.get("user") is not None else None,
     )
-    told = {mistake.path for mistake in mistakes[before:]}
-    for field, message in _refusals(session, order):
-        mistake = source.mistake((index, _NAMES.get(field, field)), message)
+    paths = {mistake.path for mistake in mistakes[before:]}
+    for each in check(request, session.rules, session.actor):
+        mistake = source.mistake((index, _KEYS.get(each.field, each.field)), each.message)
         # Whether a user is needed depends on a permission that can be read.
-        in_vain = field == "user" and any(path.endswith(".permission") for path in told)
-        if not in_vain and not any(path.startswith(mistake.path) for path in told):
+        in_vain = each.field == "user" and any(path.endswith(".permission") for path in paths)
+        if not in_vain and not any(path.startswith(mistake.path) for path in paths):
             mistakes.append(mistake)
     if len(mistakes) == before:
-        orders.append(order)
+        requests.append(request)
 
 
 def _text(value: object) -> str:
@@ -115,12 +119,6 @@ def _expires(source: Document, index: int, fields: Mapping[str, Any], at: int, m
     except ValueError as error:
         mistakes.append(source.mistake((index, "expires"), str(error)))
         return at
-
-
-def _refusals(session: Session, order: Order) -> list[tuple[str, str]]:
-    wrong = list(refusals(order, session.rules))
-    refusal = session.refusal(order.permission)
-    return [("permission", refusal), *wrong] if refusal else wrong
 
 
 def _flag(name: str, read: Any, text: str) -> Any:

@@ -1,4 +1,4 @@
-"""Who may do what to issued tokens, what follows a token, and which scopes an anonymous token holds in vain."""
+"""What follows a token, and which scopes an anonymous token holds in vain."""
 
 from __future__ import annotations
 
@@ -6,53 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from extauthz.admin.token_requests import TokenRequest, successor, unused_scopes
 from extauthz.config.patterns import parse_match
 from extauthz.core.model import AuthType
 from extauthz.core.policy import Policy
 from extauthz.core.routes import Route, compile_routes
 from extauthz.core.tokens import TokenRecord
-from extauthz.issuing import Order, Role, may, role_of, successor, useless_scopes
 
 NOW = 1_800_000_000
 DAY = 86_400
-
-
-@pytest.mark.parametrize(
-    ("role", "permission", "allowed"),
-    [
-        (Role.SUPER_ADMIN, None, True),
-        (Role.SUPER_ADMIN, AuthType.GLOBAL, True),
-        (Role.SUPER_ADMIN, AuthType.USER, True),
-        (Role.SUPER_ADMIN, AuthType.ANONYMOUS, True),
-        (Role.SUPER_ADMIN, AuthType.OAUTH, False),
-        (Role.ADMIN, None, True),
-        (Role.ADMIN, AuthType.GLOBAL, False),
-        (Role.ADMIN, AuthType.USER, True),
-        (Role.ADMIN, AuthType.ANONYMOUS, True),
-        (Role.ADMIN, AuthType.OAUTH, False),
-        (None, None, False),
-        (None, AuthType.GLOBAL, False),
-        (None, AuthType.USER, False),
-        (None, AuthType.ANONYMOUS, False),
-        (None, AuthType.OAUTH, False),
-    ],
-)
-def test_who_may_do_what(role: Role | None, permission: AuthType | None, *, allowed: bool) -> None:
-    assert may(role, permission) is allowed
-
-
-@pytest.mark.parametrize(
-    ("email", "role"),
-    [
-        ("ana@acme.com", Role.ADMIN),
-        ("sue@acme.com", Role.SUPER_ADMIN),
-        ("both@acme.com", Role.SUPER_ADMIN),
-        ("eve@acme.com", None),
-        ("", None),
-    ],
-)
-def test_the_higher_role_counts(email: str, role: Role | None) -> None:
-    assert role_of(email, ["ana@acme.com", "both@acme.com"], ["sue@acme.com", "both@acme.com"]) is role
 
 
 OLD = TokenRecord(
@@ -71,7 +33,7 @@ OLD = TokenRecord(
 
 def test_a_successor_lives_as_long_as_its_predecessor_was_to_live() -> None:
     order = successor(OLD, at=NOW, by="os:ana", max_lifetime=365.0 * DAY)
-    assert order == Order(
+    assert order == TokenRequest(
         OLD.description, OLD.permission, OLD.scopes, created_at=NOW, created_by="os:ana", expires_at=NOW + 90 * DAY, user=OLD.user
     )
 
@@ -87,7 +49,7 @@ def _policy(*routes: Route) -> Policy:
     return Policy(routes=compile_routes(routes))
 
 
-def _order(permission: AuthType, *scopes: str) -> Order:
+def _order(permission: AuthType, *scopes: str) -> TokenRequest:
     return replace(successor(OLD, at=NOW, by="os:ana", max_lifetime=DAY), permission=permission, scopes=frozenset(scopes))
 
 
@@ -104,10 +66,10 @@ ROUTES = (
     [(("SEARCH",), []), (("PEOPLE", "FEED", "CHAT"), []), (("PINS", "SEARCH"), ["PINS"]), (("X", "PINS"), ["PINS", "X"])],
 )
 def test_scopes_that_no_anonymous_route_asks_for(scopes: tuple[str, ...], useless: list[str]) -> None:
-    assert useless_scopes(_order(AuthType.ANONYMOUS, *scopes), _policy(*ROUTES)) == useless
-    assert useless_scopes(_order(AuthType.USER, *scopes), _policy(*ROUTES)) == []
+    assert unused_scopes(_order(AuthType.ANONYMOUS, *scopes), _policy(*ROUTES)) == useless
+    assert unused_scopes(_order(AuthType.USER, *scopes), _policy(*ROUTES)) == []
 
 
 def test_the_routes_of_every_host_count() -> None:
     policy = Policy(hosts={"api.acme.com": compile_routes(ROUTES)})
-    assert useless_scopes(_order(AuthType.ANONYMOUS, "SEARCH", "PINS"), policy) == ["PINS"]
+    assert unused_scopes(_order(AuthType.ANONYMOUS, "SEARCH", "PINS"), policy) == ["PINS"]

@@ -1,0 +1,72 @@
+"""What every use case works on: an open store, the rules for tokens, and the peppers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from extauthz.adapters.store.records import AuditKey, AuditRow, Change, Export, Restored, Status, StoredToken, TokenFilter
+from extauthz.adapters.store.replay import Advance, Checked
+from extauthz.adapters.store.rows import check_peppers
+from extauthz.admin.token_requests import TokenRules
+from extauthz.core.tokens import TokenRecord
+
+
+class Store(Protocol):
+    """A token store as admins use it; every method raises StoreError."""
+
+    audit: AuditKey | None
+
+    @property
+    def name(self) -> str: ...
+    def get(self, token_id: str) -> StoredToken | None: ...
+    def page(self, wanted: TokenFilter = ..., after: tuple[int, str] | None = None, limit: int = 100) -> list[StoredToken]: ...
+    def pepper_fingerprints(self) -> dict[str, str]: ...
+    def needing(self, pepper_id: str, now: int) -> list[tuple[str, int]]: ...
+    def status(self, now: int) -> Status: ...
+    def migrate(self) -> str: ...
+    def backup(self, path: Path) -> tuple[int, str]: ...
+    def add_many(self, new: Sequence[TokenRecord], pepper_fingerprints: Mapping[str, str], change: Change) -> None: ...
+    def revoke(self, ids: Iterable[str], why: str | None, change: Change, *, chain: bool = False) -> tuple[str, ...]: ...
+    def revoke_user(self, user: str, why: str | None, change: Change) -> tuple[str, ...]: ...
+    def rotate(
+        self, token_id: str, successor: TokenRecord, expires_at: int, pepper_fingerprint: str, change: Change
+    ) -> StoredToken: ...
+    def accept_restore(self, export: Export, change: Change) -> Restored: ...
+    def audit_page(self, after: int = 0, limit: int = 100) -> list[AuditRow]: ...
+    def audit_head(self) -> tuple[int, str]: ...
+    def check_audit(self, keys: Mapping[str, bytes], head: tuple[int, str] | None = None, advance: Advance = ...) -> Checked: ...
+    def export_audit(self, after: int = 0) -> Iterator[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Administration:
+    """One installation. `prefixes` are those of tokens that count; `read_peppers` returns the peppers, the newest first.
+
+    It is called only where a pepper is needed, and raises ConfigurationError.
+    """
+
+    store: Store
+    rules: TokenRules
+    prefixes: frozenset[str]
+    read_peppers: Callable[[], Mapping[str, bytes]]
+
+    def unlocked(self, at: int, *, to_revoke: bool = False) -> Mapping[str, bytes]:
+        """Let the store be changed and return the peppers.
+
+        Raises StoreError when a pepper is not the one that the store knows, or when one is missing that active tokens need at this
+        time; `to_revoke` them it may be missing.
+        """
+        known = self.store.pepper_fingerprints()
+        peppers = self.read_peppers()
+        missing = () if to_revoke else known.keys() - peppers.keys()
+        check_peppers(known, peppers, {name: self.store.needing(name, at) for name in missing})
+        self.store.audit = AuditKey.of(*next(iter(peppers.items())))
+        return peppers
+
+
+def audit_keys(peppers: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the keys of the audit's chain by pepper."""
+    return {name: AuditKey.of(name, pepper).key for name, pepper in peppers.items()}
