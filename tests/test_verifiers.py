@@ -871,7 +871,7 @@ async def test_a_fetch_for_an_unknown_key_that_fails_is_no_answer() -> None:
     ],
 )
 def test_without_a_fetch_the_age_of_the_keys_decides(issued_before: float, expected: Reason | None) -> None:
-    """401 if the key set is so young that it would hold the key, else 503 (decisions.md, Keys)."""
+    """401 if the key set is so young that it would hold the key, else 503 (docs/decisions.md, FRESHNESS-6)."""
     it = OAuth(Keys(key_set("rsa-1"), fetched_at=NOW))
     token = sign(claims(iat=NOW - issued_before), key=rsa_key("rsa-2"), header={"kid": "rsa-2"})
     if expected is None:
