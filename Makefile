@@ -85,11 +85,11 @@ requirements: $(STAMP)  ## Compile requirements/*.txt from pyproject.toml, keepi
 	@$(COMPILE) pyproject.toml --extra otel -o requirements/otel.txt
 	@$(COMPILE) pyproject.toml --extra otel --group dev -o requirements/dev.txt
 
-reference: $(STAMP)  ## Write the pages of docs/reference/ from the code
+reference: $(STAMP)  ## Write the pages of docs/reference/, and who imports whom, from the code
 	@$(BIN)/python -m docs.reference.generate
 
 check-generated: proto requirements reference  ## Fail if a generated file is not current
-	@git diff --exit-code -- extauthz/_pb requirements docs/reference || { echo "Generated files differ: run 'make proto requirements reference' and commit."; exit 1; }
+	@git diff --exit-code -- extauthz/_pb requirements docs/reference docs/architecture.md || { echo "Generated files differ: run 'make proto requirements reference' and commit."; exit 1; }
 
 clean:  ## Remove .venv and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

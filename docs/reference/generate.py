@@ -1,4 +1,4 @@
-"""Writes the pages of docs/reference/ from the code; run by `make reference`."""
+"""Writes the pages of docs/reference/, and a part of docs/architecture.md, from the code; run by `make reference`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from docs.reference import rooms
 from extauthz.cli import COMMANDS, main
 from extauthz.config.oauth import OAuthListSection
 from extauthz.config.settings import Settings
@@ -184,3 +185,4 @@ PAGES = {"metrics.md": metrics, "configuration.md": configuration, "commands.md"
 if __name__ == "__main__":
     for page_name, page in PAGES.items():
         (HERE / page_name).write_text(page(), encoding="utf-8")
+    rooms.PAGE.write_text(rooms.page(rooms.PAGE.read_text(encoding="utf-8"), rooms.section()), encoding="utf-8")
