@@ -26,7 +26,7 @@ from tests.support.metric_names import LABELS
 from tests.test_reference import placed
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 FOREIGN: dict[str, list[str]] = yaml.safe_load((Path(__file__).parent / "data" / "foreign_names.yaml").read_text())
 DOCTOR = "".join(path.read_text() for path in (ROOT / "extauthz" / "doctor").glob("*.py"))
 FINDINGS = {
@@ -104,6 +104,7 @@ WORDS = (
     | {*RouteLine.model_fields, *RouteFile.model_fields, *UpstreamSection.model_fields}
     | {part for finding in FINDINGS for part in finding.split(".")}
     | {*PROVIDERS, *FOREIGN["database_roles"]}
+    | {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
 )
 FOREIGN_WORDS = {word for words in FOREIGN.values() for word in words}
 

@@ -1,0 +1,111 @@
+"""What CONTRIBUTING.md tells to touch is there, and a file that is forgotten is noticed."""
+
+from __future__ import annotations
+
+import re
+import typing
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+
+from docs.reference import generate
+from extauthz.admin.rights import Operation
+from extauthz.cli import main
+from extauthz.config.oauth import ProviderEntry
+from extauthz.config.settings import Settings
+from extauthz.core.providers import PROVIDERS
+from extauthz.demo.providers import Role
+from tests.test_claim_types import SOURCES
+from tests.test_cli_rights import COMMANDS
+
+ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").is_file())
+PAGE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+PARTS = dict(re.findall(r"^\*\*(.+?)\*\*\n((?:- .+\n)+)", PAGE, re.MULTILINE))
+
+# Commands of tokens, audit and store that nobody runs for somebody else: they have no --as.
+AS_ONESELF = {("token", "verify"), ("store", "status"), ("store", "migrate"), ("store", "backup")}
+
+
+@cache
+def sources(folder: str) -> str:
+    """Return all that a folder of the project has in Python, as one text."""
+    return "\n".join(path.read_text("utf-8") for path in sorted((ROOT / folder).rglob("*.py")))
+
+
+# The page
+
+
+def test_it_is_one_screen() -> None:
+    assert len(PAGE.splitlines()) <= 60
+
+
+def test_every_part_names_files_and_tests_that_are_there() -> None:
+    assert list(PARTS) == ["a provider", "a reason", "a metric", "a command", "a key of the YAML"]
+    known = set(re.findall(r"^(?:async )?def (test_\w+)", sources("tests"), re.MULTILINE))
+    known |= {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    for name, part in PARTS.items():
+        for line in part.splitlines():
+            assert re.search(r"`[a-z]+/[^`]*`|the table of", line), f"{name}: {line}"
+            named = re.findall(r"`(test_\w+)`", line)
+            assert named, f"{name}: {line}"
+            assert [test for test in named if test not in known] == []
+
+
+# A provider
+
+
+def test_the_schema_knows_the_providers_of_the_table() -> None:
+    assert set(typing.get_args(ProviderEntry.model_fields["provider"].annotation)) == set(PROVIDERS)
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_provider_is_documented_played_and_its_claims_are_tried(name: str) -> None:
+    decided = (ROOT / "docs" / "decisions.md").read_text("utf-8").partition("\nBy provider")[2].partition("\n- ")[0]
+    assert re.search(rf"^\| {name}\b", decided, re.MULTILINE), "docs/decisions.md: no row"
+    told = (ROOT / "docs" / "oauth-providers.md").read_text("utf-8")
+    assert re.search(rf"^\| `{name}`", told, re.MULTILINE), "docs/oauth-providers.md: no row"
+    assert name in {role.value.partition("_")[0] for role in Role}, "extauthz/demo/providers.py: no role"
+    assert name in {source.rules.provider.name for source in SOURCES.values()}, "tests/vectors/claims.yaml: no claims"
+
+
+# A command
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], set[str]]:
+    """Return the commands that do something, by their words, with their flags."""
+    if not isinstance(command, click.Group):
+        return {path: {flag for parameter in command.params for flag in parameter.opts}}
+    context = click.Context(command)
+    inner = [(name, command.get_command(context, name)) for name in command.list_commands(context)]
+    return {leaf: flags for name, each in inner if each is not None for leaf, flags in leaves(each, (*path, name)).items()}
+
+
+def test_what_a_role_may_do_with_a_command_is_tried() -> None:
+    found = {leaf: flags for leaf, flags in leaves(main).items() if leaf[0] in {"token", "audit", "store"}}
+    assert {leaf for leaf, flags in found.items() if "--as" in flags} == {command[:2] for command in COMMANDS}
+    assert {leaf for leaf, flags in found.items() if "--as" not in flags} == AS_ONESELF
+
+
+@pytest.mark.parametrize("operation", Operation)
+def test_an_operation_is_asked_for_by_a_use_case(operation: Operation) -> None:
+    """A right that nobody asks for is a right that everybody has."""
+    use_cases = [path.read_text("utf-8") for path in (ROOT / "extauthz" / "admin").glob("*.py") if path.name != "rights.py"]
+    assert any(f"Operation.{operation.name}" in text for text in use_cases)
+
+
+# A key of the YAML
+
+OF_PYDANTIC = {"version"}
+"""Keys that the schema itself is about."""
+
+
+@pytest.mark.parametrize("name", sorted({path[-1].removesuffix("[]") for path, _ in generate.fields(Settings)} - OF_PYDANTIC))
+def test_a_key_is_read_by_somebody(name: str) -> None:
+    """A key that is checked and then read by nobody would change nothing, and nobody would be told."""
+    assert re.search(rf"\.{name}\b", sources("extauthz")), f"{name}: no code reads it"
+
+
+def test_a_key_that_nobody_reads_would_be_noticed() -> None:
+    assert not re.search(r"\.half_open_time\b", sources("extauthz"))
