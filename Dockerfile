@@ -56,7 +56,7 @@ EXPOSE 9001 9090
 ENTRYPOINT ["extauthz"]
 CMD ["serve", "--config", "/etc/extauthz/extauthz.yaml"]
 
-ARG VERSION=0.1.0
+ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="extauthz" \
       org.opencontainers.image.description="Envoy external-authorization sidecar" \

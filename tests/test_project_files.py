@@ -1,0 +1,139 @@
+"""One version, one list of checks, actions that nobody can move: what the files of the project say of each other."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from extauthz import __version__
+
+ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").is_file())
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+WORKFLOWS = {path.name: path.read_text("utf-8") for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))}
+CHECKS = ["lint", "check-generated", "test", "wheel", "workflows", "pythons"]
+
+OF_THE_IMAGE = {
+    "deploy/helm/extauthz/Chart.yaml": r"^(?:version|appVersion): (.+)$",
+    "deploy/kubernetes/overlays/standalone/kustomization.yaml": r"newTag: ([^}\s]+)",
+    "deploy/kubernetes/overlays/sidecar/kustomization.yaml": r"newTag: ([^}\s]+)",
+    "deploy/kubernetes/migrate/kustomization.yaml": r"newTag: ([^}\s]+)",
+}
+"""Files that name the image of this version, which no program can look up for them."""
+
+
+# The version
+
+
+def test_the_version_stands_in_one_place() -> None:
+    assert "version" not in PROJECT["project"]
+    assert PROJECT["project"]["dynamic"] == ["version"]
+    assert PROJECT["tool"]["hatch"]["version"] == {"path": "extauthz/__init__.py"}
+    assert importlib.metadata.version("extauthz") == __version__, "run `make setup`"
+
+
+@pytest.mark.parametrize("name", OF_THE_IMAGE)
+def test_what_names_the_image_names_this_version(name: str) -> None:
+    named = re.findall(OF_THE_IMAGE[name], (ROOT / name).read_text("utf-8"), re.MULTILINE)
+    assert named, name
+    assert {version.strip("\"'") for version in named} == {__version__}
+
+
+def test_nothing_else_repeats_the_version() -> None:
+    places = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", ROOT / "Makefile", *(ROOT / "extauthz").rglob("*.py")]
+    places += [ROOT / ".github" / "workflows" / name for name in WORKFLOWS]
+    repeated = [
+        str(path.relative_to(ROOT))
+        for path in places
+        if re.search(rf"(?<![\w.]){re.escape(__version__)}(?![\w.])", path.read_text("utf-8"))
+    ]
+    assert repeated == ["extauthz/__init__.py"]
+
+
+# The checks
+
+
+def test_make_check_is_all_of_ci() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    (prerequisites,) = re.findall(r"^check: (.*?) +##", makefile, re.MULTILINE)
+    assert prerequisites.split() == CHECKS
+    run = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert run.rstrip().splitlines()[-1] == "make check"
+    assert ".ci/run" in [step.get("run") for step in jobs("ci.yml")["check"]["steps"]]
+
+
+def test_every_python_of_the_metadata_is_tried() -> None:
+    named = [text.rpartition(" ")[2] for text in PROJECT["project"]["classifiers"] if re.search(r":: 3\.\d+$", text)]
+    assert named[0] == PROJECT["project"]["requires-python"].removeprefix(">=")
+    assert jobs("ci.yml")["unit"]["strategy"]["matrix"] == {"python": named, "resolution": ["lowest-direct", "highest"]}
+    assert jobs("release.yml")["wheel"]["strategy"]["matrix"] == {"python": named}
+    (tried,) = re.findall(r"^\t@for version in ([0-9. ]+);", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert tried.split() == named[1:], "the first one is that of `make test`"
+
+
+# The workflows
+
+
+def jobs(name: str) -> dict[str, Any]:
+    """Return the jobs of a workflow."""
+    return dict(yaml.safe_load(WORKFLOWS[name])["jobs"])
+
+
+def loose(text: str) -> list[str]:
+    """Return the actions of a workflow that somebody else could move to another commit."""
+    return [
+        line
+        for line in re.findall(r"uses: *(.*)$", text, re.MULTILINE)
+        if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d[\w.]*", line)
+    ]
+
+
+def test_a_loose_action_is_noticed() -> None:
+    pinned = f"      - uses: actions/checkout@{'0123456789' * 4} # v7.0.0\n"
+    assert loose(pinned) == []
+    assert loose(pinned.replace(" # v7.0.0", "")) != []
+    assert loose("      - uses: actions/checkout@v7\n") == ["actions/checkout@v7"]
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_actions_are_pinned_and_rights_are_few(name: str) -> None:
+    assert loose(WORKFLOWS[name]) == []
+    assert yaml.safe_load(WORKFLOWS[name])["permissions"] == {}, "each job asks for what it needs"
+    for job in jobs(name).values():
+        assert job["timeout-minutes"] <= 60
+        for step in job["steps"]:
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_one_commit_of_an_action_is_used_everywhere() -> None:
+    used = set(re.findall(r"uses: ([\w./-]+)@([0-9a-f]{40})", "".join(WORKFLOWS.values())))
+    assert len({action for action, _ in used}) == len(used)
+
+
+def test_a_release_is_built_once_and_what_was_built_is_tried() -> None:
+    text = WORKFLOWS["release.yml"]
+    assert text.count("hatchling") == 1
+    steps = jobs("release.yml")
+    assert (steps["wheel"]["needs"], steps["publish"]["needs"], steps["image"]["needs"]) == ("build", "wheel", "wheel")
+    (push,) = [step["with"] for step in steps["image"]["steps"] if "build-push-action" in step.get("uses", "")]
+    assert (push["sbom"], push["provenance"]) == (True, "mode=max")
+
+
+# The editor and the hooks
+
+
+def test_editors_and_hooks_know_the_rules_of_lint() -> None:
+    (width,) = re.findall(r"^max_line_length = (\d+)$", (ROOT / ".editorconfig").read_text("utf-8"), re.MULTILINE)
+    assert int(width) == PROJECT["tool"]["ruff"]["line-length"]
+    hooks = [
+        hook for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))["repos"] for hook in repo["hooks"]
+    ]
+    lint = (ROOT / "Makefile").read_text("utf-8").partition("\nlint:")[2].partition("\n\n")[0]
+    assert {word for hook in hooks for word in hook["entry"].split() if "/bin/" in word} == {".venv/bin/ruff", ".venv/bin/mypy"}
+    assert all(f"$(BIN)/{program}" in lint for program in ("ruff check", "ruff format", "mypy"))
