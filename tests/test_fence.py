@@ -51,7 +51,7 @@ from tests.support.world import (
 ROUTES = [{"match": "POST /search", "scope": "SEARCH"}, {"match": "GET /open", "public": True}]
 SECRET = "glean_aVerySecretToken"
 REQUEST = check_request("POST", "/search", bearer(SECRET).items())
-ANA = Identity(AuthType.USER, "token:one", "ana@acme.com", frozenset({"SEARCH"}), NOW + 3600)
+ANA = Identity(AuthType.USER, "token:one", "ana@acme.com", frozenset({"SEARCH"}), NOW + 3600, token_id="one")
 
 ERRORS: list[BaseException] = [
     *(Exception(), RuntimeError(SECRET), ValueError(SECRET), KeyError(SECRET), TypeError(), AttributeError(), OSError(5, "io")),

@@ -1002,7 +1002,7 @@ async def test_a_waiter_that_leaves_does_not_end_the_verification() -> None:
 
 
 def an_identity(name: str = "one") -> Identity:
-    return Identity(AuthType.USER, f"token:{name}", "ana@acme.com", frozenset(), NOW + 3600)
+    return Identity(AuthType.USER, f"token:{name}", "ana@acme.com", frozenset(), NOW + 3600, token_id=name)
 
 
 def identity_of(verdict: Verdict | Reason | None) -> Identity:
