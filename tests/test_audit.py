@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from extauthz.adapters.store import chain
-from extauthz.adapters.store.memory import MemoryTokenStore
+from tests.support.memory_store import MemoryTokenStore
 from extauthz.adapters.store.records import AuditKey, AuditRow, Change, Export, Revocation
 from extauthz.adapters.store.replay import History
 from extauthz.adapters.store.rows import StoreError

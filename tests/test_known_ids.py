@@ -20,7 +20,7 @@ from extauthz import known_ids, readings
 from extauthz.adapters.store import following, reader
 from extauthz.adapters.store.following import PostgresFollower, SqliteFollower
 from extauthz.adapters.store.link import Link
-from extauthz.adapters.store.memory import MemoryTokenStore
+from tests.support.memory_store import MemoryTokenStore
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.adapters.verdicts import VerdictCache

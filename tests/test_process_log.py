@@ -11,7 +11,7 @@ import pytest
 
 from extauthz.adapters.envoy import EnvoyCodec
 from extauthz.adapters.logs import configure
-from extauthz.adapters.store.memory import MemoryTokenStore
+from tests.support.memory_store import MemoryTokenStore
 from extauthz.adapters.verdicts import VerdictCache
 from extauthz.budgets import Budget
 from extauthz.core.credentials import Kind

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extauthz.adapters.store.memory import MemoryTokenStore
+from tests.support.memory_store import MemoryTokenStore
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.records import Change, Export, Revocation, StoredToken, TokenFilter
 from extauthz.adapters.store.rows import COLUMNS, StoreError, record

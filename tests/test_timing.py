@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.adapters.store.memory import MemoryTokenStore
+from tests.support.memory_store import MemoryTokenStore
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.budgets import Budget
 from extauthz.core import tokens

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from extauthz.adapters.store.memory import MemoryTokenStore
+from tests.support.memory_store import MemoryTokenStore
 from extauthz.adapters.verdicts import REFUSAL_LIFETIME, VerdictCache
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.budgets import Budget

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from extauthz.adapters.store import postgres
-from extauthz.adapters.store.memory import MemoryTokenStore
+from tests.support.memory_store import MemoryTokenStore
 from extauthz.adapters.store.postgres import PostgresUsage
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.records import AuditKey, Change

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives import serialization
 from google.protobuf import json_format
 
 from extauthz._pb import ext_authz_pb2 as pb
-from extauthz.adapters.store.memory import MemoryTokenStore
+from tests.support.memory_store import MemoryTokenStore
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.core import jwt
 from extauthz.core.model import AuthType, Reason

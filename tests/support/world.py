@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.published_keys import usable_keys
-from extauthz.adapters.store.memory import MemoryTokenStore
+from tests.support.memory_store import MemoryTokenStore
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.assembly import Inside, Outside, build_runtime, void_what_changed
 from extauthz.codec import build_internal_tokens
