@@ -81,7 +81,7 @@ class KeySet:
         """Return the document; raises ConfigurationError for keys that cannot be used."""
         configuration = self._current()
         if self._made is None or self._made[0] is not configuration:
-            tokens = build_internal_tokens(configuration, os.environ)
+            tokens = build_internal_tokens(configuration, configuration.internal_token_keys(os.environ))
             self._made = configuration, tokens.key_set if tokens else b'{"keys": []}'
         return self._made[1]
 

@@ -18,14 +18,15 @@ from extauthz.adapters.verdicts import VerdictCache
 from extauthz.budgets import Budget
 from extauthz.codec import build_codec, build_internal_tokens
 from extauthz.config.loader import Configuration
+from extauthz.config.secrets import Secrets
 from extauthz.core.credentials import Kind
-from extauthz.core.providers import ProviderRules, Verification
+from extauthz.core.providers import Verification
 from extauthz.feed import Feed
 from extauthz.internal_tokens import InternalTokens
-from extauthz.issuers import Asked, Issuers, provider_digest
+from extauthz.issuers import Issuers, ProviderSources
 from extauthz.oauth_verifier import Issuer, OAuthVerifier
 from extauthz.opened_store import OpenedStore, feed_memory, open_store, verifier_of
-from extauthz.ports import Clock, Introspector, KeySource, TokenStore, UsageStore, Verifier
+from extauthz.ports import Clock, TokenStore, UsageStore, Verifier
 from extauthz.service import Runtime
 
 if TYPE_CHECKING:
@@ -34,14 +35,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Outside:
-    """What the verifiers ask: store, its change feed and peppers; key sources by issuer, introspectors by issuer and method."""
+    """What the verifiers ask: store, its change feed and peppers, and the sources of each provider."""
 
     store: TokenStore | None = None
     feed: Feed | None = None
     peppers: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    keys: Mapping[str, KeySource] = field(default_factory=dict)
-    introspectors: Mapping[tuple[str, Verification], Introspector] = field(default_factory=dict)
-    client_secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    providers: tuple[ProviderSources, ...] = ()
     internal_tokens: InternalTokens | None = None
     tracing: Tracing | None = None
 
@@ -60,19 +59,20 @@ class Inside:
 class Parts(Inside):
     """A runtime, and what has to run beside it."""
 
-    asked: Mapping[bytes, Asked] = field(default_factory=dict)
+    providers: tuple[ProviderSources, ...] = ()
+    secrets: Secrets = field(default_factory=Secrets, repr=False)
     store: OpenedStore | None = None
     internal_tokens: InternalTokens | None = None
 
     @property
     def key_sources(self) -> tuple[JwksSource, ...]:
         """The keys of each issuer whose tokens are verified by keys."""
-        return tuple(asked.keys for asked in self.asked.values() if asked.keys)
+        return tuple(sources.jwks for sources in self.providers if sources.jwks)
 
     @property
     def introspections(self) -> tuple[Introspection, ...]:
         """Every way in which an issuer is asked about a token."""
-        return tuple(one for asked in self.asked.values() for one in asked.introspections)
+        return tuple(one for sources in self.providers for one in sources.introspections)
 
     @property
     def feed(self) -> Feed | None:
@@ -111,7 +111,7 @@ def build_runtime(configuration: Configuration, outside: Outside, *, clock: Cloc
                 configuration, outside.store, outside.feed, outside.peppers, verdicts[Kind.ISSUED], clock=clock
             )
     if settings.oauth and settings.oauth.enabled:
-        issuers = _issuers(configuration, outside, before)
+        issuers = _issuers(outside, before)
         digests[Kind.OAUTH] = hashlib.sha256(b"".join(issuers)).digest()
         if before is not None and before.digests.get(Kind.OAUTH) == digests[Kind.OAUTH] and before.issuers == issuers:
             verifiers[Kind.OAUTH], verdicts[Kind.OAUTH] = before.runtime.verifiers[Kind.OAUTH], before.verdicts[Kind.OAUTH]
@@ -156,64 +156,67 @@ class Assembly:
         self._clock = clock
         self._environment = os.environ if environment is None else environment
         self._tracing = tracing
-        self._issuers = Issuers(clock, tracing, self._environment)
+        self._issuers = Issuers(clock, tracing)
         self._store: OpenedStore | None = None
         self._look_ups: TokenStore | None = None
 
     async def open(self, configuration: Configuration, stack: contextlib.AsyncExitStack) -> Parts:
         """Open store and issuers, to be closed by the stack; raises StoreError and ConfigurationError."""
-        self._store = await open_store(configuration, self._environment, stack, clock=self._clock)
+        secrets = configuration.read_secrets(self._environment)
+        self._store = await open_store(configuration, secrets, stack, clock=self._clock)
         self._look_ups = self._store.reader if self._store else None
         if self._tracing is not None and self._look_ups is not None:
             system = "sqlite" if isinstance(configuration.store_place, Path) else "postgresql"
             self._look_ups = self._tracing.store(self._look_ups, system=system)
-        stack.push_async_callback(self._issuers.retire, None)
-        return self._parts(configuration, self._store.peppers if self._store else {}, None)
+        stack.push_async_callback(self._issuers.retire, None, secrets)
+        return self._parts(configuration, secrets, None)
 
     async def prepare(self, configuration: Configuration, before: Parts) -> Parts:
         """Build the parts of the next configuration; raises StoreError and ConfigurationError, and then nothing has changed."""
-        peppers = configuration.peppers(self._environment) if configuration.store_place is not None else {}
-        configuration.store_password(self._environment)
+        secrets = configuration.read_secrets(self._environment)
         if configuration.store_place is not None:
             if self._store is None:
                 raise StoreError("issued tokens were off when this process began: restart it to switch them on")
-            await self._store.check(peppers, self._clock.now())
-        return self._parts(configuration, peppers, before)
+            await self._store.check(secrets.peppers, self._clock.now())
+        return self._parts(configuration, secrets, before)
 
     def adopt(self, configuration: Configuration, before: Parts, now: Parts) -> None:
         """Void what prepared parts take the place of, and go on with them; to be called just before their runtime serves."""
         void_what_changed(before, now)
-        self._issuers.asked = dict(now.asked)
+        self._issuers.served = now.providers
         tokens = configuration.settings.tokens
         if self._store is not None and tokens is not None and configuration.store_place is not None:
-            peppers, password = configuration.peppers(self._environment), configuration.store_password(self._environment)
-            self._store.renew(tokens, configuration.settings.limits, peppers, password)
+            self._store.renew(tokens, configuration.settings.limits, now.secrets)
 
-    async def retire(self, configuration: Configuration) -> None:
-        """Close what the parts of this configuration do not need any more."""
-        await self._issuers.retire(configuration)
+    async def retire(self, configuration: Configuration, parts: Parts) -> None:
+        """Close what these parts, which belong to this configuration, do not need any more."""
+        await self._issuers.retire(configuration, parts.secrets)
 
-    def _parts(self, configuration: Configuration, peppers: Mapping[str, bytes], before: Parts | None) -> Parts:
-        client_secrets = configuration.client_secrets(self._environment)
-        asked = self._issuers.prepare(configuration, client_secrets)
+    def _parts(self, configuration: Configuration, secrets: Secrets, before: Parts | None) -> Parts:
+        providers = self._issuers.prepare(configuration, secrets)
         if before is None:
-            self._issuers.asked = dict(asked)
-        by_issuer = dict(zip((rules.issuer for rules in configuration.providers), asked.values(), strict=True))
+            self._issuers.served = providers
         outside = Outside(
             store=self._look_ups,
             feed=self._store.feed if self._store else None,
-            peppers=peppers,
-            keys={issuer: one.key_port for issuer, one in by_issuer.items() if one.key_port},
-            introspectors={(issuer, method): way for issuer, one in by_issuer.items() for method, way in one.introspectors},
-            client_secrets=client_secrets,
+            peppers=secrets.peppers,
+            providers=providers,
             internal_tokens=build_internal_tokens(
-                configuration, self._environment, previous=before.internal_tokens if before else None
+                configuration, secrets.internal_token_keys, previous=before.internal_tokens if before else None
             ),
             tracing=self._tracing,
         )
         built = build_runtime(configuration, outside, clock=self._clock, before=before)
-        made = outside.internal_tokens
-        return Parts(built.runtime, built.verdicts, built.digests, built.issuers, asked, self._store, made)
+        return Parts(
+            built.runtime,
+            built.verdicts,
+            built.digests,
+            built.issuers,
+            providers=providers,
+            secrets=secrets,
+            store=self._store,
+            internal_tokens=outside.internal_tokens,
+        )
 
 
 def _section(configuration: Configuration, kind: Kind, secrets: Mapping[str, bytes]) -> bytes:
@@ -225,22 +228,20 @@ def _memory(configuration: Configuration, kind: Kind, digest: bytes, lifetime: f
     return VerdictCache(kind, digest, lifetime=lifetime, clock=clock, capacity=configuration.settings.limits.verdicts)
 
 
-def _issuers(configuration: Configuration, outside: Outside, before: Inside | None) -> dict[bytes, Issuer]:
+def _issuers(outside: Outside, before: Inside | None) -> dict[bytes, Issuer]:
     """Return the providers by the digest of their settings; one that is unchanged, and asks the same, is the one of before."""
     issuers: dict[bytes, Issuer] = {}
-    entries = configuration.settings.oauth.entries if configuration.settings.oauth else []
-    for entry, rules in zip(entries, configuration.providers, strict=True):
-        digest = provider_digest(configuration, entry, rules, outside.client_secrets.get(rules.name))
-        made, known = _issuer(rules, outside), before.issuers.get(digest) if before else None
-        issuers[digest] = known if known is not None and known.asks_the_same(made) else made
+    for sources in outside.providers:
+        made, known = _issuer(sources), before.issuers.get(sources.digest) if before else None
+        issuers[sources.digest] = known if known is not None and known.asks_the_same(made) else made
     return issuers
 
 
-def _issuer(rules: ProviderRules, outside: Outside) -> Issuer:
-    by_keys = rules.verification is Verification.JWKS
+def _issuer(sources: ProviderSources) -> Issuer:
+    rules, by_keys = sources.rules, sources.rules.verification is Verification.JWKS
     return Issuer(
         rules,
-        keys=outside.keys[rules.issuer] if by_keys else None,
-        introspector=None if by_keys else outside.introspectors[rules.issuer, rules.verification],
-        userinfo=outside.introspectors[rules.issuer, Verification.USERINFO] if rules.userinfo else None,
+        keys=sources.keys if by_keys else None,
+        introspector=None if by_keys else sources.introspectors[rules.verification],
+        userinfo=sources.introspectors[Verification.USERINFO] if rules.userinfo else None,
     )

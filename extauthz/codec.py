@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def build_internal_tokens(
-    configuration: Configuration, environment: Mapping[str, str], *, previous: InternalTokens | None = None
+    configuration: Configuration, private_keys: Mapping[str, bytes], *, previous: InternalTokens | None = None
 ) -> InternalTokens | None:
     """Return what signs internal tokens, None when they are off; raises ConfigurationError for keys that cannot be used.
 
@@ -27,7 +27,7 @@ def build_internal_tokens(
     if section is None:
         return None
     keys, mistakes = [], []
-    for index, (key_id, pem) in enumerate(configuration.internal_token_keys(environment).items()):
+    for index, (key_id, pem) in enumerate(private_keys.items()):
         try:
             keys.append(signing_key(key_id, pem))
         except ValueError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -29,33 +30,24 @@ _CHALLENGED = (400, 401, 403)
 _RETRIED = (429, 503)
 _ERRORS = {400: "invalid_request", 401: "invalid_token", 403: "access_denied", 500: "server_error", 503: "temporarily_unavailable"}
 _NO_ERROR_CODE = frozenset({Reason.CREDENTIAL_MISSING, Reason.SCHEME_UNSUPPORTED})
-_VARIABLE = re.compile(r"(?<!\$)\$\{([^{}]*)\}")
 _JSON_TYPE = re.compile(r"[^;]*[/+]json *(?:;.*)?").fullmatch
 _MARKUP_TYPE = re.compile(r"[^;]*[/+](?:html|xml) *(?:;.*)?").fullmatch
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
-    """Text with variables like ${reason}; `parts` are text and names of variables by turns. $${ stands for the characters ${."""
+class Template(string.Template):
+    """Text with variables like ${reason}; $${ stands for the characters ${, and any other $ for itself."""
 
-    parts: tuple[str, ...]
+    pattern = r"\$(?:(?P<escaped>\$(?=\{))|\{(?P<braced>[^{}]*)\}|(?P<invalid>(?=\{))|(?P<named>(?!)))"  # type: ignore[assignment]
 
-    @classmethod
-    def parse(cls, text: str) -> Template:
+    def __init__(self, text: str) -> None:
         """Read a text; raise ValueError where ${ is not closed. Which names there are is not looked at."""
-        parts = _VARIABLE.split(text)
-        if any("${" in literal.replace("$${", "") for literal in parts[::2]):
+        super().__init__(text)
+        if not self.is_valid():
             raise ValueError("'${' begins a variable, like ${reason}: close it with '}', or write '$${' for these characters")
-        return cls(tuple(part if index % 2 else part.replace("$${", "${") for index, part in enumerate(parts)))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The variables in it."""
-        return self.parts[1::2]
 
     def filled(self, values: Mapping[str, str], escape: Callable[[str], str] = str) -> str:
         """Return the text with the values in the places of their names."""
-        return "".join(escape(values[part]) if index % 2 else part for index, part in enumerate(self.parts))
+        return self.substitute({name: escape(values[name]) for name in self.get_identifiers()})
 
 
 class Format(StrEnum):

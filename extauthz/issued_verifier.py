@@ -103,8 +103,8 @@ class IssuedVerifier:
         return self._clock.monotonic() - reading.at < self._fresh and self._feed.age < self._max_staleness
 
     def _is_changed(self, known: Verdict) -> bool:
-        reading, token_id = known.basis, known.identity.actor.removeprefix("token:")
-        return not isinstance(reading, Reading) or self._feed.changed_since(token_id, reading.mark)
+        reading, token_id = known.basis, known.identity.token_id
+        return token_id is None or not isinstance(reading, Reading) or self._feed.changed_since(token_id, reading.mark)
 
     def _read(self, token: str, known: Verdict | None, now: float) -> Evidence | Awaitable[Evidence]:
         flight = self._flights.join(token)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +12,11 @@ from extauthz.adapters.fetch import FetchError, JsonFetcher
 from extauthz.adapters.introspection import Introspection
 from extauthz.adapters.jwks import FIRST_RETRY, RETRY, UNKNOWN_KEY_COOL_DOWN, JwksSource
 from extauthz.budgets import Backoff, Breaker, Budget, CoolDown
+from extauthz.config.digests import digest
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration
 from extauthz.config.oauth import OAuthListSection, OAuthSection, ProviderEntry
+from extauthz.config.secrets import Secrets
 from extauthz.config.settings import LimitsSection
 from extauthz.core.providers import ProviderRules, Verification
 from extauthz.ports import Clock, Introspector, KeySource
@@ -23,77 +24,88 @@ from extauthz.ports import Clock, Introspector, KeySource
 if TYPE_CHECKING:
     from extauthz.adapters.tracing.checks import Tracing
 
+KEY_TIMEOUT = 5.0
+"""Seconds for an answer to a question about keys."""
+
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Who is asked about the tokens of one provider; verifiers ask them through the ports, which may be traced."""
+class ProviderSources:
+    """One provider: the digest of all that its tokens are verified with, its rules, and who is asked through the ports.
 
-    keys: JwksSource | None
-    introspections: tuple[Introspection, ...]
-    key_port: KeySource | None
-    introspectors: tuple[tuple[Verification, Introspector], ...]
+    Behind the ports, which may be traced, are `jwks` and `introspections`.
+    """
+
+    digest: bytes
+    rules: ProviderRules
+    keys: KeySource | None = None
+    introspectors: Mapping[Verification, Introspector] = field(default_factory=dict)
+    jwks: JwksSource | None = None
+    introspections: tuple[Introspection, ...] = ()
 
 
 @dataclass(slots=True)
 class Issuers:
-    """Makes whom to ask from configurations, one after the other.
+    """Makes the sources of providers from configurations, one after the other.
 
     What a change of the settings must not reset is kept by the issuer's address: breakers, and cool-downs and back-offs of
-    fetches of keys. HTTP clients are kept as long as a configuration needs them. The `environment` may hold the password of a
-    proxy.
+    fetches of keys. HTTP clients are kept as long as a configuration needs them.
     """
 
     clock: Clock
     tracing: Tracing | None = None
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    asked: dict[bytes, Asked] = field(default_factory=dict)
+    served: tuple[ProviderSources, ...] = ()
     _fetchers: dict[bytes, JsonFetcher] = field(default_factory=dict)
     _breakers: dict[tuple[str, Verification], Breaker] = field(default_factory=dict)
     _cool_downs: dict[str, CoolDown] = field(default_factory=dict)
     _backoffs: dict[str, Backoff] = field(default_factory=dict)
 
-    def prepare(self, configuration: Configuration, secrets: Mapping[str, bytes]) -> dict[bytes, Asked]:
-        """Return whom to ask, by the digest of each provider's settings; what is unchanged is the same as before.
+    def prepare(self, configuration: Configuration, secrets: Secrets) -> tuple[ProviderSources, ...]:
+        """Return the sources of each provider in their order; those that are served and unchanged stay.
 
-        Raises ConfigurationError for a bundle of certificates that is none, and for a password that cannot be read.
+        Raises ConfigurationError for a bundle of certificates that is none.
         """
         oauth = configuration.settings.oauth
         if oauth is None or not oauth.enabled:
-            return {}
-        for_keys = self._fetcher(configuration, oauth, timeout=5.0)
-        for_tokens = self._fetcher(configuration, oauth, timeout=oauth.remote_timeout)
-        prepared: dict[bytes, Asked] = {}
-        for entry, rules in zip(oauth.entries, configuration.providers, strict=True):
-            secret = secrets.get(rules.name)
+            return ()
+        for_keys = self._fetcher(configuration, oauth, secrets, timeout=KEY_TIMEOUT)
+        for_tokens = self._fetcher(configuration, oauth, secrets, timeout=oauth.remote_timeout)
+        served = {sources.digest: sources for sources in self.served}
+        prepared: list[ProviderSources] = []
+        for entry, rules in entries_of(configuration):
+            secret = secrets.client_secrets.get(rules.name)
             # Another password for the proxy makes another HTTP client, and so somebody else who asks.
-            digest = _digest(provider_digest(configuration, entry, rules, secret), self._fetcher_digest(configuration, oauth, 0.0))
-            if digest in self.asked:
-                prepared[digest] = self.asked[digest]
+            made_with = digest(
+                provider_digest(configuration, entry, rules, secret), _fetcher_digest(configuration, oauth, secrets, 0.0)
+            )
+            if made_with in served:
+                prepared.append(served[made_with])
                 continue
             discovery = Discovery(rules.issuer, rules.discovery, for_keys, clock=self.clock)
-            keys = self._keys(oauth, entry, rules, discovery, for_keys) if rules.verification is Verification.JWKS else None
-            limits = configuration.settings.limits
-            prepared[digest] = self._asked(keys, self._introspections(entry, rules, secret, discovery, for_tokens, limits))
-        return prepared
+            jwks = self._keys(oauth, entry, rules, discovery, for_keys) if rules.verification is Verification.JWKS else None
+            ways = self._introspections(entry, rules, secret, discovery, for_tokens, configuration.settings.limits)
+            prepared.append(self._sources(made_with, rules, jwks, ways))
+        return tuple(prepared)
 
-    async def retire(self, configuration: Configuration | None) -> None:
+    async def retire(self, configuration: Configuration | None, secrets: Secrets) -> None:
         """Close the HTTP clients that a configuration does not need, all of them without one."""
         oauth = configuration.settings.oauth if configuration else None
-        timeouts = (5.0, oauth.remote_timeout) if oauth and oauth.enabled else ()
-        needed = {self._fetcher_digest(configuration, oauth, timeout) for timeout in timeouts if configuration and oauth}
+        timeouts = (KEY_TIMEOUT, oauth.remote_timeout) if oauth and oauth.enabled else ()
+        needed = {_fetcher_digest(configuration, oauth, secrets, timeout) for timeout in timeouts if configuration and oauth}
         # All at once: a configuration that is prepared meanwhile must not be given one of them.
-        retired = [self._fetchers.pop(digest) for digest in self._fetchers.keys() - needed]
+        retired = [self._fetchers.pop(made_with) for made_with in self._fetchers.keys() - needed]
         for fetcher in retired:
             await fetcher.close()
 
-    def _asked(self, keys: JwksSource | None, introspections: tuple[Introspection, ...]) -> Asked:
-        tracing = self.tracing
-        if tracing is None:
-            return Asked(keys, introspections, keys, tuple((one.method, one) for one in introspections))
-        traced = tuple(
-            (one.method, tracing.introspector(one, issuer=one.issuer, method=one.method.value)) for one in introspections
-        )
-        return Asked(keys, introspections, tracing.keys(keys, issuer=keys.issuer) if keys else None, traced)
+    def _sources(
+        self, made_with: bytes, rules: ProviderRules, jwks: JwksSource | None, ways: tuple[Introspection, ...]
+    ) -> ProviderSources:
+        keys: KeySource | None = jwks
+        introspectors: dict[Verification, Introspector] = {way.method: way for way in ways}
+        if self.tracing is not None:
+            keys = self.tracing.keys(jwks, issuer=jwks.issuer) if jwks else None
+            for way in ways:
+                introspectors[way.method] = self.tracing.introspector(way, issuer=way.issuer, method=way.method.value)
+        return ProviderSources(made_with, rules, keys, introspectors, jwks, ways)
 
     def _keys(
         self,
@@ -149,22 +161,26 @@ class Issuers:
             for method in sorted(methods)
         )
 
-    def _fetcher(self, configuration: Configuration, oauth: OAuthSection | OAuthListSection, *, timeout: float) -> JsonFetcher:
-        digest = self._fetcher_digest(configuration, oauth, timeout)
-        if digest not in self._fetchers:
+    def _fetcher(
+        self, configuration: Configuration, oauth: OAuthSection | OAuthListSection, secrets: Secrets, *, timeout: float
+    ) -> JsonFetcher:
+        made_with = _fetcher_digest(configuration, oauth, secrets, timeout)
+        if made_with not in self._fetchers:
             try:
                 trust = _bundle(configuration, oauth) if oauth.ca_file else None
-                proxy, auth = oauth.proxy.url if oauth.proxy else None, configuration.proxy_auth(self.environment)
-                self._fetchers[digest] = JsonFetcher(timeout=timeout, proxy=proxy, proxy_auth=auth, trust=trust)
+                proxy = oauth.proxy.url if oauth.proxy else None
+                self._fetchers[made_with] = JsonFetcher(timeout=timeout, proxy=proxy, proxy_auth=secrets.proxy_auth, trust=trust)
             except FetchError as error:
                 message = f"{_ca_file(configuration, oauth)}: {error}"
                 raise ConfigurationError([configuration.mistake(("oauth", "ca_file"), message)]) from error
-        return self._fetchers[digest]
+        return self._fetchers[made_with]
 
-    def _fetcher_digest(self, configuration: Configuration, oauth: OAuthSection | OAuthListSection, timeout: float) -> bytes:
-        """Hash what an HTTP client is made from."""
-        proxy = (oauth.proxy.url if oauth.proxy else "", *(configuration.proxy_auth(self.environment) or ()))
-        return _digest(repr(timeout).encode(), *(part.encode() for part in proxy), _bundle(configuration, oauth))
+
+def entries_of(configuration: Configuration) -> Iterator[tuple[ProviderEntry, ProviderRules]]:
+    """Yield the providers of a configuration as they are written, each with its rules."""
+    oauth = configuration.settings.oauth
+    if oauth is not None and oauth.enabled:
+        yield from zip(oauth.entries, configuration.providers, strict=True)
 
 
 def provider_digest(configuration: Configuration, entry: ProviderEntry, rules: ProviderRules, secret: bytes | None) -> bytes:
@@ -181,14 +197,15 @@ def provider_digest(configuration: Configuration, entry: ProviderEntry, rules: P
         settings.limits.model_dump_json(),
     )
     bundle = _bundle(configuration, oauth)
-    return _digest(*(part.encode() for part in parts), secret or b"", b"" if secret is None else b"\1", bundle)
+    return digest(*(part.encode() for part in parts), secret or b"", b"" if secret is None else b"\1", bundle)
 
 
-def _digest(*parts: bytes) -> bytes:
-    hasher = hashlib.sha256()
-    for part in parts:
-        hasher.update(hashlib.sha256(part).digest())
-    return hasher.digest()
+def _fetcher_digest(
+    configuration: Configuration, oauth: OAuthSection | OAuthListSection, secrets: Secrets, timeout: float
+) -> bytes:
+    """Hash what an HTTP client is made from."""
+    proxy = (oauth.proxy.url if oauth.proxy else "", *(secrets.proxy_auth or ()))
+    return digest(repr(timeout).encode(), *(part.encode() for part in proxy), _bundle(configuration, oauth))
 
 
 def _ca_file(configuration: Configuration, oauth: OAuthSection | OAuthListSection) -> Path | None:

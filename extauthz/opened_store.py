@@ -13,6 +13,7 @@ from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.usage import SqliteUsage
 from extauthz.budgets import Budget
 from extauthz.config.loader import Configuration
+from extauthz.config.secrets import Secrets
 from extauthz.config.settings import LimitsSection, TokensSection
 from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
@@ -49,16 +50,16 @@ class OpenedStore:
         else:
             await self.reader.check_peppers(peppers, int(now))
 
-    def renew(self, tokens: TokensSection, limits: LimitsSection, peppers: Mapping[str, bytes], password: str | None) -> None:
+    def renew(self, tokens: TokensSection, limits: LimitsSection, secrets: Secrets) -> None:
         """Go on with the settings of another configuration."""
-        self.peppers = peppers
+        self.peppers = secrets.peppers
         self.feed.ids.resize(limits.known_ids)
         self.feed.remember(feed_memory(tokens))
         self.follower.poll_interval = tokens.poll_interval
         if not isinstance(self.reader, SqliteReader):
-            self.reader.peppers = peppers
+            self.reader.peppers = secrets.peppers
         for link in self.links:
-            link.use_password(password)
+            link.use_password(secrets.store_password)
 
 
 def verifier_of(
@@ -90,13 +91,13 @@ def feed_memory(tokens: TokensSection) -> float:
 
 
 async def open_store(
-    configuration: Configuration, environment: Mapping[str, str], stack: contextlib.AsyncExitStack, *, clock: Clock
+    configuration: Configuration, secrets: Secrets, stack: contextlib.AsyncExitStack, *, clock: Clock
 ) -> OpenedStore | None:
-    """Open the store, to be closed by the stack; None if issued tokens are off. Raises StoreError and ConfigurationError."""
+    """Open the store, to be closed by the stack; None if issued tokens are off. Raises StoreError."""
     place, tokens = configuration.store_place, configuration.settings.tokens
     if place is None or tokens is None:
         return None
-    peppers = configuration.peppers(environment)
+    peppers = secrets.peppers
     feed = Feed(clock=clock, memory=feed_memory(tokens), ids=KnownIds(configuration.settings.limits.known_ids))
 
     def position() -> int:
@@ -112,7 +113,7 @@ async def open_store(
     from extauthz.adapters.store.link import Link
     from extauthz.adapters.store.postgres import PostgresReader, PostgresUsage
 
-    password, listen = configuration.store_password(environment), tokens.feed == "notify"
+    password, listen = secrets.store_password, tokens.feed == "notify"
     database = PostgresReader(place, password=password, peppers=peppers, clock=clock, prepare=listen)
     await database.open()
     stack.push_async_callback(database.close)

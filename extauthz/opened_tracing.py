@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 
 def open_tracing(
-    configuration: Configuration, environment: Mapping[str, str], stack: contextlib.AsyncExitStack, *, clock: Clock
+    configuration: Configuration, headers: Mapping[str, str], stack: contextlib.AsyncExitStack, *, clock: Clock
 ) -> Tracing | None:
-    """Begin to export spans, to be ended by the stack; None without an endpoint. Raises ConfigurationError."""
+    """Begin to export spans, to be ended by the stack; None without an endpoint. The collector gets these `headers`.
+
+    Raises ConfigurationError."""
     section = configuration.settings.tracing
     if section.endpoint is None:
         return None
@@ -37,7 +39,7 @@ def open_tracing(
         version=__version__,
         ratio=section.ratio,
         checks_per_second=section.checks_per_second,
-        headers=configuration.tracing_headers(environment),
+        headers=headers,
         ca_file=ca_file,
         clock=clock,
         random=secrets.SystemRandom().random,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import Self
 
@@ -10,8 +9,6 @@ from extauthz.core.model import Decision
 
 MAX_VALUE = 512
 """Characters of a value; what is longer is cut."""
-
-_TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?").fullmatch
 
 
 class RecordField(StrEnum):
@@ -72,12 +69,6 @@ def record_of(decision: Decision) -> dict[str, str | int]:
     if identity is not None:
         if identity.client_id is not None:
             fields["client_id"] = identity.client_id[:MAX_VALUE]
-        if identity.actor.startswith("token:"):
-            fields["token_id"] = identity.actor.removeprefix("token:")[:MAX_VALUE]
+        if identity.token_id is not None:
+            fields["token_id"] = identity.token_id[:MAX_VALUE]
     return fields
-
-
-def trace_id(traceparent: str) -> str | None:
-    """Return the trace id of a `traceparent` header, or None for one that is not valid (W3C Trace Context 3.2)."""
-    found = _TRACEPARENT(traceparent)
-    return None if found is None or (found[1] == "00" and found[3]) else found[2]

@@ -20,6 +20,11 @@ def read(text: str) -> str:
     return f"00{text[2:53]}{'01' if text[54] in _ODD else '00'}"
 
 
+def trace_id(text: str) -> str | None:
+    """Return the trace id of a header, None when it is not valid."""
+    return read(text)[TRACE_ID] or None
+
+
 def written(trace_id: int, span_id: int) -> str:
     """Return the text for a span that is sampled."""
     return f"00-{trace_id:032x}-{span_id:016x}-01"

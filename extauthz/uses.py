@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from extauthz.core.model import Allow, AuthType, Decision, Request
+from extauthz.core.model import Allow, Decision, Request
 from extauthz.ports import RESOLUTION, Clock, Unavailable, UsageStore, Use
 
 INTERVAL = 60.0
@@ -24,7 +24,6 @@ CLOSING = 0.5
 """Seconds for writing the last time."""
 UNKNOWN = "unknown"
 _IPV4, _IPV6 = 24, 48
-_ACTOR = "token:"
 
 _log = logging.getLogger(__name__)
 
@@ -68,10 +67,11 @@ class Uses:
     def record(self, request: Request, decision: Decision, seconds: float) -> None:
         """Note the use of an issued token, unless that was done a while ago."""
         identity = decision.identity
-        if identity is None or self._noted.get(identity.actor, 0.0) > self._monotonic():
+        token_id = identity.token_id if identity is not None else None
+        if token_id is None or self._noted.get(token_id, 0.0) > self._monotonic():
             return
-        if identity.auth_type is not AuthType.OAUTH and isinstance(decision, Allow):
-            self._note(identity.actor, request.source)
+        if isinstance(decision, Allow):
+            self._note(token_id, request.source)
 
     async def run(self) -> None:
         """Write what waits, again and again, until cancelled."""
@@ -111,16 +111,15 @@ class Uses:
                 del self._waiting[token_id]
         return True
 
-    def _note(self, actor: str, source: str) -> None:
-        token_id = actor.removeprefix(_ACTOR)
+    def _note(self, token_id: str, source: str) -> None:
         if token_id in self._waiting or len(self._waiting) < self._most_waiting:
             self._waiting[token_id] = int(self._now()), network(source)
             pause = RESOLUTION * (1 + self._random() / 3)
         else:
             self.dropped += 1
             pause = self._interval
-        self._noted[actor] = self._monotonic() + pause
-        self._noted.move_to_end(actor)
+        self._noted[token_id] = self._monotonic() + pause
+        self._noted.move_to_end(token_id)
         if len(self._noted) > self._capacity:
             self._noted.popitem(last=False)
 

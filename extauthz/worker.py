@@ -157,7 +157,7 @@ class Worker:
             self._begin(closing)
         self.parts, self.configuration = parts, configuration
         self.discard()
-        self._begin(self.assembly.retire(configuration))
+        self._begin(self.assembly.retire(configuration, parts))
 
     def discard(self) -> None:
         """Let go of what was prepared and is not served."""
@@ -229,7 +229,7 @@ async def serving(
         claimed = stack.enter_context(claim(address)) if address.path else None
         if claimed is None:
             open_port(address).close()
-        tracing = open_tracing(configuration, os.environ, stack, clock=clock)
+        tracing = open_tracing(configuration, configuration.tracing_headers(os.environ), stack, clock=clock)
         assembly = Assembly(clock=clock, tracing=tracing)
         parts = await assembly.open(configuration, stack)
         decisions = DecisionLogs(configuration, enabled=log_decisions)

@@ -100,6 +100,7 @@ LIBRARIES = {
     "watchfiles": ("reload",),
     "uvicorn": ("transport.ops", "transport.key_set", "demo"),
     "click": ("cli",),
+    "packaging": ("doctor",),
     "rich": ("cli",),
     "google": ("adapters.envoy", "_pb", "transport.health", "transport.reflection"),
 }

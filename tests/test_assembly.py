@@ -54,17 +54,18 @@ class Assembled:
     async def start(self, *, fresh: int = FRESH, stale: int = STALE) -> None:
         """Open the store and build what decides."""
         self.assembly = Assembly(clock=self.clock, environment={})
-        self.parts: Parts = await self.assembly.open(self._configured(fresh, stale), self.stack)
+        self.parts: Parts = await self.assembly.open(self.configured(fresh, stale), self.stack)
         self.poll()
 
     async def reload(self, *, fresh: int = FRESH, stale: int = STALE) -> None:
         """Take the files as they are now."""
-        configuration = self._configured(fresh, stale)
+        configuration = self.configured(fresh, stale)
         after = await self.assembly.prepare(configuration, self.parts)
         self.assembly.adopt(configuration, self.parts, after)
         self.parts = after
 
-    def _configured(self, fresh: int, stale: int) -> Configuration:
+    def configured(self, fresh: int, stale: int) -> Configuration:
+        """Write a configuration and read it."""
         (self.folder / "extauthz.yaml").write_text(SETTINGS.format(fresh=f"{fresh}s", stale=f"{stale}s"))
         return load(self.folder / "extauthz.yaml")
 
@@ -112,6 +113,20 @@ async def began(assembled: Assembled, how: str) -> None:
         return
     await assembled.start(fresh=1, stale=1)
     await assembled.reload()
+
+
+async def test_a_reload_that_was_prepared_needs_no_secret_any_more(assembled: Assembled) -> None:
+    """A commit cannot fail: what it goes on with was read when it was prepared."""
+    await assembled.start()
+    configuration = assembled.configured(FRESH, STALE)
+    after = await assembled.assembly.prepare(configuration, assembled.parts)
+    (assembled.folder / "pepper").unlink()
+    assembled.assembly.adopt(configuration, assembled.parts, after)
+    await assembled.assembly.retire(configuration, after)
+    assembled.parts = after
+    text, _ = assembled.token()
+    assembled.poll()
+    assert isinstance(assembled.verify(text), Identity)
 
 
 def _out_of_reach(_: SqliteReader, __: str) -> TokenRecord | None:

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from extauthz.adapters.store import chain
-from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.adapters.store.records import AuditKey, AuditRow, Change, Export, Revocation
 from extauthz.adapters.store.replay import History
 from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.core.model import AuthType
+from tests.support.memory_store import MemoryTokenStore
 from tests.support.postgresql import ANA, FINGERPRINT, KEY, NOW, AnyStore, MakePlace, Place, PostgresServer, fill, token, use
 
 pytest_plugins = ["tests.support.postgresql"]

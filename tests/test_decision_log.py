@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from extauthz.adapters.decision_log.lines import MAX_LINE, limit_of, line_of
 from extauthz.adapters.decision_log.log import DecisionLog
 from extauthz.core.model import Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request
-from extauthz.record import RecordField, record_of, trace_id
+from extauthz.record import RecordField, record_of
 from extauthz.service import Authorizer
+from extauthz.traceparent import trace_id
 from tests.support import fuzz
 from tests.support.world import DECISION_ID, ISSUER, NOW, World, bearer, check_request, claims, oauth, rsa_key, sign
 
@@ -71,7 +72,7 @@ class Lines:
 
 
 def decision(reason: Reason, auth_type: AuthType | None = None, *, route: str = "r") -> Decision:
-    identity = auth_type and Identity(auth_type, "token:one", "ana@acme.com", frozenset({"S"}), NOW)
+    identity = auth_type and Identity(auth_type, "token:one", "ana@acme.com", frozenset({"S"}), NOW, token_id="one")
     if reason in (Reason.ALLOWED, Reason.PUBLIC):
         return Allow(reason, route, HeaderEdits((), ()), identity)
     return Deny(reason, route, identity)
@@ -430,8 +431,14 @@ DECISIONS: list[Decision] = [
         Identity(AuthType.OAUTH, "oauth:okta:00u1", "ana@acme.com", frozenset({"S"}), NOW, "0oa1"),
         "ana@acme.com",
     ),
-    Allow(Reason.ALLOWED, "r", HeaderEdits((), ()), Identity(AuthType.GLOBAL, "token:abc", None, frozenset(), NOW), "bob@acme.com"),
-    Deny(Reason.ANONYMOUS_NOT_ALLOWED, "r", Identity(AuthType.ANONYMOUS, "token:abc", None, frozenset(), NOW)),
+    Allow(
+        Reason.ALLOWED,
+        "r",
+        HeaderEdits((), ()),
+        Identity(AuthType.GLOBAL, "token:abc", None, frozenset(), NOW, token_id="abc"),
+        "bob@acme.com",
+    ),
+    Deny(Reason.ANONYMOUS_NOT_ALLOWED, "r", Identity(AuthType.ANONYMOUS, "token:abc", None, frozenset(), NOW, token_id="abc")),
     Deny(Reason.ROUTE_UNKNOWN),
 ]
 

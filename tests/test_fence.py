@@ -32,6 +32,7 @@ from extauthz.ports import Clock, Codec, Evidence, Recorder, Unavailable, Verifi
 from extauthz.service import Authorizer, Runtime
 from extauthz.transport.grpcio import SERVICE, GrpcioServer
 from extauthz.transport.listening import ListenError, claim, open_port, publish, restricted_umask
+from tests.support.transports import default_limits
 from tests.support.world import (
     DECISION_ID,
     NOW,
@@ -51,7 +52,7 @@ from tests.support.world import (
 ROUTES = [{"match": "POST /search", "scope": "SEARCH"}, {"match": "GET /open", "public": True}]
 SECRET = "glean_aVerySecretToken"
 REQUEST = check_request("POST", "/search", bearer(SECRET).items())
-ANA = Identity(AuthType.USER, "token:one", "ana@acme.com", frozenset({"SEARCH"}), NOW + 3600)
+ANA = Identity(AuthType.USER, "token:one", "ana@acme.com", frozenset({"SEARCH"}), NOW + 3600, token_id="one")
 
 ERRORS: list[BaseException] = [
     *(Exception(), RuntimeError(SECRET), ValueError(SECRET), KeyError(SECRET), TypeError(), AttributeError(), OSError(5, "io")),
@@ -491,7 +492,7 @@ Handler = Callable[[bytes], Any]
 @asynccontextmanager
 async def served(handler: Handler, address: Address | None = None) -> AsyncIterator[tuple[GrpcioServer, grpc.aio.Channel]]:
     """Serve a handler on a free port and connect to it."""
-    server = GrpcioServer(handler, FALLBACK)
+    server = GrpcioServer(handler, FALLBACK, limits=default_limits())
     port = await server.start(address or Address(host="127.0.0.1", port=0))
     target = f"unix:{address.path}" if address else f"127.0.0.1:{port}"
     async with grpc.aio.insecure_channel(target) as channel:
@@ -654,7 +655,7 @@ async def test_a_port_in_use_is_named(fence: Fence) -> None:
 
 
 async def test_two_servers_never_share_a_port() -> None:
-    first, second = GrpcioServer(lambda _: GOOD, FALLBACK), GrpcioServer(lambda _: b"other", FALLBACK)
+    first, second = (GrpcioServer(lambda _, text=text: text, FALLBACK, limits=default_limits()) for text in (GOOD, b"other"))
     port = await first.start(Address(host="127.0.0.1", port=0))
     with pytest.raises(ListenError, match=f"127.0.0.1:{port} cannot be listened on"):
         await second.start(Address(host="127.0.0.1", port=port))
@@ -692,7 +693,7 @@ async def test_a_unix_socket_is_served_to_its_group_alone(path: Path) -> None:
     previous = os.umask(0)
     try:
         with claim(address):
-            server = GrpcioServer(lambda _: GOOD, FALLBACK)
+            server = GrpcioServer(lambda _: GOOD, FALLBACK, limits=default_limits())
             with restricted_umask("0660"):
                 assert await server.start(address) == 0
             assert mode_of(path) & ~0o660 == 0, "not for a moment is it open to others"

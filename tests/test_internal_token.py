@@ -23,7 +23,7 @@ from extauthz.cli import main
 from extauthz.codec import build_internal_tokens
 from extauthz.config.changes import needing_restart
 from extauthz.config.document import ConfigurationError
-from extauthz.config.loader import load
+from extauthz.config.loader import Configuration, load
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.internal_tokens import ALGORITHMS, InternalTokens, Recipe, new_key, signing_key
 from tests.support import fuzz
@@ -53,6 +53,13 @@ def token_world(make_world: MakeWorld) -> MakeTokenWorld:
         return make_world(routes, more_files=PEMS, internal_token=SECTION | changes, **(world or {}))
 
     return make
+
+
+def internal_tokens_of(
+    configuration: Configuration, environment: Mapping[str, str], *, previous: InternalTokens | None = None
+) -> InternalTokens | None:
+    """Return what signs with the keys that a configuration names."""
+    return build_internal_tokens(configuration, configuration.internal_token_keys(environment), previous=previous)
 
 
 def tokens_of(world: World) -> InternalTokens:
@@ -486,19 +493,19 @@ def test_nothing_private_is_published(token_world: MakeTokenWorld) -> None:
 
 def test_a_reload_keeps_the_signer_until_something_of_it_changes(tmp_path: Path) -> None:
     file = written(tmp_path, SECTION)
-    first = build_internal_tokens(load(file), {})
+    first = internal_tokens_of(load(file), {})
     assert first is not None
     written(tmp_path, SECTION, ROUTES[:3])
-    assert build_internal_tokens(load(file), {}, previous=first) is first, "a route is another part"
-    assert build_internal_tokens(load(written(tmp_path, SECTION | {"audience": "other"})), {}, previous=first) is first
+    assert internal_tokens_of(load(file), {}, previous=first) is first, "a route is another part"
+    assert internal_tokens_of(load(written(tmp_path, SECTION | {"audience": "other"})), {}, previous=first) is first
     seen: list[InternalTokens | None] = [first]
     for change in ({"lifetime": "1m"}, {"issuer": "https://other"}, {"keys": [{"id": "k9", "file": "es256-1.pem"}]}):
-        seen.append(build_internal_tokens(load(written(tmp_path, SECTION | change)), {}, previous=first))
+        seen.append(internal_tokens_of(load(written(tmp_path, SECTION | change)), {}, previous=first))
     written(tmp_path, SECTION)
     (tmp_path / "es256-1.pem").write_text(PEMS["es256-2.pem"])
-    seen.append(build_internal_tokens(load(file), {}, previous=first))
+    seen.append(internal_tokens_of(load(file), {}, previous=first))
     assert len({id(made) for made in seen}) == 5
-    assert build_internal_tokens(load(written(tmp_path, None)), {}, previous=first) is None
+    assert internal_tokens_of(load(written(tmp_path, None)), {}, previous=first) is None
 
 
 def test_another_key_and_another_audience_count_from_the_reload_on(token_world: MakeTokenWorld) -> None:
@@ -556,7 +563,7 @@ def test_what_is_no_key_is_told_with_its_line(tmp_path: Path, pem: bytes) -> Non
     file = written(tmp_path, SECTION | {"keys": [{"id": "k1", "file": "es256-1.pem"}, {"id": "k2", "file": "bad.pem"}]})
     (tmp_path / "bad.pem").write_bytes(pem)
     with pytest.raises(ConfigurationError) as raised:
-        build_internal_tokens(load(file), {})
+        internal_tokens_of(load(file), {})
     (mistake,) = raised.value.mistakes
     assert (mistake.path, mistake.line > 1) == ("internal_token.keys[1]", True)
     assert "extauthz internal-token new-key" in mistake.message
@@ -567,7 +574,7 @@ def test_what_is_no_key_is_told_with_its_line(tmp_path: Path, pem: bytes) -> Non
 def test_keys_that_are_not_there_are_all_told(tmp_path: Path) -> None:
     file = written(tmp_path, SECTION | {"keys": [{"id": "k1", "file": "none.pem"}, {"id": "k2", "env": "INTERNAL_KEY"}]})
     with pytest.raises(ConfigurationError) as raised:
-        build_internal_tokens(load(file), {})
+        internal_tokens_of(load(file), {})
     first, second = map(str, raised.value.mistakes)
     assert "none.pem: No such file or directory; 'extauthz internal-token new-key --file" in first
     assert "the environment variable INTERNAL_KEY is not set" in second
@@ -575,7 +582,7 @@ def test_keys_that_are_not_there_are_all_told(tmp_path: Path) -> None:
 
 def test_a_key_may_stand_in_the_environment(tmp_path: Path) -> None:
     file = written(tmp_path, SECTION | {"keys": [{"id": "k1", "env": "INTERNAL_KEY"}]})
-    made = build_internal_tokens(load(file), {"INTERNAL_KEY": PEMS["es256-1.pem"]})
+    made = internal_tokens_of(load(file), {"INTERNAL_KEY": PEMS["es256-1.pem"]})
     assert made is not None
     assert made.recipe.keys == (signing_key("k1", PEMS["es256-1.pem"].encode()),)
 
@@ -607,7 +614,7 @@ def test_a_new_key_is_for_nobody_else_and_never_overwrites(tmp_path: Path, algor
 def test_the_key_set_is_printed(tmp_path: Path) -> None:
     file = written(tmp_path, SECTION)
     run = CliRunner().invoke(main, ["internal-token", "jwks", "--config", str(file)])
-    made = build_internal_tokens(load(file), {})
+    made = internal_tokens_of(load(file), {})
     assert made is not None
     assert (run.exit_code, run.stdout.encode().strip()) == (0, made.key_set)
     off = CliRunner().invoke(main, ["internal-token", "jwks", "--config", str(written(tmp_path, None))])

@@ -20,7 +20,6 @@ from extauthz import known_ids, readings
 from extauthz.adapters.store import following, reader
 from extauthz.adapters.store.following import PostgresFollower, SqliteFollower
 from extauthz.adapters.store.link import Link
-from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.adapters.verdicts import VerdictCache
@@ -37,6 +36,7 @@ from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
 from extauthz.known_ids import PAGE, KnownIds
 from extauthz.ports import FeedBatch, Unavailable
+from tests.support.memory_store import MemoryTokenStore
 from tests.support.postgresql import ANA, FINGERPRINT, KEY, Place, token
 from tests.support.world import NOW, PEPPER, StillClock
 

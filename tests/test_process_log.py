@@ -11,7 +11,6 @@ import pytest
 
 from extauthz.adapters.envoy import EnvoyCodec
 from extauthz.adapters.logs import configure
-from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.adapters.verdicts import VerdictCache
 from extauthz.budgets import Budget
 from extauthz.core.credentials import Kind
@@ -19,6 +18,7 @@ from extauthz.core.tokens import TokenRecord
 from extauthz.issued_verifier import IssuedVerifier
 from extauthz.service import Authorizer, Runtime
 from tests.support import fuzz
+from tests.support.memory_store import MemoryTokenStore
 from tests.support.world import DECISION_ID, PEPPER, World, bearer, check_request
 
 MARKER = fuzz.MARKER

@@ -219,7 +219,7 @@ async def test_a_new_password_is_taken_by_a_reload(
         configuration.read_secrets({})
         parts = await assembly.prepare(configuration, before)
         assembly.adopt(configuration, before, parts)
-        await assembly.retire(configuration)
+        await assembly.retire(configuration, parts)
         return configuration, parts
 
     async with contextlib.AsyncExitStack() as stack:

@@ -145,7 +145,7 @@ async def test_an_unchanged_provider_is_the_same_object(tmp_path: Path) -> None:
         assert await it.check(it.token("okta")) == "allowed"
         before = await it.reload(lambda settings: settings.update(realm="other"))
         assert it.parts.runtime.verifiers == before.runtime.verifiers
-        assert it.parts.asked == before.asked
+        assert it.parts.providers == before.providers
         assert it.parts.runtime.codec is not before.runtime.codec, "answers are not kept"
 
 

@@ -115,7 +115,7 @@ async def serving(configuration: Configuration) -> AsyncIterator[Sidecar]:
     """Serve as a process of this release does; raises StoreError for a store that it cannot serve."""
     clock = StillClock()
     async with AsyncExitStack() as stack:
-        opened = await open_store(configuration, {}, stack, clock=clock)
+        opened = await open_store(configuration, configuration.read_secrets({}), stack, clock=clock)
         assert opened is not None
         verdicts = VerdictCache(Kind.ISSUED, bytes(32), lifetime=660.0, clock=clock)
         verifier = verifier_of(configuration, opened.reader, opened.feed, {"p1": PEPPER}, verdicts, clock=clock)

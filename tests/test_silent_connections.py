@@ -41,7 +41,7 @@ from tests.support.h2_client import (
     settings,
 )
 from tests.support.silence import Silence
-from tests.support.transports import NAMES, Authority, Held, Loop, Served, echo, eventually
+from tests.support.transports import NAMES, Authority, Held, Loop, Served, default_limits, echo, eventually
 
 GREETING = PREFACE + settings()
 HALF_A_HEADER = b"GET /healthz HTTP/1.1\r\nhost: x\r\n"
@@ -312,7 +312,7 @@ WORDS = {"nothing": b"", "half a greeting": PREFACE[:9], "a greeting": GREETING,
 @pytest.mark.parametrize("words", WORDS)
 def test_checks_go_on(loop: Loop, words: str, place: str, tmp_path: Path) -> None:
     address = Address(path=str(tmp_path / "check.sock")) if place == "socket" else None
-    with serving(loop, Limits(connections=40), address=address) as served, Peer(served.target) as mine:
+    with serving(loop, default_limits(connections=40), address=address) as served, Peer(served.target) as mine:
         assert mine.ask(b"before").message == b"!before"
         with Silence(served.target, 60, WORDS[words]):
             for _ in range(PROBES):
@@ -324,7 +324,7 @@ def test_checks_go_on(loop: Loop, words: str, place: str, tmp_path: Path) -> Non
 
 @only_nghttp2
 def test_who_has_asked_for_a_check_is_not_taken_for_silent(loop: Loop) -> None:
-    with serving(loop, Limits(connections=40)) as served, ExitStack() as stack:
+    with serving(loop, default_limits(connections=40)) as served, ExitStack() as stack:
         with loop.standing_still():
             peer = stack.enter_context(Peer(served.target))
             peer.send(peer.request(1, b"first"))
@@ -338,7 +338,10 @@ def test_checks_go_on_over_tls(loop: Loop, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     client = ssl.create_default_context(cafile=str(authority.file))
     client.set_alpn_protocols(["h2"])
-    with serving(loop, Limits(connections=40), certificates=authority.server()) as served, Peer(served.target, tls=client) as mine:
+    with (
+        serving(loop, default_limits(connections=40), certificates=authority.server()) as served,
+        Peer(served.target, tls=client) as mine,
+    ):
         assert mine.ask(b"before").message == b"!before"
         with Silence(served.target, 2 * MAX_HANDSHAKES) as silence:
             assert silence.opened >= 2 * MAX_HANDSHAKES
@@ -351,7 +354,7 @@ def test_checks_go_on_over_tls(loop: Loop, tmp_path: Path) -> None:
 @only_nghttp2
 def test_a_greeted_connection_may_rest_while_there_is_room(loop: Loop) -> None:
     """Envoy opens connections before it has anything to ask."""
-    limits = Limits(connections=3, half_open_timeout=0.1)
+    limits = default_limits(connections=3, half_open_timeout=0.1)
     with serving(loop, limits) as served, Peer(served.target) as rests, Peer(served.target, hello=False) as silent:
         assert silent.end() is None
         assert rests.ask(b"late").message == b"!late"
@@ -377,7 +380,7 @@ def takes_no_answer(peer: Peer) -> None:
 @pytest.mark.parametrize("does", [watches, takes_no_answer], ids=lambda does: does.__name__)
 def test_what_only_looks_busy_makes_room(loop: Loop, does: Callable[[Peer], None]) -> None:
     """A call that waits for its peer, and not for us, holds no place."""
-    with serving(loop, Limits(connections=3)) as served, ExitStack() as stack:
+    with serving(loop, default_limits(connections=3)) as served, ExitStack() as stack:
         peers = [stack.enter_context(Peer(served.target)) for _ in range(3)]
         for peer in peers:
             does(peer)
@@ -389,7 +392,7 @@ def test_what_only_looks_busy_makes_room(loop: Loop, does: Callable[[Peer], None
 
 @only_nghttp2
 def test_the_one_goes_that_rested_longest_and_none_whose_call_is_under_way(loop: Loop) -> None:
-    with serving(loop, Limits(connections=3)) as served, ExitStack() as stack:
+    with serving(loop, default_limits(connections=3)) as served, ExitStack() as stack:
         busy, rested, mine = (stack.enter_context(Peer(served.target)) for _ in range(3))
         waits_for_its_answer(busy)
         eventually(lambda: served.handler.held.begun == 1)
@@ -413,7 +416,7 @@ def test_the_one_goes_that_rested_longest_and_none_whose_call_is_under_way(loop:
 @pytest.mark.parametrize("words", ["nothing", "half a greeting"])
 def test_grpcio_waits_seconds_for_a_greeting(loop: Loop, words: str, place: str, tmp_path: Path) -> None:
     address = Address(path=str(tmp_path / "check.sock")) if place == "socket" else None
-    limits = Limits(connections=40, half_open_timeout=0.3)
+    limits = default_limits(connections=40, half_open_timeout=0.3)
     with serving(loop, limits, address=address) as served, Peer(served.target) as mine:
         assert mine.ask(b"before").message == b"!before"
         with Silence(served.target, 60, WORDS[words], reopens=False) as silence:
@@ -427,7 +430,7 @@ def test_grpcio_waits_seconds_for_a_greeting(loop: Loop, words: str, place: str,
 @only_grpcio
 def test_grpcio_holds_no_more_than_its_limit(loop: Loop) -> None:
     """It cannot choose whom to end: who has a connection keeps it, and what rests for long makes room."""
-    with serving(loop, Limits(connections=40, idle_timeout=1.0)) as served, Peer(served.target) as mine:
+    with serving(loop, default_limits(connections=40, idle_timeout=1.0)) as served, Peer(served.target) as mine:
         assert mine.ask(b"before").message == b"!before"
         with Silence(served.target, 60, GREETING, reopens=False) as silence:
             eventually(lambda: silence.held < 40)

@@ -20,7 +20,6 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.records import Change, Export, Revocation, StoredToken, TokenFilter
 from extauthz.adapters.store.rows import COLUMNS, StoreError, record
@@ -28,6 +27,7 @@ from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.tokens import TokenRecord
 from extauthz.ports import RESOLUTION, FeedBatch, Unavailable
+from tests.support.memory_store import MemoryTokenStore
 from tests.support.postgresql import (
     ANA,
     FINGERPRINT,

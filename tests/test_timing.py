@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.budgets import Budget
 from extauthz.core import tokens
@@ -25,6 +24,7 @@ from extauthz.core.tokens import TokenRecord
 from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
 from extauthz.ports import Evidence, FeedBatch, TokenStore
+from tests.support.memory_store import MemoryTokenStore
 from tests.support.postgresql import MakePlace, fill
 from tests.support.world import NOW, StillClock
 

@@ -20,10 +20,9 @@ from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extauthz.addresses import Address
-from extauthz.transport.limits import Limits
 from extauthz.transport.listening import ListenError
 from tests.support.h2_client import CHECK, GoneError, Peer, Target
-from tests.support.transports import FALLBACK, Authority, Held, Loop, Served, echo, eventually, only_nghttp2, until
+from tests.support.transports import FALLBACK, Authority, Held, Loop, Served, default_limits, echo, eventually, only_nghttp2, until
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 STATES = health_pb2.HealthCheckResponse
@@ -180,7 +179,7 @@ def test_a_message_has_a_limit(serve: Serve, call: Client, limit: int) -> None:
         seen.append(len(message))
         return b"ok"
 
-    served = serve(handler, limits=Limits(message_size=limit))
+    served = serve(handler, limits=default_limits(message_size=limit))
 
     assert call(served, b"x" * limit) == b"ok"
     assert status_of(call, served, b"x" * (limit + 1)) is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -191,7 +190,7 @@ def test_a_message_has_a_limit(serve: Serve, call: Client, limit: int) -> None:
 
 
 def test_the_default_limit_is_4_mb(serve: Serve) -> None:
-    assert Limits().message_size == 4 << 20
+    assert default_limits().message_size == 4 << 20
     assert status_of(call_blocking, serve(echo), bytes((4 << 20) + 1)) is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -203,7 +202,7 @@ def test_a_compressed_request_is_decoded(serve: Serve, call: Client, compression
 
 
 def test_a_compressed_request_is_limited_by_what_it_becomes(serve: Serve, call: Client) -> None:
-    served = serve(lambda message: b"%d" % len(message), limits=Limits(message_size=100_000))
+    served = serve(lambda message: b"%d" % len(message), limits=default_limits(message_size=100_000))
 
     assert call(served, bytes(100_000), compression=grpc.Compression.Gzip) == b"100000"
     assert status_of(call, served, bytes(100_001), compression=grpc.Compression.Gzip) is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -231,13 +230,13 @@ METADATA: dict[str, list[tuple[str, str | bytes]]] = {
 
 @pytest.mark.parametrize("name", METADATA)
 def test_metadata_changes_nothing(serve: Serve, call: Client, name: str) -> None:
-    served = serve(echo, limits=Limits(header_list_size=32 * 1024))
+    served = serve(echo, limits=default_limits(header_list_size=32 * 1024))
 
     assert call(served, b"hello", metadata=METADATA[name]) == b"!hello"
 
 
 def test_too_much_metadata_ends_the_call_and_nothing_else(serve: Serve) -> None:
-    served = serve(echo, limits=Limits(header_list_size=8 * 1024))
+    served = serve(echo, limits=default_limits(header_list_size=8 * 1024))
     with grpc.insecure_channel(served.address, OPTIONS) as channel:
         check = checks(channel)
         assert check(b"1", timeout=20) == b"!1"
@@ -748,7 +747,7 @@ def test_a_rolling_restart_loses_no_call(serve: Serve) -> None:
                 enough = calls + 100
                 await until(lambda: calls > enough)  # noqa: B023
                 await served.server.stop(5.0)
-                again = loop.transport.server(handler, FALLBACK, limits=Limits(), certificates=None)
+                again = loop.transport.server(handler, FALLBACK, limits=default_limits(), certificates=None)
                 await again.start(Address(host="127.0.0.1", port=int(served.target)))
                 served.server = again
             ended.set()

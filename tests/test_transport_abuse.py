@@ -20,7 +20,6 @@ from grpc_health.v1 import health_pb2
 
 from extauthz.addresses import Address
 from extauthz.transport import callbacks, connection, libnghttp2, streams
-from extauthz.transport.limits import Limits
 from tests.support.h2_client import (
     ACK,
     CANCEL,
@@ -71,9 +70,9 @@ from tests.support.h2_client import (
     settings,
     window_update,
 )
-from tests.support.transports import Authority, Held, Loop, Name, Served, echo, eventually, only_nghttp2
+from tests.support.transports import Authority, Held, Loop, Name, Served, default_limits, echo, eventually, only_nghttp2
 
-LIMITS = Limits(
+LIMITS = default_limits(
     message_size=64 * 1024,
     concurrent_streams=50,
     connections=20,
@@ -296,7 +295,7 @@ def test_what_is_odd_but_allowed_is_answered(serve: Serve, transport: Name, name
 @pytest.mark.parametrize("name", ODD)
 def test_what_is_odd_is_answered_byte_by_byte(serve: Serve, name: str) -> None:
     # libnghttp2 counts a CONTINUATION again for every read in which its nine bytes of header come.
-    served = serve(limits=Limits(continuations=8 * 9))
+    served = serve(limits=default_limits(continuations=8 * 9))
 
     def slowly(peer: Peer, content: bytes) -> None:
         # Long runs of padding teach nothing.
@@ -599,7 +598,7 @@ def test_an_unknown_encoding_is_told_the_known_ones(serve: Serve, name: str) -> 
 def test_a_gzip_bomb_costs_little(serve: Serve) -> None:
     """50 MB of zeros in 50 kB: as much of it as the limit allows is unpacked."""
     assert 40_000 < len(BOMBED) < 64_000
-    served = serve(limits=Limits())
+    served = serve(limits=default_limits())
     started = monotonic()
     with Peer(served.target) as peer:
         for _ in range(20):
@@ -620,7 +619,7 @@ def test_a_message_of_gzip_has_room_up_to_the_limit(serve: Serve) -> None:
 @only_nghttp2
 @pytest.mark.parametrize("unit", ["50m", "50000u", "50000000n"])
 def test_a_check_whose_time_is_over_is_not_begun(serve: Serve, unit: str) -> None:
-    served = serve(limits=Limits())
+    served = serve(limits=default_limits())
     with Peer(served.target) as peer:
         number = peer.stream()
         peer.send(peer.headers(number, fields(("grpc-timeout", unit))))
@@ -1129,7 +1128,7 @@ BORNE: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", BORNE)
 def test_a_flood_of_frames_that_mean_nothing_keeps_nobody_waiting(serve: Serve, name: str) -> None:
-    served = serve(limits=Limits())
+    served = serve(limits=default_limits())
     with Peer(served.target) as peer, Client(served.target) as good:
         assert peer.ask(b"first").message == b"!first"
         flood = BORNE[name] * (5_000_000 // len(BORNE[name]) // 20)
@@ -1178,7 +1177,7 @@ def few_resets(peer: Peer) -> None:
     indirect=["transport"],
 )
 def test_what_would_be_a_flood_is_fine_in_small_numbers(serve: Serve, play: Callable[[Peer], None]) -> None:
-    served = serve(limits=Limits())
+    served = serve(limits=default_limits())
     with Peer(served.target) as peer:
         play(peer)
         assert peer.ask(b"well?").message == b"!well?"
@@ -1189,7 +1188,7 @@ def test_what_would_be_a_flood_is_fine_in_small_numbers(serve: Serve, play: Call
 @only_nghttp2
 def test_the_allowance_of_empty_frames_comes_back(serve: Serve) -> None:
     """A client that stays below the rate may send what counts for ever."""
-    served = serve(limits=Limits(empty_frames=50, empty_frames_per_second=2000))
+    served = serve(limits=default_limits(empty_frames=50, empty_frames_per_second=2000))
     with Peer(served.target) as peer:
         for _ in range(20):
             peer.send(priority(1) * 45)
@@ -1203,7 +1202,7 @@ def test_the_allowance_of_empty_frames_comes_back(serve: Serve) -> None:
 @only_nghttp2
 def test_the_allowance_of_resets_comes_back(serve: Serve) -> None:
     """libnghttp2 counts in whole seconds."""
-    served = serve(limits=Limits(resets=50, resets_per_second=1000))
+    served = serve(limits=default_limits(resets=50, resets_per_second=1000))
     with Peer(served.target) as peer:
         for _ in range(2):
             numbers = [peer.stream() for _ in range(40)]
@@ -1336,7 +1335,7 @@ def reads_nothing(served: Served, *, then: Callable[[Peer], None]) -> None:
 @only_nghttp2
 def test_who_does_not_read_is_no_longer_read(serve: Serve) -> None:
     """What a connection may have unsent is bounded; others are served meanwhile."""
-    served = serve(limits=Limits(output_buffer=64 * 1024))
+    served = serve(limits=default_limits(output_buffer=64 * 1024))
 
     def then(peer: Peer) -> None:
         with Client(served.target) as good:
@@ -1352,7 +1351,7 @@ def test_who_does_not_read_is_no_longer_read(serve: Serve) -> None:
 
 
 def test_who_reads_late_gets_everything(serve: Serve) -> None:
-    served = serve(limits=Limits(output_buffer=64 * 1024))
+    served = serve(limits=default_limits(output_buffer=64 * 1024))
     with Peer(served.target, own_settings=WIDE, polite=False, receive_buffer=4096) as peer:
         peer.send(settings(flags=ACK), window_update(0, 2**30))
         requests = b"".join(peer.request(peer.stream(), b"large") for _ in range(100))
@@ -1372,7 +1371,9 @@ def test_who_does_not_read_may_leave(serve: Serve, how: str) -> None:
 @only_nghttp2
 def test_who_does_not_read_its_goodbye_is_cut_off(serve: Serve) -> None:
     """The end of a connection does not wait for a peer that does not read."""
-    served = serve(limits=Limits(output_buffer=64 << 20, half_open_timeout=1.0, max_connection_age_grace=0.2, idle_timeout=0.4))
+    served = serve(
+        limits=default_limits(output_buffer=64 << 20, half_open_timeout=1.0, max_connection_age_grace=0.2, idle_timeout=0.4)
+    )
     with Peer(served.target, own_settings=WIDE, polite=False, receive_buffer=4096) as peer:
         peer.send(settings(flags=ACK), window_update(0, 2**30), demanding(peer, 100), frame(PING, bytes(7)))
         eventually(lambda: served.handler.calls == 100)
@@ -1383,7 +1384,7 @@ def test_who_does_not_read_its_goodbye_is_cut_off(serve: Serve) -> None:
 @only_nghttp2
 def test_who_does_not_read_cannot_pile_up_resets(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half-open streams of a peer that does not read: each is given up once, not again and again."""
-    served = serve(limits=Limits(output_buffer=16 * 1024, half_open_timeout=0.04))
+    served = serve(limits=default_limits(output_buffer=16 * 1024, half_open_timeout=0.04))
 
     def then(peer: Peer) -> None:
         (open_one,) = served.server._open
@@ -1470,7 +1471,7 @@ CUTS: dict[str, Callable[[Served], None]] = {
 
 @pytest.mark.parametrize("name", CUTS)
 def test_a_connection_may_be_cut_at_any_time(serve: Serve, name: str) -> None:
-    served = serve(limits=Limits())
+    served = serve(limits=default_limits())
     CUTS[name](served)
     served.serves()
 
@@ -1498,7 +1499,7 @@ def test_a_tls_connection_may_be_cut_at_any_time(serve: Serve, tmp_path: Path) -
 @only_nghttp2
 @pytest.mark.parametrize("mask", [0x01, 0x08, 0x80, 0xFF])
 def test_a_call_with_one_wrong_byte_harms_nobody(serve: Serve, mask: int) -> None:
-    served = serve(limits=Limits())
+    served = serve(limits=default_limits())
     content = whole_call(served.target)
     for place in range(len(content)):
         with Peer(served.target, hello=False) as peer:
@@ -1548,7 +1549,7 @@ def test_who_breaks_the_limit_of_streams_gets_no_more_of_them(serve: Serve) -> N
 @only_nghttp2
 def test_connections_beyond_the_limit_are_closed_at_once(serve: Serve) -> None:
     """When the calls of all others are under way."""
-    served = serve(limits=Limits(connections=5))
+    served = serve(limits=default_limits(connections=5))
     peers = [Peer(served.target) for _ in range(5)]
     try:
         for peer in peers:
@@ -1574,7 +1575,7 @@ def test_connections_beyond_the_limit_are_closed_at_once(serve: Serve) -> None:
 
 @only_nghttp2
 def test_silent_connections_leave_room_again(serve: Serve) -> None:
-    served = serve(limits=Limits(connections=5, half_open_timeout=0.2))
+    served = serve(limits=default_limits(connections=5, half_open_timeout=0.2))
     silent = [Peer(served.target, hello=False) for _ in range(5)]
     try:
         eventually(lambda: served.connections == 5)
@@ -1586,7 +1587,7 @@ def test_silent_connections_leave_room_again(serve: Serve) -> None:
 
 
 def test_an_idle_connection_is_told_to_go(serve: Serve) -> None:
-    served = serve(limits=Limits(idle_timeout=0.3))
+    served = serve(limits=default_limits(idle_timeout=0.3))
     with Peer(served.target) as peer:
         assert peer.ask(b"1").message == b"!1"
         started = monotonic()
@@ -1596,7 +1597,7 @@ def test_an_idle_connection_is_told_to_go(serve: Serve) -> None:
 
 
 def test_a_connection_with_a_call_is_not_idle(serve: Serve) -> None:
-    served = serve(limits=Limits(idle_timeout=0.2))
+    served = serve(limits=default_limits(idle_timeout=0.2))
     with Peer(served.target) as peer:
         peer.send(peer.request(1, b"wait"))
         with pytest.raises(AssertionError):
@@ -1610,7 +1611,7 @@ def test_a_connection_with_a_call_is_not_idle(serve: Serve) -> None:
 
 @only_nghttp2
 def test_an_old_connection_goes_and_its_calls_finish(serve: Serve) -> None:
-    served = serve(limits=Limits(max_connection_age=0.3, max_connection_age_grace=5.0))
+    served = serve(limits=default_limits(max_connection_age=0.3, max_connection_age_grace=5.0))
     with Peer(served.target) as peer:
         peer.send(peer.request(1, b"wait"))
         peer.read(lambda: peer.goaways)
@@ -1630,7 +1631,7 @@ def test_an_old_connection_goes_and_its_calls_finish(serve: Serve) -> None:
 
 
 def test_an_old_connection_is_not_waited_for_without_end(serve: Serve) -> None:
-    served = serve(limits=Limits(max_connection_age=0.2, max_connection_age_grace=0.3))
+    served = serve(limits=default_limits(max_connection_age=0.2, max_connection_age_grace=0.3))
     with Peer(served.target) as peer:
         peer.send(peer.request(1, b"wait"))
         started = monotonic()
@@ -1643,7 +1644,7 @@ def test_an_old_connection_is_not_waited_for_without_end(serve: Serve) -> None:
 @only_nghttp2
 def test_half_open_bodies_are_limited_together(serve: Serve) -> None:
     """Many uploads at once that never end: the process holds `requests_size` of them, and refuses the rest."""
-    served = serve(limits=Limits(message_size=64 * 1024, requests_size=256 * 1024, half_open_timeout=2.0))
+    served = serve(limits=default_limits(message_size=64 * 1024, requests_size=256 * 1024, half_open_timeout=2.0))
     with Peer(served.target) as peer:
         numbers = [peer.stream() for _ in range(20)]
         for number in numbers:
@@ -1698,7 +1699,7 @@ STATES: dict[str, Callable[[Peer], None]] = {
 @pytest.mark.parametrize("grace", [0.0, 0.3])
 @pytest.mark.parametrize("name", STATES)
 def test_a_stop_waits_for_no_peer(serve: Serve, name: str, grace: float) -> None:
-    served = serve(limits=Limits(output_buffer=64 * 1024))
+    served = serve(limits=default_limits(output_buffer=64 * 1024))
     with Peer(served.target, hello=False) as peer:
         STATES[name](peer)
         served.loop.turn()
@@ -1709,7 +1710,7 @@ def test_a_stop_waits_for_no_peer(serve: Serve, name: str, grace: float) -> None
 @only_nghttp2
 def test_a_stop_waits_as_long_as_it_is_told(serve: Serve) -> None:
     """The grace of a connection that has grown old is another one."""
-    served = serve(limits=Limits(max_connection_age_grace=0.1))
+    served = serve(limits=default_limits(max_connection_age_grace=0.1))
     with Peer(served.target) as peer:
         peer.send(peer.request(1, b"wait"))
         eventually(lambda: served.handler.held.begun)
@@ -1734,7 +1735,7 @@ def test_a_handshake_under_way_ends_with_a_stop(serve: Serve, tmp_path: Path) ->
 @only_nghttp2
 def test_a_handshake_that_ends_after_a_stop_is_not_served(serve: Serve, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    served = serve(certificates=authority.server(), limits=Limits())
+    served = serve(certificates=authority.server(), limits=default_limits())
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = ssl.create_default_context(cafile=str(authority.file)).wrap_bio(incoming, outgoing, server_hostname="localhost")
     with Peer(served.target, hello=False) as peer:
@@ -1761,7 +1762,7 @@ def test_a_handshake_that_ends_after_a_stop_is_not_served(serve: Serve, tmp_path
 @only_nghttp2
 def test_a_stop_ends_a_load_without_an_answer_that_is_cut(serve: Serve) -> None:
     """Every answer that began is whole, and what was not answered was refused or never begun."""
-    served = serve(limits=Limits())
+    served = serve(limits=default_limits())
     with Peer(served.target) as peer:
         stopping = None
         for round_ in range(400):
@@ -1856,7 +1857,7 @@ def resident() -> int:
 @only_nghttp2
 def test_long_paths_are_not_kept(serve: Serve) -> None:
     """Nor is anything else of a request, when it is over."""
-    served = serve(limits=Limits())
+    served = serve(limits=default_limits())
 
     def ask(numbers: range) -> None:
         with Peer(served.target) as peer:

@@ -13,8 +13,8 @@ import pytest
 from extauthz import transport
 from extauthz.transport import libnghttp2
 from extauthz.transport.choice import choose
-from extauthz.transport.limits import Limits
 from extauthz.transport.listening import ListenError
+from tests.support.transports import default_limits
 
 RESETS, CONTINUATIONS = "nghttp2_option_set_stream_reset_rate_limit", "nghttp2_option_set_max_continuations"
 
@@ -91,4 +91,4 @@ def test_a_missing_library_is_told_with_its_packages() -> None:
 def test_a_server_whose_fallback_would_let_everybody_in_does_not_start(name: Literal["grpcio", "nghttp2"], fallback: Any) -> None:
     """What is sent when a handler breaks: an empty answer is an ALLOW for Envoy."""
     with pytest.raises(ValueError, match="the fallback answer is empty, which Envoy takes for an allow: not serving"):
-        choose(name).server(lambda _: b"denied", fallback, limits=Limits(), certificates=None)
+        choose(name).server(lambda _: b"denied", fallback, limits=default_limits(), certificates=None)

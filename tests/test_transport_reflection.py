@@ -17,10 +17,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from grpc_reflection.v1alpha.reflection_pb2 import ExtensionRequest, ServerReflectionRequest, ServerReflectionResponse
 
 from extauthz.transport.bidirectional import MAX_UNSENT
-from extauthz.transport.limits import Limits
 from extauthz.transport.reflection import MAX_REQUEST_SIZE, MAX_REQUESTS, MAX_STREAMS, answer
 from tests.support.h2_client import ACK, INITIAL_WINDOW_SIZE, GoneError, Peer, data, fields, framed, reset, settings, window_update
-from tests.support.transports import Loop, Served, echo, eventually, only_nghttp2
+from tests.support.transports import Loop, Served, default_limits, echo, eventually, only_nghttp2
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 SERVICES = [SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"]
@@ -168,7 +167,7 @@ def test_a_limit_ends_a_stream(served: Served, requests: list[bytes], status: gr
 
 
 def test_a_call_that_stays_open_ends(loop: Loop) -> None:
-    served = Served(loop, echo, limits=Limits(half_open_timeout=0.3))
+    served = Served(loop, echo, limits=default_limits(half_open_timeout=0.3))
     turns = _Turns(iter([LIST]))
     with connected(served) as channel:
         call = channel.stream_stream(PATHS[0])(turns, timeout=20)
@@ -313,7 +312,7 @@ def test_a_call_may_end_in_any_way(served: Served, how: str) -> None:
 
 @only_nghttp2
 def test_a_call_without_a_request_is_given_up(loop: Loop) -> None:
-    served = Served(loop, echo, limits=replace(Limits(), half_open_timeout=0.2))
+    served = Served(loop, echo, limits=replace(default_limits(), half_open_timeout=0.2))
     with Peer(served.target) as peer:
         assert peer.answer(opened(peer)).reset is not None
         number = opened(peer)

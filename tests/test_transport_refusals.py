@@ -39,10 +39,10 @@ from tests.support.h2_client import (
     settings,
     window_update,
 )
-from tests.support.transports import Authority, Loop, Name, Served, echo, eventually
+from tests.support.transports import Authority, Loop, Name, Served, default_limits, echo, eventually
 
 MARKER = "zzMARKERzz"
-LIMITS = Limits(
+LIMITS = default_limits(
     message_size=64 * 1024,
     requests_size=100_000,
     header_list_size=4 * 1024,
@@ -248,7 +248,7 @@ def test_what_a_client_ends_itself_is_no_refusal(serve: Callable[..., Served], c
 
 
 def test_an_idle_or_old_connection_is_no_refusal(serve: Callable[..., Served]) -> None:
-    for limits in (Limits(idle_timeout=0.1), Limits(max_connection_age=0.1, max_connection_age_grace=0.1)):
+    for limits in (default_limits(idle_timeout=0.1), default_limits(max_connection_age=0.1, max_connection_age_grace=0.1)):
         served = serve(limits=limits)
         with Peer(served.target) as peer:
             assert peer.ask(b"1").message == b"!1"

@@ -106,12 +106,13 @@ def request(source: str = "203.0.113.7") -> Request:
     return Request("POST", "/search", "api.acme.com", {}, raw=True, decision_id=DECISION_ID, source=source)
 
 
-def identity(actor: str, auth_type: AuthType = AuthType.USER) -> Identity:
-    return Identity(auth_type, actor, "ana@acme.com", frozenset({"SEARCH"}), NOW + 60)
+def identity(token_id: str, auth_type: AuthType = AuthType.USER) -> Identity:
+    own = None if auth_type is AuthType.OAUTH else token_id
+    return Identity(auth_type, f"token:{token_id}", "ana@acme.com", frozenset({"SEARCH"}), NOW + 60, token_id=own)
 
 
 def allowed(token_id: str, auth_type: AuthType = AuthType.USER) -> Allow:
-    return Allow(Reason.ALLOWED, "r", HeaderEdits((), ()), identity(f"token:{token_id}", auth_type))
+    return Allow(Reason.ALLOWED, "r", HeaderEdits((), ()), identity(token_id, auth_type))
 
 
 # --- from where
@@ -156,11 +157,11 @@ DECISIONS: dict[str, tuple[Decision, bool]] = {
     "ANONYMOUS": (allowed(A, AuthType.ANONYMOUS), True),
     "OAuth": (Allow(Reason.ALLOWED, "r", HeaderEdits((), ()), identity("oauth:okta:ana", AuthType.OAUTH)), False),
     "OAuth that calls itself a token": (
-        Allow(Reason.ALLOWED, "r", HeaderEdits((), ()), identity(f"token:{A}", AuthType.OAUTH)),
+        Allow(Reason.ALLOWED, "r", HeaderEdits((), ()), identity(A, AuthType.OAUTH)),
         False,
     ),
     "public": (Allow(Reason.PUBLIC, "r", HeaderEdits((), ())), False),
-    "refused, known": (Deny(Reason.SCOPE_MISSING, "r", identity(f"token:{A}")), False),
+    "refused, known": (Deny(Reason.SCOPE_MISSING, "r", identity(A)), False),
     "refused": (Deny(Reason.TOKEN_EXPIRED, "r"), False),
 }
 
@@ -175,7 +176,7 @@ async def test_an_issued_token_that_was_allowed_is_noted(decision: Decision, *, 
 
 async def test_a_refusal_hides_no_later_use() -> None:
     world = Recording()
-    world.uses.record(request(), Deny(Reason.SCOPE_MISSING, "r", identity(f"token:{A}")), 0.001)
+    world.uses.record(request(), Deny(Reason.SCOPE_MISSING, "r", identity(A)), 0.001)
     world.used(A)
     assert list(await world.written()) == [A]
 

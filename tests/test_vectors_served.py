@@ -13,8 +13,8 @@ import pytest
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.addresses import Address
 from extauthz.transport.choice import Transport, choose
-from extauthz.transport.limits import Limits
 from tests.support import vectors
+from tests.support.transports import default_limits
 from tests.support.vectors import Case, VectorWorld
 from tests.test_vectors import CHECKS, Worlds, prepared, worlds
 
@@ -42,7 +42,7 @@ class Served:
 
 
 async def _serve(served: Served, started: threading.Event, ending: asyncio.Event, chosen: list[Transport]) -> None:
-    servers = [transport.server(served.check, FALLBACK, limits=Limits(), certificates=None) for transport in chosen]
+    servers = [transport.server(served.check, FALLBACK, limits=default_limits(), certificates=None) for transport in chosen]
     ports = [await server.start(Address(host="127.0.0.1", port=0)) for server in servers]
     for transport, port in zip(chosen, ports, strict=True):
         # A header of the vectors may be as long as a message may be, and both transports take the same messages.

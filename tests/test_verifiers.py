@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.adapters.verdicts import REFUSAL_LIFETIME, VerdictCache
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.budgets import Budget
@@ -26,6 +25,7 @@ from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
 from extauthz.oauth_verifier import KEY_DELAY, MAX_PENDING, Issuer, OAuthVerifier
 from extauthz.ports import Evidence, FeedBatch, Unavailable, Verdict
+from tests.support.memory_store import MemoryTokenStore
 from tests.support.world import (
     CLIENT,
     ISSUER,
@@ -1002,7 +1002,7 @@ async def test_a_waiter_that_leaves_does_not_end_the_verification() -> None:
 
 
 def an_identity(name: str = "one") -> Identity:
-    return Identity(AuthType.USER, f"token:{name}", "ana@acme.com", frozenset(), NOW + 3600)
+    return Identity(AuthType.USER, f"token:{name}", "ana@acme.com", frozenset(), NOW + 3600, token_id=name)
 
 
 def identity_of(verdict: Verdict | Reason | None) -> Identity:

@@ -52,7 +52,8 @@ def jwks(config_file: Path) -> None:
     Example: extauthz internal-token jwks --config config/extauthz.yaml
     """
     with configuration.explained():
-        made = build_internal_tokens(configuration.read(config_file), os.environ)
+        loaded = configuration.read(config_file)
+        made = build_internal_tokens(loaded, loaded.internal_token_keys(os.environ))
     if made is None:
         raise click.ClickException(f"{config_file} makes no internal tokens: write the section internal_token, with enabled: true")
     echo(made.key_set.decode())

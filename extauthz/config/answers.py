@@ -72,7 +72,7 @@ def _with_variables(*names: str) -> AfterValidator:
     def check(written: str) -> str:
         if found := _WITHOUT_DOLLAR(written):
             raise ValueError(f"{found[0]} is no variable: write ${found[0]}")
-        for name in Template.parse(written).names:
+        for name in Template(written).get_identifiers():
             if name not in names:
                 known = f": the variables here are {', '.join(names)}"
                 raise ValueError(f"unknown variable ${{{name}}}" + (nearest(name, names) or known))
@@ -140,10 +140,10 @@ class ReasonAnswer(Section):
         """The same, with its texts read."""
         return OwnAnswer(
             status=self.status,
-            message=None if self.message is None else Template.parse(self.message),
-            headers=tuple((name, Template.parse(value)) for name, value in self.headers.items()),
+            message=None if self.message is None else Template(self.message),
+            headers=tuple((name, Template(value)) for name, value in self.headers.items()),
             content_type=self.content_type,
-            body=None if self.body is None else Template.parse(self.body),
+            body=None if self.body is None else Template(self.body),
         )
 
 

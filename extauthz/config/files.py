@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+
+from extauthz.config.digests import digest
 
 MAX_BYTES = 16 * 1024 * 1024
 Identity = tuple[int, int]
@@ -58,11 +59,8 @@ class Files:
     @property
     def digest(self) -> str:
         """Sixteen hex digits that differ when a file differs that holds no secret."""
-        hasher = hashlib.sha256()
-        for path in sorted(self.contents.keys() - self._secrets):
-            for part in (str(path).encode(), self.contents[path]):
-                hasher.update(hashlib.sha256(part).digest())
-        return hasher.hexdigest()[:16]
+        shown = sorted(self.contents.keys() - self._secrets)
+        return digest(*(part for path in shown for part in (str(path).encode(), self.contents[path]))).hex()[:16]
 
     def written_in_place(self, path: Path, before: Files) -> bool:
         """Tell whether a file has another content than it had in an earlier reading, and is the same file all the same."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from extauthz.config import answers, completeness, consistency, document, internal_token, risks, routes, sendable, tables
+from extauthz.config.digests import digest
 from extauthz.config.document import ConfigurationError, Document, Mistake
 from extauthz.config.files import Files
 from extauthz.config.oauth import OAuthCommon
 from extauthz.config.patterns import compile_patterns
 from extauthz.config.problems import mistakes_of
 from extauthz.config.provider_rules import provider_rules
+from extauthz.config.secrets import Secrets
 from extauthz.config.settings import CertificateSection, Settings, TlsSection, TokensSection
 from extauthz.config.values import Secret
 from extauthz.core.act_as import ACT_AS_HEADERS, ActAs
@@ -26,6 +28,7 @@ from extauthz.core.identity import FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS, Ide
 from extauthz.core.policy import Policy
 from extauthz.core.providers import ProviderRules
 
+T = TypeVar("T")
 MIN_PEPPER_BYTES = 32
 TlsFiles = tuple[Path, Path, Path | None, frozenset[str] | None]
 
@@ -69,17 +72,25 @@ class Configuration:
         client_ca = folder / tls.client_ca if tls.client_ca else None
         return folder / tls.certificate, folder / tls.key, client_ca, None if names is None else frozenset(names)
 
-    def read_secrets(self, environment: Mapping[str, str]) -> None:
+    def read_secrets(self, environment: Mapping[str, str]) -> Secrets:
         """Read every secret and bundle, so that `files` holds them; raises ConfigurationError with all that is wrong with them."""
         mistakes: list[Mistake] = []
-        for reading in (
-            *(self.peppers, self.client_secrets, self.proxy_auth, self.store_password),
-            *(self.internal_token_keys, self.tracing_headers),
-        ):
+
+        def attempt(read: Callable[[Mapping[str, str]], T]) -> T | None:
             try:
-                reading(environment)
+                return read(environment)
             except ConfigurationError as error:
-                mistakes += error.mistakes
+                mistakes.extend(error.mistakes)
+                return None
+
+        secrets = Secrets(
+            attempt(self.peppers) or {},
+            attempt(self.client_secrets) or {},
+            attempt(self.proxy_auth),
+            attempt(self.store_password),
+            attempt(self.internal_token_keys) or {},
+            attempt(self.tracing_headers) or {},
+        )
         oauth = self.settings.oauth
         if oauth is not None and oauth.enabled and oauth.ca_file:
             path = self.file.parent / oauth.ca_file
@@ -89,6 +100,7 @@ class Configuration:
                 mistakes.append(self.mistake(("oauth", "ca_file"), f"{path}: {getattr(error, 'strerror', None) or error}"))
         if mistakes:
             raise ConfigurationError(mistakes)
+        return secrets
 
     def store_password(self, environment: Mapping[str, str]) -> str | None:
         """Read the password of a PostgreSQL store; raises ConfigurationError."""
@@ -149,11 +161,9 @@ class Configuration:
     def section_digest(self, kind: Kind, secrets: Mapping[str, bytes]) -> bytes:
         """Hash what a verifier of this kind is built from, resolved secrets included."""
         section: OAuthCommon | TokensSection | None = self.settings.oauth if kind is Kind.OAUTH else self.settings.tokens
-        hasher = hashlib.sha256(section.model_dump_json().encode() if section else b"")
-        hasher.update("\n".join(self.settings.scopes).encode())
-        for name, secret in secrets.items():
-            hasher.update(hashlib.sha256(name.encode()).digest() + hashlib.sha256(secret).digest())
-        return hasher.digest()
+        parts = (section.model_dump_json() if section else "", "\n".join(self.settings.scopes))
+        named = (part for name, secret in secrets.items() for part in (name.encode(), secret))
+        return digest(*(part.encode() for part in parts), *named)
 
 
 def load(file: Path, files: Files | None = None, *, end_marker: bool = False) -> Configuration:

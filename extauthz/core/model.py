@@ -146,7 +146,8 @@ class Request:
 class Identity:
     """A verified token: who holds it and what it may do, before act-as rules; each verification makes its own.
 
-    `user` is the address that the token is bound to: None for GLOBAL and ANONYMOUS. `expires_at` is in seconds since the epoch.
+    `user` is the address that the token is bound to: None for GLOBAL and ANONYMOUS. `expires_at` is in seconds since the epoch,
+    `token_id` that of an issued token, `client_id` that of an OAuth client.
     """
 
     auth_type: AuthType
@@ -155,6 +156,7 @@ class Identity:
     scopes: frozenset[str]
     expires_at: float
     client_id: str | None = None
+    token_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,7 @@ def verify(token: TokenText, record: TokenRecord | None, peppers: Mapping[str, b
         user=record.user,
         scopes=record.scopes,
         expires_at=record.expires_at,
+        token_id=record.id,
     )
 
 

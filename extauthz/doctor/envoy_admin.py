@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 from extauthz.adapters.fetch import FetchError, JsonFetcher
 from extauthz.config.loader import Configuration
 from extauthz.doctor import envoy_client, envoy_cluster, envoy_dump, envoy_filter, envoy_http, envoy_planes, envoy_twice
@@ -20,7 +22,7 @@ from extauthz.envoy_config.reading import is_everywhere, serves_other_hosts, sid
 
 MAX_DUMP = 64 * 1024 * 1024
 """Bytes of a document; a large mesh has a large configuration."""
-LEAST = (1, 37)
+LEAST = Version("1.37")
 """The first release that tells clients `status_on_error` when a check fails; 1.40 is the one that the tests run."""
 
 _PATHS = ("server_info", "config_dump?include_eds", "clusters?format=json")
@@ -97,12 +99,12 @@ def _cluster(dump: Dump, config: Any, listening: Listening, manager: Manager) ->
 
 
 def _version(dump: Dump) -> Finding:
-    found = re.search(r"/(\d+)\.(\d+)\.(\d+)", dump.version)
+    found = re.search(r"/(\d+\.\d+\.\d+)", dump.version)
     if found is None or dump.state != "LIVE":
         text = f"Envoy {dump.version or 'of an unknown version'} is {dump.state or 'in an unknown state'}"
         return warning("envoy.version", text, "look at Envoy's log")
-    version = tuple(map(int, found.groups()))
-    if version[:2] < LEAST:
-        text = f"Envoy {'.'.join(found.groups())} is older than {'.'.join(map(str, LEAST))}: it answers 403 when a check fails"
+    version = Version(found[1])
+    if version < LEAST:
+        text = f"Envoy {version} is older than {LEAST}: it answers 403 when a check fails"
         return warning("envoy.version", text, "update Envoy; 1.40 is the release that extauthz is tested with")
-    return ok("envoy.version", f"Envoy {'.'.join(found.groups())}, live")
+    return ok("envoy.version", f"Envoy {version}, live")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import re
 import resource
 from collections.abc import Callable, Iterable, Iterator
+
+from packaging.requirements import Requirement
 
 from extauthz import __version__
 from extauthz.doctor.findings import Finding, ok, problem, warning
 from extauthz.transport.limits import SPARE
-
-_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*>=\s*([0-9][0-9.]*)").match
 
 
 def look(transport: str, connections: int) -> Iterator[Finding]:
@@ -26,16 +25,17 @@ def look(transport: str, connections: int) -> Iterator[Finding]:
 def libraries(requirements: Iterable[str], installed: Callable[[str], str | None]) -> Iterator[Finding]:
     """Compare the versions of the libraries with those that this release asks for."""
     good = []
-    for requirement in requirements:
-        found = _REQUIREMENT(requirement)
-        if found is None or "extra ==" in requirement:
+    for requirement in map(Requirement, requirements):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        name, least, version = found[1], found[2], installed(found[1])
+        name, version = requirement.name, installed(requirement.name)
         advice = "install what requirements/runtime.txt lists"
         if version is None:
-            if "sys_platform" not in requirement:
+            # What only some platforms have is judged with the transport that needs it.
+            if requirement.marker is None:
                 yield problem("libraries", f"{name} is not installed", advice)
-        elif _numbers(version) < _numbers(least):
+        elif not requirement.specifier.contains(version, prereleases=True):
+            least = ", ".join(each.version for each in requirement.specifier)
             yield problem("libraries", f"{name} {version} is older than {least}", advice)
         else:
             good.append(f"{name} {version}")
@@ -86,7 +86,3 @@ def _fast_library() -> tuple[str | None, list[str], str]:
     except (ImportError, AttributeError) as error:
         return None, [], str(error)
     return libnghttp2.version(), libnghttp2.missing_flood_limits(), ""
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"[0-9]+", version.partition("+")[0])[:3])

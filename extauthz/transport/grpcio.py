@@ -57,7 +57,7 @@ class GrpcioServer:
         handler: Handler,
         fallback: bytes,
         *,
-        limits: Limits | None = None,
+        limits: Limits,
         certificates: Certificates | None = None,
         traced: TracedHandler | None = None,
     ) -> None:
@@ -71,8 +71,8 @@ class GrpcioServer:
         self._fallback = checked_fallback(fallback)
         self._refusals = Refusals(VISIBLE)
         self._reflection_streams = 0
-        self._stream_timeout = (limits or Limits()).half_open_timeout
-        self._options = (*_OPTIONS, *_limits(limits or Limits()))
+        self._stream_timeout = limits.half_open_timeout
+        self._options = (*_OPTIONS, *_limits(limits))
         self._health = _Health(self._refusals)
         self._servers: list[grpc.aio.Server] = []
 

@@ -12,36 +12,36 @@ SPARE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bytes, seconds and counts; per connection where nothing else is said.
+    """Bytes, seconds and counts; per connection where nothing else is said. The defaults are those of the section `grpc`.
 
     The resets are high because Envoy resets every check that it gives up after its own time-out.
     """
 
-    message_size: int = 4 * 1024 * 1024
+    message_size: int
     """Of one request; a larger one is RESOURCE_EXHAUSTED."""
-    requests_size: int = 64 * 1024 * 1024
+    requests_size: int
     """Of all requests of the process that have not come completely."""
-    header_list_size: int = 16 * 1024
+    header_list_size: int
     """RFC 9113 6.5.2: names and values and 32 bytes each; a longer list resets its stream."""
-    concurrent_streams: int = 2_000
-    connections: int = 1_000
+    concurrent_streams: int
+    connections: int
     """Of the process; one more ends one that asks nothing, or is closed at once. grpcio always does the latter."""
-    half_open_timeout: float = 5.0
+    half_open_timeout: float
     """For a connection to greet, and for a request to come completely."""
-    max_connection_age: float | None = None
-    max_connection_age_grace: float = 10.0
+    max_connection_age: float | None
+    max_connection_age_grace: float
     """For the streams in flight when a connection is asked to go."""
-    idle_timeout: float = 600.0
+    idle_timeout: float
     """Of grpcio 60 at most: it cannot end a connection that rests to make room for a new one."""
-    resets: int = 20_000
-    resets_per_second: int = 5_000
-    settings_entries: int = 32
-    continuations: int = 8
-    outbound_acknowledgements: int = 1_000
-    empty_frames: int = 10_000
+    resets: int
+    resets_per_second: int
+    settings_entries: int
+    continuations: int
+    outbound_acknowledgements: int
+    empty_frames: int
     """DATA without data and PRIORITY."""
-    empty_frames_per_second: int = 330
-    output_buffer: int = 256 * 1024
+    empty_frames_per_second: int
+    output_buffer: int
     """Unsent bytes beyond which nothing more is read or answered."""
 
 

@@ -47,7 +47,7 @@ class Nghttp2Server:
         handler: Handler,
         fallback: bytes,
         *,
-        limits: Limits | None = None,
+        limits: Limits,
         certificates: Certificates | None = None,
         traced: TracedHandler | None = None,
     ) -> None:
@@ -58,7 +58,7 @@ class Nghttp2Server:
         self._handler = handler
         self._traced = traced
         self._fallback = checked_fallback(fallback)
-        self._limits = limits or Limits()
+        self._limits = limits
         self._options = http2.options(self._limits)
         self._certificates = certificates
         self._tally = Tally()

@@ -115,7 +115,7 @@ class Live:
         self.authorizer.swap(prepared.runtime)
         self.assembly.adopt(configuration, before, prepared)
         self.configuration, self.parts = configuration, prepared
-        await self.assembly.retire(configuration)
+        await self.assembly.retire(configuration, prepared)
         return before
 
     async def refresh(self) -> None:
@@ -149,7 +149,7 @@ async def live(folder: Path, *names: str, **more: Any) -> AsyncIterator[Live]:
     async with contextlib.AsyncExitStack() as stack:
         serving = asyncio.create_task(server.run_on(opened))
         configuration = load(file)
-        tracing = open_tracing(configuration, os.environ, stack, clock=clock)
+        tracing = open_tracing(configuration, configuration.tracing_headers(os.environ), stack, clock=clock)
         assembly = Assembly(clock=clock, tracing=tracing)
         parts = await assembly.open(configuration, stack)
         recorders = Recorders((recorder, tracing)) if tracing else recorder

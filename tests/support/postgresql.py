@@ -20,7 +20,6 @@ import psycopg
 import pytest
 
 from extauthz.adapters.store import postgres
-from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.adapters.store.postgres import PostgresUsage
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.records import AuditKey, Change
@@ -29,6 +28,7 @@ from extauthz.adapters.store.usage import SqliteUsage
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenRecord
 from extauthz.ports import Use
+from tests.support.memory_store import MemoryTokenStore
 from tests.support.postgres_server import PostgresServer, server_of
 
 AnyStore = MemoryTokenStore | SqlTokenStore

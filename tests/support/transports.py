@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from extauthz.addresses import Address
+from extauthz.config.settings import GrpcSection
 from extauthz.transport.choice import choose
 from extauthz.transport.limits import Limits
 from extauthz.transport.listening import TracedHandler
@@ -135,6 +136,11 @@ class Loop:
         self.loop.run_forever()
 
 
+def default_limits(**changes: Any) -> Limits:
+    """Return the limits that a configuration without the section `grpc` has, with these changes."""
+    return Limits(**(GrpcSection().model_dump() | changes))
+
+
 class Served:
     """One server that listens on a free port of 127.0.0.1, or on a unix socket."""
 
@@ -150,7 +156,7 @@ class Served:
     ) -> None:
         self.loop = loop
         self.handler: Any = handler
-        self.limits = limits or Limits()
+        self.limits = limits or default_limits()
         self.server: Any = None
         self._traced = traced
         self._stopped = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - a block without rights may not be able to read it where Python stands
 import contextlib
 import os
 from collections.abc import Iterator

@@ -26,13 +26,13 @@ from cryptography.hazmat.primitives import serialization
 from google.protobuf import json_format
 
 from extauthz._pb import ext_authz_pb2 as pb
-from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.core import jwt
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, fingerprint
 from extauthz.ports import Unavailable
 from extauthz.service import Authorizer
+from tests.support.memory_store import MemoryTokenStore
 from tests.support.world import (
     DECISION_ID,
     NOW,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.published_keys import usable_keys
-from extauthz.adapters.store.memory import MemoryTokenStore
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.assembly import Inside, Outside, build_runtime, void_what_changed
 from extauthz.codec import build_internal_tokens
@@ -28,9 +27,11 @@ from extauthz.core.providers import Verification
 from extauthz.core.tokens import ENTROPY_BYTES, fingerprint
 from extauthz.feed import Feed
 from extauthz.internal_tokens import InternalTokens
+from extauthz.issuers import ProviderSources, entries_of, provider_digest
 from extauthz.ports import Introspector, Unavailable
 from extauthz.service import Authorizer
 from tests.support.idp_fixtures import overlaid
+from tests.support.memory_store import MemoryTokenStore
 
 NOW = 1_800_000_000
 ISSUER = "https://acme.okta.com/oauth2/default"
@@ -312,11 +313,18 @@ class World:
 
     def build(self, before: Inside | None = None) -> Inside:
         """Return what decides in this world, with nothing in memory yet but what it keeps of before."""
-        keys = {rules.issuer: self.sources.get(rules.issuer, self.keys) for rules in self.configuration.providers}
-        outside = Outside(self.store, self.feed, {"p1": PEPPER}, keys, self.introspectors)
-        self.internal_tokens = build_internal_tokens(self.configuration, {}, previous=self.internal_tokens)
+        outside = Outside(self.store, self.feed, {"p1": PEPPER}, tuple(self._providers()))
+        self.internal_tokens = build_internal_tokens(
+            self.configuration, self.configuration.internal_token_keys({}), previous=self.internal_tokens
+        )
         outside.internal_tokens = self.internal_tokens
         return build_runtime(self.configuration, outside, clock=self.clock, before=before)
+
+    def _providers(self) -> Iterator[ProviderSources]:
+        for entry, rules in entries_of(self.configuration):
+            keys = self.sources.get(rules.issuer, self.keys) if rules.verification is Verification.JWKS else None
+            ways = {method: way for (issuer, method), way in self.introspectors.items() if issuer == rules.issuer}
+            yield ProviderSources(provider_digest(self.configuration, entry, rules, None), rules, keys, ways)
 
     def poll(self) -> None:
         """Read the change feed, as the follower does."""
