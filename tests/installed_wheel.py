@@ -85,13 +85,13 @@ def _asked(place: Path, python: Path) -> list[str]:
         _until_it_listens(serve, place / "check.sock")
         with grpc.insecure_channel(f"unix://{place / 'check.sock'}") as channel:
             check = channel.unary_unary(METHOD, pb.CheckRequest.SerializeToString, pb.CheckResponse.FromString)
-            asked = (
+            questions = (
                 ("GET", "/healthz", ""),
                 ("POST", "/search", ""),
                 ("POST", "/search", token),
                 ("GET", "/nothing", token),
             )
-            answers = [check(_request(*each), timeout=10, wait_for_ready=True) for each in asked]
+            answers = [check(_request(*each), timeout=10, wait_for_ready=True) for each in questions]
     finally:
         serve.send_signal(signal.SIGTERM)
         code = serve.wait(timeout=20)

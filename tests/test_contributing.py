@@ -43,14 +43,14 @@ def test_it_is_one_screen() -> None:
 
 def test_every_part_names_files_and_tests_that_are_there() -> None:
     assert list(PARTS) == ["a provider", "a reason", "a metric", "a command", "a key of the YAML"]
-    known = set(re.findall(r"^(?:async )?def (test_\w+)", sources("tests"), re.MULTILINE))
-    known |= {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    tests = set(re.findall(r"^(?:async )?def (test_\w+)", sources("tests"), re.MULTILINE))
+    tests |= {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
     for name, part in PARTS.items():
         for line in part.splitlines():
             assert re.search(r"`[a-z]+/[^`]*`|the table of", line), f"{name}: {line}"
-            named = re.findall(r"`(test_\w+)`", line)
-            assert named, f"{name}: {line}"
-            assert [test for test in named if test not in known] == []
+            names = re.findall(r"`(test_\w+)`", line)
+            assert names, f"{name}: {line}"
+            assert [test for test in names if test not in tests] == []
 
 
 # A provider
@@ -62,10 +62,10 @@ def test_the_schema_knows_the_providers_of_the_table() -> None:
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_provider_is_documented_played_and_its_claims_are_tried(name: str) -> None:
-    decided = (ROOT / "docs" / "decisions.md").read_text("utf-8").partition("\nBy provider")[2].partition("\n- ")[0]
-    assert re.search(rf"^\| {name}\b", decided, re.MULTILINE), "docs/decisions.md: no row"
-    told = (ROOT / "docs" / "oauth-providers.md").read_text("utf-8")
-    assert re.search(rf"^\| `{name}`", told, re.MULTILINE), "docs/oauth-providers.md: no row"
+    table = (ROOT / "docs" / "decisions.md").read_text("utf-8").partition("\nBy provider")[2].partition("\n- ")[0]
+    assert re.search(rf"^\| {name}\b", table, re.MULTILINE), "docs/decisions.md: no row"
+    page = (ROOT / "docs" / "oauth-providers.md").read_text("utf-8")
+    assert re.search(rf"^\| `{name}`", page, re.MULTILINE), "docs/oauth-providers.md: no row"
     assert name in {role.value.partition("_")[0] for role in Role}, "extauthz/demo/providers.py: no role"
     assert name in {source.rules.provider.name for source in SOURCES.values()}, "tests/vectors/claims.yaml: no claims"
 
@@ -83,9 +83,9 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()) -> dict[tuple[str
 
 
 def test_what_a_role_may_do_with_a_command_is_tried() -> None:
-    found = {leaf: flags for leaf, flags in leaves(main).items() if leaf[0] in {"token", "audit", "store"}}
-    assert {leaf for leaf, flags in found.items() if "--as" in flags} == {command[:2] for command in COMMANDS}
-    assert {leaf for leaf, flags in found.items() if "--as" not in flags} == AS_ONESELF
+    flags_of = {leaf: flags for leaf, flags in leaves(main).items() if leaf[0] in {"token", "audit", "store"}}
+    assert {leaf for leaf, flags in flags_of.items() if "--as" in flags} == {command[:2] for command in COMMANDS}
+    assert {leaf for leaf, flags in flags_of.items() if "--as" not in flags} == AS_ONESELF
 
 
 @pytest.mark.parametrize("operation", Operation)

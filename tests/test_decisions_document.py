@@ -39,7 +39,7 @@ def decisions(page: str) -> list[tuple[str, str]]:
 
 
 @cache
-def named() -> Mapping[str, str]:
+def page_decisions() -> Mapping[str, str]:
     """Return the decisions of the page by their names."""
     return dict(decisions(PAGE.read_text("utf-8")))
 
@@ -58,8 +58,8 @@ def unresolved(rule: str, page: Mapping[str, str]) -> list[str]:
     wrong = [f"{name} is not in the page" for name in cited if name not in page]
     known = " ".join(page.get(name, "") for name in cited)
     # A reason of one word is an ordinary word as well.
-    told = [str(reason) for reason in Reason if "_" in reason and re.search(rf"\b{reason}\b", text)]
-    return wrong + [f"{reason} is not in {cited}" for reason in told if f"`{reason}`" not in known]
+    reasons = [str(reason) for reason in Reason if "_" in reason and re.search(rf"\b{reason}\b", text)]
+    return wrong + [f"{reason} is not in {cited}" for reason in reasons if f"`{reason}`" not in known]
 
 
 def rules() -> list[tuple[str, str]]:
@@ -72,12 +72,12 @@ def test_a_name_stands_for_one_decision() -> None:
     names = [name for name, _ in decisions(PAGE.read_text("utf-8"))]
     assert sorted(set(names)) == sorted(names)
     assert len(names) > 120
-    assert [name for name, text in named().items() if not text.endswith(".")] == []
+    assert [name for name, text in page_decisions().items() if not text.endswith(".")] == []
 
 
 @pytest.mark.parametrize(("group", "rule"), rules(), ids=lambda part: part if "/" in part and " " not in part else "")
 def test_every_rule_of_the_vectors_is_a_decision(group: str, rule: str) -> None:
-    assert unresolved(rule, named()) == [], group
+    assert unresolved(rule, page_decisions()) == [], group
 
 
 def test_wrong_citations_are_noticed() -> None:
@@ -103,21 +103,21 @@ def test_the_head_of_a_vector_file_names_headings_of_the_page(name: str) -> None
 def test_every_decision_about_a_request_has_cases() -> None:
     """A decision without a case is a wish: it has a vector, or a test of its own that is named here."""
     cited = {name for _, rule in rules() for name in citations(rule)[0]}
-    without = {name for name in named() if name.rpartition("-")[0] in BY_VECTORS and name not in cited}
+    without = {name for name in page_decisions() if name.rpartition("-")[0] in BY_VECTORS and name not in cited}
     assert without == ELSEWHERE.keys()
     stems = {file.stem for file in (ROOT / "tests").rglob("test_*.py")}
     assert [stem for stem in ELSEWHERE.values() if stem and stem not in stems] == []
 
 
 def test_every_reason_is_decided_with_its_status() -> None:
-    listed: dict[str, int] = {}
-    for name, text in named().items():
+    statuses: dict[str, int] = {}
+    for name, text in page_decisions().items():
         if name.startswith("REASON-"):
             for status, names in re.findall(r"\b(400|401|403|500|503)\b[^:]*: ((?:`\w+`(?:, )?)+)", text):
-                listed |= dict.fromkeys(re.findall(r"`(\w+)`", names), int(status))
-    assert listed == {str(reason): reason.status for reason in Reason if reason not in ALLOWING}
+                statuses |= dict.fromkeys(re.findall(r"`(\w+)`", names), int(status))
+    assert statuses == {str(reason): reason.status for reason in Reason if reason not in ALLOWING}
 
 
 def test_reasons_that_are_told_under_another_name_are_listed_so() -> None:
     hidden = [str(reason) for reason in Reason if reason.told_as == "token_invalid"]
-    assert re.findall(r"`(\w+)`", named()["REASON-3"])[1:] == hidden
+    assert re.findall(r"`(\w+)`", page_decisions()["REASON-3"])[1:] == hidden

@@ -40,9 +40,9 @@ def test_the_version_stands_in_one_place() -> None:
 
 @pytest.mark.parametrize("name", OF_THE_IMAGE)
 def test_what_names_the_image_names_this_version(name: str) -> None:
-    named = re.findall(OF_THE_IMAGE[name], (ROOT / name).read_text("utf-8"), re.MULTILINE)
-    assert named, name
-    assert {version.strip("\"'") for version in named} == {__version__}
+    versions = re.findall(OF_THE_IMAGE[name], (ROOT / name).read_text("utf-8"), re.MULTILINE)
+    assert versions, name
+    assert {version.strip("\"'") for version in versions} == {__version__}
 
 
 def test_nothing_else_repeats_the_version() -> None:
@@ -69,12 +69,12 @@ def test_make_check_is_all_of_ci() -> None:
 
 
 def test_every_python_of_the_metadata_is_tried() -> None:
-    named = [text.rpartition(" ")[2] for text in PROJECT["project"]["classifiers"] if re.search(r":: 3\.\d+$", text)]
-    assert named[0] == PROJECT["project"]["requires-python"].removeprefix(">=")
-    assert jobs("ci.yml")["unit"]["strategy"]["matrix"] == {"python": named, "resolution": ["lowest-direct", "highest"]}
-    assert jobs("release.yml")["wheel"]["strategy"]["matrix"] == {"python": named}
+    versions = [text.rpartition(" ")[2] for text in PROJECT["project"]["classifiers"] if re.search(r":: 3\.\d+$", text)]
+    assert versions[0] == PROJECT["project"]["requires-python"].removeprefix(">=")
+    assert jobs("ci.yml")["unit"]["strategy"]["matrix"] == {"python": versions, "resolution": ["lowest-direct", "highest"]}
+    assert jobs("release.yml")["wheel"]["strategy"]["matrix"] == {"python": versions}
     (tried,) = re.findall(r"^\t@for version in ([0-9. ]+);", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-    assert tried.split() == named[1:], "the first one is that of `make test`"
+    assert tried.split() == versions[1:], "the first one is that of `make test`"
 
 
 # The workflows

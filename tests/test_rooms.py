@@ -10,7 +10,7 @@ import pytest
 from docs.reference import rooms
 
 
-def made(folder: Path, modules: dict[str, str]) -> Path:
+def package(folder: Path, modules: dict[str, str]) -> Path:
     """Write a package with an architecture test beside it; return the package."""
     for name, source in modules.items():
         path = folder / name
@@ -40,26 +40,26 @@ def test_the_page_has_the_drawing_of_the_source() -> None:
 
 
 def test_no_arrow_points_upwards_and_there_is_no_cycle() -> None:
-    drawn = rooms.graph(rooms.PACKAGE)
-    assert "core" in drawn
-    assert rooms.in_circles(drawn) == []
-    assert rooms.upwards(drawn, rooms.law(rooms.PROJECT)) == []
+    imports = rooms.graph(rooms.PACKAGE)
+    assert "core" in imports
+    assert rooms.in_circles(imports) == []
+    assert rooms.upwards(imports, rooms.law(rooms.PROJECT)) == []
     assert "No arrow points upwards, and there is no cycle." in rooms.section()
 
 
 def test_imports_of_every_form_are_seen(tmp_path: Path) -> None:
-    drawn = rooms.graph(made(tmp_path, SOUND))
-    assert drawn == {
+    imports = rooms.graph(package(tmp_path, SOUND))
+    assert imports == {
         "adapters": {"core", "ports"},
         "core": frozenset(),
         "ports": {"core"},
         "serve": {"adapters", "core"},
     }
-    assert rooms.arrows(drawn) == [("adapters", "ports"), ("ports", "core"), ("serve", "adapters")]
+    assert rooms.arrows(imports) == [("adapters", "ports"), ("ports", "core"), ("serve", "adapters")]
 
 
 def test_a_section_says_what_rooms_ask(tmp_path: Path) -> None:
-    part = rooms.section(made(tmp_path, SOUND), tmp_path)
+    part = rooms.section(package(tmp_path, SOUND), tmp_path)
     assert "| `pack/core/` | What is decided? |  |\n" in part
     assert "| `pack/adapters/` | How does it answer? | core, ports |\n" in part
     assert "| `pack/ports.py` | What is needed? | core |\n" in part
@@ -76,7 +76,7 @@ def test_a_section_says_what_rooms_ask(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_arrow_is_told(tmp_path: Path, name: str, source: str, said: str) -> None:
-    part = rooms.section(made(tmp_path, SOUND | {name: source}), tmp_path)
+    part = rooms.section(package(tmp_path, SOUND | {name: source}), tmp_path)
     assert said in part
     assert "No arrow points upwards" not in part
 

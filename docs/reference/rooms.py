@@ -24,17 +24,17 @@ def graph(package: Path) -> Graph:
     """Read the imports between rooms, those for types alone included."""
     files = {_dotted(package, path): path for path in sorted(package.rglob("*.py"))}
     names = {name.partition(".")[0] for name in files} - {""}
-    found: dict[str, set[str]] = {room: set() for room in sorted(names)}
+    edges: dict[str, set[str]] = {room: set() for room in sorted(names)}
     for name, path in files.items():
         if room := name.partition(".")[0]:
             targets = {target.split(".")[1] for target in _imported(package.name, name, path) if target.count(".")}
-            found[room] |= targets & names - {room}
-    return {room: frozenset(targets) for room, targets in found.items()}
+            edges[room] |= targets & names - {room}
+    return {room: frozenset(targets) for room, targets in edges.items()}
 
 
-def in_circles(drawn: Graph) -> list[str]:
+def in_circles(imports: Graph) -> list[str]:
     """Return the rooms that take part in a circle of imports, or lead into one."""
-    left = {room: set(targets) for room, targets in drawn.items()}
+    left = {room: set(targets) for room, targets in imports.items()}
     while free := [room for room, targets in left.items() if not targets]:
         for room in free:
             del left[room]
@@ -43,23 +43,23 @@ def in_circles(drawn: Graph) -> list[str]:
     return sorted(left)
 
 
-def arrows(drawn: Graph) -> list[tuple[str, str]]:
+def arrows(imports: Graph) -> list[tuple[str, str]]:
     """Return the arrows of a drawing: not those that say what a way over other rooms says as well."""
-    if in_circles(drawn):
-        return [(room, target) for room in drawn for target in sorted(drawn[room])]
+    if in_circles(imports):
+        return [(room, target) for room in imports for target in sorted(imports[room])]
     return [
         (room, target)
-        for room in drawn
-        for target in sorted(drawn[room])
-        if not any(target in _reached(drawn, other) for other in drawn[room] - {target})
+        for room in imports
+        for target in sorted(imports[room])
+        if not any(target in _reached(imports, other) for other in imports[room] - {target})
     ]
 
 
-def upwards(drawn: Graph, rows: tuple[str, ...]) -> list[str]:
+def upwards(imports: Graph, rows: tuple[str, ...]) -> list[str]:
     """Return the arrows that point to the same row or a higher one; of a room with rooms within, the highest row counts."""
     rank = {name.partition(".")[0]: row for row, names in enumerate(rows) for name in names.split()}
     lowest = {name.partition(".")[0]: row for row, names in reversed([*enumerate(rows)]) for name in names.split()}
-    edges = ((room, target) for room, targets in drawn.items() for target in sorted(targets))
+    edges = ((room, target) for room, targets in imports.items() for target in sorted(targets))
     return [f"{room} → {target}" for room, target in edges if rank.get(room, 0) <= lowest.get(target, 0)]
 
 
@@ -75,20 +75,20 @@ def law(project: Path) -> tuple[str, ...]:
 
 def section(package: Path = PACKAGE, project: Path = PROJECT) -> str:
     """Return what stands between the markers of the page."""
-    drawn, rows = graph(package), law(project)
-    circles, wrong = in_circles(drawn), upwards(drawn, rows)
+    imports, rows = graph(package), law(project)
+    circles, wrong = in_circles(imports), upwards(imports, rows)
     verdict = "No arrow points upwards, and there is no cycle."
     if circles or wrong:
         verdict = f"**In a cycle:** {', '.join(circles) or 'none'}. **Pointing upwards:** {', '.join(wrong) or 'none'}."
-    written = [f"    {_mark(room)}[{room}] --> {_mark(target)}[{target}]\n" for room, target in arrows(drawn)]
-    table = [f"| {_shown(package, room)} | {_question(package, room)} | {', '.join(sorted(drawn[room]))} |\n" for room in drawn]
-    listed = "\n".join(reversed(rows))
+    lines = [f"    {_mark(room)}[{room}] --> {_mark(target)}[{target}]\n" for room, target in arrows(imports)]
+    table = [f"| {_shown(package, room)} | {_question(package, room)} | {', '.join(sorted(imports[room]))} |\n" for room in imports]
+    law_text = "\n".join(reversed(rows))
     return (
         "<!-- Written by `make reference` from the source: what stands here is not edited by hand. -->\n\n"
         f"{verdict} An arrow that a way over other rooms says as well is left out; the table has all.\n\n"
-        f"```mermaid\ngraph TD\n{''.join(written)}```\n\n"
+        f"```mermaid\ngraph TD\n{''.join(lines)}```\n\n"
         f"| room | its question | imports |\n|---|---|---|\n{''.join(table)}\n"
-        f"The rows that the test keeps, highest first:\n\n```text\n{listed}\n```\n"
+        f"The rows that the test keeps, highest first:\n\n```text\n{law_text}\n```\n"
     )
 
 
@@ -121,15 +121,15 @@ def _imported(root: str, name: str, path: Path) -> Iterator[str]:
         yield from (each for each in names if each.partition(".")[0] == root)
 
 
-def _reached(drawn: Graph, start: str) -> set[str]:
+def _reached(imports: Graph, start: str) -> set[str]:
     """Return the rooms that a room imports, itself or through others."""
-    found: set[str] = set()
+    rooms: set[str] = set()
     left = [start]
     while left:
-        more = drawn[left.pop()] - found
-        found |= more
+        more = imports[left.pop()] - rooms
+        rooms |= more
         left += more
-    return found
+    return rooms
 
 
 def _question(package: Path, room: str) -> str:
