@@ -18,9 +18,11 @@ from extauthz.config.document import ConfigurationError
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
 from extauthz.control import Channel, Message, packed_samples, unpacked_files
+from extauthz.serving import serving
 from extauthz.transport.choice import Name, Transport, choose
+from extauthz.transport.claims import claim
 from extauthz.transport.listening import ListenError
-from extauthz.worker import Worker, serving
+from extauthz.worker import Worker
 
 SWITCH_INTERVAL = 0.0005
 """Seconds, in place of Python's 0.005: a thread that computes, such as a reload, gives the loop its turn back ten times as soon."""
@@ -60,7 +62,11 @@ class _Served:
             configuration = _configuration(first)
             address = configuration.settings.server.addresses[first["index"]]
             log_decisions = bool(first["log_decisions"])
-            async with serving(configuration, self._transport, address, log_decisions=log_decisions) as worker:
+            async with contextlib.AsyncExitStack() as stack:
+                claimed = stack.enter_context(claim(address))
+                served = serving(configuration, self._transport, claimed, log_decisions=log_decisions)
+                worker = await stack.enter_async_context(served)
+                await worker.begin()
                 with contextlib.suppress(OSError):
                     await channel.send({"event": "serving"})
                 listening = asyncio.create_task(self._listen(channel, worker))
