@@ -19,7 +19,7 @@ from extauthz.reload import Reloader
 from extauthz.serving import serving
 from extauthz.supervisor import Supervisor
 from extauthz.transport.choice import Transport, choose
-from extauthz.transport.claims import SUCCESSOR_LOOK, Claim, claim
+from extauthz.transport.claims import SUCCESSOR_LOOK, Claim, claim, offered
 from extauthz.transport.limits import descriptors_missing
 from extauthz.transport.listening import AddressInUseError
 from extauthz.worker import SystemClock
@@ -124,7 +124,8 @@ async def _serve_together(configuration: Configuration, *, log_decisions: bool, 
         await stopping
         restarting.cancel()
         hurrying = asyncio.create_task(_hurry(signals, supervisor))
-        await supervisor.stop()
+        async with offered(*claims.others):
+            await supervisor.stop()
         hurrying.cancel()
     _log.info("stopped")
 

@@ -73,7 +73,10 @@ class Recorders:
 
 @dataclass(slots=True)
 class Worker:
-    """A sidecar that serves one configuration after the other; `retired` are the counts of parts that are gone."""
+    """A sidecar that serves one configuration after the other; `retired` are the counts of parts that are gone.
+
+    `orphaned` is one whose parent has gone, so that nobody reads its files again.
+    """
 
     configuration: Configuration
     assembly: Assembly
@@ -90,6 +93,7 @@ class Worker:
     tracing: Tracing | None = None
     lag: readings.LoopLag = field(default_factory=readings.LoopLag)
     serving: bool = False
+    orphaned: bool = False
     retired: Samples = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _fetching: dict[JwksSource, asyncio.Task[None]] = field(default_factory=dict)
@@ -122,6 +126,8 @@ class Worker:
         """Name what is worth knowing besides."""
         feed = self.parts.feed
         heard = {"change feed of the token store": feed.age <= LATELY} if feed else {}
+        if self.orphaned:
+            heard["parent process"] = False
         return heard | readings.of_issuers(self.parts)
 
     async def prepare(self, configuration: Configuration) -> Parts:
@@ -192,11 +198,15 @@ class Worker:
 
         So the peers turn to other processes that answer them.
         """
-        self.serving = False
-        await self.server.set_serving(serving=False)
+        await self.turn_away()
         seconds = self.configuration.settings.server.drain
         _log.info("draining", extra={"seconds": seconds})
         await first_of(second, seconds=seconds - self.grace)
+
+    async def turn_away(self) -> None:
+        """Say that this process goes; checks that come are answered."""
+        self.serving = False
+        await self.server.set_serving(serving=False)
 
     async def hand_over(self, second: Coroutine[None, None, object], *others: Claim) -> None:
         """Go on as before until a successor serves, for the time of the drain, or until a `second` request to stop.

@@ -172,9 +172,12 @@ class PathClaim:
             if self._is_offered and not socket_files.taken(self._lock):
                 # A successor holds it, whose socket it may be in a moment.
                 return
-            socket_files.forget(self._lock)
             Path(self.binding.path).unlink(missing_ok=True)
-            if self._made is not None and not self.is_lost:
+            if self._made is None:
+                # Another one may be left there, for the next to come.
+                return
+            socket_files.forget(self._lock)
+            if not self.is_lost:
                 self._path.unlink(missing_ok=True)
 
 
@@ -197,22 +200,22 @@ def claim(address: Address, *, take_over: bool = True) -> Iterator[Claim]:
 
 
 @asynccontextmanager
-async def offered(first: Claim, *others: Claim) -> AsyncIterator[Taken]:
+async def offered(*claims: Claim) -> AsyncIterator[Taken]:
     """Leave addresses to a successor inside the block, which serves once it serves at the first of them."""
     async with AsyncExitStack() as stack:
         taken: Taken = asyncio.Event().wait
-        for claimed in (first, *others):
+        for claimed in claims:
             try:
                 entered = await stack.enter_async_context(claimed.offered())
             except OSError as error:
                 # A successor finds it in use until this process has ended.
                 _log.warning("an address cannot be handed over", extra={"listen": str(claimed.address), "cause": str(error)})
             else:
-                taken = entered if claimed is first else taken
+                taken = entered if claimed is claims[0] else taken
         yield taken
 
 
-async def first_of(*waiting: Awaitable[object], seconds: float) -> None:
+async def first_of(*waiting: Awaitable[object], seconds: float | None = None) -> None:
     """Wait until the first of these has come, for so many seconds at most, and give up the others."""
     tasks = [asyncio.ensure_future(one) for one in waiting]
     try:
