@@ -19,7 +19,7 @@ from extauthz.reload import Reloader
 from extauthz.serving import serving
 from extauthz.supervisor import Supervisor
 from extauthz.transport.choice import Transport, choose
-from extauthz.transport.claims import SUCCESSOR_LOOK, Claim, claim, offered
+from extauthz.transport.claims import SUCCESSOR_LOOK, Claim, claim, offered, take
 from extauthz.transport.limits import descriptors_missing
 from extauthz.transport.listening import AddressInUseError
 from extauthz.worker import SystemClock
@@ -181,6 +181,9 @@ async def _claim(configuration: Configuration, stack: contextlib.AsyncExitStack,
     until, is_told = loop.time() + wait, False
     while signals.stop.empty():
         try:
+            for address in server.addresses if server.workers > 1 else ():
+                # Each worker claims its own; who waits does so before there are any.
+                take(address).close()
             with contextlib.ExitStack() as taken:
                 claims = Claims(*(taken.enter_context(claim(each)) if each else None for each in (listen, server.ops, jwks)))
                 stack.enter_context(taken.pop_all())
