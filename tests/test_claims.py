@@ -116,6 +116,7 @@ async def test_one_successor_takes_the_address_over(address: Address, transport:
                 assert not await has_come(taken)
                 await later.enter_async_context(served(other, second, b"second"))
                 await asyncio.wait_for(taken(), PATIENCE)
+                assert await refused(address), "nor for one that comes behind it"
         assert await answers(address) == {b"second"}
         assert await refused(address)
         async with offered(second):

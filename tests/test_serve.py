@@ -156,7 +156,10 @@ def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
     made.write()
     yield made
     if made.process is not None and made.process.poll() is None:
-        made.process.kill()
+        pid = made.process.pid
+        # Workers outlive their parent.
+        for each in (*Path(f"/proc/{pid}/task/{pid}/children").read_text().split(), pid):
+            os.kill(int(each), signal.SIGKILL)
         made.process.wait()
 
 
