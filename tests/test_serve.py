@@ -87,13 +87,14 @@ class Sidecar:
         return str(json.loads(self.command("token", "create", *flags, "--json").stdout)["token"])
 
     def start(self) -> None:
-        """Start and wait until it is ready."""
+        """Start and wait until it is ready, with all of its workers."""
+        told = '"serving with several workers"' if self.settings["server"].get("workers", 1) > 1 else '"serving"'
         self.logs = [self.folder / "stdout.log", self.folder / "stderr.log"]
         with self.logs[0].open("wb") as output, self.logs[1].open("wb") as errors:
             call = [*self.before, sys.executable, "-m", "extauthz", "serve", "--config", str(self.file)]
             self.process = subprocess.Popen(call, stdout=output, stderr=errors)
         deadline = time.monotonic() + PATIENCE
-        while '"serving"' not in self.logs[1].read_text():
+        while told not in self.logs[1].read_text():
             assert self.process.poll() is None, self.logs[1].read_text()
             assert time.monotonic() < deadline, "not serving"
             time.sleep(0.02)
