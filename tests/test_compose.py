@@ -10,7 +10,6 @@ import shutil
 import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.launcher import Ports
 from extauthz.demo.part import TokenDesk
 from tests.support.tcp_postgres import TcpPostgres
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "deploy" / "compose"
@@ -243,12 +243,9 @@ def process(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
         running.wait()
 
 
-def eventually(what: Callable[[], bool], *logs: Path) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < deadline, "\n".join(log.read_text(errors="replace")[-2000:] for log in logs)
-        time.sleep(0.05)
+def until_told(holds: Callable[[], bool], *logs: Path) -> None:
+    """Wait until something holds, for a minute at most, after which the logs say why not."""
+    eventually(holds, seconds=60, pause=0.05, what=lambda: "\n".join(log.read_text(errors="replace")[-2000:] for log in logs))
 
 
 def is_open(address: str) -> bool:
@@ -333,13 +330,13 @@ def test_the_parts_work_together(tmp_path: Path, server: TcpPostgres) -> None:
     with contextlib.ExitStack() as stack:
         for log, part in zip(logs, (issuer, upstream), strict=False):
             stack.enter_context(process(log, sys.executable, "-m", "extauthz.demo.part", *part))
-        eventually(lambda: is_open(f"https://localhost:{ports.issuer}/.well-known/openid-configuration"), *logs[:1])
+        until_told(lambda: is_open(f"https://localhost:{ports.issuer}/.well-known/openid-configuration"), *logs[:1])
         serve = ("serve", "--config", str(parts.configuration("extauthz")))
         stack.enter_context(process(logs[2], sys.executable, "-m", "extauthz", *serve))
         stack.enter_context(
             process(logs[3], envoy, "--config-path", str(envoy_file), "--use-dynamic-base-id", "--log-level", "warning")
         )
-        eventually(lambda: is_open(f"http://127.0.0.1:{ports.envoy}/healthz"), *logs[2:])
+        until_told(lambda: is_open(f"http://127.0.0.1:{ports.envoy}/healthz"), *logs[2:])
 
         acting = ("x-scio-actas", "ana@acme.com")
         status, document = parts.send(made["token"], acting)
@@ -351,7 +348,7 @@ def test_the_parts_work_together(tmp_path: Path, server: TcpPostgres) -> None:
             status, document = parts.send(oauth, ("x-glean-auth-type", "OAUTH"))
             assert (status, document["headers"]["x-extauthz-user"]) == (200, "ana@acme.com"), document
         parts.extauthz("admin", "token", "revoke", made["id"], "--yes")
-        eventually(lambda: parts.send(made["token"], acting)[0] == 401)
+        until_told(lambda: parts.send(made["token"], acting)[0] == 401)
     for log in logs:
         assert not [secret for secret in kept.values() if secret in log.read_text()]
 

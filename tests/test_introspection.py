@@ -38,6 +38,7 @@ from extauthz.transport.listening import open_port
 from extauthz.transport.ops import HttpServer
 from tests.support.http_faults import DISCOVERY, FaultyServer, Page, document, faulty_server
 from tests.support.live import live
+from tests.support.waiting import until
 from tests.support.world import StillClock, ec_key
 
 ANA = "ana@acme.com"
@@ -1153,13 +1154,14 @@ async def test_a_way_to_the_address_that_takes_longer_than_a_question_is_found_a
         with pytest.raises(Unavailable):
             await asked.ask(TOKEN)
         found: list[object] = []
-        for _ in range(10):
-            await asyncio.sleep(0.4)
+
+        async def is_answered() -> bool:
             it.clock.advance(PAUSE)
             with contextlib.suppress(Unavailable):
                 found.append(await asked.ask(TOKEN))
-                break
+            return bool(found)
 
+        await until(is_answered, seconds=6)
         assert found == [GOOD[Verification.USERINFO]]
 
 
@@ -1180,7 +1182,7 @@ async def test_a_silent_document_does_not_keep_from_asking_where_the_last_one_sa
     patient.timeout, hasty.timeout = 0.8, 0.2
     with contextlib.suppress(Unavailable):
         await asked.ask(TOKEN)
-    await asyncio.sleep(0.9)
+    await until(lambda: discovery._flight is None, seconds=5)
     # Enough for a question, and too little to wait for that server once more.
     hasty.timeout = 0.7
     clock.advance(PAUSE)

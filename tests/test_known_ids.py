@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from extauthz.issuing import Order, Rules, issue
 from extauthz.known_ids import PAGE, KnownIds
 from extauthz.ports import FeedBatch, Unavailable
 from tests.support.postgresql import ANA, FINGERPRINT, KEY, Place, token
+from tests.support.waiting import until
 from tests.support.world import NOW, PEPPER, StillClock
 
 pytest_plugins = ["tests.support.postgresql"]
@@ -199,13 +200,6 @@ async def followed(place: Place) -> AsyncIterator[Feed]:
         finally:
             task.cancel()
             await asyncio.wait({task})
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is true."""
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what is looked at tells nobody
-            await asyncio.sleep(0.002)
 
 
 @pytest.mark.usefixtures("small_pages")

@@ -41,6 +41,7 @@ from tests.support.remote import (
     onelogin_userinfo,
     tokeninfo,
 )
+from tests.support.waiting import settled
 from tests.support.world import CLIENT, ISSUER, NOW, World, base64url, claims, rsa_key, sign
 
 ROUTES = [{"match": "POST /search", "scope": "SEARCH"}, {"match": "POST /chat", "scope": "CHAT"}]
@@ -330,12 +331,6 @@ async def test_tokens_of_google_are_shown_to_google(everybody: Everybody, token:
 SLOW = pytest.mark.parametrize(
     ("name", "remote"), [("gsuite", "tokeninfo"), ("gsuite", "google userinfo"), ("org", "org"), ("onelogin", "onelogin")]
 )
-
-
-async def settled() -> None:
-    """Let everything run that can."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 @pytest.fixture

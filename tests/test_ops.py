@@ -18,6 +18,7 @@ from extauthz.transport.listening import open_port
 from extauthz.transport.ops import BoundedConnection, HttpServer, Pages, Readiness, application
 from extauthz.transport.tls import TlsFiles
 from tests.support.transports import Authority
+from tests.support.waiting import until
 
 LOOPBACK = {"client": ("127.0.0.1", 5000), "server": ("127.0.0.1", 9090)}
 V6 = {"client": ("::1", 5000), "server": ("::1", 9090)}
@@ -168,14 +169,10 @@ async def test_another_authority_of_clients_is_not_said_to_be_taken(tmp_path: Pa
     renewing = asyncio.create_task(files.renew(files.load(protocol="http/1.1"), interval=0.01))
     try:
         authority.write_bytes(others.file.read_bytes())
-        async with asyncio.timeout(20):
-            while "clients.pem is another one, which needs a restart here" not in caplog.text:  # noqa: ASYNC110 - a log
-                await asyncio.sleep(0.01)
+        await until(lambda: "clients.pem is another one, which needs a restart here" in caplog.text)
         authority.write_bytes(ours.file.read_bytes())
         ours.issue("server")
-        async with asyncio.timeout(20):
-            while "certificates reloaded" not in caplog.text:  # noqa: ASYNC110 - a log
-                await asyncio.sleep(0.01)
+        await until(lambda: "certificates reloaded" in caplog.text)
         assert caplog.text.count("certificates reloaded") == 1
     finally:
         renewing.cancel()

@@ -41,7 +41,8 @@ from tests.support.h2_client import PREFACE, settings
 from tests.support.ports import free_port, successive_ports
 from tests.support.postgresql import MakePlace
 from tests.support.silence import Silence
-from tests.support.transports import Authority, eventually
+from tests.support.transports import Authority
+from tests.support.waiting import eventually
 from tests.support.world import bearer, check_request, oauth
 
 pytest_plugins = ["tests.support.postgresql"]

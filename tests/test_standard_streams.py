@@ -23,6 +23,7 @@ import pytest
 from extauthz.adapters import logs
 from extauthz.standard_streams import QueuedStream, dropped_lines
 from tests.support.ports import successive_ports
+from tests.support.waiting import eventually
 from tests.support.world import bearer
 from tests.test_serve import PATIENCE, Sidecar, sidecar
 
@@ -70,10 +71,7 @@ def test_nobody_reads_what_the_process_says(sidecar: Sidecar, full_pipe: tuple[i
     process = sidecar.process = subprocess.Popen([*SERVE, str(sidecar.file)], stdout=full_pipe[1], stderr=full_pipe[1])
     until_ready(sidecar)
     process.send_signal(signal.SIGHUP)
-    deadline = time.monotonic() + PATIENCE
-    while metric(sidecar, 'extauthz_config_reloads_total{result="ok"}') < 1:
-        assert time.monotonic() < deadline, "the reload did not end"
-        time.sleep(0.01)
+    eventually(lambda: metric(sidecar, 'extauthz_config_reloads_total{result="ok"}') >= 1, seconds=PATIENCE, pause=0.01)
     assert sidecar.check(bearer(token)).status.code == 0
     assert sidecar.page("/healthz") == (200, "ok\n")
     assert "extauthz_process_log_dropped_total 0.0" in sidecar.page("/metrics")[1], "they wait still"

@@ -23,7 +23,8 @@ from extauthz.addresses import Address
 from extauthz.transport.limits import Limits
 from extauthz.transport.listening import ListenError
 from tests.support.h2_client import CHECK, GoneError, Peer, Target
-from tests.support.transports import FALLBACK, Authority, Held, Loop, Served, echo, eventually, only_nghttp2, until
+from tests.support.transports import FALLBACK, Authority, Held, Loop, Served, echo, only_nghttp2
+from tests.support.waiting import eventually, until
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 STATES = health_pb2.HealthCheckResponse
@@ -610,8 +611,7 @@ def test_many_watch(serve: Serve) -> None:
             watching = [asyncio.ensure_future(watch(stub, number)) for number in range(100)]
             first = stub.Watch(health_pb2.HealthCheckRequest(), timeout=20)
             assert (await first.read()).status == STATES.NOT_SERVING
-            while len(begun) < 100:  # noqa: ASYNC110 - looked at for a moment
-                await asyncio.sleep(0.005)
+            await until(lambda: len(begun) == 100)
             await served.server.set_serving(serving=True)
             assert (await first.read()).status == STATES.SERVING
             first.cancel()

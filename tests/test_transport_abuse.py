@@ -71,7 +71,8 @@ from tests.support.h2_client import (
     settings,
     window_update,
 )
-from tests.support.transports import Authority, Held, Loop, Name, Served, echo, eventually, only_nghttp2
+from tests.support.transports import Authority, Held, Loop, Name, Served, echo, only_nghttp2
+from tests.support.waiting import eventually
 
 LIMITS = Limits(
     message_size=64 * 1024,
@@ -625,7 +626,7 @@ def test_a_check_whose_time_is_over_is_not_begun(serve: Serve, unit: str) -> Non
         number = peer.stream()
         peer.send(peer.headers(number, fields(("grpc-timeout", unit))))
         peer.ping()
-        sleep(0.06)
+        sleep(0.06)  # why: the time-out of 50 ms that the client asked for has to pass
         peer.send(data(number, HELLO, end=True))
         assert peer.answer(number).status == 4
         assert served.handler.calls == 0
@@ -1194,7 +1195,7 @@ def test_the_allowance_of_empty_frames_comes_back(serve: Serve) -> None:
         for _ in range(20):
             peer.send(priority(1) * 45)
             peer.ping()
-            sleep(0.03)
+            sleep(0.03)  # why: the allowance grows with time, and this client stays below its rate
         peer.push(priority(1) * 500)
         peer.end()
     served.serves()
@@ -1209,7 +1210,7 @@ def test_the_allowance_of_resets_comes_back(serve: Serve) -> None:
             numbers = [peer.stream() for _ in range(40)]
             peer.send(*(peer.request(number, b"wait") + reset(number) for number in numbers))
             peer.ping()
-            sleep(1.1)
+            sleep(1.1)  # why: libnghttp2 counts in whole seconds of its own clock
         assert peer.ask(b"well?").message == b"!well?"
     served.serves()
 

@@ -20,7 +20,8 @@ from extauthz.transport.bidirectional import MAX_UNSENT
 from extauthz.transport.limits import Limits
 from extauthz.transport.reflection import MAX_REQUEST_SIZE, MAX_REQUESTS, MAX_STREAMS, answer
 from tests.support.h2_client import ACK, INITIAL_WINDOW_SIZE, GoneError, Peer, data, fields, framed, reset, settings, window_update
-from tests.support.transports import Loop, Served, echo, eventually, only_nghttp2
+from tests.support.transports import Loop, Served, echo, only_nghttp2
+from tests.support.waiting import eventually
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 SERVICES = [SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"]

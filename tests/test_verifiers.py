@@ -26,6 +26,7 @@ from extauthz.issued_verifier import IssuedVerifier
 from extauthz.issuing import Order, Rules, issue
 from extauthz.oauth_verifier import KEY_DELAY, MAX_PENDING, Issuer, OAuthVerifier
 from extauthz.ports import Evidence, FeedBatch, Unavailable, Verdict
+from tests.support.waiting import settled
 from tests.support.world import (
     CLIENT,
     ISSUER,
@@ -973,7 +974,7 @@ async def test_a_failure_that_nobody_collects_is_no_noise(caplog: pytest.LogCapt
     it.verify(GOOD)
     await asyncio.sleep(0)
     it.source.fail()
-    await asyncio.sleep(0.01)
+    await settled()
     gc.collect()
 
     assert caplog.records == []
@@ -989,11 +990,11 @@ async def test_a_waiter_that_leaves_does_not_end_the_verification() -> None:
         return await pending
 
     waiter = asyncio.ensure_future(wait())
-    await asyncio.sleep(0.01)
+    await settled()
     waiter.cancel()
     await asyncio.wait([waiter])
     it.source.arrive(key_set("rsa-1"))
-    await asyncio.sleep(0.01)
+    await settled()
 
     assert len(it.verdicts) == 1
 
@@ -1219,7 +1220,7 @@ async def test_a_revocation_that_the_feed_tells_during_a_look_up_is_not_missed(w
     waiting.poll()
     answers = waiting.store.answers  # type: ignore[attr-defined]
     answers[0].set_result(record)
-    await asyncio.sleep(0.01)
+    await settled()
     assert len(answers) == 2
     answers[1].set_result(MemoryTokenStore.find(waiting.store, record.id))
     assert await pending is Reason.TOKEN_REVOKED
@@ -1235,7 +1236,7 @@ async def test_a_gap_during_a_look_up_makes_it_be_asked_again(waiting: Issued) -
     waiting.feed.apply(FeedBatch(0, 1000, 900))
     answers = waiting.store.answers  # type: ignore[attr-defined]
     answers[0].set_result(record)
-    await asyncio.sleep(0.01)
+    await settled()
     answers[1].set_result(None)
     assert await pending is Reason.TOKEN_UNKNOWN
 
@@ -1283,7 +1284,7 @@ async def test_a_record_that_keeps_changing_is_no_answer(waiting: Issued) -> Non
     assert not isinstance(pending, Identity | Reason)
     answers = waiting.store.answers  # type: ignore[attr-defined]
     for number in range(3):
-        await asyncio.sleep(0.01)
+        await settled()
         waiting.feed.apply(FeedBatch(0, 2 + number, 1, ((2 + number, record.id),)))
         answers[number].set_result(record)
     with pytest.raises(Unavailable) as caught:
