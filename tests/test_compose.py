@@ -81,7 +81,7 @@ def test_a_service_is_hardened(name: str) -> None:
     )
     assert service["mem_limit"]
     assert re.fullmatch(r"extauthz:local|[a-z/]+:[a-z-]*v?[0-9]+\.[0-9]+[a-z0-9.-]*", service["image"]), "a version that is pinned"
-    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), "published on this machine only"
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))  # why: most publish nothing
 
 
 def test_no_two_services_publish_one_port() -> None:
@@ -93,7 +93,8 @@ def test_no_secret_stands_in_the_files() -> None:
     """Each is a file in a volume that `secrets` fills; configurations of ours could not hold one anyway."""
     for service in SERVICES.values():
         for key, value in service.get("environment", {}).items():
-            assert key.endswith("_FILE") or not re.search("password|secret|token|key", key, re.IGNORECASE), f"{key}={value}"
+            if not key.endswith("_FILE"):
+                assert not re.search("password|secret|token|key", key, re.IGNORECASE), f"{key}={value}"
     filled = {source for source, _ in sources(SERVICES["secrets"]) if not source.startswith("./")}
     needed = {
         source
@@ -110,7 +111,8 @@ def test_a_new_volume_of_ours_gets_its_owner_from_the_image() -> None:
     assert made is not None
     for name in OWN:
         for source, target in sources(SERVICES[name]):
-            assert source.startswith("./") or target in made[1].split(), f"{name}: {target}"
+            if not source.startswith("./"):
+                assert target in made[1].split(), f"{name}: {target}"
 
 
 def test_the_database_is_reached_by_who_needs_it() -> None:

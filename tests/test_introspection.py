@@ -241,7 +241,7 @@ def door(running: Door) -> Iterator[Door]:
     running.reset()
     yield running
     assert running.issuer.leaks == 0
-    assert not any(sent.query for sent in running.sent)
+    assert not any(sent.query for sent in running.sent)  # why: not every test has the issuer asked
 
 
 # --- what is sent
@@ -782,6 +782,7 @@ async def test_no_log_line_error_or_text_tells_a_token_or_a_secret(
     assert len(caplog.records) > 50, "everybody talks"
     told += [f"{record.getMessage()} {record.__dict__} {record.exc_info}" for record in caplog.records]
 
+    assert len(secrets) > 1
     for text in told:
         assert not any(secret in text for secret in secrets), text
 
@@ -997,9 +998,9 @@ async def test_while_nobody_is_asked_the_budget_is_not_spent(server: FaultyServe
         it.refused(Reason.ISSUER_UNAVAILABLE)
     it.clock.advance(0.001)
     server.pages[ASK] = document(GOOD[Verification.TOKENINFO])
-    for _ in range(3):
-        await it.asked.ask(TOKEN)
+    assert [await it.asked.ask(TOKEN) for _ in range(3)] == [GOOD[Verification.TOKENINFO]] * 3
     it.refused(Reason.OVERLOADED)
+    assert it.outcomes == (3, 0, 11)
 
 
 @each_method
@@ -1075,6 +1076,7 @@ async def _assemble(
 async def test_half_of_what_each_way_may_ask_is_for_tokens_that_were_good_before(tmp_path: Path, server: FaultyServer) -> None:
     async with AsyncExitStack() as stack:
         it = await _assemble(tmp_path, server, stack, limits={"remote_per_second": 8, "remote_in_flight": 4})
+        assert len(it.parts.introspections) == 3
         for way in it.parts.introspections:
             for _ in range(4):
                 await way.ask(TOKEN)
@@ -1098,8 +1100,9 @@ async def test_the_smallest_budget_still_asks_about_strangers(tmp_path: Path, se
     async with AsyncExitStack() as stack:
         it = await _assemble(tmp_path, server, stack, limits={"remote_per_second": most, "remote_in_flight": most})
         for _ in range(3):
-            for way in it.parts.introspections:
-                await way.ask(TOKEN)
+            answers = [await way.ask(TOKEN) for way in it.parts.introspections]
+            assert answers == [GOOD[way.method] for way in it.parts.introspections]
+            assert len(answers) == 3
             it.clock.advance(1)
 
 

@@ -20,7 +20,10 @@ from tests.support.world import base64url, check_request, oauth
 
 OKTA_KEYS = "/oauth2/default/v1/keys"
 MINUTE, LONGEST_RETRY = 60.0, 5.0
-UNKNOWN = ("issuer_unavailable", "key_set_unavailable", "check_timeout")
+UNAVAILABLE = dict.fromkeys(("okta", "azure", "onelogin"), "key_set_unavailable") | dict.fromkeys(
+    ("gsuite", "okta-org", "okta-userinfo"), "issuer_unavailable"
+)
+"""What is told of an issuer that does not answer: where keys are fetched, it is they that are missing."""
 HARMLESS = (Fault.REDIRECT_SAME, Fault.WRONG_ISSUER, Fault.EMPTY_KEYS)
 """Faults that keep not every provider's tokens from being verified."""
 
@@ -59,7 +62,7 @@ async def test_an_issuer_in_trouble_is_503_and_its_tokens_work_again_when_it_is_
         token = it.token(name)
         it.issuer.slow_seconds = 0.7
         it.issuer.fail("/", fault)
-        assert await it.check(token) in UNKNOWN
+        assert await it.check(token) == ("check_timeout" if fault is Fault.SLOW else UNAVAILABLE[name])
         assert len(it.parts.verdicts[Kind.OAUTH]) == 0
         it.issuer.heal()
         it.clock.advance(10)
@@ -71,7 +74,8 @@ async def test_an_issuer_in_trouble_is_503_and_its_tokens_work_again_when_it_is_
 
         reasons: list[str] = []
         await until(is_allowed, seconds=5)
-        assert fault is Fault.SLOW or reasons == ["allowed"]
+        if fault is not Fault.SLOW:
+            assert reasons == ["allowed"]
 
 
 @pytest.mark.parametrize("fault", [Fault.WRONG_ISSUER, Fault.EMPTY_KEYS])
@@ -161,7 +165,7 @@ async def test_a_rotation_under_load_loses_nothing(tmp_path: Path) -> None:
         it.issuer.withdraw_old_keys()
         assert it.known(old[0]), "until the refresh nobody knows"
         await it.refresh()
-        assert await it.check(old[0]) in ("token_key_unknown", "key_set_unavailable")
+        assert await it.check(old[0]) == "token_key_unknown"
         assert await it.check(it.token("okta")) == "allowed"
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -147,12 +148,15 @@ async def test_a_connection_that_says_nothing_ends(monkeypatch: pytest.MonkeyPat
     serving = asyncio.create_task(server.run_on(opened))
     try:
         for said in (b"", b"GET /metrics HTTP/1.1\r\nhost: x\r\n"):
+            begun = monotonic()
             reader, writer = await asyncio.open_connection(*opened.getsockname()[:2])
             writer.write(said)
+            told = b""
             async with asyncio.timeout(20):
                 with contextlib.suppress(ConnectionError):
-                    await reader.read()
+                    told = await reader.read()
             writer.close()
+            assert (told, monotonic() - begun >= 0.05) == (b"", True), "no answer, and no earlier than it may"
     finally:
         server.should_exit = True
         await serving

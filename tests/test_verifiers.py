@@ -900,12 +900,21 @@ async def test_an_unknown_key_of_a_token_from_the_future_causes_no_fetch(change:
     assert it.source.reloads == 0
 
 
-@pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "HS256"}, {"crit": ["x"]}, {"typ": "JOSE"}], ids=str)
-async def test_a_forbidden_header_with_an_unknown_key_causes_no_fetch(header: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ({"alg": "none"}, Reason.TOKEN_ALGORITHM),
+        ({"alg": "HS256"}, Reason.TOKEN_ALGORITHM),
+        ({"crit": ["x"]}, Reason.TOKEN_HEADER_FORBIDDEN),
+        ({"typ": "JOSE"}, Reason.TOKEN_HEADER_FORBIDDEN),
+    ],
+    ids=str,
+)
+async def test_a_forbidden_header_with_an_unknown_key_causes_no_fetch(header: dict[str, Any], reason: Reason) -> None:
     it = OAuth(Keys(key_set("rsa-1")))
     it.source.may_reload = True
 
-    assert it.verify(sign(claims(), header={"kid": "made up"} | header)) in (Reason.TOKEN_ALGORITHM, Reason.TOKEN_HEADER_FORBIDDEN)
+    assert it.verify(sign(claims(), header={"kid": "made up"} | header)) is reason
     assert it.source.reloads == 0
 
 

@@ -52,7 +52,7 @@ class Source:
     @cached_property
     def parents(self) -> Mapping[ast.AST, ast.AST]:
         """The node around each node."""
-        return {child: node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)}
+        return {child: node for node in self.nodes for child in ast.iter_child_nodes(node)}
 
     @cached_property
     def excused(self) -> frozenset[int]:
@@ -65,15 +65,20 @@ class Source:
         """What a plain name of the module is: the module and the function that it comes from."""
         imported = {
             alias.asname or alias.name: (node.module, alias.name)
-            for node in ast.walk(self.tree)
+            for node in self.nodes
             if isinstance(node, ast.ImportFrom) and node.module
             for alias in node.names
         }
         return imported | {node.name: (self.module, node.name) for node in self.tree.body if isinstance(node, Function)}
 
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Everything in the tree."""
+        return tuple(ast.walk(self.tree))
+
     def functions(self) -> Iterator[Function]:
         """Yield every function, whatever it stands in."""
-        return (node for node in ast.walk(self.tree) if isinstance(node, Function))
+        return (node for node in self.nodes if isinstance(node, Function))
 
     def tests(self) -> Iterator[Function]:
         """Yield the functions that pytest calls."""
@@ -99,10 +104,20 @@ class Suite:
 
     def __post_init__(self) -> None:
         """Find the functions that assert something, themselves or by those that they call."""
-        written = [(source, node) for source in self.sources for node in source.functions()]
-        self.asserting.update(node for _, node in written if any(map(_asserts, ast.walk(node))))
-        while more := {node for source, node in written if node not in self.asserting and self._calls_one(source, node)}:
+        left: dict[Function, tuple[Source, list[ast.Call]]] = {}
+        for source in self.sources:
+            for function in source.functions():
+                nodes = list(ast.walk(function))
+                if any(map(_asserts, nodes)):
+                    self.asserting.add(function)
+                else:
+                    left[function] = source, [node for node in nodes if isinstance(node, ast.Call)]
+        while more := [
+            function for function, (source, calls) in left.items() if any(self.is_assertion(source, call) for call in calls)
+        ]:
             self.asserting.update(more)
+            for function in more:
+                del left[function]
 
     @classmethod
     def of(cls, texts: Mapping[str, str]) -> Suite:
@@ -141,9 +156,6 @@ class Suite:
                 return all(method in self.asserting for method in self._methods[name])
         return False
 
-    def _calls_one(self, source: Source, function: Function) -> bool:
-        return any(self.is_assertion(source, node) for node in ast.walk(function))
-
 
 Rule = Callable[[Suite, Source], Iterator[Finding]]
 
@@ -174,14 +186,14 @@ def sleeps(_: Suite, source: Source) -> Iterator[Finding]:
 
 def skips(_: Suite, source: Source) -> Iterator[Finding]:
     """Find tests that may not run."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Attribute) and node.attr in SKIPPING and not source.is_excused(node):
             yield Finding(source.place, node.lineno, f"{node.attr}: a test runs everywhere, or its line says # why: ...")
 
 
 def alternatives(_: Suite, source: Source) -> Iterator[Finding]:
     """Find assertions that several answers pass."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         match node:
             case ast.Assert(test=test) if any(map(_is_choice, _claims(test))) and not source.is_excused(node):
                 yield Finding(source.place, node.lineno, "several answers pass: assert the one that is right, or say # why: ...")
@@ -191,27 +203,28 @@ def alternatives(_: Suite, source: Source) -> Iterator[Finding]:
 
 def without_effect(_: Suite, source: Source) -> Iterator[Finding]:
     """Find assertions that hold whatever the product does."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Assert) and not source.is_excused(node) and (cause := _always(source, node)):
             yield Finding(source.place, node.lineno, f"{cause}: assert something that can be otherwise, or say # why: ...")
 
 
 def swallowed(_: Suite, source: Source) -> Iterator[Finding]:
     """Find a failed assertion that nobody hears of."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         match node:
-            case ast.ExceptHandler(type=ast.expr() as kind) if "AssertionError" in ast.unparse(kind):
-                caught: ast.expr = kind
-            case ast.Call(args=[*kinds]) if _name(node).rpartition(".")[2] == "suppress" and "AssertionError" in map(
-                ast.unparse, kinds
-            ):
-                caught = node
+            case ast.ExceptHandler(type=ast.expr() as caught):
+                kinds = [caught]
+            case ast.Call(args=[*kinds]) if _name(node).rpartition(".")[2] == "suppress":
+                pass
             case _:
                 continue
-        if not source.is_excused(caught):
-            yield Finding(source.place, caught.lineno, "a failed assertion is caught: let it fail the test, or say # why: ...")
+        for kind in kinds:
+            if "AssertionError" in ast.unparse(kind) and not source.is_excused(kind):
+                yield Finding(source.place, kind.lineno, "a failed assertion is caught: let it fail the test, or say # why: ...")
 
 
+WRAPPING = frozenset({"enumerate", "sorted", "list", "tuple", "set", "reversed", "zip", "product"})
+VIEWS = frozenset({"items", "values", "keys", "splitlines", "split"})
 RULES: tuple[Rule, ...] = (without_assertion, sleeps, skips, alternatives, without_effect, swallowed)
 
 
@@ -222,12 +235,12 @@ def _asserts(node: ast.AST) -> bool:
         case ast.Raise(exc=ast.expr() as raised):
             return "AssertionError" in ast.unparse(raised)
         case ast.Call():
-            return _name(node) in RAISING
+            return isinstance(node.func, ast.Attribute) and _name(node) in RAISING
     return False
 
 
 def _calls(source: Source) -> Iterator[ast.Call]:
-    return (node for node in ast.walk(source.tree) if isinstance(node, ast.Call))
+    return (node for node in source.nodes if isinstance(node, ast.Call))
 
 
 def _name(call: ast.Call) -> str:
@@ -278,27 +291,38 @@ def _may_be_empty(source: Source, test: Function | None, items: ast.expr, within
             return not text
         case ast.Call(func=ast.Name(id="range")):
             return any(isinstance(each, ast.Call) for each in items.args)
-        case ast.Call(
-            func=ast.Name(id="enumerate" | "sorted" | "list" | "tuple" | "set" | "reversed" | "zip" | "product"), args=[*parts]
-        ):
+        case ast.Call(func=ast.Name(id=name), args=[*parts]) if name in WRAPPING:
             return all(_may_be_empty(source, test, part, within) for part in parts)
-        case ast.Call(func=ast.Attribute(value=inner, attr="items" | "values" | "keys" | "splitlines" | "split")):
+        case ast.Call(func=ast.Attribute(value=inner, attr=name)) if name in VIEWS:
             return _may_be_empty(source, test, inner, within)
         case ast.ListComp(generators=[first, *_]) | ast.GeneratorExp(generators=[first, *_]):
             return bool(first.ifs) or _may_be_empty(source, test, first.iter, within)
+        case ast.Subscript(value=inner):
+            items = inner
+    match items:
         case ast.Attribute(attr=name) | ast.Name(id=name) if name[:1].isupper():
             return False
-    written = ast.unparse(items)
-    scope = test or source.tree
+    return not (test and _is_drawn(test, items)) and not _is_shown(source, test or source.tree, ast.unparse(items), within)
+
+
+def _is_drawn(test: Function, items: ast.expr) -> bool:
+    """Tell whether hypothesis draws what is looped over: it also draws what is not empty."""
+    parameters = {each.arg for each in (*test.args.args, *test.args.kwonlyargs)}
+    is_given = any(ast.unparse(each).startswith("given(") for each in test.decorator_list)
+    return is_given and any(isinstance(each, ast.Name) and each.id in parameters for each in ast.walk(items))
+
+
+def _is_shown(source: Source, scope: ast.AST, written: str, within: ast.AST) -> bool:
+    """Tell whether another assertion of the same test names the items, or they are written where they get their name."""
     for node in ast.walk(scope):
         match node:
-            case ast.Assert() if within not in {outer for outer, _ in source.around(node)} and node is not within:
+            case ast.Assert() if node is not within and within not in {outer for outer, _ in source.around(node)}:
                 if re.search(rf"(?<![\w.]){re.escape(written)}(?!\w)", ast.unparse(node.test)):
-                    return False
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name == written:
-                if not isinstance(value, ast.Name) and not _may_be_empty(source, test, value, within):
-                    return False
-    return True
+                    return True
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.expr() as value) if name == written:
+                if not isinstance(value, ast.Name) and not _may_be_empty(source, None, value, within):
+                    return True
+    return False
 
 
 def _claims(test: ast.expr) -> Iterator[ast.expr]:
@@ -317,10 +341,8 @@ def _is_choice(claim: ast.expr) -> bool:
     match claim:
         case ast.BoolOp(op=ast.Or()):
             return True
-        case ast.Compare(
-            ops=[ast.In()], comparators=[ast.Tuple(elts=[_, _, *_]) | ast.List(elts=[_, _, *_]) | ast.Set(elts=[_, _, *_])]
-        ):
-            return True
+        case ast.Compare(ops=[ast.In()], comparators=[ast.Tuple(elts=found) | ast.List(elts=found) | ast.Set(elts=found)]):
+            return len(found) > 1
     return False
 
 
