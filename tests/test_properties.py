@@ -311,7 +311,7 @@ def test_no_changed_token_is_accepted(world: World, data: st.DataObject) -> None
 
     event(answer.reason)
     refusals = {"authorization_malformed": 400, "token_malformed": 401, "token_checksum": 401}
-    assert (answer.reason, answer.status) in refusals.items()
+    assert refusals.get(answer.reason) == answer.status
 
 
 def checksum(body: str) -> str:
