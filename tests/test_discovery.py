@@ -451,7 +451,7 @@ async def test_the_background_refresh_keeps_to_the_pause(
     keys = make_keys(refresh=refresh)
     keys.publish(cache_control)
     task = asyncio.create_task(keys.source.run())
-    await until(lambda: task.done() or keys.fetches >= 3)
+    await until(lambda: task.done() or keys.fetches >= 3, seconds=10)
     task.cancel()
     await asyncio.wait([task])
 
@@ -470,7 +470,7 @@ async def test_no_header_makes_the_background_refresh_hurry(make_keys: MakeKeys)
     keys = make_keys(sleep=pause)
     keys.publish("no-store, max-age=0")
     task = asyncio.create_task(keys.source.run())
-    await until(lambda: len(pauses) == 2)
+    await until(lambda: len(pauses) == 2, seconds=10)
     task.cancel()
     await asyncio.wait([task])
 

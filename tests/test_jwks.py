@@ -707,7 +707,7 @@ async def test_a_failure_that_nobody_waits_for_is_no_noise(issuer: Issuer, caplo
     waiter = asyncio.ensure_future(issuer.source.load())
     await issuer.server.seen.wait()
     waiter.cancel()
-    await until(lambda: issuer.source.outcomes["failed"])
+    await until(lambda: issuer.source.outcomes["failed"], seconds=10)
     await settled()
     gc.collect()
 
@@ -726,13 +726,13 @@ def quick(monkeypatch: pytest.MonkeyPatch, naps: Naps) -> None:
 async def test_the_background_refresh_keeps_to_its_intervals(issuer: Issuer, naps: Naps) -> None:
     issuer.publish()
     task = asyncio.create_task(issuer.source.run())
-    await until(lambda: issuer.server.requests[KEYS] >= 3)
+    await until(lambda: issuer.server.requests[KEYS] >= 3, seconds=10)
     issuer.server.pages[KEYS] = Page(b"{}", 500)
     failed = len(naps.asked)
-    await until(lambda: issuer.source.outcomes["failed"] >= 6)
+    await until(lambda: issuer.source.outcomes["failed"] >= 6, seconds=10)
     issuer.publish()
     healed = len(naps.asked)
-    await until(lambda: naps.asked[-1] == 600)
+    await until(lambda: naps.asked[-1] == 600, seconds=10)
     await stopped(task)
 
     assert set(naps.asked[1:failed]) == {600}
@@ -748,9 +748,9 @@ async def stopped(task: asyncio.Task[None]) -> None:
 async def test_keys_are_refreshed_in_the_background(issuer: Issuer) -> None:
     issuer.publish()
     task = asyncio.create_task(issuer.source.run())
-    await until(lambda: issuer.server.requests[KEYS] >= 3)
+    await until(lambda: issuer.server.requests[KEYS] >= 3, seconds=10)
     issuer.publish(GOOD)
-    await until(lambda: list(issuer.source.keys() or ()) == [("good", "RS256")])
+    await until(lambda: list(issuer.source.keys() or ()) == [("good", "RS256")], seconds=10)
 
     assert not task.done()
     await stopped(task)
@@ -775,11 +775,11 @@ async def test_the_refresh_outlives_every_failure(issuer: Issuer, page: Page) ->
     issuer.server.pages["/odd"] = document({"keys": [GOOD | {"key_ops": None}]})
     issuer.server.pages[DISCOVERY] = Page(page.body.replace(b"ORIGIN", issuer.server.origin.encode()), page.status)
     task = asyncio.create_task(issuer.source.run())
-    await until(lambda: task.done() or issuer.server.requests[DISCOVERY] >= 3)
+    await until(lambda: task.done() or issuer.server.requests[DISCOVERY] >= 3, seconds=10)
     ended = task.done()
     issuer.server.pages[DISCOVERY] = good
     if not ended:
-        await until(lambda: issuer.source.keys() is not None)
+        await until(lambda: issuer.source.keys() is not None, seconds=10)
     await stopped(task)
 
     assert not ended

@@ -511,9 +511,9 @@ def test_a_strict_sidecar_answers_nothing_without_its_store(sidecar: Sidecar) ->
     sidecar.start()
     assert sidecar.check(bearer(token)).status.code == 0
     (sidecar.folder / "tokens.db").rename(sidecar.folder / "hidden.db")
-    eventually(lambda: sidecar.check(bearer(token)).status.code != 0, seconds=PATIENCE, pause=0.05)
+    eventually(lambda: sidecar.check(bearer(token)).status.code != 0, seconds=PATIENCE / 2, pause=0.05)
     assert sidecar.check(bearer(token)).denied_response.status.code == 503
-    eventually(lambda: sidecar.page("/readyz")[0] != 200, seconds=PATIENCE, pause=0.05)
+    eventually(lambda: sidecar.page("/readyz")[0] != 200, seconds=PATIENCE / 2, pause=0.05)
     assert json.loads(sidecar.page("/readyz")[1])["details"]["change feed of the token store"] is False
     sidecar.stop()
 

@@ -927,7 +927,8 @@ def rapid_resets(served: Served) -> None:
     with Peer(served.target) as peer:
         numbers = range(1, 4001, 2)
         peer.push(b"".join(peer.request(number, b"wait") + reset(number) for number in numbers))
-        peer.end()
+        # why: what the library says of a flood depends on where in it the kernel cut one read from the next
+        assert peer.end() in (INTERNAL_ERROR, ENHANCE_YOUR_CALM, NO_ERROR, None)  # why: see the line above
     assert served.handler.calls - calls < 2 * served.limits.resets
 
 
