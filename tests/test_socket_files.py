@@ -8,7 +8,6 @@ import logging
 import shutil
 import socket
 import stat
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import closing, suppress
 from http.client import HTTPConnection
@@ -18,19 +17,14 @@ from typing import Any
 import pytest
 
 from extauthz.addresses import Address
-from extauthz.transport.listening import Claim, ListenError, claim, keep, open_listener
+from extauthz.transport.claims import PathClaim, claim, keep
+from extauthz.transport.listening import ListenError, open_listener
 from tests.support.h2_client import Client
+from tests.support.waiting import eventually
 from tests.support.world import bearer, check_request
 from tests.test_serve import PATIENCE, Sidecar, sidecar
 
 __all__ = ["sidecar"]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
 
 
 def is_live(path: Path) -> bool:
@@ -71,7 +65,7 @@ def test_removed_sockets_are_made_again(sidecar: Sidecar, transport: str) -> Non
         assert status(ops_kept, "/healthz") == 200
         for path in paths:
             path.unlink()
-        until(lambda: all(map(is_live, paths)))
+        eventually(lambda: all(map(is_live, paths)))
         with Client(str(paths[0])) as new, closing(ops_connection(paths[1])) as ops_new:
             assert len(new.ask(asked)) == len(kept.ask(asked)) == len(good)
             assert status(ops_new, "/readyz") == status(ops_kept, "/readyz") == 200
@@ -111,7 +105,7 @@ def changed_mode(path: Path) -> None:
 class Kept:
     """A socket that is listened on and looked at, one look after the other."""
 
-    def __init__(self, path: Path, claimed: Claim) -> None:
+    def __init__(self, path: Path, claimed: PathClaim) -> None:
         self.path = path
         self.claimed = claimed
         self.made: list[socket.socket] = []
@@ -120,10 +114,10 @@ class Kept:
         claimed.publish(mode="0660", group=None)
 
     def _listen(self) -> None:
-        self.made.append(open_listener(self.claimed.address))
+        self.made.append(open_listener(self.claimed.binding))
 
     async def listen_again(self, address: Address) -> None:
-        assert address is self.claimed.address
+        assert address is self.claimed.binding
         self._listen()
 
     async def looks(self, count: int) -> None:
@@ -147,6 +141,7 @@ def kept_in(folder: Path, body: Callable[[Kept], Coroutine[Any, Any, None]]) -> 
     folder.mkdir()
     path = folder / "check.sock"
     with claim(Address(path=str(path))) as claimed:
+        assert isinstance(claimed, PathClaim)
         kept = Kept(path, claimed)
         asyncio.run(body(kept))
         for opened in kept.made:
