@@ -460,3 +460,13 @@ async def test_a_token_that_ends_while_google_is_asked_is_refused(tmp_path: Path
         introspectors={(GOOGLE, Verification.TOKENINFO): slow},
     )
     assert await it.reason() == "token_expired"
+
+
+async def test_a_token_is_known_for_ten_minutes_beyond_what_the_answer_counts(tmp_path: Path) -> None:
+    """Then it is a stranger to the budget again, half of which is kept for those who were good lately."""
+    it = GSuite(tmp_path, tokeninfo())
+    for seconds, questions in ((0, 1), (59, 1), (2, 2), (60 + 599, 3), (60 + 601, 4)):
+        it.world.clock.advance(seconds)
+        assert await it.reason() == "allowed"
+        assert len(it.tokeninfo.asked) == questions
+    assert it.tokeninfo.known == [False, True, True, False]

@@ -25,6 +25,7 @@ from extauthz.core.act_as import ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.tokens import ENTROPY_BYTES, TokenText, fingerprint
+from extauthz.issued_verifier import IssuedVerifier
 from extauthz.issuing import Order, Rules, issue
 from extauthz.known_ids import KnownIds
 from extauthz.opened_store import feed_memory, open_store, verifier_of
@@ -303,6 +304,23 @@ routes: [routes.yaml]
 """
 
 
+class Question:
+    """What is told of the last of some tokens, and how often the store was asked for that."""
+
+    def __init__(self, verifier: IssuedVerifier, tokens: Sequence[TokenText]) -> None:
+        self._verifier = verifier
+        self._tokens = tokens
+        self.queries = verifier.queries
+
+    def __call__(self) -> str:
+        try:
+            found = self._verifier.verify(self._tokens[-1].text, LoopClock().now())
+        except Unavailable as unavailable:
+            return unavailable.reason.value
+        assert isinstance(found, Identity | Reason)
+        return "good" if isinstance(found, Identity) else found.value
+
+
 class Served:
     """What `serve` holds for issued tokens, as it is built from a configuration, on a file of its own."""
 
@@ -329,7 +347,7 @@ class Served:
             assert store.revoke([self.tokens[-1].id], "lost", ANA) == (self.tokens[-1].id,)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Callable[[], str]]:
+    async def running(self) -> AsyncIterator[Question]:
         """Serve; what is given is a question about the last token."""
         clock = LoopClock()
         async with AsyncExitStack() as stack:
@@ -341,15 +359,7 @@ class Served:
             following = asyncio.create_task(opened.follower.run())
             await asyncio.sleep(0.01)
 
-            def ask() -> str:
-                try:
-                    told = verifier.verify(self.tokens[-1].text, clock.now())
-                except Unavailable as unavailable:
-                    return unavailable.reason.value
-                assert isinstance(told, Identity | Reason)
-                return "good" if isinstance(told, Identity) else told.value
-
-            yield ask
+            yield Question(verifier, self.tokens)
             following.cancel()
             await asyncio.wait({following})
 
@@ -359,6 +369,17 @@ def served(tmp_path: Path, sqlite_template: Path) -> Served:
     made = Served(tmp_path, sqlite_template)
     made.make()
     return made
+
+
+def test_a_token_is_looked_up_once_a_minute(served: Served) -> None:
+    async def work() -> int:
+        async with served.running() as ask:
+            for _ in range(595):
+                assert ask() == "good"
+                await asyncio.sleep(1)
+            return ask.queries["ok"]
+
+    assert in_virtual_time(work) == 10
 
 
 async def lasting(ask: Callable[[], str], answer: str, step: float) -> float:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,6 +125,23 @@ async def test_a_burst_of_changes_is_taken_once(files: Watched, monkeypatch: pyt
         await asyncio.sleep(1.0)
     assert len(files.taken) == 1
     assert len(files.taken[0].route_places) == 2
+
+
+async def test_files_are_watched_for_changes_and_compared_every_five_seconds(
+    files: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library that watches says so after a quarter of a second without a change, two seconds at most, or five without any."""
+    told: dict[str, Any] = {}
+
+    async def awatch(*_: Path, **options: Any) -> AsyncIterator[set[Any]]:
+        told.update(options)
+        await asyncio.Event().wait()
+        yield set()
+
+    monkeypatch.setattr("extauthz.reload.watchfiles.awatch", awatch)
+    async with watching(files.reloader):
+        await until(lambda: bool(told))
+    assert (told["step"], told["debounce"], told["rust_timeout"], told["yield_on_timeout"]) == (250, 2_000, 5_000, True)
 
 
 def link_to_itself(path: Path) -> None:
