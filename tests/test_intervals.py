@@ -25,6 +25,7 @@ from extauthz.core.act_as import ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.tokens import ENTROPY_BYTES, TokenText, fingerprint
+from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
 from extauthz.issuing import Order, Rules, issue
 from extauthz.known_ids import KnownIds
@@ -210,6 +211,21 @@ def test_a_server_that_falls_silent_is_noticed_a_second_after_the_next_poll() ->
     assert {seconds for _, _, seconds in server.asked} == {1.0}
 
 
+def test_a_connection_that_is_cut_is_replaced_at_once() -> None:
+    class Cut(Server):
+        async def notified(self, seconds: float) -> bool:
+            await super().notified(0.3 if len(self.connected) == 1 else seconds)
+            if len(self.connected) == 1:
+                raise Lost("cut")
+            return False
+
+    server = Cut()
+    in_virtual_time(lambda: for_seconds(1, server_follower(server)))
+    # The pause of a twentieth of a second before a wait for notifications, the wait, and the pause before another attempt.
+    assert server.connected == [0, 0.4]
+    assert server.reads == [0, 0.4]
+
+
 def test_a_server_that_refuses_is_tried_again_within_half_a_second() -> None:
     server = Server()
     server.refuses = 7
@@ -298,19 +314,20 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up_after_five_seconds()
 CONFIGURATION = """\
 version: 1
 server: {listen: 127.0.0.1:9001, ops: null}
-tokens: {store: "sqlite:///tokens.db", peppers: [{id: p1, file: pepper}]}
+tokens: {store: "sqlite:///tokens.db", peppers: [{id: p1, file: pepper}]%s}
 scopes: [SEARCH]
 routes: [routes.yaml]
 """
 
 
 class Question:
-    """What is told of the last of some tokens, and how often the store was asked for that."""
+    """What is told of the last of some tokens, how often the store was asked for that, and the feed."""
 
-    def __init__(self, verifier: IssuedVerifier, tokens: Sequence[TokenText]) -> None:
+    def __init__(self, verifier: IssuedVerifier, feed: Feed, tokens: Sequence[TokenText]) -> None:
         self._verifier = verifier
         self._tokens = tokens
         self.queries = verifier.queries
+        self.feed = feed
 
     def __call__(self) -> str:
         try:
@@ -324,12 +341,12 @@ class Question:
 class Served:
     """What `serve` holds for issued tokens, as it is built from a configuration, on a file of its own."""
 
-    def __init__(self, folder: Path, template: Path) -> None:
+    def __init__(self, folder: Path, template: Path, **tokens: str) -> None:
         self.file = folder / "tokens.db"
         shutil.copy(template, self.file)
         (folder / "pepper").write_bytes(PEPPER)
         (folder / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
-        (folder / "extauthz.yaml").write_text(CONFIGURATION)
+        (folder / "extauthz.yaml").write_text(CONFIGURATION % "".join(f", {key}: {value}" for key, value in tokens.items()))
         self.configuration = load(folder / "extauthz.yaml")
         self.tokens: list[TokenText] = []
 
@@ -359,7 +376,7 @@ class Served:
             following = asyncio.create_task(opened.follower.run())
             await asyncio.sleep(0.01)
 
-            yield Question(verifier, self.tokens)
+            yield Question(verifier, opened.feed, self.tokens)
             following.cancel()
             await asyncio.wait({following})
 
@@ -406,6 +423,36 @@ def test_a_revocation_in_a_file_is_honoured_within_a_quarter_of_a_second(served:
     taken = in_virtual_time(work)
     assert max(taken) <= 0.25 + 0.005
     assert max(taken) > 0.1, "the file was looked at all the time"
+
+
+def test_a_store_that_rests_is_heard_every_two_seconds(served: Served) -> None:
+    async def work() -> float:
+        oldest = 0.0
+        async with served.running() as ask:
+            for _ in range(1000):
+                oldest = max(oldest, ask.feed.age)
+                await asyncio.sleep(0.01)
+        return oldest
+
+    # At the next look behind the poll interval.
+    assert 1.9 < in_virtual_time(work) <= 2.26
+
+
+def test_a_strict_sidecar_serves_nothing_without_its_store(tmp_path: Path, sqlite_template: Path) -> None:
+    """From the next look at the file on."""
+    made = Served(tmp_path, sqlite_template, max_staleness="0s")
+    made.make()
+
+    async def work() -> tuple[float, str]:
+        async with made.running() as ask:
+            assert ask() == "good"
+            await asyncio.sleep(1)
+            made.file.rename(made.file.with_name("hidden.db"))
+            return await lasting(ask, "good", 0.005), ask()
+
+    lasted, then = in_virtual_time(work)
+    assert lasted <= 0.25 + 0.005
+    assert then == "store_stale"
 
 
 def test_a_store_out_of_reach_serves_known_tokens_for_ten_minutes_and_no_longer(served: Served) -> None:

@@ -40,11 +40,11 @@ async def test_a_revocation_is_honoured_within_a_second_and_an_outage_ends_what_
 ) -> None:
     place = make_place(kind)
     database = database_of(place, postgresql, tmp_path)
-    known = make(database.place, 3)
+    known = make(database.place, 6)
     async with fleet(database.address, tmp_path, known, sidecars=2, tokens=SHORT) as it:
         round_trip = await it.round_trip()
-        taken = await revocations(it, database, known)
-        phases = await outage(it, database)
+        taken = await revocations(it, database, known[:3])
+        phases = await outage(it, database, known[3:])
     limit = max(PROMISE, ROUND_TRIPS * round_trip)
     assert min(taken[1:]) <= limit, f"a check took {round_trip:.3f} s"
     # Served longer than a verdict counts while the store is there, and not much longer than the store may be away.

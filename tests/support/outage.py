@@ -6,7 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from tests.support.fleet import ALLOWED, REVOKED, STALE, UNAVAILABLE, Database, Fleet, make, revoke
+from tests.support.fleet import ALLOWED, REVOKED, STALE, UNAVAILABLE, Database, Fleet, Token, make, revoke
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,15 @@ class Phases:
     back: list[float]
 
 
-async def outage(it: Fleet, database: Database) -> Phases:
+async def outage(it: Fleet, database: Database, known: list[Token]) -> Phases:
     """Take the database away until no sidecar serves any more, revoke a token meanwhile, and bring it back.
 
-    Known tokens are served for a while and then refused because the store is stale, a new one is refused from the start. A token
-    that was revoked meanwhile is never served again, the others and the new one are.
+    `known` were made before the sidecars started: what the feed names after a look-up would be looked up once more. They are served
+    for a while and then refused because the store is stale, a new token is refused from the start. The one that was revoked
+    meanwhile is never served again, the others and the new one are.
     """
     everywhere = range(len(it.channels))
-    revoked, *others = known = make(database.place, 3)
+    revoked, *others = known
     (new,) = make(database.place, 1)
     for token in known:
         await it.all_become(token, [ALLOWED])
