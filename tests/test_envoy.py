@@ -339,33 +339,21 @@ def test_head_has_no_body(envoy: RunningDemo) -> None:
 
 
 def test_a_new_and_a_revoked_token_are_seen(envoy: RunningDemo) -> None:
+    """Within two seconds, or a hundred requests where one takes longer than twenty milliseconds, as on a busy machine."""
     envoy.run(envoy.demo.create(LATER={"permission": "USER", "scopes": ["CHAT"], "user": "eve@acme.com"}))
     assert send(envoy, "LATER", CHAT).upstream["x-extauthz-user"] == "eve@acme.com"
+    started = time.monotonic()
+    for _ in range(5):
+        assert send(envoy, "LATER", CHAT).status == 200
+    request = (time.monotonic() - started) / 5
     envoy.run(envoy.demo.extauthz("token", "revoke", envoy.demo.ids["LATER"], "--yes"))
-    deadline = time.monotonic() + 40.0
+    revoked_at = time.monotonic()
     while send(envoy, "LATER", CHAT).status == 200:
-        assert time.monotonic() < deadline, "still accepted after its revocation"
+        assert time.monotonic() < revoked_at + 40.0, "still accepted after its revocation"
         time.sleep(0.02)
+    taken = time.monotonic() - revoked_at
     assert send(envoy, "LATER", CHAT).reason == "token_invalid"
-
-
-def test_a_revocation_is_honoured_within_a_second(envoy: RunningDemo) -> None:
-    """Or, on a machine so busy that a request takes longer than ten milliseconds, within a hundred of them."""
-    names = [f"GONE_{number}" for number in range(3)]
-    envoy.run(envoy.demo.create(**{name: {"permission": "USER", "scopes": ["CHAT"], "user": "eve@acme.com"} for name in names}))
-    request, taken = 0.0, []
-    for name in names:
-        started = time.monotonic()
-        for _ in range(10):
-            assert send(envoy, name, CHAT).status == 200
-        request = max(request, (time.monotonic() - started) / 10)
-        envoy.run(envoy.demo.extauthz("token", "revoke", envoy.demo.ids[name], "--yes"))
-        revoked_at = time.monotonic()
-        while (reply := send(envoy, name, CHAT)).status == 200:
-            time.sleep(0.005)
-        taken.append(time.monotonic() - revoked_at)
-        assert (reply.status, reply.reason) == (401, "token_invalid")
-    assert min(taken) <= max(1.0, 100 * request), f"{taken}, and a request took {request:.3f} s"
+    assert taken < max(2.0, 100 * request), f"{taken:.3f} s, and a request took {request:.3f} s"
 
 
 def test_envoy_reaches_nobody_without_the_sidecar(envoy: RunningDemo) -> None:

@@ -482,16 +482,22 @@ def test_it_drains_while_it_says_not_serving(sidecar: Sidecar) -> None:
 
 
 def test_a_revocation_and_a_new_token_are_seen(sidecar: Sidecar) -> None:
+    """Within two seconds, or a hundred checks where one takes longer than twenty milliseconds, as on a busy machine."""
     token = sidecar.token()
     sidecar.start()
     assert sidecar.check(bearer(token)).status.code == 0
     later = sidecar.token()
     assert sidecar.check(bearer(later)).status.code == 0
     assert sidecar.command("token", "revoke", token.split("_")[1], "--yes").exit_code == 0
-    deadline = time.monotonic() + PATIENCE
+    revoked_at = time.monotonic()
     while sidecar.check(bearer(token)).status.code == 0:
-        assert time.monotonic() < deadline
+        assert time.monotonic() < revoked_at + PATIENCE
         time.sleep(0.01)
+    taken = time.monotonic() - revoked_at
+    for _ in range(5):
+        assert sidecar.check(bearer(later)).status.code == 0
+    check = (time.monotonic() - revoked_at - taken) / 5
+    assert taken < max(2.0, 100 * check), f"{taken:.3f} s, and a check took {check:.3f} s"
     assert sidecar.check(bearer(later)).status.code == 0
     sidecar.stop()
 
