@@ -71,7 +71,32 @@ class Fleet:
     """Sidecars, one channel to each, and tokens of their store."""
 
     folder: Path
+    address: str
     channels: list[grpc.aio.Channel] = field(default_factory=list)
+
+    def configure(self, sidecar: int, tokens: Mapping[str, Any]) -> Path:
+        """Write the configuration of a sidecar with more keys in the section of tokens; return the file."""
+        settings = {
+            "version": 1,
+            # A check that waits is none of what is measured here: a busy machine must not cut it short.
+            "server": {"listen": f"unix://{self.folder}/{sidecar}.sock", "ops": None, "drain": "0s", "check_timeout": "10s"},
+            "tokens": {"store": self.address, "peppers": [{"id": "p1", "file": "pepper"}], **tokens},
+            "limits": {"store_per_second": 5000},
+            "scopes": ["SEARCH"],
+            "routes": ["routes.yaml"],
+        }
+        file, new = self.folder / f"{sidecar}.yaml", self.folder / f"{sidecar}.new"
+        new.write_text(yaml.safe_dump(settings))
+        return new.replace(file)
+
+    async def reconfigure(self, tokens: Mapping[str, Any]) -> None:
+        """Let all sidecars take other keys in the section of tokens, once."""
+        for each in range(len(self.channels)):
+            self.configure(each, tokens)
+        async with asyncio.timeout(PATIENCE):
+            for each in range(len(self.channels)):
+                while "configuration reloaded" not in (self.folder / f"{each}.log").read_text():  # noqa: ASYNC110 - a process
+                    await asyncio.sleep(0.01)
 
     async def ask(self, sidecar: int, token: Token) -> str:
         """Return the true reason of the answer to a check."""
@@ -148,23 +173,13 @@ async def fleet(
     address: str, folder: Path, known: Iterable[Token], *, sidecars: int, tokens: Mapping[str, Any] | None = None
 ) -> AsyncIterator[Fleet]:
     """Run sidecars until the end of the block; each knows the tokens `known`. `tokens` are more keys of that section."""
-    it = Fleet(folder)
+    it = Fleet(folder, address)
     (folder / "pepper").write_bytes(PEPPER)
     (folder / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH, anonymous: true}]')
     processes = []
     try:
         for number in range(sidecars):
-            settings = {
-                "version": 1,
-                # A check that waits is none of what is measured here: a busy machine must not cut it short.
-                "server": {"listen": f"unix://{folder}/{number}.sock", "ops": None, "drain": "0s", "check_timeout": "10s"},
-                "tokens": {"store": address, "peppers": [{"id": "p1", "file": "pepper"}], **(tokens or {})},
-                "limits": {"store_per_second": 5000},
-                "scopes": ["SEARCH"],
-                "routes": ["routes.yaml"],
-            }
-            file = folder / f"{number}.yaml"
-            file.write_text(yaml.safe_dump(settings))
+            file = it.configure(number, tokens or {})
             with (folder / f"{number}.log").open("wb") as log:
                 processes.append(
                     await asyncio.create_subprocess_exec(
