@@ -101,7 +101,7 @@ class Fleet:
     async def ask(self, sidecar: int, token: Token) -> str:
         """Return the true reason of the answer to a check."""
         ask = self.channels[sidecar].unary_unary(CHECK)
-        return reason_of(await ask(check_request("POST", "/search", bearer(token.text).items()), timeout=PATIENCE))
+        return reason_of(await ask(check_request("POST", "/search", bearer(token.text).items()), timeout=5))
 
     async def becomes(
         self, sidecar: int, token: Token, wanted: Collection[str], *, until_then: Collection[str] = ()
