@@ -33,6 +33,7 @@ from tests.support.fleet import (
     MovedFile,
     Paused,
     ShutDoor,
+    Stalled,
     Token,
     database_of,
     fleet,
@@ -133,7 +134,7 @@ async def test_a_fleet_honours_revocations_within_a_second(
     assert max(taken) <= POLL + 1.0
 
 
-@pytest.mark.parametrize("opened", [ShutDoor, Paused, Killed], ids=["cut", "paused", "killed"])
+@pytest.mark.parametrize("opened", [ShutDoor, Stalled, Killed], ids=["cut", "paused", "killed"])
 async def test_known_tokens_outlast_a_database_in_trouble(
     make_place: MakePlace, postgresql: PostgresServer, tmp_path: Path, opened: type[ShutDoor]
 ) -> None:

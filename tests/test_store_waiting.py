@@ -98,6 +98,16 @@ def test_a_connection_of_before_is_given_up_when_the_server_pauses(postgresql: P
         assert store.list_tokens() == []
 
 
+LIBPQ = {
+    "connect_timeout": "2",
+    "tcp_user_timeout": "10000",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+}
+"""What libpq is told: seconds for each address, and when a silent network counts as broken."""
+
+
 def test_the_limits_reach_the_server(postgresql: PostgresServer) -> None:
     """What a statement may take and wait for, as the server has it; what the connection may, as the driver has it."""
 
@@ -116,6 +126,8 @@ def test_the_limits_reach_the_server(postgresql: PostgresServer) -> None:
                 # All that came before the first statement, and that statement, had one end.
                 assert before + 10 <= database._deadline.get() <= time.monotonic() + 10
                 assert patience(connection) == 10.0
+                told = connection.connection.driver_connection.info.get_parameters()
+                assert {name: told.get(name) for name in LIBPQ} == LIBPQ
                 assert limits(connection) == ("6s", "5s")
         with store._database.migrating() as connection:
             assert limits(connection) == ("0", "30s")

@@ -289,6 +289,19 @@ class Paused(ShutDoor):
         self._paused.__exit__(None, None, None)
 
 
+class Stalled(Paused):
+    """The same with its door open: who connects waits as well."""
+
+    def leave(self) -> None:
+        super().leave()
+        super().come_back()
+
+    def come_back(self) -> None:
+        """The door was never shut."""
+        if not self._door.is_symlink():
+            super().come_back()
+
+
 def database_of(place: Place, server: PostgresServer, folder: Path) -> Database:
     """Return what can go away of a place."""
     return MovedFile(place) if place.kind == "sqlite" else ShutDoor(place, server, folder)
