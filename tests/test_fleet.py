@@ -121,7 +121,7 @@ async def test_a_fleet_honours_revocations_within_a_second(
             for first, second in zip(tokens[::2], tokens[1::2], strict=True):
                 # They set out together: each wants its number while the other one has not committed.
                 await asyncio.gather(revoke(0, first), revoke(1, second))
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.2)  # why: the rate of revocations
             await asyncio.gather(*waiting)
         for admin in admins:
             with closing(admin):
@@ -150,14 +150,14 @@ async def test_known_tokens_outlast_a_database_in_trouble(
                 await it.miss_the_store()
                 assert {await it.ask(0, token) for token in unknown} == {UNAVAILABLE}
                 while time.monotonic() < left + 3:  # noqa: ASYNC110 - as long as the server is away
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.05)  # why: the server is away for so long
             await asyncio.to_thread(database.reach)
             await asyncio.to_thread(database.come_back)
             for token in unknown:
                 await it.all_become(token, [ALLOWED], until_then=[UNAVAILABLE])
             seen = answers.reasons.total()
             while answers.reasons.total() < seen + 100:  # noqa: ASYNC110 - answers of other processes are counted
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # why: answers of other processes are counted
     assert set(answers.reasons) == {ALLOWED}
 
 

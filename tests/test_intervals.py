@@ -32,7 +32,7 @@ from extauthz.known_ids import KnownIds
 from extauthz.opened_store import feed_memory, open_store, verifier_of
 from extauthz.ports import FeedBatch, Unavailable
 from tests.support.postgresql import ANA, KEY
-from tests.support.virtual_time import LoopClock, in_virtual_time
+from tests.support.virtual_time import LoopClock, elapse, in_virtual_time
 from tests.support.world import NOW, PEPPER
 
 pytest_plugins = ["tests.support.postgresql"]
@@ -52,7 +52,7 @@ def now() -> float:
 async def for_seconds(seconds: float, follower: PostgresFollower | SqliteFollower) -> None:
     """Let it follow for so long."""
     task = asyncio.create_task(follower.run())
-    await asyncio.sleep(seconds)
+    await elapse(seconds)
     task.cancel()
     await asyncio.wait({task})
     assert task.cancelled()
@@ -149,7 +149,7 @@ class Server:
     async def ask(self, query: str, parameters: Sequence[Any] = (), *, seconds: float) -> list[tuple[Any, ...]]:
         self.asked.append((now(), query, seconds))
         if self.silent:
-            await asyncio.sleep(seconds)
+            await elapse(seconds)
             raise Lost(f"no answer within {seconds:g} s", overdue=True)
         if query.startswith("SELECT version_num"):
             return [(REVISION,)]
@@ -165,7 +165,7 @@ class Server:
     async def notified(self, seconds: float) -> bool:
         end = asyncio.get_running_loop().time() + seconds
         due = min((note for note in self.notes if note <= end), default=None)
-        await asyncio.sleep((end if due is None else max(due, now())) - asyncio.get_running_loop().time())
+        await elapse((end if due is None else max(due, now())) - asyncio.get_running_loop().time())
         self.notes = [note for note in self.notes if note != due]
         return due is not None
 
@@ -200,7 +200,7 @@ def test_a_server_that_falls_silent_is_noticed_a_second_after_the_next_poll() ->
 
     async def work(server: Server) -> None:
         following = asyncio.create_task(for_seconds(11.2, server_follower(server)))
-        await asyncio.sleep(0.1)
+        await elapse(0.1)
         server.silent = True
         await following
 
@@ -265,8 +265,8 @@ def test_a_look_up_takes_half_a_second_at_most_and_the_store_is_looked_for_at_on
             await reader.find("a" * 12)
         refused = now() - began
         server.silent = False
-        while not reader.reachable:  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(0.001)
+        while not reader.reachable:
+            await elapse(0.001)
         back = now() - began
         await reader.close()
         return round(refused, 3), round(back, 3)
@@ -374,7 +374,7 @@ class Served:
             verdicts = VerdictCache(Kind.ISSUED, bytes(32), lifetime=feed_memory(self.configuration.settings.tokens), clock=clock)
             verifier = verifier_of(self.configuration, opened.reader, opened.feed, {"p1": PEPPER}, verdicts, clock=clock)
             following = asyncio.create_task(opened.follower.run())
-            await asyncio.sleep(0.01)
+            await elapse(0.01)
 
             yield Question(verifier, opened.feed, self.tokens)
             following.cancel()
@@ -393,7 +393,7 @@ def test_a_token_is_looked_up_once_a_minute(served: Served) -> None:
         async with served.running() as ask:
             for _ in range(595):
                 assert ask() == "good"
-                await asyncio.sleep(1)
+                await elapse(1)
             return ask.queries["ok"]
 
     assert in_virtual_time(work) == 10
@@ -402,8 +402,8 @@ def test_a_token_is_looked_up_once_a_minute(served: Served) -> None:
 async def lasting(ask: Callable[[], str], answer: str, step: float) -> float:
     """Return for how long an answer stays the same, asked again and again."""
     began = now()
-    while ask() == answer:  # noqa: ASYNC110 - it tells nobody
-        await asyncio.sleep(step)
+    while ask() == answer:
+        await elapse(step)
     return now() - began
 
 
@@ -417,7 +417,7 @@ def test_a_revocation_in_a_file_is_honoured_within_a_quarter_of_a_second(served:
                 taken.append(await lasting(ask, "good", 0.005))
                 assert ask() == "token_revoked"
                 served.make()
-                await asyncio.sleep(0.06)
+                await elapse(0.06)
         return taken
 
     taken = in_virtual_time(work)
@@ -431,7 +431,7 @@ def test_a_store_that_rests_is_heard_every_two_seconds(served: Served) -> None:
         async with served.running() as ask:
             for _ in range(1000):
                 oldest = max(oldest, ask.feed.age)
-                await asyncio.sleep(0.01)
+                await elapse(0.01)
         return oldest
 
     # At the next look behind the poll interval.
@@ -446,7 +446,7 @@ def test_a_strict_sidecar_serves_nothing_without_its_store(tmp_path: Path, sqlit
     async def work() -> tuple[float, str]:
         async with made.running() as ask:
             assert ask() == "good"
-            await asyncio.sleep(1)
+            await elapse(1)
             made.file.rename(made.file.with_name("hidden.db"))
             return await lasting(ask, "good", 0.005), ask()
 
@@ -462,11 +462,11 @@ def test_a_store_out_of_reach_serves_known_tokens_for_ten_minutes_and_no_longer(
         hidden = served.file.with_name("hidden.db")
         async with served.running() as ask:
             assert ask() == "good"
-            await asyncio.sleep(1)
+            await elapse(1)
             served.file.rename(hidden)
             lasted = await lasting(ask, "good", 0.1)
             then = ask()
-            await asyncio.sleep(30)
+            await elapse(30)
             assert ask() == then
             hidden.rename(served.file)
             served.revoke()

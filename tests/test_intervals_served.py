@@ -18,7 +18,7 @@ from extauthz.transport.limits import Limits
 from extauthz.transport.ops import BoundedConnection
 from extauthz.transport.tls import Certificates, TlsFiles
 from tests.support.transports import Authority
-from tests.support.virtual_time import LoopClock, in_virtual_time
+from tests.support.virtual_time import LoopClock, elapse, in_virtual_time
 
 QUESTION = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
@@ -87,7 +87,7 @@ def test_a_connection_ends_by_itself(kind: type[BoundedConnection], words: bytes
         protocol.connection_made(line)
         if words:
             protocol.data_received(words)
-        await asyncio.sleep(100)
+        await elapse(100)
         assert (b"200 OK" in line.said) == (words == QUESTION and application is answer)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()

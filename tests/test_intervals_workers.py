@@ -12,7 +12,7 @@ import pytest
 from extauthz.config.loader import Configuration, load
 from extauthz.supervisor import Supervisor
 from extauthz.worker_link import Silent, WorkerLink
-from tests.support.virtual_time import in_virtual_time
+from tests.support.virtual_time import elapse, in_virtual_time
 
 SETTINGS = """\
 version: 1
@@ -82,7 +82,7 @@ def supervised(configuration: Configuration, monkeypatch: pytest.MonkeyPatch) ->
         async def work() -> None:
             supervisor = Supervisor(configuration, "nghttp2", log_decisions=False)
             await supervisor.start()
-            await asyncio.sleep(seconds)
+            await elapse(seconds)
             await then(supervisor)
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
                 task.cancel()

@@ -52,3 +52,9 @@ def in_virtual_time(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine to its end in a loop of its own."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(work())
+
+
+async def elapse(seconds: float) -> None:
+    """Let so much of the made-up time pass."""
+    assert isinstance(asyncio.get_running_loop(), VirtualLoop)
+    await asyncio.sleep(seconds)  # why: nobody waits for it
