@@ -121,7 +121,7 @@ def test_a_worker_that_does_not_end_is_killed_five_seconds_after_its_drain(super
         assert now() == 1 + 10 + 5
 
     (worker,) = supervised(1, alive=True, then=stop)
-    assert worker.asked[0] == (1, "drain")
+    assert worker.asked[0] == (1, "hand_over")
     assert worker.killed == [16]
 
 
