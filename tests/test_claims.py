@@ -19,10 +19,9 @@ from extauthz.cli import main
 from extauthz.orphanhood import time_of
 from extauthz.transport.choice import Server, choose
 from extauthz.transport.claims import Claim, Taken, claim, offered, take
-from extauthz.transport.limits import Limits
 from extauthz.transport.listening import AddressInUseError, open_listener
 from tests.support.ports import free_port
-from tests.support.transports import FALLBACK, NAMES, Name
+from tests.support.transports import FALLBACK, NAMES, Name, default_limits
 from tests.support.waiting import until
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
@@ -45,7 +44,7 @@ def transport(request: pytest.FixtureRequest) -> Name:
 @asynccontextmanager
 async def bound(transport: Name, claimed: Claim, answer: bytes) -> AsyncIterator[Server]:
     """Serve at a claimed address that is not published."""
-    server = choose(transport).server(lambda _: answer, FALLBACK, limits=Limits(), certificates=None)
+    server = choose(transport).server(lambda _: answer, FALLBACK, limits=default_limits(), certificates=None)
     await server.start(claimed.binding, shared=claimed.shared)
     await server.set_serving(serving=True)
     try:

@@ -14,10 +14,9 @@ from uvicorn.server import ServerState
 
 from extauthz.adapters.tracing import export
 from extauthz.transport import grpcio, key_set, ops
-from extauthz.transport.limits import Limits
 from extauthz.transport.ops import BoundedConnection
 from extauthz.transport.tls import Certificates, TlsFiles
-from tests.support.transports import Authority
+from tests.support.transports import Authority, default_limits
 from tests.support.virtual_time import LoopClock, elapse, in_virtual_time
 
 QUESTION = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -129,9 +128,9 @@ def test_certificates_are_looked_at_every_five_seconds(tmp_path: Path) -> None:
 
 def test_grpcio_is_told_how_long_a_connection_may_be_idle() -> None:
     for idle_timeout, expected in ((600.0, 60_000), (90.0, 60_000), (30.0, 30_000)):
-        told = dict(grpcio._limits(Limits(idle_timeout=idle_timeout)))
+        told = dict(grpcio._limits(default_limits(idle_timeout=idle_timeout)))
         assert told["grpc.max_connection_idle_ms"] == expected
-    told = dict(grpcio._limits(Limits()))
+    told = dict(grpcio._limits(default_limits()))
     assert (told["grpc.server_handshake_timeout_ms"], told["grpc.max_connection_age_grace_ms"]) == (5_000, 10_000)
 
 
