@@ -14,6 +14,7 @@ from extauthz.addresses import Address
 from extauthz.codec import build_internal_tokens
 from extauthz.config import effective
 from extauthz.config.loader import Configuration
+from extauthz.control import State
 from extauthz.metric_table import Samples, merged
 from extauthz.transport import key_set, ops
 from extauthz.transport.claims import Claim, keep
@@ -25,7 +26,7 @@ from extauthz.worker import Worker
 class Told(Protocol):
     """What a sidecar tells of itself, whether it is this process or several others."""
 
-    async def tell(self) -> tuple[Samples, dict[str, bool], dict[str, bool]]:
+    async def state(self) -> State:
         """Return figures, readiness and details."""
 
 
@@ -43,9 +44,9 @@ class Alone:
         """Open the files of logs anew."""
         self.worker.decisions.reopen()
 
-    async def tell(self) -> tuple[Samples, dict[str, bool], dict[str, bool]]:
+    async def state(self) -> State:
         """Return figures, readiness and details."""
-        return self.worker.samples(), self.worker.readiness(), self.worker.details()
+        return self.worker.state()
 
 
 class Files(Protocol):
@@ -130,26 +131,24 @@ async def serving_ops(claimed: Claim, served: Told, files: Files) -> AsyncIterat
 
 def _pages(served: Told, files: Files, *, trusted: bool) -> ops.Pages:
     async def metrics(openmetrics: bool) -> tuple[str, bytes]:
-        samples, readiness, _ = await served.tell()
-        samples["extauthz_ready", ()] = float(all(readiness.values()))
-        return render(merged((samples, files.samples())), openmetrics=openmetrics)
+        state = await served.state()
+        ready: Samples = {("extauthz_ready", ()): float(all(state.readiness.values()))}
+        return render(merged((state.samples, ready, files.samples())), openmetrics=openmetrics)
 
     async def readiness() -> ops.Readiness:
-        _, parts, details = await served.tell()
+        state = await served.state()
         enforced = not files.configuration.policy.monitored
         ours = {
             "configuration is that of the files": files.problem is None,
             "configuration files are replaced as a whole": files.replaced_as_a_whole,
             "every refusal is enforced": enforced,
         }
-        return ops.Readiness(parts, ours | details)
+        return ops.Readiness(state.readiness, ours | dict(state.details))
 
     async def shown() -> dict[str, object]:
         server = files.configuration.settings.server
-        samples, _, _ = await served.tell()
-        # `auto` is settled by each worker, and by all of one machine alike.
-        transports = {labels[1] for name, labels in samples if name == "extauthz_build_info"}
+        state = await served.state()
         running = {"addresses": [str(address) for address in server.addresses], "problem": files.shown_problem}
-        return running | {"transport": ", ".join(sorted(transports)) or None} | effective.explained(files.configuration)
+        return running | {"transport": state.transport} | effective.explained(files.configuration)
 
     return ops.Pages(metrics, readiness, shown, trusted=trusted)

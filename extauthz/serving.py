@@ -49,19 +49,19 @@ async def serving(
         traced = tracing.handler(authorizer.check) if tracing else None
         server = transport.server(authorizer.check, fallback, limits=limits, certificates=certificates, traced=traced)
         worker = Worker(
-            configuration,
-            assembly,
-            parts,
-            authorizer,
-            server,
-            claimed,
-            transport.name,
-            tallies,
-            recorders,
-            decisions,
-            uses,
-            certificates,
-            tracing,
+            configuration=configuration,
+            assembly=assembly,
+            parts=parts,
+            authorizer=authorizer,
+            server=server,
+            claimed=claimed,
+            transport=transport.name,
+            tallies=tallies,
+            recorders=recorders,
+            decisions=decisions,
+            uses=uses,
+            certificates=certificates,
+            tracing=tracing,
         )
 
         async def stop() -> None:

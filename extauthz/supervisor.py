@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 from extauthz.config.loader import Configuration
-from extauthz.control import Message, packed_files, unpacked_samples
+from extauthz.control import Begin, Commit, Discard, Drain, HandOver, Hurry, Message, Prepare, Reopen, Report, State
 from extauthz.metric_table import Samples, counters, merged
 from extauthz.reload import Refused
 from extauthz.standard_streams import dropped_lines
@@ -39,11 +40,14 @@ class _Seat:
 
     index: int
     running: WorkerLink | None = None
-    last: Samples = field(default_factory=dict)
-    readiness: dict[str, bool] = field(default_factory=dict)
-    details: dict[str, bool] = field(default_factory=dict)
+    state: State = field(default_factory=State)
     gone: Samples = field(default_factory=dict)
     restarts: int = 0
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether its worker has everything in order."""
+        return bool(self.state.readiness) and all(self.state.readiness.values())
 
     def is_served_after(self, gone: WorkerLink) -> bool:
         """Tell whether another worker serves in the place of one that was asked to go."""
@@ -74,18 +78,18 @@ class Supervisor:
 
     async def take(self, configuration: Configuration) -> None:
         """Let every worker serve another configuration, all of them or none; raises Refused."""
-        message = {"do": "prepare", **_files(configuration)}
+        request = Prepare(configuration.file, _files(configuration))
         async with self._changing:
             running = [seat.running for seat in self._seats if seat.running is not None]
             try:
-                await _all(self._prepare(one, message) for one in running)
+                await _all(self._prepare(one, request) for one in running)
             except Refused:
-                await asyncio.gather(*(one.ask({"do": "discard"}) for one in running), return_exceptions=True)
+                await asyncio.gather(*(one.ask(Discard()) for one in running), return_exceptions=True)
                 raise
             self._configuration = configuration
             for one in running:
                 try:
-                    await one.ask({"do": "commit"})
+                    await one.ask(Commit())
                 except Refused:
                     # It would go on with what no longer counts: its successor begins with what does.
                     _log.exception("a worker did not take the configuration and is restarted", extra={"pid": one.process.pid})
@@ -94,16 +98,18 @@ class Supervisor:
     async def reopen(self) -> None:
         """Let every worker open its logs anew."""
         running = [seat.running for seat in self._seats if seat.running is not None]
-        await asyncio.gather(*(one.ask({"do": "reopen"}) for one in running), return_exceptions=True)
+        await asyncio.gather(*(one.ask(Reopen()) for one in running), return_exceptions=True)
 
-    async def tell(self) -> tuple[Samples, dict[str, bool], dict[str, bool]]:
-        """Return figures, readiness and details of all workers; of one that does not answer the last figures."""
+    async def state(self) -> State:
+        """Return the state of all workers as one; of one that does not answer the last figures."""
         await asyncio.gather(*map(self._refresh, self._seats))
         ours: Samples = {("extauthz_process_log_dropped_total", ()): float(dropped_lines())}
-        samples = [ours, *(part for seat in self._seats for part in (seat.last, seat.gone, _seat_samples(seat)))]
-        readiness = {f"worker {seat.index}": all(seat.readiness.values()) and bool(seat.readiness) for seat in self._seats}
-        details = {f"worker {seat.index}: {name}": well for seat in self._seats for name, well in seat.details.items()}
-        return merged(samples), readiness, details
+        samples = [ours, *(part for seat in self._seats for part in (seat.state.samples, seat.gone, _seat_samples(seat)))]
+        readiness = {f"worker {seat.index}": seat.is_ready for seat in self._seats}
+        details = {f"worker {seat.index}: {name}": well for seat in self._seats for name, well in seat.state.details.items()}
+        # `auto` is settled by each worker, and by all of one machine alike.
+        transports = sorted({seat.state.transport for seat in self._seats if seat.state.transport})
+        return State(merged(samples), readiness, details, ", ".join(transports) or None)
 
     async def restart(self) -> None:
         """Replace one worker after the other, each with a drain; between two, Envoy gets the time to see the first one back."""
@@ -113,7 +119,7 @@ class Supervisor:
                     continue
                 running = seat.running
                 _log.info("restarting a worker", extra={"worker": seat.index, "pid": running.process.pid})
-                await self._end(running, "drain")
+                await self._end(running, Drain())
             while not self._stopping.is_set() and not seat.is_served_after(running):  # noqa: ASYNC110 - a handful of times
                 await asyncio.sleep(0.02)
             await asyncio.sleep(self._configuration.settings.server.drain)
@@ -122,7 +128,7 @@ class Supervisor:
         """Let every worker serve until its successor does, or for the time of the drain, and end."""
         self._stopping.set()
         running = [seat.running for seat in self._seats if seat.running is not None]
-        await asyncio.gather(*(self._end(one, "hand_over") for one in running), return_exceptions=True)
+        await asyncio.gather(*(self._end(one, HandOver()) for one in running), return_exceptions=True)
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
@@ -130,11 +136,11 @@ class Supervisor:
     async def hurry(self) -> None:
         """End the drain of every worker."""
         running = [seat.running for seat in self._seats if seat.running is not None]
-        await asyncio.gather(*(one.ask({"do": "hurry"}) for one in running), return_exceptions=True)
+        await asyncio.gather(*(one.ask(Hurry()) for one in running), return_exceptions=True)
 
-    async def _prepare(self, one: WorkerLink, message: Message) -> None:
+    async def _prepare(self, one: WorkerLink, request: Prepare) -> None:
         try:
-            await one.ask(message, PREPARE_TIME)
+            await one.ask(request, PREPARE_TIME)
         except Silent:
             # Its successor begins with what is served; this configuration is tried again.
             one.kill()
@@ -142,21 +148,18 @@ class Supervisor:
 
     async def _refresh(self, seat: _Seat) -> None:
         running = seat.running
-        told: Message = {}
+        answer: Message | None = None
         if running is not None:
             with contextlib.suppress(Refused):
-                told = await running.ask({"do": "tell"})
-        if seat.running is not running:
-            return
-        if told:
-            seat.last = unpacked_samples(told["samples"])
-        seat.readiness, seat.details = told.get("readiness", {}), told.get("details", {})
+                answer = await running.ask(Report())
+        if seat.running is running:
+            seat.state = answer if isinstance(answer, State) else State(seat.state.samples, transport=seat.state.transport)
 
     async def _start(self, seat: _Seat) -> None:
         """Start the worker of a seat and wait until it serves; raises ListenError."""
         while True:
             configuration = self._configuration
-            first = {"index": seat.index, "log_decisions": self._log_decisions, **_files(configuration)}
+            first = Begin(seat.index, self._log_decisions, configuration.file, _files(configuration))
             started = await start_worker(self._transport, first)
             async with self._changing:
                 if configuration is self._configuration or self._stopping.is_set():
@@ -167,7 +170,7 @@ class Supervisor:
             await started.process.wait()
             started.bury()
         if self._stopping.is_set():
-            await self._end(started, "hand_over")
+            await self._end(started, HandOver())
 
     async def _keep(self, seat: _Seat) -> None:
         """Start the worker of a seat again whenever it has ended."""
@@ -208,14 +211,14 @@ class Supervisor:
 
     def _bury(self, seat: _Seat, running: WorkerLink) -> None:
         """Keep the last figures of a worker that has ended."""
-        seat.gone = merged((seat.gone, counters(seat.last)))
-        seat.running, seat.last, seat.readiness, seat.details = None, {}, {}, {}
+        seat.gone = merged((seat.gone, counters(seat.state.samples)))
+        seat.running, seat.state = None, State()
         running.bury()
 
-    async def _end(self, one: WorkerLink, manner: Literal["drain", "hand_over"]) -> None:
+    async def _end(self, one: WorkerLink, manner: Drain | HandOver) -> None:
         """Let a worker drain, beside others that go on, or hand over, and kill it if it does not end."""
         with contextlib.suppress(Refused):
-            await one.ask({"do": manner})
+            await one.ask(manner)
         seconds = self._configuration.settings.server.drain + LAST_WORDS
         try:
             await asyncio.wait_for(one.process.wait(), seconds)
@@ -235,11 +238,11 @@ async def _all(asking: Iterable[Awaitable[Any]]) -> None:
 def _seat_samples(seat: _Seat) -> Samples:
     labels = (str(seat.index),)
     return {
-        ("extauthz_worker_up", labels): float(seat.running is not None and seat.readiness.get("serving", False)),
+        ("extauthz_worker_up", labels): float(seat.running is not None and seat.state.readiness.get("serving", False)),
         ("extauthz_worker_restarts_total", labels): float(seat.restarts),
     }
 
 
-def _files(configuration: Configuration) -> Message:
+def _files(configuration: Configuration) -> Mapping[Path, bytes]:
     configuration.read_secrets(os.environ)
-    return {"file": str(configuration.file), "files": packed_files(configuration.files.contents)}
+    return configuration.files.contents

@@ -17,6 +17,7 @@ from extauthz.adapters.jwks import JwksSource
 from extauthz.adapters.metrics import Tallies
 from extauthz.assembly import Assembly, Parts
 from extauthz.config.loader import Configuration
+from extauthz.control import State
 from extauthz.core.model import Decision, Request
 from extauthz.decision_logging import DecisionLogs
 from extauthz.feed import UNKNOWN, Feed
@@ -71,7 +72,7 @@ class Recorders:
         self.recorders = (*kept, after) if after is not None else tuple(kept)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Worker:
     """A sidecar that serves one configuration after the other; `retired` are the counts of parts that are gone.
 
@@ -110,6 +111,10 @@ class Worker:
         if self.certificates is not None:
             process["extauthz_tls_certificate_expiry_timestamp_seconds", ()] = self.certificates.expires_at
         return merged((self.tallies.samples(), process, readings.of_parts(self.parts), self.retired))
+
+    def state(self) -> State:
+        """Return everything that is told of this process."""
+        return State(self.samples(), self.readiness(), self.details(), self.transport)
 
     def readiness(self) -> dict[str, bool]:
         """Name every part that has to be in order; an issuer that is down stops its own tokens only.

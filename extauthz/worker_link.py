@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import itertools
 import sys
-from collections.abc import Mapping
-from typing import Any
 
-from extauthz.control import Channel, Message
+from extauthz.control import Begin, Channel, Failed, Message, Request, Serving
 from extauthz.early_signals import held_for_child
 from extauthz.reload import Refused
 from extauthz.transport.choice import Name
@@ -44,7 +42,7 @@ class WorkerLink:
         """Tell whether nothing was heard for so long that nothing will be."""
         return asyncio.get_running_loop().time() - self._heard_at > HUNG
 
-    async def ask(self, message: Message, seconds: float = ANSWER_TIME) -> Message:
+    async def ask(self, request: Request, seconds: float = ANSWER_TIME) -> Message:
         """Ask and return the answer; raises Refused when it is a refusal, Silent when there is none in time."""
         number = next(self._numbers)
         answered: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -52,7 +50,7 @@ class WorkerLink:
         try:
             async with asyncio.timeout(seconds):
                 # A worker that hangs does not even read.
-                await self._channel.send(message | {"id": number})
+                await self._channel.send(request, number)
                 answer = await answered
         except (OSError, TimeoutError) as error:
             raise Silent(f"the worker with process id {self.process.pid} does not answer") from error
@@ -60,9 +58,8 @@ class WorkerLink:
             raise Refused(str(error)) from error
         finally:
             self._waiting.pop(number, None)
-        problem = answer.get("problem")
-        if problem is not None:
-            raise Refused(str(problem))
+        if isinstance(answer, Failed):
+            raise Refused(answer.message)
         return answer
 
     def kill(self) -> None:
@@ -79,14 +76,15 @@ class WorkerLink:
                 answered.set_exception(Silent(f"the worker with process id {self.process.pid} has ended"))
 
     async def _listen(self) -> None:
-        while (message := await self._channel.receive()) is not None:
+        while (received := await self._channel.receive()) is not None:
             self._heard_at = asyncio.get_running_loop().time()
-            answered = self._waiting.get(message.get("id", 0))
+            number, answer = received
+            answered = self._waiting.get(number)
             if answered is not None and not answered.done():
-                answered.set_result(message)
+                answered.set_result(answer)
 
 
-async def start_worker(transport: Name, first: Mapping[str, Any]) -> WorkerLink:
+async def start_worker(transport: Name, first: Begin) -> WorkerLink:
     """Start a worker, hand it what it begins with, and wait until it serves; raises ListenError, and then it has ended."""
     ours, theirs = Channel.pair()
     command = (sys.executable, "-m", "extauthz", "worker", str(theirs.fileno()), transport)
@@ -103,13 +101,13 @@ async def start_worker(transport: Name, first: Mapping[str, Any]) -> WorkerLink:
         channel = await Channel.over(ours)
         try:
             async with asyncio.timeout(START_TIME):
-                await channel.send(dict(first))
-                said = await channel.receive() or {"message": "a worker ended at its start"}
+                await channel.send(first)
+                _, answer = await channel.receive() or (0, Failed("a worker ended at its start"))
         except (OSError, TimeoutError, ValueError) as error:
-            said = {"message": f"a worker does not serve after {START_TIME:g} s, or cannot be told with what ({error})"}
-        if said.get("event") != "serving":
+            answer = Failed(f"a worker does not serve after {START_TIME:g} s, or cannot be told with what ({error})")
+        if not isinstance(answer, Serving):
             channel.close()
-            raise ListenError(str(said.get("message")))
+            raise ListenError(answer.message if isinstance(answer, Failed) else f"a worker begins with {answer}")
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             process.kill()

@@ -8,8 +8,6 @@ import logging
 import signal
 import socket
 import sys
-from pathlib import Path
-from typing import Any
 
 from extauthz import early_signals, orphanhood
 from extauthz.adapters.store.rows import StoreError
@@ -17,7 +15,23 @@ from extauthz.assembly import Parts
 from extauthz.config.document import ConfigurationError
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
-from extauthz.control import Channel, Message, packed_samples, unpacked_files
+from extauthz.control import (
+    Answer,
+    Begin,
+    Channel,
+    Commit,
+    Discard,
+    Done,
+    Drain,
+    Failed,
+    HandOver,
+    Hurry,
+    Message,
+    Prepare,
+    Reopen,
+    Report,
+    Serving,
+)
 from extauthz.serving import serving
 from extauthz.transport.choice import Name, Transport, choose
 from extauthz.transport.claims import claim, first_of
@@ -56,26 +70,27 @@ class _Served:
         if early_signals.noted():
             return
         channel = await Channel.over(opened)
-        first = await channel.receive()
-        if first is None:
-            return
+        match await channel.receive():
+            case _, Begin() as first:
+                pass
+            case _:
+                return
         try:
             configuration = _configuration(first)
-            address = configuration.settings.server.addresses[first["index"]]
-            log_decisions = bool(first["log_decisions"])
+            address = configuration.settings.server.addresses[first.index]
             async with contextlib.AsyncExitStack() as stack:
                 claimed = stack.enter_context(claim(address))
-                served = serving(configuration, self._transport, claimed, log_decisions=log_decisions)
+                served = serving(configuration, self._transport, claimed, log_decisions=first.log_decisions)
                 worker = await stack.enter_async_context(served)
                 await worker.begin()
                 with contextlib.suppress(OSError):
-                    await channel.send({"event": "serving"})
+                    await channel.send(Serving())
                 listening = asyncio.create_task(self._listen(channel, worker))
                 await first_of(self._ending.wait(), self._left.wait())
                 if not self._ending.is_set():
                     # What the parent did not commit is not served.
                     worker.discard()
-                    await orphanhood.live(worker, first["index"], ending=self._ending, ending_at_once=self._ending_at_once)
+                    await orphanhood.live(worker, first.index, ending=self._ending, ending_at_once=self._ending_at_once)
                 elif self._has_siblings:
                     await worker.drain(self._ending_at_once.wait())
                 else:
@@ -85,7 +100,7 @@ class _Served:
                     task.cancel()
         except (ConfigurationError, StoreError, ListenError) as error:
             with contextlib.suppress(OSError):
-                await channel.send({"event": "failed", "message": str(error)})
+                await channel.send(Failed(str(error)))
         finally:
             channel.close()
 
@@ -97,59 +112,59 @@ class _Served:
         self._ending.set()
 
     async def _listen(self, channel: Channel, worker: Worker) -> None:
-        while (message := await channel.receive()) is not None:
-            if message.get("do") in ("prepare", "discard") and self._preparing is not None:
+        while (received := await channel.receive()) is not None:
+            number, request = received
+            if isinstance(request, Prepare | Discard) and self._preparing is not None:
                 self._preparing.cancel()
                 await asyncio.wait({self._preparing})
-            if message.get("do") == "prepare":
+            if isinstance(request, Prepare):
                 # It takes seconds, in which others are answered.
-                self._preparing = asyncio.create_task(self._reply(channel, message, worker))
+                self._preparing = asyncio.create_task(self._reply(channel, number, request, worker))
             else:
-                await self._reply(channel, message, worker)
+                await self._reply(channel, number, request, worker)
         # The parent has gone without a word.
         self._left.set()
 
-    async def _reply(self, channel: Channel, message: Message, worker: Worker) -> None:
-        answer: dict[str, Any] = {"id": message.get("id")}
+    async def _reply(self, channel: Channel, number: int, request: Message, worker: Worker) -> None:
+        answer: Answer
         try:
-            answer |= await self._answer(message, worker)
+            answer = await self._answer(request, worker)
         except (ConfigurationError, StoreError) as error:
-            answer["problem"] = str(error)
+            answer = Failed(str(error))
         except Exception as error:  # noqa: BLE001 - the parent is told, and the checks go on
             _log.exception("what the parent asked for failed")
-            answer["problem"] = repr(error)
+            answer = Failed(repr(error))
         with contextlib.suppress(OSError):
-            await channel.send(answer)
+            await channel.send(answer, number)
 
-    async def _answer(self, message: Message, worker: Worker) -> dict[str, Any]:
-        match message.get("do"):
-            case "tell":
-                samples = packed_samples(worker.samples())
-                return {"samples": samples, "readiness": worker.readiness(), "details": worker.details()}
-            case "prepare":
+    async def _answer(self, request: Message, worker: Worker) -> Answer:
+        match request:
+            case Report():
+                return worker.state()
+            case Prepare():
                 self._prepared = None
-                configuration = await asyncio.to_thread(_configuration, message)
+                configuration = await asyncio.to_thread(_configuration, request)
                 self._prepared = configuration, await worker.prepare(configuration)
-            case "commit" if self._prepared is not None:
+            case Commit() if self._prepared is not None:
                 worker.commit(*self._prepared)
                 self._prepared = None
-            case "discard":
+            case Discard():
                 self._prepared = None
                 worker.discard()
-            case "reopen":
+            case Reopen():
                 worker.decisions.reopen()
-            case "drain":
+            case Drain():
                 self._has_siblings = True
                 self._ending.set()
-            case "hand_over":
+            case HandOver():
                 self._ending.set()
-            case "hurry":
+            case Hurry():
                 self._ending_at_once.set()
-            case other:
-                return {"problem": f"unknown request {other!r}"}
-        return {}
+            case _:
+                return Failed(f"unexpected request {request!r}")
+        return Done()
 
 
-def _configuration(message: Message) -> Configuration:
+def _configuration(request: Begin | Prepare) -> Configuration:
     """Load from the bytes that the parent read: every worker of it has the same."""
-    return load(Path(message["file"]), Files(unpacked_files(message["files"])))
+    return load(request.file, Files(request.files))

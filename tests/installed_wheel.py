@@ -114,7 +114,7 @@ def _until_it_listens(serve: subprocess.Popen[bytes], socket: Path) -> None:
         ended = "" if serve.poll() is None else f"serve ended with {serve.returncode}: {socket.with_name('log').read_text()}"
         _must(not ended, ended)
         _must(time.monotonic() < deadline, "serve does not listen")
-        time.sleep(0.05)
+        time.sleep(0.05)  # why: it runs outside of the tree, with nothing of the tests
 
 
 def _environment(**more: str) -> dict[str, str]:

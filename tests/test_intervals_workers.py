@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from extauthz.config.loader import Configuration, load
+from extauthz.control import HandOver, Message, Report, State
 from extauthz.supervisor import Supervisor
 from extauthz.worker_link import Silent, WorkerLink
 from tests.support.virtual_time import elapse, in_virtual_time
@@ -32,10 +33,10 @@ class Worker:
 
     def __init__(self, code: int | None = None, *, alive: bool = False) -> None:
         self._alive = alive
-        self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._answers: asyncio.Queue[tuple[int, Message]] = asyncio.Queue()
         self.pid = 4711
         self.started = now()
-        self.asked: list[tuple[float, str]] = []
+        self.asked: list[tuple[float, Message]] = []
         self.killed: list[float] = []
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         if code is not None:
@@ -48,12 +49,12 @@ class Worker:
         self.killed.append(now())
         self._end.set_result(-9)
 
-    async def send(self, message: dict[str, Any]) -> None:
-        self.asked.append((now(), message["do"]))
+    async def send(self, message: Message, number: int) -> None:
+        self.asked.append((now(), message))
         if self._alive:
-            self._answers.put_nowait({"id": message["id"], "samples": [], "readiness": {}, "details": {}})
+            self._answers.put_nowait((number, State()))
 
-    async def receive(self) -> dict[str, Any]:
+    async def receive(self) -> tuple[int, Message]:
         return await self._answers.get()
 
     def close(self) -> None:
@@ -103,7 +104,7 @@ def test_a_worker_that_answers_nothing_is_asked_every_three_seconds_and_killed_w
 ) -> None:
     first, second = supervised(20, then=nothing)
     # Each question is waited for two seconds; nothing was heard for more than ten when the third has come to nothing.
-    assert first.asked == [(3, "tell"), (8, "tell"), (13, "tell")]
+    assert first.asked == [(3, Report()), (8, Report()), (13, Report())]
     assert first.killed == [15]
     assert second.started == 15.1
 
@@ -121,7 +122,7 @@ def test_a_worker_that_does_not_end_is_killed_five_seconds_after_its_drain(super
         assert now() == 1 + 10 + 5
 
     (worker,) = supervised(1, alive=True, then=stop)
-    assert worker.asked[0] == (1, "hand_over")
+    assert worker.asked[0] == (1, HandOver())
     assert worker.killed == [16]
 
 
@@ -130,7 +131,7 @@ def test_what_needs_no_work_is_answered_within_two_seconds() -> None:
         worker = Worker()
         link = WorkerLink(worker, worker)  # type: ignore[arg-type]
         with pytest.raises(Silent):
-            await link.ask({"do": "tell"})
+            await link.ask(Report())
         lasted = now()
         link.bury()
         return lasted
