@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -225,7 +226,7 @@ def test_the_trace_of_a_sampled_check_is_an_exemplar_for_who_wants_openmetrics(f
     tallies = Tallies(now=lambda: NOW)
     asked = request()
     if flags is not None:
-        asked.traceparent = f"00-{TRACE}-00f067aa0ba902b7-{flags}"
+        asked = replace(asked, traceparent=f"00-{TRACE}-00f067aa0ba902b7-{flags}")
     tallies.record(asked, decision(Reason.ALLOWED, AuthType.USER), 0.0004)
     text = render(tallies.samples(), openmetrics=True)[1].decode()
     line = f'extauthz_check_duration_seconds_bucket{{decision="allow",le="0.0005"}} 1.0 # {{trace_id="{TRACE}"}} 0.0004 {NOW}'

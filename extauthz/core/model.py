@@ -134,7 +134,7 @@ class Request:
     raw: Final[bool]
     decision_id: Final[str]
     source: Final[str] = ""
-    traceparent: str = ""
+    traceparent: Final[str] = ""
     filtered: Final[bool] = False
 
     def header(self, name: str) -> str:

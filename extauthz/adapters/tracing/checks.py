@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import Token
+from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,9 @@ JOINED = "waits for work that another check began"
 _RPC = {"rpc.system.name": "grpc", "rpc.method": "envoy.service.auth.v3.Authorization/Check"}
 
 Answer = bytes | Awaitable[bytes]
+
+_CALLER: ContextVar[tuple[str, str] | None] = ContextVar("caller", default=None)
+"""The traceparent and tracestate of the call at work."""
 
 
 class Tracing:
@@ -61,8 +65,6 @@ class Tracing:
         self._ratio = ratio
         self._random = random
         self._budget = Budget(checks_per_second, clock=clock)
-        self._caller: tuple[str, str] | None = None
-        self._token: Token[Span | None] | None = None
 
     @property
     def shed(self) -> int:
@@ -78,15 +80,13 @@ class Tracing:
         """Return what answers a call that came with this traceparent and tracestate."""
 
         def traced(data: bytes, parent: str, state: str) -> Answer:
-            self._caller = parent, state
+            caller, current = _CALLER.set((parent, state)), CURRENT.set(None)
             try:
-                answer = check(data)
-                return answer if self._token is None or isinstance(answer, bytes) else self._followed(answer)
+                answer, span = check(data), CURRENT.get()
+                return answer if span is None or isinstance(answer, bytes) else self._followed(answer, span)
             finally:
-                self._caller = None
-                if self._token is not None:
-                    CURRENT.reset(self._token)
-                    self._token = None
+                CURRENT.reset(current)
+                _CALLER.reset(caller)
 
         return traced
 
@@ -127,21 +127,22 @@ class Tracing:
         """Export what is left, for a bounded time."""
         await self.export.close()
 
-    def _begin(self, request: Request | None) -> None:
-        if self._caller is None:
-            return
+    def _begin(self, request: Request | None) -> Request | None:
+        """Begin the span of a sampled check; return its request with the traceparent that counts from now on."""
+        caller = _CALLER.get()
+        if caller is None:
+            return request
         try:
-            text, state = self._caller
+            text, state = caller
             parent = traceparent.read(text)
             if not parent and request is not None and "traceparent" in request.headers:
                 parent, state = traceparent.read(request.header("traceparent")), request.header("tracestate")
             sampled = traceparent.is_sampled(parent) if parent else self._random() < self._ratio if self._ratio else False
-            if sampled and self._may_begin():
-                self._start(request, parent, state)
-            elif request is not None and parent:
-                request.traceparent = f"{parent[:-1]}0"
+            own = self._start(parent, state) if sampled and self._may_begin() else f"{parent[:-1]}0" if parent else ""
+            return replace(request, traceparent=own) if request is not None and own else request
         except Exception:  # noqa: BLE001 - a check that cannot be traced is a check all the same
             self._spans.complain()
+            return request
 
     def _may_begin(self) -> bool:
         try:
@@ -150,22 +151,20 @@ class Tracing:
             return False
         return True
 
-    def _start(self, request: Request | None, parent: str, state: str) -> None:
+    def _start(self, parent: str, state: str) -> str:
+        """Begin a span; return its traceparent, "" where there is none."""
         span = self._spans.start("check", _remote(parent, state) if parent else Context(), SpanKind.SERVER, attributes=_RPC)
         context = span.get_span_context()
-        if request is not None and context.is_valid:
-            request.traceparent = traceparent.written(context.trace_id, context.span_id)
         self._spans.asked = False
-        self._token = CURRENT.set(span)
+        CURRENT.set(span)
+        return traceparent.written(context.trace_id, context.span_id) if context.is_valid else ""
 
-    def _followed(self, answer: Awaitable[bytes]) -> Awaitable[bytes]:
+    def _followed(self, answer: Awaitable[bytes], span: Span) -> Awaitable[bytes]:
         """Give the rest of a check a task, which inherits the span, and end the span when nobody waits for the task any more."""
-        span = CURRENT.get()
         rest = asyncio.ensure_future(answer)
-        if span is not None:
-            if not self._spans.asked:
-                self._spans.note(span, JOINED)
-            rest.add_done_callback(partial(self._over, span))
+        if not self._spans.asked:
+            self._spans.note(span, JOINED)
+        rest.add_done_callback(partial(self._over, span))
         return rest
 
     def _over(self, span: Span, _: asyncio.Future[bytes]) -> None:
@@ -173,18 +172,16 @@ class Tracing:
 
 
 class _TracedCodec:
-    """A codec that tells of each request that it reads."""
+    """A codec that has each request that it reads looked at, and may get another one back."""
 
-    def __init__(self, codec: Codec, begin: Callable[[Request | None], None]) -> None:
+    def __init__(self, codec: Codec, begin: Callable[[Request | None], Request | None]) -> None:
         self._read = codec.read
         self._begin = begin
         self.write = codec.write
         self.fixed = codec.fixed
 
     def read(self, data: bytes, decision_id: str) -> Request | None:
-        request = self._read(data, decision_id)
-        self._begin(request)
-        return request
+        return self._begin(self._read(data, decision_id))
 
 
 def _remote(parent: str, state: str) -> Context:
