@@ -150,23 +150,25 @@ def sample(tmp_path: Path) -> Path:
 GROUP = Group("sample", ("sample.py",), ("test_sample.py",))
 
 
+NOTICED = (
+    "case int() if number > self.least:",  # in a slotted class
+    "return self.least >= 3",  # in a property
+    "return min(None, LIMIT)",  # in a cached function
+    "LIMIT = 6",
+    "least: int = 4",
+    "number = 1",  # does not end
+)
+
+
 def test_faults_are_noticed_in_slotted_classes_properties_cached_functions_and_constants(sample: Path) -> None:
-    mutants = mutants_of(sample / "sample.py", root=sample)
+    mutants = [one for one in mutants_of(sample / "sample.py", root=sample) if one.key.now in (*NOTICED, "return 2")]
     results = {result.mutant.key.now: result for result in run(GROUP, mutants, root=sample, deadline=time.monotonic() + 60)}
-    assert {result.mutant.key for result in results.values()} == {mutant.key for mutant in mutants}
-
-    def outcome(now: str) -> Outcome:
-        return results[now].outcome
-
-    assert outcome("case int() if number > self.least:") is Outcome.KILLED
-    assert outcome("return self.least >= 3") is Outcome.KILLED
-    assert outcome("return min(None, LIMIT)") is Outcome.KILLED
-    assert outcome("LIMIT = 6") is Outcome.KILLED
-    assert outcome("least: int = 4") is Outcome.KILLED
-    assert outcome("return 2") is Outcome.NOT_COVERED
-    assert outcome("while number > 1:") is Outcome.KILLED
+    assert {now: result.outcome for now, result in results.items()} == {
+        **dict.fromkeys(NOTICED[:-1], Outcome.KILLED),
+        "number = 1": Outcome.TIMEOUT,
+        "return 2": Outcome.NOT_COVERED,
+    }
     assert results["LIMIT = 6"].by == "test_sample.py::test_bounded"
-    assert [now for now, result in results.items() if result.outcome is Outcome.SURVIVED] == []
 
 
 def test_a_weaker_test_lets_a_fault_survive(sample: Path) -> None:

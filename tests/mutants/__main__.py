@@ -1,4 +1,4 @@
-"""Try mutants: `python -m tests.mutants whole` or `python -m tests.mutants changed`.
+"""Try mutants: `python -m tests.mutants whole`, `changed` for changed lines, or `listed` for those that survived before.
 
 Fails if a mutant that is not in accepted.yaml or unread.yaml survives, or if one that is listed there does not any more.
 """
@@ -42,13 +42,13 @@ def groups(folder: Path = FOLDER, root: Path = ROOT) -> list[Group]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print what is to be done, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("scope", choices=("whole", "changed"))
+    parser.add_argument("scope", choices=("whole", "changed", "listed"))
     parser.add_argument("--module", default="*", help="only modules that fit this pattern")
     parser.add_argument("--budget", type=float, help=f"seconds; {BUDGET:.0f} for changed lines, none for a whole run")
     parser.add_argument("--record-unread", action="store_true", help="put survivors that are not listed on the list of unread ones")
     options = parser.parse_args(arguments)
     whole = options.scope == "whole"
-    budget = options.budget or (float("inf") if whole else BUDGET)
+    budget = options.budget or (BUDGET if options.scope == "changed" else float("inf"))
     deadline = time.monotonic() + budget
     baseline, score = baselines.load(FOLDER), scores.load(FOLDER)
     base = os.environ.get("MUTANTS_BASE") or None
@@ -59,11 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for module in group.modules:
             if not fnmatch.fnmatch(module, options.module):
                 continue
-            lines = [] if whole else scores.changed_lines(module, score, root=ROOT, base=base)
-            if whole or lines:
-                mutants = mutants_of(ROOT / module, root=ROOT)
-                all_mutants += mutants
-                chosen += mutants if whole else in_lines(mutants, lines)
+            lines = scores.changed_lines(module, score, root=ROOT, base=base) if options.scope == "changed" else None
+            if lines == []:
+                continue
+            mutants = mutants_of(ROOT / module, root=ROOT)
+            all_mutants += mutants
+            if lines is not None:
+                mutants = in_lines(mutants, lines)
+            elif not whole:
+                mutants = [mutant for mutant in mutants if mutant.key in baseline.accepted or mutant.key in baseline.unread]
+            chosen += mutants
         tried = [mutant for mutant in chosen if not baseline.rule_for(mutant.key)]
         if tried:
             started = time.monotonic()
@@ -75,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results += found
             _print(group, found, time.monotonic() - started)
     complaints = list(baseline.complaints(all_mutants, results))
-    if whole:
-        _keep(all_mutants, results, baseline, score, record=options.record_unread)
+    if options.scope != "changed":
+        _keep(all_mutants, results, baseline, score, whole=whole, record=options.record_unread)
     untried = [result.mutant for result in results if result.outcome is Outcome.NOT_TRIED]
     if untried:
         print(f"\n{len(untried)} mutants were not tried within {budget:.0f} seconds: {_by_module(untried)}")
@@ -92,9 +97,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _keep(
-    mutants: Sequence[Mutant], results: Sequence[Result], baseline: baselines.Baseline, score: scores.Score, *, record: bool
+    mutants: Sequence[Mutant],
+    results: Sequence[Result],
+    baseline: baselines.Baseline,
+    score: scores.Score,
+    *,
+    whole: bool,
+    record: bool,
 ) -> None:
-    """Write what a whole run found: the score, the page, and the unread mutants without those that are noticed now."""
+    """Write what a run found: the score, the page, and the unread mutants without those that are noticed now."""
     tried = {mutant.key.module for mutant in mutants}
     unnoticed = [
         result.mutant.key
@@ -107,7 +118,8 @@ def _keep(
     }
     kept |= {key for key in baseline.unread if key.module not in tried}
     baselines.write_unread(FOLDER, sorted(kept, key=str))
-    score.update(scores.rows(mutants, results, baseline, root=ROOT))
+    found = scores.rows(mutants, results, baseline, root=ROOT)
+    score.update(found if whole else scores.corrected(score, found))
     scores.save(FOLDER, score)
     scores.write_page(PAGE, score)
 

@@ -37,6 +37,8 @@ from hypothesis import Phase, settings
 from tests.mutants.mutations import Mutant
 
 PROCESSES = 2
+FACTOR = 4
+"""A mutant whose tests take so many times as long as without it is noticed."""
 EACH = 6
 """Tests that run the same lines are tried in two rounds: so many of them, and the others only for what these do not notice."""
 ARGUMENTS = (
@@ -97,6 +99,8 @@ class _Tests:
 
     names: list[str]
     seconds: list[float]
+    processor: list[float]
+    """Seconds of the processor, which do not depend on what else runs on the machine."""
     lines: dict[str, dict[int, list[int]]]
     """For each module and line the tests that run it."""
     imported: dict[str, list[int]]
@@ -227,7 +231,9 @@ class _Server:
         pid = _fork(lambda: _run_clean(session, self._group, self._root, clean), clean / "output")
         if not _ends(pid, self._deadline):
             # No time for a single mutant.
-            (self._folder / "tests").write_text(json.dumps({"names": [], "seconds": [], "lines": {}, "imported": {}}))
+            (self._folder / "tests").write_text(
+                json.dumps({"names": [], "seconds": [], "processor": [], "lines": {}, "imported": {}})
+            )
             untried = [json.dumps((number, Outcome.NOT_TRIED, "")) for number in range(len(self._mutants))]
             (self._folder / "results").write_text("\n".join(untried))
             return True
@@ -273,15 +279,16 @@ def _coverage(root: Path, group: Group) -> Coverage:
 
 def _run_clean(session: pytest.Session, group: Group, root: Path, folder: Path) -> None:
     coverage = _coverage(root, group)
-    seconds, failed = [], []
+    seconds, processor, failed = [], [], []
     _own_temporary_folder(folder)
     coverage.start()
     for number, item in enumerate(session.items):
         coverage.switch_context(str(number))
-        started = time.perf_counter()
+        started, busy = time.perf_counter(), time.process_time()
         if not _passes(session, [item], number + 1):
             failed.append(item.nodeid)
         seconds.append(time.perf_counter() - started)
+        processor.append(time.process_time() - busy)
     coverage.stop()
     data = coverage.get_data()
     lines = {}
@@ -289,7 +296,9 @@ def _run_clean(session: pytest.Session, group: Group, root: Path, folder: Path) 
         contexts = data.contexts_by_lineno(str(root / module))
         lines[module] = {line: sorted(int(name) for name in names if name) for line, names in contexts.items()}
     names = [item.nodeid for item in session.items]
-    (folder / "noted").write_text(json.dumps({"names": names, "seconds": seconds, "lines": lines, "failed": failed}))
+    (folder / "noted").write_text(
+        json.dumps({"names": names, "seconds": seconds, "processor": processor, "lines": lines, "failed": failed})
+    )
 
 
 def _passes(session: pytest.Session, items: Sequence[pytest.Item], following: int | None = None) -> str | bool:
@@ -470,12 +479,13 @@ def _pool(
                 continue
             place = folder / f"mutant-{number}"
             place.mkdir(exist_ok=True)
-            limit = 10 + 6 * sum(trial.tests.seconds[test] for test in chosen) + (5 if isinstance(trial, _Fresh) else 0)
+            limit = FACTOR * sum(trial.tests.processor[test] for test in chosen) + (5 if isinstance(trial, _Fresh) else 1)
+            patience = FACTOR * (limit + sum(trial.tests.seconds[test] for test in chosen)) + 10
             order = _order(chosen, trial.tests, recent)
             pid = _fork(
                 lambda trial=trial, order=order, place=place, limit=limit: _try(trial, order, place, limit), place / "output"
             )  # type: ignore[misc]
-            running[pid] = (number, time.monotonic() + 4 * limit, place)
+            running[pid] = (number, time.monotonic() + patience, place)
         if not running:
             continue
         pid, status = os.waitpid(-1, os.WNOHANG)

@@ -55,6 +55,16 @@ def rows(mutants: Iterable[Mutant], results: Iterable[Result], baseline: Baselin
     }
 
 
+def corrected(score: Score, found: Score) -> Score:
+    """Return the rows of a score after a run of what was listed alone: what is not listed any more is killed."""
+    rows: Score = {}
+    for module, row in found.items():
+        if module in score and score[module]["mutants"] == row["mutants"]:
+            rows[module] = score[module] | {name: row[name] for name in ("accepted", "by rule", "not looked at", "not covered")}
+            rows[module]["killed"] = 2 * row["mutants"] - sum(rows[module][name] for name in COLUMNS if name != "killed")
+    return rows
+
+
 def table(score: Score) -> str:
     """Render the score as a Markdown table, with a last row for all modules together."""
     lines = ["| module | " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * len(COLUMNS)]
