@@ -53,10 +53,10 @@ test: $(STAMP) prometheus pgbouncer browser  ## All tests, through a real Envoy 
 
 # Kindly to the machine: they take long. MUTANTS narrows a run, e.g. MUTANTS='--module extauthz/core/jwt.py'.
 mutants: $(STAMP)  ## Faults put into the code one by one, all of which tests have to notice (an hour or more)
-	@nice -n 15 $(BIN)/python -m tests.mutants whole $(MUTANTS)
+	@PYTHONHASHSEED=0 nice -n 15 $(BIN)/python -m tests.mutants whole $(MUTANTS)
 
 mutants-changed: $(STAMP)  ## The same for changed lines, in five minutes at most
-	@nice -n 15 $(BIN)/python -m tests.mutants changed
+	@PYTHONHASHSEED=0 nice -n 15 $(BIN)/python -m tests.mutants changed
 
 fleet: $(STAMP)  ## Eight sidecars on one store: how soon each honours a revocation, and what a lost database costs
 	@$(BIN)/pytest -m fleet -s

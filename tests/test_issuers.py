@@ -313,3 +313,38 @@ def test_a_key_that_is_gone_is_noticed_whichever_issuer_stands_before(first: str
     assert isinstance(verifier.verify(GOOD, NOW), Identity)
     keys.key_set, keys.fetched_at = {name: key for name, key in KEYS.items() if name[0] != "rsa-1"}, NOW + 120
     assert verifier.verify(GOOD, NOW) is Reason.TOKEN_KEY_UNKNOWN
+
+
+async def answer_of(google: Answering, userinfo: Answering) -> object:
+    """Verify an opaque token with an issuer that is asked twice: about the token, and about its user."""
+    issuer = Issuer(replace(GOOGLE, userinfo=True), introspector=google, userinfo=userinfo)
+    verifier, _, _ = verifier_of(issuer)
+    google.may_answer.set()
+    userinfo.may_answer.set()
+    found = verifier.verify(OPAQUE, NOW)
+    assert not isinstance(found, Identity | Reason)
+    evidence = await found
+    # It is remembered, whatever it is.
+    assert verifier.verify(OPAQUE, NOW) is evidence
+    assert google.asked == [(OPAQUE, False)]
+    return evidence
+
+
+@pytest.mark.parametrize(
+    ("changes", "userinfo", "expected", "asked"),
+    [
+        ({}, {"sub": "108"}, "ana@acme.com", 1),
+        ({"aud": "another", "azp": "another"}, {"sub": "108"}, Reason.TOKEN_CLIENT, 0),
+        ({"exp": str(NOW)}, {"sub": "108"}, Reason.TOKEN_EXPIRED, 0),
+        ({}, {"sub": "109"}, Reason.TOKEN_USER_INVALID, 1),
+        ({}, {}, Reason.TOKEN_USER_INVALID, 1),
+        ({}, Reason.TOKEN_INACTIVE, Reason.TOKEN_INACTIVE, 1),
+    ],
+)
+async def test_the_user_is_asked_about_once_the_token_is_good(
+    changes: dict[str, str], userinfo: dict[str, str] | Reason, expected: str | Reason, asked: int
+) -> None:
+    about_user = Answering(userinfo)
+    evidence = await answer_of(Answering(GOOD_ANSWER | changes), about_user)
+    assert (evidence.user if isinstance(evidence, Identity) else evidence) == expected
+    assert about_user.asked == [(OPAQUE, False)] * asked
