@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
+
+import pytest
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.envoy import EnvoyCodec
-from tests.support.world import DECISION_ID, MakeWorld, bearer, check_request, claims, oauth, sign
+from extauthz.core.credentials import Kind
+from extauthz.core.model import Decision, Reason, Request
+from extauthz.core.policy import Policy
+from extauthz.core.routes import Match, Route, compile_routes
+from extauthz.ports import Evidence
+from extauthz.service import Authorizer, Runtime
+from tests.support.world import DECISION_ID, ListRecorder, MakeWorld, StillClock, bearer, check_request, claims, oauth, sign
 
 ROUTES = [{"match": "POST /search", "scope": "SEARCH"}]
 
@@ -65,3 +75,93 @@ def test_a_swap_under_warm_traffic_shows_no_answer_of_the_old_policy(make_world:
         serve([{"match": "POST /search", "scope": "CHAT", "name": "search"}], {"identity": {"prefix": prefix}})
         for _ in range(3):
             assert (world.check("POST /search", headers).reason, world.recorder.decisions[-1].route) == ("scope_missing", "search")
+
+
+class Reasons:
+    """A codec that reads one request of its own, and writes the reason of an answer."""
+
+    def read(self, data: bytes, decision_id: str) -> Request | None:
+        return Request("GET", data.decode(), "", {"authorization": "Bearer abc"}, True, decision_id)
+
+    def write(self, request: Request, decision: Decision, header: object = None) -> bytes:
+        return f"{decision.reason} {request.decision_id[:4]}".encode()
+
+    def fixed(self, reason: Reason, decision_id: str) -> bytes:
+        return f"fixed {reason} {decision_id[:4]}".encode()
+
+
+class Waiting:
+    """A verifier whose evidence comes when a test sets it."""
+
+    def __init__(self) -> None:
+        self.evidence: asyncio.Future[Evidence] = asyncio.get_running_loop().create_future()
+
+    def verify(self, token: str, now: float) -> Awaitable[Evidence]:
+        return asyncio.shield(self.evidence)
+
+
+class Interrupted(ListRecorder):
+    """A recorder that is cancelled, as often as a test says."""
+
+    times = 1
+
+    def record(self, request: Request, decision: Decision, seconds: float) -> None:
+        if self.times:
+            self.times -= 1
+            raise asyncio.CancelledError
+        super().record(request, decision, seconds)
+
+
+def authorizer(recorder: ListRecorder, *, max_in_flight: int = 1000, check_timeout: float = 60.0) -> tuple[Authorizer, Waiting]:
+    segments = Match("GET /a", ("GET",), ("a",), False)
+    policy = Policy(routes=compile_routes([Route("GET /a", segments, scopes=("SEARCH",))]))
+    waiting = Waiting()
+    runtime = Runtime(policy, {Kind.ISSUED: waiting}, Reasons(), check_timeout, max_in_flight)
+    return Authorizer(runtime, recorder, clock=StillClock(), decision_ids=lambda: DECISION_ID), waiting
+
+
+async def test_what_is_too_much_is_refused_and_counted() -> None:
+    recorder = ListRecorder()
+    checks, waiting = authorizer(recorder, max_in_flight=2)
+    first = [asyncio.ensure_future(checks.check(b"/a")) for _ in range(2)]  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    assert (checks.in_flight, checks.shed) == (2, 0)
+    assert [checks.check(b"/a") for _ in range(3)] == [b"overloaded 5eed"] * 3
+    assert (checks.in_flight, checks.shed) == (2, 3)
+    assert {decision.route for decision in recorder.decisions} == {"GET /a"}
+    waiting.evidence.set_result(Reason.TOKEN_REVOKED)
+    assert await asyncio.gather(*first) == [b"token_revoked 5eed"] * 2
+    assert checks.in_flight == 0
+
+
+async def test_a_check_that_something_of_ours_cancels_is_answered() -> None:
+    """Only the stream that goes away takes its check along."""
+    recorder = Interrupted()
+    checks, waiting = authorizer(recorder)
+    check = asyncio.ensure_future(checks.check(b"/a"))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    waiting.evidence.set_result(Reason.TOKEN_REVOKED)
+    assert await check == b"draining 5eed"
+    assert [(decision.reason, decision.outcome) for decision in recorder.decisions] == [(Reason.DRAINING, "deny")]
+    assert checks.in_flight == 0
+
+
+async def test_a_check_whose_stream_goes_away_goes_with_it() -> None:
+    recorder = ListRecorder()
+    checks, _ = authorizer(recorder)
+    check = asyncio.ensure_future(checks.check(b"/a"))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    check.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await check
+    assert (recorder.decisions, checks.in_flight) == ([], 0)
+
+
+async def test_evidence_that_is_cancelled_or_late_is_no_evidence() -> None:
+    checks, waiting = authorizer(ListRecorder())
+    check = asyncio.ensure_future(checks.check(b"/a"))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    waiting.evidence.cancel()
+    assert await check == b"draining 5eed"
+    late, _ = authorizer(ListRecorder(), check_timeout=0.0)
+    assert await late.check(b"/a") == b"check_timeout 5eed"  # type: ignore[misc]

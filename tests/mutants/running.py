@@ -39,6 +39,8 @@ from tests.mutants.mutations import Mutant
 PROCESSES = 2
 FACTOR = 4
 """A mutant whose tests take so many times as long as without it is noticed."""
+PATIENCE = 10.0
+"""Seconds besides, in which a test may wait for a busy machine."""
 EACH = 6
 """Tests that run the same lines are tried in two rounds: so many of them, and the others only for what these do not notice."""
 ARGUMENTS = (
@@ -301,8 +303,13 @@ def _run_clean(session: pytest.Session, group: Group, root: Path, folder: Path) 
     )
 
 
-def _passes(session: pytest.Session, items: Sequence[pytest.Item], following: int | None = None) -> str | bool:
-    """Run tests up to the first that fails, and return False for it; its name is in `failed_test`."""
+def _passes(
+    session: pytest.Session, items: Sequence[pytest.Item], following: int | None = None, *, seconds: Sequence[float] = ()
+) -> bool:
+    """Run tests up to the first that fails, and return False for it; its name is kept by the plugin.
+
+    `seconds` are those that each took before: one that waits for ever ends the process after several times as many.
+    """
     recorder = session.config.pluginmanager.get_plugin("mutants-first-failure")
     if recorder is None:
         recorder = _FirstFailure()
@@ -311,6 +318,8 @@ def _passes(session: pytest.Session, items: Sequence[pytest.Item], following: in
         after: pytest.Item | None = items[index + 1] if index + 1 < len(items) else None
         if after is None and following is not None and following < len(session.items):
             after = session.items[following]
+        if seconds:
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE + FACTOR * seconds[index])
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
         if recorder.failed:
             recorder.last, recorder.failed = recorder.failed, ""
@@ -341,7 +350,8 @@ class _Exchanged:
     def run(self, order: Sequence[int]) -> str:
         """Run the tests, and return the name of the one that fails, or an empty text."""
         self._exchange()
-        if _passes(self.session, [self.session.items[test] for test in order]):
+        seconds = [self.tests.seconds[test] for test in order]
+        if _passes(self.session, [self.session.items[test] for test in order], seconds=seconds):
             return ""
         return str(self.session.config.pluginmanager.get_plugin("mutants-first-failure").last)
 
@@ -410,15 +420,16 @@ class _Fresh:
         sys.meta_path.insert(0, _Finder(self.mutant, self.root))
         names = [self.tests.names[test] for test in order]
         files = tuple(dict.fromkeys(name.partition("::")[0] for name in names))
-        plugin = _Chosen(names)
+        plugin = _Chosen(names, [self.tests.seconds[test] for test in order])
         group = Group(self.group.name, self.group.modules, files, self.group.left_out)
         _pytest(group, self.root, plugin)
         return plugin.failed if plugin.has_run else "collection"
 
 
 class _Chosen:
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], seconds: Sequence[float]) -> None:
         self._names = names
+        self._seconds = seconds
         self.failed = ""
         self.has_run = False
 
@@ -428,7 +439,7 @@ class _Chosen:
         if not all(name in found for name in self._names):
             # What the module holds decides which cases there are: another number of them is noticed.
             self.failed = "collection"
-        elif not _passes(session, [found[name] for name in self._names]):
+        elif not _passes(session, [found[name] for name in self._names], seconds=self._seconds):
             self.failed = session.config.pluginmanager.get_plugin("mutants-first-failure").last
         return True
 
@@ -480,7 +491,7 @@ def _pool(
             place = folder / f"mutant-{number}"
             place.mkdir(exist_ok=True)
             limit = FACTOR * sum(trial.tests.processor[test] for test in chosen) + (5 if isinstance(trial, _Fresh) else 1)
-            patience = FACTOR * (limit + sum(trial.tests.seconds[test] for test in chosen)) + 10
+            patience = FACTOR * (limit + sum(trial.tests.seconds[test] for test in chosen)) + PATIENCE
             order = _order(chosen, trial.tests, recent)
             pid = _fork(
                 lambda trial=trial, order=order, place=place, limit=limit: _try(trial, order, place, limit), place / "output"
