@@ -165,3 +165,63 @@ async def test_evidence_that_is_cancelled_or_late_is_no_evidence() -> None:
     assert await check == b"draining 5eed"
     late, _ = authorizer(ListRecorder(), check_timeout=0.0)
     assert await late.check(b"/a") == b"check_timeout 5eed"  # type: ignore[misc]
+
+
+async def test_a_request_that_cannot_be_read_is_recorded_as_nobodys(caplog: pytest.LogCaptureFixture) -> None:
+    class Unreadable(Reasons):
+        def read(self, data: bytes, decision_id: str) -> Request | None:
+            return None if data == b"nonsense" else super().read(data, decision_id)
+
+    class Timed(ListRecorder):
+        def record(self, request: Request, decision: Decision, seconds: float) -> None:
+            super().record(request, decision, seconds)
+            taken.append(seconds)
+
+    class Ticking(StillClock):
+        def monotonic(self) -> float:
+            self.ticks += 0.25
+            return self.ticks
+
+    class Broken:
+        def verify(self, token: str, now: float) -> Evidence:
+            raise RuntimeError("a fault of ours")
+
+    taken: list[float] = []
+    recorder = Timed()
+    checks, _ = authorizer(recorder)
+    runtime = replace(checks._runtime, codec=Unreadable(), verifiers={Kind.ISSUED: Broken()})
+    checks = Authorizer(runtime, recorder, clock=Ticking(), decision_ids=lambda: DECISION_ID)
+    assert checks.check(b"nonsense") == b"fixed request_malformed 5eed"
+    assert (recorder.requests[-1].method, recorder.requests[-1].path) == ("", "")
+    assert recorder.requests[-1].decision_id == DECISION_ID
+    assert caplog.records == []  # that is the client's fault, not ours
+    assert checks.check(b"/a") == b"internal 5eed"
+    assert (recorder.requests[-1].method, recorder.requests[-1].path) == ("GET", "/a")
+    assert [(record.levelname, record.exc_info is not None) for record in caplog.records] == [("ERROR", True)]
+    assert taken == [0.25, 0.25]
+
+
+async def test_a_route_in_monitor_mode_forwards_what_would_be_refused() -> None:
+    checks, waiting = authorizer(ListRecorder())
+    recorder = ListRecorder()
+    runtime = replace(checks._runtime, policy=replace(checks._runtime.policy, monitored=frozenset({"GET /a"})))
+    checks = Authorizer(runtime, recorder, clock=StillClock(), decision_ids=lambda: DECISION_ID)
+    waiting.evidence.set_result(Reason.TOKEN_REVOKED)
+    assert await checks.check(b"/a") == b"token_revoked 5eed"  # type: ignore[misc]
+    assert [(decision.outcome, decision.route) for decision in recorder.decisions] == [("would_deny", "GET /a")]
+
+
+def test_the_settings_of_answers_reach_the_codec(make_world: MakeWorld) -> None:
+    changes: dict[str, object] = {
+        "realm": "Acme API",
+        "answers": {"reasons": {"credential_missing": {"message": "Please sign in."}}},
+        "envoy": {"error_response": True, "client_address": {"trusted_hops": 2}},
+    }
+    world = make_world(ROUTES, **changes)
+    refused = world.check("POST /search", {"x-forwarded-for": "203.0.113.9, 203.0.113.10"})
+    assert refused.reason == "credential_missing"
+    assert 'realm="Acme API"' in refused.headers["www-authenticate"]
+    assert refused.body["message"] == "Please sign in."
+    assert world.recorder.requests[-1].source == "203.0.113.10"
+    world.authorizer.swap(replace(world.authorizer._runtime, verifiers={}))
+    assert world.check("POST /search", bearer("abc")).message.WhichOneof("http_response") == "error_response"
