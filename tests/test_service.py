@@ -10,6 +10,7 @@ import pytest
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.envoy import EnvoyCodec
+from extauthz.codec import build_codec
 from extauthz.core.credentials import Kind
 from extauthz.core.model import Decision, Reason, Request
 from extauthz.core.policy import Policy
@@ -215,13 +216,26 @@ def test_the_settings_of_answers_reach_the_codec(make_world: MakeWorld) -> None:
     changes: dict[str, object] = {
         "realm": "Acme API",
         "answers": {"reasons": {"credential_missing": {"message": "Please sign in."}}},
-        "envoy": {"error_response": True, "client_address": {"trusted_hops": 2}},
+        "envoy": {"error_response": True, "client_address": {"trusted_hops": 1}},
     }
     world = make_world(ROUTES, **changes)
-    refused = world.check("POST /search", {"x-forwarded-for": "203.0.113.9, 203.0.113.10"})
+    refused = world.check("POST /search", {"x-forwarded-for": "203.0.113.10,203.0.113.7"})
     assert refused.reason == "credential_missing"
     assert 'realm="Acme API"' in refused.headers["www-authenticate"]
     assert refused.body["message"] == "Please sign in."
     assert world.recorder.requests[-1].source == "203.0.113.10"
     world.authorizer.swap(replace(world.authorizer._runtime, verifiers={}))
     assert world.check("POST /search", bearer("abc")).message.WhichOneof("http_response") == "error_response"
+
+
+def test_the_codec_is_traced_where_tracing_is_on(make_world: MakeWorld) -> None:
+    class Tracing:
+        def codec(self, codec: object) -> object:
+            return "traced", codec
+
+    configuration = make_world(ROUTES).configuration
+    plain = build_codec(configuration, None, None, clock=StillClock())
+    assert isinstance(plain, EnvoyCodec)
+    traced: object = build_codec(configuration, None, Tracing(), clock=StillClock())  # type: ignore[arg-type]
+    assert isinstance(traced, tuple)
+    assert (traced[0], type(traced[1])) == ("traced", EnvoyCodec)
