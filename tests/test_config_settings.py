@@ -567,11 +567,13 @@ def test_a_unit_multiplies(seconds: int) -> None:
 
 @given(st.text())
 def test_no_text_makes_a_unit_raise_anything_else(text: str) -> None:
-    for read in (duration, size, scope):
+    for read, kind in ((duration, float), (size, int), (scope, str)):
         try:
-            read(text)
+            found: object = read(text)
         except ValueError as error:
             assert repr(text) in str(error)  # noqa: PT017 - most texts raise, some do not
+        else:
+            assert isinstance(found, kind)
 
 
 @pytest.mark.parametrize(

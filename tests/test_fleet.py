@@ -109,7 +109,7 @@ async def fleet(place: Place, folder: Path, *, sidecars: int = SIDECARS, tokens:
             for sidecar in range(sidecars):
                 for _, token in it.tokens:
                     while await it.ask(sidecar, token) != 200:  # noqa: ASYNC110 - another process
-                        await asyncio.sleep(0.05)
+                        await asyncio.sleep(0.05)  # why: another process tells nobody
         yield it
     finally:
         for channel in it.channels:
@@ -123,7 +123,7 @@ async def fleet(place: Place, folder: Path, *, sidecars: int = SIDECARS, tokens:
 async def honoured(it: Fleet, sidecar: int, token: str) -> float:
     """Return when this sidecar first refused a token, on the monotonic clock."""
     while await it.ask(sidecar, token) == 200:  # noqa: ASYNC110 - another process
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.005)  # why: the rate at which it is asked
     return time.monotonic()
 
 
@@ -153,7 +153,7 @@ async def test_a_fleet_honours_revocations_within_a_second(make_place: MakePlace
         for first, second in zip(it.tokens[::2], it.tokens[1::2], strict=True):
             # They set out together: each wants its number while the other one has not committed.
             await asyncio.gather(revoke(0, *first), revoke(1, *second))
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # why: the rate of revocations
         await asyncio.gather(*waiting)
         for task in loading:
             task.cancel()
@@ -180,7 +180,7 @@ async def pause(server: PostgresServer) -> None:
     try:
         for process in stopped:
             process.suspend()
-        await asyncio.sleep(3)
+        await asyncio.sleep(3)  # why: the server is paused for so long
     finally:
         for process in stopped:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -195,7 +195,7 @@ async def kill(server: PostgresServer) -> None:
     for process in killed:
         process.kill()
     await asyncio.to_thread(psutil.wait_procs, killed, 10)
-    await asyncio.sleep(3)
+    await asyncio.sleep(3)  # why: the server stays away for so long
     await asyncio.to_thread(server.process.ensure_postgres_running)
 
 
@@ -224,14 +224,14 @@ async def test_known_tokens_outlast_a_database_in_trouble(
 
         loading = [asyncio.create_task(load(sidecar)) for sidecar in range(2)]
         trouble = asyncio.create_task(fault(postgresql))  # type: ignore[arg-type]
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # why: the trouble has to last for a while
         during = [await it.ask(0, token) for _, token in unknown] if fault is not cut else []
         await trouble
         async with asyncio.timeout(60):
             for sidecar in range(2):
                 for _, token in unknown:
                     while await it.ask(sidecar, token) != 200:  # noqa: ASYNC110 - another process
-                        await asyncio.sleep(0.05)
+                        await asyncio.sleep(0.05)  # why: another process tells nobody
         for task in loading:
             task.cancel()
         await asyncio.wait(loading)

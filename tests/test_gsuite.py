@@ -296,7 +296,8 @@ async def test_good_userinfo_excuses_no_mistake(tmp_path: Path, change: dict[str
     """Userinfo names no audience: alone it would take the token of any application."""
     it = GSuite(tmp_path, tokeninfo(**change), user=google_userinfo(), hosted_domains=["acme.com"])
     answer = await check(it.world, TOKEN)
-    assert (answer.status, answer.reason) in ((401, reason), (401, "token_user_invalid"))
+    # Userinfo is asked about the same user: a subject that is another one is noticed before it is looked at itself.
+    assert (answer.status, answer.reason) == (401, "token_user_invalid" if "sub" in change else reason)
 
 
 async def test_the_hosted_domain_is_the_one_of_userinfo(tmp_path: Path) -> None:
@@ -308,7 +309,7 @@ async def test_the_address_is_the_one_that_tokeninfo_verified(tmp_path: Path) ->
     """Each of the two addresses is read together with what the same answer says of its being verified."""
     user = google_userinfo(email="eve@acme.com", email_verified=None)
     answer = await check(GSuite(tmp_path, tokeninfo(), user=user, hosted_domains=["acme.com"]).world, TOKEN)
-    assert answer.decision.user in (None, "ana@acme.com")
+    assert answer.decision.user == "ana@acme.com"
 
 
 async def test_userinfo_need_not_repeat_the_address(tmp_path: Path) -> None:

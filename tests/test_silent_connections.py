@@ -41,7 +41,8 @@ from tests.support.h2_client import (
     settings,
 )
 from tests.support.silence import Silence
-from tests.support.transports import NAMES, Authority, Held, Loop, Served, echo, eventually
+from tests.support.transports import NAMES, Authority, Held, Loop, Served, echo
+from tests.support.waiting import eventually
 
 GREETING = PREFACE + settings()
 HALF_A_HEADER = b"GET /healthz HTTP/1.1\r\nhost: x\r\n"

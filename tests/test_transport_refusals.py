@@ -39,7 +39,8 @@ from tests.support.h2_client import (
     settings,
     window_update,
 )
-from tests.support.transports import Authority, Loop, Name, Served, echo, eventually
+from tests.support.transports import Authority, Loop, Name, Served, echo
+from tests.support.waiting import eventually
 
 MARKER = "zzMARKERzz"
 LIMITS = Limits(
