@@ -503,7 +503,7 @@ def _pool(
         if pid == 0:
             for late in [one for one, (_, until, _) in running.items() if time.monotonic() > min(until, deadline + 20)]:
                 _kill(late)
-            time.sleep(0.002)
+            time.sleep(0.002)  # why: forks end on their own; waitpid knows no time-out
             continue
         if pid not in running:
             continue
@@ -603,4 +603,4 @@ def _ends(pid: int, deadline: float) -> bool:
             _kill(pid)
             os.waitpid(pid, 0)
             return False
-        time.sleep(0.05)
+        time.sleep(0.05)  # why: waitpid knows no time-out
