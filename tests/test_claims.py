@@ -116,3 +116,16 @@ def test_where_users_are_listed_userinfo_changes_nothing() -> None:
 def test_a_token_of_a_user_names_the_user(changes: dict[str, object], expected: Reason | None) -> None:
     found = claims.verify(good_claims(**changes), OKTA, NOW)
     assert (None if isinstance(found, Identity) else found) is expected
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ({"ana@acme.com": "eva@acme.com"}, "eva@acme.com"),
+        ({"ana@acme.com": "no address"}, Reason.TOKEN_USER_INVALID),
+        ({"other": "eva@acme.com"}, Reason.TOKEN_USER_NOT_ALLOWED),
+    ],
+)
+def test_a_listed_user_has_an_address_or_is_nobody(listed: dict[str, str], expected: str | Reason) -> None:
+    found = claims.verify(good_claims(), replace(OKTA, users=listed), NOW)
+    assert (found.user if isinstance(found, Identity) else found) == expected
