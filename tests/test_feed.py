@@ -82,6 +82,17 @@ def test_every_token_has_its_place_in_the_memory(feed: Feed) -> None:
     assert not any(feed.changed_since(f"token {number}", feed.mark) for number in range(11, 1011))
 
 
+@pytest.mark.parametrize("size", [1, SLICE])
+def test_no_more_than_a_slice_is_forgotten_at_once(feed: Feed, clock: StillClock, size: int) -> None:
+    before, last = feed.mark, 10 + 3 * SLICE
+    for start in range(11, last + 1, size):
+        feed.apply(changes(*range(start, start + size)))
+    clock.advance(MEMORY + 1)
+    for left in (2, 1, 0):
+        feed.apply(FeedBatch(0, last, 1))
+        assert sum(feed.changed_since(f"token {number}", before) for number in range(11, last + 1)) == left * SLICE
+
+
 def test_a_token_that_changes_again_is_void_again(feed: Feed) -> None:
     feed.apply(FeedBatch(0, 11, 1, ((11, "a"),)))
     between = feed.mark

@@ -30,7 +30,10 @@ def load(folder: Path) -> Score:
 
 def save(folder: Path, score: Mapping[str, Any]) -> None:
     """Write what the last runs found."""
-    head = "# Written by `make mutants`. `blob` is the text that was tried, as git names it: changed lines are those that differ from it.\n"
+    head = (
+        "# Written by `make mutants`. `blob` is the text that was tried, as git names it: changed lines are those that\n"
+        "# differ from it.\n"
+    )
     (folder / "score.yaml").write_text(head + yaml.safe_dump(dict(score), sort_keys=True, width=200), encoding="utf-8")
 
 
