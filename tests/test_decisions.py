@@ -196,3 +196,31 @@ def test_a_token_in_the_query_is_found_whichever_character_of_its_name_is_encode
     name = "access_token"
     query = name[:position] + spelling.format(ord(name[position])) + name[position + 1 :]
     assert plan(POLICY, request(f"GET /a?{query}=x", BEARER)) == Deny(Reason.TOKEN_IN_QUERY, "GET /a")
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        ("GET /files/a%2Fb", None),
+        ("GET /files/a%2Fb?x=#y", Deny(Reason.PATH_MALFORMED)),
+        ("GET /files/a%2Fb#y", Deny(Reason.PATH_MALFORMED)),
+        ("GET /files/a?x=#y", Deny(Reason.PATH_MALFORMED)),
+    ],
+)
+def test_an_encoded_slash_excuses_nothing_else(sent: str, expected: Decision | None) -> None:
+    files = route("GET /files/{name}", public=True, encoded_slashes=True)
+    decided = plan(replace(POLICY, routes=compile_routes([files])), request(sent, {}))
+    assert isinstance(decided, Allow) if expected is None else decided == expected
+
+
+def test_patterns_are_ordered_from_the_left_and_a_rest_comes_last() -> None:
+    ordered = [
+        Match("GET /a/b", ("GET",), ("a", "b"), False),
+        Match("GET /a/b/**", ("GET",), ("a", "b"), True),
+        Match("GET /a/{name}", ("GET",), ("a", None), False),
+        Match("GET /a/**", ("GET",), ("a",), True),
+        Match("GET /{name}/b", ("GET",), (None, "b"), False),
+    ]
+    ranks = [match.specificity for match in ordered]
+    assert ranks == [(0, 0), (0, 0, 2), (0, 1), (0, 2), (1, 0)]
+    assert ranks == sorted(ranks)

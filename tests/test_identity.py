@@ -110,7 +110,17 @@ def test_monitor_mode_leaves_credentials_and_names_nobody_who_is_refused(refused
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("!~", "!~"), (" ", "%20"), ("%", "%25"), ("\x7f", "%7F"), ("é", "%C3%A9"), ("a\nb", "a%0Ab"), ("a$b&c", "a$b&c"), ("", "")],
+    [
+        ("!~", "!~"),
+        (" ", "%20"),
+        ("%", "%25"),
+        ("\x7f", "%7F"),
+        ("é", "%C3%A9"),
+        ("a\nb", "a%0Ab"),
+        ("a$b&c", "a$b&c"),
+        ("", ""),
+        ("!~é\x7f%&", "!~%C3%A9%7F%25&"),
+    ],
 )
 def test_every_byte_that_is_not_plain_is_encoded(value: str, expected: str) -> None:
     assert encoded(value) == expected
