@@ -37,6 +37,9 @@ from hypothesis import Phase, settings
 from tests.mutants.mutations import Mutant
 
 PROCESSES = 2
+SLOW_MARKS = ("cold_start", "envoy", "fleet", "pool")
+SLOW_FIXTURES = frozenset({"postgresql"})
+"""Tests of these marks and fixtures start processes: they are not among those that have to notice a mutant."""
 FACTOR = 4
 """A mutant whose tests take so many times as long as without it is noticed."""
 PATIENCE = 10.0
@@ -219,8 +222,8 @@ class _Server:
         self._libraries: list[str] = []
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Leave out tests by their patterns."""
-        items[:] = [item for item in items if not any(fnmatch.fnmatch(item.nodeid, one) for one in self._group.left_out)]
+        """Leave out tests that are slow by their marks or their fixtures, and others by their patterns."""
+        items[:] = [item for item in items if not _is_left_out(item, self._group.left_out)]
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run all tests in a fork, then the mutants in forks of their own."""
@@ -261,6 +264,13 @@ class _Server:
                 results.write(json.dumps(result) + "\n")
                 results.flush()
         return True
+
+
+def _is_left_out(item: pytest.Item, patterns: Sequence[str]) -> bool:
+    is_slow = any(item.get_closest_marker(mark) for mark in SLOW_MARKS) or not SLOW_FIXTURES.isdisjoint(
+        getattr(item, "fixturenames", ())
+    )
+    return is_slow or any(fnmatch.fnmatch(item.nodeid, pattern) for pattern in patterns)
 
 
 def _libraries_loaded() -> list[str]:
