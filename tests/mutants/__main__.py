@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if tried:
             started = time.monotonic()
             try:
-                found = list(run(group, tried, root=ROOT, deadline=deadline))
+                found = list(run(group, tried, root=ROOT, deadline=deadline, accepted=baseline.accepted.keys()))
             except CleanRunFailed as failure:
                 print(failure, file=sys.stderr)
                 return 2

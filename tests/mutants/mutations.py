@@ -144,8 +144,8 @@ class _Collector(cst.CSTVisitor):
         match node:
             case cst.Expr() | cst.Raise() | cst.Del():
                 self._add(node, "pass")
-            case cst.SimpleStatementLine(body=[cst.Return() as last]) if id(node) not in self._inner or last.value is None:
-                self._add(last, "pass")
+            case cst.SimpleStatementLine(body=[cst.Return() as leaving]) if id(node) not in self._inner or leaving.value is None:
+                self._add(leaving, "pass")
             case cst.BooleanOperation(left=left, right=right):
                 self._add(node, f"({self._module.code_for_node(left)})")
                 self._add(node, f"({self._module.code_for_node(right)})")

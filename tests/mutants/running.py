@@ -22,10 +22,11 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -34,7 +35,7 @@ import pytest
 from coverage import Coverage
 from hypothesis import Phase, settings
 
-from tests.mutants.mutations import Mutant
+from tests.mutants.mutations import Key, Mutant
 
 PROCESSES = 2
 SLOW_MARKS = ("cold_start", "envoy", "fleet", "pool")
@@ -153,15 +154,17 @@ class _Tests:
         return not imported.isdisjoint(range(mutant.first, mutant.last + 1))
 
 
-def run(group: Group, mutants: Sequence[Mutant], *, root: Path, deadline: float, thorough: bool = True) -> Iterator[Result]:
+def run(
+    group: Group, mutants: Sequence[Mutant], *, root: Path, deadline: float, accepted: Collection[Key] = ()
+) -> Iterator[Result]:
     """Yield what becomes of each mutant, in no order; those that are left at the deadline (monotonic) are not tried.
 
-    Without `thorough` only EACH tests are tried of those that run the same lines.
+    Of those that are `accepted` only EACH tests are tried of those that run the same lines.
     Raises CleanRunFailed if a test fails without a mutant.
     """
     folder = Path(tempfile.mkdtemp(prefix="mutants-"))
     try:
-        pid = _fork(lambda: _serve(group, mutants, root, deadline, folder, thorough), folder / "output")
+        pid = _fork(lambda: _serve(group, mutants, root, deadline, folder, accepted), folder / "output")
         os.waitpid(pid, 0)
         if not (folder / "results").exists():
             raise CleanRunFailed((folder / "output").read_text(errors="replace")[-4000:])
@@ -172,7 +175,7 @@ def run(group: Group, mutants: Sequence[Mutant], *, root: Path, deadline: float,
         noted = _Tests(**json.loads((folder / "tests").read_text(), object_hook=_numbers))
         for library in noted.libraries:
             _import_library(library)
-        fresh = _pool(list(left), lambda number: _Fresh(left[number], group, noted, root), deadline, folder, thorough=thorough)
+        fresh = _pool(list(left), lambda number: _Fresh(left[number], group, noted, root), deadline, folder, accepted=accepted)
         for number, outcome, by in fresh:
             yield Result(left[number], outcome, by)
     finally:
@@ -183,9 +186,9 @@ def _numbers(found: dict[str, Any]) -> dict[Any, Any]:
     return {int(key) if key.isdigit() else key: value for key, value in found.items()}
 
 
-def _serve(group: Group, mutants: Sequence[Mutant], root: Path, deadline: float, folder: Path, thorough: bool) -> None:
+def _serve(group: Group, mutants: Sequence[Mutant], root: Path, deadline: float, folder: Path, accepted: Collection[Key]) -> None:
     """Collect the tests of a group and try all mutants that need no import of their own."""
-    plugin = _Server(group, mutants, root, deadline, folder, thorough=thorough)
+    plugin = _Server(group, mutants, root, deadline, folder, accepted=accepted)
     _pytest(group, root, plugin)
 
 
@@ -209,10 +212,10 @@ class _Server:
     """The plugin that tries mutants instead of running the tests once."""
 
     def __init__(
-        self, group: Group, mutants: Sequence[Mutant], root: Path, deadline: float, folder: Path, *, thorough: bool
+        self, group: Group, mutants: Sequence[Mutant], root: Path, deadline: float, folder: Path, *, accepted: Collection[Key]
     ) -> None:
         self._group = group
-        self._thorough = thorough
+        self._accepted = accepted
         self._mutants = mutants
         self._root = root
         self._deadline = deadline
@@ -260,7 +263,7 @@ class _Server:
             return _Exchanged(mutant, tests, session, codes[mutant.key.module], self._root)
 
         with (self._folder / "results").open("w") as results:
-            for result in _pool(at_once, make, self._deadline, self._folder, thorough=self._thorough):
+            for result in _pool(at_once, make, self._deadline, self._folder, accepted=self._accepted):
                 results.write(json.dumps(result) + "\n")
                 results.flush()
         return True
@@ -337,6 +340,13 @@ def _passes(
     return True
 
 
+def _noticed_by(session: pytest.Session) -> str:
+    """Return the test that failed last."""
+    recorder = session.config.pluginmanager.get_plugin("mutants-first-failure")
+    assert isinstance(recorder, _FirstFailure)
+    return recorder.last
+
+
 class _FirstFailure:
     def __init__(self) -> None:
         self.failed = ""
@@ -363,7 +373,7 @@ class _Exchanged:
         seconds = [self.tests.seconds[test] for test in order]
         if _passes(self.session, [self.session.items[test] for test in order], seconds=seconds):
             return ""
-        return str(self.session.config.pluginmanager.get_plugin("mutants-first-failure").last)
+        return _noticed_by(self.session)
 
     def _exchange(self) -> None:
         path = str(self.root / self.mutant.key.module)
@@ -450,7 +460,7 @@ class _Chosen:
             # What the module holds decides which cases there are: another number of them is noticed.
             self.failed = "collection"
         elif not _passes(session, [found[name] for name in self._names], seconds=self._seconds):
-            self.failed = session.config.pluginmanager.get_plugin("mutants-first-failure").last
+            self.failed = _noticed_by(session)
         return True
 
 
@@ -478,7 +488,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 def _pool(
-    numbers: Sequence[int], make: Callable[[int], _Exchanged | _Fresh], deadline: float, folder: Path, *, thorough: bool
+    numbers: Sequence[int], make: Callable[[int], _Exchanged | _Fresh], deadline: float, folder: Path, *, accepted: Collection[Key]
 ) -> Iterator[tuple[int, Outcome, str]]:
     """Try mutants, PROCESSES at a time; tests that noticed the last ones come first."""
     waiting = deque(numbers)
@@ -503,10 +513,10 @@ def _pool(
             limit = FACTOR * sum(trial.tests.processor[test] for test in chosen) + (5 if isinstance(trial, _Fresh) else 1)
             patience = FACTOR * (limit + sum(trial.tests.seconds[test] for test in chosen)) + PATIENCE
             order = _order(chosen, trial.tests, recent)
-            pid = _fork(
-                lambda trial=trial, order=order, place=place, limit=limit: _try(trial, order, place, limit), place / "output"
-            )  # type: ignore[misc]
+            pid = _fork(partial(_try, trial, order, place, limit), place / "output")
             running[pid] = (number, time.monotonic() + patience, place)
+            if trial.mutant.key in accepted:
+                second.add(number)
         if not running:
             continue
         pid, status = os.waitpid(-1, os.WNOHANG)
@@ -528,7 +538,7 @@ def _pool(
                 recent.remove(by)
             recent.appendleft(by)
             yield number, Outcome.KILLED, by
-        elif number in second or not thorough:
+        elif number in second:
             yield number, Outcome.SURVIVED, ""
         else:
             second.add(number)
