@@ -627,7 +627,7 @@ def test_the_settings_are_shown_without_the_places_of_keys(tmp_path: Path) -> No
 
 def test_a_token_that_was_signed_again_is_the_last_to_go() -> None:
     key = signing_key("k1", new_key("ES256"))
-    tokens = InternalTokens(Recipe("issuer", "x-token", 100.0, (key,), capacity=3), token_ids=lambda: "id")
+    tokens = InternalTokens(Recipe("issuer", "x-token", 100.0, (key,), capacity=4), token_ids=lambda: "id")
 
     def ask(name: str, now: float) -> bool:
         """Ask for a token; tell whether it had to be signed."""
@@ -638,5 +638,5 @@ def test_a_token_that_was_signed_again_is_the_last_to_go() -> None:
 
     assert [ask("a", 0), ask("b", 40), ask("a", 45), ask("c", 46)] == [True, True, False, True]  # a was used: b is the oldest
     assert ask("a", 51)  # past its half: signed again
-    assert [ask("d", 52), ask("e", 53)] == [True, True]  # b and c go
-    assert [ask("a", 54), ask("d", 54), ask("e", 54)] == [False, False, False]
+    assert [ask("d", 52), ask("e", 53), ask("f", 54)] == [True, True, True]  # b and c go
+    assert [ask("a", 55), ask("d", 55), ask("e", 55), ask("f", 55)] == [False, False, False, False]
