@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -178,6 +179,22 @@ def test_a_reader_that_comes_back_is_served_at_once_and_a_broken_place_is_left_i
     assert shortest <= max(pauses) <= longest
 
 
+def test_a_broken_place_is_tried_again_after_a_tenth_of_a_second_then_seldom_and_every_five_at_last() -> None:
+    """Beside the tenth of a second that always lies between two writes."""
+    asked: list[float] = []
+
+    def pause(stop: threading.Event, seconds: float) -> bool:
+        asked.append(round(seconds, 3))
+        return stop.wait(0.001)
+
+    log = DecisionLog(Stalling(OSError(errno.ENOSPC, "disk full"), attempts=9), wait=pause)
+    record(log, 1)
+    until_written(log, 1)
+    log.close()
+    begin = asked.index(0.2)
+    assert asked[begin : begin + 8] == [0.2, 0.3, 0.5, 0.9, 1.7, 3.3, 5.1, 5.1]
+
+
 def test_the_wait_for_a_reader_ends_when_he_reads(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not when the patience is at an end, which is far away here."""
     sink = StandardOutput(pipe.writing)
@@ -197,7 +214,10 @@ def test_the_wait_for_a_reader_ends_when_he_reads(pipe: Pipe, monkeypatch: pytes
 def test_closing_does_not_wait_for_a_reader_that_stalls(pipe: Pipe, opened: Open) -> None:
     log = opened(StandardOutput(pipe.writing))
     record(log, *range(5000))
+    started = time.monotonic()
     log.close()
+    # A second, however busy the machine is, and less than ten.
+    assert time.monotonic() - started < 8.0
     log._thread.join(timeout=5)
     assert not log._thread.is_alive()
     assert log.written > 0

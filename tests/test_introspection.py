@@ -1129,6 +1129,7 @@ async def test_the_time_out_of_the_configuration_counts(tmp_path: Path, server: 
         with pytest.raises(Unavailable):
             await it.of(GOOGLE, Verification.TOKENINFO).ask(TOKEN)
 
+        assert it.of(GOOGLE, Verification.TOKENINFO)._fetcher.timeout == 0.25
         assert 0.2 < time.monotonic() - started < 15
 
 

@@ -36,6 +36,7 @@ from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
 from extauthz.issuing import Order, Rules, issue
 from extauthz.known_ids import PAGE, KnownIds
+from extauthz.opened_store import verifier_of
 from extauthz.ports import FeedBatch, Unavailable
 from tests.support.postgresql import ANA, FINGERPRINT, KEY, Place, token
 from tests.support.waiting import until
@@ -120,6 +121,7 @@ def test_a_million_ids_take_at_most_thirty_megabytes() -> None:
     program = """
 import psutil
 from extauthz.known_ids import PAGE, KnownIds
+from extauthz.opened_store import verifier_of
 ids = KnownIds()
 before = psutil.Process().memory_info().rss
 ids.begin()
@@ -428,6 +430,23 @@ scopes: [SEARCH]
 routes: [routes.yaml]
 limits: {store_per_second: 50, known_ids: %d}
 """
+
+
+@pytest.mark.parametrize(("poll_interval", "contact"), [("250ms", 1.25), ("2s", 3.0), ("30s", 31.0)])
+def test_contact_is_a_poll_interval_and_a_second(tmp_path: Path, poll_interval: str, contact: float) -> None:
+    """Longer, and ids are called unknown that may have been made since; shorter, and a flood shuts out whoever polls seldom."""
+    (tmp_path / "pepper").write_bytes(PEPPER)
+    (tmp_path / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
+    tokens = f"tokens: {{poll_interval: {poll_interval}, "
+    (tmp_path / "extauthz.yaml").write_text((SETTINGS % 1_000).replace("tokens: {", tokens))
+    flooded, configuration = Flooded(), load(tmp_path / "extauthz.yaml")
+    verdicts = VerdictCache(Kind.ISSUED, bytes(32), lifetime=660.0, clock=flooded.clock)
+    flooded.verifier = verifier_of(configuration, flooded.store, flooded.feed, {"p1": PEPPER}, verdicts, clock=flooded.clock)
+    flooded.follow()
+    flooded.clock.advance(contact - 0.1)
+    assert flooded.flood(50) == {"token_unknown": 50}
+    flooded.clock.advance(0.1)
+    assert set(flooded.flood(50)) == {"overloaded"}
 
 
 async def test_what_serves_reads_the_ids_and_follows_its_limit(tmp_path: Path, sqlite_template: Path) -> None:

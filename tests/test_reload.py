@@ -127,6 +127,23 @@ async def test_a_burst_of_changes_is_taken_once(files: Watched, monkeypatch: pyt
     assert [len(taken.route_places) for taken in files.taken] == [2, 1]
 
 
+async def test_files_are_watched_for_changes_and_compared_every_five_seconds(
+    files: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library that watches says so after a quarter of a second without a change, two seconds at most, or five without any."""
+    told: dict[str, Any] = {}
+
+    async def awatch(*_: Path, **options: Any) -> AsyncIterator[set[Any]]:
+        told.update(options)
+        await asyncio.Event().wait()
+        yield set()
+
+    monkeypatch.setattr("extauthz.reload.watchfiles.awatch", awatch)
+    async with watching(files.reloader):
+        await until(lambda: bool(told))
+    assert (told["step"], told["debounce"], told["rust_timeout"], told["yield_on_timeout"]) == (250, 2_000, 5_000, True)
+
+
 def link_to_itself(path: Path) -> None:
     path.unlink()
     path.symlink_to(path.name)

@@ -12,6 +12,7 @@ import signal
 import socket
 import ssl
 import stat
+import statistics
 import subprocess
 import sys
 import time
@@ -88,7 +89,8 @@ class Sidecar:
         return str(json.loads(self.command("token", "create", *flags, "--json").stdout)["token"])
 
     def start(self) -> None:
-        """Start and wait until it is ready."""
+        """Start and wait until it is ready, with all of its workers."""
+        told = '"serving with several workers"' if self.settings["server"].get("workers", 1) > 1 else '"serving"'
         self.logs = [self.folder / "stdout.log", self.folder / "stderr.log"]
         with self.logs[0].open("wb") as output, self.logs[1].open("wb") as errors:
             call = [*self.before, sys.executable, "-m", "extauthz", "serve", "--config", str(self.file)]
@@ -97,7 +99,7 @@ class Sidecar:
 
         def serves() -> bool:
             assert process.poll() is None, self.logs[1].read_text()
-            return '"serving"' in self.logs[1].read_text()
+            return told in self.logs[1].read_text()
 
         eventually(serves, seconds=PATIENCE, pause=0.02, what=lambda: "not serving")
 
@@ -159,7 +161,10 @@ def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
     made.write()
     yield made
     if made.process is not None and made.process.poll() is None:
-        made.process.kill()
+        pid = made.process.pid
+        # Workers outlive their parent.
+        for each in (*Path(f"/proc/{pid}/task/{pid}/children").read_text().split(), pid):
+            os.kill(int(each), signal.SIGKILL)
         made.process.wait()
 
 
@@ -459,7 +464,8 @@ def test_the_transport_that_serves_is_told(sidecar: Sidecar, transport: str) -> 
     assert sidecar.stop() == 0
 
 
-def test_it_drains_while_it_says_not_serving(sidecar: Sidecar) -> None:
+def test_alone_it_goes_on_serving_until_the_drain_is_over(sidecar: Sidecar) -> None:
+    """Nobody else could answer; the ops listener says that it goes."""
     sidecar.settings["server"]["drain"] = "5m"
     sidecar.write()
     token = sidecar.token()
@@ -467,22 +473,28 @@ def test_it_drains_while_it_says_not_serving(sidecar: Sidecar) -> None:
     assert sidecar.process is not None
     sidecar.process.send_signal(signal.SIGTERM)
     deadline = time.monotonic() + PATIENCE
-    while sidecar.health(SERVICE) != 2:
-        assert time.monotonic() < deadline, "still SERVING after SIGTERM"
-    assert sidecar.health("") == 2
-    assert sidecar.page("/readyz")[0] == 503
+    while sidecar.page("/readyz")[0] != 503:
+        assert time.monotonic() < deadline, "still ready after SIGTERM"
+    assert [sidecar.health(name) for name in ("", SERVICE)] == [1, 1]
     assert sidecar.check(bearer(token)).ok_response.headers
     assert sidecar.stop() == 0, "a second signal ends the drain"
 
 
 def test_a_revocation_and_a_new_token_are_seen(sidecar: Sidecar) -> None:
+    """Within two seconds, or a hundred checks where one takes longer than twenty milliseconds, as on a busy machine."""
     token = sidecar.token()
     sidecar.start()
     assert sidecar.check(bearer(token)).status.code == 0
     later = sidecar.token()
     assert sidecar.check(bearer(later)).status.code == 0
     assert sidecar.command("token", "revoke", token.split("_")[1], "--yes").exit_code == 0
+    revoked_at = time.monotonic()
     eventually(lambda: sidecar.check(bearer(token)).status.code != 0, seconds=PATIENCE, pause=0.01)
+    taken = time.monotonic() - revoked_at
+    for _ in range(5):
+        assert sidecar.check(bearer(later)).status.code == 0
+    check = (time.monotonic() - revoked_at - taken) / 5
+    assert taken < max(2.0, 100 * check), f"{taken:.3f} s, and a check took {check:.3f} s"
     assert sidecar.check(bearer(later)).status.code == 0
     sidecar.stop()
 
@@ -781,8 +793,15 @@ def test_a_reader_that_stalls_does_not_stall_the_checks(sidecar: Sidecar) -> Non
                 grpc.channel_ready_future(channel).result(timeout=PATIENCE)
                 ask = channel.unary_unary(f"/{SERVICE}/Check")
                 data = check_request("POST", "/search", bearer(token).items())
-                answers = [pb.CheckResponse.FromString(ask(data, timeout=20)) for _ in range(1500)]
-            assert all(answer.status.code == 0 for answer in answers)
+                taken = []
+                for _ in range(1500):
+                    began = time.monotonic()
+                    answer = pb.CheckResponse.FromString(ask(data, timeout=20))
+                    taken.append(time.monotonic() - began)
+                    assert answer.status.code == 0
+            # The pipe is full after some two hundred lines: what comes then takes no longer than what came before.
+            before, after = statistics.median(taken[20:120]), statistics.median(taken[-300:])
+            assert after < 10 * before + 0.005
         finally:
             process.terminate()
             os.close(reading)

@@ -150,20 +150,23 @@ def read_lines(reading: int, enough: int) -> list[str]:
     return data.decode().lstrip(".").splitlines()
 
 
-def test_the_oldest_lines_are_dropped_counted_and_told_once(full_pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("options", "kept"), [({"capacity": 10}, 10), ({}, 1_000)])
+def test_the_oldest_lines_are_dropped_counted_and_told_once(
+    full_pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, options: dict[str, int], kept: int
+) -> None:
     reading, writing = full_pipe
-    stream = QueuedStream(writing, capacity=10)
+    stream, count = QueuedStream(writing, **options), kept + 90
     monkeypatch.setattr(sys, "stderr", stream)
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
     logs.configure()
     before = threading.active_count()
-    for number in range(100):
+    for number in range(count):
         root.info("%d", number)
     dropped = dropped_lines()
     assert dropped in (89, 90)  # why: one may be in the hands of the thread already
-    lines = [json.loads(line) for line in read_lines(reading, 100 - dropped + 1)]
-    assert [line["message"] for line in lines[-11:-1]] == [str(number) for number in range(90, 100)]
+    lines = [json.loads(line) for line in read_lines(reading, count - dropped + 1)]
+    assert [line["message"] for line in lines[-11:-1]] == [str(number) for number in range(count - 10, count)]
     assert (lines[-1]["message"], lines[-1]["dropped"], lines[-1]["level"]) == ("process log written again", dropped, "WARNING")
     root.info("and on")
     assert json.loads(read_lines(reading, 1)[0])["message"] == "and on"

@@ -30,6 +30,7 @@ from extauthz.ports import RESOLUTION, FeedBatch, Unavailable, Use
 from extauthz.uses import BATCH, CLOSING, Uses, network
 from tests.support.postgresql import ANA, KEY, NOW, MakePlace, Place, fill, token, use
 from tests.support.unprivileged import unprivileged
+from tests.support.virtual_time import LoopClock, elapse, in_virtual_time
 from tests.support.waiting import until
 from tests.support.world import DECISION_ID, MakeWorld, StillClock, bearer, check_request, oauth, sign
 
@@ -343,6 +344,44 @@ async def test_the_last_batch_is_written_and_waited_for_half_a_second(caplog: py
     await world.uses.close()
     assert CLOSING - 0.05 < time.monotonic() - started < PATIENCE
     assert [record.getMessage() for record in caplog.records] == ["uses of tokens are lost"]
+
+
+def test_uses_are_written_about_once_a_minute_and_half_a_second_at_the_end() -> None:
+    """The pauses lie around a minute by chance, so that a fleet does not write at once."""
+
+    class Slow:
+        def __init__(self) -> None:
+            self.begun: list[float] = []
+
+        async def record_usage(self, uses: Mapping[str, Use]) -> int:
+            self.begun.append(asyncio.get_running_loop().time())
+            if len(self.begun) > 3:
+                await elapse(3600)
+            return len(uses)
+
+    async def work(store: Slow) -> float:
+        # Each use draws too, when it is noted.
+        chances = iter([0.5, 0.0, 0.5, 0.5, 0.999, 0.5])
+        now = asyncio.get_running_loop().time
+        uses = Uses(store, clock=LoopClock(), random=lambda: next(chances, 0.5))
+        writing = asyncio.create_task(uses.run())
+        for _ in range(3):
+            # One token after the other: each of them is noted at most every quarter of an hour.
+            uses.record(request(), allowed(f"{now():012}"), 0.001)
+            count = len(store.begun)
+            while len(store.begun) == count:
+                await elapse(0.1)
+        writing.cancel()
+        await asyncio.wait({writing})
+        uses.record(request(), allowed(A), 0.001)
+        began = now()
+        await uses.close()
+        return round(now() - began, 3)
+
+    store = Slow()
+    assert in_virtual_time(lambda: work(store)) == 0.5
+    first, second, third, _ = store.begun
+    assert (first, second - first, third - second) == pytest.approx((30, 60, 90), abs=0.5)
 
 
 async def test_a_batch_that_is_cut_off_waits() -> None:
