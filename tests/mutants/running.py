@@ -43,8 +43,8 @@ SLOW_FIXTURES = frozenset({"postgresql"})
 """Tests of these marks and fixtures start processes: they are not among those that have to notice a mutant."""
 FACTOR = 4
 """A mutant whose tests take so many times as long as without it is noticed."""
-PATIENCE = 10.0
-"""Seconds besides, in which a test may wait for a busy machine."""
+PATIENCE = 30.0
+"""Seconds besides, in which a test may wait for a busy machine: what needs no processor is no evidence of a fault by itself."""
 EACH = 6
 """Tests that run the same lines are tried in two rounds: so many of them, and the others only for what these do not notice."""
 ARGUMENTS = (
@@ -332,7 +332,7 @@ def _passes(
         if after is None and following is not None and following < len(session.items):
             after = session.items[following]
         if seconds:
-            signal.setitimer(signal.ITIMER_REAL, PATIENCE + FACTOR * seconds[index])
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE + 2 * FACTOR * seconds[index])
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
         if recorder.failed:
             recorder.last, recorder.failed = recorder.failed, ""
