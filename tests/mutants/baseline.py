@@ -52,7 +52,7 @@ class Baseline:
             key = result.mutant.key
             if result.outcome in UNNOTICED and key not in self.accepted and key not in self.unread:
                 yield f"{result.outcome}, and neither accepted nor known:\n{key}"
-            if result.outcome in {Outcome.KILLED, Outcome.TIMEOUT} and key in self.accepted:
+            if result.outcome is Outcome.KILLED and key in self.accepted:
                 yield f"accepted, but a test notices it now: remove it from accepted.yaml\n{key}\n  by {result.by}"
         for key in sorted(set(self.accepted) | self.unread, key=str):
             if key.module in modules and key not in known:
