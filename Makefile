@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo-check prometheus pgbouncer browser test fleet soak lint format bench proto requirements reference check-generated clean
+.PHONY: help setup run demo-check prometheus pgbouncer browser test mutants mutants-changed fleet soak lint format bench proto requirements reference check-generated clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -50,6 +50,13 @@ browser:
 # One worker more than there are cores: many tests wait for processes and clocks.
 test: $(STAMP) prometheus pgbouncer browser  ## All tests, through a real Envoy too
 	@$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
+
+# Kindly to the machine: they take long. MUTANTS narrows a run, e.g. MUTANTS='--module extauthz/core/jwt.py'.
+mutants: $(STAMP)  ## Faults put into the code one by one, all of which tests have to notice (an hour or more)
+	@PYTHONHASHSEED=0 nice -n 15 $(BIN)/python -m tests.mutants whole $(MUTANTS)
+
+mutants-changed: $(STAMP)  ## The same for changed lines, in five minutes at most
+	@PYTHONHASHSEED=0 nice -n 15 $(BIN)/python -m tests.mutants changed
 
 fleet: $(STAMP)  ## Eight sidecars on one store: how soon each honours a revocation, and what a lost database costs
 	@$(BIN)/pytest -m fleet -s
