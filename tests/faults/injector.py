@@ -19,6 +19,7 @@ class Injector:
     inject: Callable[[Installation], contextlib.AbstractContextManager[None]]
     needs: Needs
     leaves_trace: bool
+    module: str
 
 
 INJECTORS: dict[str, Injector] = {}
@@ -30,7 +31,8 @@ def injector(needs: Needs | None = None, *, leaves_trace: bool = False) -> Calla
     """Register a function, which makes a fault and, behind its `yield`, ends it, under its name."""
 
     def register(inject: Inject) -> Inject:
-        INJECTORS[inject.__name__] = Injector(contextlib.contextmanager(inject), needs or Needs(), leaves_trace)
+        made = contextlib.contextmanager(inject)
+        INJECTORS[inject.__name__] = Injector(made, needs or Needs(), leaves_trace, inject.__module__)
         return inject
 
     return register

@@ -400,7 +400,13 @@ def settings_of(folder: Path, needs: Needs, base: str, where: str, ports: tuple[
         oauth_section["ca_file"] = "ca.crt"
     settings: dict[str, Any] = {
         "version": 1,
-        "server": {"listen": listen, "ops": f"127.0.0.1:{ports[1]}", "check_timeout": "900ms", "workers": needs.workers, "drain": "0s"},
+        "server": {
+            "listen": listen,
+            "ops": f"127.0.0.1:{ports[1]}",
+            "check_timeout": "900ms",
+            "workers": needs.workers,
+            "drain": "0s",
+        },
         "oauth": oauth_section,
         "tokens": {"store": where, "peppers": [{"id": "p1", "file": "pepper"}]},
         "act_as": {"allow": ["*@acme.com"]},

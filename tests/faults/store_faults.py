@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,10 +44,16 @@ def database_of(it: Installation) -> str:
 @injector()
 def database_connections_are_cut(it: Installation) -> Iterator[None]:
     """An administrator ends every connection."""
+    cut(it)
+    yield
+
+
+def cut(it: Installation) -> None:
+    """End every connection to the store, of which there is one at least."""
     with server_of(it).connect() as connection:
         query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
-        connection.execute(query, (database_of(it),))
-    yield
+        found = connection.execute(query, (database_of(it),)).fetchall()
+    assert found or it.sidecar.process is None or it.sidecar.process.poll() is not None, "nobody was connected"
 
 
 @injector()
@@ -73,7 +80,7 @@ def database_read_only(it: Installation) -> Iterator[None]:
         name = database_of(it)
         with it.server.connect() as connection:
             connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
-        it.server.cut("extauthz")
+        cut(it)
         yield
         with it.server.connect() as connection:
             connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
@@ -101,6 +108,7 @@ def store_disk_full(it: Installation) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 for _ in range(5 * 1024 * 1024 // size if it.needs.tmpfs and os.geteuid() == 0 else 0):
                     file.write(b"x" * size)
+    assert shutil.disk_usage(filler.parent).free == 0 or not os.path.ismount(filler.parent)
     yield
     filler.unlink(missing_ok=True)
 
@@ -229,16 +237,12 @@ def _connected(connection: psycopg.Connection[object], database: str) -> bool:
 
 def imported(it: Installation, count: int) -> None:
     """Commit so many changes at once, of tokens that nobody here has."""
-    numbers = (
-        f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"
-        if it.database == "sqlite"
-        else f"WITH n(i) AS (SELECT generate_series(1, {count}))"
-    )
-    token_id = "printf('%012d', i)" if it.database == "sqlite" else "lpad(i::text, 12, '0')"
+    numbers = "n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)".replace("?", str(count))
+    token_id = "printf('%012d', head + i)" if it.database == "sqlite" else "lpad((head + i)::text, 12, '0')"
     with it.place.raw() as connection:
         for statement in (
             "BEGIN",
-            f"{numbers} INSERT INTO changes SELECT head + i, {token_id}, 'created', 0 FROM store_state, n",  # noqa: S608
+            f"WITH RECURSIVE {numbers} INSERT INTO changes SELECT head + i, {token_id}, 'created', 0 FROM store_state, n",  # noqa: S608
             f"UPDATE store_state SET head = head + {count}",  # noqa: S608
             *(() if it.database == "sqlite" else (f"SELECT pg_notify('{CHANNEL}', '')",)),
             "COMMIT",
@@ -247,9 +251,10 @@ def imported(it: Installation, count: int) -> None:
 
 
 def _import(it: Installation, count: int) -> Iterator[None]:
+    ids = it.metric("extauthz_known_ids")
     imported(it, count)
     yield
-    it.back = lambda: 0 <= it.metric("extauthz_feed_age_seconds") < 2.5 and it.metric("extauthz_event_loop_lag_seconds") >= 0
+    it.back = lambda: it.metric("extauthz_known_ids") >= ids + count
 
 
 @injector(Needs(alone=True))

@@ -29,6 +29,18 @@ class Phase(StrEnum):
     UNDER_LOAD = "under_load"
 
 
+class Group(StrEnum):
+    """What is at fault, as docs/reliability.md puts it in order."""
+
+    STREAMS = "Standard streams"
+    PROCESSES = "Processes"
+    FILES = "Files, sockets and descriptors"
+    CONFIGURATION = "Configuration"
+    ISSUER = "The issuer"
+    STORE = "The token store"
+    CHANGES = "Changes of the token store"
+
+
 class Kind(StrEnum):
     """What is asked meanwhile, by somebody who may."""
 
@@ -70,8 +82,8 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Recovery(_Strict):
-    """How soon after its end nothing is left of a fault: `promised` seconds, and `factor` times a control of the same run.
+class Limit(_Strict):
+    """How long something may take: `promised` seconds, and `factor` times a control of the same run.
 
     The control is what a round of requests took at most before the fault, or what a start of the sidecar took.
     """
@@ -80,7 +92,7 @@ class Recovery(_Strict):
     control: Literal["round", "start"]
     factor: float = Field(ge=1, le=100)
 
-    def limit(self, *, round_: float, start: float) -> float:
+    def seconds(self, *, round_: float, start: float) -> float:
         """Return the seconds that it may take."""
         return self.promised + self.factor * (start if self.control == "start" else round_)
 
@@ -90,6 +102,8 @@ class Cell(_Strict):
 
     phase: Phase
     kind: Kind
+    databases: list[Database] = []
+    """The first one of the row, unless named."""
 
 
 class LeftOut(_Strict):
@@ -102,13 +116,14 @@ class Row(_Strict):
     """One fault: what happens, who does it, and what must be seen."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
-    item: Annotated[str, Field(pattern=r"^B\d+$|^C\d+$")]
+    group: Group
     what: Sentence
     inject: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     databases: Annotated[list[Database], Field(min_length=1)]
     hold: float = Field(gt=0, le=30, description="seconds that the fault lasts at least")
     expect: Mapping[Phase, Mapping[Kind, Outcomes] | LeftOut]
-    recovery: Recovery
+    recovery: Limit
+    slowest: Limit | None
     log: str | None
     metric: Annotated[str, BeforeValidator(_metric)] | None
     readyz: Mapping[str, bool] | None
@@ -140,12 +155,19 @@ class Row(_Strict):
                 raise ValueError(f"expect.{phase}: {', '.join(sorted(missing))} missing; name them, or '{OTHERWISE}'")
         if self.in_suite.phase not in self.phases:
             raise ValueError(f"in_suite.phase: {self.in_suite.phase} is left out")
+        if other := set(self.in_suite.databases) - set(self.databases):
+            raise ValueError(f"in_suite.databases: the row has no {', '.join(sorted(other))}")
         return self
 
     @property
     def phases(self) -> list[Phase]:
         """The phases in which it is tried."""
         return [phase for phase in Phase if not isinstance(self.expect[phase], LeftOut)]
+
+    @property
+    def suite_databases(self) -> list[Database]:
+        """The databases on which `make test` tries it."""
+        return self.in_suite.databases or self.databases[:1]
 
     def cells(self, phase: Phase) -> Mapping[Kind, frozenset[str]]:
         """Return what must be seen in a phase."""

@@ -34,6 +34,8 @@ class Trial:
     seen: dict[Kind, Counter[str]] = field(default_factory=dict)
     recovery: float | None = None
     limit: float | None = None
+    slowest: float | None = None
+    slowest_limit: float | None = None
     signs: dict[str, bool] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 
@@ -104,7 +106,21 @@ def _tried(it: Installation, trial: Trial, load: Load, control: float, *, hold: 
         around = {one.outcome for one in answers} - expected[kind] - {GOOD}
         if around - wrong:
             trial.errors.append(f"{kind}: {_listed(around - wrong)} around the fault")
+    _compare_slowest(it, trial, load.since(in_force), window_end, control)
     trial.errors += [f"{name}: not seen" for name, was_seen in trial.signs.items() if not was_seen]
+
+
+def _compare_slowest(it: Installation, trial: Trial, found: Mapping[Kind, list[Answer]], end: float, control: float) -> None:
+    """Compare the longest time of those whom the fault must not touch with its limit."""
+    cells = trial.row.cells(trial.phase)
+    untouched = {kind: [one for one in answers if one.ended <= end] for kind, answers in found.items() if cells[kind] == {GOOD}}
+    if not any(untouched.values()):
+        return
+    trial.slowest = _slowest(untouched)
+    if trial.row.slowest is not None:
+        trial.slowest_limit = trial.row.slowest.seconds(round_=control, start=max(it.starts))
+        if trial.slowest > trial.slowest_limit:
+            trial.errors.append(f"slowest: {trial.slowest:.2f} s, the limit is {trial.slowest_limit:.2f} s")
 
 
 @contextmanager
@@ -186,12 +202,10 @@ def _told(it: Installation, wanted: Mapping[str, bool]) -> bool:
 
 def _recovered(it: Installation, trial: Trial, load: Load, ended: float, control: float) -> None:
     """Wait until every kind is right again, and compare the time with its limit."""
-    trial.limit = trial.row.recovery.limit(round_=control, start=max(it.starts))
+    trial.limit = trial.row.recovery.seconds(round_=control, start=max(it.starts))
 
     def steady() -> bool:
-        return all(
-            len(answers) >= STEADY and all(one.good for one in answers[-STEADY:]) for answers in load.since(ended).values()
-        )
+        return all(len(answers) >= STEADY and all(one.good for one in answers[-STEADY:]) for answers in load.since(ended).values())
 
     is_back = it.back or (lambda: True)
     back_at: list[float] = []
