@@ -49,8 +49,8 @@ A cell is what must be answered while the fault is in force, and then how many a
 - **Recovery**: from the end of the fault to the end of the last request that was still answered wrong.
 - **Slowest**: the longest that one of those waited whom the fault must not touch.
 - A limit is the promised time and a multiple of a control of the same run, so that a busy machine changes both.
-- "Before the start" means that the sidecar starts while the fault is in force, so that its memory is empty; "idle", that nobody asks
-  anything when the fault comes; "under load", that all of them ask all the time.
+- "Before the start" means that the sidecar starts while the fault is in force, so that its memory is empty; "idle", that nobody
+  asks anything when the fault comes; "under load", that all of them ask all the time.
 
 `make faults` tries all of it in about half an hour, and `make test` one cell of each fault.
 """

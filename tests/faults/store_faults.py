@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import time
@@ -25,6 +26,7 @@ from tests.support.world import bearer
 
 IMPORT, LARGE_IMPORT, SMALL_IMPORT = 100_000, 300_000, 20_000
 REVOCATIONS = 50
+_numbers = itertools.count()
 
 
 def server_of(it: Installation) -> PostgresServer:
@@ -194,38 +196,34 @@ def _swapped_files(it: Installation, *, older: bool) -> tuple[Callable[[], None]
 
 def _swapped_databases(it: Installation, server: PostgresServer, *, older: bool) -> tuple[Callable[[], None], Callable[[], None]]:
     name = database_of(it)
-    with server.connect() as connection:
+    # The phase before has left its own behind.
+    other, kept = (f"{name}_{what}_{next(_numbers)}" for what in ("other", "kept"))
 
-        def run(statement: str) -> None:
-            with server.connect() as opened:
-                opened.execute(statement.encode())
+    def run(statement: str) -> None:
+        with server.connect() as connection:
+            connection.execute(statement.encode())
 
-        def shut(database: str) -> None:
-            run(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
-            query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
-            with server.connect() as opened:
-                opened.execute(query, (database,))
+    def shut() -> None:
+        run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        with server.connect() as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+            eventually(lambda: not _connected(connection, name), seconds=PATIENCE)
 
-        if older:
-            shut(name)
-            eventually(lambda: not _connected(connection, name))
-            run(f"CREATE DATABASE {name}_other TEMPLATE {name}")
-            run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-        else:
-            other = server.make()
-            run(f"ALTER DATABASE {other} RENAME TO {name}_other")
+    if older:
+        shut()
+        run(f"CREATE DATABASE {other} TEMPLATE {name}")
+        run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    else:
+        run(f"ALTER DATABASE {server.make()} RENAME TO {other}")
     it.make_tokens(1)
 
     def exchange(away: str, here: str) -> None:
-        shut(name)
-        run(f"ALTER DATABASE {name} RENAME TO {name}_{away}")
-        run(f"ALTER DATABASE {name}_{here} RENAME TO {name}")
+        shut()
+        run(f"ALTER DATABASE {name} RENAME TO {away}")
+        run(f"ALTER DATABASE {here} RENAME TO {name}")
         run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
-    def swap() -> None:
-        exchange("kept", "other")
-
-    return swap, lambda: exchange("other", "kept")
+    return (lambda: exchange(kept, other)), (lambda: exchange(other, kept))
 
 
 def _connected(connection: psycopg.Connection[object], database: str) -> bool:

@@ -104,6 +104,8 @@ class Cell(_Strict):
     kind: Kind
     databases: list[Database] = []
     """The first one of the row, unless named."""
+    signs: frozenset[Literal["log", "metric", "readyz"]] = frozenset({"log", "metric", "readyz"})
+    """What is waited for, of what the row names; some of it takes seconds to show."""
 
 
 class LeftOut(_Strict):

@@ -164,6 +164,8 @@ def _signs(it: Installation, trial: Trial, load: Load, offset: int, baseline: fl
         "readyz": lambda: _told(it, row.readyz or {}),
     }
     waiting = {name for name, wanted in (("log", row.log), ("metric", row.metric), ("readyz", row.readyz)) if wanted}
+    if it.quick:
+        waiting &= row.in_suite.signs
     found = dict.fromkeys(sorted(waiting), False)
     deadline = time.monotonic() + SIGNS_PATIENCE
     while not all(found.values()) and time.monotonic() < deadline:
