@@ -28,6 +28,7 @@ ROW: dict[str, Any] = {
         "under_load": {"otherwise": 200, "new_oauth": "503 key_set_unavailable or 503 envoy"},
     },
     "recovery": {"promised": 1, "control": "round", "factor": 10},
+    "noticed": None,
     "slowest": None,
     "log": None,
     "metric": "extauthz_keys_age_seconds >= 1",
@@ -161,7 +162,7 @@ def test_nobody_who_answers_is_an_outcome() -> None:
 
 def measured(row: Row, **changes: Any) -> dict[str, Any]:
     """Return results of every trial of a row, as `make faults` writes them."""
-    found = trial.Trial(row, "sqlite", Phase.IDLE, recovery=0.25, limit=1.5)
+    found = trial.Trial(row, "sqlite", Phase.IDLE, recovery=0.25, limit=1.5, slowest=0.12)
     one = results.entry(found) | {"seen": {kind.value: {"200": 7} for kind in Kind}} | changes
     return {"measured": "today", "trials": {f"{row.id}/sqlite/{phase}": one for phase in row.phases}}
 

@@ -46,6 +46,7 @@ reach the upstream as such.
 A cell is what must be answered while the fault is in force, and then how many answers were so. 200 is the answer of the upstream;
 `envoy` in place of a reason is an answer of Envoy itself.
 
+- **Noticed**: how long the sidecar answered as before, where it looks for the fault from time to time.
 - **Recovery**: from the end of the fault to the end of the last request that was still answered wrong.
 - **Slowest**: the longest that one of those waited whom the fault must not touch.
 - A limit is the promised time and a multiple of a control of the same run, so that a busy machine changes both.
@@ -102,10 +103,10 @@ def _row(row: Row, measured: Mapping[str, Any]) -> Iterator[str]:
     )
     yield f"What tells of it: {'; '.join(says) or 'nothing of its own'}.\n\n"
     kinds = " | ".join(_KINDS.values())
-    yield f"| when | store | {kinds} | recovery | slowest | told |\n|---|---|{'---|' * len(_KINDS)}---|---|---|\n"
+    yield f"| when | store | {kinds} | noticed | recovery | slowest | told |\n|---|---|{'---|' * len(_KINDS)}---|---|---|---|\n"
     for _, phase, database, found in _trials((row,), measured):
         cells = [_cell(row.cells(phase)[kind], found and found["seen"].get(kind.value, {})) for kind in Kind]
-        line = [_PHASES[phase], _DATABASES[database], *cells, _recovery(row, found), _slowest(row, found), _signs(found)]
+        line = [_PHASES[phase], _DATABASES[database], *cells, *_times(row, found), _signs(found)]
         yield f"| {' | '.join(line)} |\n"
     left = {phase: why for phase, why in row.expect.items() if isinstance(why, LeftOut)}
     if left:
@@ -130,19 +131,17 @@ def _limit(limit: Limit) -> str:
     return f"{limit.promised:g} s and {limit.factor:g} times {_CONTROLS[limit.control]}"
 
 
-def _slowest(row: Row, found: Mapping[str, Any] | None) -> str:
-    if not found or found["slowest"] is None:
-        return f"at most {_limit(row.slowest)}: not measured" if row.slowest else ""
-    return f"{found['slowest']:.3f} s" + (
-        f", at most {found['slowest_limit']:.2f} s ({_limit(row.slowest)})" if row.slowest else ""
-    )
-
-
-def _recovery(row: Row, found: Mapping[str, Any] | None) -> str:
-    limit = _limit(row.recovery)
-    if not found or found["recovery"] is None:
-        return f"at most {limit}: not measured"
-    return f"{found['recovery']:.2f} s, at most {found['limit']:.2f} s ({limit})"
+def _times(row: Row, found: Mapping[str, Any] | None) -> Iterator[str]:
+    for name, limit, measured_limit in (
+        ("noticed", row.noticed, "noticed_limit"),
+        ("recovery", row.recovery, "limit"),
+        ("slowest", row.slowest, "slowest_limit"),
+    ):
+        seconds = found and found[name]
+        if found is None or seconds is None:
+            yield f"at most {_limit(limit)}: not measured" if limit else ""
+        else:
+            yield f"{seconds:.2f} s" + (f", at most {found[measured_limit]:.2f} s ({_limit(limit)})" if limit else "")
 
 
 def _signs(found: Mapping[str, Any] | None) -> str:

@@ -36,6 +36,8 @@ def entry(found: Trial) -> dict[str, Any]:
         "seen": {kind.value: dict(sorted(counts.items())) for kind, counts in found.seen.items()},
         "recovery": _rounded(found.recovery),
         "limit": _rounded(found.limit),
+        "noticed": _rounded(found.noticed),
+        "noticed_limit": _rounded(found.noticed_limit),
         "slowest": _rounded(found.slowest),
         "slowest_limit": _rounded(found.slowest_limit),
         "signs": found.signs,

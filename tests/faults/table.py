@@ -124,6 +124,7 @@ class Row(_Strict):
     databases: Annotated[list[Database], Field(min_length=1)]
     hold: float = Field(gt=0, le=30, description="seconds that the fault lasts at least")
     expect: Mapping[Phase, Mapping[Kind, Outcomes] | LeftOut]
+    noticed: Limit | None
     recovery: Limit
     slowest: Limit | None
     log: str | None

@@ -34,6 +34,8 @@ class Trial:
     seen: dict[Kind, Counter[str]] = field(default_factory=dict)
     recovery: float | None = None
     limit: float | None = None
+    noticed: float | None = None
+    noticed_limit: float | None = None
     slowest: float | None = None
     slowest_limit: float | None = None
     signs: dict[str, bool] = field(default_factory=dict)
@@ -90,6 +92,7 @@ def _tried(it: Installation, trial: Trial, load: Load, control: float, *, hold: 
                 time.sleep(hold or row.hold)
             asking()
             load.wait(0.0 if phase is Phase.IDLE else hold or row.hold)
+            noticed = _until_noticed(it, trial, load, in_force, control)
             trial.signs = _signs(it, trial, load, offset, baseline)
             window_end = time.monotonic()
         ended = time.monotonic()
@@ -97,7 +100,7 @@ def _tried(it: Installation, trial: Trial, load: Load, control: float, *, hold: 
         load.wait(0.1 if it.quick else 0.5)
     load.check()
     for kind, answers in load.since(began if phase is Phase.UNDER_LOAD else in_force).items():
-        during = [one for one in answers if one.began >= in_force and one.ended <= window_end]
+        during = [one for one in answers if one.began >= noticed and one.ended <= window_end]
         trial.seen[kind] = Counter(one.outcome for one in during)
         if not during:
             trial.errors.append(f"{kind}: nothing was answered while the fault was in force")
@@ -108,6 +111,30 @@ def _tried(it: Installation, trial: Trial, load: Load, control: float, *, hold: 
             trial.errors.append(f"{kind}: {_listed(around - wrong)} around the fault")
     _compare_slowest(it, trial, load.since(in_force), window_end, control)
     trial.errors += [f"{name}: not seen" for name, was_seen in trial.signs.items() if not was_seen]
+
+
+def _until_noticed(it: Installation, trial: Trial, load: Load, in_force: float, control: float) -> float:
+    """Wait until the sidecar has noticed the fault, where that takes a while; return when that was."""
+    if trial.row.noticed is None:
+        return in_force
+    expected = trial.row.cells(trial.phase)
+    late = [kind for kind in load.sources if GOOD not in expected[kind]]
+
+    def is_noticed() -> bool:
+        found = load.since(in_force, late)
+        return all(
+            len(answers) >= STEADY and all(one.outcome in expected[kind] for one in answers[-STEADY:])
+            for kind, answers in found.items()
+        )
+
+    limit = trial.noticed_limit = trial.row.noticed.seconds(round_=control, start=max(it.starts))
+    load.until(is_noticed, seconds=limit + PATIENCE, what=lambda: f"{trial.name}: the fault is not noticed")
+    noticed = max((one.began for answers in load.since(in_force, late).values() for one in answers if one.good), default=in_force)
+    trial.noticed = noticed - in_force
+    if trial.noticed > limit:
+        trial.errors.append(f"noticed: after {trial.noticed:.2f} s, the limit is {limit:.2f} s")
+    # The last good answer itself is before that moment.
+    return noticed + 1e-6 if noticed > in_force else in_force
 
 
 def _compare_slowest(it: Installation, trial: Trial, found: Mapping[Kind, list[Answer]], end: float, control: float) -> None:
