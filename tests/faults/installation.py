@@ -273,6 +273,11 @@ class Installation:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGCONT)
         process.terminate()
+        if self.sidecar.settings["server"]["drain"] != "0s":
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
+            # The second one ends the drain.
+            process.terminate()
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
