@@ -46,7 +46,7 @@ from tests.support.world import PEPPER, bearer, oauth
 from tests.test_serve import Sidecar
 
 PATIENCE = 60.0
-STOCK = 400
+STOCK = 1_500
 """New tokens that are made at once."""
 SERVE = (sys.executable, "-m", "extauthz", "serve", "--config")
 CHAT = "POST /rest/api/v1/chat"
@@ -125,6 +125,8 @@ class Installation:
     """What an injector has measured itself, in place of the recovery of requests."""
     back: Callable[[], object] | None = None
     """What must hold besides good answers before a fault is over."""
+    wanted: int = STOCK
+    """New tokens that there are before a fault."""
     quick: bool = False
     """Whether a cell of `make test` is run: less of everything."""
     _fresh: deque[tuple[str, str]] = field(default_factory=deque)
@@ -165,10 +167,11 @@ class Installation:
         """How many tokens there are that no sidecar has seen."""
         return len(self._fresh)
 
-    def stock(self, count: int = STOCK) -> None:
+    def stock(self, count: int | None = None) -> None:
         """Have so many tokens that no sidecar has seen."""
-        if len(self._fresh) < count:
-            self._fresh.extend(self.make_tokens(count))
+        wanted = self.wanted if count is None else count
+        if len(self._fresh) < wanted:
+            self._fresh.extend(self.make_tokens(wanted))
 
     def sources(self) -> dict[Kind, Source]:
         """Return what makes requests of each kind."""
@@ -425,7 +428,9 @@ def settings_of(folder: Path, needs: Needs, base: str, where: str, ports: tuple[
 
 
 @contextlib.contextmanager
-def installation(database: Database, needs: Needs, server: Callable[[], PostgresServer]) -> Iterator[Installation]:
+def installation(
+    database: Database, needs: Needs, server: Callable[[], PostgresServer], *, stock: int = STOCK
+) -> Iterator[Installation]:
     """Run all of it inside the block; nothing is left behind."""
     with contextlib.ExitStack() as stack:
         # The paths of unix sockets are short.
@@ -449,6 +454,7 @@ def installation(database: Database, needs: Needs, server: Callable[[], Postgres
             IssuerServer(base, ports[3], folder if needs.issuer_tls else None),
             free_port(),
             ports,
+            wanted=stock,
         )
         (folder / "pepper").write_bytes(PEPPER)
         (folder / "pepper").chmod(0o600)

@@ -172,7 +172,9 @@ def _put_in_place(it: Installation, *, older: bool) -> Iterator[None]:
 
 
 def _swapped_files(it: Installation, *, older: bool) -> tuple[Callable[[], None], Callable[[], None]]:
-    file, other, kept = Path(it.place.where), it.folder / "other.db", it.folder / "kept.db"
+    file = Path(it.place.where)
+    # The phase before has left its own behind.
+    other, kept = (it.folder / f"{what}-{next(_numbers)}.db" for what in ("other", "kept"))
     if older:
         with it.store() as store:
             store.backup(other)

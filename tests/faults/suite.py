@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 
 import pytest
@@ -12,11 +12,13 @@ import pytest
 from tests.faults import trial
 from tests.faults.injector import INJECTORS
 from tests.faults.installation import Installation, Needs, installation
-from tests.faults.table import Database, Row
+from tests.faults.table import Database, Phase, Row
 from tests.support.postgres_server import PostgresServer, server_of
 
 HOLD = 0.3
 """Seconds that a fault lasts in `make test`."""
+STOCK = 100
+"""New tokens that there are for each."""
 
 
 def cells(module: ModuleType) -> pytest.MarkDecorator:
@@ -38,11 +40,13 @@ class Installations:
     def of(self, row: Row, database: Database) -> Installation:
         """Return one that serves."""
         injector = INJECTORS[row.inject]
-        key = database, injector.needs
-        if injector.needs.alone or key not in self.running:
-            self.running[key] = self.stack.enter_context(installation(database, injector.needs, self.server))
+        # Less happens here, so that what asks for an installation of its own may share one.
+        needs = replace(injector.needs, alone=False)
+        key = database, needs
+        if key not in self.running:
+            self.running[key] = self.stack.enter_context(installation(database, needs, self.server, stock=STOCK))
             self.running[key].quick = True
-        elif key in self.traced:
+        elif key in self.traced and row.in_suite.phase is not Phase.BEFORE_START:
             self.running[key].restart()
         self.traced.discard(key)
         if injector.leaves_trace:
