@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -267,6 +268,15 @@ class Installation:
 
         eventually(right, seconds=PATIENCE, what=self.said)
         client.close()
+        eventually(lambda: self.healthy() == self.needs.workers, seconds=PATIENCE, what=self.said)
+
+    def healthy(self) -> int:
+        """Return how many workers Envoy takes for healthy."""
+        with socket.socket(socket.AF_UNIX) as console:
+            console.connect(str(self.folder / "admin.sock"))
+            console.sendall(b"GET /clusters HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            shown = b"".join(iter(lambda: console.recv(65536), b"")).decode()
+        return len(re.findall(r"^extauthz::.*::health_flags::healthy$", shown, re.MULTILINE))
 
     def stop(self) -> None:
         """End the process, whatever it is doing."""

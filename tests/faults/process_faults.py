@@ -157,7 +157,7 @@ def a_worker_is_killed(it: Installation) -> Iterator[None]:
     victim = min(workers(it))
     os.kill(victim, signal.SIGKILL)
     yield
-    it.back = lambda: len(workers(it)) == 2 and victim not in workers(it) and it.readyz().get("ready")
+    it.back = lambda: len(workers(it)) == 2 and victim not in workers(it) and it.readyz().get("ready") and it.healthy() == 2
 
 
 @injector(WORKERS)
@@ -168,7 +168,7 @@ def a_worker_is_stopped(it: Installation) -> Iterator[None]:
     yield
     with contextlib.suppress(ProcessLookupError):
         os.kill(victim, signal.SIGCONT)
-    it.back = lambda: len(workers(it)) == 2 and it.readyz().get("ready")
+    it.back = lambda: len(workers(it)) == 2 and it.readyz().get("ready") and it.healthy() == 2
 
 
 @injector(WORKERS, leaves_trace=True)

@@ -65,4 +65,4 @@ def try_cell(installations: Installations, row: Row, database: Database) -> None
     """Run the cell that a row names for `make test`."""
     it = installations.of(row, database)
     found = trial.run(it, row, row.in_suite.phase, [row.in_suite.kind], hold=HOLD)
-    assert found.errors == [], it.said()[-3000:]
+    assert found.errors == [], f"{found.errors}\n{it.said()[-3000:]}"
