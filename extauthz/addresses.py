@@ -6,7 +6,9 @@ import ipaddress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-MAX_SOCKET_PATH = 107
+TEMPORARY = "~"
+"""What is behind the name of a unix socket while it is bound, before it has its mode and its name."""
+MAX_SOCKET_PATH = 107 - len(TEMPORARY)
 MAX_PORT = 65_535
 
 

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from extauthz.config.loader import Configuration
 from extauthz.control import Message, packed_files, unpacked_samples
@@ -113,16 +113,16 @@ class Supervisor:
                     continue
                 running = seat.running
                 _log.info("restarting a worker", extra={"worker": seat.index, "pid": running.process.pid})
-                await self._end(running)
+                await self._end(running, "drain")
             while not self._stopping.is_set() and not seat.is_served_after(running):  # noqa: ASYNC110 - a handful of times
                 await asyncio.sleep(0.02)
             await asyncio.sleep(self._configuration.settings.server.drain)
 
     async def stop(self) -> None:
-        """Let every worker drain and end."""
+        """Let every worker serve until its successor does, or for the time of the drain, and end."""
         self._stopping.set()
         running = [seat.running for seat in self._seats if seat.running is not None]
-        await asyncio.gather(*map(self._end, running), return_exceptions=True)
+        await asyncio.gather(*(self._end(one, "hand_over") for one in running), return_exceptions=True)
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
@@ -167,7 +167,7 @@ class Supervisor:
             await started.process.wait()
             started.bury()
         if self._stopping.is_set():
-            await self._end(started)
+            await self._end(started, "hand_over")
 
     async def _keep(self, seat: _Seat) -> None:
         """Start the worker of a seat again whenever it has ended."""
@@ -212,10 +212,10 @@ class Supervisor:
         seat.running, seat.last, seat.readiness, seat.details = None, {}, {}, {}
         running.bury()
 
-    async def _end(self, one: WorkerLink) -> None:
-        """Let a worker drain, and kill it if it does not end."""
+    async def _end(self, one: WorkerLink, manner: Literal["drain", "hand_over"]) -> None:
+        """Let a worker drain, beside others that go on, or hand over, and kill it if it does not end."""
         with contextlib.suppress(Refused):
-            await one.ask({"do": "drain"})
+            await one.ask({"do": manner})
         seconds = self._configuration.settings.server.drain + LAST_WORDS
         try:
             await asyncio.wait_for(one.process.wait(), seconds)

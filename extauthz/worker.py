@@ -7,30 +7,26 @@ import contextlib
 import gc
 import logging
 import os
-import secrets
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from extauthz import __version__, readings
-from extauthz.adapters.envoy import EnvoyCodec
 from extauthz.adapters.jwks import JwksSource
 from extauthz.adapters.metrics import Tallies
-from extauthz.addresses import Address
 from extauthz.assembly import Assembly, Parts
 from extauthz.config.loader import Configuration
-from extauthz.core.model import Decision, Reason, Request
+from extauthz.core.model import Decision, Request
 from extauthz.decision_logging import DecisionLogs
 from extauthz.feed import UNKNOWN, Feed
 from extauthz.metric_table import Histogram, Samples, counters, merged
-from extauthz.opened_tracing import open_tracing
 from extauthz.ports import Recorder, Unavailable
 from extauthz.service import Authorizer
-from extauthz.transport.choice import Server, Transport
-from extauthz.transport.limits import Limits
-from extauthz.transport.listening import claim, keep, open_port, restricted_umask
-from extauthz.transport.tls import Certificates, TlsFiles
+from extauthz.transport.choice import Server
+from extauthz.transport.claims import Claim, first_of, keep, offered
+from extauthz.transport.listening import restricted_umask
+from extauthz.transport.tls import Certificates
 from extauthz.uses import Uses
 
 if TYPE_CHECKING:
@@ -77,13 +73,17 @@ class Recorders:
 
 @dataclass(slots=True)
 class Worker:
-    """A sidecar that serves one configuration after the other; `retired` are the counts of parts that are gone."""
+    """A sidecar that serves one configuration after the other; `retired` are the counts of parts that are gone.
+
+    `orphaned` is one whose parent has gone, so that nobody reads its files again.
+    """
 
     configuration: Configuration
     assembly: Assembly
     parts: Parts
     authorizer: Authorizer
     server: Server
+    claimed: Claim
     transport: str
     tallies: Tallies
     recorders: Recorders
@@ -93,6 +93,7 @@ class Worker:
     tracing: Tracing | None = None
     lag: readings.LoopLag = field(default_factory=readings.LoopLag)
     serving: bool = False
+    orphaned: bool = False
     retired: Samples = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _fetching: dict[JwksSource, asyncio.Task[None]] = field(default_factory=dict)
@@ -125,6 +126,8 @@ class Worker:
         """Name what is worth knowing besides."""
         feed = self.parts.feed
         heard = {"change feed of the token store": feed.age <= LATELY} if feed else {}
+        if self.orphaned:
+            heard["parent process"] = False
         return heard | readings.of_issuers(self.parts)
 
     async def prepare(self, configuration: Configuration) -> Parts:
@@ -171,19 +174,50 @@ class Worker:
         self.certificates = certificates
 
     async def begin(self) -> None:
-        """Say that this process serves, as soon as store and issuers had a moment."""
+        """Listen and answer, as soon as store and issuers had a moment; raises ListenError.
+
+        The process that leaves the address, if there is one, serves until then.
+        """
         await _primed(self.parts.key_sources, self.parts.feed, START_PRIME)
+        settings, claimed = self.configuration.settings.server, self.claimed
+        with restricted_umask(settings.socket_mode) if claimed.address.path else contextlib.nullcontext():
+            port = await self.server.start(claimed.binding, shared=claimed.shared)
         await self.server.set_serving(serving=True)
         self.serving = True
+        claimed.publish(mode=settings.socket_mode, group=settings.socket_group)
+        self._begin(keep(claimed, self.server.listen_again))
+        listen = claimed.address if claimed.address.path else replace(claimed.address, port=port)
+        said = {"listen": str(listen), "ops": str(settings.ops), "transport": self.transport, "tls": self.certificates is not None}
+        _log.info("serving", extra=said | {"version": __version__})
+        # What is alive now lives as long as the process: no later collection has to look at it.
+        gc.collect()
+        gc.freeze()
 
     async def drain(self, second: Coroutine[None, None, object]) -> None:
-        """Say that this process goes, and go on answering for the time of the drain, or until a `second` request to stop."""
-        self.serving = False
-        await self.server.set_serving(serving=False)
+        """Say that this process goes, and go on answering for the time of the drain, or until a `second` request to stop.
+
+        So the peers turn to other processes that answer them.
+        """
+        await self.turn_away()
         seconds = self.configuration.settings.server.drain
         _log.info("draining", extra={"seconds": seconds})
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(second, seconds - self.grace)
+        await first_of(second, seconds=seconds - self.grace)
+
+    async def turn_away(self) -> None:
+        """Say that this process goes; checks that come are answered."""
+        self.serving = False
+        await self.server.set_serving(serving=False)
+
+    async def hand_over(self, second: Coroutine[None, None, object], *others: Claim) -> None:
+        """Go on as before until a successor serves, for the time of the drain, or until a `second` request to stop.
+
+        There is no other process that the peers could turn to. `others` are further addresses that the successor needs.
+        """
+        self.serving = False
+        seconds = self.configuration.settings.server.drain
+        _log.info("draining until a successor serves", extra={"seconds": seconds})
+        async with offered(self.claimed, *others) as taken:
+            await first_of(second, taken(), seconds=seconds - self.grace)
 
     @property
     def grace(self) -> float:
@@ -217,70 +251,6 @@ class Worker:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@contextlib.asynccontextmanager
-async def serving(
-    configuration: Configuration, transport: Transport, address: Address, *, log_decisions: bool
-) -> AsyncIterator[Worker]:
-    """Listen and answer inside the block, NOT_SERVING until `begin`; raises StoreError, ConfigurationError and ListenError."""
-    settings, clock = configuration.settings.server, SystemClock()
-    async with contextlib.AsyncExitStack() as stack:
-        claimed = stack.enter_context(claim(address)) if address.path else None
-        if claimed is None:
-            open_port(address).close()
-        tracing = open_tracing(configuration, os.environ, stack, clock=clock)
-        assembly = Assembly(clock=clock, tracing=tracing)
-        parts = await assembly.open(configuration, stack)
-        decisions = DecisionLogs(configuration, enabled=log_decisions)
-        stack.callback(decisions.close)
-        tallies = Tallies(now=clock.now)
-        uses = Uses(parts.usage, clock=clock, random=secrets.SystemRandom().random) if parts.usage else None
-        if uses:
-            stack.push_async_callback(uses.close)
-        recorders = Recorders(tuple(recorder for recorder in (tallies, decisions.current, uses, tracing) if recorder))
-        authorizer = Authorizer(parts.runtime, recorders, clock=clock, decision_ids=decision_id)
-        named = configuration.tls_files(settings.tls)
-        files = TlsFiles(*named) if named else None
-        certificates = files.load() if files else None
-        limits = Limits(**configuration.settings.grpc.model_dump())
-        fallback = EnvoyCodec().fixed(Reason.INTERNAL, "0" * 32)  # a denial, whatever envoy.error_response says
-        traced = tracing.handler(authorizer.check) if tracing else None
-        server = transport.server(authorizer.check, fallback, limits=limits, certificates=certificates, traced=traced)
-        with restricted_umask(settings.socket_mode) if address.path else contextlib.nullcontext():
-            port = await server.start(address)
-        worker = Worker(
-            configuration,
-            assembly,
-            parts,
-            authorizer,
-            server,
-            transport.name,
-            tallies,
-            recorders,
-            decisions,
-            uses,
-            certificates,
-            tracing,
-        )
-
-        async def stop() -> None:
-            await server.stop(worker.grace)
-
-        stack.push_async_callback(stop)
-        watch = [files.watch(certificates, worker.use_certificates)] if files and certificates else []
-        if claimed:
-            claimed.publish(mode=settings.socket_mode, group=settings.socket_group)
-            watch.append(keep(claimed, server.listen_again))
-        async with worker.background(*watch):
-            await worker.begin()
-            where = address if address.path else Address(host=address.host, port=port)
-            served = {"listen": str(where), "ops": str(settings.ops), "transport": transport.name, "tls": certificates is not None}
-            _log.info("serving", extra=served | {"version": __version__})
-            # What is alive now lives as long as the process: no later collection has to look at it.
-            gc.collect()
-            gc.freeze()
-            yield worker
 
 
 async def _primed(sources: Iterable[JwksSource], feed: Feed | None, seconds: float) -> None:

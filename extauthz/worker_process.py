@@ -1,4 +1,4 @@
-"""A worker as a process of its own: it does what its parent says, and ends when the parent does."""
+"""A worker as a process of its own: it does what its parent says, and outlives it until there is a new one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from extauthz import early_signals
+from extauthz import early_signals, orphanhood
 from extauthz.adapters.store.rows import StoreError
 from extauthz.assembly import Parts
 from extauthz.config.document import ConfigurationError
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
 from extauthz.control import Channel, Message, packed_samples, unpacked_files
+from extauthz.serving import serving
 from extauthz.transport.choice import Name, Transport, choose
+from extauthz.transport.claims import claim, first_of
 from extauthz.transport.listening import ListenError
-from extauthz.worker import Worker, serving
+from extauthz.worker import Worker
 
 SWITCH_INTERVAL = 0.0005
 """Seconds, in place of Python's 0.005: a thread that computes, such as a reload, gives the loop its turn back ten times as soon."""
@@ -29,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 def main(descriptor: int, transport: Name) -> None:
-    """Serve over a socket that was inherited, until the parent says otherwise or goes; raises ListenError."""
+    """Serve what is said over a socket that was inherited; raises ListenError."""
     chosen = choose(transport)
     sys.setswitchinterval(SWITCH_INTERVAL)
     with asyncio.Runner(loop_factory=chosen.new_event_loop) as runner:
@@ -42,9 +44,10 @@ class _Served:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._prepared: tuple[Configuration, Parts] | None = None
+        self._left = asyncio.Event()
         self._ending = asyncio.Event()
         self._ending_at_once = asyncio.Event()
-        self._told_to_end = False
+        self._terminated_before = self._has_siblings = False
         self._preparing: asyncio.Task[None] | None = None
 
     async def run(self, opened: socket.socket) -> None:
@@ -60,12 +63,23 @@ class _Served:
             configuration = _configuration(first)
             address = configuration.settings.server.addresses[first["index"]]
             log_decisions = bool(first["log_decisions"])
-            async with serving(configuration, self._transport, address, log_decisions=log_decisions) as worker:
+            async with contextlib.AsyncExitStack() as stack:
+                claimed = stack.enter_context(claim(address))
+                served = serving(configuration, self._transport, claimed, log_decisions=log_decisions)
+                worker = await stack.enter_async_context(served)
+                await worker.begin()
                 with contextlib.suppress(OSError):
                     await channel.send({"event": "serving"})
                 listening = asyncio.create_task(self._listen(channel, worker))
-                await self._ending.wait()
-                await worker.drain(self._ending_at_once.wait())
+                await first_of(self._ending.wait(), self._left.wait())
+                if not self._ending.is_set():
+                    # What the parent did not commit is not served.
+                    worker.discard()
+                    await orphanhood.live(worker, first["index"], ending=self._ending, ending_at_once=self._ending_at_once)
+                elif self._has_siblings:
+                    await worker.drain(self._ending_at_once.wait())
+                else:
+                    await worker.hand_over(self._ending_at_once.wait())
             for task in (listening, self._preparing):
                 if task is not None:
                     task.cancel()
@@ -77,9 +91,9 @@ class _Served:
 
     def _terminated(self) -> None:
         """Begin to end, or hurry if that was said before; that the parent says to drain as well is no second time."""
-        if self._told_to_end:
+        if self._terminated_before:
             self._ending_at_once.set()
-        self._told_to_end = True
+        self._terminated_before = True
         self._ending.set()
 
     async def _listen(self, channel: Channel, worker: Worker) -> None:
@@ -92,8 +106,8 @@ class _Served:
                 self._preparing = asyncio.create_task(self._reply(channel, message, worker))
             else:
                 await self._reply(channel, message, worker)
-        # The parent has gone without a word: nobody would ever end this process.
-        self._ending.set()
+        # The parent has gone without a word.
+        self._left.set()
 
     async def _reply(self, channel: Channel, message: Message, worker: Worker) -> None:
         answer: dict[str, Any] = {"id": message.get("id")}
@@ -125,6 +139,9 @@ class _Served:
             case "reopen":
                 worker.decisions.reopen()
             case "drain":
+                self._has_siblings = True
+                self._ending.set()
+            case "hand_over":
                 self._ending.set()
             case "hurry":
                 self._ending_at_once.set()

@@ -18,7 +18,7 @@ WORKERS = [
 IMPOSSIBLE = [
     ("127.0.0.1:65535", 2, "127.0.0.1:65535: 2 workers need so many successive ports: write one from 1 to 65534"),
     ("127.0.0.1:0", 2, "127.0.0.1:0: 2 workers need so many successive ports: write one from 1 to 65534"),
-    (f"unix:///{'x' * 106}", 2, f"unix:///{'x' * 106}: with the number of a worker the path has more than 107 bytes"),
+    (f"unix:///{'x' * 105}", 2, f"unix:///{'x' * 105}: with the number of a worker the path has more than 106 bytes"),
 ]
 
 

@@ -30,8 +30,9 @@ from extauthz.core.model import AuthType, Decision, Identity, Reason, Request
 from extauthz.oauth_verifier import Issuer, OAuthVerifier
 from extauthz.ports import Clock, Codec, Evidence, Recorder, Unavailable, Verifier
 from extauthz.service import Authorizer, Runtime
+from extauthz.transport.claims import claim
 from extauthz.transport.grpcio import SERVICE, GrpcioServer
-from extauthz.transport.listening import ListenError, claim, open_port, publish, restricted_umask
+from extauthz.transport.listening import ListenError, open_port, publish, restricted_umask
 from tests.support.world import (
     DECISION_ID,
     NOW,
@@ -742,10 +743,10 @@ def test_a_second_claim_is_refused_while_the_first_is_held(path: Path) -> None:
 
 def test_a_claim_ends_with_an_error_inside(path: Path) -> None:
     address = Address(path=str(path))
-    with suppress(KeyError), claim(address):
-        path.touch()
+    with suppress(KeyError), claim(address) as claimed:
+        Path(claimed.binding.path).touch()
         raise KeyError
-    assert not path.exists()
+    assert [file.name for file in path.parent.iterdir()] == ["check.sock.lock"]
     with claim(address):
         pass
 

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from extauthz.addresses import Address
-from extauthz.transport.listening import Claim, ListenError, claim, keep, open_listener
+from extauthz.transport.claims import PathClaim, claim, keep
+from extauthz.transport.listening import ListenError, open_listener
 from tests.support.h2_client import Client
 from tests.support.world import bearer, check_request
 from tests.test_serve import PATIENCE, Sidecar, sidecar
@@ -111,7 +112,7 @@ def changed_mode(path: Path) -> None:
 class Kept:
     """A socket that is listened on and looked at, one look after the other."""
 
-    def __init__(self, path: Path, claimed: Claim) -> None:
+    def __init__(self, path: Path, claimed: PathClaim) -> None:
         self.path = path
         self.claimed = claimed
         self.made: list[socket.socket] = []
@@ -120,10 +121,10 @@ class Kept:
         claimed.publish(mode="0660", group=None)
 
     def _listen(self) -> None:
-        self.made.append(open_listener(self.claimed.address))
+        self.made.append(open_listener(self.claimed.binding))
 
     async def listen_again(self, address: Address) -> None:
-        assert address is self.claimed.address
+        assert address is self.claimed.binding
         self._listen()
 
     async def looks(self, count: int) -> None:
@@ -147,6 +148,7 @@ def kept_in(folder: Path, body: Callable[[Kept], Coroutine[Any, Any, None]]) -> 
     folder.mkdir()
     path = folder / "check.sock"
     with claim(Address(path=str(path))) as claimed:
+        assert isinstance(claimed, PathClaim)
         kept = Kept(path, claimed)
         asyncio.run(body(kept))
         for opened in kept.made:

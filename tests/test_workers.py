@@ -126,6 +126,13 @@ def ready(demo: Demo) -> dict[str, bool]:
             return dict(json.loads(error.read())["parts"])
 
 
+def details(demo: Demo) -> dict[str, bool]:
+    """Return the details of /readyz, none while nobody answers there."""
+    with contextlib.suppress(OSError):
+        return dict(json.loads(page(demo, "/readyz"))["details"])
+    return {}
+
+
 def metric(demo: Demo, series: str) -> float:
     lines = [line.rpartition(" ") for line in page(demo, "/metrics").splitlines() if line.startswith(series)]
     return sum(float(value) for _, _, value in lines)
@@ -236,13 +243,25 @@ def test_one_worker_loses_what_comes_while_it_is_away_and_nothing_else(tmp_path_
         )
 
 
-def test_a_worker_ends_with_its_parent(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_workers_outlive_their_parent_until_there_is_a_new_one(tmp_path_factory: pytest.TempPathFactory) -> None:
     wiring = Wiring(link=Link.UNIX, workers=2)
-    with running_demo(Path(tmp_path_factory.mktemp("p")), nothing_more, wiring=wiring) as demo:
-        left = workers(demo.demo)
+    with running_demo(Path(tmp_path_factory.mktemp("p")), nothing_more, wiring=wiring) as running, contextlib.ExitStack() as stack:
+        demo, left = running.demo, workers(running.demo)
         assert len(left) == 2
-        os.kill(sidecar_of(demo.demo), signal.SIGKILL)
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))
+        with under_load(demo) as load:
+            os.kill(sidecar_of(demo), signal.SIGKILL)
+            until(lambda: details(demo).get("parent process") is False)
+            checks = metric(demo, "extauthz_checks_total")
+            until(lambda: metric(demo, "extauthz_checks_total") > checks)
+            running.run(demo.extauthz("token", "revoke", demo.ids["GLOBAL"], "--yes"))
+            revoked = [("Authorization", f"Bearer {demo.tokens['GLOBAL']}")]
+            until(lambda: {running.send("POST /rest/api/v1/search", revoked).status for _ in range(4)} == {401})
+            serve = [sys.executable, "-m", "extauthz", "serve", "--config", str(demo.configuration)]
+            again = stack.enter_context(subprocess.Popen(serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            stack.callback(again.terminate)
+            until(lambda: not any(is_worker(process) for process in left))
+            until(lambda: ready(demo) == {"worker 0": True, "worker 1": True})
+        assert set(load.statuses) == {200}, load.statuses
 
 
 def test_a_signal_to_the_whole_process_group_leaves_the_drain_its_time(tmp_path_factory: pytest.TempPathFactory) -> None:

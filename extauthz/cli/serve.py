@@ -11,16 +11,38 @@ from extauthz import app, standard_streams
 from extauthz.adapters import logs
 from extauthz.adapters.store.rows import StoreError
 from extauthz.cli import configuration
+from extauthz.config.values import duration
 from extauthz.transport.listening import ListenError
+
+
+class Duration(click.ParamType[float]):
+    """A duration as the configuration has them, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read "60s"; fails for what is none."""
+        try:
+            return duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.command("serve")
 @configuration.option
+@click.option(
+    "--wait",
+    type=Duration(),
+    default="0s",
+    metavar="DURATION",
+    help="Wait so long for an instance that has the addresses to be told to stop, and take them over; 0s, or a time like 60s.",
+)
 @click.option("--decision-log/--no-decision-log", default=True, show_default=True, help="One JSON line per decision.")
-def command(config_file: Path, *, decision_log: bool) -> None:
+def command(config_file: Path, *, wait: float, decision_log: bool) -> None:
     """Answer Envoy's checks until SIGTERM, then drain.
 
     SIGHUP reads the configuration again, which also happens by itself when a file changes; SIGUSR2 replaces the workers one by one.
+    One that is told to stop goes on until its successor serves, for the time of server.drain at most.
 
     Example: extauthz serve --config config/extauthz.yaml
     """
@@ -35,6 +57,6 @@ def command(config_file: Path, *, decision_log: bool) -> None:
         for warning in loaded.warnings:
             logging.getLogger(__name__).warning("configuration: %s", warning)
         try:
-            app.run(loaded, log_decisions=decision_log)
+            app.run(loaded, log_decisions=decision_log, wait=wait)
         except (StoreError, ListenError) as error:
             raise click.ClickException(str(error)) from error

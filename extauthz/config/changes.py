@@ -31,6 +31,7 @@ EFFECTS: Mapping[str, Effect] = {
     "server.max_token_size": LIVE,
     "server.check_timeout": LIVE,
     "server.drain": RESTART,
+    "server.orphan_time": LIVE,
     "server.ops": RESTART,
     "server.ops_tls": RESTART,
     "oauth": LIVE,

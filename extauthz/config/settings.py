@@ -122,6 +122,7 @@ class ServerSection(Section):
     max_token_size: PositiveSize = 16 * 1024
     check_timeout: PositiveDuration = 0.15
     drain: Duration = 10.0
+    orphan_time: Duration = 300.0
     ops: ListenAddress | None = Address(host="127.0.0.1", port=9090)
     ops_tls: CertificateSection | None = None
 

@@ -26,8 +26,11 @@ class Server(Protocol):
     def refusals(self) -> Mapping[RefusalReason, int]:
         """What was refused before a decision, by each reason that this transport can see."""
 
-    async def start(self, address: Address) -> int:
-        """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError."""
+    async def start(self, address: Address, *, shared: bool = False) -> int:
+        """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError.
+
+        A port that is `shared` is bound beside another process, which leaves it.
+        """
 
     async def listen_again(self, address: Address) -> None:
         """Listen on a unix socket that was removed, beside the connections that are open; raises ListenError and OSError."""

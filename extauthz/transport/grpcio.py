@@ -36,8 +36,6 @@ VISIBLE = (
 """Reasons for refusals that reach Python; grpc's core refuses all else by itself, and tells nobody."""
 
 _OPTIONS = (
-    # Without it a second process binds the same port in silence and takes a part of the connections.
-    ("grpc.so_reuseport", 0),
     # Envoy's connection_keepalive pings would otherwise end an idle connection with GOAWAY too_many_pings.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -81,10 +79,10 @@ class GrpcioServer:
         """What was refused before a decision, by each reason that grpc's core lets Python see."""
         return self._refusals.counts
 
-    async def start(self, address: Address) -> int:
+    async def start(self, address: Address, *, shared: bool = False) -> int:
         """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError."""
         await self.set_serving(serving=False)
-        return await self._listen(address)
+        return await self._listen(address, shared=shared)
 
     async def listen_again(self, address: Address) -> None:
         """Listen on a unix socket that was removed; connections that are open live on. Raises ListenError."""
@@ -106,9 +104,10 @@ class GrpcioServer:
         await self._health.enter_graceful_shutdown()
         await asyncio.gather(*(server.stop(grace) for server in self._servers))
 
-    async def _listen(self, address: Address) -> int:
+    async def _listen(self, address: Address, *, shared: bool = False) -> int:
         """Start a server for one listener: grpcio takes no other one once it is started. Return its port, 0 for a unix socket."""
-        server = grpc.aio.server(options=self._options)
+        # By default a second process binds the same port in silence and takes a part of the connections.
+        server = grpc.aio.server(options=(("grpc.so_reuseport", int(shared)), *self._options))
         method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._check)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": method}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

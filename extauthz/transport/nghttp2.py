@@ -85,9 +85,9 @@ class Nghttp2Server:
         """What was refused before a decision, by reason."""
         return self._refusals.counts
 
-    async def start(self, address: Address) -> int:
+    async def start(self, address: Address, *, shared: bool = False) -> int:
         """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError."""
-        opened = open_listener(address)
+        opened = open_listener(address, shared=shared)
         await self._listen(opened)
         self._sweeper = asyncio.create_task(self._sweep())
         return 0 if address.path else int(opened.getsockname()[1])

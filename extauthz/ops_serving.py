@@ -1,0 +1,155 @@
+"""The listeners for whoever looks after the sidecar, and for upstreams: ops, and the keys of internal tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from extauthz.adapters.metrics import render
+from extauthz.addresses import Address
+from extauthz.codec import build_internal_tokens
+from extauthz.config import effective
+from extauthz.config.loader import Configuration
+from extauthz.metric_table import Samples, merged
+from extauthz.transport import key_set, ops
+from extauthz.transport.claims import Claim, keep
+from extauthz.transport.listening import open_listener, open_port, restricted_umask
+from extauthz.transport.tls import TlsFiles
+from extauthz.worker import Worker
+
+
+class Told(Protocol):
+    """What a sidecar tells of itself, whether it is this process or several others."""
+
+    async def tell(self) -> tuple[Samples, dict[str, bool], dict[str, bool]]:
+        """Return figures, readiness and details."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """The sidecar that is this process."""
+
+    worker: Worker
+
+    async def take(self, configuration: Configuration) -> None:
+        """Serve another configuration; raises StoreError and ConfigurationError."""
+        self.worker.commit(configuration, await self.worker.prepare(configuration))
+
+    async def reopen(self) -> None:
+        """Open the files of logs anew."""
+        self.worker.decisions.reopen()
+
+    async def tell(self) -> tuple[Samples, dict[str, bool], dict[str, bool]]:
+        """Return figures, readiness and details."""
+        return self.worker.samples(), self.worker.readiness(), self.worker.details()
+
+
+class Files(Protocol):
+    """The configuration that is served, and whether it is what the files say."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """What is served."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why the files are not what is served."""
+
+    @property
+    def shown_problem(self) -> str | None:
+        """Where, without what no stranger may read."""
+
+    @property
+    def replaced_as_a_whole(self) -> bool:
+        """Tell whether no file could have been taken half written."""
+
+    def samples(self) -> Samples:
+        """Return how reloads went."""
+
+
+class KeySet:
+    """The public keys of internal tokens that belong to the configuration of the moment; each document is made once."""
+
+    def __init__(self, current: Callable[[], Configuration]) -> None:
+        """Begin with none made."""
+        self._current = current
+        self._made: tuple[Configuration, bytes] | None = None
+
+    def __call__(self) -> bytes:
+        """Return the document; raises ConfigurationError for keys that cannot be used."""
+        configuration = self._current()
+        if self._made is None or self._made[0] is not configuration:
+            tokens = build_internal_tokens(configuration, os.environ)
+            self._made = configuration, tokens.key_set if tokens else b'{"keys": []}'
+        return self._made[1]
+
+
+@contextlib.asynccontextmanager
+async def serving_keys(claimed: Claim, files: Files) -> AsyncIterator[None]:
+    """Answer with the keys of internal tokens inside the block; raises ListenError."""
+    with contextlib.closing(open_port(claimed.binding, shared=claimed.shared)) as opened:
+        async with key_set.serving(opened, KeySet(lambda: files.configuration)):
+            claimed.publish(mode="", group=None)
+            yield
+
+
+@contextlib.asynccontextmanager
+async def serving_ops(claimed: Claim, served: Told, files: Files) -> AsyncIterator[None]:
+    """Answer on the ops listener inside the block, with what its configuration says at the start of it; raises ListenError."""
+    configuration, server = files.configuration, files.configuration.settings.server
+    named = configuration.tls_files(server.ops_tls)
+    certificate_files = TlsFiles(*named) if named else None
+    certificates = certificate_files.load(protocol="http/1.1") if certificate_files else None
+    asks_for_certificates = server.ops_tls is not None and server.ops_tls.client_ca is not None
+    trusted = asks_for_certificates or bool(claimed.address.path)
+    pages = _pages(served, files, trusted=trusted)
+    http = ops.HttpServer(ops.application(pages), http=ops.BoundedConnection, tls=certificates.context if certificates else None)
+
+    async def listen_again(address: Address) -> None:
+        await http.listen_again(open_listener(address))
+
+    with restricted_umask(server.socket_mode) if claimed.address.path else contextlib.nullcontext():
+        opened = open_listener(claimed.binding, shared=claimed.shared)
+    with contextlib.closing(opened):
+        claimed.publish(mode=server.socket_mode, group=server.socket_group)
+        tasks = [asyncio.create_task(http.run_on(opened)), asyncio.create_task(keep(claimed, listen_again))]
+        if certificate_files and certificates:
+            tasks.append(asyncio.create_task(certificate_files.renew(certificates)))
+        try:
+            yield
+        finally:
+            http.should_exit = True
+            for task in tasks[1:]:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _pages(served: Told, files: Files, *, trusted: bool) -> ops.Pages:
+    async def metrics(openmetrics: bool) -> tuple[str, bytes]:
+        samples, readiness, _ = await served.tell()
+        samples["extauthz_ready", ()] = float(all(readiness.values()))
+        return render(merged((samples, files.samples())), openmetrics=openmetrics)
+
+    async def readiness() -> ops.Readiness:
+        _, parts, details = await served.tell()
+        enforced = not files.configuration.policy.monitored
+        ours = {
+            "configuration is that of the files": files.problem is None,
+            "configuration files are replaced as a whole": files.replaced_as_a_whole,
+            "every refusal is enforced": enforced,
+        }
+        return ops.Readiness(parts, ours | details)
+
+    async def shown() -> dict[str, object]:
+        server = files.configuration.settings.server
+        samples, _, _ = await served.tell()
+        # `auto` is settled by each worker, and by all of one machine alike.
+        transports = {labels[1] for name, labels in samples if name == "extauthz_build_info"}
+        running = {"addresses": [str(address) for address in server.addresses], "problem": files.shown_problem}
+        return running | {"transport": ", ".join(sorted(transports)) or None} | effective.explained(files.configuration)
+
+    return ops.Pages(metrics, readiness, shown, trusted=trusted)

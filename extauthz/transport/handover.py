@@ -1,0 +1,110 @@
+"""How a process that leaves a TCP address lets its successor in, so that there is no moment in which nobody listens.
+
+A port belongs to one process: nobody else can bind it. Whoever leaves opens it (SO_REUSEPORT, set late) and answers on an abstract
+unix socket named after the address, which belongs to the same network namespace as the port. The successor asks there first, since
+a port that can be bound may be that of a program of another kind; it says a second time when it serves. Both have the same user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, suppress
+
+from extauthz.addresses import Address
+
+PATIENCE = 1.0
+"""Seconds that a successor waits for the permission of its predecessor."""
+_PERMITTED, _SERVING = b"p", b"s"
+_CREDENTIALS = struct.Struct("3i")
+"""Process, user and group of a peer (unix(7), SO_PEERCRED)."""
+
+
+def ask(address: Address) -> socket.socket | None:
+    """Ask who leaves this address for it; return the connection to that process, None when nobody leaves it to us."""
+    asking = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    asking.settimeout(PATIENCE)
+    with suppress(OSError):
+        asking.connect(_name(address))
+        if _is_ours(asking) and asking.recv(1) == _PERMITTED:
+            return asking
+    asking.close()
+    return None
+
+
+def confirm(asked: socket.socket, address: Address) -> None:
+    """Say that this process serves, and let nobody else bind the address; a predecessor that is gone already needs no word."""
+    with closing(asked), suppress(OSError):
+        _share(address.port, shared=False)
+        asked.sendall(_SERVING)
+
+
+@asynccontextmanager
+async def offered(address: Address) -> AsyncIterator[asyncio.Event]:
+    """Let one successor bind the address, which this process listens on; the event is set when that one serves. Raises OSError."""
+    taken = asyncio.Event()
+    successors: set[asyncio.StreamWriter] = set()
+
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A second one would share the port with the first.
+        if not successors and _is_ours(writer.get_extra_info("socket")):
+            successors.add(writer)
+            with suppress(OSError):
+                writer.write(_PERMITTED)
+                if await reader.read(1) == _SERVING:
+                    taken.set()
+                    await reader.read()
+            if not taken.is_set():
+                successors.discard(writer)
+        writer.close()
+
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        opened.bind(_name(address))
+        _share(address.port, shared=True)
+        server = await asyncio.start_unix_server(meet, sock=opened)
+    except OSError:
+        opened.close()
+        raise
+    try:
+        yield taken
+    finally:
+        server.close()
+        for writer in successors:
+            writer.close()
+
+
+def _name(address: Address) -> str:
+    return f"\0extauthz {address}"
+
+
+def _is_ours(connected: socket.socket) -> bool:
+    """Tell whether the process at the other end has our user: others can take such a name too."""
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return bool(_CREDENTIALS.unpack(credentials)[1] == os.geteuid())
+
+
+def _share(port: int, *, shared: bool) -> None:
+    """Let others bind a port that this process listens on, or no longer; raises OSError."""
+    for listening in _listening():
+        if listening.getsockname()[1] == port:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
+
+
+def _listening() -> Iterator[socket.socket]:
+    """Yield the TCP sockets that this process listens on: grpcio shows nobody its own."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            known = socket.socket(fileno=int(name))
+        except OSError:
+            # No socket, or closed by now.
+            continue
+        try:
+            is_tcp = known.family in (socket.AF_INET, socket.AF_INET6) and known.type == socket.SOCK_STREAM
+            if is_tcp and known.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                yield known
+        finally:
+            known.detach()
