@@ -225,7 +225,7 @@ class Installation:
 
     # --- the sidecar
 
-    def launch(self) -> subprocess.Popen[bytes]:
+    def launch(self, *flags: str) -> subprocess.Popen[bytes]:
         """Start the process and wait for nothing."""
         self.sidecar.logs = [self.folder / "stdout.log", self.folder / "stderr.log"]
         with contextlib.ExitStack() as stack:
@@ -235,7 +235,7 @@ class Installation:
                 self.pipes = [Pipe(path) for path in self.sidecar.logs]
                 streams = dict(zip(("stdout", "stderr"), (pipe.writing for pipe in self.pipes), strict=True))
             streams |= self.streams
-            call = [*self.prefix, *SERVE, str(self.sidecar.file)]
+            call = [*self.prefix, *SERVE, str(self.sidecar.file), *flags]
             self.sidecar.process = subprocess.Popen(call, **streams)
         return self.sidecar.process
 

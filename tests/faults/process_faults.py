@@ -20,6 +20,8 @@ RELOADED = 'extauthz_config_reloads_total{result="ok"}'
 RELOADS = 200
 WORKERS = Needs(unix=True, workers=2, settings=(("server.drain", "3s"),))
 """With time for Envoy to believe that a worker goes, and less than by default, so that the test is short."""
+LONE = Needs(settings=(("server.drain", "60s"),))
+"""With time for a successor to start, however busy the machine is."""
 
 
 def children(process: int) -> list[int]:
@@ -180,6 +182,45 @@ def all_workers_are_replaced(it: Installation) -> Iterator[None]:
     eventually(lambda: len(workers(it)) == 2 and len(before & set(workers(it))) == left, seconds=PATIENCE, what=it.said)
     yield
     it.back = lambda: it.readyz().get("ready")
+
+
+@injector(WORKERS, leaves_trace=True)
+def the_parent_is_killed(it: Installation) -> Iterator[None]:
+    """SIGKILL to the parent of two workers; later a new one is started and takes their addresses."""
+    left = workers(it)
+    parent = it.sidecar.process
+    assert parent is not None
+    parent.kill()
+    parent.wait()
+    yield
+    it.launch()
+    it.back = lambda: not any(map(_exists, left)) and len(workers(it)) == 2 and it.readyz().get("ready") and it.healthy() == 2
+
+
+def _exists(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
+
+
+@injector(LONE, leaves_trace=True)
+def a_lone_sidecar_is_stopped_and_then_followed(it: Installation) -> Iterator[None]:
+    """SIGTERM to a sidecar of one process; its successor is started while it drains."""
+    old = it.sidecar.process
+    assert old is not None
+    old.terminate()
+    yield
+    new = it.launch()
+    it.back = lambda: old.poll() is not None and new.poll() is None and it.readyz().get("ready")
+
+
+@injector(LONE, leaves_trace=True)
+def a_lone_sidecar_is_followed_and_then_stopped(it: Installation) -> Iterator[None]:
+    """The successor waits for the addresses, and then the one that has them gets SIGTERM."""
+    old = it.sidecar.process
+    assert old is not None
+    new = it.launch("--wait", "60s")
+    yield
+    old.terminate()
+    it.back = lambda: old.poll() is not None and new.poll() is None and it.readyz().get("ready")
 
 
 @injector()
