@@ -11,7 +11,7 @@ import yaml
 
 from tests.faults import report, results, trial
 from tests.faults.injector import INJECTORS
-from tests.faults.load import Client, NeverAllowed, Request, judged
+from tests.faults.load import Answer, Client, NeverAllowed, Request, judged
 from tests.faults.table import FAULTS, Kind, LeftOut, Limit, Phase, Row, TableError, read
 from tests.support.ports import free_port
 
@@ -155,6 +155,38 @@ def test_what_should_never_be_ends_everything(user: str | None, status: int, tex
 
 def test_nobody_who_answers_is_an_outcome() -> None:
     assert Client(free_port()).ask(Request("GET /", (), "")).outcome == "no answer"
+
+
+# --- how a trial is compared
+
+
+def compared(**answers: list[tuple[float, float, str]]) -> list[str]:
+    """Return the errors of answers to kinds, each with begin and end; the fault is in force from 10 to 20."""
+    (row,) = table(ROW)
+    found = trial.Trial(row, "sqlite", Phase.UNDER_LOAD)
+    trial.compare(found, {Kind(kind): [Answer(*one) for one in listed] for kind, listed in answers.items()}, 10.0, 20.0)
+    return found.errors
+
+
+def test_what_was_expected_is_no_error() -> None:
+    assert compared(public=[(11, 12, "200")], new_oauth=[(11, 12, "503 key_set_unavailable"), (13, 14, "503 envoy")]) == []
+
+
+def test_another_answer_while_the_fault_is_in_force_is_an_error() -> None:
+    errors = compared(public=[(11, 12, "200"), (12, 13, "503 envoy")], new_oauth=[(11, 12, "200")])
+    assert errors == ["public: 503 envoy instead of 200", "new_oauth: 200 instead of 503 envoy or 503 key_set_unavailable"]
+
+
+@pytest.mark.parametrize("moment", [(8, 9), (9, 11), (19, 21), (21, 22)])
+def test_an_answer_around_the_fault_is_good_or_one_that_the_fault_excuses(moment: tuple[float, float]) -> None:
+    during = (11, 12, "503 envoy")
+    assert compared(new_oauth=[during, (*moment, "200")]) == []
+    assert compared(new_oauth=[during, (*moment, "503 overloaded")]) == ["new_oauth: 503 overloaded around the fault"]
+    assert compared(public=[(11, 12, "200"), (*moment, "503 envoy")]) == ["public: 503 envoy around the fault"]
+
+
+def test_no_answer_at_all_shows_nothing() -> None:
+    assert compared(public=[(8, 9, "200")]) == ["public: nothing was answered while the fault was in force"]
 
 
 # --- the page

@@ -77,7 +77,6 @@ def run(it: Installation, row: Row, phase: Phase, kinds: Iterable[Kind] = tuple(
 
 def _tried(it: Installation, trial: Trial, load: Load, control: float, *, hold: float | None) -> None:
     row, phase, injector = trial.row, trial.phase, INJECTORS[trial.row.inject]
-    expected = row.cells(phase)
     offset = len(it.said())
     baseline = it.metric(_series(row.metric)) if row.metric and phase is not Phase.BEFORE_START else 0.0
     began = time.monotonic()
@@ -86,7 +85,7 @@ def _tried(it: Installation, trial: Trial, load: Load, control: float, *, hold: 
             if phase is Phase.BEFORE_START:
                 process = it.launch()
                 it.until_alive(process)
-                _until_asked(it, expected)
+                _until_asked(it, row.cells(phase))
             in_force = time.monotonic()
             if phase is Phase.IDLE:
                 time.sleep(hold or row.hold)
@@ -99,8 +98,16 @@ def _tried(it: Installation, trial: Trial, load: Load, control: float, *, hold: 
         _recovered(it, trial, load, ended, control)
         load.wait(0.1 if it.quick else 0.5)
     load.check()
-    for kind, answers in load.since(began if phase is Phase.UNDER_LOAD else in_force).items():
-        during = [one for one in answers if one.began >= noticed and one.ended <= window_end]
+    compare(trial, load.since(began if phase is Phase.UNDER_LOAD else in_force), noticed, window_end)
+    _compare_slowest(it, trial, load.since(in_force), window_end, control)
+    trial.errors += [f"{name}: not seen" for name, was_seen in trial.signs.items() if not was_seen]
+
+
+def compare(trial: Trial, found: Mapping[Kind, list[Answer]], noticed: float, end: float) -> None:
+    """Compare answers with the table: those within the two moments with its cells, the others with them or what is good."""
+    expected = trial.row.cells(trial.phase)
+    for kind, answers in found.items():
+        during = [one for one in answers if one.began >= noticed and one.ended <= end]
         trial.seen[kind] = Counter(one.outcome for one in during)
         if not during:
             trial.errors.append(f"{kind}: nothing was answered while the fault was in force")
@@ -109,8 +116,6 @@ def _tried(it: Installation, trial: Trial, load: Load, control: float, *, hold: 
         around = {one.outcome for one in answers} - expected[kind] - {GOOD}
         if around - wrong:
             trial.errors.append(f"{kind}: {_listed(around - wrong)} around the fault")
-    _compare_slowest(it, trial, load.since(in_force), window_end, control)
-    trial.errors += [f"{name}: not seen" for name, was_seen in trial.signs.items() if not was_seen]
 
 
 def _until_noticed(it: Installation, trial: Trial, load: Load, in_force: float, control: float) -> float:
