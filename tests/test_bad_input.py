@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 import timeit
 import tracemalloc
 from pathlib import Path
@@ -124,7 +125,8 @@ def test_a_damaged_request_passes_only_with_the_whole_token(
     response = answer_to(world, damaged)
 
     assert token.encode() not in response.SerializeToString()
-    assert response.status.code != 0 or token.encode() in damaged or b"/open" in damaged
+    if response.status.code == 0:
+        assert re.search(rb"/open|" + token.encode(), damaged)
 
 
 # --- structured requests
@@ -144,7 +146,8 @@ def test_a_random_request_passes_only_with_a_token_or_on_a_public_route(
         assert token.encode() not in response.SerializeToString()
     if response.status.code == 0:
         real = {f"Bearer {token}".encode() for token in tokens}
-        assert decision.route == "GET|POST /open" or real & set(sent.authorizations)
+        if decision.route != "GET|POST /open":
+            assert real & set(sent.authorizations)
         assert (decision.reason.value == "public") == (decision.identity is None)
 
 

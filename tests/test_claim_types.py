@@ -166,10 +166,9 @@ def test_nothing_else_is_accepted(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize("row", [row for row in ROWS if "bad" in row], ids=named)
 def test_what_only_looks_right_has_its_reason(row: dict[str, Any]) -> None:
     source = SOURCES[row["of"]]
-    for reason, values in row["bad"].items():
-        assert {spelled(value): source.reason(source.genuine | {row["claim"]: value}) for value in values} == {
-            spelled(value): reason for value in values
-        }
+    bad = [(value, reason) for reason, values in row["bad"].items() for value in values]
+    assert bad != []
+    assert [source.reason(source.genuine | {row["claim"]: value}) for value, _ in bad] == [reason for _, reason in bad]
 
 
 def test_every_source_and_claim_stands_there_once() -> None:

@@ -155,11 +155,11 @@ def test_every_command_is_called() -> None:
 def test_no_command_lets_anybody_else_write_to_the_terminal(world: dict[str, str], command: tuple[str, ...], charset: str) -> None:
     for arguments in CALLS[command]:
         result = call(world, command, arguments, charset)
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        assert isinstance(result.exception, SystemExit | None), result.exception
         for written in (result.stdout_bytes, result.stderr_bytes):
             assert obeyed(written.decode(charset)) == set(), (arguments, written)
             assert not re.search("^forged", written.decode(charset), re.MULTILINE), (arguments, written)
-        assert result.stdout_bytes or result.stderr_bytes, arguments
+        assert result.stdout_bytes + result.stderr_bytes, arguments
 
 
 @pytest.mark.parametrize("command", sorted({(), *(path[:1] for path in CALLS), *CALLS}), ids=" ".join)
@@ -184,16 +184,15 @@ def test_there_is_one_way_to_the_terminal() -> None:
 def test_nothing_is_obeyed_and_letters_stay(text: str) -> None:
     shown = printable(text)
     assert obeyed(shown) == set()
-    assert [letter for letter in text if letter.isprintable()] == [
-        *re.sub(r"\\u[0-9a-f]{4}", "", shown.replace("\n", ""))
-    ] or "\\u" in text
+    if "\\u" not in text:
+        assert [letter for letter in text if letter.isprintable()] == [*re.sub(r"\\u[0-9a-f]{4}", "", shown.replace("\n", ""))]
     assert "\n" not in printable(text, lines=False)
 
 
 @given(st.text(st.characters(exclude_characters="\\")))
 def test_json_stays_what_it_was(text: str) -> None:
     """Escapes are those of JSON: a program reads the same text."""
-    assert json.loads(printable(json.dumps(text, ensure_ascii=False), lines=False)) == text or "\n" in text
+    assert json.loads(printable(json.dumps(text, ensure_ascii=False), lines=False)) == text
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from extauthz.cli.output import progress
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenRecord, fingerprint
 from tests.support.postgresql import use
+from tests.support.waiting import eventually
 from tests.test_cli import GOOD, configured, created, run, told
 
 DAY = 86_400
@@ -183,9 +184,7 @@ def test_progress_is_shown_on_a_terminal_when_it_takes_long() -> None:
         with progress("7 tokens", 7, console=Console(file=screen, force_terminal=terminal), patience=patience) as bar:
             bar.advance(bar.task_ids[0])
             if shown:
-                deadline = time.monotonic() + 10
-                while "7 tokens" not in screen.getvalue() and time.monotonic() < deadline:
-                    time.sleep(0.01)
+                eventually(lambda screen=screen: "7 tokens" in screen.getvalue(), seconds=10)  # type: ignore[misc]
         assert ("7 tokens" in screen.getvalue()) is shown
 
 

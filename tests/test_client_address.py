@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,6 +19,7 @@ from extauthz.core.client_address import ForwardedClient
 from extauthz.demo.launcher import CHECKOUT
 from tests.support.envoy import running_envoy, running_sidecar, send
 from tests.support.ports import free_port
+from tests.support.waiting import eventually
 from tests.support.world import MakeWorld, bearer, check_request
 
 PEER, PROXY, CLIENT, LIE = "198.51.100.1", "198.51.100.2", "203.0.113.9", "6.6.6.6"
@@ -168,14 +168,13 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, 
             port, log = envoys[kind, name]
             reply = send(port, "GET /x", [("host", "localhost"), *headers])
             assert reply.status == 403, reply
-            deadline = time.monotonic() + 30
-            while time.monotonic() < deadline:
+
+            def logged() -> list[dict[str, Any]]:
                 lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-                found = [line for line in lines if line["decision_id"] == reply.body["decision_id"]]
-                if found:
-                    return found[0].get("client_address")  # type: ignore[no-any-return]
-                time.sleep(0.02)
-            raise AssertionError("the decision is not in the log")
+                return [line for line in lines if line["decision_id"] == reply.body["decision_id"]]
+
+            eventually(logged, seconds=30, pause=0.02, what=lambda: "the decision is not in the log")
+            return logged()[0].get("client_address")
 
         yield client
 

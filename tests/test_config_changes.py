@@ -72,7 +72,8 @@ def changed(model: BaseModel, path: KeyPath) -> BaseModel:
     name, *rest = path
     assert isinstance(name, str)
     value = getattr(model, name)
-    assert not rest or isinstance(value, BaseModel), f"{path}: SETTINGS above lack this section"
+    if rest:
+        assert isinstance(value, BaseModel), f"{path}: SETTINGS above lack this section"
     return model.model_copy(update={name: changed(value, tuple(rest)) if rest else "another value"})
 
 

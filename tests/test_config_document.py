@@ -313,8 +313,9 @@ YAML_PIECES = st.sampled_from(
 @settings(max_examples=1000)
 def test_nothing_raises(data: bytes) -> None:
     found = document(data)
-    assert all(mistake.line >= 1 and mistake.message for mistake in found.mistakes)
-    assert found.data is not None or found.mistakes or yaml.compose(data, Loader=yaml.CSafeLoader) is None or value_is_null(data)
+    assert all(mistake.line >= 1 and mistake.message for mistake in found.mistakes)  # why: many texts are drawn without any
+    if found.data is None and not found.mistakes and yaml.compose(data, Loader=yaml.CSafeLoader) is not None:
+        assert value_is_null(data)
 
 
 def value_is_null(data: bytes) -> bool:

@@ -15,9 +15,13 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from extauthz.cli import main
+from extauthz.config.answers import AnswersSection
 from extauthz.config.decision_log import DecisionLogSection, Place
 from extauthz.config.document import ConfigurationError
+from extauthz.config.internal_token import InternalTokenSection
 from extauthz.config.loader import MIN_PEPPER_BYTES, Configuration, load
+from extauthz.config.oauth import OAuthCommon, ProviderEntry
+from extauthz.config.settings import TokensSection
 from extauthz.config.values import MAX_DURATION, Section, duration, scope, size
 from extauthz.core.act_as import ACT_AS_HEADERS
 from extauthz.core.credentials import Kind
@@ -567,11 +571,13 @@ def test_a_unit_multiplies(seconds: int) -> None:
 
 @given(st.text())
 def test_no_text_makes_a_unit_raise_anything_else(text: str) -> None:
-    for read in (duration, size, scope):
+    for read, kind in ((duration, float), (size, int), (scope, str)):
         try:
-            read(text)
+            found: object = read(text)
         except ValueError as error:
             assert repr(text) in str(error)  # noqa: PT017 - most texts raise, some do not
+        else:
+            assert isinstance(found, kind)
 
 
 @pytest.mark.parametrize(
@@ -757,6 +763,34 @@ def test_limits_and_durations_of_remote_verification(configure: Configure) -> No
     assert settings.oauth is not None
     assert (settings.oauth.remote_timeout, settings.oauth.remote_verdict_ttl) == (10.0, 1.0)
     assert set(settings.limits.model_dump().values()) == {1000, 1}
+
+
+PEPPERED = {"store": "sqlite:///tokens.db", "peppers": [{"id": "p1", "file": "pepper"}]}
+SIGNING = {"issuer": "https://a.example", "audience": "https://b.example", "keys": [{"id": "k1", "file": "k1.pem"}]}
+OKTA = {"provider": "okta", "issuer": "https://acme.okta.com", "client_ids": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("section", "others", "key", "good", "bad"),
+    [
+        (TokensSection, PEPPERED, "poll_interval", ["250ms", "60s"], ["249ms", "61s"]),
+        (OAuthCommon, {}, "refresh", ["1m", "1h"], ["59s", "3601s"]),
+        (OAuthCommon, {}, "verdict_ttl", ["1h"], ["3601s"]),
+        (OAuthCommon, {}, "remote_verdict_ttl", ["1h"], ["3601s"]),
+        (OAuthCommon, {}, "remote_timeout", ["10s"], ["11s"]),
+        (ProviderEntry, OKTA, "leeway", ["0s", "60s"], ["61s"]),
+        (InternalTokenSection, SIGNING, "lifetime", ["10s", "5m"], ["9s", "301s"]),
+        (AnswersSection, {}, "retry_after", ["1s", "1d"], ["999ms", "86401s"]),
+    ],
+)
+def test_a_duration_has_bounds(section: type[Section], others: dict[str, Any], key: str, good: list[str], bad: list[str]) -> None:
+    assert good
+    assert bad
+    for text in good:
+        assert getattr(section.model_validate({**others, key: text}), key) == duration(text)
+    for text in bad:
+        with pytest.raises(ValidationError, match=key):
+            section.model_validate({**others, key: text})
 
 
 def test_a_section_that_is_off_has_no_provider_and_no_kind(configure: Configure) -> None:

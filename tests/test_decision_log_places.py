@@ -32,6 +32,7 @@ from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration, load
 from extauthz.core.model import Deny, Reason, Request
 from extauthz.decision_logging import DecisionLogs, open_decision_log
+from tests.support.waiting import eventually
 from tests.support.world import DECISION_ID
 
 
@@ -47,17 +48,9 @@ def numbers(text: bytes | str) -> list[int]:
     return [int(json.loads(line)["path"][1:]) for line in text.splitlines()]
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Wait for a thread to get somewhere."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
 def until_written(log: DecisionLog, count: int) -> None:
     """Wait until so many lines are written in all."""
-    until(lambda: log.written == count)
+    eventually(lambda: log.written == count)
 
 
 @pytest.fixture
@@ -118,13 +111,13 @@ def test_a_reader_that_stalls_costs_lines_and_nothing_else(pipe: Pipe, opened: O
         return bool(caplog.records)
 
     # Until the pipe is full, however often the thread got its turn meanwhile.
-    until(told)
+    eventually(told)
     record(log, *itertools.islice(recorded, 10_000))
     count = next(recorded)
     assert log.dropped > 0
     os.close(pipe.writing)
     reader = pipe.drain()
-    until(lambda: len(caplog.records) > 1)
+    eventually(lambda: len(caplog.records) > 1)
     log.close()
     reader.join(timeout=5)
 
@@ -186,6 +179,22 @@ def test_a_reader_that_comes_back_is_served_at_once_and_a_broken_place_is_left_i
     assert shortest <= max(pauses) <= longest
 
 
+def test_a_broken_place_is_tried_again_after_a_tenth_of_a_second_then_seldom_and_every_five_at_last() -> None:
+    """Beside the tenth of a second that always lies between two writes."""
+    asked: list[float] = []
+
+    def pause(stop: threading.Event, seconds: float) -> bool:
+        asked.append(round(seconds, 3))
+        return stop.wait(0.001)
+
+    log = DecisionLog(Stalling(OSError(errno.ENOSPC, "disk full"), attempts=9), wait=pause)
+    record(log, 1)
+    until_written(log, 1)
+    log.close()
+    begin = asked.index(0.2)
+    assert asked[begin : begin + 8] == [0.2, 0.3, 0.5, 0.9, 1.7, 3.3, 5.1, 5.1]
+
+
 def test_the_wait_for_a_reader_ends_when_he_reads(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not when the patience is at an end, which is far away here."""
     sink = StandardOutput(pipe.writing)
@@ -205,7 +214,10 @@ def test_the_wait_for_a_reader_ends_when_he_reads(pipe: Pipe, monkeypatch: pytes
 def test_closing_does_not_wait_for_a_reader_that_stalls(pipe: Pipe, opened: Open) -> None:
     log = opened(StandardOutput(pipe.writing))
     record(log, *range(5000))
+    started = time.monotonic()
     log.close()
+    # A second, however busy the machine is, and less than ten.
+    assert time.monotonic() - started < 8.0
     log._thread.join(timeout=5)
     assert not log._thread.is_alive()
     assert log.written > 0
@@ -216,9 +228,9 @@ def test_a_reader_that_is_gone_is_not_waited_for(pipe: Pipe, opened: Open, caplo
     os.close(pipe.reading)
     log = opened(StandardOutput(pipe.writing), capacity=50)
     record(log, *range(500))
-    until(lambda: log.dropped == 500)
+    eventually(lambda: log.dropped == 500)
     record(log, *range(500))
-    until(lambda: log.dropped == 1000)
+    eventually(lambda: log.dropped == 1000)
     log.close()
     assert (log.written, log.dropped) == (0, 1000)
     assert [entry.getMessage() for entry in caplog.records] == ["decision log not written any more"]
@@ -273,7 +285,7 @@ def test_a_rotation_loses_no_line(tmp_path: Path, opened: Open) -> None:
         expected += 1
         until_written(log, expected)
         log.reopen()
-        until(file.exists)
+        eventually(file.exists)
     log.close()
     for turn in range(5):
         found = numbers((tmp_path / f"decisions.{turn}").read_bytes())
@@ -287,12 +299,12 @@ def test_a_rotation_that_fails_leaves_the_old_file(tmp_path: Path, opened: Open,
     log = opened(File(folder / "d"))
     folder.rename(moved)
     log.reopen()
-    until(lambda: caplog.records)
+    eventually(lambda: caplog.records)
     record(log, 1)
-    until(lambda: log.written == 1)
+    eventually(lambda: log.written == 1)
     assert numbers((moved / "d").read_bytes()) == [1]
     folder.mkdir()
-    until((folder / "d").exists)
+    eventually((folder / "d").exists)
     record(log, 2)
     log.close()
     assert numbers((folder / "d").read_bytes()) == [2]
@@ -304,7 +316,7 @@ def test_a_file_that_was_removed_is_made_again(tmp_path: Path, opened: Open) -> 
     file = tmp_path / "d"
     log = opened(File(file))
     record(log, 1)
-    until(lambda: log.written == 1)
+    eventually(lambda: log.written == 1)
     file.unlink()
     record(log, 2)
     log.close()
@@ -318,11 +330,11 @@ def test_a_folder_that_vanished_costs_what_cannot_wait(tmp_path: Path, opened: O
     (folder / "d").unlink()
     folder.rmdir()
     record(log, 0)
-    until(lambda: caplog.records)
+    eventually(lambda: caplog.records)
     record(log, *range(1, 101))
     assert log.dropped >= 90
     folder.mkdir()
-    until(lambda: len(caplog.records) > 1)
+    eventually(lambda: len(caplog.records) > 1)
     log.close()
     found = numbers((folder / "d").read_bytes())
     assert found[-10:] == [*range(91, 101)]
@@ -330,11 +342,21 @@ def test_a_folder_that_vanished_costs_what_cannot_wait(tmp_path: Path, opened: O
     assert [entry.levelname for entry in caplog.records] == ["ERROR", "WARNING"]
 
 
+class Counted(File):
+    """A file that counts what is tried."""
+
+    attempts = 0
+
+    def write(self, lines: Sequence[bytes]) -> int:
+        self.attempts += 1
+        return super().write(lines)
+
+
 def test_a_full_disk_is_told_once(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
-    log = opened(File(Path("/dev/full")))
+    disk = Counted(Path("/dev/full"))
+    log = opened(disk)
     record(log, *range(10))
-    until(lambda: caplog.records)
-    time.sleep(0.3)
+    eventually(lambda: disk.attempts >= 3)
     log.close()
     log._thread.join(timeout=5)
     assert [entry.__dict__["cause"] for entry in caplog.records] == [os.strerror(errno.ENOSPC)]
@@ -354,7 +376,7 @@ def test_a_fault_that_comes_and_goes_is_not_told_each_time(
         link.unlink()
         link.symlink_to("/dev/full")
         record(log, turn)
-        until(lambda: log._lines)
+        eventually(lambda: log._lines)
         link.unlink()
         link.symlink_to(target)
         log.reopen()
@@ -435,12 +457,12 @@ def test_a_named_pipe_may_lose_its_reader(tmp_path: Path, opened: Open) -> None:
     reading = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
     log = opened(File(file))
     record(log, 1)
-    until(lambda: log.written == 1)
+    eventually(lambda: log.written == 1)
     os.close(reading)
     record(log, 2)
-    until(lambda: log._lines)
+    eventually(lambda: log._lines)
     with closing(os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb")) as again:
-        until(lambda: log.written == 2)
+        eventually(lambda: log.written == 2)
         log.close()
         assert numbers(again.read()) == [2]
 
@@ -488,18 +510,18 @@ def test_a_collector_may_come_late_and_go(tmp_path: Path, opened: Open, caplog: 
     path = tmp_path / "s"
     log = opened(UnixSocket(path))
     record(log, 1)
-    until(lambda: caplog.records)
+    eventually(lambda: caplog.records)
     with closing(Collector(path)) as collector:
         assert read_lines(collector.accept(), 1) == [1]
         record(log, 2, 3)
         assert read_lines(collector.connections[0], 2) == [2, 3]
     record(log, 4)
-    until(lambda: log._lines)
+    eventually(lambda: log._lines)
     with closing(Collector(path)) as collector:
         assert read_lines(collector.accept(), 1) == [4]
         # A new place under the same name.
         log.reopen()
-        until(lambda: not log._rotated.is_set())
+        eventually(lambda: not log._rotated.is_set())
         record(log, 5)
         assert read_lines(collector.accept(), 1) == [5]
         until_written(log, 5)
@@ -543,7 +565,7 @@ def test_a_collector_that_stalls_costs_lines_and_nothing_else(tmp_path: Path, op
         log = opened(UnixSocket(path), capacity=100)
         record(log, *range(20_000))
         connection = collector.accept()
-        until(lambda: log.dropped)
+        eventually(lambda: log.dropped)
         record(log, *range(20_000, 20_200))
         log.close()
         log._thread.join(timeout=5)
@@ -575,8 +597,10 @@ def test_runs_are_as_long_as_may_be(lines: list[bytes], most: int) -> None:
     assert [line for run in runs for line in run] == lines
     for run, following in itertools.zip_longest(runs, runs[1:]):
         size = sum(map(len, run))
-        assert len(run) == 1 or size <= most
-        assert following is None or size + len(following[0]) > most
+        if len(run) > 1:
+            assert size <= most
+        if following is not None:
+            assert size + len(following[0]) > most
 
 
 @given(lines=LINES, cut=st.integers(0, 500))
@@ -693,7 +717,8 @@ def test_a_place_that_cannot_be_opened_is_a_mistake_with_its_line(
     (mistake,) = raised.value.mistakes
     where = told.format(folder=tmp_path)
     assert str(mistake) == f"{loaded.file}:{mistake.line}: {where}: name a place that this process may write to"
-    assert mistake.line == line or not section
+    if section:
+        assert mistake.line == line
 
 
 def test_the_example_of_the_document_is_right(tmp_path: Path) -> None:
@@ -743,10 +768,15 @@ async def test_a_log_is_switched_off_and_on(tmp_path: Path) -> None:
     logs.prepare(configuration(tmp_path, {"to": {"file": "b"}}))
     assert logs.commit() is None
     assert logs.current is not None
+    record(logs.current, 1)
+    eventually(lambda: logs.written == 1)
     (tmp_path / "b").unlink()
     logs.reopen()
-    until((tmp_path / "b").exists)
+    eventually((tmp_path / "b").exists)
+    record(logs.current, 2)
     logs.close()
+    assert numbers((tmp_path / "b").read_bytes()) == [2]
+    assert (tmp_path / "a").read_bytes() == b""
 
 
 async def test_a_log_that_is_prepared_and_not_wanted_is_closed(tmp_path: Path) -> None:
@@ -759,7 +789,7 @@ async def test_a_log_that_is_prepared_and_not_wanted_is_closed(tmp_path: Path) -
     for _ in range(20):
         logs.prepare(configuration(tmp_path, {"to": {"file": "b"}}))
     logs.discard()
-    until(lambda: threading.active_count() == before)
+    eventually(lambda: threading.active_count() == before)
     assert logs.commit() is None
     assert logs.current is first
     logs.close()

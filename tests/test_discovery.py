@@ -17,6 +17,7 @@ from extauthz.adapters.discovery import LIFETIME, RETRY, Discovery
 from extauthz.adapters.fetch import FetchError, JsonFetcher
 from extauthz.adapters.jwks import MIN_REFRESH, UNKNOWN_KEY_COOL_DOWN, JwksSource
 from tests.support.http_faults import DISCOVERY, FaultyServer, Page, document, faulty_server
+from tests.support.waiting import settled, until
 from tests.support.world import StillClock, jwks
 
 ACME = "https://acme.okta.com"
@@ -90,8 +91,7 @@ def behind_https(found: Found) -> Found:
 
 async def test_one_document_tells_every_address(found: Found) -> None:
     found.publish(jwks_uri=f"{found.server.origin}{KEYS}")
-    await asyncio.sleep(0.05)
-    assert found.server.connections == 0, "nothing is fetched before it is asked for"
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "nothing is fetched before it is asked for"
 
     assert await found.endpoint() == "/me"
     assert await found.endpoint("jwks_uri") == KEYS
@@ -357,7 +357,7 @@ async def test_who_leaves_a_silent_server_keeps_no_keys_from_others(found: Found
     question = asyncio.create_task(found.endpoint())
     await found.server.seen.wait()
     loading = asyncio.ensure_future(source.load())
-    await asyncio.sleep(0.02)
+    await settled()
     question.cancel()
     await asyncio.wait([question])
 
@@ -391,9 +391,9 @@ MakeKeys = Callable[..., Keys]
 
 @pytest.fixture
 def make_keys(found: Found) -> MakeKeys:
-    def make(*, refresh: float = 600.0) -> Keys:
+    def make(*, refresh: float = 600.0, **more: Any) -> Keys:
         algorithms = ("RS256", "ES256")
-        return Keys(found, JwksSource(found.discovery, algorithms, found.fetcher, clock=found.clock, refresh=refresh))
+        return Keys(found, JwksSource(found.discovery, algorithms, found.fetcher, clock=found.clock, refresh=refresh, **more))
 
     return make
 
@@ -438,15 +438,6 @@ async def test_each_answer_says_anew_how_long_it_may_be_kept(make_keys: MakeKeys
         keys.found.clock.advance(10)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until this is so; ten seconds at most."""
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never came about")
-
-
 @pytest.mark.parametrize(
     ("refresh", "cache_control"),
     [(60.0, "max-age=0"), (60.0, "no-store"), (0.03, "max-age=86400"), (0.03, None)],
@@ -460,7 +451,7 @@ async def test_the_background_refresh_keeps_to_the_pause(
     keys = make_keys(refresh=refresh)
     keys.publish(cache_control)
     task = asyncio.create_task(keys.source.run())
-    await until(lambda: task.done() or keys.fetches >= 3)
+    await until(lambda: task.done() or keys.fetches >= 3, seconds=10)
     task.cancel()
     await asyncio.wait([task])
 
@@ -469,14 +460,21 @@ async def test_the_background_refresh_keeps_to_the_pause(
 
 
 async def test_no_header_makes_the_background_refresh_hurry(make_keys: MakeKeys) -> None:
-    keys = make_keys()
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if seconds:
+            await asyncio.Event().wait()
+
+    keys = make_keys(sleep=pause)
     keys.publish("no-store, max-age=0")
     task = asyncio.create_task(keys.source.run())
-    await until(lambda: keys.source.keys() is not None)
-    await asyncio.sleep(0.1)
+    await until(lambda: len(pauses) == 2, seconds=10)
     task.cancel()
     await asyncio.wait([task])
 
+    assert pauses == [0, MIN_REFRESH]
     assert keys.fetches == 1
 
 

@@ -176,7 +176,7 @@ def test_who_may_read_a_secret(mode: int, level: Level, text: str, tmp_path: Pat
     path.chmod(mode)
     found = files.secret_file("file.secret", path)
     assert (found.level, text in found.found, str(path) in found.found) == (level, True, True)
-    assert level is OK or "chmod 0600" in found.advice
+    assert ("chmod 0600" in found.advice) == (level is not OK)
 
 
 def test_a_secret_that_is_not_there_or_not_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,11 +334,14 @@ def test_a_store_that_is_in_order(kind: str, make_place: MakePlace, tmp_path: Pa
     assert [name for name, _ in short(found)[1:-1]] == [name for name, _ in clock]
 
 
-def test_a_clock_that_differs_from_the_databases(make_place: MakePlace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("difference", [5, 100])
+def test_a_clock_that_differs_from_the_databases(make_place: MakePlace, tmp_path: Path, difference: int) -> None:
     loaded = stored(tmp_path, make_place("postgresql").where)
-    found = {each.name: each for each in world.store(loaded, StillClock(time.time() - 100), {})}  # noqa: TID251
+    found = {each.name: each for each in world.store(loaded, StillClock(time.time() - difference), {})}  # noqa: TID251
     assert found["store.clock"].level is WARNING
-    assert re.search(r"differs from ours by (99|10\d)\.\d s", found["store.clock"].found)
+    shown = re.search(r"differs from ours by (\d+\.\d) s", found["store.clock"].found)
+    assert shown is not None
+    assert difference - 1 <= float(shown[1]) < difference + 10
 
 
 @pytest.mark.parametrize(
@@ -499,6 +502,7 @@ async def test_the_answer_to_a_question_without_a_token(status: int, level: Leve
     entry = {"provider": "gsuite", "client_ids": ["a"], "domains": ["acme.com"], "tokeninfo_uri": f"{faulty.origin}/tokeninfo"}
     found = await world.issuers(load(configured(tmp_path, oauth=entry)), StillClock(NOW))
     assert short(found) == [("issuer.gsuite", level), ("issuer.gsuite.clock", OK)]
+    assert len(faulty.heads) > 0
     assert not any(b"authorization" in head.lower() for head in faulty.heads)
 
 

@@ -11,7 +11,8 @@ import yaml
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.demo.launcher import CHECKOUT, Ports
 from tests.support.envoy import running_envoy, send
-from tests.support.transports import NAMES, Loop, Name, Served, eventually
+from tests.support.transports import NAMES, Loop, Name, Served
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.envoy
 

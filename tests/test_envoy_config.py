@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from extauthz.addresses import Address, parse_address
@@ -112,9 +112,10 @@ def test_the_rule_lets_pass_exactly_what_the_sidecar_may_set_or_remove(data: st.
     name = data.draw(spellings(rules))
     matched = re.fullmatch(mutations.allow_expression(rules), name) is not None
     ours = rules.owns(name) or name in rules.always_listed
+    assume(name not in FORWARDED_HOST_HEADERS or not ours)
     # A name with an odd character passes whatever it is; an override in its own spelling never comes to the sidecar.
     expected = not re.fullmatch("[a-z0-9-]*", name) or (ours and name not in OVERRIDE_HEADERS)
-    assert matched == expected or (name in FORWARDED_HOST_HEADERS and ours)
+    assert matched == expected
 
 
 MANY = [

@@ -26,7 +26,7 @@ from extauthz.envoy_config.bootstrap import Edge
 from extauthz.envoy_config.reading import sidecar_of
 from tests.support.envoy import Reply, running_envoy, running_sidecar, send
 from tests.support.ports import free_port
-from tests.support.transports import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.envoy
 

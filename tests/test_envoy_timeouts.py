@@ -15,7 +15,8 @@ import pytest
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.demo.launcher import CHECKOUT, Ports, find_envoy
-from tests.support.transports import NAMES, Held, Loop, Name, Served, eventually
+from tests.support.transports import NAMES, Held, Loop, Name, Served
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.envoy
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extauthz.feed import LATE, SLICE, UNKNOWN, Feed
+from extauthz.feed import SLICE, UNKNOWN, Feed
 from extauthz.ports import FeedBatch
 from tests.support.world import StillClock
 
@@ -243,14 +243,14 @@ def test_a_change_that_is_still_to_be_read_is_late_after_a_second(feed: Feed, cl
     before = feed.mark
     feed.apply(part(11, 12, 14))
     behind = feed.mark
-    clock.advance(LATE)
+    clock.advance(1.0)
     assert not feed.is_late(before)
     clock.advance(0.1)
     assert feed.is_late(before)
     assert not feed.is_late(behind)
     feed.apply(part(13, 14, 20))
     assert not feed.is_late(behind), "that the head is 20 was told just now"
-    clock.advance(LATE + 0.1)
+    clock.advance(1.1)
     assert feed.is_late(behind)
     assert not feed.is_late(feed.mark)
     feed.apply(part(15, 20, 20))

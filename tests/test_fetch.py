@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import socket
 import time
 from collections.abc import AsyncIterator
 
@@ -12,6 +13,7 @@ import pytest
 
 from extauthz.adapters.fetch import MAX_BYTES, MAX_REDIRECTS, FetchError, JsonFetcher, is_acceptable
 from tests.support.http_faults import FaultyServer, Page, document, faulty_server
+from tests.support.virtual_time import in_virtual_time
 
 
 @pytest.fixture
@@ -404,3 +406,18 @@ async def test_a_client_that_is_closed_asks_nobody(server: FaultyServer) -> None
     await opened.close()
     assert "another configuration" in await refused(opened, f"{server.origin}/")
     assert server.requests == {}
+
+
+def test_a_server_that_accepts_and_says_nothing_is_left_after_five_seconds() -> None:
+    """In a loop whose time is made up."""
+
+    async def work(port: int) -> float:
+        fetcher = JsonFetcher()
+        with pytest.raises(FetchError, match="no whole answer within 5 s"):
+            await fetcher.get(f"http://127.0.0.1:{port}/")
+        lasted = asyncio.get_running_loop().time()
+        await fetcher.close()
+        return lasted
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert in_virtual_time(lambda: work(silent.getsockname()[1])) == pytest.approx(5.0, abs=0.01)

@@ -374,7 +374,8 @@ def test_no_token_outlives_its_credential_or_ends_before_it_begins(
         told = pyjwt.decode(made.header(identity, identity.user, AUDIENCE, now)[1], options={"verify_signature": False})
         assert told["iat"] <= now < told["exp"] <= identity.expires_at
         assert told["exp"] - told["iat"] <= lifetime + 1
-        assert isinstance(told["exp"], int) or told["exp"] - told["iat"] < 2
+        if not isinstance(told["exp"], int):
+            assert told["exp"] - told["iat"] < 2
 
 
 KEY = signing_key("k1", PEMS["eddsa-1.pem"].encode())
@@ -561,7 +562,7 @@ def test_what_is_no_key_is_told_with_its_line(tmp_path: Path, pem: bytes) -> Non
     assert (mistake.path, mistake.line > 1) == ("internal_token.keys[1]", True)
     assert "extauthz internal-token new-key" in mistake.message
     assert "hunter2" not in str(mistake)
-    assert raised.value.__cause__ is None or "hunter2" not in str(raised.value.__cause__)
+    assert "hunter2" not in str(raised.value.__cause__)
 
 
 def test_keys_that_are_not_there_are_all_told(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
 from http.client import HTTPMessage
+from time import monotonic
 
 import pytest
 
@@ -62,12 +63,16 @@ async def test_a_silent_connection_ends(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(key_set.BriefConnection, "grace", 0.05)
     async with listening() as port:
         for said in (b"", b"GET /.well-known/jwks.json HTTP/1.1\r\nhost: x\r\n", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"):
+            begun = monotonic()
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(said)
+            told = b""
             async with asyncio.timeout(5):
                 with contextlib.suppress(ConnectionError):
-                    await reader.read()
+                    told = await reader.read()
             writer.close()
+            assert monotonic() - begun >= 0.05, "no earlier than it may"
+            assert told[:12] == (b"HTTP/1.1 404" if said.endswith(b"\r\n\r\n") else b"")
 
 
 async def test_only_so_many_connections_are_held(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from pathlib import Path
 
@@ -36,8 +36,10 @@ from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
 from extauthz.issuing import Order, Rules, issue
 from extauthz.known_ids import PAGE, KnownIds
+from extauthz.opened_store import verifier_of
 from extauthz.ports import FeedBatch, Unavailable
 from tests.support.postgresql import ANA, FINGERPRINT, KEY, Place, token
+from tests.support.waiting import until
 from tests.support.world import NOW, PEPPER, StillClock
 
 pytest_plugins = ["tests.support.postgresql"]
@@ -119,6 +121,7 @@ def test_a_million_ids_take_at_most_thirty_megabytes() -> None:
     program = """
 import psutil
 from extauthz.known_ids import PAGE, KnownIds
+from extauthz.opened_store import verifier_of
 ids = KnownIds()
 before = psutil.Process().memory_info().rss
 ids.begin()
@@ -168,7 +171,12 @@ def test_a_complete_set_misses_no_token_that_the_feed_told(data: st.DataObject) 
                 case "gap":
                     store._feed.clear()
             if ids.complete:
-                assert all(name in ids for name in names[:told]), (names, told)
+                assert [name for name in names[:told] if name not in ids] == []
+        feed.apply(store.read_feed(feed.position))
+        while (place := ids.next_page) is not None:
+            ids.take(place, store.read_ids(place[1], 3))
+        assert ids.complete
+        assert [name for name in names if name not in ids] == []
 
 
 # --- read by those who follow a store
@@ -201,13 +209,6 @@ async def followed(place: Place) -> AsyncIterator[Feed]:
             await asyncio.wait({task})
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is true."""
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what is looked at tells nobody
-            await asyncio.sleep(0.002)
-
-
 @pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize("count", [0, 1, 3, 7])
 async def test_the_ids_of_a_store_are_read_and_followed(place: Place, count: int) -> None:
@@ -217,7 +218,7 @@ async def test_the_ids_of_a_store_are_read_and_followed(place: Place, count: int
         async with followed(place) as feed:
             await until(lambda: feed.ids.complete)
             assert feed.ids.count == count
-            assert all(name in feed.ids for name in names)
+            assert [name in feed.ids for name in names] == [True] * count
             store.add(token("newcomer0000"), FINGERPRINT)
             await until(lambda: "newcomer0000" in feed.ids)
             assert feed.ids.complete
@@ -429,6 +430,23 @@ scopes: [SEARCH]
 routes: [routes.yaml]
 limits: {store_per_second: 50, known_ids: %d}
 """
+
+
+@pytest.mark.parametrize(("poll_interval", "contact"), [("250ms", 1.25), ("2s", 3.0), ("30s", 31.0)])
+def test_contact_is_a_poll_interval_and_a_second(tmp_path: Path, poll_interval: str, contact: float) -> None:
+    """Longer, and ids are called unknown that may have been made since; shorter, and a flood shuts out whoever polls seldom."""
+    (tmp_path / "pepper").write_bytes(PEPPER)
+    (tmp_path / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
+    tokens = f"tokens: {{poll_interval: {poll_interval}, "
+    (tmp_path / "extauthz.yaml").write_text((SETTINGS % 1_000).replace("tokens: {", tokens))
+    flooded, configuration = Flooded(), load(tmp_path / "extauthz.yaml")
+    verdicts = VerdictCache(Kind.ISSUED, bytes(32), lifetime=660.0, clock=flooded.clock)
+    flooded.verifier = verifier_of(configuration, flooded.store, flooded.feed, {"p1": PEPPER}, verdicts, clock=flooded.clock)
+    flooded.follow()
+    flooded.clock.advance(contact - 0.1)
+    assert flooded.flood(50) == {"token_unknown": 50}
+    flooded.clock.advance(0.1)
+    assert set(flooded.flood(50)) == {"overloaded"}
 
 
 async def test_what_serves_reads_the_ids_and_follows_its_limit(tmp_path: Path, sqlite_template: Path) -> None:

@@ -103,7 +103,7 @@ def named(where: str, kind: str) -> Manifest:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("where", [where for where, found in MANIFESTS.items() if found["kind"] not in OF_AN_OPERATOR])
 def test_a_manifest_keeps_the_schema(where: str, version: str) -> None:
-    kubernetes_validate.validate(deepcopy(MANIFESTS[where]), version, strict=True)
+    assert kubernetes_validate.validate(deepcopy(MANIFESTS[where]), version, strict=True) == version
 
 
 def test_a_wrong_manifest_is_found() -> None:
@@ -262,6 +262,7 @@ def test_a_configuration_loads_and_fits_its_pod(where: str, kind: str, tmp_path:
             container["name"]: {mount["mountPath"] for mount in container["volumeMounts"]} for _, container in containers_of(pod)
         }
         assert str(server.listen) == "unix:///run/extauthz/check.sock"
+        assert len(mounts) >= 2
         assert all("/run/extauthz" in paths for paths in mounts.values())
     else:
         assert str(server.listen) == "0.0.0.0:9001"

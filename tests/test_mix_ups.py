@@ -41,6 +41,7 @@ from tests.support.remote import (
     onelogin_userinfo,
     tokeninfo,
 )
+from tests.support.waiting import settled
 from tests.support.world import CLIENT, ISSUER, NOW, World, base64url, claims, rsa_key, sign
 
 ROUTES = [{"match": "POST /search", "scope": "SEARCH"}, {"match": "POST /chat", "scope": "CHAT"}]
@@ -225,8 +226,8 @@ def damages(token: str) -> dict[str, str]:
 async def test_a_mangled_token_is_shown_to_no_other_provider(everybody: Everybody, name: str, damage: str) -> None:
     answer = await check(everybody.world, damages(JWTS[name])[damage])
     assert not everybody.asked - {name}
-    # Whom the provider itself vouches for may come in; 503 is for a kid that may be a new one.
-    assert answer.status in (401, 503) or everybody.asked == {"org"}
+    if everybody.asked != {"org"}:  # whom the provider itself vouches for may come in
+        assert answer.status in (401, 503)  # why: 503 where the damage left a kid that may be that of a new key
 
 
 BEGINNINGS: dict[str, Callable[[str], str]] = {
@@ -330,12 +331,6 @@ async def test_tokens_of_google_are_shown_to_google(everybody: Everybody, token:
 SLOW = pytest.mark.parametrize(
     ("name", "remote"), [("gsuite", "tokeninfo"), ("gsuite", "google userinfo"), ("org", "org"), ("onelogin", "onelogin")]
 )
-
-
-async def settled() -> None:
-    """Let everything run that can."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -647,6 +642,10 @@ def onelogin_lets_in(payload: dict[str, Any], told: dict[str, Any]) -> bool:
     )
 
 
+CLIENTS = {"gsuite": GOOGLE_CLIENT, "onelogin": ONELOGIN_CLIENT, "org": OKTA_CLIENT, "okta": OKTA_CLIENT}
+"""By the name of the provider."""
+
+
 def decided(world: World, token: str) -> str:
     """Decide about a token as if for the first time; whoever comes in does so as a user of his own address."""
     world.verdicts[Kind.OAUTH].clear()
@@ -654,11 +653,12 @@ def decided(world: World, token: str) -> str:
     if answer.reason == "allowed":
         assert answer.decision.identity is not None
         assert answer.decision.identity.auth_type is AuthType.OAUTH
-        assert answer.decision.identity.client_id in (GOOGLE_CLIENT, OKTA_CLIENT, ONELOGIN_CLIENT)
+        assert answer.decision.identity.client_id == CLIENTS[answer.decision.identity.actor.split(":")[1]]
         assert is_later(answer.decision.identity.expires_at)
         assert is_address(answer.headers["x-extauthz-user"])
     event(answer.reason)
-    assert answer.status in (200, 401, 503) or answer.reason == "identity_too_long"
+    if answer.reason != "identity_too_long":
+        assert answer.status in (200, 401, 503)  # why: what is wrong with it is drawn; the caller says whether it may be allowed
     return answer.reason
 
 
@@ -675,8 +675,10 @@ def test_whatever_google_answers(everybody_once: Everybody, told: dict[str, Any]
     answers = mutated(tokeninfo(), told), mutated(google_userinfo(), user)
     everybody_once.remotes["tokeninfo"].answers[OPAQUE], everybody_once.remotes["google userinfo"].answers[OPAQUE] = answers
     reason = decided(everybody_once.world, OPAQUE)
-    assert reason != "allowed" or google_lets_in(*answers)
-    assert reason == "allowed" or told or user
+    if reason == "allowed":
+        assert google_lets_in(*answers)
+    else:
+        assert told or user  # why: one changed answer is enough, and without any it is allowed
     for remote in everybody_once.remotes.values():
         remote.asked.clear()
 
@@ -695,8 +697,10 @@ def test_whatever_userinfo_answers(everybody_once: Everybody, payload: dict[str,
     claimed, answer = mutated(okta_org_claims(), payload), mutated(okta_userinfo(), told)
     everybody_once.remotes["org"].otherwise = answer
     reason = decided(everybody_once.world, unsigned(claimed))
-    assert reason != "allowed" or org_lets_in(claimed, answer)
-    assert reason == "allowed" or payload or told
+    if reason == "allowed":
+        assert org_lets_in(claimed, answer)
+    else:
+        assert payload or told  # why: one changed answer is enough, and without any it is allowed
     everybody_once.remotes["org"].asked.clear()
 
 
@@ -718,8 +722,10 @@ def test_whatever_introspection_answers(introspected: tuple[World, Remote], payl
     world, okta = introspected
     claimed, okta.otherwise = mutated(okta_org_claims(), payload), mutated(okta_introspection(), told)
     reason = decided(world, unsigned(claimed))
-    assert reason != "allowed" or introspection_lets_in(claimed, okta.otherwise)
-    assert reason == "allowed" or payload or told
+    if reason == "allowed":
+        assert introspection_lets_in(claimed, okta.otherwise)
+    else:
+        assert payload or told  # why: one changed answer is enough, and without any it is allowed
 
 
 @few
@@ -732,7 +738,9 @@ def test_whatever_onelogin_signs_and_answers(everybody_once: Everybody, payload:
     claimed, answer = mutated(onelogin_claims(), payload), mutated(onelogin_userinfo(), told)
     everybody_once.remotes["onelogin"].otherwise = answer
     reason = decided(everybody_once.world, sign(claimed))
-    assert reason != "allowed" or onelogin_lets_in(claimed, answer)
-    assert reason == "allowed" or payload or told
+    if reason == "allowed":
+        assert onelogin_lets_in(claimed, answer)
+    else:
+        assert payload or told  # why: one changed answer is enough, and without any it is allowed
     for remote in everybody_once.remotes.values():
         remote.asked.clear()

@@ -15,11 +15,15 @@ from extauthz.core.credentials import Kind
 from extauthz.demo.issuer import Fault
 from extauthz.readings import of_issuers
 from tests.support.live import ISSUED_BY, Live, live
+from tests.support.waiting import until
 from tests.support.world import base64url, check_request, oauth
 
 OKTA_KEYS = "/oauth2/default/v1/keys"
 MINUTE, LONGEST_RETRY = 60.0, 5.0
-UNKNOWN = ("issuer_unavailable", "key_set_unavailable", "check_timeout")
+UNAVAILABLE = dict.fromkeys(("okta", "azure", "onelogin"), "key_set_unavailable") | dict.fromkeys(
+    ("gsuite", "okta-org", "okta-userinfo"), "issuer_unavailable"
+)
+"""What is told of an issuer that does not answer: where keys are fetched, it is they that are missing."""
 HARMLESS = (Fault.REDIRECT_SAME, Fault.WRONG_ISSUER, Fault.EMPTY_KEYS)
 """Faults that keep not every provider's tokens from being verified."""
 
@@ -58,12 +62,20 @@ async def test_an_issuer_in_trouble_is_503_and_its_tokens_work_again_when_it_is_
         token = it.token(name)
         it.issuer.slow_seconds = 0.7
         it.issuer.fail("/", fault)
-        assert await it.check(token) in UNKNOWN
+        assert await it.check(token) == ("check_timeout" if fault is Fault.SLOW else UNAVAILABLE[name])
         assert len(it.parts.verdicts[Kind.OAUTH]) == 0
-        await asyncio.sleep(1.0 if fault is Fault.SLOW else 0)
         it.issuer.heal()
         it.clock.advance(10)
-        assert "allowed" in [await it.check(token) for _ in range(10)]
+
+        async def is_allowed() -> bool:
+            """Ask: a question that the slow issuer was asked before may be waited for once more."""
+            reasons.append(await it.check(token))
+            return reasons[-1] == "allowed"
+
+        reasons: list[str] = []
+        await until(is_allowed, seconds=5)
+        if fault is not Fault.SLOW:
+            assert reasons == ["allowed"]
 
 
 @pytest.mark.parametrize("fault", [Fault.WRONG_ISSUER, Fault.EMPTY_KEYS])
@@ -98,8 +110,7 @@ async def test_ten_thousand_random_key_ids_in_a_minute_cause_one_fetch(tmp_path:
             it.clock.advance(MINUTE / 10_000)
             reasons.add(await it.check(with_random_key_id(genuine, it.clock.now())))
             if number % 100 == 0:
-                # The issuer runs in this loop too: on a slow machine it closes its idle connection meanwhile.
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # why: the issuer is in this loop too; on a slow machine it closes its idle connection
         assert reasons <= {"key_set_unavailable", "token_key_unknown"}
         assert it.issuer.requests[OKTA_KEYS] == 2, "the first, and one more for a key that might have been new"
         assert it.issuer.requests["/oauth2/default/.well-known/openid-configuration"] == 1
@@ -136,15 +147,14 @@ async def test_a_rotation_under_load_loses_nothing(tmp_path: Path) -> None:
             while True:
                 reasons.append(await it.check(it.token("okta")))
                 reasons.extend([await it.check(token) for token in old])
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # why: a load without end, and the test in the same loop
 
         loading = asyncio.create_task(load())
         for step in (it.issuer.publish_next_key, it.issuer.use_next_key, lambda: None):
             step()
             for _ in range(5):
                 enough = len(reasons) + 10
-                while len(reasons) < enough:  # noqa: ASYNC110 - checks are counted
-                    await asyncio.sleep(0.01)
+                await until(lambda enough=enough: len(reasons) >= enough)  # type: ignore[misc]
                 it.clock.advance(2)
             await it.refresh()
         loading.cancel()
@@ -155,7 +165,7 @@ async def test_a_rotation_under_load_loses_nothing(tmp_path: Path) -> None:
         it.issuer.withdraw_old_keys()
         assert it.known(old[0]), "until the refresh nobody knows"
         await it.refresh()
-        assert await it.check(old[0]) in ("token_key_unknown", "key_set_unavailable")
+        assert await it.check(old[0]) == "token_key_unknown"
         assert await it.check(it.token("okta")) == "allowed"
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from extauthz.transport.listening import open_port
 from extauthz.transport.ops import BoundedConnection, HttpServer, Pages, Readiness, application
 from extauthz.transport.tls import TlsFiles
 from tests.support.transports import Authority
+from tests.support.waiting import until
 
 LOOPBACK = {"client": ("127.0.0.1", 5000), "server": ("127.0.0.1", 9090)}
 V6 = {"client": ("::1", 5000), "server": ("::1", 9090)}
@@ -146,12 +148,15 @@ async def test_a_connection_that_says_nothing_ends(monkeypatch: pytest.MonkeyPat
     serving = asyncio.create_task(server.run_on(opened))
     try:
         for said in (b"", b"GET /metrics HTTP/1.1\r\nhost: x\r\n"):
+            begun = monotonic()
             reader, writer = await asyncio.open_connection(*opened.getsockname()[:2])
             writer.write(said)
+            told = b""
             async with asyncio.timeout(20):
                 with contextlib.suppress(ConnectionError):
-                    await reader.read()
+                    told = await reader.read()
             writer.close()
+            assert (told, monotonic() - begun >= 0.05) == (b"", True), "no answer, and no earlier than it may"
     finally:
         server.should_exit = True
         await serving
@@ -168,14 +173,10 @@ async def test_another_authority_of_clients_is_not_said_to_be_taken(tmp_path: Pa
     renewing = asyncio.create_task(files.renew(files.load(protocol="http/1.1"), interval=0.01))
     try:
         authority.write_bytes(others.file.read_bytes())
-        async with asyncio.timeout(20):
-            while "clients.pem is another one, which needs a restart here" not in caplog.text:  # noqa: ASYNC110 - a log
-                await asyncio.sleep(0.01)
+        await until(lambda: "clients.pem is another one, which needs a restart here" in caplog.text)
         authority.write_bytes(ours.file.read_bytes())
         ours.issue("server")
-        async with asyncio.timeout(20):
-            while "certificates reloaded" not in caplog.text:  # noqa: ASYNC110 - a log
-                await asyncio.sleep(0.01)
+        await until(lambda: "certificates reloaded" in caplog.text)
         assert caplog.text.count("certificates reloaded") == 1
     finally:
         renewing.cancel()

@@ -22,7 +22,7 @@ from extauthz.feed import Feed
 from extauthz.ports import Unavailable
 from tests.support.pooler import PASSWORD, PgBouncer, pgbouncer
 from tests.support.postgresql import ANA, KEY, NOW, PostgresServer, fill, token
-from tests.support.transports import until
+from tests.support.waiting import until
 from tests.support.world import StillClock, bearer
 from tests.test_cli import SETTINGS, configured, created, run, told
 from tests.test_serve import PATIENCE, Sidecar, sidecar
@@ -134,11 +134,13 @@ async def test_prepared_statements_that_are_lost_name_their_cause(
     try:
         for reader in readers:
             await reader.open()
-        async with asyncio.timeout(PATIENCE):
-            while not any("tokens.feed: poll" in str(vars(record).get("cause")) for record in caplog.records):
-                with contextlib.suppress(Unavailable):
-                    await asyncio.gather(*(reader.find(A) for reader in readers))
-                await asyncio.sleep(0.01)
+
+        async def is_named() -> bool:
+            with contextlib.suppress(Unavailable):
+                await asyncio.gather(*(reader.find(A) for reader in readers))
+            return any("tokens.feed: poll" in str(vars(record).get("cause")) for record in caplog.records)
+
+        await until(is_named, seconds=PATIENCE)
     finally:
         for reader in readers:
             await reader.close()

@@ -23,6 +23,7 @@ from extauthz.core.tokens import TokenRecord, fingerprint
 from extauthz.ports import Unavailable
 from tests.support.pg import Proxy, insert_token, with_tables
 from tests.support.postgres_server import PostgresServer, server_of
+from tests.support.waiting import until
 from tests.support.world import StillClock
 
 PEPPERS = {"p1": b"a pepper for tests, 32 bytes long"}
@@ -135,28 +136,25 @@ async def world(pytestconfig: pytest.Config) -> AsyncIterator[World]:
 
 async def connected(world: World, connections: int) -> None:
     """Wait until the server knows so many connections of readers."""
-    deadline = time.monotonic() + PATIENCE
-    while world.connections != connections:
-        assert time.monotonic() < deadline, f"{world.connections} connections"
-        await asyncio.sleep(0.02)
+    await until(lambda: world.connections == connections, seconds=PATIENCE, what=lambda: f"{world.connections} connections")
 
 
 async def found_again(reader: PostgresReader, token_id: str = A) -> TokenRecord | None:
     """Ask until there is an answer."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return await reader.find(token_id)
-        except Unavailable:
-            assert time.monotonic() < deadline, "never back"
-            await asyncio.sleep(0.01)
+    answers: list[TokenRecord | None] = []
+
+    async def is_answered() -> bool:
+        with contextlib.suppress(Unavailable):
+            answers.append(await reader.find(token_id))
+        return bool(answers)
+
+    await until(is_answered, seconds=PATIENCE, what=lambda: "never back")
+    return answers[0]
 
 
 async def is_reachable(reader: PostgresReader, *, reachable: bool = True) -> None:
     """Wait until look-ups are sent to the database again, or no more."""
-    async with asyncio.timeout(PATIENCE):
-        while reader.reachable is not reachable:  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(0.01)
+    await until(lambda: reader.reachable is reachable, seconds=PATIENCE)
 
 
 async def refused(reader: PostgresReader, token_id: str = A) -> float:
@@ -324,10 +322,10 @@ async def load(reader: PostgresReader) -> AsyncIterator[Figures]:
         while True:
             task = asyncio.ensure_future(figures.ask(reader))
             asking.add(task)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # why: a load at a steady rate
 
     running = asyncio.ensure_future(run())
-    await asyncio.sleep(0.2)
+    await until(lambda: len(asking) >= 10)
     try:
         yield figures
     finally:
@@ -346,7 +344,7 @@ async def test_a_connection_that_is_cut_is_replaced_unnoticed(
             for _ in range(5):
                 assert world.postgres.cut(world.database) == 1
                 mended_at = time.monotonic()
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.2)  # why: the load goes on between two cuts
         figures.tell("cut five times", mended_at)
         assert len(figures.good) > 10
         assert figures.at_once + len(figures.waited) == 0
@@ -380,14 +378,14 @@ async def test_a_paused_server_holds_nobody_up(world: World, caplog: pytest.LogC
     async with world.reader() as reader:
         async with load(reader) as figures:
             with world.postgres.paused():
-                await asyncio.sleep(3)
+                await asyncio.sleep(3)  # why: the server is paused for three seconds
                 assert not reader.reachable
                 assert figures.at_once > 10
                 assert 0 < len(figures.waited) < 80
                 assert max(figures.waited) < 2.5
             mended_at = time.monotonic()
             await is_reachable(reader)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # why: the load goes on behind the trouble
         figures.tell("paused 3 s", mended_at)
         await connected(world, 1)
         # The running test, the reader, and nobody who still waits for what was abandoned.
@@ -402,12 +400,12 @@ async def test_a_killed_server_is_found_again(world: World, caplog: pytest.LogCa
             try:
                 world.postgres.kill()
                 await is_reachable(reader, reachable=False)
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(0.3)  # why: the server stays away for a while
             finally:
                 world.postgres.start()
             mended_at = time.monotonic()
             await is_reachable(reader)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # why: the load goes on behind the trouble
         figures.tell("killed and started again", mended_at)
         assert figures.at_once > 0
         await connected(world, 1)
@@ -426,7 +424,7 @@ async def test_a_locked_table_holds_nobody_up(world: World) -> None:
             assert all(isinstance(one.exception(), Unavailable) for one in waiting)
             with pytest.raises(Unavailable):
                 reader.find(A)
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(1.5)  # why: attempts go on meanwhile, and none may leave a connection
             assert world.connections <= 2
         assert await found_again(reader) == token()
         await connected(world, 1)
@@ -443,7 +441,7 @@ async def test_a_silent_network_holds_nobody_up(world: World, caplog: pytest.Log
         for _ in range(20):
             with pytest.raises(Unavailable):
                 reader.find(A)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # why: look-ups over a second of silence
         world.proxy.speak()
         assert await found_again(reader) == token()
         await connected(world, 1)
@@ -460,11 +458,10 @@ async def test_closing_waits_for_no_silent_network(world: World) -> None:
         async with world.reader(by_proxy=True) as reader:
             world.proxy.fall_silent()
             under_way = reader.find(A)
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds)  # why: the end comes at each of these moments
         assert isinstance(under_way.exception(), Unavailable)
         world.proxy.speak()
-        await asyncio.sleep(0.1)
-        assert world.proxy.connections == 0
+        await until(lambda: world.proxy.connections == 0, seconds=PATIENCE)
 
 
 async def test_a_standby_is_not_asked(world: World) -> None:
@@ -545,7 +542,7 @@ async def test_another_store_behind_the_same_address_is_no_answer(world: World, 
         world.run("INSERT INTO peppers VALUES ('p1', %s)", ("f" * 16,))
         world.postgres.cut(world.database)
         await refused(reader)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # why: attempts go on meanwhile, and none may succeed
         with pytest.raises(Unavailable):
             reader.find(A)
         world.run("DELETE FROM peppers")
@@ -567,9 +564,7 @@ async def test_a_database_that_is_away_at_the_start_is_looked_for(world: World, 
             with pytest.raises(Unavailable):
                 reader.find(A)
             world.postgres.start()
-            async with asyncio.timeout(PATIENCE):
-                while len(ours(caplog)) < 2:  # noqa: ASYNC110 - it tells nobody
-                    await asyncio.sleep(0.01)
+            await until(lambda: len(ours(caplog)) >= 2, seconds=PATIENCE)
             assert not reader.reachable
             world.run("UPDATE alembic_version SET version_num = %s", (REVISION,))
             assert await found_again(reader) == token()
@@ -612,7 +607,7 @@ async def test_the_password_is_used_and_never_told(world: World, caplog: pytest.
         world.run(f"ALTER ROLE {role} PASSWORD 'another'")
         world.postgres.cut(world.database)
         await refused(reader)
-        await asyncio.sleep(0.2)
+        await until(lambda: "password authentication failed" in str([vars(record) for record in caplog.records]))
         said = [f"{record.getMessage()} {vars(record)}" for record in caplog.records]
         assert any("password authentication failed" in line for line in said)
         assert PASSWORD not in f"{said} {reader!r} {vars(reader)}"

@@ -42,6 +42,7 @@ def test_every_header_is_named() -> None:
 
 def test_every_key_of_a_profile_is_documented_with_its_values() -> None:
     text = (REFERENCE.parent / "routes.md").read_text(encoding="utf-8")
+    assert "case" in UpstreamSection.model_fields
     for name, field in UpstreamSection.model_fields.items():
         first, other = sorted(get_args(field.annotation), key=lambda value: value != field.default)
         assert f"| `{name}` | `{first}`, `{other}` |" in text

@@ -9,13 +9,16 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+import watchfiles
 
 from extauthz.adapters.store.rows import StoreError
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration, load
 from extauthz.reload import Refused, Reloader
+from tests.support.waiting import settled, until
 
 SETTINGS = """\
 version: 1
@@ -28,8 +31,6 @@ routes: [routes.yaml]
 ROUTES = 'routes:\n  - {match: "POST /search", scope: SEARCH}\n'
 MORE = ROUTES + '  - {match: "POST /chat", scope: CHAT}\n'
 PEPPER = "a pepper for tests that is 32 bytes"
-PATIENCE = 20.0
-"""Seconds after which a reload that did not come is missing; it comes after a quarter of a second."""
 
 
 @dataclass
@@ -69,22 +70,21 @@ def files(tmp_path: Path) -> Watched:
     return made
 
 
+@pytest.fixture
+def only_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system tell of changes; nobody looks for himself."""
+    monkeypatch.setattr("extauthz.reload.LOOK", 3600.0)
+
+
 @contextlib.asynccontextmanager
 async def watching(reloader: Reloader) -> AsyncIterator[None]:
     task = asyncio.create_task(reloader.run())
-    # The watch of the folders begins in a thread.
-    await asyncio.sleep(0.3)
+    await settled()  # the folders are watched from the first step of the task on
     try:
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - nothing tells when a file was read
-            await asyncio.sleep(0.02)
 
 
 def count(reloader: Reloader, result: str) -> float:
@@ -101,6 +101,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("what", "change", "routes"), CHANGES, ids=lambda part: part if isinstance(part, str) else "")
+@pytest.mark.usefixtures("only_told")
 async def test_a_changed_file_is_taken(files: Watched, what: str, change: dict[str, str], routes: int) -> None:
     reloader = files.reloader
     async with watching(reloader):
@@ -119,11 +120,28 @@ async def test_a_burst_of_changes_is_taken_once(files: Watched, monkeypatch: pyt
     async with watching(reloader):
         for number in range(20):
             files.write(routes=MORE + f"# {number}\n")
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # why: a burst takes a while, longer than it takes to read a file
         await until(lambda: bool(files.taken))
-        await asyncio.sleep(1.0)
-    assert len(files.taken) == 1
-    assert len(files.taken[0].route_places) == 2
+        files.write(routes=ROUTES)
+        await until(lambda: len(files.taken[-1].route_places) == 1)
+    assert [len(taken.route_places) for taken in files.taken] == [2, 1]
+
+
+async def test_files_are_watched_for_changes_and_compared_every_five_seconds(
+    files: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library that watches says so after a quarter of a second without a change, two seconds at most, or five without any."""
+    told: dict[str, Any] = {}
+
+    async def awatch(*_: Path, **options: Any) -> AsyncIterator[set[Any]]:
+        told.update(options)
+        await asyncio.Event().wait()
+        yield set()
+
+    monkeypatch.setattr("extauthz.reload.watchfiles.awatch", awatch)
+    async with watching(files.reloader):
+        await until(lambda: bool(told))
+    assert (told["step"], told["debounce"], told["rust_timeout"], told["yield_on_timeout"]) == (250, 2_000, 5_000, True)
 
 
 def link_to_itself(path: Path) -> None:
@@ -193,20 +211,31 @@ async def test_the_same_of_the_main_file(files: Watched, what: str) -> None:
         await until(lambda: bool(files.taken))
 
 
-async def test_a_file_that_is_named_later_is_watched_too(files: Watched, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("only_told")
+async def test_a_file_that_is_named_later_is_watched_too(files: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched: list[set[Path]] = []
+    watch = watchfiles.awatch
+
+    def note(*folders: Path, **options: Any) -> Any:
+        watched.append(set(folders))
+        return watch(*folders, **options)
+
+    monkeypatch.setattr("extauthz.reload.watchfiles.awatch", note)
     other = tmp_path / "elsewhere"
     other.mkdir()
     (other / "more.yaml").write_text('routes: [{match: "GET /a", public: true}]')
     reloader = files.reloader
     async with watching(reloader):
         files.write(extauthz=SETTINGS.replace("[routes.yaml]", "[routes.yaml, ../elsewhere/more.yaml]"))
-        await until(lambda: len(files.taken) == 1)
-        await asyncio.sleep(0.5)
+        await until(lambda: watched[-1] == {files.folder, other})
+        await settled()
+        assert len(files.taken) == 1
         (other / "more.yaml").write_text('routes: [{match: "GET /a", public: true}, {match: "GET /b", public: true}]')
         await until(lambda: len(files.taken) == 2)
     assert len(files.taken[-1].route_places) == 3
 
 
+@pytest.mark.usefixtures("only_told")
 async def test_the_swap_of_a_config_map_is_seen(tmp_path: Path) -> None:
     """Kubernetes writes a new folder, and lets one link point to it; the names that are watched do not change at all."""
     mount = tmp_path / "mount"
@@ -257,9 +286,12 @@ async def test_what_needs_a_restart_is_refused_as_a_whole(files: Watched, key: s
 
 async def test_issued_tokens_can_be_switched_off_and_on_again(files: Watched) -> None:
     reloader = files.reloader
-    files.write(extauthz=SETTINGS.replace("tokens: {", "tokens: {enabled: false, "))
-    await reloader.reload()
-    assert (len(files.taken), reloader.problem) == (1, None)
+    for settings in (SETTINGS.replace("tokens: {", "tokens: {enabled: false, "), SETTINGS):
+        files.write(extauthz=settings)
+        await reloader.reload()
+        assert reloader.problem is None
+    sections = [taken.settings.tokens for taken in files.taken]
+    assert [section is not None and section.enabled for section in sections] == [False, True]
 
 
 FAILURES: list[Exception] = [

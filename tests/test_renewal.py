@@ -107,12 +107,14 @@ def test_the_budget_is_not_filled_up_by_a_reload(make_world: MakeWorld) -> None:
     assert reasons == ["allowed"] * 3 + ["overloaded"] * 2
 
 
-def test_switched_off_tokens_are_refused_from_the_next_check_on(make_world: MakeWorld) -> None:
+def test_switched_off_tokens_are_refused_from_the_next_check_on_and_taken_when_they_are_on_again(make_world: MakeWorld) -> None:
     world = make_world(ROUTES)
     token = world.token("USER", "SEARCH")
     assert world.check("POST /search", bearer(token)).reason == "allowed"
     world.reconfigure(None, tokens={"enabled": False})
     assert world.check("POST /search", bearer(token)).reason == "credential_disabled"
+    world.reconfigure(None, tokens={"enabled": True})
+    assert world.check("POST /search", bearer(token)).reason == "allowed"
 
 
 # --- OAuth providers

@@ -57,9 +57,11 @@ async def test_a_kept_connection_that_ends_without_an_answer_is_replaced(ending:
 
 
 async def test_while_connections_are_kept_they_are_used() -> None:
+    """For a minute: that is what the pool is told."""
     async with keeping(lambda *_: None) as (server, fetcher, address):
         for _ in range(3):
             await fetcher.get(address)
+        assert fetcher._client._transport._pool._keepalive_expiry == 60.0  # type: ignore[attr-defined]
 
     assert server.requests == [(1, 1), (1, 2), (1, 3)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from extauthz.opened_store import OpenedStore, open_store, verifier_of
 from extauthz.ports import Unavailable
 from tests.support.next_releases import NEXT, SECOND_NEXT, migrate
 from tests.support.postgresql import Place
+from tests.support.waiting import until
 from tests.support.world import NOW, PEPPER, StillClock
 
 pytest_plugins = ["tests.support.postgresql"]
@@ -91,14 +92,11 @@ class Sidecar:
 
     async def tells(self, token: str, expected: str) -> None:
         """Wait until this is told of a token."""
-        await until(lambda: self.told(token), expected)
 
+        async def is_told() -> bool:
+            return await self.told(token) == expected
 
-async def until(ask: Callable[[], Awaitable[object]], expected: object) -> None:
-    """Ask again and again until this is the answer."""
-    async with asyncio.timeout(20):
-        while await ask() != expected:  # noqa: ASYNC110 - what is looked at tells nobody
-            await asyncio.sleep(0.01)
+        await until(is_told)
 
 
 @pytest.fixture
@@ -121,9 +119,7 @@ async def serving(configuration: Configuration) -> AsyncIterator[Sidecar]:
         verifier = verifier_of(configuration, opened.reader, opened.feed, {"p1": PEPPER}, verdicts, clock=clock)
         task = asyncio.create_task(opened.follower.run())
         try:
-            async with asyncio.timeout(20):
-                while not opened.feed.ids.complete:  # noqa: ASYNC110 - it tells nobody
-                    await asyncio.sleep(0.01)
+            await until(lambda: opened.feed.ids.complete)
             yield Sidecar(opened, verifier, clock)
         finally:
             task.cancel()
@@ -164,7 +160,7 @@ async def test_a_schema_beyond_the_next_one_is_refused_by_running_sidecars(
     async with serving(configuration) as running:
         assert await running.told(known) == "good"
         migrate(place, SECOND_NEXT, tmp_path)
-        await until(lambda: lost(caplog), {"has schema 0004"})
+        await until(lambda: lost(caplog) == {"has schema 0004"})
         assert await running.told(new) == "store_unavailable"
         assert await running.told(known) == "good"
         with pytest.raises(Unavailable):
@@ -178,7 +174,7 @@ async def test_a_schema_beyond_the_next_one_is_refused_by_running_sidecars(
         assert await running.opened.usage.record_usage({known_id: (NOW, "192.0.2.0/24")}) == 1
 
 
-async def lost(caplog: pytest.LogCaptureFixture) -> set[str]:
+def lost(caplog: pytest.LogCaptureFixture) -> set[str]:
     """Return the schemas for which contact with the change feed was lost."""
     causes = [str(getattr(line, "cause", "")) for line in caplog.records if line.message == "change feed of the token store lost"]
     return {cause.partition(",")[0].removeprefix("the token store ") for cause in causes if "'extauthz store migrate'" in cause}

@@ -12,6 +12,7 @@ import signal
 import socket
 import ssl
 import stat
+import statistics
 import subprocess
 import sys
 import time
@@ -41,7 +42,8 @@ from tests.support.h2_client import PREFACE, settings
 from tests.support.ports import free_port, successive_ports
 from tests.support.postgresql import MakePlace
 from tests.support.silence import Silence
-from tests.support.transports import Authority, eventually
+from tests.support.transports import Authority
+from tests.support.waiting import eventually
 from tests.support.world import bearer, check_request, oauth
 
 pytest_plugins = ["tests.support.postgresql"]
@@ -87,16 +89,19 @@ class Sidecar:
         return str(json.loads(self.command("token", "create", *flags, "--json").stdout)["token"])
 
     def start(self) -> None:
-        """Start and wait until it is ready."""
+        """Start and wait until it is ready, with all of its workers."""
+        told = '"serving with several workers"' if self.settings["server"].get("workers", 1) > 1 else '"serving"'
         self.logs = [self.folder / "stdout.log", self.folder / "stderr.log"]
         with self.logs[0].open("wb") as output, self.logs[1].open("wb") as errors:
             call = [*self.before, sys.executable, "-m", "extauthz", "serve", "--config", str(self.file)]
             self.process = subprocess.Popen(call, stdout=output, stderr=errors)
-        deadline = time.monotonic() + PATIENCE
-        while '"serving"' not in self.logs[1].read_text():
-            assert self.process.poll() is None, self.logs[1].read_text()
-            assert time.monotonic() < deadline, "not serving"
-            time.sleep(0.02)
+        process = self.process
+
+        def serves() -> bool:
+            assert process.poll() is None, self.logs[1].read_text()
+            return told in self.logs[1].read_text()
+
+        eventually(serves, seconds=PATIENCE, pause=0.02, what=lambda: "not serving")
 
     def stop(self) -> int:
         """Send SIGTERM and return the exit code."""
@@ -156,7 +161,10 @@ def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
     made.write()
     yield made
     if made.process is not None and made.process.poll() is None:
-        made.process.kill()
+        pid = made.process.pid
+        # Workers outlive their parent.
+        for each in (*Path(f"/proc/{pid}/task/{pid}/children").read_text().split(), pid):
+            os.kill(int(each), signal.SIGKILL)
         made.process.wait()
 
 
@@ -206,10 +214,7 @@ def test_the_head_of_the_audit_is_in_the_metrics(stored: Sidecar) -> None:
     assert first == stored.told("audit", "verify")["head"]
     stored.told("token", "revoke", token.split("_")[1], "--yes")
     second = stored.told("audit", "verify", "--head", first)["head"]
-    deadline = time.monotonic() + PATIENCE
-    while seen() != second:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: seen() == second, seconds=PATIENCE, pause=0.05)
     assert stored.stop() == 0
 
 
@@ -287,10 +292,7 @@ def test_internal_tokens_verify_with_the_keys_that_the_parent_of_two_workers_ser
         sidecar.settings["server"]["listen"] = f"127.0.0.1:{first}"
         section["keys"] = [{"id": name, "file": f"{name}.pem"} for name in ids]
         sidecar.write()
-        deadline = time.monotonic() + PATIENCE
-        while key_ids() != ids:
-            assert time.monotonic() < deadline, "the keys were not taken"
-            time.sleep(0.05)
+        eventually(lambda ids=ids: key_ids() == ids, seconds=PATIENCE, pause=0.05)  # type: ignore[misc]
         keys = jwt.PyJWKClient(f"http://{published}/.well-known/jwks.json")
         for port in (first, second):
             made = made_by(port)
@@ -302,10 +304,8 @@ def test_internal_tokens_verify_with_the_keys_that_the_parent_of_two_workers_ser
     assert len(set(seen)) == 4
     assert "extauthz_internal_tokens_signed_total 4.0" in sidecar.page("/metrics")[1]
     assert sidecar.command("token", "revoke", token.split("_")[1], "--yes").exit_code == 0
-    deadline = time.monotonic() + PATIENCE
-    while (answer := sidecar.check(bearer(token))).status.code == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: sidecar.check(bearer(token)).status.code != 0, seconds=PATIENCE, pause=0.01)
+    answer = sidecar.check(bearer(token))
     assert all(made.encode() not in answer.SerializeToString() for made in seen)
     assert sidecar.stop() == 0
     for log in sidecar.logs:
@@ -464,10 +464,9 @@ def test_the_transport_that_serves_is_told(sidecar: Sidecar, transport: str) -> 
     assert sidecar.stop() == 0
 
 
-@pytest.mark.parametrize("transport", ["nghttp2", "grpcio"])
-def test_alone_it_goes_on_serving_until_the_drain_is_over(sidecar: Sidecar, transport: str) -> None:
+def test_alone_it_goes_on_serving_until_the_drain_is_over(sidecar: Sidecar) -> None:
     """Nobody else could answer; the ops listener says that it goes."""
-    sidecar.settings["server"] |= {"drain": "5m", "transport": transport}
+    sidecar.settings["server"]["drain"] = "5m"
     sidecar.write()
     token = sidecar.token()
     sidecar.start()
@@ -482,16 +481,20 @@ def test_alone_it_goes_on_serving_until_the_drain_is_over(sidecar: Sidecar, tran
 
 
 def test_a_revocation_and_a_new_token_are_seen(sidecar: Sidecar) -> None:
+    """Within two seconds, or a hundred checks where one takes longer than twenty milliseconds, as on a busy machine."""
     token = sidecar.token()
     sidecar.start()
     assert sidecar.check(bearer(token)).status.code == 0
     later = sidecar.token()
     assert sidecar.check(bearer(later)).status.code == 0
     assert sidecar.command("token", "revoke", token.split("_")[1], "--yes").exit_code == 0
-    deadline = time.monotonic() + PATIENCE
-    while sidecar.check(bearer(token)).status.code == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    revoked_at = time.monotonic()
+    eventually(lambda: sidecar.check(bearer(token)).status.code != 0, seconds=PATIENCE, pause=0.01)
+    taken = time.monotonic() - revoked_at
+    for _ in range(5):
+        assert sidecar.check(bearer(later)).status.code == 0
+    check = (time.monotonic() - revoked_at - taken) / 5
+    assert taken < max(2.0, 100 * check), f"{taken:.3f} s, and a check took {check:.3f} s"
     assert sidecar.check(bearer(later)).status.code == 0
     sidecar.stop()
 
@@ -503,16 +506,13 @@ def test_a_store_that_goes_away_is_told_and_comes_back(sidecar: Sidecar) -> None
     assert sidecar.check(bearer(token)).status.code == 0
     database = sidecar.folder / "tokens.db"
     hidden = database.rename(sidecar.folder / "hidden.db")
-    time.sleep(0.6)
+    time.sleep(0.6)  # why: looks at the store pass meanwhile, and what is known goes on
     assert sidecar.check(bearer(token)).status.code == 0
     answer = sidecar.check(bearer(other))
     assert (answer.denied_response.status.code, answer.status.code) == (503, 14)
     assert sidecar.page("/readyz")[0] == 200
     hidden.rename(database)
-    deadline = time.monotonic() + PATIENCE
-    while sidecar.check(bearer(other)).status.code != 0:
-        assert time.monotonic() < deadline, "did not recover"
-        time.sleep(0.05)
+    eventually(lambda: sidecar.check(bearer(other)).status.code == 0, seconds=PATIENCE, pause=0.05)
     sidecar.stop()
 
 
@@ -523,14 +523,9 @@ def test_a_strict_sidecar_answers_nothing_without_its_store(sidecar: Sidecar) ->
     sidecar.start()
     assert sidecar.check(bearer(token)).status.code == 0
     (sidecar.folder / "tokens.db").rename(sidecar.folder / "hidden.db")
-    deadline = time.monotonic() + PATIENCE
-    while sidecar.check(bearer(token)).status.code == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: sidecar.check(bearer(token)).status.code != 0, seconds=PATIENCE / 2, pause=0.05)
     assert sidecar.check(bearer(token)).denied_response.status.code == 503
-    while sidecar.page("/readyz")[0] == 200:
-        assert time.monotonic() < deadline, "still ready without its store"
-        time.sleep(0.05)
+    eventually(lambda: sidecar.page("/readyz")[0] != 200, seconds=PATIENCE / 2, pause=0.05)
     assert json.loads(sidecar.page("/readyz")[1])["details"]["change feed of the token store"] is False
     sidecar.stop()
 
@@ -697,14 +692,13 @@ def test_no_decision_log(sidecar: Sidecar) -> None:
         with contextlib.ExitStack() as stack:
             stack.callback(process.wait)
             stack.callback(process.terminate)
-            deadline = time.monotonic() + PATIENCE
-            while True:
-                try:
-                    if sidecar.page("/readyz")[0] == 200:
-                        break
-                except OSError:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.05)
+
+            def is_ready() -> bool:
+                with contextlib.suppress(OSError):
+                    return sidecar.page("/readyz")[0] == 200
+                return False
+
+            eventually(is_ready, seconds=PATIENCE, pause=0.05)
             sidecar.check({})
         assert process.stdout is not None
         assert process.stdout.read() == b""
@@ -744,10 +738,7 @@ def test_the_decision_log_is_rotated_and_moved(sidecar: Sidecar, workers: int) -
                 ask(check_request("POST", "/search", {}.items()), timeout=20)
 
     def wait_for(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < deadline, sidecar.logs[1].read_text()
-            time.sleep(0.02)
+        eventually(condition, seconds=PATIENCE, pause=0.02, what=lambda: sidecar.logs[1].read_text())
 
     def lines(of: Path) -> int:
         return len([json.loads(line) for line in of.read_text().splitlines()]) if of.exists() else 0
@@ -802,8 +793,15 @@ def test_a_reader_that_stalls_does_not_stall_the_checks(sidecar: Sidecar) -> Non
                 grpc.channel_ready_future(channel).result(timeout=PATIENCE)
                 ask = channel.unary_unary(f"/{SERVICE}/Check")
                 data = check_request("POST", "/search", bearer(token).items())
-                answers = [pb.CheckResponse.FromString(ask(data, timeout=20)) for _ in range(1500)]
-            assert all(answer.status.code == 0 for answer in answers)
+                taken = []
+                for _ in range(1500):
+                    began = time.monotonic()
+                    answer = pb.CheckResponse.FromString(ask(data, timeout=20))
+                    taken.append(time.monotonic() - began)
+                    assert answer.status.code == 0
+            # The pipe is full after some two hundred lines: what comes then takes no longer than what came before.
+            before, after = statistics.median(taken[20:120]), statistics.median(taken[-300:])
+            assert after < 10 * before + 0.005
         finally:
             process.terminate()
             os.close(reading)
@@ -824,18 +822,11 @@ def test_issued_tokens_are_switched_off_while_it_serves_by_leaving_the_section_o
     assert sidecar.check(bearer(token)).status.code == 0
     tokens = sidecar.settings.pop("tokens")
     sidecar.write()
-    until(lambda: sidecar.check(bearer(token)).dynamic_metadata.fields["reason"].string_value == "credential_disabled")
+    eventually(lambda: sidecar.check(bearer(token)).dynamic_metadata.fields["reason"].string_value == "credential_disabled")
     sidecar.settings["tokens"] = tokens
     sidecar.write()
-    until(lambda: sidecar.check(bearer(token)).status.code == 0)
+    eventually(lambda: sidecar.check(bearer(token)).status.code == 0)
     (found,) = [one for one in sidecar.doctor() if one["name"] == "server.ops" and "/readyz" in one["found"]]
     assert (found["level"], "configuration files are replaced as a whole" in found["found"]) == ("warning", True)
     assert f"{sidecar.file} was changed in place" in sidecar.logs[1].read_text()
     assert sidecar.stop() == 0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)

@@ -8,7 +8,6 @@ import logging
 import shutil
 import socket
 import stat
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import closing, suppress
 from http.client import HTTPConnection
@@ -21,17 +20,11 @@ from extauthz.addresses import Address
 from extauthz.transport.claims import PathClaim, claim, keep
 from extauthz.transport.listening import ListenError, open_listener
 from tests.support.h2_client import Client
+from tests.support.waiting import eventually
 from tests.support.world import bearer, check_request
 from tests.test_serve import PATIENCE, Sidecar, sidecar
 
 __all__ = ["sidecar"]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
 
 
 def is_live(path: Path) -> bool:
@@ -72,7 +65,7 @@ def test_removed_sockets_are_made_again(sidecar: Sidecar, transport: str) -> Non
         assert status(ops_kept, "/healthz") == 200
         for path in paths:
             path.unlink()
-        until(lambda: all(map(is_live, paths)))
+        eventually(lambda: all(map(is_live, paths)))
         with Client(str(paths[0])) as new, closing(ops_connection(paths[1])) as ops_new:
             assert len(new.ask(asked)) == len(kept.ask(asked)) == len(good)
             assert status(ops_new, "/readyz") == status(ops_kept, "/readyz") == 200

@@ -603,7 +603,7 @@ def at_once(*actions: Callable[[], object]) -> list[object]:
         thread.start()
     for thread in threads:
         thread.join(timeout=30)
-    assert not any(thread.is_alive() for thread in threads)
+    assert [thread.is_alive() for thread in threads] == [False] * len(actions)
     return outcomes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import sqlite3
 import threading
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 from extauthz.adapters.store import database
+from extauthz.adapters.store.connecting import BoundedConnection
 from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
 from tests.support.pooler import PASSWORD, PgBouncer, pgbouncer
@@ -93,6 +96,49 @@ def test_a_connection_of_before_is_given_up_when_the_server_pauses(postgresql: P
         with store._database.migrating() as connection:
             connection.exec_driver_sql("SELECT pg_sleep(0.8)")
         assert store.list_tokens() == []
+
+
+LIBPQ = {
+    "connect_timeout": "2",
+    "tcp_user_timeout": "10000",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+}
+"""What libpq is told: seconds for each address, and when a silent network counts as broken."""
+
+
+def test_the_limits_reach_the_server(postgresql: PostgresServer) -> None:
+    """What a statement may take and wait for, as the server has it; what the connection may, as the driver has it."""
+
+    def patience(connection: sa.Connection) -> float | None:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, BoundedConnection)
+        return driver.patience
+
+    def limits(connection: sa.Connection) -> tuple[str, ...]:
+        return tuple(connection.scalar(sa.text(f"SHOW {name}")) for name in ("statement_timeout", "lock_timeout"))
+
+    with postgresql.database() as name, closing(SqlTokenStore(postgresql.url(name))) as store:
+        for transaction in (store._database.reading, store._database.writing):
+            before = time.monotonic()
+            with transaction() as connection:
+                # All that came before the first statement, and that statement, had one end.
+                assert before + 10 <= database._deadline.get() <= time.monotonic() + 10
+                assert patience(connection) == 10.0
+                told = connection.connection.driver_connection.info.get_parameters()
+                assert {name: told.get(name) for name in LIBPQ} == LIBPQ
+                assert limits(connection) == ("6s", "5s")
+        with store._database.migrating() as connection:
+            assert limits(connection) == ("0", "30s")
+            assert patience(connection) is None
+        assert store._database._writers.pool.timeout() == 0.2
+
+
+def test_a_writer_of_a_file_waits_five_seconds_for_another(tmp_path: Path, sqlite_template: Path) -> None:
+    shutil.copy(sqlite_template, tmp_path / "tokens.db")
+    with closing(SqlTokenStore(tmp_path / "tokens.db")) as store, store._database.writing() as connection:
+        assert connection.scalar(sa.text("PRAGMA busy_timeout")) == 5_000
 
 
 def test_who_does_not_wait_is_told_nothing(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class Counting:
         """Count and pass on."""
         self.asked.append(token_id)
         found = self.store.find(token_id)
-        assert found is None or isinstance(found, TokenRecord)
+        assert isinstance(found, TokenRecord | None)
         return found
 
 

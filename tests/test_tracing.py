@@ -29,7 +29,7 @@ from extauthz.service import Authorizer
 from extauthz.worker import Recorders
 from tests.support.collector import Collector, Seen, collecting
 from tests.support.live import ANA, Live, live
-from tests.support.transports import until
+from tests.support.waiting import until
 from tests.support.world import DECISION_ID, MakeWorld, World, bearer, check_request, oauth
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -524,7 +524,7 @@ async def test_a_collector_that_is_away_and_comes_back(
             checks.check()
             checks.tracing.export._provider.force_flush()
         assert complaints(caplog) == ["ConnectionError"]
-        checks.world.clock.advance(export.QUIET)
+        checks.world.clock.advance(60.0)
         checks.check()
         checks.tracing.export._provider.force_flush()
         assert complaints(caplog) == ["ConnectionError"] * 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -20,7 +19,8 @@ from extauthz.demo.launcher import find_envoy
 from tests.support.collector import Collector, collecting
 from tests.support.h2_client import CHECK
 from tests.support.ports import free_port
-from tests.support.transports import NAMES, Loop, Name, Served, eventually
+from tests.support.transports import NAMES, Loop, Name, Served
+from tests.support.waiting import eventually
 from tests.support.world import bearer, check_request
 from tests.test_serve import Sidecar, sidecar
 
@@ -309,11 +309,12 @@ def test_a_check_is_below_the_span_of_envoy(sidecar: Sidecar, collector: Collect
             assert status_of(port, known | {"traceparent": CLIENTS}) == 200
             assert status_of(port, {"traceparent": CLIENTS}) == 401
             eventually(lambda: len(collector.named("check")) == 2, seconds=20, what=lambda: collector.spans)
-            spans = {}
-            deadline = time.monotonic() + 20
-            while not all(span.parent_id in spans for span in collector.named("check")) and time.monotonic() < deadline:
-                spans = {span.span_id: span for span in collector.spans}
-                time.sleep(0.05)
+            eventually(
+                lambda: {span.parent_id for span in collector.named("check")} <= {span.span_id for span in collector.spans},
+                seconds=20,
+                what=lambda: collector.spans,
+            )
+            spans = {span.span_id: span for span in collector.spans}
         finally:
             envoy.terminate()
     checks = collector.named("check")

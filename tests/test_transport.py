@@ -23,7 +23,8 @@ from extauthz.addresses import Address
 from extauthz.transport.limits import Limits
 from extauthz.transport.listening import ListenError
 from tests.support.h2_client import CHECK, GoneError, Peer, Target
-from tests.support.transports import FALLBACK, Authority, Held, Loop, Served, echo, eventually, only_nghttp2, until
+from tests.support.transports import FALLBACK, Authority, Held, Loop, Served, echo, only_nghttp2
+from tests.support.waiting import eventually, until
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 STATES = health_pb2.HealthCheckResponse
@@ -266,8 +267,12 @@ def test_an_unknown_method_is_unimplemented(serve: Serve, call: Client, method: 
 
 
 @only_nghttp2
-@pytest.mark.parametrize("count", [0, 2, 3])
-def test_a_call_has_one_message(serve: Serve, count: int) -> None:
+@pytest.mark.parametrize(
+    ("count", "status"),
+    [(0, grpc.StatusCode.INTERNAL), (2, grpc.StatusCode.UNIMPLEMENTED), (3, grpc.StatusCode.UNIMPLEMENTED)],
+    ids=["0", "2", "3"],
+)
+def test_a_call_has_one_message(serve: Serve, count: int, status: grpc.StatusCode) -> None:
     """Said by a client that streams to a method which is not a stream; grpc.aio takes the first message, or waits for ever."""
     served = serve(echo)
     with grpc.insecure_channel(served.address, OPTIONS) as channel:
@@ -275,7 +280,7 @@ def test_a_call_has_one_message(serve: Serve, count: int) -> None:
         assert check(iter([b"one"]), timeout=20) == b"!one"
         with pytest.raises(grpc.RpcError) as caught:
             check(iter([b"x"] * count), timeout=20)
-    assert caught.value.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNIMPLEMENTED)
+    assert caught.value.code() is status
     served.rests()
 
 
@@ -294,8 +299,7 @@ def test_a_thousand_calls_are_in_flight_on_one_connection(serve: Serve, kind: st
             if kind == "later":
                 await until(lambda: held.begun == 1000)
                 assert served.server is not None
-                assert served.streams in (0, 1000), "grpcio does not tell"
-                assert served.connections in (0, 1)
+                assert (served.streams, served.connections) == served.told(1000, 1)
                 held.go.set()
             return await asyncio.gather(*asked)
 
@@ -336,7 +340,7 @@ def test_many_connections_are_served(serve: Serve) -> None:
     try:
         asked = [checks(channel).future(b"?", timeout=20) for channel in channels]
         assert [one.result() for one in asked] == [b"!?"] * 30
-        assert served.connections in (0, 30)
+        assert (served.streams, served.connections) == served.told(0, 30)
     finally:
         for channel in channels:
             channel.close()
@@ -396,7 +400,7 @@ def test_a_call_that_the_client_cancels_stops_waiting(serve: Serve) -> None:
         for one in running[::2]:
             one.cancel()
         eventually(lambda: held.cancelled == 25)
-        assert served.streams in (0, 25), "grpcio does not tell"
+        assert (served.streams, served.connections) == served.told(25, 1)
         served.loop.soon(held.go.set)
         assert [one.result() for one in running[1::2]] == [b"!%d" % number for number in range(1, 50, 2)]
     served.rests()
@@ -521,18 +525,24 @@ def test_whatever_the_handler_does_the_answer_is_the_fallback(serve: Serve) -> N
         answers = {name: check(name.encode(), timeout=20) for name in BROKEN}
         assert check(b"good", timeout=20) == b"good"
     assert {name: answer for name, answer in answers.items() if answer != FALLBACK} == {}
-    assert served.connections in (0, 1)
+    assert (served.streams, served.connections) == served.told(0, 1)
     served.rests()
 
 
-@pytest.mark.parametrize("name", ["raises KeyError", "raises KeyError later", "an awaitable that raises"])
-def test_what_the_handler_raises_is_logged_with_its_traceback(serve: Serve, caplog: pytest.LogCaptureFixture, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("raises KeyError", KeyError), ("raises KeyError later", KeyError), ("an awaitable that raises", ValueError)],
+    ids=["at once", "later", "an awaitable"],
+)
+def test_what_the_handler_raises_is_logged_with_its_traceback(
+    serve: Serve, caplog: pytest.LogCaptureFixture, name: str, error: type[Exception]
+) -> None:
     assert call_blocking(serve(BROKEN[name])) == FALLBACK
     (record,) = [record for record in caplog.records if record.name.startswith("extauthz")]
 
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
-    assert record.exc_info[0] in (KeyError, ValueError)
+    assert record.exc_info[0] is error
     assert record.exc_info[2] is not None
 
 
@@ -610,8 +620,7 @@ def test_many_watch(serve: Serve) -> None:
             watching = [asyncio.ensure_future(watch(stub, number)) for number in range(100)]
             first = stub.Watch(health_pb2.HealthCheckRequest(), timeout=20)
             assert (await first.read()).status == STATES.NOT_SERVING
-            while len(begun) < 100:  # noqa: ASYNC110 - looked at for a moment
-                await asyncio.sleep(0.005)
+            await until(lambda: len(begun) == 100)
             await served.server.set_serving(serving=True)
             assert (await first.read()).status == STATES.SERVING
             first.cancel()
@@ -654,7 +663,7 @@ def test_a_stop_lets_a_call_under_way_finish(serve: Serve, call: Client) -> None
         assert [one.result() for one in running] == [b"!%d" % number for number in range(10)]
         stopping.result(20)
     assert held.cancelled == 0
-    assert status_of(call, served, timeout=0.5) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    assert status_of(call, served) is grpc.StatusCode.UNAVAILABLE
     served.rests()
 
 
@@ -673,7 +682,7 @@ def test_a_stop_does_not_wait_longer_than_it_is_told(serve: Serve) -> None:
         served.stopping(0.3).result(20)
         with pytest.raises(grpc.RpcError) as caught:
             running.result()
-        assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     eventually(lambda: held.cancelled == 1)
     served.rests()
 
@@ -852,8 +861,8 @@ def test_mtls_lets_in_nobody_else(serve: Serve, pki: Authority, strangers: Autho
         client = Authority(_folder(strangers), "the authority").issue("envoy")
     channel = grpc.insecure_channel(f"localhost:{served.target}", OPTIONS) if who == "without TLS" else secured(served, pki, client)
     with channel, pytest.raises(grpc.RpcError) as caught:
-        checks(channel)(b"?", timeout=2)
-    assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        checks(channel)(b"?", timeout=20)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert calls == []
     served.rests()
     with secured(served, pki, pki.issue("envoy")) as channel:
@@ -869,6 +878,14 @@ NAMED: dict[str, tuple[tuple[x509.GeneralName, ...], bool]] = {
     "more than the name": ((x509.UniformResourceIdentifier("spiffe://acme.com/envoy/x"),), False),
     "the name of another kind": ((x509.DNSName("spiffe.acme.com"),), False),
 }
+
+
+def answer_or_code(channel: grpc.Channel) -> object:
+    """Return what a check is answered with, or the code of its error."""
+    try:
+        return checks(channel)(b"?", timeout=20)
+    except grpc.RpcError as error:
+        return error.code()
 
 
 @pytest.mark.parametrize("who", NAMED)
@@ -887,10 +904,8 @@ def test_only_clients_with_an_allowed_name_are_answered(serve: Serve, pki: Autho
         if is_allowed:
             assert checks(channel)(b"?", timeout=20) == b"in"
         else:
-            try:
-                assert checks(channel)(b"?", timeout=2) != b"in"
-            except grpc.RpcError as error:
-                assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)  # noqa: PT017
+            expected = {"nghttp2": grpc.StatusCode.UNAVAILABLE, "grpcio": FALLBACK}
+            assert answer_or_code(channel) == expected[served.loop.transport.name]
     assert bool(calls) == is_allowed
     served.rests()
 

@@ -71,7 +71,8 @@ from tests.support.h2_client import (
     settings,
     window_update,
 )
-from tests.support.transports import Authority, Held, Loop, Name, Served, echo, eventually, only_nghttp2
+from tests.support.transports import Authority, Held, Loop, Name, Served, echo, only_nghttp2
+from tests.support.waiting import eventually
 
 LIMITS = Limits(
     message_size=64 * 1024,
@@ -517,36 +518,36 @@ REFUSED: dict[str, Refused] = {
     "application/json": Refused(fields(content_type="application/json"), http=415),
     "application/grpc-web": Refused(fields(content_type="application/grpc-web"), http=415),
     "application/grpcs": Refused(fields(content_type="application/grpcs"), http=415),
-    "no message": Refused(FIELDS, (3, 13), body=b""),
-    "a prefix without its message": Refused(FIELDS, (3, 13), body=HELLO[:5]),
-    "less than a prefix": Refused(FIELDS, (3, 13), body=HELLO[:4]),
-    "less than a message": Refused(FIELDS, (3, 13), body=HELLO[:-1]),
-    "more than a message": Refused(FIELDS, (3, 12, 13), body=HELLO + b"x"),
-    "two messages": Refused(FIELDS, (3, 12, 13), body=HELLO * 2),
+    "no message": Refused(FIELDS, (13,), body=b""),
+    "a prefix without its message": Refused(FIELDS, (13,), body=HELLO[:5]),
+    "less than a prefix": Refused(FIELDS, (13,), body=HELLO[:4]),
+    "less than a message": Refused(FIELDS, (13,), body=HELLO[:-1]),
+    "more than a message": Refused(FIELDS, (12,), body=HELLO + b"x"),
+    "two messages": Refused(FIELDS, (12,), body=HELLO * 2),
     "a length beyond the limit": Refused(FIELDS, (8,), body=b"\x00\xff\xff\xff\xff", also_grpcio=True),
     "a length beyond the limit, and bytes": Refused(FIELDS, (8,), body=b"\x00\x00\x01\x00\x01" + bytes(30), also_grpcio=True),
     "a message beyond the limit": Refused(FIELDS, (8,), body=framed(bytes(LIMITS.message_size + 1))),
-    "a flag of 2": Refused(FIELDS, (3, 13), body=framed(b"hello", flag=2)),
-    "a flag of 255": Refused(GZIP, (3, 13), body=framed(GZIPPED, flag=255)),
+    "a flag of 2": Refused(FIELDS, (13,), body=framed(b"hello", flag=2)),
+    "a flag of 255": Refused(GZIP, (13,), body=framed(GZIPPED, flag=255)),
     "compressed, without an encoding": Refused(FIELDS, (13,), body=framed(GZIPPED, flag=1)),
     "compressed as identity": Refused(fields(("grpc-encoding", "identity")), (13,), body=framed(GZIPPED, flag=1)),
     "compressed as snappy": Refused(fields(("grpc-encoding", "snappy")), (12,), body=framed(b"snap", flag=1)),
     "an encoding that nobody knows": Refused(fields(("grpc-encoding", "zap")), (12,)),
     "two encodings": Refused(fields(("grpc-encoding", "gzip,gzip")), (12,), body=framed(GZIPPED, flag=1)),
     "GZIP": Refused(fields(("grpc-encoding", "GZIP")), (12,), body=framed(GZIPPED, flag=1)),
-    "gzip that is none": Refused(GZIP, (3, 13), body=framed(b"not gzip", flag=1)),
-    "nothing as gzip": Refused(GZIP, (3, 13), body=framed(b"", flag=1)),
-    "gzip that is cut": Refused(GZIP, (3, 13), body=framed(GZIPPED[:-1], flag=1)),
-    "gzip that is changed": Refused(GZIP, (3, 13), body=framed(GZIPPED[:-5] + b"\x00" + GZIPPED[-4:], flag=1)),
-    "gzip with more behind it": Refused(GZIP, (3, 13), body=framed(GZIPPED + b"more", flag=1)),
-    "gzip twice": Refused(GZIP, (3, 13), body=framed(GZIPPED * 2, flag=1)),
-    "zlib as gzip": Refused(GZIP, (3, 13), body=framed(zlib.compress(b"hello"), flag=1)),
+    "gzip that is none": Refused(GZIP, (13,), body=framed(b"not gzip", flag=1)),
+    "nothing as gzip": Refused(GZIP, (13,), body=framed(b"", flag=1)),
+    "gzip that is cut": Refused(GZIP, (13,), body=framed(GZIPPED[:-1], flag=1)),
+    "gzip that is changed": Refused(GZIP, (13,), body=framed(GZIPPED[:-5] + b"\x00" + GZIPPED[-4:], flag=1)),
+    "gzip with more behind it": Refused(GZIP, (13,), body=framed(GZIPPED + b"more", flag=1)),
+    "gzip twice": Refused(GZIP, (13,), body=framed(GZIPPED * 2, flag=1)),
+    "zlib as gzip": Refused(GZIP, (13,), body=framed(zlib.compress(b"hello"), flag=1)),
     "a gzip bomb": Refused(GZIP, (8,), body=framed(BOMBED[:60_000], flag=1)),
     "a small gzip bomb": Refused(GZIP, (8,), body=framed(gzip.compress(bytes(LIMITS.message_size + 1)), flag=1), also_grpcio=True),
     "no time": Refused(fields(("grpc-timeout", "0n")), (4,)),
     "no second": Refused(fields(("grpc-timeout", "00000000S")), (4,)),
     **{
-        f"grpc-timeout {text!r}": Refused(fields(("grpc-timeout", text)), (3, 13))
+        f"grpc-timeout {text!r}": Refused(fields(("grpc-timeout", text)), (13,))
         for text in ["1", "S", "1s", "1 S", "-1S", "+1S", "1.5S", "123456789S", "1SS", "S1", "0x1S", "1S,1S", "\u00b2S"]
     },
 }
@@ -560,7 +561,7 @@ def refused(served: Served, case: Refused) -> None:
         assert (answer.http, answer.reset, answer.body) == (case.http, None, b"")
         assert answer.status in (case.statuses or range(1, 17)), answer
         assert answer.headers is not None
-        assert "grpc-message" in answer.headers or answer.trailers is not None
+        assert "grpc-message" in (answer.headers | (answer.trailers or {}))
         assert served.handler.calls == calls, "it was handed on"
         assert peer.ask(b"again").message == b"!again"
 
@@ -578,8 +579,8 @@ def test_grpcio_refuses_the_same(serve: Serve) -> None:
     served = serve()
     for name, case in REFUSED.items():
         with Peer(served.target) as peer:
-            answer = peer.ask(b"hello", entries=case.entries, body=case.body) if case.also_grpcio else None
-            assert answer is None or answer.status in case.statuses, name
+            if case.also_grpcio:
+                assert peer.ask(b"hello", entries=case.entries, body=case.body).status in case.statuses, name
     assert served.handler.calls == 0
     served.serves()
 
@@ -625,7 +626,7 @@ def test_a_check_whose_time_is_over_is_not_begun(serve: Serve, unit: str) -> Non
         number = peer.stream()
         peer.send(peer.headers(number, fields(("grpc-timeout", unit))))
         peer.ping()
-        sleep(0.06)
+        sleep(0.06)  # why: the time-out of 50 ms that the client asked for has to pass
         peer.send(data(number, HELLO, end=True))
         assert peer.answer(number).status == 4
         assert served.handler.calls == 0
@@ -634,13 +635,13 @@ def test_a_check_whose_time_is_over_is_not_begun(serve: Serve, unit: str) -> Non
 
 
 @only_nghttp2
-@pytest.mark.parametrize(("body", "status"), [(b"", 13), (b"\xff\xff", 3), (framed(b"\xff\xff"), 3), (framed(b"\x0a\x05ab"), 3)])
+@pytest.mark.parametrize(("body", "status"), [(b"", 13), (b"\xff\xff", 13), (framed(b"\xff\xff"), 3), (framed(b"\x0a\x05ab"), 3)])
 @pytest.mark.parametrize("method", ["Check", "Watch"])
 def test_a_question_for_health_that_is_none_is_refused(serve: Serve, method: str, body: bytes, status: int) -> None:
     served = serve()
     with Peer(served.target) as peer:
         answer = peer.ask(entries=fields(path=f"/grpc.health.v1.Health/{method}"), body=body)
-        assert answer.status in (status, 13)
+        assert answer.status == status
         good = health_pb2.HealthCheckRequest().SerializeToString()
         answer = peer.ask(good, entries=fields(path="/grpc.health.v1.Health/Check"))
         assert health_pb2.HealthCheckResponse.FromString(answer.message).status == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -882,7 +883,7 @@ def bad_greeting(served: Served, name: str) -> None:
             return
         if is_nghttp2(served):
             peer.end()
-            assert not any(answer.headers for answer in peer.answers.values())
+            assert not any(answer.headers for answer in peer.answers.values())  # why: most of them have no answer of any kind
 
 
 def broken_rule(served: Served, name: str) -> None:
@@ -926,7 +927,8 @@ def rapid_resets(served: Served) -> None:
     with Peer(served.target) as peer:
         numbers = range(1, 4001, 2)
         peer.push(b"".join(peer.request(number, b"wait") + reset(number) for number in numbers))
-        assert peer.end() in (INTERNAL_ERROR, ENHANCE_YOUR_CALM, NO_ERROR, None)
+        # why: what the library says of a flood depends on where in it the kernel cut one read from the next
+        assert peer.end() in (INTERNAL_ERROR, ENHANCE_YOUR_CALM, NO_ERROR, None)  # why: see the line above
     assert served.handler.calls - calls < 2 * served.limits.resets
 
 
@@ -1194,7 +1196,7 @@ def test_the_allowance_of_empty_frames_comes_back(serve: Serve) -> None:
         for _ in range(20):
             peer.send(priority(1) * 45)
             peer.ping()
-            sleep(0.03)
+            sleep(0.03)  # why: the allowance grows with time, and this client stays below its rate
         peer.push(priority(1) * 500)
         peer.end()
     served.serves()
@@ -1209,7 +1211,7 @@ def test_the_allowance_of_resets_comes_back(serve: Serve) -> None:
             numbers = [peer.stream() for _ in range(40)]
             peer.send(*(peer.request(number, b"wait") + reset(number) for number in numbers))
             peer.ping()
-            sleep(1.1)
+            sleep(1.1)  # why: libnghttp2 counts in whole seconds of its own clock
         assert peer.ask(b"well?").message == b"!well?"
     served.serves()
 
@@ -1224,7 +1226,7 @@ def waits_for_its_end(peer: Peer) -> None:
 
 def is_reset(peer: Peer) -> None:
     """The stream is given up; the connection lives."""
-    assert peer.answer(1).reset in (CANCEL, INTERNAL_ERROR, ENHANCE_YOUR_CALM, PROTOCOL_ERROR)
+    assert peer.answer(1).reset == CANCEL
 
 
 def is_reset_and_goes_on(peer: Peer) -> None:
@@ -1277,7 +1279,7 @@ def test_a_request_that_trickles_is_not_waited_for(serve: Serve) -> None:
             try:
                 peer.read(lambda: 1 in peer.answers, seconds=0.02)
                 break
-            except AssertionError:
+            except AssertionError:  # why: it is read as long as nothing comes, and what must come is asserted below
                 continue
         assert peer.answers[1].reset is not None
     served.serves()
@@ -1590,7 +1592,9 @@ def test_an_idle_connection_is_told_to_go(serve: Serve) -> None:
     with Peer(served.target) as peer:
         assert peer.ask(b"1").message == b"!1"
         started = monotonic()
-        assert peer.end() == NO_ERROR or not is_nghttp2(served)
+        code = peer.end()
+        if is_nghttp2(served):
+            assert code == NO_ERROR
         assert 0.2 < monotonic() - started < SOON
     served.serves()
 
@@ -1604,7 +1608,9 @@ def test_a_connection_with_a_call_is_not_idle(serve: Serve) -> None:
         assert peer.goaways == []
         served.loop.soon(served.handler.held.go.set)
         assert peer.answer(1).message == b"!wait"
-        assert peer.end() == NO_ERROR or not is_nghttp2(served)
+        code = peer.end()
+        if is_nghttp2(served):
+            assert code == NO_ERROR
     served.serves()
 
 
@@ -1621,7 +1627,8 @@ def test_an_old_connection_goes_and_its_calls_finish(serve: Serve) -> None:
         assert peer.goaways[-1] == (3, NO_ERROR)
         peer.send(peer.request(5, b"too late"))
         peer.ping()
-        assert 5 not in peer.answers or peer.answers[5].reset == REFUSED_STREAM
+        if 5 in peer.answers:
+            assert peer.answers[5].reset == REFUSED_STREAM
         served.loop.soon(served.handler.held.go.set)
         assert peer.answer(1).message == b"!wait"
         assert peer.end() == NO_ERROR
@@ -1778,7 +1785,7 @@ def test_a_stop_ends_a_load_without_an_answer_that_is_cut(serve: Serve) -> None:
         last = peer.goaways[-1][0] if peer.goaways else 2**31 - 1
         for number, answer in peer.answers.items():
             if number <= last and answer.reset in (None, NO_ERROR):
-                assert answer.message in (bytes(LARGE), b"!small")
+                assert answer.message == (bytes(LARGE) if number % 10 == 1 else b"!small")
         assert len(peer.answers) >= 100
         stopping.result(SOON)
 
@@ -1817,7 +1824,8 @@ def test_a_callback_that_raises_ends_its_stream_and_is_logged(
                 answer = peer.ask(b"hello")
             except GoneError:
                 answer = None
-        assert answer is None or answer.reset is not None or answer.status == 13 or place == "end"
+        if place != "end" and answer is not None:
+            assert answer.reset == INTERNAL_ERROR
         (record, *_) = [record for record in caplog.records if record.name.startswith("extauthz")]
         assert record.exc_info is not None
         assert record.exc_info[0] is ValueError
@@ -1837,7 +1845,7 @@ def test_an_answer_that_the_transport_cannot_make_ends_one_stream(
         with monkeypatch.context() as patched:
             patched.setattr(type(served.server), "_message", raising)
             answer = peer.ask(b"hello")
-            assert answer.reset is not None or answer.status == 13
+            assert answer.reset == INTERNAL_ERROR
         assert any(record.exc_info for record in caplog.records)
         assert peer.ask(b"after").message == b"!after"
     served.serves()

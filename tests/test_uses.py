@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -26,10 +26,12 @@ from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.adapters.store.usage import SqliteUsage
 from extauthz.core.model import Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request
 from extauthz.feed import Feed
-from extauthz.ports import RESOLUTION, Unavailable, Use
+from extauthz.ports import RESOLUTION, FeedBatch, Unavailable, Use
 from extauthz.uses import BATCH, CLOSING, Uses, network
 from tests.support.postgresql import ANA, KEY, NOW, MakePlace, Place, fill, token, use
 from tests.support.unprivileged import unprivileged
+from tests.support.virtual_time import LoopClock, elapse, in_virtual_time
+from tests.support.waiting import until
 from tests.support.world import DECISION_ID, MakeWorld, StillClock, bearer, check_request, oauth, sign
 
 pytest_plugins = ["tests.support.postgresql"]
@@ -41,13 +43,6 @@ PATIENCE = 20.0
 """Seconds that a test waits for what has to come, also on a busy machine."""
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(PATIENCE):
-        while not holds():  # noqa: ASYNC110 - a test
-            await asyncio.sleep(0.01)
-
-
 class Kept:
     """A store that keeps what it is told, out of reach or slow when a test says so."""
 
@@ -56,8 +51,10 @@ class Kept:
         self.fault: Exception | None = None
         self.slow = asyncio.Event()
         self.slow.set()
+        self.begun = 0
 
     async def record_usage(self, uses: Mapping[str, Use]) -> int:
+        self.begun += 1
         await self.slow.wait()
         if self.fault:
             raise self.fault
@@ -285,8 +282,7 @@ async def test_a_fault_that_nobody_thought_of_ends_nothing(caplog: pytest.LogCap
     world.used(A)
     world.store.fault = ZeroDivisionError("a mistake")
     running = asyncio.create_task(world.uses.run())
-    await until(lambda: bool(caplog.records))
-    await asyncio.sleep(0.1)
+    await until(lambda: world.store.begun >= 5)
     world.store.fault = None
     await until(lambda: not world.uses.waiting)
     running.cancel()
@@ -313,17 +309,19 @@ async def test_a_use_that_comes_while_another_is_written_is_not_lost() -> None:
 async def test_batches_come_at_about_every_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     world = Recording(0.0, 0.25, 0.5, 0.75, interval=0.2)
     pauses: list[float] = []
+    enough = asyncio.Event()
     sleep = asyncio.sleep
 
     async def note(seconds: float) -> None:
         pauses.append(seconds)
+        if len(pauses) == 4:
+            enough.set()
         await sleep(0)
 
     monkeypatch.setattr("extauthz.uses.asyncio.sleep", note)
     world.used(A)
     running = asyncio.create_task(world.uses.run())
-    while len(pauses) < 4:
-        await sleep(0)
+    await asyncio.wait_for(enough.wait(), PATIENCE)
     running.cancel()
     await asyncio.wait({running})
     assert pauses[:3] == pytest.approx([0.15, 0.2, 0.25])
@@ -348,12 +346,50 @@ async def test_the_last_batch_is_written_and_waited_for_half_a_second(caplog: py
     assert [record.getMessage() for record in caplog.records] == ["uses of tokens are lost"]
 
 
+def test_uses_are_written_about_once_a_minute_and_half_a_second_at_the_end() -> None:
+    """The pauses lie around a minute by chance, so that a fleet does not write at once."""
+
+    class Slow:
+        def __init__(self) -> None:
+            self.begun: list[float] = []
+
+        async def record_usage(self, uses: Mapping[str, Use]) -> int:
+            self.begun.append(asyncio.get_running_loop().time())
+            if len(self.begun) > 3:
+                await elapse(3600)
+            return len(uses)
+
+    async def work(store: Slow) -> float:
+        # Each use draws too, when it is noted.
+        chances = iter([0.5, 0.0, 0.5, 0.5, 0.999, 0.5])
+        now = asyncio.get_running_loop().time
+        uses = Uses(store, clock=LoopClock(), random=lambda: next(chances, 0.5))
+        writing = asyncio.create_task(uses.run())
+        for _ in range(3):
+            # One token after the other: each of them is noted at most every quarter of an hour.
+            uses.record(request(), allowed(f"{now():012}"), 0.001)
+            count = len(store.begun)
+            while len(store.begun) == count:
+                await elapse(0.1)
+        writing.cancel()
+        await asyncio.wait({writing})
+        uses.record(request(), allowed(A), 0.001)
+        began = now()
+        await uses.close()
+        return round(now() - began, 3)
+
+    store = Slow()
+    assert in_virtual_time(lambda: work(store)) == 0.5
+    first, second, third, _ = store.begun
+    assert (first, second - first, third - second) == pytest.approx((30, 60, 90), abs=0.5)
+
+
 async def test_a_batch_that_is_cut_off_waits() -> None:
     world = Recording(interval=0.0)
     world.used(A)
     world.store.slow.clear()
     running = asyncio.create_task(world.uses.run())
-    await asyncio.sleep(0.05)
+    await until(lambda: world.store.begun)
     running.cancel()
     await asyncio.wait({running})
     assert world.uses.waiting == 1
@@ -410,13 +446,20 @@ def log_of(place: Place) -> int:
 async def test_a_write_moves_the_file_and_nothing_in_the_feed(file: Place, reader: SqliteReader) -> None:
     clock = StillClock()
     feed = Feed(clock=clock, memory=660.0)
-    follower = SqliteFollower(reader, position=lambda: feed.position, apply=feed.apply, poll_interval=600.0, look_interval=0.01)
+    batches: list[FeedBatch] = []
+
+    def apply(batch: FeedBatch) -> None:
+        batches.append(batch)
+        feed.apply(batch)
+
+    follower = SqliteFollower(reader, position=lambda: feed.position, apply=apply, poll_interval=600.0, look_interval=0.01)
     following = asyncio.create_task(follower.run())
     await until(lambda: feed.generation == 1)
     mark, version = feed.mark, reader.version()
     for number in range(5):
+        read = len(batches)
         assert await SqliteUsage(reader).record_usage({A: (NOW + 1000 * number, "10.0.0.0/24")}) == 1
-        await asyncio.sleep(0.05)
+        await until(lambda read=read: len(batches) > read)  # type: ignore[misc]
     assert reader.version() != version
     assert (feed.mark, feed.rewound, feed.changed_since(A, mark)) == (mark, False, False)
     with file.opened() as store:
@@ -551,9 +594,7 @@ async def test_no_connection_is_held_between_two_batches(server: Place) -> None:
     async with writing(server) as writer:
         for number in range(3):
             assert await writer.record_usage({A: (NOW + 1000 * number, "10.0.0.0/24"), C: (NOW, "")}) == 1
-            async with asyncio.timeout(PATIENCE):
-                while connections(server):  # noqa: ASYNC110 - another process
-                    await asyncio.sleep(0.01)
+            await until(lambda: not connections(server), seconds=PATIENCE)
     assert used_at(server) == {A: NOW + 2000}
 
 
@@ -588,9 +629,7 @@ async def test_who_stops_waiting_leaves_nothing(server: Place) -> None:
             other.execute("UPDATE token_usage SET last_used_at = last_used_at")
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(writer.record_usage({A: (NOW + 1000, "")}), 0.2)
-    async with asyncio.timeout(PATIENCE):
-        while connections(server):  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.01)
+    await until(lambda: not connections(server), seconds=PATIENCE)
 
 
 async def test_sidecars_that_write_the_same_rows_get_out_of_each_others_way(server: Place) -> None:

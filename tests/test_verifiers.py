@@ -24,8 +24,9 @@ from extauthz.core.tokens import TokenRecord, digest, fingerprint, mint
 from extauthz.feed import Feed
 from extauthz.issued_verifier import IssuedVerifier
 from extauthz.issuing import Order, Rules, issue
-from extauthz.oauth_verifier import KEY_DELAY, MAX_PENDING, Issuer, OAuthVerifier
+from extauthz.oauth_verifier import KEY_DELAY, Issuer, OAuthVerifier
 from extauthz.ports import Evidence, FeedBatch, Unavailable, Verdict
+from tests.support.waiting import settled
 from tests.support.world import (
     CLIENT,
     ISSUER,
@@ -826,7 +827,7 @@ async def test_a_new_key_is_found_by_one_more_fetch() -> None:
 
 async def test_tokens_that_wait_for_an_unknown_key_are_bounded_and_known_ones_are_not() -> None:
     it = OAuth(WaitedFor(key_set("rsa-1")))
-    strangers = [sign(claims(), header={"kid": f"made up {number}"}) for number in range(MAX_PENDING)]
+    strangers = [sign(claims(), header={"kid": f"made up {number}"}) for number in range(64)]
     waiting = [it.verify(stranger) for stranger in strangers]
     with pytest.raises(Unavailable) as caught:
         it.verify(NEW)
@@ -899,12 +900,21 @@ async def test_an_unknown_key_of_a_token_from_the_future_causes_no_fetch(change:
     assert it.source.reloads == 0
 
 
-@pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "HS256"}, {"crit": ["x"]}, {"typ": "JOSE"}], ids=str)
-async def test_a_forbidden_header_with_an_unknown_key_causes_no_fetch(header: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ({"alg": "none"}, Reason.TOKEN_ALGORITHM),
+        ({"alg": "HS256"}, Reason.TOKEN_ALGORITHM),
+        ({"crit": ["x"]}, Reason.TOKEN_HEADER_FORBIDDEN),
+        ({"typ": "JOSE"}, Reason.TOKEN_HEADER_FORBIDDEN),
+    ],
+    ids=str,
+)
+async def test_a_forbidden_header_with_an_unknown_key_causes_no_fetch(header: dict[str, Any], reason: Reason) -> None:
     it = OAuth(Keys(key_set("rsa-1")))
     it.source.may_reload = True
 
-    assert it.verify(sign(claims(), header={"kid": "made up"} | header)) in (Reason.TOKEN_ALGORITHM, Reason.TOKEN_HEADER_FORBIDDEN)
+    assert it.verify(sign(claims(), header={"kid": "made up"} | header)) is reason
     assert it.source.reloads == 0
 
 
@@ -973,7 +983,7 @@ async def test_a_failure_that_nobody_collects_is_no_noise(caplog: pytest.LogCapt
     it.verify(GOOD)
     await asyncio.sleep(0)
     it.source.fail()
-    await asyncio.sleep(0.01)
+    await settled()
     gc.collect()
 
     assert caplog.records == []
@@ -989,11 +999,11 @@ async def test_a_waiter_that_leaves_does_not_end_the_verification() -> None:
         return await pending
 
     waiter = asyncio.ensure_future(wait())
-    await asyncio.sleep(0.01)
+    await settled()
     waiter.cancel()
     await asyncio.wait([waiter])
     it.source.arrive(key_set("rsa-1"))
-    await asyncio.sleep(0.01)
+    await settled()
 
     assert len(it.verdicts) == 1
 
@@ -1219,7 +1229,7 @@ async def test_a_revocation_that_the_feed_tells_during_a_look_up_is_not_missed(w
     waiting.poll()
     answers = waiting.store.answers  # type: ignore[attr-defined]
     answers[0].set_result(record)
-    await asyncio.sleep(0.01)
+    await settled()
     assert len(answers) == 2
     answers[1].set_result(MemoryTokenStore.find(waiting.store, record.id))
     assert await pending is Reason.TOKEN_REVOKED
@@ -1235,7 +1245,7 @@ async def test_a_gap_during_a_look_up_makes_it_be_asked_again(waiting: Issued) -
     waiting.feed.apply(FeedBatch(0, 1000, 900))
     answers = waiting.store.answers  # type: ignore[attr-defined]
     answers[0].set_result(record)
-    await asyncio.sleep(0.01)
+    await settled()
     answers[1].set_result(None)
     assert await pending is Reason.TOKEN_UNKNOWN
 
@@ -1283,7 +1293,7 @@ async def test_a_record_that_keeps_changing_is_no_answer(waiting: Issued) -> Non
     assert not isinstance(pending, Identity | Reason)
     answers = waiting.store.answers  # type: ignore[attr-defined]
     for number in range(3):
-        await asyncio.sleep(0.01)
+        await settled()
         waiting.feed.apply(FeedBatch(0, 2 + number, 1, ((2 + number, record.id),)))
         answers[number].set_result(record)
     with pytest.raises(Unavailable) as caught:

@@ -23,6 +23,7 @@ import pytest
 from extauthz.demo.launcher import Demo
 from extauthz.demo.wiring import Link, Wiring, write_certificate
 from tests.support.running import RunningDemo, running_demo
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.envoy
 
@@ -89,10 +90,7 @@ def under_load(demo: Demo) -> Iterator[Load]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
+    eventually(condition, seconds=PATIENCE, pause=0.02)
 
 
 def sidecar_of(demo: Demo) -> int:
@@ -152,8 +150,7 @@ def test_a_rolling_restart_loses_no_request(two: RunningDemo) -> None:
 def test_a_worker_that_is_killed_costs_no_request_and_comes_back(two: RunningDemo) -> None:
     demo = two.demo
     until(lambda: all(ready(demo).values()))
-    # Both are healthy in Envoy's eyes too.
-    time.sleep(2)
+    time.sleep(2)  # why: both have to be healthy in the eyes of Envoy too, which looks once a second
     victim = min(workers(demo))
     checks = metric(demo, "extauthz_checks_total")
     with under_load(demo) as load:

@@ -76,11 +76,14 @@ class PortClaim:
         """Tell the one that leaves that it is not needed any more; a port has neither mode nor group."""
         if self._asked is not None:
             handover.confirm(self._asked, self.address)
-            self._asked = None
 
     @asynccontextmanager
     async def offered(self) -> AsyncIterator[Taken]:
         """Let one successor bind the port as well; raises OSError."""
+        if not self.address.port:
+            # A port of chance is one that nobody asks for.
+            yield asyncio.Event().wait
+            return
         async with handover.offered(self.address) as taken:
             yield taken.wait
 

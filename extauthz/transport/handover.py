@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 
 from extauthz.addresses import Address
 
@@ -36,8 +36,11 @@ def ask(address: Address) -> socket.socket | None:
 
 
 def confirm(asked: socket.socket, address: Address) -> None:
-    """Say that this process serves, and let nobody else bind the address; a predecessor that is gone already needs no word."""
-    with closing(asked), suppress(OSError):
+    """Say that this process serves, and let nobody else bind the address; a predecessor that is gone already needs no word.
+
+    The connection stays open as long as this process listens, so that nobody comes after it.
+    """
+    with suppress(OSError):
         _share(address.port, shared=False)
         asked.sendall(_SERVING)
 
@@ -57,8 +60,7 @@ async def offered(address: Address) -> AsyncIterator[asyncio.Event]:
                 if await reader.read(1) == _SERVING:
                     taken.set()
                     await reader.read()
-            if not taken.is_set():
-                successors.discard(writer)
+            successors.discard(writer)
         writer.close()
 
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -73,7 +75,7 @@ async def offered(address: Address) -> AsyncIterator[asyncio.Event]:
         yield taken
     finally:
         server.close()
-        for writer in successors:
+        for writer in list(successors):
             writer.close()
 
 

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -21,6 +20,7 @@ from extauthz.demo.launcher import find_envoy
 from extauthz.demo.upstream import echo
 from extauthz.transport.listening import open_port
 from extauthz.transport.ops import HttpServer
+from tests.support.waiting import eventually
 
 START_TIMEOUT = 60.0
 
@@ -115,11 +115,11 @@ def send(port: int, line: str, headers: Iterable[tuple[str, str]]) -> Reply:
 
 
 def _wait(ready: Any, started: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT
-    while not ready():
+    def is_ready() -> object:
         assert started.poll() is None, log.read_text()[-3000:]
-        assert time.monotonic() < deadline, log.read_text()[-3000:]
-        time.sleep(0.02)
+        return ready()
+
+    eventually(is_ready, seconds=START_TIMEOUT, pause=0.02, what=lambda: log.read_text()[-3000:])
 
 
 def _status(port: int, path: str) -> int | None:

@@ -163,7 +163,7 @@ class Answer:
     @property
     def message(self) -> bytes:
         """The one message of a call that went well."""
-        assert self.reset in (None, NO_ERROR), "a server may end a request early, with NO_ERROR"
+        assert self.reset in (None, NO_ERROR)  # why: a server may end a request early, with NO_ERROR (RFC 9113 8.1)
         assert (self.http, self.status, self.ended) == (200, 0, True), self
         assert self.headers is not None
         assert self.headers["content-type"] == "application/grpc"

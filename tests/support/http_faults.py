@@ -64,13 +64,13 @@ class FaultyServer:
             self.seen.set()
             page = self.pages.get(path, Page(b"{}", 404))
             if page.wait:
-                await asyncio.sleep(page.wait)
+                await asyncio.sleep(page.wait)  # why: this server is as slow as a test says
             data = page.raw if page.raw is not None else page.head() + page.body
             if page.slowly:
                 for start in range(0, len(data), 64):
                     writer.write(data[start : start + 64])
                     await writer.drain()
-                    await asyncio.sleep(page.slowly)
+                    await asyncio.sleep(page.slowly)  # why: this server is as slow as a test says
             else:
                 writer.write(data)
             await writer.drain()

@@ -70,11 +70,11 @@ class KeepingServer:
                     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{")
                     await writer.drain()
                 case Ending.RESET:
-                    await asyncio.sleep(self.pause)
+                    await asyncio.sleep(self.pause)  # why: this server ends a connection when a test says
                     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     writer.transport.abort()
                 case Ending.CLOSED:
-                    await asyncio.sleep(self.pause)
+                    await asyncio.sleep(self.pause)  # why: this server ends a connection when a test says
             return
 
 

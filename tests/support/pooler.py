@@ -15,8 +15,9 @@ import psycopg
 
 from tests.support.ports import free_port
 from tests.support.postgres_server import PostgresServer
-from tests.support.transports import Authority, eventually
+from tests.support.transports import Authority
 from tests.support.unprivileged import given_away
+from tests.support.waiting import eventually
 
 PASSWORD = "pässwörd of the pool"
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

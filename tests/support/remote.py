@@ -30,14 +30,16 @@ Told = Mapping[str, Any] | Reason | Unavailable
 class Remote:
     """An issuer that answers from a table; what does not stand there gets the answer `otherwise`.
 
-    `asked` are all tokens that it got to see, in order. While `go` is not set, answers are held back; they are read from the table
-    when they are given. With `shut` every question is turned away at once.
+    `asked` are all tokens that it got to see, in order, and `known` whether each of them was said to have been good. While `go` is
+    not set, answers are held back; they are read from the table when they are given. With `shut` every question is turned away at
+    once.
     """
 
     def __init__(self, answers: Mapping[str, Told] | None = None, *, otherwise: Told = Reason.TOKEN_INACTIVE) -> None:
         self.answers = dict(answers or {})
         self.otherwise = otherwise
         self.asked: list[str] = []
+        self.known: list[bool] = []
         self.shut = False
         self.go = asyncio.Event()
         self.go.set()
@@ -45,6 +47,7 @@ class Remote:
     def ask(self, token: str, *, known: bool = False) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
         """Note the token, then answer."""
         self.asked.append(token)
+        self.known.append(known)
         if self.shut:
             raise Unavailable(Reason.OVERLOADED)
         return self._answer(token)

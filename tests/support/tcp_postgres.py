@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 
 from tests.support.ports import free_port
-from tests.support.transports import eventually
 from tests.support.unprivileged import given_away
+from tests.support.waiting import eventually
 
 _SETTINGS = """
 listen_addresses = '127.0.0.1'

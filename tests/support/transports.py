@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any, Literal, TypeVar
 
 import pytest
@@ -24,28 +23,13 @@ from extauthz.transport.limits import Limits
 from extauthz.transport.listening import TracedHandler
 from extauthz.transport.tls import Certificates, TlsFiles
 from tests.support.h2_client import Client, Target
+from tests.support.waiting import eventually
 
 Name = Literal["grpcio", "nghttp2"]
 NAMES: tuple[Name, ...] = ("grpcio", "nghttp2")
 only_nghttp2 = pytest.mark.parametrize("transport", ["nghttp2"], indirect=True)
 FALLBACK = b"\x0a\x02\x08\x0dthe fallback"
 T = TypeVar("T")
-
-
-def eventually(holds: Callable[[], object], *, seconds: float = 20.0, what: Callable[[], object] = lambda: "") -> None:
-    """Wait until something holds, but not for ever."""
-    deadline = monotonic() + seconds
-    while not holds():
-        if monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what()}")
-        sleep(0.001)
-
-
-async def until(holds: Callable[[], object], *, seconds: float = 20.0) -> None:
-    """Wait in the loop until something holds, but not for ever."""
-    async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 - what is waited for is counted by others
-            await asyncio.sleep(0.002)
 
 
 def echo(message: bytes) -> bytes:
@@ -180,6 +164,10 @@ class Served:
     def streams(self) -> int:
         """How many calls are under way; grpcio does not tell."""
         return int(getattr(self.server, "streams", 0))
+
+    def told(self, streams: int, connections: int) -> tuple[int, int]:
+        """Return what `streams` and `connections` say when there are so many: grpcio does not tell."""
+        return (streams, connections) if self.loop.transport.name == "nghttp2" else (0, 0)
 
     def set_serving(self, serving: bool) -> None:
         """Change what health checks say."""

@@ -1,0 +1,138 @@
+"""How long a parent waits for its workers, in a loop whose time is made up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extauthz.config.loader import Configuration, load
+from extauthz.supervisor import Supervisor
+from extauthz.worker_link import Silent, WorkerLink
+from tests.support.virtual_time import elapse, in_virtual_time
+
+SETTINGS = """\
+version: 1
+server: {listen: 127.0.0.1:9001, ops: null, workers: 1, drain: 10s}
+tokens: {store: "sqlite:///tokens.db", peppers: [{id: p1, file: pepper}]}
+scopes: [SEARCH]
+routes: [routes.yaml]
+"""
+
+
+def now() -> float:
+    return round(asyncio.get_running_loop().time(), 3)
+
+
+class Worker:
+    """A worker's process and its end of the conversation: it reads what it is asked, and answers nothing unless it is `alive`."""
+
+    def __init__(self, code: int | None = None, *, alive: bool = False) -> None:
+        self._alive = alive
+        self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.pid = 4711
+        self.started = now()
+        self.asked: list[tuple[float, str]] = []
+        self.killed: list[float] = []
+        self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        if code is not None:
+            self._end.set_result(code)
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._end)
+
+    def kill(self) -> None:
+        self.killed.append(now())
+        self._end.set_result(-9)
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self.asked.append((now(), message["do"]))
+        if self._alive:
+            self._answers.put_nowait({"id": message["id"], "samples": [], "readiness": {}, "details": {}})
+
+    async def receive(self) -> dict[str, Any]:
+        return await self._answers.get()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> Configuration:
+    (tmp_path / "pepper").write_bytes(bytes(range(32)))
+    (tmp_path / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
+    (tmp_path / "extauthz.yaml").write_text(SETTINGS)
+    return load(tmp_path / "extauthz.yaml")
+
+
+@pytest.fixture
+def supervised(configuration: Configuration, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Worker]]:
+    """Return what runs a supervisor for some seconds, and returns the workers."""
+
+    def run(seconds: float, *, then: Callable[[Supervisor], Coroutine[Any, Any, None]], **more: Any) -> list[Worker]:
+        made: list[Worker] = []
+
+        async def start_worker(*_: object) -> WorkerLink:
+            made.append(Worker(**more))
+            return WorkerLink(made[-1], made[-1])  # type: ignore[arg-type]
+
+        async def work() -> None:
+            supervisor = Supervisor(configuration, "nghttp2", log_decisions=False)
+            await supervisor.start()
+            await elapse(seconds)
+            await then(supervisor)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+
+        monkeypatch.setattr("extauthz.supervisor.start_worker", start_worker)
+        in_virtual_time(work)
+        return made
+
+    return run
+
+
+async def nothing(_: Supervisor) -> None:
+    """Leave it."""
+
+
+def test_a_worker_that_answers_nothing_is_asked_every_three_seconds_and_killed_within_fifteen(
+    supervised: Callable[..., list[Worker]],
+) -> None:
+    first, second = supervised(20, then=nothing)
+    # Each question is waited for two seconds; nothing was heard for more than ten when the third has come to nothing.
+    assert first.asked == [(3, "tell"), (8, "tell"), (13, "tell")]
+    assert first.killed == [15]
+    assert second.started == 15.1
+
+
+def test_workers_that_end_at_once_are_started_again_after_pauses_that_grow_to_ten_seconds(
+    supervised: Callable[..., list[Worker]],
+) -> None:
+    workers = supervised(60, code=1, then=nothing)
+    assert [worker.started for worker in workers] == [0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 12.7, 22.7, 32.7, 42.7, 52.7]
+
+
+def test_a_worker_that_does_not_end_is_killed_five_seconds_after_its_drain(supervised: Callable[..., list[Worker]]) -> None:
+    async def stop(supervisor: Supervisor) -> None:
+        await supervisor.stop()
+        assert now() == 1 + 10 + 5
+
+    (worker,) = supervised(1, alive=True, then=stop)
+    assert worker.asked[0] == (1, "hand_over")
+    assert worker.killed == [16]
+
+
+def test_what_needs_no_work_is_answered_within_two_seconds() -> None:
+    async def work() -> float:
+        worker = Worker()
+        link = WorkerLink(worker, worker)  # type: ignore[arg-type]
+        with pytest.raises(Silent):
+            await link.ask({"do": "tell"})
+        lasted = now()
+        link.bury()
+        return lasted
+
+    assert in_virtual_time(work) == 2
