@@ -91,7 +91,15 @@ class IssuerServer:
             context = TlsFiles(self._tls / "server.crt", self._tls / "server.key", None).load(protocol="http/1.1").context
         server = self._server = HttpServer(self.issuer, tls=context)
         opened = open_port(self._address)
-        self._thread = threading.Thread(target=lambda: asyncio.run(server.run_on(opened)))
+
+        async def serve() -> None:
+            await server.run_on(opened)
+            for connection in tuple(server.server_state.connections):
+                connection.transport.abort()
+            # What is aborted is closed in the next turn of the loop.
+            await asyncio.sleep(0.01)
+
+        self._thread = threading.Thread(target=lambda: asyncio.run(serve()))
         self._thread.start()
         eventually(lambda: server.started)
 

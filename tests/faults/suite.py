@@ -17,7 +17,7 @@ from tests.support.postgres_server import PostgresServer, server_of
 
 HOLD = 0.3
 """Seconds that a fault lasts in `make test`."""
-STOCK = 100
+STOCK = 300
 """New tokens that there are for each."""
 
 
