@@ -59,54 +59,34 @@ def strangers(it: Installation) -> None:
         list(pool.map(send, range(AT_ONCE if it.quick else STRANGERS)))
 
 
-def _spoiled(it: Installation, fault: Fault) -> Iterator[None]:
-    it.issuer.issuer.slow_seconds = 30.0
-    it.issuer.issuer.fail("/", fault)
-    it.issuer.issuer.use_next_key()
-    yield
-    it.issuer.issuer.heal()
+SPOILED = {
+    "issuer_slow": Fault.SLOW,
+    "issuer_garbage": Fault.GARBAGE,
+    "issuer_redirecting": Fault.REDIRECT,
+    "issuer_huge": Fault.HUGE,
+    "issuer_failing": Fault.ERROR_500,
+    "issuer_without_keys": Fault.EMPTY_KEYS,
+    "issuer_of_another_name": Fault.WRONG_ISSUER,
+}
+"""What is wrong with every answer of the issuer, by the name of the injector."""
 
 
-@injector(leaves_trace=True)
-def issuer_slow(it: Installation) -> Iterator[None]:
-    """Every answer would take half a minute."""
-    yield from _spoiled(it, Fault.SLOW)
+def _spoils(name: str, fault: Fault) -> None:
+    """Register who spoils all answers, after half a minute where they are slow."""
+
+    def inject(it: Installation) -> Iterator[None]:
+        it.issuer.issuer.slow_seconds = 30.0
+        it.issuer.issuer.fail("/", fault)
+        it.issuer.issuer.use_next_key()
+        yield
+        it.issuer.issuer.heal()
+
+    inject.__name__ = name
+    injector(leaves_trace=True)(inject)
 
 
-@injector(leaves_trace=True)
-def issuer_garbage(it: Installation) -> Iterator[None]:
-    """It answers with a page of HTML."""
-    yield from _spoiled(it, Fault.GARBAGE)
-
-
-@injector(leaves_trace=True)
-def issuer_redirecting(it: Installation) -> Iterator[None]:
-    """It sends everybody to another host, where the right answer is."""
-    yield from _spoiled(it, Fault.REDIRECT)
-
-
-@injector(leaves_trace=True)
-def issuer_huge(it: Installation) -> Iterator[None]:
-    """Its answers are right, and a megabyte long."""
-    yield from _spoiled(it, Fault.HUGE)
-
-
-@injector(leaves_trace=True)
-def issuer_failing(it: Installation) -> Iterator[None]:
-    """It answers with 500."""
-    yield from _spoiled(it, Fault.ERROR_500)
-
-
-@injector(leaves_trace=True)
-def issuer_without_keys(it: Installation) -> Iterator[None]:
-    """Its key set is empty."""
-    yield from _spoiled(it, Fault.EMPTY_KEYS)
-
-
-@injector(leaves_trace=True)
-def issuer_of_another_name(it: Installation) -> Iterator[None]:
-    """Its discovery document names another issuer."""
-    yield from _spoiled(it, Fault.WRONG_ISSUER)
+for _name, _fault in SPOILED.items():
+    _spoils(_name, _fault)
 
 
 @injector(Needs(issuer_tls=True), leaves_trace=True)

@@ -20,6 +20,8 @@ __all__ = ["issuer_faults", "process_faults", "store_faults"]
 
 GOOD = "200"
 SIGNS_PATIENCE = 20.0
+LOOK = 0.05
+"""Seconds between two looks at the pages of the sidecar, which cost it time as well."""
 STEADY = 3
 """So many good answers of each kind in a row are an end of the fault."""
 
@@ -203,7 +205,7 @@ def _signs(it: Installation, trial: Trial, load: Load, offset: int, baseline: fl
     while not all(found.values()) and time.monotonic() < deadline:
         found |= {name: bool(looks[name]()) for name, was_seen in found.items() if not was_seen}
         load.check()
-        time.sleep(0.02)
+        time.sleep(LOOK)
     return found
 
 
@@ -243,10 +245,13 @@ def _recovered(it: Installation, trial: Trial, load: Load, ended: float, control
 
     is_back = it.back or (lambda: True)
     back_at: list[float] = []
+    looked_at = [0.0]
 
     def over() -> bool:
-        if not back_at and is_back():
-            back_at.append(time.monotonic())
+        if not back_at and time.monotonic() - looked_at[0] > LOOK:
+            if is_back():
+                back_at.append(time.monotonic())
+            looked_at[0] = time.monotonic()
         return bool(back_at) and steady()
 
     load.until(over, seconds=2 * trial.limit + PATIENCE, what=lambda: f"{trial.name}: the fault does not end: {it.said()[-1500:]}")
