@@ -1,5 +1,9 @@
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help setup run demo-check prometheus pgbouncer browser test mutants mutants-changed fleet soak lint format bench proto requirements reference check-generated clean
+=======
+.PHONY: help setup run demo-check prometheus pgbouncer browser test fleet faults soak lint format bench proto requirements reference check-generated clean
+>>>>>>> w-f
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -61,6 +65,11 @@ mutants-changed: $(STAMP)  ## The same for changed lines, in five minutes at mos
 fleet: $(STAMP)  ## Eight sidecars on one store: how soon each honours a revocation, and what a lost database costs
 	@$(BIN)/pytest -m fleet -s
 
+# Two at once: each has an Envoy, a sidecar, an issuer and whoever asks.
+faults: $(STAMP)  ## Every fault under load through a real Envoy, at most half an hour; writes docs/reliability.md
+	@status=0; $(BIN)/python -m pytest -m faults -n 2 -p tests.faults.plugin tests/test_faults_all.py || status=$$?; \
+	$(BIN)/python -m tests.faults.report; exit $$status
+
 soak: $(STAMP)  ## Ten minutes of the fast transport at full speed, beside a peer that resets its calls, and under reloads
 	@$(BIN)/python benchmarks/under_load.py
 	@$(BIN)/python benchmarks/soak.py
@@ -94,9 +103,10 @@ requirements: $(STAMP)  ## Compile requirements/*.txt from pyproject.toml, keepi
 
 reference: $(STAMP)  ## Write the pages of docs/reference/ from the code
 	@$(BIN)/python -m docs.reference.generate
+	@$(BIN)/python -m tests.faults.report
 
 check-generated: proto requirements reference  ## Fail if a generated file is not current
-	@git diff --exit-code -- extauthz/_pb requirements docs/reference || { echo "Generated files differ: run 'make proto requirements reference' and commit."; exit 1; }
+	@git diff --exit-code -- extauthz/_pb requirements docs/reference docs/reliability.md || { echo "Generated files differ: run 'make proto requirements reference' and commit."; exit 1; }
 
 clean:  ## Remove .venv and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
