@@ -1,9 +1,5 @@
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help setup run demo-check prometheus pgbouncer browser test mutants mutants-changed fleet soak lint format bench proto requirements reference check-generated clean
-=======
-.PHONY: help setup run demo-check prometheus pgbouncer browser test fleet faults soak lint format bench proto requirements reference check-generated clean
->>>>>>> w-f
+.PHONY: help setup run demo-check prometheus pgbouncer browser test mutants mutants-changed fleet faults soak lint format bench proto requirements reference check-generated clean
 
 PYTHON ?= python3
 BIN := .venv/bin

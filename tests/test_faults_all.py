@@ -28,7 +28,7 @@ def test_a_row(row: Row, database: Database, pytestconfig: pytest.Config, record
                 it.restart()
             try:
                 found = trial.run(it, row, phase)
-            except AssertionError as error:
+            except AssertionError as error:  # why: every phase is tried, and all their errors are asserted below
                 found = trial.Trial(row, database, phase, errors=[str(error)[:500]])
             record_property("fault", entry(found))
             if found.errors:

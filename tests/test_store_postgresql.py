@@ -137,7 +137,9 @@ def test_what_never_changes_is_held_by_the_database(kind: str, make_place: MakeP
 )
 def test_what_may_change_is_not_refused(place: Place, statement: str) -> None:
     guarded(place)
+    before = [*everything(place), place.rows("SELECT * FROM changes")]
     place.run(statement.replace("{digest}", DIGESTS[place.kind]))
+    assert [*everything(place), place.rows("SELECT * FROM changes")] != before
 
 
 def test_a_refusal_of_the_database_is_a_store_error(place: Place) -> None:

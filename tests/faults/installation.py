@@ -97,7 +97,7 @@ class IssuerServer:
             for connection in tuple(server.server_state.connections):
                 connection.transport.abort()
             # What is aborted is closed in the next turn of the loop.
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # why: closing an aborted connection has no event
 
         self._thread = threading.Thread(target=lambda: asyncio.run(serve()))
         self._thread.start()
@@ -260,7 +260,7 @@ class Installation:
 
         def alive() -> bool:
             assert process.poll() is None, f"ended with {process.returncode}: {self.said()[-3000:]}"
-            time.sleep(0.01)
+            time.sleep(0.01)  # why: the pace of looks at a process, which must not take all of a core
             return self.page("/healthz")[0] == 200
 
         eventually(alive, seconds=PATIENCE, what=self.said)
@@ -271,7 +271,7 @@ class Installation:
         sources = self.sources()
 
         def right() -> bool:
-            time.sleep(0.01)
+            time.sleep(0.01)  # why: the pace of looks at a process, which must not take all of a core
             return client.ask(sources[Kind.PUBLIC]()).good and all(client.ask(source()).good for source in sources.values())
 
         eventually(right, seconds=PATIENCE, what=self.said)

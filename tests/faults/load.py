@@ -148,7 +148,7 @@ class Load:
 
         def looked() -> bool:
             self.check()
-            time.sleep(0.005)
+            time.sleep(0.005)  # why: the pace of looks at a load that runs in other threads
             return bool(holds())
 
         eventually(looked, seconds=seconds, what=what)

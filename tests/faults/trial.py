@@ -90,7 +90,7 @@ def _tried(it: Installation, trial: Trial, load: Load, control: float, *, hold: 
                 _until_asked(it, row.cells(phase))
             in_force = time.monotonic()
             if phase is Phase.IDLE:
-                time.sleep(hold or row.hold)
+                time.sleep(hold or row.hold)  # why: the fault lasts for so long
             asking()
             load.wait(0.0 if phase is Phase.IDLE else hold or row.hold)
             noticed = _until_noticed(it, trial, load, in_force, control)
@@ -185,7 +185,7 @@ def _until_asked(it: Installation, expected: Mapping[Kind, frozenset[str]]) -> N
     deadline = time.monotonic() + PATIENCE
     while not client.ask(source()).good:
         assert time.monotonic() < deadline, f"Envoy gets no answers: {it.said()[-2000:]}"
-        time.sleep(0.01)
+        time.sleep(0.01)  # why: the pace of requests until Envoy has its answers
     client.close()
 
 
@@ -205,7 +205,7 @@ def _signs(it: Installation, trial: Trial, load: Load, offset: int, baseline: fl
     while not all(found.values()) and time.monotonic() < deadline:
         found |= {name: bool(looks[name]()) for name, was_seen in found.items() if not was_seen}
         load.check()
-        time.sleep(LOOK)
+        time.sleep(LOOK)  # why: the pace of looks at logs and pages of another process
     return found
 
 
