@@ -163,6 +163,14 @@ def _put_in_place(it: Installation, *, older: bool) -> Iterator[None]:
     else:
         swap, swap_back = _swapped_databases(it, it.server, older=older)
     exported.write_text(it.sidecar.command("audit", "export").stdout)
+    changed_at = time.monotonic()
+
+    def has_heard() -> bool:
+        looked_at = time.monotonic()
+        return it.metric("extauthz_feed_age_seconds") < looked_at - changed_at
+
+    # What was put back is older only for a sidecar that has seen what came after it.
+    eventually(has_heard, seconds=PATIENCE)
     swap()
     yield
     if not older:
