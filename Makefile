@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check run demo-check prometheus pgbouncer browser test pythons resolution fleet soak lint workflows format bench wheel \
+.PHONY: help setup check run demo-check prometheus pgbouncer browser test pythons resolution mutants mutants-changed fleet faults soak lint workflows format bench wheel \
 	proto requirements reference check-generated clean
 
 PYTHON ?= python3
@@ -21,7 +21,7 @@ $(STAMP): requirements/uv.txt requirements/dev.txt pyproject.toml
 
 setup: $(STAMP)  ## Install everything into .venv, nothing else
 
-check: lint check-generated test wheel workflows pythons  ## All that CI does
+check: lint check-generated test mutants-changed wheel workflows pythons  ## All that CI does
 
 run: $(STAMP)  ## The main job: issuer, upstream, sidecar and a real Envoy, with curl lines to paste
 	@$(BIN)/extauthz demo
@@ -78,8 +78,20 @@ resolution: $(STAMP)  ## Unit tests with the lowest versions that pyproject.toml
 	@VIRTUAL_ENV=build/$(RESOLUTION) $(BIN)/uv pip sync --quiet --require-hashes build/$(RESOLUTION).txt
 	@build/$(RESOLUTION)/bin/python -m pytest -q -n 2 -p no:cacheprovider $(UNIT)
 
+# Kindly to the machine: they take long. MUTANTS narrows a run, e.g. MUTANTS='--module extauthz/core/jwt.py'.
+mutants: $(STAMP)  ## Faults put into the code one by one, all of which tests have to notice (an hour or more)
+	@PYTHONHASHSEED=0 nice -n 15 $(BIN)/python -m tests.mutants whole $(MUTANTS)
+
+mutants-changed: $(STAMP)  ## The same for changed lines, in five minutes at most
+	@PYTHONHASHSEED=0 nice -n 15 $(BIN)/python -m tests.mutants changed
+
 fleet: $(STAMP)  ## Eight sidecars on one store: how soon each honours a revocation, and what a lost database costs
 	@$(BIN)/pytest -m fleet -s
+
+# Two at once: each has an Envoy, a sidecar, an issuer and whoever asks.
+faults: $(STAMP)  ## Every fault under load through a real Envoy, at most half an hour; writes docs/reliability.md
+	@status=0; $(BIN)/python -m pytest -m faults -n 2 -p tests.faults.plugin tests/test_faults_all.py || status=$$?; \
+	$(BIN)/python -m tests.faults.report; exit $$status
 
 soak: $(STAMP)  ## Ten minutes of the fast transport at full speed, beside a peer that resets its calls, and under reloads
 	@$(BIN)/python benchmarks/under_load.py
@@ -129,9 +141,10 @@ requirements: $(STAMP)  ## Compile requirements/*.txt from pyproject.toml, keepi
 
 reference: $(STAMP)  ## Write the pages of docs/reference/, and who imports whom, from the code
 	@$(BIN)/python -m docs.reference.generate
+	@$(BIN)/python -m tests.faults.report
 
 check-generated: proto requirements reference  ## Fail if a generated file is not current
-	@git diff --exit-code -- extauthz/_pb requirements docs/reference docs/architecture.md || { echo "Generated files differ: run 'make proto requirements reference' and commit."; exit 1; }
+	@git diff --exit-code -- extauthz/_pb requirements docs/reference docs/architecture.md docs/reliability.md || { echo "Generated files differ: run 'make proto requirements reference' and commit."; exit 1; }
 
 clean:  ## Remove .venv and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -14,6 +14,9 @@ from tests.support.world import MakeWorld, World
 SLOW_FILES = (
     "envoy",
     "serve",
+    "faults_issuer",
+    "faults_process",
+    "faults_store",
     "transport_abuse",
     "workers",
     "compose",

@@ -442,6 +442,18 @@ def test_a_tombstone_stands_for_ever(store: AnyStore) -> None:
     assert (again.epoch, store.read_feed(0).epoch) == (2, 2)
 
 
+@pytest.mark.parametrize(("at", "expected"), [(NOW + 86_399, NOW + 86_399), (NOW + 86_400, None), (NOW + 86_401, None)])
+def test_a_restore_brings_an_expiry_forward_and_never_back(store: AnyStore, at: int, expected: int | None) -> None:
+    """An export that is not the last one, or not ours, must not make a token live longer."""
+    store.add(token(A), FINGERPRINT)
+    head = store.read_feed(0).head
+    restored = store.accept_restore(Export((), {A: at, "f" * 12: at}, 0, head, (0, "")), ANA)
+    assert restored.expiries == ((A,) if expected is not None else ())
+    found = store.get(A)
+    assert found is not None
+    assert found.expires_at == (NOW + 86_400 if expected is None else expected)
+
+
 @pytest.mark.parametrize(("epoch", "head"), [(0, 0), (0, 3), (5, 2), (2, 1_000_000)])
 def test_the_feed_goes_on_behind_all_that_was_ever_told(store: AnyStore, epoch: int, head: int) -> None:
     until_the_backup(store)

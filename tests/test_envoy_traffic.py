@@ -208,7 +208,7 @@ def test_a_websocket_over_http_2_is_checked_as_well(edge: Edge) -> None:
 def test_no_other_connect_gets_through(edge: Edge, protocol: str | None) -> None:
     with Client(edge.ports["websocket"]) as client:
         answer = client.answer(client.begin(entries=connect(edge.bearer, protocol=protocol)))
-    assert answer.http == (404 if protocol is None else 403)
+    assert answer.http == 404
 
 
 # gRPC-Web

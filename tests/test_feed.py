@@ -63,6 +63,36 @@ def test_a_change_voids_what_was_read_before_it_and_nothing_else(feed: Feed) -> 
     assert feed.position == 12
 
 
+def test_at_the_very_beginning_of_the_feed_nothing_has_changed(clock: StillClock) -> None:
+    feed = Feed(clock=clock, memory=MEMORY)
+    feed.apply(FeedBatch(0, 0, 1))
+    assert not feed.changed_since("any", feed.mark)
+    before = feed.mark
+    feed.apply(FeedBatch(0, 1, 1, ((1, "a"),)))
+    assert feed.changed_since("a", before)
+    assert not feed.changed_since("a", feed.mark)
+
+
+def test_every_token_has_its_place_in_the_memory(feed: Feed) -> None:
+    """Of a thousand names some are in each of its dictionaries, however the process hashes them."""
+    before = feed.mark
+    for start in range(11, 1011, SLICE):
+        feed.apply(changes(*range(start, start + SLICE)))
+    assert all(feed.changed_since(f"token {number}", before) for number in range(11, 1011))
+    assert not any(feed.changed_since(f"token {number}", feed.mark) for number in range(11, 1011))
+
+
+@pytest.mark.parametrize("size", [1, SLICE])
+def test_no_more_than_a_slice_is_forgotten_at_once(feed: Feed, clock: StillClock, size: int) -> None:
+    before, last = feed.mark, 10 + 3 * SLICE
+    for start in range(11, last + 1, size):
+        feed.apply(changes(*range(start, start + size)))
+    clock.advance(MEMORY + 1)
+    for left in (2, 1, 0):
+        feed.apply(FeedBatch(0, last, 1))
+        assert sum(feed.changed_since(f"token {number}", before) for number in range(11, last + 1)) == left * SLICE
+
+
 def test_a_token_that_changes_again_is_void_again(feed: Feed) -> None:
     feed.apply(FeedBatch(0, 11, 1, ((11, "a"),)))
     between = feed.mark

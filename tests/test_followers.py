@@ -359,7 +359,8 @@ async def test_a_notification_that_is_lost_while_reconnecting(world: World) -> N
         await barrier.reached.wait()
         world.change("unheard")
         barrier.let_pass()
-        await notebook.until(lambda: notebook.changes == [(1, "unheard")])
+        await notebook.until(lambda: notebook.changes)
+        assert notebook.changes == [(1, "unheard")]
 
 
 # --- many
@@ -501,6 +502,7 @@ async def test_an_epoch_that_changes_is_told(world: World) -> None:
     async with world.following(poll_interval=0.1) as notebook:
         world.run("UPDATE store_state SET epoch = 1")
         await notebook.brings(FeedBatch(1, 0, 1))
+        assert notebook.batches[-1] == FeedBatch(1, 0, 1)
 
 
 async def test_a_gap_is_told(world: World) -> None:

@@ -630,3 +630,20 @@ def test_the_key_set_is_printed(tmp_path: Path) -> None:
 def test_the_settings_are_shown_without_the_places_of_keys(tmp_path: Path) -> None:
     run = CliRunner().invoke(main, ["config", "show", "--config", str(written(tmp_path, SECTION))])
     assert json.loads(run.stdout)["internal_token"]["keys"] == [{"id": "k1"}]
+
+
+def test_a_token_that_was_signed_again_is_the_last_to_go() -> None:
+    key = signing_key("k1", new_key("ES256"))
+    tokens = InternalTokens(Recipe("issuer", "x-token", 100.0, (key,), capacity=4), token_ids=lambda: "id")
+
+    def ask(name: str, now: float) -> bool:
+        """Ask for a token; tell whether it had to be signed."""
+        before = tokens.signed
+        identity = Identity(AuthType.USER, f"token:{name}", f"{name}@acme.com", frozenset({"SEARCH"}), NOW + 10_000)
+        tokens.header(identity, identity.user, "upstream", NOW + now)
+        return tokens.signed > before
+
+    assert [ask("a", 0), ask("b", 40), ask("a", 45), ask("c", 46)] == [True, True, False, True]  # a was used: b is the oldest
+    assert ask("a", 51)  # past its half: signed again
+    assert [ask("d", 52), ask("e", 53), ask("f", 54)] == [True, True, True]  # b and c go
+    assert [ask("a", 55), ask("d", 55), ask("e", 55), ask("f", 55)] == [False, False, False, False]

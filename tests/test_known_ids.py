@@ -493,3 +493,23 @@ async def test_what_serves_reads_the_ids_and_follows_its_limit(tmp_path: Path, s
         finally:
             task.cancel()
             await asyncio.wait({task})
+
+
+def test_a_look_up_gives_back_all_that_it_took(flooded: Flooded) -> None:
+    """What is not given back is missing for ever: after 64 such look-ups no token would be found any more."""
+    flooded.follow()
+    for _ in range(100):
+        flooded.clock.advance(1.0)
+        flooded.follow()
+        assert flooded.flood(1) == {"token_unknown": 1}
+    assert flooded.verifier.unknown == 0  # each of them was looked up
+    assert flooded.verifier.queries == {"ok": 100, "failed": 0}
+    assert flooded.ask(flooded.real[0]) == "good"
+
+
+def test_without_a_budget_for_strangers_every_id_is_looked_up(flooded: Flooded) -> None:
+    flooded.verifier._strangers = None
+    flooded.follow()
+    assert flooded.feed.ids.complete
+    assert flooded.flood(20) == {"token_unknown": 20}
+    assert (flooded.verifier.unknown, flooded.verifier.queries["ok"]) == (0, 20)

@@ -308,3 +308,42 @@ def test_a_denial_names_no_route_of_a_path_that_is_ambiguous() -> None:
     policy = Policy(compile_routes(large(1, "GET /kiosk"), EXPRESS))
     request = Request("GET", "/kio%C5%BFk", "api.acme.com", {}, raw=True, decision_id="0" * 32)
     assert plan(policy, request) == Deny(Reason.PATH_AMBIGUOUS)
+
+
+@pytest.mark.parametrize(
+    ("upstream", "text", "expected"),
+    [
+        (Upstream(ignores_case=True), "/A/b/", "/a/b/"),
+        (Upstream(ignores_case=True), "/", "/"),
+        (Upstream(ignores_slash=True), "/A/b/", "/A/b"),
+        (Upstream(ignores_slash=True), "/A/b", "/A/b"),
+        (Upstream(ignores_slash=True), "/", "/"),
+        (Upstream(ignores_slash=True), "/A/É/", "/A/É"),
+        (EXPRESS, "/A/É/", "/a/É"),
+        (EXPRESS, "/", "/"),
+        (Upstream(), "/A/b/", "/A/b/"),
+    ],
+)
+def test_a_path_is_spelt_as_this_upstream_reads_it_and_no_other(upstream: Upstream, text: str, expected: str) -> None:
+    assert upstream.one_spelling(text) == expected
+    assert upstream.is_loose is (upstream != Upstream())
+
+
+@pytest.mark.parametrize("position", range(len("method")))
+@pytest.mark.parametrize("letter", [str.lower, str.upper])
+def test_a_method_in_the_query_is_found_whichever_letter_of_its_name_is_encoded(
+    position: int, letter: Callable[[str], str]
+) -> None:
+    name = "method"
+    encoded = f"%{ord(letter(name[position])):02x}"
+    for query in (
+        f"_{name[:position]}{encoded}{name[position + 1 :]}=PUT",
+        f"a=b&%5f{name[:position]}{encoded}{name[position + 1 :]}",
+    ):
+        assert names_method(query), query
+    assert not names_method(f"{name[:position]}{encoded}{name[position + 1 :]}=PUT")
+
+
+@pytest.mark.parametrize("query", ["", "a=b", "method=PUT", "a_method=PUT", "_methods=PUT", "_meth=%6fd", "x=_method"])
+def test_what_no_parser_takes_for_the_method_is_none(query: str) -> None:
+    assert not names_method(query)

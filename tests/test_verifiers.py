@@ -1325,3 +1325,34 @@ async def test_a_store_that_fails_later_leaves_what_was_known(waiting: Issued) -
     assert not isinstance(again, Identity | Reason)
     waiting.store.answers[1].set_exception(Unavailable(Reason.STORE_UNAVAILABLE))  # type: ignore[attr-defined]
     assert holder(await again) == (AuthType.USER, "ana@acme.com")
+
+
+def test_a_known_token_is_read_again_also_when_the_budget_of_look_ups_is_spent(issued: Issued) -> None:
+    token, _ = issued.token()
+    issued.poll()
+    assert holder(issued.verify(token)) == (AuthType.USER, "ana@acme.com")
+    issued.clock.advance(FRESH)
+    issued.poll()
+    while True:
+        try:
+            issued.budget.take()
+        except Unavailable:
+            break
+    assert issued.lookups_of(token, times=1) == 1
+    other, _ = issued.token()
+    with pytest.raises(Unavailable):
+        issued.verify(other)
+
+
+def test_look_ups_are_counted_by_how_they_ended(issued: Issued) -> None:
+    assert issued.verifier.queries == {"ok": 0, "failed": 0}
+    issued.poll()
+    tokens = [issued.token()[0] for _ in range(2)]
+    for token in tokens:
+        issued.verify(token)
+    assert issued.verifier.queries == {"ok": 2, "failed": 0}
+    issued.store.reachable = False
+    issued.clock.advance(FRESH)
+    for token in tokens:
+        assert isinstance(issued.verify(token), Identity)
+    assert issued.verifier.queries == {"ok": 2, "failed": 2}

@@ -287,7 +287,9 @@ class Peer:
             owed, self._owed = self._owed, None
             if rest:
                 break
-            self._reply(bytes(owed))
+            if owed:
+                # Even nothing to send would wait for room.
+                self._reply(bytes(owed))
         return sent
 
     def ask(self, message: bytes = b"?", *, entries: Fields = FIELDS, body: bytes | None = None) -> Answer:
