@@ -47,6 +47,8 @@ from tests.support.world import PEPPER, bearer, oauth
 from tests.test_serve import Sidecar
 
 PATIENCE = 60.0
+MERGE_WINDOW = 1.2
+"""Seconds in which Envoy merges changes of health before its threads hear of them (update_merge_window), and a bit."""
 STOCK = 1_500
 """New tokens that are made at once."""
 SERVE = (sys.executable, "-m", "extauthz", "serve", "--config")
@@ -277,6 +279,8 @@ class Installation:
         eventually(right, seconds=PATIENCE, what=self.said)
         client.close()
         eventually(lambda: self.healthy() == self.needs.workers, seconds=PATIENCE, what=self.said)
+        if self.needs.workers > 1:
+            time.sleep(MERGE_WINDOW)  # why: nothing tells when the threads of Envoy have heard who is healthy
 
     def healthy(self) -> int:
         """Return how many workers Envoy takes for healthy."""
