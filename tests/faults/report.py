@@ -49,6 +49,7 @@ A cell is what must be answered while the fault is in force, and then how many a
 - **Noticed**: how long the sidecar answered as before, where it looks for the fault from time to time.
 - **Recovery**: from the end of the fault to the end of the last request that was still answered wrong.
 - **Slowest**: the longest that one of those waited whom the fault must not touch.
+- What is shown of a trial is its last run: one that failed, or whose row was changed, may have been tried again after the others.
 - A limit is the promised time and a multiple of a control of the same run, so that a busy machine changes both.
 - "Before the start" means that the sidecar starts while the fault is in force, so that its memory is empty; "idle", that nobody
   asks anything when the fault comes; "under load", that all of them ask all the time.
