@@ -22,18 +22,18 @@ from benchmarks.answers import Judge, allowed, judge_all, refused
 from extauthz import __version__
 from extauthz.adapters.decision_log.log import DecisionLog
 from extauthz.adapters.decision_log.sinks import File
-from extauthz.adapters.metrics import Tallies
-from extauthz.adapters.verdicts import VerdictCache
+from extauthz.adapters.metrics import DecisionCounters
 from extauthz.config.patterns import parse_match
 from extauthz.core.claims import verify
 from extauthz.core.credentials import Kind
 from extauthz.core.paths import Path as RequestPath
 from extauthz.core.paths import parse
 from extauthz.core.routes import Route, compile_routes
-from extauthz.oauth_verifier import Signer
+from extauthz.serve.worker import Recorders, SystemClock, decision_id
 from extauthz.service import Authorizer
-from extauthz.uses import Uses
-from extauthz.worker import Recorders, SystemClock, decision_id
+from extauthz.telemetry.last_used import LastUsedTimes
+from extauthz.verifiers.oauth import Signer
+from extauthz.verifiers.verdicts import VerdictCache
 from tests.support.world import NOW, World, bearer, check_request, claims, oauth, sign
 
 ROUNDS = 7
@@ -85,8 +85,8 @@ def checks(folder: Path) -> None:
     world = World(folder, routes, {"limits": {"signatures_per_second": 10_000_000}})
     log = DecisionLog(File(Path(os.devnull)), capacity=100)
     clock = SystemClock()
-    uses = Uses(world.store, clock=clock, random=secrets.SystemRandom().random)
-    recorders = Recorders((Tallies(now=SystemClock.now), log, uses))
+    uses = LastUsedTimes(world.store, clock=clock, random=secrets.SystemRandom().random)
+    recorders = Recorders((DecisionCounters(now=SystemClock.now), log, uses))
     authorizer = Authorizer(world.authorizer._runtime, recorders, clock=clock, decision_ids=decision_id)
     world.clock.wall = time.time()  # noqa: TID251 - the tokens must live now
     now = int(world.clock.wall)

@@ -22,7 +22,7 @@ from benchmarks import fleet_model
 from benchmarks.bench import machine
 from benchmarks.fleet_model import Fleet
 from benchmarks.fleet_world import FOLLOWER, RANDOM, READER, Database, Load, Sidecar, made, now, running
-from extauthz.adapters.store.records import Change, Export
+from extauthz.adapters.store.records import AuditExport, Change
 from tests.support.pg import Proxy
 from tests.support.postgres_server import PostgresServer
 
@@ -151,7 +151,7 @@ async def trouble(fleet: Fleet, database: Database) -> None:
         everything = [(sidecar, token) for sidecar in sidecars for token in sidecar.tokens]
         await _verified(everything)
         generations = [sidecar.feed.generation for sidecar in sidecars]
-        database.store.accept_restore(Export((), {}, 0, 0, (0, "")), Change(now(), "fleet"))
+        database.store.accept_restore(AuditExport((), {}, 0, 0, (0, "")), Change(now(), "fleet"))
         pairs = list(zip(sidecars, generations, strict=True))
         await until(lambda: all(sidecar.feed.generation > earlier for sidecar, earlier in pairs))
         RANDOM.shuffle(everything)

@@ -24,17 +24,17 @@ from extauthz.adapters.store.following import PostgresFollower
 from extauthz.adapters.store.postgres import Link, PostgresReader
 from extauthz.adapters.store.records import AuditKey, Change
 from extauthz.adapters.store.sql import SqlTokenStore
-from extauthz.adapters.verdicts import VerdictCache
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
-from extauthz.app import SystemClock
-from extauthz.budgets import Budget
 from extauthz.core.act_as import ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, fingerprint, mint
-from extauthz.feed import Feed
-from extauthz.issued_verifier import IssuedVerifier
 from extauthz.ports import FeedBatch, Unavailable
+from extauthz.serve.main import SystemClock
+from extauthz.verifiers.change_feed import Feed
+from extauthz.verifiers.issued import IssuedVerifier
+from extauthz.verifiers.throttling import Budget
+from extauthz.verifiers.verdicts import VerdictCache
 from tests.support.postgres_server import PostgresServer
 from tests.support.world import PEPPER
 

@@ -29,8 +29,8 @@ from benchmarks.answers import Judge, WrongAnswer, allowed, refused
 from extauthz.addresses import Address
 from extauthz.core.tokens import ENTROPY_BYTES, mint
 from extauthz.demo.issuer import DemoIssuer
-from extauthz.transport.listening import open_port
-from extauthz.transport.ops import HttpServer
+from extauthz.transport.http.ops import HttpServer
+from extauthz.transport.sockets import open_port
 from tests.support.live import providers
 from tests.support.world import bearer, check_request, oauth
 

@@ -28,7 +28,7 @@ from benchmarks.answers import allowed
 from benchmarks.bench import TYPICAL, machine, microseconds, row
 from extauthz.adapters.decision_log.log import DecisionLog
 from extauthz.adapters.decision_log.sinks import File
-from extauthz.adapters.metrics import Tallies
+from extauthz.adapters.metrics import DecisionCounters
 from extauthz.adapters.store import postgres, reader
 from extauthz.adapters.store.database import TIMEOUT
 from extauthz.adapters.store.postgres import PostgresReader
@@ -40,8 +40,8 @@ from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, fingerprint
+from extauthz.serve.worker import Recorders, SystemClock, decision_id
 from extauthz.service import Authorizer
-from extauthz.worker import Recorders, SystemClock, decision_id
 from tests.support.postgres_server import PostgresServer
 from tests.support.world import PEPPER, World, bearer, check_request
 
@@ -207,7 +207,7 @@ async def warm(folder: Path, shelf: Shelf) -> float:
     world.clock.wall = now()
     world.store = shelf.reader  # type: ignore[assignment]
     log = DecisionLog(File(Path(os.devnull)), capacity=100)
-    recorders = Recorders((Tallies(now=SystemClock.now), log))
+    recorders = Recorders((DecisionCounters(now=SystemClock.now), log))
     authorizer = Authorizer(world.build().runtime, recorders, clock=SystemClock(), decision_ids=decision_id)
     data = check_request("POST", "/search", (TYPICAL | bearer(shelf.token)).items())
     first = authorizer.check(data)

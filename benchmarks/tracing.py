@@ -14,10 +14,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.bench import TYPICAL, machine, row
 from extauthz import __version__
-from extauthz.adapters.metrics import Tallies
+from extauthz.adapters.metrics import DecisionCounters
 from extauthz.adapters.tracing.checks import Tracing
+from extauthz.serve.worker import Recorders, SystemClock, decision_id
 from extauthz.service import Authorizer
-from extauthz.worker import Recorders, SystemClock, decision_id
 from tests.support.world import World, bearer, check_request
 
 ROUNDS, TIMES = 150, 100
@@ -61,8 +61,8 @@ def main() -> None:
             clock=clock,
             random=secrets.SystemRandom().random,
         )
-        off = Authorizer(runtime, Recorders((Tallies(now=SystemClock.now),)), clock=made.clock, decision_ids=decision_id)
-        recorders = Recorders((Tallies(now=SystemClock.now), tracing))
+        off = Authorizer(runtime, Recorders((DecisionCounters(now=SystemClock.now),)), clock=made.clock, decision_ids=decision_id)
+        recorders = Recorders((DecisionCounters(now=SystemClock.now), tracing))
         wrapped = replace(runtime, codec=tracing.codec(runtime.codec))
         on = Authorizer(wrapped, recorders, clock=made.clock, decision_ids=decision_id)
         traced = tracing.handler(on.check)

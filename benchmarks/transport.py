@@ -31,11 +31,11 @@ from benchmarks.answers import Judge, allowed, exactly, judge_h2load
 from benchmarks.bench import TYPICAL, machine
 from extauthz.addresses import Address
 from extauthz.demo.issuer import AUDIENCE, CLIENT_ID, DemoIssuer
-from extauthz.transport import libnghttp2
-from extauthz.transport.choice import Name, choose
+from extauthz.transport.grpc import libnghttp2
+from extauthz.transport.http.ops import HttpServer
 from extauthz.transport.limits import Limits
-from extauthz.transport.listening import open_port
-from extauthz.transport.ops import HttpServer
+from extauthz.transport.select import Name, choose
+from extauthz.transport.sockets import open_port
 from tests.support.world import check_request, oauth
 
 SECONDS = 4

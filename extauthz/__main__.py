@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from extauthz import early_signals
+from extauthz.process import early_signals
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
 
 def secure() -> None:
     """Make this process one that closed streams and readers that stall do not hold up."""
-    from extauthz import standard_streams
+    from extauthz.process import standard_streams
 
     standard_streams.open_closed()
     standard_streams.queue_errors()

@@ -52,7 +52,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read "127.0.0.1:9001", "[::1]:9001" or "unix:///run/check.sock"; raise ValueError with the way out."""
+    """Read "127.0.0.1:9001", "[::1]:9001" or "unix:///run/check.sock"; raise ValueError with a hint."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix://")
         if not path.startswith("/"):

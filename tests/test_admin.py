@@ -352,7 +352,7 @@ def test_a_leak_of_another_store_is_unknown(administration: Administration, tmp_
 )
 def test_the_form_of_what_is_no_token(text: str, verdict: str) -> None:
     outcome = verification.check_form(text, frozenset({"glean"}))
-    assert isinstance(outcome, verification.Verification)
+    assert isinstance(outcome, verification.VerificationResult)
     assert (outcome.verdict, outcome.is_good, outcome.id) == (verdict, False, None)
 
 
@@ -360,7 +360,7 @@ def test_a_token_of_another_prefix_is_named(administration: Administration) -> N
     other = replace(administration, rules=replace(RULES, prefix="acme"))
     (new,) = made(other, TOKEN)
     outcome = verification.check_form(new.text.text, frozenset({"glean"}))
-    assert outcome == verification.Verification("unknown prefix 'acme'")
+    assert outcome == verification.VerificationResult("unknown prefix 'acme'")
 
 
 def test_what_the_store_says_of_a_token(administration: Administration) -> None:

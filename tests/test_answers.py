@@ -21,7 +21,17 @@ from extauthz.config.loader import load
 from extauthz.core.model import ALLOWING, Allow, Deny, HeaderEdits, Reason, Request
 from extauthz.core.model import DECISION_ID as PLACEHOLDER
 from extauthz.demo.launcher import Demo
-from extauthz.denials import GRPC_CODES, STATUSES, TOLD, VARIABLES, Answers, Format, OwnAnswer, Template, is_json
+from extauthz.responses.denials import (
+    GRPC_CODES,
+    PUBLIC_REASONS,
+    STATUSES,
+    VARIABLES,
+    Answers,
+    Format,
+    OwnAnswer,
+    Template,
+    is_json,
+)
 from tests.support.running import RunningDemo, running_demo
 from tests.support.world import DECISION_ID, Answer, MakeWorld, bearer, check_request
 
@@ -245,7 +255,7 @@ def everything_changed(status: int) -> Answers:
         "headers": {"x-hint": "${reason}: ${message}", "x-id": "${decision_id}"},
         "body": '{"${reason}": "${message}", "ids": ["${decision_id}", "${decision_id}${decision_id}"], "realm": "${realm}"}',
     }
-    return AnswersSection.model_validate({"resource_metadata": METADATA, "reasons": dict.fromkeys(TOLD, entry)}).answers
+    return AnswersSection.model_validate({"resource_metadata": METADATA, "reasons": dict.fromkeys(PUBLIC_REASONS, entry)}).answers
 
 
 # The fence of the whole feature: Envoy allows what has status 0 or no status, whatever else an answer says.
@@ -284,7 +294,7 @@ def test_causes_of_one_answer_cannot_be_told_apart() -> None:
         for reason in REASONS:
             denied = told(codec, Deny(reason), grpc=grpc).denied
             answers.setdefault(reason.told_as, set()).add(denied.SerializeToString(deterministic=True))
-        assert {name: len(different) for name, different in answers.items()} == dict.fromkeys(TOLD, 1)
+        assert {name: len(different) for name, different in answers.items()} == dict.fromkeys(PUBLIC_REASONS, 1)
 
 
 # Templates
@@ -444,14 +454,14 @@ def test_what_is_json(content_type: str, *, expected: bool) -> None:
     assert is_json(content_type) is expected
 
 
-# Configuration: the mistakes themselves are in config/bad, with their words
+# Configuration: the problems themselves are in config/bad, with their words
 
 
 def test_every_name_that_is_told_can_be_written_and_no_other() -> None:
-    assert set(TOLD) == {reason.told_as for reason in REASONS}
-    for name in {reason.value for reason in Reason} | set(TOLD):
+    assert set(PUBLIC_REASONS) == {reason.told_as for reason in REASONS}
+    for name in {reason.value for reason in Reason} | set(PUBLIC_REASONS):
         entry = {"reasons": {name: {"status": 404}}}
-        if name in TOLD:
+        if name in PUBLIC_REASONS:
             assert AnswersSection.model_validate(entry).answers.reasons[name].status == 404
         else:
             with pytest.raises(ValueError, match="told"):
@@ -459,7 +469,7 @@ def test_every_name_that_is_told_can_be_written_and_no_other() -> None:
 
 
 def test_the_longest_answer_that_may_be_configured_is_told(make_world: MakeWorld) -> None:
-    """And one byte more is a mistake, found with what the route with the most scopes makes of it."""
+    """And one byte more is a problem, found with what the route with the most scopes makes of it."""
     overhead = len('{"scope": "SEARCH CHAT", "a": ""}')
     body = '{"scope": "${scope}", "a": "' + "a" * (MAX_BODY - overhead) + '"}'
     headers = {f"x-{number}": "${scope}" + "b" * (1024 - len("SEARCH CHAT")) for number in range(16)}

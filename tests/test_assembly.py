@@ -16,7 +16,6 @@ from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
-from extauthz.assembly import Assembly, Parts
 from extauthz.config.loader import Configuration, load
 from extauthz.config.patterns import compile_patterns
 from extauthz.core.act_as import ActAs
@@ -24,6 +23,7 @@ from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.tokens import TokenRecord, fingerprint
 from extauthz.ports import Evidence, Unavailable
+from extauthz.runtime.build import RuntimeBuilder, RuntimeParts
 from tests.support.postgresql import ANA, KEY
 from tests.support.world import NOW, PEPPER, StillClock
 
@@ -53,8 +53,8 @@ class Assembled:
 
     async def start(self, *, fresh: int = FRESH, stale: int = STALE) -> None:
         """Open the store and build what decides."""
-        self.assembly = Assembly(clock=self.clock, environment={})
-        self.parts: Parts = await self.assembly.open(self.configured(fresh, stale), self.stack)
+        self.assembly = RuntimeBuilder(clock=self.clock, environment={})
+        self.parts: RuntimeParts = await self.assembly.open(self.configured(fresh, stale), self.stack)
         self.poll()
 
     async def reload(self, *, fresh: int = FRESH, stale: int = STALE) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from extauthz.adapters.store import chain
-from extauthz.adapters.store.records import AuditKey, AuditRow, Change, Export, Revocation
+from extauthz.adapters.store.records import AuditExport, AuditKey, AuditRow, Change, Revocation
 from extauthz.adapters.store.replay import History
 from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
@@ -96,7 +96,9 @@ CHANGES: dict[str, Callable[[AnyStore], object]] = {
     "revoke": lambda store: store.revoke([A], "lost", ANA),
     "revoke_user": lambda store: store.revoke_user("ana@acme.com", None, ANA),
     "rotate": lambda store: store.rotate(A, token(D), NOW + 3600, FINGERPRINT, ANA),
-    "accept_restore": lambda store: store.accept_restore(Export((Revocation(A, NOW, "eve", None),), {B: NOW}, 7, 7, (0, "")), ANA),
+    "accept_restore": lambda store: store.accept_restore(
+        AuditExport((Revocation(A, NOW, "eve", None),), {B: NOW}, 7, 7, (0, "")), ANA
+    ),
 }
 
 
@@ -275,7 +277,7 @@ def test_an_export_is_one_json_object_a_line_and_proves_itself(store: AnyStore) 
     assert told[-1] == {"audit": list(store.audit_head()), "epoch": 0, "head": 5}
     rows, export = chain.read_lines(lines)
     assert rows == store.audit_page()
-    assert export == Export((Revocation(A, ANA.at, ANA.actor, "lost"),), {B: NOW + 3600}, 0, 5, store.audit_head())
+    assert export == AuditExport((Revocation(A, ANA.at, ANA.actor, "lost"),), {B: NOW + 3600}, 0, 5, store.audit_head())
     assert chain.first_broken(rows, KEYS, export.audit) is None
     assert chain.first_broken(rows[:-1], KEYS, export.audit) == 5
 
@@ -426,7 +428,7 @@ def test_a_restored_store_learns_again_what_was_revoked(store: AnyStore) -> None
 
 def test_a_tombstone_stands_for_ever(store: AnyStore) -> None:
     fill(store, token(B))
-    export = Export((Revocation(A, NOW, "eve", "leaked"), Revocation(A, NOW + 1, "ana", None)), {A: NOW}, 0, 0, (0, ""))
+    export = AuditExport((Revocation(A, NOW, "eve", "leaked"), Revocation(A, NOW + 1, "ana", None)), {A: NOW}, 0, 0, (0, ""))
     assert store.accept_restore(export, ANA).tombstones == (A,)
     for attempt in (
         lambda: store.add(token(), FINGERPRINT),
@@ -447,7 +449,7 @@ def test_a_restore_brings_an_expiry_forward_and_never_back(store: AnyStore, at: 
     """An export that is not the last one, or not ours, must not make a token live longer."""
     store.add(token(A), FINGERPRINT)
     head = store.read_feed(0).head
-    restored = store.accept_restore(Export((), {A: at, "f" * 12: at}, 0, head, (0, "")), ANA)
+    restored = store.accept_restore(AuditExport((), {A: at, "f" * 12: at}, 0, head, (0, "")), ANA)
     assert restored.expiries == ((A,) if expected is not None else ())
     found = store.get(A)
     assert found is not None
@@ -457,7 +459,7 @@ def test_a_restore_brings_an_expiry_forward_and_never_back(store: AnyStore, at: 
 @pytest.mark.parametrize(("epoch", "head"), [(0, 0), (0, 3), (5, 2), (2, 1_000_000)])
 def test_the_feed_goes_on_behind_all_that_was_ever_told(store: AnyStore, epoch: int, head: int) -> None:
     until_the_backup(store)
-    restored = store.accept_restore(Export((), {}, epoch, head, (0, "")), ANA)
+    restored = store.accept_restore(AuditExport((), {}, epoch, head, (0, "")), ANA)
 
     assert restored.epoch == epoch + 1
     assert restored.head == store.read_feed(0).head > max(4, head)
@@ -579,7 +581,7 @@ def many_changes(store: AnyStore) -> None:
     """Tokens of every history: revoked, rotated, its successor, expired earlier by a restore, buried, and one as it was made."""
     some_changes(store)
     fill(store, token(D, permission=AuthType.GLOBAL, user=None), token("e" * 12, expires_at=NOW + 500))
-    store.accept_restore(Export((Revocation("f" * 12, NOW, "eve", None),), {"e" * 12: NOW + 100}, 7, 7, (0, "")), ANA)
+    store.accept_restore(AuditExport((Revocation("f" * 12, NOW, "eve", None),), {"e" * 12: NOW + 100}, 7, 7, (0, "")), ANA)
 
 
 BETTER: dict[str, tuple[str, list[tuple[str, str, object, object]]]] = {

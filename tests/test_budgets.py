@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from extauthz.budgets import MAX_REST, Breaker, Budget
 from extauthz.core.model import Reason
 from extauthz.ports import Unavailable
+from extauthz.verifiers.throttling import MAX_REST, Breaker, Budget
 from tests.support.world import StillClock
 
 PAUSE = 5.0

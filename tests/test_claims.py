@@ -16,10 +16,10 @@ from click.testing import CliRunner
 
 from extauthz.addresses import Address
 from extauthz.cli import main
-from extauthz.orphanhood import time_of
-from extauthz.transport.choice import Server, choose
-from extauthz.transport.claims import Claim, Taken, claim, offered, take
-from extauthz.transport.listening import AddressInUseError, open_listener
+from extauthz.serve.orphanhood import time_of
+from extauthz.transport.address_claims import AddressClaim, Taken, claim, offered, take
+from extauthz.transport.select import Server, choose
+from extauthz.transport.sockets import AddressInUseError, open_listener
 from tests.support.ports import free_port
 from tests.support.transports import FALLBACK, NAMES, Name, default_limits
 from tests.support.waiting import until
@@ -42,7 +42,7 @@ def transport(request: pytest.FixtureRequest) -> Name:
 
 
 @asynccontextmanager
-async def bound(transport: Name, claimed: Claim, answer: bytes) -> AsyncIterator[Server]:
+async def bound(transport: Name, claimed: AddressClaim, answer: bytes) -> AsyncIterator[Server]:
     """Serve at a claimed address that is not published."""
     server = choose(transport).server(lambda _: answer, FALLBACK, limits=default_limits(), certificates=None)
     await server.start(claimed.binding, shared=claimed.shared)
@@ -54,7 +54,7 @@ async def bound(transport: Name, claimed: Claim, answer: bytes) -> AsyncIterator
 
 
 @asynccontextmanager
-async def served(transport: Name, claimed: Claim, answer: bytes) -> AsyncIterator[Server]:
+async def served(transport: Name, claimed: AddressClaim, answer: bytes) -> AsyncIterator[Server]:
     """Serve at a claimed address."""
     async with bound(transport, claimed, answer) as server:
         claimed.publish(mode="0600", group=None)
@@ -71,8 +71,8 @@ async def answers(address: Address, count: int = 4) -> set[bytes]:
     return found
 
 
-async def claimed_beside(address: Address, *, take_over: bool = True) -> Claim:
-    """Claim as another process would: the loop of the one that leaves goes on meanwhile."""
+async def claimed_beside(address: Address, *, take_over: bool = True) -> AddressClaim:
+    """AddressClaim as another process would: the loop of the one that leaves goes on meanwhile."""
     return await asyncio.to_thread(take, address, take_over=take_over)
 
 

@@ -228,7 +228,7 @@ def test_store_migrate_makes_the_store_and_no_pepper(folder: Path) -> None:
     store.close()
 
 
-def test_config_check_lists_mistakes_and_exits_with_3(folder: Path) -> None:
+def test_config_check_lists_errors_and_exits_with_3(folder: Path) -> None:
     assert run(folder, "config", "check").exit_code == 0
     (folder / "extauthz.yaml").write_text(yaml.safe_dump(SETTINGS | {"realm": 3, "rutes": []}))
     result = run(folder, "config", "check")
@@ -236,11 +236,11 @@ def test_config_check_lists_mistakes_and_exits_with_3(folder: Path) -> None:
     assert "realm" in result.stdout
     assert "rutes: unknown key, did you mean 'routes'?" in result.stdout
     found = json.loads(run(folder, "config", "check", "--json").stdout)
-    assert len(found["mistakes"]) == 2
+    assert len(found["problems"]) == 2
     for command in (("token", "list"), ("serve",), ("store", "migrate")):
         refused = run(folder, *command)
         assert refused.exit_code == 3
-        assert "2 mistakes: nothing was done." in refused.stderr
+        assert "2 problems: nothing was done." in refused.stderr
 
 
 def test_config_show_fills_in_defaults_and_writes_issuers_out(folder: Path) -> None:

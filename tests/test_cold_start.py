@@ -68,7 +68,7 @@ def test_a_role_that_may_only_read_serves_and_keeps_no_uses(
     assert "lost" not in log.replace("uses of tokens are lost", "")
 
 
-def test_a_role_that_may_not_read_stops_the_start_with_the_way_out(
+def test_a_role_that_may_not_read_stops_the_start_with_a_hint(
     sidecar: Sidecar, postgresql: PostgresServer, role: tuple[str, str]
 ) -> None:
     name, user = role

@@ -22,10 +22,10 @@ import jsonschema
 import pytest
 import yaml
 
-from extauthz.demo.faults import Request
+from extauthz.demo.faults import IssuerRequest
 from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.launcher import Ports
-from extauthz.demo.part import TokenDesk
+from extauthz.demo.part import TokenEndpoint
 from tests.support.tcp_postgres import TcpPostgres
 from tests.support.waiting import eventually
 
@@ -215,7 +215,7 @@ class Parts:
     def send(self, token: str, *headers: tuple[str, str]) -> tuple[int, dict[str, Any]]:
         """Search through Envoy."""
         address = f"http://127.0.0.1:{self.ports.envoy}/rest/api/v1/search"
-        request = urllib.request.Request(address, b"{}", {"authorization": f"Bearer {token}", **dict(headers)})
+        request = urllib.request.IssuerRequest(address, b"{}", {"authorization": f"Bearer {token}", **dict(headers)})
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, json.loads(answer.read())
@@ -358,7 +358,7 @@ def test_the_parts_work_together(tmp_path: Path, server: TcpPostgres) -> None:
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"user": 1}', b'{"user": "ana@acme.com", "provider": []}', b"{}"])
 def test_a_token_that_cannot_be_given(body: bytes) -> None:
     """The desk of the demo issuer says what it wants."""
-    reply = TokenDesk(DemoIssuer("https://localhost:1"))._give(Request("POST", "/demo/token", "", {}, {}, body))
+    reply = TokenEndpoint(DemoIssuer("https://localhost:1"))._give(IssuerRequest("POST", "/demo/token", "", {}, {}, body))
     assert reply.status == 400
     assert "providers: okta, okta-org" in reply.document["error"]
 

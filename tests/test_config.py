@@ -1,6 +1,6 @@
-"""Every mistake that can be made in the configuration, one file each in config/bad: what is said about it, word by word.
+"""Every problem that can be made in the configuration, one file each in config/bad: what is said about it, word by word.
 
-A file begins with comments: `# stands for:` the file of config/base that it replaces, and for each mistake in it one line
+A file begins with comments: `# stands for:` the file of config/base that it replaces, and for each problem in it one line
 `# expect: LINE key.path: message`. A folder holds several files, each with its own expectations.
 """
 
@@ -18,18 +18,18 @@ from typing import Any
 
 import pytest
 
-from extauthz import addresses, denials
+from extauthz import addresses
 from extauthz.config import (
     answers,
     completeness,
-    consistency,
+    cross_checks,
     decision_log,
     document,
     internal_token,
     loader,
+    messages,
     oauth,
     patterns,
-    problems,
     risks,
     routes,
     sendable,
@@ -41,6 +41,7 @@ from extauthz.config import (
 )
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
+from extauthz.responses import denials
 
 BASE = Path(__file__).parent / "config" / "base"
 BAD = sorted((Path(__file__).parent / "config" / "bad").iterdir())
@@ -72,13 +73,13 @@ def expectations(file: Path) -> list[str]:
     return [f"{int(line)}: {text.decode()}" for line, text in lines]
 
 
-def mistakes_in(folder: Path) -> list[str]:
+def problems_in(folder: Path) -> list[str]:
     """Load from inside the folder, so that the files are named as they are in the folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         with pytest.raises(ConfigurationError) as raised:
             load(Path("extauthz.yaml"))
-    return [str(mistake) for mistake in raised.value.mistakes]
+    return [str(problem) for problem in raised.value.problems]
 
 
 def test_the_base_loads(tmp_path: Path) -> None:
@@ -87,9 +88,9 @@ def test_the_base_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.stem)
-def test_the_complete_list_of_mistakes(bad: Path, tmp_path: Path) -> None:
+def test_the_complete_list_of_problems(bad: Path, tmp_path: Path) -> None:
     lay_out(bad, tmp_path)
-    assert mistakes_in(tmp_path) == expected(bad)
+    assert problems_in(tmp_path) == expected(bad)
 
 
 def test_a_secret_stands_in_no_message(tmp_path: Path) -> None:
@@ -97,16 +98,16 @@ def test_a_secret_stands_in_no_message(tmp_path: Path) -> None:
     assert len(holding_a_secret) >= 14
     for index, bad in enumerate(holding_a_secret):
         lay_out(bad, tmp_path / str(index))
-        assert SECRET not in "\n".join(mistakes_in(tmp_path / str(index))), bad
+        assert SECRET not in "\n".join(problems_in(tmp_path / str(index))), bad
 
 
-def test_many_mistakes_are_told_in_one_run(tmp_path: Path) -> None:
+def test_many_problems_are_told_in_one_run(tmp_path: Path) -> None:
     """One of them hides none of the others: sections, keys, values, the route file and what stands between two lines."""
     bad = next(bad for bad in BAD if bad.name == "many_at_once")
     lay_out(bad, tmp_path)
-    found = mistakes_in(tmp_path)
+    found = problems_in(tmp_path)
     assert len(found) == 35
-    assert {re.split(r"[.:\[]", mistake.split(": ")[1])[0] for mistake in found if mistake.startswith("extauthz.yaml")} >= {
+    assert {re.split(r"[.:\[]", problem.split(": ")[1])[0] for problem in found if problem.startswith("extauthz.yaml")} >= {
         "version",
         "server",
         "oauth",
@@ -124,7 +125,7 @@ def test_many_mistakes_are_told_in_one_run(tmp_path: Path) -> None:
 # have.
 ELSEWHERE = {
     "document.read",
-    "loader.mistake",
+    "loader.problem",
     "risks.risks",
     "risks._oauth_risks",
     "sendable.read",
@@ -139,18 +140,18 @@ ELSEWHERE = {
     "internal_token.private_keys",
     "upstream.kept_hosts",
     "values.read",
-    "problems._message",
+    "messages._message",
 }
 TRACED: list[ModuleType] = [
     answers,
     completeness,
-    consistency,
+    cross_checks,
     decision_log,
     document,
     internal_token,
     loader,
     oauth,
-    problems,
+    messages,
     risks,
     routes,
     sendable,
@@ -165,7 +166,7 @@ TRACED: list[ModuleType] = [
 ]
 
 
-def test_every_place_that_finds_a_mistake_has_a_bad_file(tmp_path: Path) -> None:
+def test_every_place_that_finds_an_error_has_a_bad_file(tmp_path: Path) -> None:
     passed: set[tuple[str, int]] = set()
     files = {inspect.getfile(module) for module in TRACED}
 
@@ -180,7 +181,7 @@ def test_every_place_that_finds_a_mistake_has_a_bad_file(tmp_path: Path) -> None
     try:
         for index, bad in enumerate(BAD):
             lay_out(bad, tmp_path / str(index))
-            mistakes_in(tmp_path / str(index))
+            problems_in(tmp_path / str(index))
     finally:
         sys.settrace(before)
     silent = {
@@ -193,13 +194,13 @@ def test_every_place_that_finds_a_mistake_has_a_bad_file(tmp_path: Path) -> None
 
 
 def places(module: ModuleType) -> Iterator[tuple[str, ast.stmt | ast.expr]]:
-    """Yield where a module raises ValueError, describes a mistake or words one, with the name of the function."""
+    """Yield where a module raises ValueError, describes a problem or words one, with the name of the function."""
     for function in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(function, ast.FunctionDef):
             for node in ast.walk(function):
                 if isinstance(node, ast.Raise) and "ValueError" in ast.unparse(node):
                     yield function.name, node
-                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("mistake", "Mistake", "_wrong")):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("problem", "Error", "_wrong")):
                     yield function.name, node
                 if isinstance(node, ast.Return) and function.name == "_message":
                     yield function.name, node

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from extauthz.config.changes import EFFECTS, Effect, needing_restart
 from extauthz.config.document import KeyPath
 from extauthz.config.loader import Configuration, load
+from extauthz.config.restart import EFFECTS, Effect, needing_restart
 from extauthz.config.settings import Settings
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"

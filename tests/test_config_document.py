@@ -24,12 +24,12 @@ def document(data: str | bytes) -> Document:
 def value(text: str) -> Any:
     """Return what a plain scalar is read as."""
     found = document(f"key: {text}\n")
-    assert not found.mistakes
+    assert not found.problems
     return found.data["key"]
 
 
-def mistakes(data: str | bytes) -> list[str]:
-    return [str(mistake) for mistake in document(data).mistakes]
+def problems(data: str | bytes) -> list[str]:
+    return [str(problem) for problem in document(data).problems]
 
 
 # Scalars
@@ -95,9 +95,9 @@ def test_every_key_and_item_has_its_line() -> None:
     }
 
 
-def test_a_mistake_stands_at_the_longest_part_of_its_path_that_is_written() -> None:
+def test_an_error_stands_at_the_longest_part_of_its_path_that_is_written() -> None:
     found = document("a:\n  b:\n    - x\n")
-    told = [str(found.mistake(path, "wrong")) for path in [("a", "b", 0), ("a", "b", 1), ("a", "c"), ("d",), ()]]
+    told = [str(found.problem(path, "wrong")) for path in [("a", "b", 0), ("a", "b", 1), ("a", "c"), ("d",), ()]]
     assert told == [
         "file.yaml:3: a.b[0]: wrong",
         "file.yaml:2: a.b[1]: wrong",
@@ -128,43 +128,43 @@ def test_a_path_is_written_without_doubt(path: KeyPath, text: str) -> None:
 )
 def test_line_ends_and_byte_order_marks_make_no_difference(data: bytes) -> None:
     found = document(data)
-    assert (found.data, found.lines[("b", 0)], found.mistakes) == ({"a": 1, "b": ["x"]}, 3, [])
+    assert (found.data, found.lines[("b", 0)], found.problems) == ({"a": 1, "b": ["x"]}, 3, [])
 
 
 # What is refused; the words are tested in test_config.py
 
 
 @pytest.mark.parametrize("data", ["", "# nothing\n", "---\n", "~\n", "\n\n"])
-def test_an_empty_file_has_no_data_and_no_mistake(data: str) -> None:
+def test_an_empty_file_has_no_data_and_no_error(data: str) -> None:
     found = document(data)
-    assert (found.data, found.mistakes) == (None, [])
+    assert (found.data, found.problems) == (None, [])
 
 
 def test_a_duplicate_key_keeps_the_first_value_and_its_own_keys_to_itself() -> None:
     found = document("a: {x: 1}\na: {b: 2, c: {d: 3}}\nb: 4\nc: {d: 5}\n")
     assert found.data == {"a": {"x": 1}, "b": 4, "c": {"d": 5}}
-    assert [str(mistake) for mistake in found.mistakes] == ["file.yaml:2: a: duplicate key, first in line 1"]
+    assert [str(problem) for problem in found.problems] == ["file.yaml:2: a: duplicate key, first in line 1"]
 
 
 @pytest.mark.parametrize("key", ["[x, y]", "{x: y}", "!!str x", "*x", '""', "? \n"])
 def test_a_key_that_is_no_text_takes_its_value_along(key: str) -> None:
     found = document(f"? {key}\n: {{b: 2, c: [3]}}\nb: 4\n")
     assert found.data == {"b": 4}
-    assert [mistake.message for mistake in found.mistakes] == ["a key must be plain text: write 'key: value'"]
+    assert [problem.message for problem in found.problems] == ["a key must be plain text: write 'key: value'"]
 
 
 @pytest.mark.parametrize("written", ["*x", "!x y", "!!binary eA==", "!x {b: 1}", "!!python/object:os.system [x]", "!!int 5"])
 def test_what_is_not_read_leaves_its_place_empty(written: str) -> None:
     found = document(f"a: 1\nb: [first, {written}, last]\nc: {{d: {written} }}\n")
     assert found.data == {"a": 1, "b": ["first", None, "last"], "c": {"d": None}}
-    assert [mistake.path for mistake in found.mistakes] == ["b[1]", "c.d"]
+    assert [problem.path for problem in found.problems] == ["b[1]", "c.d"]
     assert [found.is_unread(path) for path in [("b", 1, "deeper"), ("c", "d"), ("b", 0), ("c",)]] == [True, True, False, False]
 
 
 def test_an_alias_is_not_read_and_an_anchor_alone_is_harmless() -> None:
     assert document("a: &name 1\n").data == {"a": 1}
     found = document("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n")
-    assert len(found.mistakes) == 4
+    assert len(found.problems) == 4
     assert found.data == {"a": ["x", "x"], "b": [None, None], "c": [None, None]}
 
 
@@ -175,7 +175,7 @@ def test_an_alias_is_not_read_and_an_anchor_alone_is_harmless() -> None:
 def test_half_a_file_has_no_data(data: str | bytes) -> None:
     """Else everything behind the place where reading ended would be called missing."""
     found = document(data)
-    assert (found.data, len(found.mistakes)) == (None, 1)
+    assert (found.data, len(found.problems)) == (None, 1)
 
 
 @pytest.mark.parametrize(
@@ -190,13 +190,13 @@ def test_half_a_file_has_no_data(data: str | bytes) -> None:
     ],
 )
 def test_what_is_not_yaml_has_its_line(data: str | bytes, line: int) -> None:
-    assert [mistake.line for mistake in document(data).mistakes] == [line]
+    assert [problem.line for problem in document(data).problems] == [line]
 
 
 def test_the_depth_has_an_end() -> None:
     deepest = "a: " + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1)
-    assert not document(deepest).mistakes
-    assert [mistake.message for mistake in document(f"a: [{deepest[3:]}]").mistakes] == [
+    assert not document(deepest).problems
+    assert [problem.message for problem in document(f"a: [{deepest[3:]}]").problems] == [
         f"nested deeper than {MAX_DEPTH} levels: reading ends here"
     ]
 
@@ -215,7 +215,7 @@ def test_many_brackets_take_no_time(data: str) -> None:
     started = time.process_time()
     found = document(data)
     assert time.process_time() - started < 0.5
-    assert found.mistakes
+    assert found.problems
     assert found.data is None
 
 
@@ -242,39 +242,39 @@ def test_long_texts_take_little_time(data: str) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    assert [str(mistake) for mistake in read(tmp_path / "none.yaml").mistakes] == [
+    assert [str(problem) for problem in read(tmp_path / "none.yaml").problems] == [
         f"{tmp_path}/none.yaml:1: cannot be read: No such file or directory"
     ]
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    assert [mistake.message for mistake in read(tmp_path).mistakes] == ["cannot be read: Is a directory"]
+    assert [problem.message for problem in read(tmp_path).problems] == ["cannot be read: Is a directory"]
 
 
 def test_a_name_with_a_nul_byte(tmp_path: Path) -> None:
-    assert [mistake.message for mistake in read(tmp_path / "a\0b").mistakes] == ["cannot be read: embedded null byte"]
+    assert [problem.message for problem in read(tmp_path / "a\0b").problems] == ["cannot be read: embedded null byte"]
 
 
 def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     """/dev/zero has no end, and a pipe no beginning until somebody writes."""
     os.mkfifo(tmp_path / "pipe.yaml")
     for path in (Path("/dev/zero"), tmp_path / "pipe.yaml"):
-        assert [mistake.message for mistake in read(path).mistakes] == ["cannot be read: not a regular file"]
+        assert [problem.message for problem in read(path).problems] == ["cannot be read: not a regular file"]
 
 
 def test_no_more_is_read_than_would_be_accepted(tmp_path: Path) -> None:
     file = tmp_path / "sparse.yaml"
     file.touch()
     os.truncate(file, 2**40)
-    assert [mistake.message for mistake in read(file).mistakes] == ["larger than 16 MiB"]
+    assert [problem.message for problem in read(file).problems] == ["larger than 16 MiB"]
 
 
 def test_the_largest_file(tmp_path: Path) -> None:
     file = tmp_path / "large.yaml"
     file.write_bytes(b"a: 1\n".ljust(MAX_BYTES, b"#"))
-    assert not read(file).mistakes
+    assert not read(file).problems
     file.write_bytes(b"a: 1\n".ljust(MAX_BYTES + 1, b"#"))
-    assert [mistake.message for mistake in read(file).mistakes] == ["larger than 16 MiB"]
+    assert [problem.message for problem in read(file).problems] == ["larger than 16 MiB"]
 
 
 def test_ten_thousand_routes_are_read_with_their_lines(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_ten_thousand_routes_are_read_with_their_lines(tmp_path: Path) -> None:
     assert len(found.data["routes"]) == 10_000
     assert found.data["routes"][9_999] == {"match": "GET /items/9999/{id}", "scope": "SEARCH"}
     assert found.lines[("routes", 9_999, "scope")] == 10_001
-    assert not found.mistakes
+    assert not found.problems
 
 
 # Whatever a file holds
@@ -313,8 +313,8 @@ YAML_PIECES = st.sampled_from(
 @settings(max_examples=1000)
 def test_nothing_raises(data: bytes) -> None:
     found = document(data)
-    assert all(mistake.line >= 1 and mistake.message for mistake in found.mistakes)  # why: many texts are drawn without any
-    if found.data is None and not found.mistakes and yaml.compose(data, Loader=yaml.CSafeLoader) is not None:
+    assert all(problem.line >= 1 and problem.message for problem in found.problems)  # why: many texts are drawn without any
+    if found.data is None and not found.problems and yaml.compose(data, Loader=yaml.CSafeLoader) is not None:
         assert value_is_null(data)
 
 
@@ -356,5 +356,5 @@ def depth(data: object) -> int:
 def test_what_is_dumped_is_read_back(data: Any, flow: bool) -> None:
     text = yaml.dump(data, Dumper=QuotingDumper, default_flow_style=flow, allow_unicode=flow, sort_keys=False)
     found = document(text)
-    assert (found.data, found.mistakes) == (data, [])
+    assert (found.data, found.problems) == (data, [])
     assert repr(found.data) == repr(data)

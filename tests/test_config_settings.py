@@ -29,7 +29,7 @@ from extauthz.core.model import AuthType, Reason
 from extauthz.core.paths import parse
 from extauthz.core.providers import Verification
 from extauthz.core.routes import Route
-from extauthz.record import RecordField
+from extauthz.telemetry.decision_record import RecordField
 
 HEAD = """\
 version: 1
@@ -406,7 +406,7 @@ def test_every_pepper_that_cannot_be_used_is_told(configure: Configure, tmp_path
     with pytest.raises(ConfigurationError) as raised:
         two_peppers(configure).peppers({})
     file = f"{tmp_path}/extauthz.yaml:7: tokens.peppers"
-    assert [str(mistake) for mistake in raised.value.mistakes] == [
+    assert [str(problem) for problem in raised.value.problems] == [
         f"{file}[0]: the environment variable NEW_PEPPER is not set",
         f"{file}[1]: {tmp_path}/pepper: No such file or directory; 'extauthz token create' makes the first pepper file",
     ]
@@ -418,7 +418,7 @@ def test_a_short_pepper_is_told_by_its_name_alone(configure: Configure, tmp_path
     (tmp_path / "pepper").write_text(f"{short}\n")
     with pytest.raises(ConfigurationError) as raised:
         two_peppers(configure).peppers({"NEW_PEPPER": empty or short})
-    assert [mistake.message for mistake in raised.value.mistakes] == [
+    assert [problem.message for problem in raised.value.problems] == [
         f"pepper '{name}' is shorter than {MIN_PEPPER_BYTES} bytes" for name in ("p2", "p1")
     ]
     assert "hunter2" not in f"{raised.value} {raised.value!r}"
@@ -428,7 +428,7 @@ def test_a_folder_is_no_pepper(configure: Configure, tmp_path: Path) -> None:
     (tmp_path / "pepper").mkdir()
     with pytest.raises(ConfigurationError) as raised:
         configure().peppers({})
-    assert [mistake.message for mistake in raised.value.mistakes] == [f"{tmp_path}/pepper: Is a directory"]
+    assert [problem.message for problem in raised.value.problems] == [f"{tmp_path}/pepper: Is a directory"]
 
 
 def test_a_pepper_of_exactly_the_least_length(configure: Configure, tmp_path: Path) -> None:
@@ -462,7 +462,7 @@ def test_every_client_secret_that_is_missing_is_told(configure: Configure, tmp_p
     with pytest.raises(ConfigurationError) as raised:
         configure(ASKING + SEVERAL_SECRETS).client_secrets({"OKTA_A": ""})
     file = f"{tmp_path}/extauthz.yaml"
-    assert [str(mistake) for mistake in raised.value.mistakes] == [
+    assert [str(problem) for problem in raised.value.problems] == [
         f"{file}:7: oauth.providers[0].client_secret: the environment variable OKTA_A is not set",
         f"{file}:8: oauth.providers[1].client_secret: {tmp_path}/secret: No such file or directory",
     ]
@@ -476,7 +476,7 @@ def test_what_is_no_client_secret_is_told_and_not_repeated(configure: Configure,
     (tmp_path / "secret").write_bytes(unusable)
     with pytest.raises(ConfigurationError) as raised:
         configure(ASKING + OKTA_ORG + "  client_secret: {file: secret}\n").client_secrets({})
-    assert [str(mistake) for mistake in raised.value.mistakes] == [
+    assert [str(problem) for problem in raised.value.problems] == [
         f"{tmp_path}/extauthz.yaml:9: oauth.client_secret: what stands there is no secret that could be sent: "
         "put one line of printable ASCII there"
     ]
@@ -691,7 +691,7 @@ def test_the_short_issuers_of_the_admin_form(configure: Configure, provider: str
 def test_what_only_looks_like_a_short_issuer(configure: Configure, provider: str, written: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         configure(ASKING + f"oauth:\n  provider: {provider}\n  client_ids: [a]\n  issuer: {written}\n")
-    assert [mistake.path for mistake in raised.value.mistakes] == ["oauth.issuer"]
+    assert [problem.path for problem in raised.value.problems] == ["oauth.issuer"]
 
 
 @pytest.mark.parametrize(
@@ -875,7 +875,7 @@ def test_hosts_that_are_wrong_make_no_duplicates(configure: Configure, hosts: st
     """A file whose hosts are wrong is not compared with those that serve every other host."""
     with pytest.raises(ConfigurationError) as raised:
         configure(second=f"hosts: {hosts}\n" + lines('match: "POST /search", public: true, name: other'))
-    assert [mistake.path for mistake in raised.value.mistakes] == [path]
+    assert [problem.path for problem in raised.value.problems] == [path]
 
 
 @pytest.mark.parametrize(
@@ -887,14 +887,14 @@ def test_an_upstream_that_is_wrong_is_compared_with_no_other(configure: Configur
             routes=f"upstream: {{case: insensitive}}\n{ROUTES}",
             second=f"upstream: {upstream}\n" + lines('match: "GET /a", scope: CHAT'),
         )
-    assert [mistake.path for mistake in raised.value.mistakes] == [path]
+    assert [problem.path for problem in raised.value.problems] == [path]
 
 
 def test_duplicates_and_names_are_found_across_files(configure: Configure, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as raised:
         configure(second=lines('match: "POST /search", scope: CHAT', 'match: "GET /a", scope: CHAT, name: "POST /search"'))
     first = f"{tmp_path}/routes.yaml:2"
-    assert [str(mistake) for mistake in raised.value.mistakes] == [
+    assert [str(problem) for problem in raised.value.problems] == [
         f"{tmp_path}/second.yaml:2: routes[0].match: the same pattern and method as in {first}: remove one of them",
         f"{tmp_path}/second.yaml:3: routes[1].name: the name 'POST /search' is that of {first}: give one of them another `name`",
     ]
@@ -904,7 +904,7 @@ def test_the_same_line_for_two_hosts_needs_two_names(configure: Configure) -> No
     one, other = "hosts: [a.com]\n" + ROUTES, "hosts: [b.com]\n" + ROUTES
     with pytest.raises(ConfigurationError) as raised:
         configure(routes=one, second=other)
-    assert [(mistake.path, mistake.line) for mistake in raised.value.mistakes] == [("routes[0].name", 3)]
+    assert [(problem.path, problem.line) for problem in raised.value.problems] == [("routes[0].name", 3)]
     configuration = configure(routes=one, second=other.replace("SEARCH}", "SEARCH, name: other}"))
     assert allowed(configuration, "POST", "/search", "b.com").name == "other"
 
@@ -925,7 +925,7 @@ def test_a_route_file_with_a_nul_in_its_name(configure: Configure) -> None:
 def test_a_scope_that_cannot_be_read_opens_no_route(configure: Configure, unreadable: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         configure(routes=lines(f'match: "GET /a", scope: {unreadable} '))
-    assert [mistake.path for mistake in raised.value.mistakes] == ["routes[0].scope"]
+    assert [problem.path for problem in raised.value.problems] == ["routes[0].scope"]
 
 
 def test_ten_thousand_routes_load_in_seconds(configure: Configure) -> None:
@@ -936,10 +936,10 @@ def test_ten_thousand_routes_load_in_seconds(configure: Configure) -> None:
     assert allowed(configuration, "POST", "/service49/item9999/x").name == "POST /service49/item9999/{id}"
 
 
-def test_ten_thousand_mistakes_are_all_told(configure: Configure) -> None:
+def test_ten_thousand_errors_are_all_told(configure: Configure) -> None:
     with pytest.raises(ConfigurationError) as raised:
         configure(routes=lines(*(f'match: "POST /item{number}", scope: SERCH' for number in range(10_000))))
-    assert [mistake.line for mistake in raised.value.mistakes] == list(range(2, 10_002))
+    assert [problem.line for problem in raised.value.problems] == list(range(2, 10_002))
 
 
 # Digests

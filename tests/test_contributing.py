@@ -16,7 +16,7 @@ from extauthz.cli import main
 from extauthz.config.oauth import ProviderEntry
 from extauthz.config.settings import Settings
 from extauthz.core.providers import PROVIDERS
-from extauthz.demo.providers import Role
+from extauthz.demo.providers import IssuerRole
 from tests.test_claim_types import SOURCES
 from tests.test_cli_rights import COMMANDS
 
@@ -66,7 +66,7 @@ def test_a_provider_is_documented_played_and_its_claims_are_tried(name: str) -> 
     assert re.search(rf"^\| {name}\b", table, re.MULTILINE), "docs/decisions.md: no row"
     page = (ROOT / "docs" / "oauth-providers.md").read_text("utf-8")
     assert re.search(rf"^\| `{name}`", page, re.MULTILINE), "docs/oauth-providers.md: no row"
-    assert name in {role.value.partition("_")[0] for role in Role}, "extauthz/demo/providers.py: no role"
+    assert name in {role.value.partition("_")[0] for role in IssuerRole}, "extauthz/demo/providers.py: no role"
     assert name in {source.rules.provider.name for source in SOURCES.values()}, "tests/vectors/claims.yaml: no claims"
 
 

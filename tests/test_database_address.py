@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from extauthz import database_address
 from extauthz.adapters.store.connecting import parameters, read_address
-from extauthz.adapters.store.link import Link
+from extauthz.adapters.store.link import DatabaseLink
 from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.config import database_address
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 from tests.support.postgresql import PostgresServer
@@ -88,7 +88,7 @@ def readings(folder: Path, address: str) -> dict[str, str | None]:
     configured(folder, tokens=SETTINGS["tokens"] | {"store": address})
     attempts: dict[str, Callable[[], object]] = {
         "config check": lambda: load(folder / "extauthz.yaml"),
-        "serve": lambda: Link(address, None, prepare=True),
+        "serve": lambda: DatabaseLink(address, None, prepare=True),
         "commands": lambda: SqlTokenStore(address).close(),
     }
     said: dict[str, str | None] = {}

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from extauthz.adapters.decision_log.lines import MAX_LINE, limit_of, line_of
 from extauthz.adapters.decision_log.log import DecisionLog
 from extauthz.core.model import Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request
-from extauthz.record import RecordField, record_of
 from extauthz.service import Authorizer
-from extauthz.traceparent import trace_id
+from extauthz.telemetry.decision_record import RecordField, record_of
+from extauthz.telemetry.traceparent import trace_id
 from tests.support import fuzz
 from tests.support.world import DECISION_ID, ISSUER, NOW, World, bearer, check_request, claims, oauth, rsa_key, sign
 

@@ -31,7 +31,7 @@ from extauthz.adapters.decision_log.sinks import File, Gone, Sink, StandardOutpu
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration, load
 from extauthz.core.model import Deny, Reason, Request
-from extauthz.decision_logging import DecisionLogs, open_decision_log
+from extauthz.runtime.decision_log import DecisionLogs, open_decision_log
 from tests.support.waiting import eventually
 from tests.support.world import DECISION_ID
 
@@ -420,7 +420,7 @@ from extauthz.adapters.decision_log.sinks import File, StandardOutput
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration, load
 from extauthz.core.model import Deny, Reason, Request
-from extauthz.decision_logging import DecisionLogs, open_decision_log
+from extauthz.runtime.decision_log import DecisionLogs, open_decision_log
 sink = File(Path(sys.argv[1])) if len(sys.argv) > 2 else StandardOutput(1)
 log = DecisionLog(sink, interval=0.0005)
 for number in range(3000):
@@ -706,7 +706,7 @@ def test_a_socket_and_standard_output_are_opened(tmp_path: Path, monkeypatch: py
     ],
     ids=["no folder", "a folder", "nul", "long", "closed"],
 )
-def test_a_place_that_cannot_be_opened_is_a_mistake_with_its_line(
+def test_a_place_that_cannot_be_opened_is_an_error_with_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: object, told: str
 ) -> None:
     monkeypatch.setattr(sys, "stdout", None)
@@ -714,11 +714,11 @@ def test_a_place_that_cannot_be_opened_is_a_mistake_with_its_line(
     line = 1 + (loaded.file.read_text().partition("decision_log")[0].count("\n") if section else 0)
     with pytest.raises(ConfigurationError) as raised:
         open_decision_log(loaded)
-    (mistake,) = raised.value.mistakes
+    (problem,) = raised.value.problems
     where = told.format(folder=tmp_path)
-    assert str(mistake) == f"{loaded.file}:{mistake.line}: {where}: name a place that this process may write to"
+    assert str(problem) == f"{loaded.file}:{problem.line}: {where}: name a place that this process may write to"
     if section:
-        assert mistake.line == line
+        assert problem.line == line
 
 
 def test_the_example_of_the_document_is_right(tmp_path: Path) -> None:

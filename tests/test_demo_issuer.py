@@ -26,8 +26,8 @@ from extauthz.demo.issuer import (
     DemoIssuer,
     Fault,
 )
-from extauthz.transport.listening import open_port
-from extauthz.transport.ops import HttpServer
+from extauthz.transport.http.ops import HttpServer
+from extauthz.transport.sockets import open_port
 from tests.support.waiting import until
 
 ANA = "ana@acme.com"
@@ -728,7 +728,7 @@ async def test_rotation_and_counts_over_http(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "way_out"),
+    ("method", "path", "body", "hint"),
     [
         ("POST", "/demo/fault", b"", '{"path": "/oauth2", "fault": "slow"}'),
         ("POST", "/demo/fault", b"slow", '{"path": "/oauth2", "fault": "slow"}'),
@@ -745,11 +745,11 @@ async def test_rotation_and_counts_over_http(served: Served) -> None:
         ("POST", "/demo/faults", b"", "POST /demo/fault, POST /demo/heal, POST /demo/rotate, GET /demo/requests"),
     ],
 )
-async def test_bad_control_names_the_way_out(served: Served, method: str, path: str, body: bytes, way_out: str) -> None:
+async def test_bad_control_names_a_hint(served: Served, method: str, path: str, body: bytes, hint: str) -> None:
     answer = await served.client.request(method, path, content=body)
 
     assert answer.status_code == 400
-    assert way_out in answer.json()["error"]
+    assert hint in answer.json()["error"]
     assert (await served.client.post("/demo/heal")).json() == {"faults": {}}
     assert served.issuer.requests == {}
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from extauthz.adapters import jwks as keys_module
-from extauthz.adapters.discovery import LIFETIME, RETRY, Discovery
-from extauthz.adapters.fetch import FetchError, JsonFetcher
-from extauthz.adapters.jwks import MIN_REFRESH, UNKNOWN_KEY_COOL_DOWN, JwksSource
+from extauthz.adapters.oauth import jwks as keys_module
+from extauthz.adapters.oauth.discovery import LIFETIME, RETRY, Discovery
+from extauthz.adapters.oauth.http import FetchError, JsonFetcher
+from extauthz.adapters.oauth.jwks import MIN_REFRESH, UNKNOWN_KEY_COOL_DOWN, JwksSource
 from tests.support.http_faults import DISCOVERY, FaultyServer, Page, document, faulty_server
 from tests.support.waiting import settled, until
 from tests.support.world import StillClock, jwks

@@ -30,9 +30,9 @@ from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.wiring import write_certificates
 from extauthz.doctor import certificates, files, machine, run, world
 from extauthz.doctor.findings import Finding, Level
+from extauthz.transport.http.ops import HttpServer
 from extauthz.transport.limits import descriptors_missing
-from extauthz.transport.listening import ListenError, open_port
-from extauthz.transport.ops import HttpServer
+from extauthz.transport.sockets import ListenError, open_port
 from extauthz.transport.tls import TlsFiles
 from tests.support.http_faults import FaultyServer, Page, document, faulty_server
 from tests.support.postgresql import MakePlace
@@ -622,7 +622,7 @@ def test_a_problem_is_exit_code_1_and_says_what_to_do(tmp_path: Path) -> None:
     assert re.search(r"^\d+ problems?, \d+ warnings?, \d+ in order$", result.stdout, re.M)
 
 
-def test_mistakes_of_the_configuration_are_exit_code_3(tmp_path: Path) -> None:
+def test_errors_of_the_configuration_are_exit_code_3(tmp_path: Path) -> None:
     file = configured(tmp_path, scopes=[], realm="ö")
     result = doctor(file)
     assert result.exit_code == 3

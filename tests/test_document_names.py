@@ -19,9 +19,9 @@ from extauthz.config.settings import Settings
 from extauthz.config.upstream import UpstreamSection
 from extauthz.core.model import Reason
 from extauthz.core.providers import PROVIDERS
-from extauthz.metric_table import DEFINITIONS
-from extauthz.record import RecordField
-from extauthz.transport.refusals import RefusalReason
+from extauthz.telemetry.decision_record import RecordField
+from extauthz.telemetry.metric_table import DEFINITIONS
+from extauthz.transport.grpc.refusals import RefusalReason
 from tests.support.metric_names import LABELS
 from tests.test_reference import placed
 

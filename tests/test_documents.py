@@ -196,10 +196,10 @@ def check_block(block: str, folder: Path) -> str:
         return "settings"
     if re.search(r"^routes:", content, re.MULTILINE):
         (folder / "block.yaml").write_text(block)
-        placed, mistakes = routes.read(folder / "block.yaml", whole_vocabulary())
+        placed, problems = routes.read(folder / "block.yaml", whole_vocabulary())
         *_, more, _ = tables.compile_tables(placed)
-        if mistakes or more:
-            raise ConfigurationError([*mistakes, *more])
+        if problems or more:
+            raise ConfigurationError([*problems, *more])
         return "routes"
     data = yaml.safe_load(block)
     if re.search(r"typed_config:|load_assignment:|^apiVersion:|^resources:", content, re.MULTILINE):

@@ -15,7 +15,7 @@ from extauthz.core.identity import OVERRIDE_HEADERS
 from extauthz.demo.cases import CASES, Case
 from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.launcher import Demo
-from extauthz.demo.wiring import Link, Wiring
+from extauthz.demo.wiring import EnvoyLink, Wiring
 from tests.support.running import Reply, RunningDemo, running_demo
 from tests.support.waiting import eventually
 
@@ -81,7 +81,7 @@ import ctypes, os, sys
 ctypes.CDLL(None).prctl({PR_SET_MDWE}, {PR_MDWE_REFUSE_EXEC_GAIN}, 0, 0, 0)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
-WIRINGS = {f"{transport}-{link}": Wiring(transport, link) for transport in ("nghttp2", "grpcio") for link in Link}
+WIRINGS = {f"{transport}-{link}": Wiring(transport, link) for transport in ("nghttp2", "grpcio") for link in EnvoyLink}
 WIRINGS["nghttp2-guarded"] = Wiring("nghttp2", python=(sys.executable, "-c", GUARDED))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from extauthz.demo.launcher import Demo
 from extauthz.demo.wiring import Wiring
-from extauthz.internal_tokens import new_key
+from extauthz.responses.internal_tokens import new_key
 from tests.support.ports import free_port
 from tests.support.running import RunningDemo, running_demo
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extauthz.feed import SLICE, UNKNOWN, Feed
 from extauthz.ports import FeedBatch
+from extauthz.verifiers.change_feed import SLICE, UNKNOWN, Feed
 from tests.support.world import StillClock
 
 MEMORY = 660.0

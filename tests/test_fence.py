@@ -21,18 +21,18 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.envoy import EnvoyCodec
-from extauthz.adapters.verdicts import VerdictCache
 from extauthz.addresses import Address
-from extauthz.budgets import Budget
 from extauthz.core import jwt
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Decision, Identity, Reason, Request
-from extauthz.oauth_verifier import Issuer, OAuthVerifier
 from extauthz.ports import Clock, Codec, Evidence, Recorder, Unavailable, Verifier
 from extauthz.service import Authorizer, Runtime
-from extauthz.transport.claims import claim
-from extauthz.transport.grpcio import SERVICE, GrpcioServer
-from extauthz.transport.listening import ListenError, open_port, publish, restricted_umask
+from extauthz.transport.address_claims import claim
+from extauthz.transport.grpc.grpcio import SERVICE, GrpcioServer
+from extauthz.transport.sockets import ListenError, open_port, publish, restricted_umask
+from extauthz.verifiers.oauth import Issuer, OAuthVerifier
+from extauthz.verifiers.throttling import Budget
+from extauthz.verifiers.verdicts import VerdictCache
 from tests.support.transports import default_limits
 from tests.support.waiting import settled
 from tests.support.world import (

@@ -22,12 +22,12 @@ import pytest
 from extauthz.adapters.store import following
 from extauthz.adapters.store.feed_rows import feed_batch
 from extauthz.adapters.store.following import READ_TIME, PostgresFollower, SqliteFollower
-from extauthz.adapters.store.link import Link
+from extauthz.adapters.store.link import DatabaseLink
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.rows import COLUMNS, REVISION
 from extauthz.core.model import Reason
-from extauthz.feed import SLICE, Feed
 from extauthz.ports import EMPTY_AUDIT, FeedBatch, Unavailable
+from extauthz.verifiers.change_feed import SLICE, Feed
 from tests.support.pg import CHANGE, LOCK, NOTIFY, Proxy, commit_changes, with_tables
 from tests.support.postgres_server import PostgresServer, server_of
 from tests.support.waiting import until
@@ -189,7 +189,7 @@ class World:
     ) -> AsyncIterator[Notebook]:
         """Follow, from the first batch on; nothing of it is left afterwards."""
         folder = self.proxy.folder if by_proxy else None
-        link = Link(self.postgres.address(self.database, application=self.database, folder=folder), None, prepare=False)
+        link = DatabaseLink(self.postgres.address(self.database, application=self.database, folder=folder), None, prepare=False)
         notebook = Notebook(feed.position if feed else after, feed=feed)
         follower = PostgresFollower(
             link,

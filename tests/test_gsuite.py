@@ -207,7 +207,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "reason"), MISTAKES, ids=named)
-async def test_one_mistake_is_enough(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+async def test_one_error_is_enough(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     assert await GSuite(tmp_path, tokeninfo(**change)).reason() == reason
 
 
@@ -295,8 +295,8 @@ async def test_userinfo_must_name_the_same_user_and_a_hosted_domain(tmp_path: Pa
     assert await it.reason() == reason
 
 
-@pytest.mark.parametrize(("change", "reason"), [mistake for mistake in MISTAKES if "email" not in str(mistake[0])], ids=named)
-async def test_good_userinfo_excuses_no_mistake(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+@pytest.mark.parametrize(("change", "reason"), [problem for problem in MISTAKES if "email" not in str(problem[0])], ids=named)
+async def test_good_userinfo_excuses_no_error(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     """Userinfo names no audience: alone it would take the token of any application."""
     it = GSuite(tmp_path, tokeninfo(**change), user=google_userinfo(), hosted_domains=["acme.com"])
     answer = await check(it.world, TOKEN)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.demo.wiring import Link, Wiring
+from extauthz.demo.wiring import EnvoyLink, Wiring
 from tests.support.ports import successive_ports
 from tests.support.running import running_demo
 from tests.test_serve import SERVICE, Sidecar, sidecar
@@ -39,7 +39,7 @@ def started(configuration: Path, log: Path, *more: str) -> Iterator[subprocess.P
 @pytest.mark.envoy
 def test_a_lone_sidecar_is_replaced_without_losing_a_request(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Told to stop before its successor is started, and after that; the drain is longer than the patience of the test."""
-    wiring = Wiring(transport="nghttp2", link=Link.TCP, drain="5m")
+    wiring = Wiring(transport="nghttp2", link=EnvoyLink.TCP, drain="5m")
     with running_demo(Path(tmp_path_factory.mktemp("h")), nothing_more, wiring=wiring) as running:
         demo, first = running.demo, sidecar_of(running.demo)
         logs = {name: demo.folder / f"{name}.log" for name in ("sidecar", "second", "third")}

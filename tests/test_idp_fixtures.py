@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from extauthz.adapters.discovery import Discovery
-from extauthz.adapters.fetch import JsonFetcher
+from extauthz.adapters.oauth.discovery import Discovery
+from extauthz.adapters.oauth.http import JsonFetcher
 from extauthz.config.oauth import provider_of
 from extauthz.core.providers import Verification
 from tests.support.http_faults import document, faulty_server

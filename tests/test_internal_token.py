@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 
 from extauthz.adapters.envoy import MAX_TEMPLATE_BYTES, EnvoyCodec
 from extauthz.cli import main
-from extauthz.codec import build_internal_tokens
-from extauthz.config.changes import needing_restart
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration, load
+from extauthz.config.restart import needing_restart
 from extauthz.core.model import AuthType, Identity, Reason
-from extauthz.internal_tokens import ALGORITHMS, InternalTokens, Recipe, new_key, signing_key
+from extauthz.responses.internal_tokens import ALGORITHMS, InternalTokens, Recipe, new_key, signing_key
+from extauthz.runtime.codec import build_internal_tokens
 from tests.support import fuzz
 from tests.support.world import DECISION_ID, NOW, Answer, MakeWorld, World, bearer, check_request, claims, oauth, sign
 
@@ -539,7 +539,7 @@ def test_the_listener_of_the_keys_needs_a_restart(tmp_path: Path) -> None:
     ]
     off, silent, one, other = configurations
     for before, after, needed in ((off, silent, 0), (silent, off, 0), (silent, one, 1), (one, other, 1), (one, off, 1)):
-        assert [mistake.path for mistake in needing_restart(before, after)] == ["internal_token.jwks"] * needed
+        assert [problem.path for problem in needing_restart(before, after)] == ["internal_token.jwks"] * needed
 
 
 def private(key: Any, encryption: Any = None) -> bytes:
@@ -565,10 +565,10 @@ def test_what_is_no_key_is_told_with_its_line(tmp_path: Path, pem: bytes) -> Non
     (tmp_path / "bad.pem").write_bytes(pem)
     with pytest.raises(ConfigurationError) as raised:
         internal_tokens_of(load(file), {})
-    (mistake,) = raised.value.mistakes
-    assert (mistake.path, mistake.line > 1) == ("internal_token.keys[1]", True)
-    assert "extauthz internal-token new-key" in mistake.message
-    assert "hunter2" not in str(mistake)
+    (problem,) = raised.value.problems
+    assert (problem.path, problem.line > 1) == ("internal_token.keys[1]", True)
+    assert "extauthz internal-token new-key" in problem.message
+    assert "hunter2" not in str(problem)
     assert "hunter2" not in str(raised.value.__cause__)
 
 
@@ -576,7 +576,7 @@ def test_keys_that_are_not_there_are_all_told(tmp_path: Path) -> None:
     file = written(tmp_path, SECTION | {"keys": [{"id": "k1", "file": "none.pem"}, {"id": "k2", "env": "INTERNAL_KEY"}]})
     with pytest.raises(ConfigurationError) as raised:
         internal_tokens_of(load(file), {})
-    first, second = map(str, raised.value.mistakes)
+    first, second = map(str, raised.value.problems)
     assert "none.pem: No such file or directory; 'extauthz internal-token new-key --file" in first
     assert "the environment variable INTERNAL_KEY is not set" in second
 

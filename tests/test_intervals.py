@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 
 from extauthz.adapters.store.following import Lost, PostgresFollower, SqliteFollower
-from extauthz.adapters.store.link import Link
+from extauthz.adapters.store.link import DatabaseLink
 from extauthz.adapters.store.postgres import PostgresReader, PostgresUsage
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.rows import COLUMNS, REVISION
 from extauthz.adapters.store.sql import SqlTokenStore
-from extauthz.adapters.verdicts import VerdictCache
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.config.loader import load
 from extauthz.config.patterns import compile_patterns
@@ -26,11 +25,12 @@ from extauthz.core.act_as import ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.tokens import ENTROPY_BYTES, TokenText, fingerprint
-from extauthz.feed import Feed
-from extauthz.issued_verifier import IssuedVerifier
-from extauthz.known_ids import KnownIds
-from extauthz.opened_store import feed_memory, open_store, verifier_of
 from extauthz.ports import FeedBatch, Unavailable
+from extauthz.runtime.store import feed_memory, open_store, verifier_of
+from extauthz.verifiers.change_feed import Feed
+from extauthz.verifiers.issued import IssuedVerifier
+from extauthz.verifiers.known_ids import KnownIds
+from extauthz.verifiers.verdicts import VerdictCache
 from tests.support.postgresql import ANA, KEY
 from tests.support.virtual_time import LoopClock, elapse, in_virtual_time
 from tests.support.world import NOW, PEPPER
@@ -296,7 +296,7 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up_after_five_seconds()
     """However many addresses are tried; each of them has two, which is told to libpq."""
 
     async def work(port: int) -> tuple[float, str]:
-        link = Link(f"postgresql://ana@127.0.0.1:{port},127.0.0.1:{port},127.0.0.1:{port}/tokens", None, prepare=False)
+        link = DatabaseLink(f"postgresql://ana@127.0.0.1:{port},127.0.0.1:{port},127.0.0.1:{port}/tokens", None, prepare=False)
         with pytest.raises(Lost) as caught:
             await link.connect()
         lasted = now()

@@ -13,8 +13,9 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from extauthz.adapters.tracing import export
-from extauthz.transport import grpcio, key_set, ops
-from extauthz.transport.ops import BoundedConnection
+from extauthz.transport.grpc import grpcio
+from extauthz.transport.http import key_set, ops
+from extauthz.transport.http.ops import BoundedConnection
 from extauthz.transport.tls import Certificates, TlsFiles
 from tests.support.transports import Authority, default_limits
 from tests.support.virtual_time import LoopClock, elapse, in_virtual_time
@@ -135,7 +136,7 @@ def test_grpcio_is_told_how_long_a_connection_may_be_idle() -> None:
 
 
 async def test_the_library_that_sends_spans_is_told_its_times() -> None:
-    made = export.Export("http://127.0.0.1:1/v1/traces", service={}, headers={}, ca_file=None, clock=LoopClock())
+    made = export.SpanExport("http://127.0.0.1:1/v1/traces", service={}, headers={}, ca_file=None, clock=LoopClock())
     try:
         (processor,) = made._provider._active_span_processor._span_processors
         batches = processor._batch_processor  # type: ignore[attr-defined]
@@ -147,7 +148,7 @@ async def test_the_library_that_sends_spans_is_told_its_times() -> None:
 
 def test_the_end_waits_two_seconds_for_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that never ends stands for a collector that never answers."""
-    made = export.Export("http://127.0.0.1:1/v1/traces", service={}, headers={}, ca_file=None, clock=LoopClock())
+    made = export.SpanExport("http://127.0.0.1:1/v1/traces", service={}, headers={}, ca_file=None, clock=LoopClock())
     end, ended = made._provider.shutdown, threading.Event()
 
     async def work() -> float:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from extauthz.config.loader import Configuration, load
-from extauthz.control import HandOver, Message, Report, State
-from extauthz.supervisor import Supervisor
-from extauthz.worker_link import Silent, WorkerLink
+from extauthz.serve.messages import HandOver, Message, Report, State
+from extauthz.serve.supervisor import Supervisor
+from extauthz.serve.worker_link import WorkerLink, WorkerSilent
 from tests.support.virtual_time import elapse, in_virtual_time
 
 SETTINGS = """\
@@ -88,7 +88,7 @@ def supervised(configuration: Configuration, monkeypatch: pytest.MonkeyPatch) ->
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
                 task.cancel()
 
-        monkeypatch.setattr("extauthz.supervisor.start_worker", start_worker)
+        monkeypatch.setattr("extauthz.serve.supervisor.start_worker", start_worker)
         in_virtual_time(work)
         return made
 
@@ -130,7 +130,7 @@ def test_what_needs_no_work_is_answered_within_two_seconds() -> None:
     async def work() -> float:
         worker = Worker()
         link = WorkerLink(worker, worker)  # type: ignore[arg-type]
-        with pytest.raises(Silent):
+        with pytest.raises(WorkerSilent):
             await link.ask(Report())
         lasted = now()
         link.bury()

@@ -23,19 +23,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from extauthz.adapters.discovery import LIFETIME, Discovery
-from extauthz.adapters.fetch import JsonFetcher
-from extauthz.adapters.introspection import Introspection
+from extauthz.adapters.oauth.discovery import LIFETIME, Discovery
+from extauthz.adapters.oauth.http import JsonFetcher
+from extauthz.adapters.oauth.introspection import Introspection
 from extauthz.addresses import Address
-from extauthz.assembly import Assembly, Parts
-from extauthz.budgets import MAX_REST, Breaker, Budget
 from extauthz.config.loader import load
 from extauthz.core.model import Reason
 from extauthz.core.providers import Verification
 from extauthz.demo.issuer import CLIENT_ID, CLIENT_SECRET, GOOGLE_CLIENT, DemoIssuer, Fault
 from extauthz.ports import Unavailable
-from extauthz.transport.listening import open_port
-from extauthz.transport.ops import HttpServer
+from extauthz.runtime.build import RuntimeBuilder, RuntimeParts
+from extauthz.transport.http.ops import HttpServer
+from extauthz.transport.sockets import open_port
+from extauthz.verifiers.throttling import MAX_REST, Breaker, Budget
 from tests.support.http_faults import DISCOVERY, FaultyServer, Page, document, faulty_server
 from tests.support.live import live
 from tests.support.waiting import until
@@ -1024,7 +1024,7 @@ class Assembled:
 
     server: FaultyServer
     clock: StillClock
-    parts: Parts
+    parts: RuntimeParts
 
     def of(self, issuer: str, method: Verification) -> Introspection:
         """Return one of them."""
@@ -1070,7 +1070,7 @@ async def _assemble(
         "/okta-userinfo": document(GOOD[Verification.USERINFO]),
         DISCOVERY: document({"issuer": server.origin, "userinfo_endpoint": f"{server.origin}/okta-userinfo"}),
     }
-    return Assembled(server, clock, await Assembly(clock=clock).open(load(file), stack))
+    return Assembled(server, clock, await RuntimeBuilder(clock=clock).open(load(file), stack))
 
 
 async def test_half_of_what_each_way_may_ask_is_for_tokens_that_were_good_before(tmp_path: Path, server: FaultyServer) -> None:

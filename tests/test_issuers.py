@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from extauthz.adapters.verdicts import VerdictCache
-from extauthz.budgets import Budget
 from extauthz.core import jwt
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.providers import PROVIDERS, ProviderRules, Verification
-from extauthz.oauth_verifier import MAX_PENDING, Issuer, OAuthVerifier, Signer
 from extauthz.ports import Unavailable
+from extauthz.verifiers.oauth import MAX_PENDING, Issuer, OAuthVerifier, Signer
+from extauthz.verifiers.throttling import Budget
+from extauthz.verifiers.verdicts import VerdictCache
 from tests.support.world import CLIENT, ISSUER, NOW, StillClock, StillKeys, claims, jwks, key_set, rsa_key, sign
 
 OKTA = ProviderRules(

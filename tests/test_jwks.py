@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from extauthz.adapters import discovery
-from extauthz.adapters.discovery import LIFETIME, Discovery
-from extauthz.adapters.fetch import JsonFetcher
-from extauthz.adapters.jwks import JwksSource
-from extauthz.adapters.published_keys import Flaw
+from extauthz.adapters.oauth import discovery
+from extauthz.adapters.oauth.discovery import LIFETIME, Discovery
+from extauthz.adapters.oauth.http import JsonFetcher
+from extauthz.adapters.oauth.jwks import JwksSource
+from extauthz.adapters.oauth.published_keys import KeyFlaw
 from extauthz.core.model import Reason
 from extauthz.ports import Unavailable
 from tests.support import http_faults
@@ -243,51 +243,51 @@ GOOD = public_jwk(rsa_key(), "good")
 GOOD_MODULUS = rsa_key().public_key().public_numbers().n
 P384 = ec.generate_private_key(ec.SECP384R1())
 ED25519 = ed25519.Ed25519PrivateKey.generate()
-UNUSABLE: dict[str, tuple[Flaw, object]] = {
-    "no kid": (Flaw.NO_ID, {name: value for name, value in GOOD.items() if name != "kid"}),
-    "an empty kid": (Flaw.NO_ID, GOOD | {"kid": ""}),
-    "a kid that is a number": (Flaw.NO_ID, GOOD | {"kid": 5}),
-    "a kid of 257 characters": (Flaw.NO_ID, GOOD | {"kid": "k" * 257}),
-    "for encryption": (Flaw.USE, GOOD | {"use": "enc"}),
-    "a use that is a list": (Flaw.USE, GOOD | {"use": ["sig"]}),
-    "operations without verify": (Flaw.USE, GOOD | {"key_ops": ["encrypt"]}),
-    "another algorithm": (Flaw.ALGORITHM, GOOD | {"alg": "RS512"}),
-    "an algorithm of other keys": (Flaw.ALGORITHM, GOOD | {"alg": "ES256"}),
-    "an algorithm that is a list": (Flaw.ALGORITHM, GOOD | {"alg": ["RS256"]}),
-    "RSA-OAEP": (Flaw.ALGORITHM, GOOD | {"alg": "RSA-OAEP"}),
-    "another key type": (Flaw.ALGORITHM, GOOD | {"kty": "EC"}),
-    "no key type": (Flaw.ALGORITHM, {name: value for name, value in GOOD.items() if name != "kty"}),
-    "an unknown key type": (Flaw.ALGORITHM, GOOD | {"kty": "LWE"}),
-    "a symmetric key": (Flaw.SECRET, HMACAlgorithm.to_jwk(b"secret" * 10, as_dict=True) | {"kid": "oct", "alg": "HS256"}),
+UNUSABLE: dict[str, tuple[KeyFlaw, object]] = {
+    "no kid": (KeyFlaw.NO_ID, {name: value for name, value in GOOD.items() if name != "kid"}),
+    "an empty kid": (KeyFlaw.NO_ID, GOOD | {"kid": ""}),
+    "a kid that is a number": (KeyFlaw.NO_ID, GOOD | {"kid": 5}),
+    "a kid of 257 characters": (KeyFlaw.NO_ID, GOOD | {"kid": "k" * 257}),
+    "for encryption": (KeyFlaw.USE, GOOD | {"use": "enc"}),
+    "a use that is a list": (KeyFlaw.USE, GOOD | {"use": ["sig"]}),
+    "operations without verify": (KeyFlaw.USE, GOOD | {"key_ops": ["encrypt"]}),
+    "another algorithm": (KeyFlaw.ALGORITHM, GOOD | {"alg": "RS512"}),
+    "an algorithm of other keys": (KeyFlaw.ALGORITHM, GOOD | {"alg": "ES256"}),
+    "an algorithm that is a list": (KeyFlaw.ALGORITHM, GOOD | {"alg": ["RS256"]}),
+    "RSA-OAEP": (KeyFlaw.ALGORITHM, GOOD | {"alg": "RSA-OAEP"}),
+    "another key type": (KeyFlaw.ALGORITHM, GOOD | {"kty": "EC"}),
+    "no key type": (KeyFlaw.ALGORITHM, {name: value for name, value in GOOD.items() if name != "kty"}),
+    "an unknown key type": (KeyFlaw.ALGORITHM, GOOD | {"kty": "LWE"}),
+    "a symmetric key": (KeyFlaw.SECRET, HMACAlgorithm.to_jwk(b"secret" * 10, as_dict=True) | {"kid": "oct", "alg": "HS256"}),
     "a symmetric key that says RS256": (
-        Flaw.SECRET,
+        KeyFlaw.SECRET,
         HMACAlgorithm.to_jwk(b"secret" * 10, as_dict=True) | {"kid": "oct", "alg": "RS256"},
     ),
-    "a private key": (Flaw.SECRET, RSAAlgorithm.to_jwk(rsa_key(), as_dict=True) | {"kid": "private"}),
-    "a private P-256 key": (Flaw.SECRET, ECAlgorithm.to_jwk(ec_key(), as_dict=True) | {"kid": "private"}),
-    "RSA of 1024 bits": (Flaw.RSA_SIZE, public_jwk(rsa_key("small", 1024), "small")),
-    "P-384": (Flaw.CURVE, ECAlgorithm.to_jwk(P384.public_key(), as_dict=True) | {"kid": "p384"}),
-    "P-384 that says ES256": (Flaw.CURVE, ECAlgorithm.to_jwk(P384.public_key(), as_dict=True) | {"kid": "p384", "alg": "ES256"}),
-    "Ed25519": (Flaw.ALGORITHM, OKPAlgorithm.to_jwk(ED25519.public_key(), as_dict=True) | {"kid": "ed"}),
-    "no modulus": (Flaw.MALFORMED, {name: value for name, value in GOOD.items() if name != "n"}),
-    "a modulus that is a number": (Flaw.MALFORMED, GOOD | {"n": 5}),
-    "a modulus of garbage": (Flaw.MALFORMED, GOOD | {"n": "%%%"}),
-    "an exponent of zero": (Flaw.MALFORMED, GOOD | {"e": "AA"}),
-    "an exponent that is null": (Flaw.MALFORMED, GOOD | {"e": None}),
-    "a point that is not on the curve": (Flaw.MALFORMED, public_jwk(ec_key(), "ec") | {"y": "A" * 43}),
-    "a point that is missing": (Flaw.MALFORMED, public_jwk(ec_key(), "ec") | {"y": ""}),
-    "an empty object": (Flaw.NO_ID, {}),
-    "null": (Flaw.NO_KEY, None),
-    "a text": (Flaw.NO_KEY, "key"),
-    "a list": (Flaw.NO_KEY, [GOOD]),
-    "operations that are null": (Flaw.USE, GOOD | {"key_ops": None}),
-    "operations that are a number": (Flaw.USE, GOOD | {"key_ops": 5}),
-    "an exponent of one": (Flaw.MALFORMED, GOOD | {"e": "AQ"}),
-    "an exponent of three": (Flaw.EXPONENT, GOOD | {"e": "Aw"}),
-    "an even exponent": (Flaw.MALFORMED, GOOD | {"e": "AQAC"}),
-    "an exponent of 257 bits": (Flaw.EXPONENT, GOOD | {"e": base64url((2**256 + 1).to_bytes(33))}),
-    "RSA of more than 8192 bits": (Flaw.RSA_SIZE, GOOD | {"n": base64url((3**5170).to_bytes(1025))}),
-    "a modulus with a small factor": (Flaw.WEAK, GOOD | {"n": base64url((GOOD_MODULUS + 3 - GOOD_MODULUS % 3).to_bytes(257))}),
+    "a private key": (KeyFlaw.SECRET, RSAAlgorithm.to_jwk(rsa_key(), as_dict=True) | {"kid": "private"}),
+    "a private P-256 key": (KeyFlaw.SECRET, ECAlgorithm.to_jwk(ec_key(), as_dict=True) | {"kid": "private"}),
+    "RSA of 1024 bits": (KeyFlaw.RSA_SIZE, public_jwk(rsa_key("small", 1024), "small")),
+    "P-384": (KeyFlaw.CURVE, ECAlgorithm.to_jwk(P384.public_key(), as_dict=True) | {"kid": "p384"}),
+    "P-384 that says ES256": (KeyFlaw.CURVE, ECAlgorithm.to_jwk(P384.public_key(), as_dict=True) | {"kid": "p384", "alg": "ES256"}),
+    "Ed25519": (KeyFlaw.ALGORITHM, OKPAlgorithm.to_jwk(ED25519.public_key(), as_dict=True) | {"kid": "ed"}),
+    "no modulus": (KeyFlaw.MALFORMED, {name: value for name, value in GOOD.items() if name != "n"}),
+    "a modulus that is a number": (KeyFlaw.MALFORMED, GOOD | {"n": 5}),
+    "a modulus of garbage": (KeyFlaw.MALFORMED, GOOD | {"n": "%%%"}),
+    "an exponent of zero": (KeyFlaw.MALFORMED, GOOD | {"e": "AA"}),
+    "an exponent that is null": (KeyFlaw.MALFORMED, GOOD | {"e": None}),
+    "a point that is not on the curve": (KeyFlaw.MALFORMED, public_jwk(ec_key(), "ec") | {"y": "A" * 43}),
+    "a point that is missing": (KeyFlaw.MALFORMED, public_jwk(ec_key(), "ec") | {"y": ""}),
+    "an empty object": (KeyFlaw.NO_ID, {}),
+    "null": (KeyFlaw.NO_KEY, None),
+    "a text": (KeyFlaw.NO_KEY, "key"),
+    "a list": (KeyFlaw.NO_KEY, [GOOD]),
+    "operations that are null": (KeyFlaw.USE, GOOD | {"key_ops": None}),
+    "operations that are a number": (KeyFlaw.USE, GOOD | {"key_ops": 5}),
+    "an exponent of one": (KeyFlaw.MALFORMED, GOOD | {"e": "AQ"}),
+    "an exponent of three": (KeyFlaw.EXPONENT, GOOD | {"e": "Aw"}),
+    "an even exponent": (KeyFlaw.MALFORMED, GOOD | {"e": "AQAC"}),
+    "an exponent of 257 bits": (KeyFlaw.EXPONENT, GOOD | {"e": base64url((2**256 + 1).to_bytes(33))}),
+    "RSA of more than 8192 bits": (KeyFlaw.RSA_SIZE, GOOD | {"n": base64url((3**5170).to_bytes(1025))}),
+    "a modulus with a small factor": (KeyFlaw.WEAK, GOOD | {"n": base64url((GOOD_MODULUS + 3 - GOOD_MODULUS % 3).to_bytes(257))}),
 }
 
 
@@ -332,7 +332,7 @@ async def test_a_name_of_two_keys_of_one_algorithm_names_none(issuer: Issuer, ca
     issuer.publish(GOOD, twice)
     issuer.clock.advance(10)
     assert await issuer.source.load() == {}, "keys that a well-formed document no longer names are gone"
-    assert left_out(caplog) == [[f"'good': {Flaw.AMBIGUOUS}"]]
+    assert left_out(caplog) == [[f"'good': {KeyFlaw.AMBIGUOUS}"]]
 
 
 SAME = {
@@ -368,7 +368,7 @@ async def test_what_is_left_out_is_logged_when_it_changes(issuer: Issuer, caplog
         issuer.clock.advance(600)
         await issuer.source.load()
 
-    one, two = f"'small': {Flaw.RSA_SIZE}", f"{('e' + chr(27) + '[2J') * 16!r}: {Flaw.USE}"
+    one, two = f"'small': {KeyFlaw.RSA_SIZE}", f"{('e' + chr(27) + '[2J') * 16!r}: {KeyFlaw.USE}"
     assert left_out(caplog) == [[one], [one, two], [one]]
     assert [record.message for record in caplog.records].count("no key is left out any more") == 1
 
@@ -397,7 +397,7 @@ async def test_of_many_keys_that_are_left_out_a_few_are_named(issuer: Issuer, ca
     await issuer.source.load()
 
     (lines,) = left_out(caplog)
-    assert (len(lines), lines[0], lines[-1]) == (11, f"'k0': {Flaw.USE}", "and 290 more")
+    assert (len(lines), lines[0], lines[-1]) == (11, f"'k0': {KeyFlaw.USE}", "and 290 more")
 
 
 async def test_a_first_document_without_a_usable_key_is_no_answer(issuer: Issuer) -> None:

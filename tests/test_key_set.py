@@ -14,8 +14,8 @@ from time import monotonic
 import pytest
 
 from extauthz.addresses import Address
-from extauthz.transport import key_set
-from extauthz.transport.listening import open_port
+from extauthz.transport.http import key_set
+from extauthz.transport.sockets import open_port
 
 DOCUMENT = b'{"keys": [{"kid": "k1"}]}'
 

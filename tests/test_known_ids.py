@@ -16,27 +16,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extauthz import known_ids, readings
 from extauthz.adapters.store import following, reader
 from extauthz.adapters.store.following import PostgresFollower, SqliteFollower
-from extauthz.adapters.store.link import Link
+from extauthz.adapters.store.link import DatabaseLink
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.sql import SqlTokenStore
-from extauthz.adapters.verdicts import VerdictCache
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
-from extauthz.assembly import Assembly, Parts
-from extauthz.budgets import Budget
 from extauthz.config.loader import Configuration, load
 from extauthz.config.patterns import compile_patterns
 from extauthz.core.act_as import ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.tokens import fingerprint, mint
-from extauthz.feed import Feed
-from extauthz.issued_verifier import IssuedVerifier
-from extauthz.known_ids import PAGE, KnownIds
-from extauthz.opened_store import verifier_of
 from extauthz.ports import FeedBatch, Unavailable
+from extauthz.runtime.build import RuntimeBuilder, RuntimeParts
+from extauthz.runtime.store import verifier_of
+from extauthz.serve import figures
+from extauthz.verifiers import known_ids
+from extauthz.verifiers.change_feed import Feed
+from extauthz.verifiers.issued import IssuedVerifier
+from extauthz.verifiers.known_ids import PAGE, KnownIds
+from extauthz.verifiers.throttling import Budget
+from extauthz.verifiers.verdicts import VerdictCache
 from tests.support.memory_store import MemoryTokenStore
 from tests.support.postgresql import ANA, FINGERPRINT, KEY, Place, token
 from tests.support.waiting import until
@@ -120,8 +121,8 @@ def test_a_million_ids_take_at_most_thirty_megabytes() -> None:
     """All that the process grows by while they are read, page by page."""
     program = """
 import psutil
-from extauthz.known_ids import PAGE, KnownIds
-from extauthz.opened_store import verifier_of
+from extauthz.verifiers.known_ids import PAGE, KnownIds
+from extauthz.runtime.store import verifier_of
 ids = KnownIds()
 before = psutil.Process().memory_info().rss
 ids.begin()
@@ -185,7 +186,7 @@ def test_a_complete_set_misses_no_token_that_the_feed_told(data: st.DataObject) 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three ids a page, so that a few tokens are several."""
-    for module in ("extauthz.known_ids.PAGE", "extauthz.adapters.store.following.IDS_PAGE"):
+    for module in ("extauthz.verifiers.known_ids.PAGE", "extauthz.adapters.store.following.IDS_PAGE"):
         monkeypatch.setattr(module, 3)
 
 
@@ -199,7 +200,7 @@ async def followed(place: Place) -> AsyncIterator[Feed]:
             file = stack.enter_context(closing(SqliteReader(place.where)))
             follower = SqliteFollower(file, position=lambda: feed.position, apply=feed.apply, ids=feed.ids, look_interval=0.01)
         else:
-            link = Link(place.where, None, prepare=True)
+            link = DatabaseLink(place.where, None, prepare=True)
             follower = PostgresFollower(link, position=lambda: feed.position, apply=feed.apply, ids=feed.ids)
         task = asyncio.create_task(follower.run())
         try:
@@ -460,7 +461,7 @@ async def test_what_serves_reads_the_ids_and_follows_its_limit(tmp_path: Path, s
         (tmp_path / "extauthz.yaml").write_text(SETTINGS % known)
         return load(tmp_path / "extauthz.yaml")
 
-    def refused(parts: Parts) -> Counter[str]:
+    def refused(parts: RuntimeParts) -> Counter[str]:
         verifier = parts.runtime.verifiers[Kind.ISSUED]
         answers: Counter[str] = Counter()
         for number in range(30):
@@ -472,7 +473,7 @@ async def test_what_serves_reads_the_ids_and_follows_its_limit(tmp_path: Path, s
 
     async with AsyncExitStack() as stack:
         clock = StillClock()
-        assembly = Assembly(clock=clock)
+        assembly = RuntimeBuilder(clock=clock)
         parts = await assembly.open(configured(1_000), stack)
         assert parts.follower is not None
         assert parts.feed is not None
@@ -482,7 +483,7 @@ async def test_what_serves_reads_the_ids_and_follows_its_limit(tmp_path: Path, s
             await until(lambda: feed.ids.complete)
             assert feed.ids.count == 5
             assert refused(parts) == {"token_unknown": 30}
-            assert readings.of_parts(parts)["extauthz_unknown_ids_total", ()] == 25.0
+            assert figures.of_parts(parts)["extauthz_unknown_ids_total", ()] == 25.0
             for limit, full in ((4, True), (0, False), (5, False)):
                 configuration = configured(limit)
                 after = await assembly.prepare(configuration, parts)

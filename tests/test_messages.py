@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from extauthz import control
-from extauthz.control import Channel, Message
-from extauthz.metric_table import Histogram
+from extauthz.serve import messages as control
+from extauthz.serve.messages import Channel, Message
+from extauthz.telemetry.metric_table import Histogram
 
 FILES = {Path("/etc/extauthz.yaml"): b"version: 1\n\xff", Path("/etc/routes.yaml"): b""}
 SAMPLES = {("a", ("x", "y")): 1.5, ("b", ()): math.inf, ("c", ("z",)): Histogram([1.0, 2.0], 3.0, {1: ("ab", 0.1, 7.0)})}

@@ -14,10 +14,10 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from extauthz.adapters.metrics import OPENMETRICS_TYPE, TEXT_TYPE, Tallies, render
-from extauthz.control import packed_samples, unpacked_samples
+from extauthz.adapters.metrics import OPENMETRICS_TYPE, TEXT_TYPE, DecisionCounters, render
 from extauthz.core.model import ALLOWING, Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request
-from extauthz.metric_table import BUCKETS, DEFINITIONS, TABLE, Across, Histogram, Samples, Type, counters, merged
+from extauthz.serve.messages import packed_samples, unpacked_samples
+from extauthz.telemetry.metric_table import BUCKETS, DEFINITIONS, TABLE, Across, Histogram, Samples, Type, counters, merged
 from tests.support import fuzz
 from tests.support.world import DECISION_ID, NOW
 
@@ -86,7 +86,7 @@ def test_names_are_those_of_prometheus() -> None:
 
 
 def test_every_reason_is_counted_under_its_name() -> None:
-    tallies = Tallies(now=lambda: NOW)
+    tallies = DecisionCounters(now=lambda: NOW)
     expected: dict[tuple[str, ...], float] = {}
     for number, (reason, auth_type) in enumerate(itertools.product(Reason, [None, *AuthType]), start=1):
         for _ in range(number % 3 + 1):
@@ -97,7 +97,7 @@ def test_every_reason_is_counted_under_its_name() -> None:
 
 
 def test_routes_are_told_apart_and_none_is_a_route_too() -> None:
-    tallies = Tallies(now=lambda: NOW)
+    tallies = DecisionCounters(now=lambda: NOW)
     for route in (ROUTE, "GET /feed", None, None):
         tallies.record(request(), decision(Reason.ROUTE_UNKNOWN, route=route), 0.001)
     counts = found(tallies.samples(), "extauthz_checks_total")
@@ -118,7 +118,7 @@ def test_routes_are_told_apart_and_none_is_a_route_too() -> None:
 def test_refused_tokens_are_counted_by_kind_and_cause(
     reason: Reason, headers: dict[str, str], expected: dict[tuple[str, ...], float]
 ) -> None:
-    tallies = Tallies(now=lambda: NOW)
+    tallies = DecisionCounters(now=lambda: NOW)
     tallies.record(request(**headers), decision(reason), 0.001)
     assert found(tallies.samples(), "extauthz_token_verification_failures_total") == expected
 
@@ -135,7 +135,7 @@ def test_refused_tokens_are_counted_by_kind_and_cause(
     )
 )
 def test_histograms_are_cumulative(records: list[tuple[Reason, AuthType | None, float]]) -> None:
-    tallies = Tallies(now=lambda: NOW)
+    tallies = DecisionCounters(now=lambda: NOW)
     for reason, auth_type, seconds in records:
         tallies.record(request(), decision(reason, auth_type), seconds)
     samples = tallies.samples()
@@ -154,7 +154,7 @@ def test_histograms_are_cumulative(records: list[tuple[Reason, AuthType | None, 
 
 
 def test_nothing_that_a_client_chooses_is_a_label() -> None:
-    tallies = Tallies(now=lambda: NOW)
+    tallies = DecisionCounters(now=lambda: NOW)
     for number in range(500):
         text = f'{MARKER}{number}"\n}} 1\nevil{{x="'
         identity = Identity(AuthType.USER, text, text, frozenset({text}), NOW, text)
@@ -223,7 +223,7 @@ def test_histograms_are_added_and_the_latest_exemplar_of_a_bucket_stays(histogra
 
 @pytest.mark.parametrize(("flags", "expected"), [("01", 1), ("00", 0), (None, 0)])
 def test_the_trace_of_a_sampled_check_is_an_exemplar_for_who_wants_openmetrics(flags: str | None, expected: int) -> None:
-    tallies = Tallies(now=lambda: NOW)
+    tallies = DecisionCounters(now=lambda: NOW)
     asked = request()
     if flags is not None:
         asked = replace(asked, traceparent=f"00-{TRACE}-00f067aa0ba902b7-{flags}")

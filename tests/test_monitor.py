@@ -17,7 +17,7 @@ from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.decision_log.log import DecisionLog
 from extauthz.adapters.decision_log.sinks import File
 from extauthz.adapters.envoy import MAX_TEMPLATES, EnvoyCodec
-from extauthz.adapters.metrics import Tallies
+from extauthz.adapters.metrics import DecisionCounters
 from extauthz.config.loader import Configuration
 from extauthz.config.monitor import MAX_NAMED, monitored, weakened
 from extauthz.core.decide import monitored as step
@@ -25,7 +25,7 @@ from extauthz.core.identity import FIELDS, OVERRIDE_HEADERS, IdentityHeaders, mo
 from extauthz.core.model import ALLOWING, FORWARDED, Allow, Decision, Deny, HeaderEdits, Reason, Request, WouldDeny
 from extauthz.core.policy import Policy
 from extauthz.ports import Unavailable
-from extauthz.reload import Reloader
+from extauthz.serve.reload import Reloader
 from extauthz.service import Authorizer
 from tests.support import fuzz
 from tests.support.world import DECISION_ID, NOW, Answer, MakeWorld, World, bearer, check_request, claims, oauth, sign
@@ -300,7 +300,7 @@ def test_forwarded_answers_are_remembered_and_bounded() -> None:
 
 
 def test_metrics_and_the_log_tell_would_deny_beside_the_reason(make_world: MakeWorld, tmp_path: Path) -> None:
-    world, lines, metrics = make_world(ROUTES, mode="monitor"), tmp_path / "lines", Tallies(now=lambda: NOW)
+    world, lines, metrics = make_world(ROUTES, mode="monitor"), tmp_path / "lines", DecisionCounters(now=lambda: NOW)
     log = DecisionLog(File(lines))
     for recorder in (log, metrics):
         authorizer = Authorizer(world.build().runtime, recorder, clock=world.clock, decision_ids=lambda: DECISION_ID)

@@ -13,7 +13,7 @@ import pytest
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.core.credentials import Kind
 from extauthz.demo.issuer import Fault
-from extauthz.readings import of_issuers
+from extauthz.serve.figures import of_issuers
 from tests.support.live import ISSUED_BY, Live, live
 from tests.support.waiting import until
 from tests.support.world import base64url, check_request, oauth

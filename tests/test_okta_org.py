@@ -249,14 +249,12 @@ AFTER_USERINFO: list[tuple[dict[str, Any], str]] = [
 
 @BOTH
 @pytest.mark.parametrize(("change", "reason"), AFTER, ids=named)
-async def test_one_mistake_of_the_token_is_enough(
-    tmp_path: Path, method: Verification, change: dict[str, Any], reason: str
-) -> None:
+async def test_one_error_of_the_token_is_enough(tmp_path: Path, method: Verification, change: dict[str, Any], reason: str) -> None:
     assert await Org(tmp_path, method).reason(token(**change)) == reason
 
 
 @pytest.mark.parametrize(("change", "reason"), AFTER_USERINFO, ids=named)
-async def test_userinfo_excuses_no_mistake(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+async def test_userinfo_excuses_no_error(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     assert await Org(tmp_path, Verification.USERINFO).reason(token(**change)) == reason
 
 
@@ -297,7 +295,7 @@ ADDRESSES += [" ana@acme.com", "ana@acme.com\n", "ana＠acme.com", "ana@açme.co
     ],
     ids=named,
 )
-async def test_one_mistake_of_userinfo_is_enough(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+async def test_one_error_of_userinfo_is_enough(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     assert await Org(tmp_path, Verification.USERINFO, okta_userinfo(**change), domains=["acme.com"]).reason() == reason
 
 
@@ -329,7 +327,7 @@ async def test_one_mistake_of_userinfo_is_enough(tmp_path: Path, change: dict[st
     ],
     ids=named,
 )
-async def test_one_mistake_of_introspection_is_enough(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+async def test_one_error_of_introspection_is_enough(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     answer = okta_introspection(**change)
     assert await Org(tmp_path, Verification.INTROSPECTION, answer, domains=["acme.com"]).reason() == reason
 

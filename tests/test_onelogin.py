@@ -153,7 +153,7 @@ async def test_the_audience_may_be_a_list(tmp_path: Path, change: dict[str, Any]
 
 
 @pytest.mark.parametrize(("change", "reason"), MISTAKES, ids=named)
-async def test_one_mistake_is_enough(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+async def test_one_error_is_enough(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     assert await OneLogin(tmp_path).reason(token(**change)) == reason
     assert await with_map(tmp_path / "map").reason(token(**change)) == reason
 
@@ -289,7 +289,7 @@ ADDRESSES += [" ana@acme.com", "ana@acme.com\n", "ana＠acme.com", "ana@açme.co
     ],
     ids=named,
 )
-async def test_one_mistake_of_userinfo_is_enough(tmp_path: Path, user: Told, reason: str) -> None:
+async def test_one_error_of_userinfo_is_enough(tmp_path: Path, user: Told, reason: str) -> None:
     assert await OneLogin(tmp_path, user, domains=["acme.com"]).reason() == reason
 
 

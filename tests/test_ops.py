@@ -15,8 +15,8 @@ import pytest
 
 from extauthz.adapters.metrics import OPENMETRICS_TYPE, TEXT_TYPE, render
 from extauthz.addresses import Address
-from extauthz.transport.listening import open_port
-from extauthz.transport.ops import BoundedConnection, HttpServer, Pages, Readiness, application
+from extauthz.transport.http.ops import BoundedConnection, HttpServer, Pages, Readiness, application
+from extauthz.transport.sockets import open_port
 from extauthz.transport.tls import TlsFiles
 from tests.support.transports import Authority
 from tests.support.waiting import until

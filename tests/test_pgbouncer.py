@@ -15,11 +15,11 @@ import pytest
 
 from extauthz.adapters.store import following
 from extauthz.adapters.store.following import PostgresFollower
-from extauthz.adapters.store.link import Link
+from extauthz.adapters.store.link import DatabaseLink
 from extauthz.adapters.store.postgres import PostgresReader, PostgresUsage
 from extauthz.adapters.store.sql import SqlTokenStore
-from extauthz.feed import Feed
 from extauthz.ports import Unavailable
+from extauthz.verifiers.change_feed import Feed
 from tests.support.pooler import PASSWORD, PgBouncer, pgbouncer
 from tests.support.postgresql import ANA, KEY, NOW, PostgresServer, fill, token
 from tests.support.waiting import until
@@ -55,7 +55,7 @@ class Follower:
     """A feed that is followed through a pool."""
 
     feed: Feed
-    link: Link
+    link: DatabaseLink
 
     @contextlib.asynccontextmanager
     async def following(self, *, listen: bool, poll_interval: float) -> AsyncIterator[None]:
@@ -77,7 +77,7 @@ class Follower:
 
 def followed(pool: PgBouncer, database: str, *, prepare: bool) -> Follower:
     """Begin with a feed that has heard nothing."""
-    return Follower(Feed(clock=StillClock(NOW), memory=60.0), Link(pool.url(database), PASSWORD, prepare=prepare))
+    return Follower(Feed(clock=StillClock(NOW), memory=60.0), DatabaseLink(pool.url(database), PASSWORD, prepare=prepare))
 
 
 @pytest.mark.parametrize(("mode", "feed"), [("transaction", "poll"), ("session", "poll"), ("session", "notify")])

@@ -477,22 +477,22 @@ async def test_a_standby_is_not_asked(world: World) -> None:
 # --- the start
 
 
-async def refuses_to_open(world: World, way_out: str, **changes: Any) -> None:
-    with pytest.raises(StoreError, match=way_out):
+async def refuses_to_open(world: World, hint: str, **changes: Any) -> None:
+    with pytest.raises(StoreError, match=hint):
         async with world.reader(**changes):
             pass
     await connected(world, 0)
 
 
 @pytest.mark.parametrize("revision", ["9999", "0000", "", None])
-async def test_another_schema_is_refused_with_the_way_out(world: World, revision: str | None) -> None:
+async def test_another_schema_is_refused_with_a_hint(world: World, revision: str | None) -> None:
     world.run("DELETE FROM alembic_version")
     if revision is not None:
         world.run("INSERT INTO alembic_version VALUES (%s)", (revision,))
     await refuses_to_open(world, "extauthz store migrate")
 
 
-async def test_an_empty_database_is_refused_with_the_way_out(world: World) -> None:
+async def test_an_empty_database_is_refused_with_a_hint(world: World) -> None:
     world.run("DROP TABLE alembic_version, tokens, peppers")
     await refuses_to_open(world, "the token store is empty: run 'extauthz store migrate'")
 
@@ -510,14 +510,14 @@ async def test_a_missing_right_is_refused_with_its_name(world: World, table: str
 
 
 @pytest.mark.parametrize(
-    ("name", "expected", "way_out"),
+    ("name", "expected", "hint"),
     [("p2", fingerprint(PEPPERS["p1"]), "1 active token needs pepper 'p2'"), ("p1", "f" * 16, "restore its file")],
     ids=["missing", "another"],
 )
-async def test_a_wrong_pepper_is_refused(world: World, name: str, expected: str, way_out: str) -> None:
+async def test_a_wrong_pepper_is_refused(world: World, name: str, expected: str, hint: str) -> None:
     world.add(token(pepper_id=name))
     world.run("INSERT INTO peppers VALUES (%s, %s)", (name, expected))
-    await refuses_to_open(world, way_out)
+    await refuses_to_open(world, hint)
 
 
 async def test_the_right_pepper_is_welcome(world: World) -> None:
@@ -552,7 +552,7 @@ async def test_another_store_behind_the_same_address_is_no_answer(world: World, 
 
 
 async def test_a_database_that_is_away_at_the_start_is_looked_for(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """The process starts; a mistake of the configuration that shows later is told, stops nothing and can be mended."""
+    """The process starts; a problem of the configuration that shows later is told, stops nothing and can be mended."""
     world.add(token())
     world.run("UPDATE alembic_version SET version_num = '9999'")
     try:

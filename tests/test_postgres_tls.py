@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 
 from extauthz.adapters.store.following import Lost
-from extauthz.adapters.store.link import Link
+from extauthz.adapters.store.link import DatabaseLink
 from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
 from tests.support.tcp_postgres import TcpPostgres
@@ -65,7 +65,7 @@ def address(server: TcpPostgres, host: str = "localhost", user: str = "app", **o
 async def outcomes(place: str, password: str = PASSWORD) -> tuple[str, str]:
     """Return what a command and a sidecar say when they connect; "" when they do."""
     said = []
-    link = Link(place, password, prepare=False)
+    link = DatabaseLink(place, password, prepare=False)
     try:
         await link.connect()
         assert await link.ask("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", seconds=5.0) == [(True,)]

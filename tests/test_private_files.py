@@ -12,8 +12,8 @@ from stat import S_IMODE
 import pytest
 from click.testing import CliRunner
 
-from extauthz import private_files
 from extauthz.cli import main
+from extauthz.process import private_files
 from tests.test_cli import SETTINGS, configured, created, run, told
 
 

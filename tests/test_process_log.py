@@ -10,13 +10,13 @@ from collections.abc import Iterator
 import pytest
 
 from extauthz.adapters.envoy import EnvoyCodec
-from extauthz.adapters.logs import configure
-from extauthz.adapters.verdicts import VerdictCache
-from extauthz.budgets import Budget
+from extauthz.adapters.process_log import configure
 from extauthz.core.credentials import Kind
 from extauthz.core.tokens import TokenRecord
-from extauthz.issued_verifier import IssuedVerifier
 from extauthz.service import Authorizer, Runtime
+from extauthz.verifiers.issued import IssuedVerifier
+from extauthz.verifiers.throttling import Budget
+from extauthz.verifiers.verdicts import VerdictCache
 from tests.support import fuzz
 from tests.support.memory_store import MemoryTokenStore
 from tests.support.world import DECISION_ID, PEPPER, World, bearer, check_request

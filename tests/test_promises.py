@@ -61,4 +61,4 @@ def test_each_number_is_in_the_table_once() -> None:
     assert len({promise["constant"] for promise in PROMISES}) == len(PROMISES) > 50
     assert value_of("extauthz.adapters.store.following:SqliteFollower.look_interval") == 0.25
     assert value_of("extauthz.config.settings:TokensSection.poll_interval") == 2.0
-    assert value_of("extauthz.transport.key_set:BriefConnection.most") == 100
+    assert value_of("extauthz.transport.http.key_set:BriefConnection.most") == 100

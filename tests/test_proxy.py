@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from extauthz.adapters.discovery import Discovery
-from extauthz.adapters.fetch import FetchError, JsonFetcher, ProxyRefusal
-from extauthz.adapters.introspection import Introspection
-from extauthz.assembly import Assembly
-from extauthz.budgets import Breaker, Budget
+from extauthz.adapters.oauth.discovery import Discovery
+from extauthz.adapters.oauth.http import FetchError, JsonFetcher, ProxyRefusal
+from extauthz.adapters.oauth.introspection import Introspection
 from extauthz.config.document import ConfigurationError
 from extauthz.config.effective import explained
 from extauthz.config.loader import Configuration, load
@@ -25,6 +23,8 @@ from extauthz.core.providers import Verification
 from extauthz.doctor import files, world
 from extauthz.doctor.findings import Level
 from extauthz.ports import Unavailable
+from extauthz.runtime.build import RuntimeBuilder
+from extauthz.verifiers.throttling import Breaker, Budget
 from tests.support.http_faults import Page, faulty_server, listening
 from tests.support.kept_connections import ConnectProxy, KeepingServer
 from tests.support.transports import Authority
@@ -182,11 +182,11 @@ def test_what_is_no_proxy_is_refused_where_it_stands(tmp_path: Path, name: str) 
     with pytest.raises(ConfigurationError) as refused:
         load(file)
 
-    (mistake,) = refused.value.mistakes
-    assert "oauth.proxy" in str(mistake)
-    assert "hunter2" not in str(mistake)
+    (problem,) = refused.value.problems
+    assert "oauth.proxy" in str(problem)
+    assert "hunter2" not in str(problem)
     if "address" in name and name != "no address":
-        assert "proxy: {url: http://proxy.acme.com:3128, user: extauthz, password: {env: PROXY_PASSWORD}}" in str(mistake)
+        assert "proxy: {url: http://proxy.acme.com:3128, user: extauthz, password: {env: PROXY_PASSWORD}}" in str(problem)
 
 
 @pytest.mark.parametrize("environment", [{}, {"X": ""}, {"X": "two\nlines"}, {"X": "é"}])
@@ -211,7 +211,7 @@ async def test_a_new_password_is_taken_by_a_reload(
     caplog.set_level(logging.INFO)
     file, secret = behind(server[1], authority, tmp_path), tmp_path / "proxy-password"
     clock = StillClock()
-    assembly = Assembly(clock=clock, environment={})
+    assembly = RuntimeBuilder(clock=clock, environment={})
 
     async def reloaded(password: str, before: Any) -> tuple[Configuration, Any]:
         secret.write_text(f"{password}\n")

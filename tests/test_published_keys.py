@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extauthz.adapters.published_keys import Flaw, LeftOut, is_weak, usable_keys
+from extauthz.adapters.oauth.published_keys import KeyFlaw, UnusedKey, is_weak, usable_keys
 from tests.support.world import base64url, ec_key, public_jwk, rsa_key
 
 PRIMES = tuple(number for number in range(2, 702) if all(number % divisor for divisor in range(2, math.isqrt(number) + 1)))
@@ -50,9 +50,9 @@ def published(modulus: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("bits", "flaws"), [(2047, [Flaw.RSA_SIZE]), (2048, []), (4097, []), (8191, []), (8192, []), (8193, [Flaw.RSA_SIZE])]
+    ("bits", "flaws"), [(2047, [KeyFlaw.RSA_SIZE]), (2048, []), (4097, []), (8191, []), (8192, []), (8193, [KeyFlaw.RSA_SIZE])]
 )
-def test_an_rsa_key_has_from_2048_to_8192_bits(bits: int, flaws: list[Flaw]) -> None:
+def test_an_rsa_key_has_from_2048_to_8192_bits(bits: int, flaws: list[KeyFlaw]) -> None:
     """Larger ones cost more for each signature than strangers may cause, smaller ones can be broken."""
     modulus = drawn("size", 8208) >> (8208 - bits) | 1
     while is_weak(modulus):
@@ -68,7 +68,7 @@ def test_a_key_of_the_roca_structure_is_left_out() -> None:
     """M is the product of 126 primes in keys of 2048 bits; of larger keys it is a multiple of this one."""
     modulus = roca_prime("p", 1024, 126) * roca_prime("q", 1024, 126)
 
-    assert usable_keys({"keys": [published(modulus)]}, ["RS256"]) == ({}, (LeftOut("k", Flaw.WEAK),))
+    assert usable_keys({"keys": [published(modulus)]}, ["RS256"]) == ({}, (UnusedKey("k", KeyFlaw.WEAK),))
 
 
 @pytest.mark.parametrize("distance", [2, 2**500], ids=["neighbours", "half the bits"])
@@ -76,7 +76,7 @@ def test_a_key_of_close_primes_is_left_out(distance: int) -> None:
     first = found(drawn("p", 1024) | 1, 2)
     modulus = first * found(first + distance, 2)
 
-    assert usable_keys({"keys": [published(modulus)]}, ["RS256"]) == ({}, (LeftOut("k", Flaw.WEAK),))
+    assert usable_keys({"keys": [published(modulus)]}, ["RS256"]) == ({}, (UnusedKey("k", KeyFlaw.WEAK),))
 
 
 def test_a_square_is_left_out() -> None:

@@ -20,7 +20,7 @@ from extauthz.config.settings import Settings
 from extauthz.config.upstream import UpstreamSection
 from extauthz.core.identity import FIELDS, FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS
 from extauthz.core.model import ALLOWING, Reason
-from extauthz.metric_table import TABLE
+from extauthz.telemetry.metric_table import TABLE
 
 PACKAGE = Path(__file__).parents[1] / "extauthz"
 EXAMPLE = Path(__file__).parents[1] / "config" / "extauthz.yaml"

@@ -17,7 +17,7 @@ import watchfiles
 from extauthz.adapters.store.rows import StoreError
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration, load
-from extauthz.reload import Refused, Reloader
+from extauthz.serve.reload import Reloader, ReloadRefused
 from tests.support.waiting import settled, until
 
 SETTINGS = """\
@@ -73,7 +73,7 @@ def files(tmp_path: Path) -> Watched:
 @pytest.fixture
 def only_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the system tell of changes; nobody looks for himself."""
-    monkeypatch.setattr("extauthz.reload.LOOK", 3600.0)
+    monkeypatch.setattr("extauthz.serve.reload.LOOK", 3600.0)
 
 
 @contextlib.asynccontextmanager
@@ -114,8 +114,8 @@ async def test_a_changed_file_is_taken(files: Watched, what: str, change: dict[s
 
 async def test_a_burst_of_changes_is_taken_once(files: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     # A busy machine may be silent for longer than the quarter of a second that it takes otherwise.
-    monkeypatch.setattr("extauthz.reload.QUIET", 0.8)
-    monkeypatch.setattr("extauthz.reload.IMPATIENCE", 20.0)
+    monkeypatch.setattr("extauthz.serve.reload.QUIET", 0.8)
+    monkeypatch.setattr("extauthz.serve.reload.IMPATIENCE", 20.0)
     reloader = files.reloader
     async with watching(reloader):
         for number in range(20):
@@ -138,7 +138,7 @@ async def test_files_are_watched_for_changes_and_compared_every_five_seconds(
         await asyncio.Event().wait()
         yield set()
 
-    monkeypatch.setattr("extauthz.reload.watchfiles.awatch", awatch)
+    monkeypatch.setattr("extauthz.serve.reload.watchfiles.awatch", awatch)
     async with watching(files.reloader):
         await until(lambda: bool(told))
     assert (told["step"], told["debounce"], told["rust_timeout"], told["yield_on_timeout"]) == (250, 2_000, 5_000, True)
@@ -161,7 +161,7 @@ def pipe(path: Path) -> None:
 
 BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
     (
-        "a mistake",
+        "a problem",
         lambda path: path.write_text(MORE.replace("scope: CHAT", "scope: CAHT")),
         "routes.yaml:3: routes[1].scope: unknown scope",
     ),
@@ -220,7 +220,7 @@ async def test_a_file_that_is_named_later_is_watched_too(files: Watched, tmp_pat
         watched.append(set(folders))
         return watch(*folders, **options)
 
-    monkeypatch.setattr("extauthz.reload.watchfiles.awatch", note)
+    monkeypatch.setattr("extauthz.serve.reload.watchfiles.awatch", note)
     other = tmp_path / "elsewhere"
     other.mkdir()
     (other / "more.yaml").write_text('routes: [{match: "GET /a", public: true}]')
@@ -296,7 +296,7 @@ async def test_issued_tokens_can_be_switched_off_and_on_again(files: Watched) ->
 
 FAILURES: list[Exception] = [
     StoreError("the token store needs another pepper"),
-    Refused("the worker with process id 7 does not answer"),
+    ReloadRefused("the worker with process id 7 does not answer"),
     RuntimeError("a fault of ours"),
 ]
 
@@ -324,7 +324,7 @@ async def test_what_could_not_be_taken_is_tried_again_without_another_change(
     files: Watched, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """Else a database that was away for a second would leave the old rules in place until somebody touches a file."""
-    monkeypatch.setattr("extauthz.reload.LOOK", 0.2)
+    monkeypatch.setattr("extauthz.serve.reload.LOOK", 0.2)
     reloader = files.reloader
     files.error = error
     async with watching(reloader):
@@ -401,7 +401,7 @@ async def test_a_file_that_is_written_slowly_counts_when_its_end_is_there(
     files: Watched, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its first half is valid YAML, and lacks the denials."""
-    monkeypatch.setattr("extauthz.reload.LOOK", 0.05)
+    monkeypatch.setattr("extauthz.serve.reload.LOOK", 0.05)
     files.write(extauthz=MARKED + END, routes=GUARDED + END)
     reloader = files.reloader
     async with watching(reloader):
@@ -434,7 +434,7 @@ def test_nothing_else_is_an_end(files: Watched, ending: str) -> None:
     files.write(extauthz=MARKED + ending, routes=ROUTES + ending)
     with pytest.raises(ConfigurationError) as caught:
         load(files.folder / "extauthz.yaml")
-    found = [(mistake.file, mistake.message) for mistake in caught.value.mistakes]
+    found = [(problem.file, problem.message) for problem in caught.value.problems]
     assert [file for file, _ in found] == [str(files.folder / "extauthz.yaml"), str(files.folder / "routes.yaml")]
     assert all(MISSING in message and "reload.end_marker" in message for _, message in found)
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from extauthz.adapters.discovery import Discovery
-from extauthz.adapters.fetch import FetchError, JsonFetcher
-from extauthz.adapters.introspection import Introspection
-from extauthz.budgets import Breaker, Budget
+from extauthz.adapters.oauth.discovery import Discovery
+from extauthz.adapters.oauth.http import FetchError, JsonFetcher
+from extauthz.adapters.oauth.introspection import Introspection
 from extauthz.core.providers import Verification
 from extauthz.ports import Unavailable
+from extauthz.verifiers.throttling import Breaker, Budget
 from tests.support.http_faults import listening
 from tests.support.kept_connections import ConnectProxy, Ending, KeepingServer, Reaction
 from tests.support.transports import Authority

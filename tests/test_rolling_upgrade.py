@@ -17,7 +17,6 @@ from click.testing import CliRunner
 from extauthz.adapters.store import schema
 from extauthz.adapters.store.records import AuditKey, Change
 from extauthz.adapters.store.rows import REVISION, SERVED, StoreError
-from extauthz.adapters.verdicts import VerdictCache
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.cli import main
 from extauthz.config.loader import Configuration, load
@@ -26,9 +25,10 @@ from extauthz.core.act_as import ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.tokens import fingerprint
-from extauthz.issued_verifier import IssuedVerifier
-from extauthz.opened_store import OpenedStore, open_store, verifier_of
 from extauthz.ports import Unavailable
+from extauthz.runtime.store import OpenedStore, open_store, verifier_of
+from extauthz.verifiers.issued import IssuedVerifier
+from extauthz.verifiers.verdicts import VerdictCache
 from tests.support.next_releases import NEXT, SECOND_NEXT, migrate
 from tests.support.postgresql import Place
 from tests.support.waiting import until
@@ -181,16 +181,16 @@ def lost(caplog: pytest.LogCaptureFixture) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("revision", "way_out"),
+    ("revision", "hint"),
     [
         ("0001", "run 'extauthz store migrate'"),
         (SECOND_NEXT, "use the release that ran 'extauthz store migrate' last, or a later one"),
     ],
 )
 async def test_a_schema_out_of_the_range_is_refused_at_a_start_and_by_commands(
-    place: Place, configuration: Configuration, tmp_path: Path, revision: str, way_out: str
+    place: Place, configuration: Configuration, tmp_path: Path, revision: str, hint: str
 ) -> None:
-    expected = f"the token store has schema {revision}, this release serves {REVISION} and {NEXT}: {way_out}"
+    expected = f"the token store has schema {revision}, this release serves {REVISION} and {NEXT}: {hint}"
     if revision == "0001":
         set_revision(place, revision)
     else:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.fleet_model import EXAMPLES, MAX_LISTENING, USAGE_PERIOD, USED_AGAIN, Fleet, renewals, table
-from extauthz import uses
 from extauthz.ports import RESOLUTION
+from extauthz.telemetry import last_used
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "scaling.md"
 ADVISED = EXAMPLES["10,000, as advised"]
@@ -21,7 +21,7 @@ def test_the_document_shows_what_the_model_computes() -> None:
 
 def test_uses_are_told_as_often_as_the_code_tells_them() -> None:
     assert pytest.approx(RESOLUTION * (1 + 1 / 6)) == USED_AGAIN
-    assert uses.INTERVAL == USAGE_PERIOD
+    assert last_used.INTERVAL == USAGE_PERIOD
 
 
 def test_every_part_grows_with_the_fleet_and_none_with_the_checks_beyond_its_lifetime() -> None:

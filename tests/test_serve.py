@@ -35,9 +35,9 @@ from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.addresses import Address, parse_address
 from extauthz.cli import main
 from extauthz.demo.issuer import AUDIENCE, CLIENT_ID, DemoIssuer
-from extauthz.internal_tokens import new_key
-from extauthz.transport.listening import open_port
-from extauthz.transport.ops import HttpServer
+from extauthz.responses.internal_tokens import new_key
+from extauthz.transport.http.ops import HttpServer
+from extauthz.transport.sockets import open_port
 from tests.support.h2_client import PREFACE, settings
 from tests.support.ports import free_port, successive_ports
 from tests.support.postgresql import MakePlace

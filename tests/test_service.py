@@ -10,12 +10,12 @@ import pytest
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.envoy import EnvoyCodec
-from extauthz.codec import build_codec
 from extauthz.core.credentials import Kind
 from extauthz.core.model import Decision, Reason, Request
 from extauthz.core.policy import Policy
 from extauthz.core.routes import Match, Route, compile_routes
 from extauthz.ports import Evidence
+from extauthz.runtime.codec import build_codec
 from extauthz.service import Authorizer, Runtime
 from tests.support.world import DECISION_ID, ListRecorder, MakeWorld, StillClock, bearer, check_request, claims, oauth, sign
 

@@ -19,10 +19,11 @@ import hpack
 import pytest
 
 from extauthz.addresses import Address
-from extauthz.transport import key_set, tls_listening
+from extauthz.transport import tls_listening
+from extauthz.transport.http import key_set
+from extauthz.transport.http.ops import BoundedConnection, HttpServer, Pages, Readiness, application
 from extauthz.transport.limits import Limits
-from extauthz.transport.listening import open_listener
-from extauthz.transport.ops import BoundedConnection, HttpServer, Pages, Readiness, application
+from extauthz.transport.sockets import open_listener
 from extauthz.transport.tls_listening import MAX_HANDSHAKES, TlsListener
 from tests.support.h2_client import (
     END_HEADERS,

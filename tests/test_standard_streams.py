@@ -20,8 +20,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from extauthz.adapters import logs
-from extauthz.standard_streams import QueuedStream, dropped_lines
+from extauthz.adapters import process_log
+from extauthz.process.standard_streams import QueuedStream, dropped_lines
 from tests.support.ports import successive_ports
 from tests.support.waiting import eventually
 from tests.support.world import bearer
@@ -159,7 +159,7 @@ def test_the_oldest_lines_are_dropped_counted_and_told_once(
     monkeypatch.setattr(sys, "stderr", stream)
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
-    logs.configure()
+    process_log.configure()
     before = threading.active_count()
     for number in range(count):
         root.info("%d", number)

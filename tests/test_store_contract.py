@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extauthz.adapters.store.reader import SqliteReader
-from extauthz.adapters.store.records import Change, Export, Revocation, StoredToken, TokenFilter
+from extauthz.adapters.store.records import AuditExport, Change, Revocation, StoredToken, TokenFilter
 from extauthz.adapters.store.rows import COLUMNS, StoreError, record
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.core.model import AuthType, Reason
@@ -503,7 +503,7 @@ def test_the_kinds_of_changes_are_told(place: Place) -> None:
 letters = st.sampled_from("abcd")
 moments = st.integers(0, 30).map(lambda seconds: NOW + seconds)
 exports = st.builds(
-    Export,
+    AuditExport,
     st.lists(st.builds(Revocation, letters.map(lambda letter: letter * 12), moments, st.just("eve"), st.none()), max_size=2).map(
         tuple
     ),
@@ -1029,20 +1029,20 @@ def revision_set_to(path: Path, revision: str | None) -> None:
 
 
 @pytest.mark.parametrize("revision", ["9999", "0000", "", None])
-def test_another_schema_is_refused_with_the_way_out(path: Path, revision: str | None) -> None:
+def test_another_schema_is_refused_with_a_hint(path: Path, revision: str | None) -> None:
     revision_set_to(path, revision)
     with pytest.raises(StoreError, match="extauthz store migrate"):
         SqliteReader(path)
 
 
-def test_no_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_no_file_is_refused_with_a_hint(tmp_path: Path) -> None:
     for store in (SqliteReader, SqlTokenStore):
         with pytest.raises(StoreError, match="extauthz store migrate"):
             store(tmp_path / "tokens.db")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_an_empty_file_is_refused_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "tokens.db").touch()
     with pytest.raises(StoreError, match="extauthz store migrate"):
         SqliteReader(tmp_path / "tokens.db")

@@ -23,7 +23,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from extauthz.adapters.store import database, schema, writers_lock
-from extauthz.adapters.store.records import Change, Export, Revocation, StoredToken, TokenFilter
+from extauthz.adapters.store.records import AuditExport, Change, Revocation, StoredToken, TokenFilter
 from extauthz.adapters.store.rows import COLUMNS, StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
 from tests.support.postgresql import ANA, FINGERPRINT, KEY, NOW, MakePlace, Place, PostgresServer, fill, ids_of, token, use
@@ -99,7 +99,7 @@ def guarded(place: Place) -> None:
     with place.opened() as store:
         fill(store, token(A), token(B), token(C), token(D, revoked_at=1, revoked_by="root"))
         store.rotate(C, token("e" * 12), NOW + 3600, FINGERPRINT, ANA)
-        store.accept_restore(Export((Revocation("z" * 12, NOW, "eve", None),), {}, 0, 0, (0, "")), ANA)
+        store.accept_restore(AuditExport((Revocation("z" * 12, NOW, "eve", None),), {}, 0, 0, (0, "")), ANA)
         store.revoke([B], "lost", ANA)
 
 
@@ -251,7 +251,7 @@ def test_a_newer_store_is_left_alone(place: Place) -> None:
         assert store.revision() == "9999"
 
 
-def test_an_empty_database_names_the_way_out(empty: Place) -> None:
+def test_an_empty_database_names_a_hint(empty: Place) -> None:
     with empty.opened() as store:
         assert store.revision() is None
         for attempt in (store.list_tokens, store.audit_head, lambda: fill(store, token())):
@@ -360,7 +360,7 @@ def test_a_sidecar_reads_everything_and_writes_uses_alone(make_place: MakePlace)
             lambda: fill(store, token("x" * 12)),
             lambda: store.revoke([A], None, ANA),
             lambda: store.rotate(A, token("x" * 12), NOW, FINGERPRINT, ANA),
-            lambda: store.accept_restore(Export((), {}, 0, 0, (0, "")), ANA),
+            lambda: store.accept_restore(AuditExport((), {}, 0, 0, (0, "")), ANA),
         ):
             with pytest.raises(StoreError, match="permission denied"):
                 attempt()
@@ -612,7 +612,7 @@ def test_a_commit_is_notified_with_the_head_and_nothing_else_is(postgres_place: 
         with suppress(StoreError):
             fill(store, token(D), token())
         store.rotate(A, token("e" * 12), NOW + 60, FINGERPRINT, ANA)
-        store.accept_restore(Export((), {}, 0, 0, (0, "")), ANA)
+        store.accept_restore(AuditExport((), {}, 0, 0, (0, "")), ANA)
         told = [notification.payload for notification in listener.notifies(timeout=5, stop_after=5)]
 
         assert told == ["1", "3", "4", "6", "7"]

@@ -21,8 +21,8 @@ from extauthz.adapters.store.following import SqliteFollower
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
-from extauthz.feed import Feed
 from extauthz.ports import Unavailable
+from extauthz.verifiers.change_feed import Feed
 from tests.support.postgresql import ANA, KEY, fill, token
 from tests.support.unprivileged import NOBODY, bound_by_modes, owner, unprivileged
 from tests.support.world import StillClock, bearer

@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from extauthz.adapters.store import database
-from extauthz.adapters.store.connecting import BoundedConnection
+from extauthz.adapters.store.connecting import DeadlineConnection
 from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
 from tests.support.pooler import PASSWORD, PgBouncer, pgbouncer
@@ -113,7 +113,7 @@ def test_the_limits_reach_the_server(postgresql: PostgresServer) -> None:
 
     def patience(connection: sa.Connection) -> float | None:
         driver = connection.connection.driver_connection
-        assert isinstance(driver, BoundedConnection)
+        assert isinstance(driver, DeadlineConnection)
         return driver.patience
 
     def limits(connection: sa.Connection) -> tuple[str, ...]:
@@ -202,14 +202,14 @@ def test_a_late_connection_is_closed(postgresql: PostgresServer, monkeypatch: py
 
     let_go, ended = threading.Event(), threading.Event()
     connected: list[psycopg.Connection[object]] = []
-    original = connecting.BoundedConnection.connect
+    original = connecting.DeadlineConnection.connect
 
-    def late(**given: object) -> connecting.BoundedConnection:
+    def late(**given: object) -> connecting.DeadlineConnection:
         let_go.wait(20)
         connected.append(original(**given))  # type: ignore[arg-type]
         return connected[-1]  # type: ignore[return-value]
 
-    monkeypatch.setattr(connecting.BoundedConnection, "connect", late)
+    monkeypatch.setattr(connecting.DeadlineConnection, "connect", late)
     monkeypatch.setattr(connecting, "_close_late", lambda opened, close=connecting._close_late: (close(opened), ended.set()))
     with pytest.raises(connecting.Overdue):
         connecting.connect(time.monotonic() + 0.05, conninfo=postgresql.url())

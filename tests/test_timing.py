@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from extauthz.adapters.store.reader import SqliteReader
-from extauthz.budgets import Budget
 from extauthz.core import tokens
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.tokens import TokenRecord
-from extauthz.feed import Feed
-from extauthz.issued_verifier import IssuedVerifier
 from extauthz.ports import Evidence, FeedBatch, TokenStore
+from extauthz.verifiers.change_feed import Feed
+from extauthz.verifiers.issued import IssuedVerifier
+from extauthz.verifiers.throttling import Budget
 from tests.support.memory_store import MemoryTokenStore
 from tests.support.postgresql import MakePlace, fill
 from tests.support.world import NOW, StillClock

@@ -15,18 +15,18 @@ import yaml
 from opentelemetry.sdk.trace import Span
 from pydantic import ValidationError
 
-from extauthz import traceparent
 from extauthz.adapters.tracing import export
 from extauthz.adapters.tracing.checks import JOINED, Tracing
-from extauthz.config.changes import needing_restart
 from extauthz.config.loader import load
+from extauthz.config.restart import needing_restart
 from extauthz.config.tracing import TracingSection
 from extauthz.core.model import Decision, Reason, Request
 from extauthz.core.tokens import TokenRecord
 from extauthz.demo.faults import Fault
 from extauthz.ports import TokenStore, Unavailable
+from extauthz.serve.worker import Recorders
 from extauthz.service import Authorizer
-from extauthz.worker import Recorders
+from extauthz.telemetry import traceparent
 from tests.support.collector import Collector, Seen, collecting
 from tests.support.live import ANA, Live, live
 from tests.support.waiting import until
@@ -359,8 +359,8 @@ async def test_another_collector_needs_a_restart(tmp_path: Path) -> None:
         before = world.configuration
         world.settings["tracing"]["sample"] = 0.5
         before.file.write_text(yaml.safe_dump(world.settings))
-        (mistake,) = needing_restart(before, load(before.file))
-        assert "tracing: was changed, which needs a restart" in str(mistake)
+        (problem,) = needing_restart(before, load(before.file))
+        assert "tracing: was changed, which needs a restart" in str(problem)
 
 
 async def test_a_key_fetch_that_fails(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ WATCHED = """
 import json, os, signal, sys, threading, time
 from pathlib import Path
 from extauthz.adapters import logs
-from extauthz.app import run
+from extauthz.serve.main import run
 from extauthz.config.loader import load
 
 log = Path(sys.argv[2])

@@ -19,7 +19,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from extauthz.addresses import Address
-from extauthz.transport import callbacks, connection, libnghttp2, streams
+from extauthz.transport.grpc import callbacks, connection, libnghttp2, streams
 from tests.support.h2_client import (
     ACK,
     CANCEL,
@@ -1812,15 +1812,15 @@ def test_a_callback_that_raises_ends_its_stream_and_is_logged(
                 case "begin":
                     patched.setattr(callbacks, "Stream", raising)
                 case "field":
-                    patched.setattr(streams.Books, "fields", property(raising, lambda *_: None), raising=False)
+                    patched.setattr(streams.StreamTable, "fields", property(raising, lambda *_: None), raising=False)
                 case "data":
-                    patched.setattr(streams.Books, "take", raising)
+                    patched.setattr(streams.StreamTable, "take", raising)
                 case "answer":
                     patched.setattr("ctypes.memmove", raising)
                 case "trailer":
                     patched.setattr(libnghttp2, "submit_trailer", raising)
                 case "end":
-                    patched.setattr(streams.Books, "close", raising)
+                    patched.setattr(streams.StreamTable, "close", raising)
             answer: Answer | None
             try:
                 answer = peer.ask(b"hello")

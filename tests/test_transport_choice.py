@@ -11,9 +11,9 @@ from typing import Any, Literal
 import pytest
 
 from extauthz import transport
-from extauthz.transport import libnghttp2
-from extauthz.transport.choice import choose
-from extauthz.transport.listening import ListenError
+from extauthz.transport.grpc import libnghttp2
+from extauthz.transport.select import choose
+from extauthz.transport.sockets import ListenError
 from tests.support.transports import default_limits
 
 RESETS, CONTINUATIONS = "nghttp2_option_set_stream_reset_rate_limit", "nghttp2_option_set_max_continuations"
@@ -61,7 +61,7 @@ def test_a_library_without_a_flood_limit_serves_only_who_insists(
 
 
 def test_without_the_library_grpcio_serves(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setitem(sys.modules, "extauthz.transport.libnghttp2", None)
+    monkeypatch.setitem(sys.modules, "extauthz.transport.grpc.libnghttp2", None)
     monkeypatch.delattr(transport, "libnghttp2")
     caplog.set_level(logging.INFO)
     assert choose("auto").name == choose("grpcio").name == "grpcio"
@@ -77,7 +77,7 @@ def test_a_missing_library_is_told_with_its_packages() -> None:
         "import ctypes\n"
         "def refuse(name, *_): raise OSError(name)\n"
         "ctypes.PyDLL = refuse\n"
-        "from extauthz.transport.choice import choose\n"
+        "from extauthz.transport.select import choose\n"
         "assert choose('auto').name == 'grpcio'\n"
         "choose('nghttp2')\n"
     )

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from extauthz.traceparent import read
-from extauthz.transport import fields
+from extauthz.telemetry.traceparent import read
+from extauthz.transport.grpc import fields
 from tests.support.h2_client import CHECK, Fields, GoneError, Peer
 from tests.support.transports import NAMES, Loop, Served
 

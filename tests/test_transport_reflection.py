@@ -16,8 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_reflection.v1alpha.reflection_pb2 import ExtensionRequest, ServerReflectionRequest, ServerReflectionResponse
 
-from extauthz.transport.bidirectional import MAX_UNSENT
-from extauthz.transport.reflection import MAX_REQUEST_SIZE, MAX_REQUESTS, MAX_STREAMS, answer
+from extauthz.transport.grpc.bidirectional import MAX_UNSENT
+from extauthz.transport.grpc.reflection import MAX_REQUEST_SIZE, MAX_REQUESTS, MAX_STREAMS, answer
 from tests.support.h2_client import ACK, INITIAL_WINDOW_SIZE, GoneError, Peer, data, fields, framed, reset, settings, window_update
 from tests.support.transports import Loop, Served, default_limits, echo, only_nghttp2
 from tests.support.waiting import eventually

@@ -15,12 +15,13 @@ import pytest
 from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from extauthz.transport import refusals, tls_listening
-from extauthz.transport.connection import Connection
-from extauthz.transport.grpcio import VISIBLE
+from extauthz.transport import tls_listening
+from extauthz.transport.grpc import refusals
+from extauthz.transport.grpc.connection import Connection
+from extauthz.transport.grpc.grpcio import VISIBLE
+from extauthz.transport.grpc.reflection import MAX_REQUESTS
+from extauthz.transport.grpc.refusals import RefusalReason, Refusals
 from extauthz.transport.limits import Limits
-from extauthz.transport.reflection import MAX_REQUESTS
-from extauthz.transport.refusals import RefusalReason, Refusals
 from tests.support.h2_client import (
     ACK,
     CHECK,

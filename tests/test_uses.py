@@ -25,9 +25,9 @@ from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.adapters.store.usage import SqliteUsage
 from extauthz.core.model import Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request
-from extauthz.feed import Feed
 from extauthz.ports import RESOLUTION, FeedBatch, Unavailable, Use
-from extauthz.uses import BATCH, CLOSING, Uses, network
+from extauthz.telemetry.last_used import BATCH, CLOSING, LastUsedTimes, network
+from extauthz.verifiers.change_feed import Feed
 from tests.support.postgresql import ANA, KEY, NOW, MakePlace, Place, fill, token, use
 from tests.support.unprivileged import unprivileged
 from tests.support.virtual_time import LoopClock, elapse, in_virtual_time
@@ -78,7 +78,7 @@ class Recording:
     def __init__(self, *dice: float, interval: float = 60.0, capacity: int = 100, most_waiting: int = 50) -> None:
         self.clock = StillClock(NOW)
         self.store = Kept()
-        self.uses = Uses(
+        self.uses = LastUsedTimes(
             self.store,
             clock=self.clock,
             random=Dice(*(dice or (0.0,))),
@@ -281,7 +281,7 @@ async def test_many_are_written_one_batch_after_the_other() -> None:
 async def test_a_fault_that_nobody_thought_of_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     world = Recording(interval=0.01)
     world.used(A)
-    world.store.fault = ZeroDivisionError("a mistake")
+    world.store.fault = ZeroDivisionError("a problem")
     running = asyncio.create_task(world.uses.run())
     await until(lambda: world.store.begun >= 5)
     world.store.fault = None
@@ -319,7 +319,7 @@ async def test_batches_come_at_about_every_interval(monkeypatch: pytest.MonkeyPa
             enough.set()
         await sleep(0)
 
-    monkeypatch.setattr("extauthz.uses.asyncio.sleep", note)
+    monkeypatch.setattr("extauthz.telemetry.last_used.asyncio.sleep", note)
     world.used(A)
     running = asyncio.create_task(world.uses.run())
     await asyncio.wait_for(enough.wait(), PATIENCE)
@@ -364,7 +364,7 @@ def test_uses_are_written_about_once_a_minute_and_half_a_second_at_the_end() -> 
         # Each use draws too, when it is noted.
         chances = iter([0.5, 0.0, 0.5, 0.5, 0.999, 0.5])
         now = asyncio.get_running_loop().time
-        uses = Uses(store, clock=LoopClock(), random=lambda: next(chances, 0.5))
+        uses = LastUsedTimes(store, clock=LoopClock(), random=lambda: next(chances, 0.5))
         writing = asyncio.create_task(uses.run())
         for _ in range(3):
             # One token after the other: each of them is noted at most every quarter of an hour.
@@ -550,7 +550,7 @@ def test_a_store_that_is_read_only_is_served_and_not_written_to(sqlite_template:
         path.chmod(0o444)
         folder.chmod(0o555)
         with unprivileged(), closing(SqliteReader(path)) as reader:
-            uses = Uses(SqliteUsage(reader), clock=StillClock(NOW), random=Dice(0.0))
+            uses = LastUsedTimes(SqliteUsage(reader), clock=StillClock(NOW), random=Dice(0.0))
             uses.record(request(), allowed(A), 0.001)
             for _ in range(3):
                 asyncio.run(uses.write())

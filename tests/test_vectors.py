@@ -33,7 +33,7 @@ EXPECTED = {
     *("metadata", "code"),
 }
 PATH = {"about", "path", "form", "segments", "canonical", "same_as", "reason"}
-CONFIGURATION = {"about", "routes", "files", "settings", "mistake", "warns", "order", "refused"}
+CONFIGURATION = {"about", "routes", "files", "settings", "problem", "warns", "order", "refused"}
 
 GRPC_CODES = {200: 0, 400: 3, 401: 16, 403: 7, 500: 13, 503: 14}
 IDENTITY = ("user", "actor", "auth-type", "scopes", "client-id", "decision-id", "decision", "token")
@@ -117,12 +117,12 @@ def test_path(case: Case, worlds: Worlds) -> None:
 @pytest.mark.parametrize("case", CONFIGURATIONS, ids=str)
 def test_configuration(case: Case, tmp_path: Path) -> None:
     data = case.data
-    assert {"mistake", "warns", "order"} & set(data), "the case expects nothing"
+    assert {"problem", "warns", "order"} & set(data), "the case expects nothing"
     said = {"routes": data.get("routes", ["GET /x"]), "files": data.get("files", {}), **data.get("settings", {})}
-    if "mistake" in data:
+    if "problem" in data:
         with pytest.raises(ConfigurationError) as caught:
             vectors.build(tmp_path, said, {})
-        for fragment in data["mistake"]:
+        for fragment in data["problem"]:
             assert fragment in str(caught.value)
         return
     configuration = vectors.build(tmp_path, said, {}).world.configuration
@@ -135,11 +135,11 @@ def test_configuration(case: Case, tmp_path: Path) -> None:
         assert sorted({refusal.field for refusal in _refusals(data["order"], configuration.policy.act_as)}) == data["refused"]
 
 
-def test_a_mistake_is_told_by_more_than_its_file() -> None:
+def test_an_error_is_told_by_more_than_its_file() -> None:
     """The name of a file stands in every message about it."""
-    mistakes = {str(case): case.data["mistake"] for case in CONFIGURATIONS if "mistake" in case.data}
-    assert len(mistakes) > 50
-    assert {name: said for name, said in mistakes.items() if all(fragment.endswith(".yaml") for fragment in said)} == {}
+    problems = {str(case): case.data["problem"] for case in CONFIGURATIONS if "problem" in case.data}
+    assert len(problems) > 50
+    assert {name: said for name, said in problems.items() if all(fragment.endswith(".yaml") for fragment in said)} == {}
 
 
 def test_the_reasons_are_a_closed_list() -> None:

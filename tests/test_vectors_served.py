@@ -12,7 +12,7 @@ import pytest
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.addresses import Address
-from extauthz.transport.choice import Transport, choose
+from extauthz.transport.select import Transport, choose
 from tests.support import vectors
 from tests.support.transports import default_limits
 from tests.support.vectors import Case, VectorWorld

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from extauthz.adapters.verdicts import REFUSAL_LIFETIME, VerdictCache
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
-from extauthz.budgets import Budget
 from extauthz.config.patterns import compile_patterns
 from extauthz.core import jwt
 from extauthz.core.act_as import ActAs
@@ -21,10 +19,12 @@ from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.providers import PROVIDERS, ProviderRules
 from extauthz.core.tokens import TokenRecord, digest, fingerprint, mint
-from extauthz.feed import Feed
-from extauthz.issued_verifier import IssuedVerifier
-from extauthz.oauth_verifier import KEY_DELAY, Issuer, OAuthVerifier
 from extauthz.ports import Evidence, FeedBatch, Unavailable, Verdict
+from extauthz.verifiers.change_feed import Feed
+from extauthz.verifiers.issued import IssuedVerifier
+from extauthz.verifiers.oauth import KEY_DELAY, Issuer, OAuthVerifier
+from extauthz.verifiers.throttling import Budget
+from extauthz.verifiers.verdicts import REFUSAL_LIFETIME, VerdictCache
 from tests.support.memory_store import MemoryTokenStore
 from tests.support.waiting import settled
 from tests.support.world import (

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from extauthz.demo.launcher import Demo
-from extauthz.demo.wiring import Link, Wiring, write_certificate
+from extauthz.demo.wiring import EnvoyLink, Wiring, write_certificate
 from tests.support.running import RunningDemo, running_demo
 from tests.support.waiting import eventually
 
@@ -38,7 +38,7 @@ async def nothing_more(_: Demo) -> None:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
     """Two workers, each on a socket of its own."""
     # Envoy looks every second and believes what it sees twice.
-    wiring = Wiring(link=Link.UNIX, workers=2, drain="3s")
+    wiring = Wiring(link=EnvoyLink.UNIX, workers=2, drain="3s")
     with running_demo(Path(tmp_path_factory.mktemp("w")), nothing_more, wiring=wiring) as demo:
         yield demo
 
@@ -221,7 +221,7 @@ def test_the_figures_are_those_of_all_workers(two: RunningDemo) -> None:
 
 def test_one_worker_loses_what_comes_while_it_is_away_and_nothing_else(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What a restart costs without a second worker: 503, never an allow, until Envoy has seen the new process."""
-    with running_demo(Path(tmp_path_factory.mktemp("o")), nothing_more, wiring=Wiring(link=Link.UNIX)) as one:
+    with running_demo(Path(tmp_path_factory.mktemp("o")), nothing_more, wiring=Wiring(link=EnvoyLink.UNIX)) as one:
         demo, left = one.demo, sidecar_of(one.demo)
         serve = [sys.executable, "-m", "extauthz", "serve", "--config", str(demo.configuration)]
         with under_load(demo) as load, contextlib.ExitStack() as stack:
@@ -241,7 +241,7 @@ def test_one_worker_loses_what_comes_while_it_is_away_and_nothing_else(tmp_path_
 
 
 def test_workers_outlive_their_parent_until_there_is_a_new_one(tmp_path_factory: pytest.TempPathFactory) -> None:
-    wiring = Wiring(link=Link.UNIX, workers=2)
+    wiring = Wiring(link=EnvoyLink.UNIX, workers=2)
     with running_demo(Path(tmp_path_factory.mktemp("p")), nothing_more, wiring=wiring) as running, contextlib.ExitStack() as stack:
         demo, left = running.demo, workers(running.demo)
         assert len(left) == 2
@@ -263,7 +263,7 @@ def test_workers_outlive_their_parent_until_there_is_a_new_one(tmp_path_factory:
 
 def test_a_signal_to_the_whole_process_group_leaves_the_drain_its_time(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A service manager signals parent and workers at once; that the parent then says the same is no second time."""
-    wiring = Wiring(link=Link.UNIX, workers=2, drain="3s")
+    wiring = Wiring(link=EnvoyLink.UNIX, workers=2, drain="3s")
     with running_demo(Path(tmp_path_factory.mktemp("g")), nothing_more, wiring=wiring) as demo:
         left = workers(demo.demo)
         started = time.monotonic()
@@ -275,7 +275,7 @@ def test_a_signal_to_the_whole_process_group_leaves_the_drain_its_time(tmp_path_
 
 def test_certificates_that_change_under_load_cost_no_request(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = Path(tmp_path_factory.mktemp("c"))
-    with running_demo(folder, nothing_more, wiring=Wiring(link=Link.MTLS)) as demo:
+    with running_demo(folder, nothing_more, wiring=Wiring(link=EnvoyLink.MTLS)) as demo:
         log = folder / "sidecar.log"
         with under_load(demo.demo) as load:
             expiry = metric(demo.demo, "extauthz_tls_certificate_expiry_timestamp_seconds")

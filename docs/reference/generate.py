@@ -19,9 +19,9 @@ from extauthz.cli import COMMANDS, main
 from extauthz.config.oauth import OAuthListSection
 from extauthz.config.settings import Settings
 from extauthz.config.values import duration, size
-from extauthz.metric_table import BUCKETS, DEFINITIONS, Definition
-from extauthz.transport.grpcio import VISIBLE
-from extauthz.transport.refusals import RefusalReason
+from extauthz.telemetry.metric_table import BUCKETS, DEFINITIONS, Definition
+from extauthz.transport.grpc.grpcio import VISIBLE
+from extauthz.transport.grpc.refusals import RefusalReason
 
 HERE = Path(__file__).parent
 KEYS = HERE / "keys.yaml"
@@ -163,7 +163,7 @@ def commands() -> str:
     """Return the page of the commands: their own help, one after the other."""
     pages = [text for name in COMMANDS for text in _help(main, name)]
     return (
-        f"{HEAD}# Commands\n\nExit codes: 0 done; 1 refused, not found, or the world does not play along; 2 wrong flags; 3 mistakes in the\n"
+        f"{HEAD}# Commands\n\nExit codes: 0 done; 1 refused, not found, or the world does not play along; 2 wrong flags; 3 problems in the\n"
         f"configuration.\n\n{''.join(pages)}"
     )
 

@@ -16,9 +16,9 @@ from google.protobuf.message import DecodeError
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.core.client_address import ForwardedClient
 from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, Reason, Request, WouldDeny
-from extauthz.denials import GRPC_CODES, REALM, STATUSES, TOLD, Answers, Denials
 from extauthz.ports import Header
-from extauthz.record import record_of
+from extauthz.responses.denials import GRPC_CODES, PUBLIC_REASONS, REALM, STATUSES, Answers, Denials
+from extauthz.telemetry.decision_record import record_of
 
 OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 OTHER_ID = DECISION_ID[::-1]
@@ -45,14 +45,14 @@ _FIXED = (Reason.REQUEST_MALFORMED, Reason.INTERNAL, Reason.DRAINING)
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class _TemplateShape:
     """What a template of a denial must look like: parts around the decision id (0: it cannot have one), and bytes at most."""
 
     parts: int
     size: int
 
 
-_ALLOWANCE, _FORWARDED = _Shape(ALLOW_PARTS, MAX_TEMPLATE_BYTES), _Shape(FORWARDED_PARTS, MAX_TEMPLATE_BYTES)
+_ALLOWANCE, _FORWARDED = _TemplateShape(ALLOW_PARTS, MAX_TEMPLATE_BYTES), _TemplateShape(FORWARDED_PARTS, MAX_TEMPLATE_BYTES)
 
 
 class EnvoyCodec:
@@ -79,7 +79,9 @@ class EnvoyCodec:
         self._filtered_at: float | None = None
         self._fixed = {reason: _around_the_id(*self._checked(reason, grpc=False)) for reason in _FIXED}
         self._shapes = {
-            (TOLD[name], grpc): self._shape(TOLD[name], grpc=grpc) for name in answers.reasons for grpc in (False, True)
+            (PUBLIC_REASONS[name], grpc): self._shape(PUBLIC_REASONS[name], grpc=grpc)
+            for name in answers.reasons
+            for grpc in (False, True)
         }
         self._templates: dict[object, tuple[Decision, list[bytes]]] = {}
         self._bytes_of_templates = 0
@@ -177,17 +179,17 @@ class EnvoyCodec:
         _set_headers(denied.headers, told.headers)
         return response.SerializeToString(deterministic=True)
 
-    def _shape_of(self, reason: Reason, *, grpc: bool) -> _Shape:
+    def _shape_of(self, reason: Reason, *, grpc: bool) -> _TemplateShape:
         if (reason, grpc) not in self._shapes:
             self._shapes[reason, grpc] = self._shape(reason, grpc=grpc)
         return self._shapes[reason, grpc]
 
-    def _shape(self, reason: Reason, *, grpc: bool) -> _Shape:
+    def _shape(self, reason: Reason, *, grpc: bool) -> _TemplateShape:
         """Look at a denial in which nothing is a client's own, so that only our own words can hold the placeholder."""
         data, other = self._checked(reason, grpc=grpc)
         parts = data.split(DECISION_ID.encode())
         whole = OTHER_ID.encode().join(parts) == other
-        return _Shape(len(parts) if whole else 0, len(data) + MAX_TEMPLATE_BYTES)
+        return _TemplateShape(len(parts) if whole else 0, len(data) + MAX_TEMPLATE_BYTES)
 
     def _checked(self, reason: Reason, *, grpc: bool) -> tuple[bytes, bytes]:
         """Return a denial with either decision id; raise RuntimeError when it would not deny."""

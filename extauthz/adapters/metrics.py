@@ -16,7 +16,7 @@ from prometheus_client.samples import Exemplar
 
 from extauthz.core.credentials import AUTH_TYPE
 from extauthz.core.model import AuthType, Decision, Reason, Request
-from extauthz.metric_table import BUCKETS, TABLE, Definition, Histogram, Samples, Type, Value
+from extauthz.telemetry.metric_table import BUCKETS, TABLE, Definition, Histogram, Samples, Type, Value
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SAMPLED = "-01"
@@ -26,7 +26,7 @@ NONE = "none"
 _TOKEN_REASONS = frozenset(reason for reason in Reason if reason.status == 401 and reason.value.startswith("token_"))
 
 
-class Tallies:
+class DecisionCounters:
     """Counts decisions; each costs a fraction of a microsecond."""
 
     def __init__(self, *, now: Callable[[], float]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extauthz.adapters.store import chain
-from extauthz.adapters.store.records import Export, Restored, Status
+from extauthz.adapters.store.records import AuditExport, Restored, StoreState
 from extauthz.adapters.store.rows import StoreError
 from extauthz.admin.administration import Administration
 from extauthz.admin.outcomes import Refused
@@ -18,7 +18,7 @@ from extauthz.admin.rights import Actor, Operation, forbidden
 class StoreStatus:
     """The state of a store, and the peppers that active tokens need and the configuration does not list."""
 
-    status: Status
+    status: StoreState
     missing_peppers: tuple[str, ...]
 
 
@@ -26,7 +26,7 @@ class StoreStatus:
 class Restore:
     """An exported audit that belongs to the store; `head` is the number of the last row of the store's audit."""
 
-    export: Export
+    export: AuditExport
     head: int
 
     @property
@@ -53,7 +53,7 @@ def back_up(administration: Administration, actor: Actor, file: Path) -> tuple[i
     return forbidden(actor, Operation.BACK_UP) or administration.store.backup(file)
 
 
-def read_export(actor: Actor, lines: Iterable[str], keys: Mapping[str, bytes]) -> tuple[str, Export] | Refused:
+def read_export(actor: Actor, lines: Iterable[str], keys: Mapping[str, bytes]) -> tuple[str, AuditExport] | Refused:
     """Read an exported audit and check its chain; return the MAC of its first row, "" without rows, and what it tells."""
     if refused := forbidden(actor, Operation.ACCEPT_RESTORE):
         return refused
@@ -67,7 +67,7 @@ def read_export(actor: Actor, lines: Iterable[str], keys: Mapping[str, bytes]) -
     return rows[0].mac.hex() if rows else "", export
 
 
-def prepare_restore(administration: Administration, actor: Actor, first: str, export: Export) -> Restore | Refused:
+def prepare_restore(administration: Administration, actor: Actor, first: str, export: AuditExport) -> Restore | Refused:
     """Compare an exported audit with the store that was put back; `first` is the MAC of its first row."""
     if refused := forbidden(actor, Operation.ACCEPT_RESTORE):
         return refused

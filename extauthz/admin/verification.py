@@ -24,7 +24,7 @@ _VERDICTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
+class VerificationResult:
     """A verdict in words, the public id of a well-formed token, and what the store knows of one whose secret is right."""
 
     verdict: str
@@ -37,7 +37,7 @@ class Verification:
         return self.verdict in (WELL_FORMED, ACTIVE)
 
 
-def check_form(text: str, prefixes: frozenset[str]) -> TokenText | Verification:
+def check_form(text: str, prefixes: frozenset[str]) -> TokenText | VerificationResult:
     """Look at form, prefix and checksum alone."""
     token = parse(text, prefixes)
     if isinstance(token, TokenText):
@@ -45,17 +45,17 @@ def check_form(text: str, prefixes: frozenset[str]) -> TokenText | Verification:
     # The prefix is named only where the rest shows that it is one, and not a piece of a secret.
     prefix = text.partition("_")[0]
     is_whole = isinstance(parse(text, frozenset({prefix})), TokenText)
-    return Verification(f"unknown prefix {prefix!r}" if is_whole else _VERDICTS[token])
+    return VerificationResult(f"unknown prefix {prefix!r}" if is_whole else _VERDICTS[token])
 
 
-def verify(administration: Administration, token: TokenText, at: int) -> Verification:
+def verify(administration: Administration, token: TokenText, at: int) -> VerificationResult:
     """Look whether the store knows a well-formed token, and whether it is active. Whoever has a token may ask about it."""
     stored = administration.store.get(token.id)
     peppers = administration.unlocked(at) if stored is not None else {}
     found = tokens.verify(token, stored, peppers, at)
     verdict = _VERDICTS[found] if isinstance(found, Reason) else ACTIVE
     is_told = stored is not None and found is not Reason.TOKEN_SECRET_WRONG
-    return Verification(verdict, token.id, stored if is_told else None)
+    return VerificationResult(verdict, token.id, stored if is_told else None)
 
 
 def tokens_in(text: str, prefixes: frozenset[str]) -> list[str]:

@@ -56,7 +56,7 @@ class LazyGroup(click.Group):
 def main() -> None:
     """Envoy external-authorization sidecar.
 
-    Exit codes: 0 done; 1 refused, not found, or the world does not play along; 2 wrong flags; 3 mistakes in the configuration.
+    Exit codes: 0 done; 1 refused, not found, or the world does not play along; 2 wrong flags; 3 problems in the configuration.
 
     Example: extauthz serve --config config/extauthz.yaml
     """

@@ -22,7 +22,7 @@ from extauthz.cli.terminal import echo
 _COLUMNS = ("number", "at", "action", "token", "actor", "source", "after")
 
 
-class Head(click.ParamType[tuple[int, str]]):
+class AuditHead(click.ParamType[tuple[int, str]]):
     """Number and MAC of a row, as `status`, `backup` and `audit verify` print them."""
 
     name = "NUMBER:MAC"
@@ -73,7 +73,9 @@ def list_rows(config_file: Path, email: str | None, after: int | None, limit: in
 @command.command("verify")
 @configuration.option
 @as_option
-@click.option("--head", type=Head(), help="The head that you noted outside of the store: shows whether rows were cut off since.")
+@click.option(
+    "--head", type=AuditHead(), help="The head that you noted outside of the store: shows whether rows were cut off since."
+)
 @json_option
 def verify(config_file: Path, email: str | None, head: tuple[int, str] | None, *, as_json: bool) -> None:
     """Check every row against the chain, and every token against the rows.

@@ -22,26 +22,26 @@ def command() -> None:
 
 @command.command("check")
 @configuration.option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object with mistakes and warnings.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with problems and warnings.")
 def check(config_file: Path, *, as_json: bool) -> None:
-    """List every mistake and every warning, with file and line; exit 3 if there is a mistake.
+    """List every problem and every warning, with file and line; exit 3 if there is a problem.
 
     Example: extauthz config check --config config/extauthz.yaml
     """
-    mistakes, warnings = [], []
+    problems, warnings = [], []
     try:
         warnings = list(load(config_file).warnings)
     except ConfigurationError as error:
-        mistakes = error.mistakes
+        problems = error.problems
     if as_json:
-        echo(json.dumps({"mistakes": [asdict(found) for found in mistakes], "warnings": [asdict(found) for found in warnings]}))
+        echo(json.dumps({"problems": [asdict(found) for found in problems], "warnings": [asdict(found) for found in warnings]}))
     else:
-        for found in mistakes:
+        for found in problems:
             echo(printable(str(found), lines=False))
         for found in warnings:
             echo(f"warning: {printable(str(found), lines=False)}")
-        echo(f"{config_file}: {len(mistakes)} mistakes, {len(warnings)} warnings")
-    if mistakes:
+        echo(f"{config_file}: {len(problems)} problems, {len(warnings)} warnings")
+    if problems:
         raise click.exceptions.Exit(configuration.CONFIGURATION_EXIT)
 
 

@@ -28,7 +28,7 @@ option: Callable[[Any], Any] = click.option(
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn a ConfigurationError into its list of mistakes and exit code 3."""
+    """Turn a ConfigurationError into its list of problems and exit code 3."""
     try:
         yield
     except ConfigurationError as error:
@@ -36,15 +36,15 @@ def explained() -> Iterator[None]:
 
 
 def read(file: Path) -> Configuration:
-    """Load the configuration, or list its mistakes and exit."""
+    """Load the configuration, or list its problems and exit."""
     with explained():
         return load(file)
 
 
 def stop(error: ConfigurationError) -> NoReturn:
-    """List the mistakes on standard error and exit."""
-    for mistake in error.mistakes:
-        echo(printable(str(mistake), lines=False), err=True)
-    count = len(error.mistakes)
-    echo(f"{count} mistake{'s' if count != 1 else ''}: nothing was done.", err=True)
+    """List the problems on standard error and exit."""
+    for problem in error.problems:
+        echo(printable(str(problem), lines=False), err=True)
+    count = len(error.problems)
+    echo(f"{count} error{'s' if count != 1 else ''}: nothing was done.", err=True)
     sys.exit(CONFIGURATION_EXIT)

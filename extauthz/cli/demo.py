@@ -18,8 +18,8 @@ import click
 from extauthz.cli.terminal import Styled, echo
 from extauthz.demo.cases import CASES, Case
 from extauthz.demo.launcher import Demo, DemoError, Ports, running
-from extauthz.demo.wiring import Link, Wiring
-from extauthz.transport.listening import ListenError
+from extauthz.demo.wiring import EnvoyLink, Wiring
+from extauthz.transport.sockets import ListenError
 
 
 @click.command("demo")
@@ -28,8 +28,10 @@ from extauthz.transport.listening import ListenError
 @click.option(
     "--transport", type=click.Choice(["auto", "nghttp2", "grpcio"]), default="auto", show_default=True, help="Who serves."
 )
-@click.option("--link", type=click.Choice(list(Link)), default=Link.TCP, show_default=True, help="How Envoy reaches the sidecar.")
-def command(*, check_only: bool, free_ports: bool, transport: str, link: Link) -> None:
+@click.option(
+    "--link", type=click.Choice(list(EnvoyLink)), default=EnvoyLink.TCP, show_default=True, help="How Envoy reaches the sidecar."
+)
+def command(*, check_only: bool, free_ports: bool, transport: str, link: EnvoyLink) -> None:
     """Run issuer, upstream, sidecar and a real Envoy on this machine until Ctrl-C.
 
     Example: extauthz demo --check

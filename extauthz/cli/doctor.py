@@ -21,7 +21,7 @@ from extauthz.config.loader import load
 from extauthz.doctor import run
 from extauthz.doctor.findings import Finding, Level, problem
 from extauthz.envoy_config.control_planes import ControlPlane
-from extauthz.worker import SystemClock
+from extauthz.serve.worker import SystemClock
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 
@@ -41,7 +41,7 @@ def command(config_file: Path, *, envoy_admin: str | None, profile: str | None, 
 
     Libraries, files and their permissions, certificates, clocks, the token store, the issuers, and with --envoy-admin the Envoy
     that asks. No token is sent to anybody and nothing is changed. Run it as the user of the sidecar. Exit codes: 0 no problem, 1 a
-    problem, 3 mistakes in the configuration.
+    problem, 3 problems in the configuration.
 
     \b
     Example: extauthz doctor --config config/extauthz.yaml
@@ -77,7 +77,7 @@ def _findings(
     try:
         loaded = load(config_file)
     except ConfigurationError as error:
-        _tell([problem("configuration", str(mistake), "correct this line") for mistake in error.mistakes], as_json=as_json)
+        _tell([problem("configuration", str(one), "correct this line") for one in error.problems], as_json=as_json)
         sys.exit(configuration.CONFIGURATION_EXIT)
     clock = SystemClock()
     made = run.checks(loaded, clock=clock, environment=os.environ, admin=envoy_admin, plane=plane, offline=offline)

@@ -43,8 +43,8 @@ class AddressType(click.ParamType[Address]):
         try:
             return reachable(parse_address(value))
         except ValueError as error:
-            way_out = f"{value!r}: write a host and a port, like api.internal:8080"
-            self.fail(way_out if self._named else str(error), param, ctx)
+            hint = f"{value!r}: write a host and a port, like api.internal:8080"
+            self.fail(hint if self._named else str(error), param, ctx)
 
 
 @click.command("envoy-config")

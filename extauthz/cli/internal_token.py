@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from extauthz import private_files
 from extauthz.cli import configuration
 from extauthz.cli.terminal import echo
-from extauthz.codec import build_internal_tokens
-from extauthz.internal_tokens import ALGORITHMS, new_key
+from extauthz.process import private_files
+from extauthz.responses.internal_tokens import ALGORITHMS, new_key
+from extauthz.runtime.codec import build_internal_tokens
 
 
 @click.group("internal-token")

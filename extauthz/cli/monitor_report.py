@@ -13,7 +13,7 @@ import click
 
 from extauthz.cli.monitor_hints import hint
 from extauthz.cli.output import json_option, now, progress, write_json, write_table
-from extauthz.cli.refusals import EVER, MAX_CALLERS, OUTCOMES, Report, Row, seconds
+from extauthz.cli.refusals import EVER, MAX_CALLERS, OUTCOMES, RefusalRow, Report, seconds
 from extauthz.cli.terminal import echo, printable
 from extauthz.config.values import duration
 
@@ -128,7 +128,7 @@ def _document(report: Report) -> dict[str, Any]:
     }
 
 
-def _row_document(report: Report, route: str | None, reason: str, row: Row) -> dict[str, Any]:
+def _row_document(report: Report, route: str | None, reason: str, row: RefusalRow) -> dict[str, Any]:
     first, last = row.span.told()
     return {
         "route": route,
@@ -165,7 +165,7 @@ def _print(report: Report, limit: int) -> None:
         echo(f"  {printable(reason, lines=False)}: {hint(reason) or 'a reason that this version does not know'}")
 
 
-def _cells(report: Report, route: str | None, reason: str, row: Row) -> tuple[str | None, ...]:
+def _cells(report: Report, route: str | None, reason: str, row: RefusalRow) -> tuple[str | None, ...]:
     who, count = row.most()[0]
     callers = f"{len(row.callers):,}" if len(row.callers) < MAX_CALLERS else f"{MAX_CALLERS:,} or more"
     first, last = (text and text[5:16].replace("T", " ") for text in row.span.told())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from extauthz import private_files
+from extauthz.process import private_files
 
 PEPPER_BYTES = 32
 

@@ -19,7 +19,7 @@ EVER = (-math.inf, math.inf)
 
 
 @dataclass(slots=True)
-class Span:
+class TimeSpan:
     """The first and the last time of something, in seconds since the epoch."""
 
     first: float = math.inf
@@ -36,12 +36,12 @@ class Span:
 
 
 @dataclass(slots=True)
-class Row:
+class RefusalRow:
     """What enforcing would have refused of one route for one reason; the rest of the callers are counted, not named."""
 
     count: float = 0.0
     callers: dict[str, float] = field(default_factory=dict)
-    span: Span = field(default_factory=Span)
+    span: TimeSpan = field(default_factory=TimeSpan)
 
     def add(self, who: str, weight: float, at: float | None) -> None:
         """Count one line."""
@@ -61,8 +61,8 @@ class Report:
 
     totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0.0))
     traffic: dict[str | None, float] = field(default_factory=dict)
-    rows: dict[tuple[str | None, str], Row] = field(default_factory=dict)
-    span: Span = field(default_factory=Span)
+    rows: dict[tuple[str | None, str], RefusalRow] = field(default_factory=dict)
+    span: TimeSpan = field(default_factory=TimeSpan)
     lines: int = 0
     broken: int = 0
     sampled: int = 0
@@ -92,9 +92,9 @@ class Report:
         self.totals[data["decision"]] += weight
         self.traffic[route] = self.traffic.get(route, 0.0) + weight
         if data["decision"] == WouldDeny.outcome:
-            self.rows.setdefault((route, data["reason"]), Row()).add(caller(data), weight, at)
+            self.rows.setdefault((route, data["reason"]), RefusalRow()).add(caller(data), weight, at)
 
-    def ordered(self) -> list[tuple[str | None, str, Row]]:
+    def ordered(self) -> list[tuple[str | None, str, RefusalRow]]:
         """Return the rows, the most refusals first."""
         return sorted(
             ((route, reason, row) for (route, reason), row in self.rows.items()),

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from extauthz import app, standard_streams
-from extauthz.adapters import logs
+from extauthz.adapters import process_log
 from extauthz.adapters.store.rows import StoreError
 from extauthz.cli import configuration
 from extauthz.config.values import duration
-from extauthz.transport.listening import ListenError
+from extauthz.process import standard_streams
+from extauthz.serve import main
+from extauthz.transport.sockets import ListenError
 
 
 class Duration(click.ParamType[float]):
@@ -46,7 +47,7 @@ def command(config_file: Path, *, wait: float, decision_log: bool) -> None:
 
     Example: extauthz serve --config config/extauthz.yaml
     """
-    logs.configure()
+    process_log.configure()
     if standard_streams.closed_at_start:
         extra = {"streams": standard_streams.closed_at_start}
         logging.getLogger(__name__).warning(
@@ -57,6 +58,6 @@ def command(config_file: Path, *, wait: float, decision_log: bool) -> None:
         for warning in loaded.warnings:
             logging.getLogger(__name__).warning("configuration: %s", warning)
         try:
-            app.run(loaded, log_decisions=decision_log, wait=wait)
+            main.run(loaded, log_decisions=decision_log, wait=wait)
         except (StoreError, ListenError) as error:
             raise click.ClickException(str(error)) from error

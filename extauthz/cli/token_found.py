@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from extauthz.admin.metadata import token_metadata
-from extauthz.admin.verification import WELL_FORMED, Verification, check_form
+from extauthz.admin.verification import WELL_FORMED, VerificationResult, check_form
 from extauthz.admin.verification import verify as check_store
 from extauthz.cli import configuration
 from extauthz.cli.encodings import Decoded, decode
@@ -39,7 +39,7 @@ def verify(config_file: Path, files: tuple[str, ...], *, ask_store: bool, as_jso
     at = now()
     outcome = check_form(text, session.prefixes)
     if isinstance(outcome, TokenText):
-        token, outcome = outcome, Verification(WELL_FORMED, outcome.id)
+        token, outcome = outcome, VerificationResult(WELL_FORMED, outcome.id)
         if ask_store:
             with session.administration() as administration:
                 outcome = check_store(administration, token, at)

@@ -14,7 +14,7 @@ from extauthz.admin.token_requests import TokenRequest, check
 from extauthz.cli.session import Session
 from extauthz.cli.times import expiry
 from extauthz.config import document
-from extauthz.config.document import Document, Mistake
+from extauthz.config.document import Document, Problem
 from extauthz.config.values import scope
 from extauthz.core.model import AuthType
 
@@ -45,48 +45,48 @@ def from_flags(session: Session, permission: str, scopes: tuple[str, ...], expir
 def from_file(session: Session, file: Path, at: int) -> list[TokenRequest]:
     """Return the requests of a YAML file, or refuse all of them with line and field of everything that is wrong."""
     source = document.read(file)
-    mistakes = list(source.mistakes)
+    problems = list(source.problems)
     requests: list[TokenRequest] = []
     items = source.data
-    if not mistakes and (not isinstance(items, list) or not items):
-        mistakes.append(source.mistake((), f"write a list of orders: - {{{', '.join(f'{name}: …' for name in FIELDS)}}}"))
+    if not problems and (not isinstance(items, list) or not items):
+        problems.append(source.problem((), f"write a list of orders: - {{{', '.join(f'{name}: …' for name in FIELDS)}}}"))
     elif isinstance(items, list) and len(items) > MAX_REQUESTS:
-        mistakes.append(source.mistake((MAX_REQUESTS,), f"more than {MAX_REQUESTS} orders: split the file"))
+        problems.append(source.problem((MAX_REQUESTS,), f"more than {MAX_REQUESTS} orders: split the file"))
     elif isinstance(items, list):
         for index, item in enumerate(items):
             if not source.is_unread((index,)):
-                _read(session, source, index, item, at, requests, mistakes)
-    if mistakes:
-        lines = "\n".join(f"  {mistake}" for mistake in sorted(set(mistakes)))
+                _read(session, source, index, item, at, requests, problems)
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in sorted(set(problems)))
         raise click.ClickException(f"no token was made\n{lines}")
     return requests
 
 
 def _read(
-    session: Session, source: Document, index: int, item: object, at: int, requests: list[TokenRequest], mistakes: list[Mistake]
+    session: Session, source: Document, index: int, item: object, at: int, requests: list[TokenRequest], problems: list[Problem]
 ) -> None:
-    before = len(mistakes)
+    before = len(problems)
     fields = item if isinstance(item, dict) else {}
     for name in fields:
         if name not in FIELDS:
-            mistakes.append(source.mistake((index, name), f"unknown key: write {', '.join(FIELDS)}"))
+            problems.append(source.problem((index, name), f"unknown key: write {', '.join(FIELDS)}"))
     request = TokenRequest(
         description=_text(fields.get("description")),
-        permission=_permission(source, index, fields, mistakes),
-        scopes=_scopes(source, index, fields, mistakes),
+        permission=_permission(source, index, fields, problems),
+        scopes=_scopes(source, index, fields, problems),
         created_at=at,
         created_by=session.actor.name,
-        expires_at=_expires(source, index, fields, at, mistakes),
+        expires_at=_expires(source, index, fields, at, problems),
         user=_text(fields["user"]) if fields.get("user") is not None else None,
     )
-    paths = {mistake.path for mistake in mistakes[before:]}
+    paths = {problem.path for problem in problems[before:]}
     for each in check(request, session.rules, session.actor):
-        mistake = source.mistake((index, _KEYS.get(each.field, each.field)), each.message)
+        problem = source.problem((index, _KEYS.get(each.field, each.field)), each.message)
         # Whether a user is needed depends on a permission that can be read.
         in_vain = each.field == "user" and any(path.endswith(".permission") for path in paths)
-        if not in_vain and not any(path.startswith(mistake.path) for path in paths):
-            mistakes.append(mistake)
-    if len(mistakes) == before:
+        if not in_vain and not any(path.startswith(problem.path) for path in paths):
+            problems.append(problem)
+    if len(problems) == before:
         requests.append(request)
 
 
@@ -94,30 +94,30 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _permission(source: Document, index: int, fields: Mapping[str, Any], mistakes: list[Mistake]) -> AuthType:
+def _permission(source: Document, index: int, fields: Mapping[str, Any], problems: list[Problem]) -> AuthType:
     name = str(fields.get("permission")).upper()
     if name in PERMISSIONS:
         return AuthType(name)
-    mistakes.append(source.mistake((index, "permission"), "write GLOBAL, USER or ANONYMOUS"))
+    problems.append(source.problem((index, "permission"), "write GLOBAL, USER or ANONYMOUS"))
     return AuthType.USER
 
 
-def _scopes(source: Document, index: int, fields: Mapping[str, Any], mistakes: list[Mistake]) -> frozenset[str]:
+def _scopes(source: Document, index: int, fields: Mapping[str, Any], problems: list[Problem]) -> frozenset[str]:
     names = fields.get("scopes")
     found = set()
     for place, name in enumerate(names if isinstance(names, list) else [names] if names is not None else []):
         try:
             found.add(scope(name))
         except ValueError as error:
-            mistakes.append(source.mistake((index, "scopes", place), str(error)))
+            problems.append(source.problem((index, "scopes", place), str(error)))
     return frozenset(found)
 
 
-def _expires(source: Document, index: int, fields: Mapping[str, Any], at: int, mistakes: list[Mistake]) -> int:
+def _expires(source: Document, index: int, fields: Mapping[str, Any], at: int, problems: list[Problem]) -> int:
     try:
         return expiry(fields.get("expires"), at)
     except ValueError as error:
-        mistakes.append(source.mistake((index, "expires"), str(error)))
+        problems.append(source.problem((index, "expires"), str(error)))
         return at
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from extauthz.adapters import logs
-from extauthz.transport.choice import Name
-from extauthz.transport.listening import ListenError
-from extauthz.worker_process import main
+from extauthz.adapters import process_log
+from extauthz.serve.worker_process import main
+from extauthz.transport.select import Name
+from extauthz.transport.sockets import ListenError
 
 
 @click.command("worker", hidden=True)
@@ -15,7 +15,7 @@ from extauthz.worker_process import main
 @click.argument("transport", type=click.Choice(["auto", "nghttp2", "grpcio"]))
 def command(descriptor: int, transport: Name) -> None:
     """Answer checks as one of several workers; started by `extauthz serve`, which talks to it over DESCRIPTOR."""
-    logs.configure()
+    process_log.configure()
     try:
         main(descriptor, transport)
     except ListenError as error:

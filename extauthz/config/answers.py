@@ -9,21 +9,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from extauthz.config.document import Document, KeyPath, Mistake
-from extauthz.config.problems import nearest
+from extauthz.config.document import Document, KeyPath, Problem
+from extauthz.config.messages import nearest
 from extauthz.config.values import Section, duration, exact, text
 from extauthz.core.model import DECISION_ID, Deny, Reason
-from extauthz.denials import (
+from extauthz.responses.denials import (
     DECISION_ID_HEADER,
+    PUBLIC_REASONS,
     REALM,
-    TOLD,
     VARIABLES,
     Answers,
+    ClientAnswer,
     Denials,
     Format,
     OwnAnswer,
     Template,
-    Told,
     is_json,
 )
 
@@ -52,11 +52,13 @@ _RESERVED_PREFIXES = ("grpc-", "x-envoy-")
 
 
 def _told_name(name: str) -> str:
-    if name in TOLD:
+    if name in PUBLIC_REASONS:
         return name
-    if name in _CAUSES and _CAUSES[name] in TOLD and _CAUSES[name] != name:
+    if name in _CAUSES and _CAUSES[name] in PUBLIC_REASONS and _CAUSES[name] != name:
         raise ValueError(f"clients are told {_CAUSES[name]!r}, and not which of its causes it was: write the answer for that name")
-    raise ValueError("no client is told this reason" + (nearest(name, TOLD) or ": write one of `told as` in docs/reference.md"))
+    raise ValueError(
+        "no client is told this reason" + (nearest(name, PUBLIC_REASONS) or ": write one of `told as` in docs/reference.md")
+    )
 
 
 def _header_name(name: str) -> str:
@@ -168,10 +170,10 @@ class AnswersSection(Section):
         )
 
 
-def misfits(source: Document, scopes: str) -> Iterator[Mistake]:
+def misfits(source: Document, scopes: str) -> Iterator[Problem]:
     """Find what shows only in whole answers; `scopes` are the most that a route asks for, with spaces.
 
-    Read from the plain data, reason by reason, so that a mistake in one place hides none in another.
+    Read from the plain data, reason by reason, so that a problem in one place hides none in another.
     """
     section = source.data.get("answers")
     reasons = section.get("reasons") if isinstance(section, dict) else None
@@ -182,11 +184,11 @@ def misfits(source: Document, scopes: str) -> Iterator[Mistake]:
         except ValidationError:
             continue
         for path, message in _misfits(name, answers, realm if isinstance(realm, str) else REALM, scopes):
-            yield source.mistake(("answers", "reasons", name, *path), message)
+            yield source.problem(("answers", "reasons", name, *path), message)
 
 
 def _misfits(name: str, answers: Answers, realm: str, scopes: str) -> Iterator[tuple[KeyPath, str]]:
-    reason, own, denials = TOLD[name], answers.reasons[name], Denials(realm, answers)
+    reason, own, denials = PUBLIC_REASONS[name], answers.reasons[name], Denials(realm, answers)
     decision = Deny(reason, scopes=(scopes,) if reason is Reason.SCOPE_MISSING else ())
     told = denials.told(decision, DECISION_ID)
     if own.body is not None:
@@ -202,7 +204,7 @@ def _misfits(name: str, answers: Answers, realm: str, scopes: str) -> Iterator[t
             yield ("headers", header), f"with its variables it is longer than {MAX_HEADER_VALUE} bytes: write less"
 
 
-def _wrong_body(told: Told, own: OwnAnswer) -> Iterator[str]:
+def _wrong_body(told: ClientAnswer, own: OwnAnswer) -> Iterator[str]:
     if len(told.body.encode()) > MAX_BODY:
         yield f"with its variables it is longer than {MAX_BODY} bytes, which is what Envoy passes on: write less"
     if not told.body:
@@ -212,8 +214,8 @@ def _wrong_body(told: Told, own: OwnAnswer) -> Iterator[str]:
         try:
             json.loads(told.body, parse_constant=_no_number)
         except ValueError as error:
-            way_out = "put variables inside of quotes, or write content_type: text/plain"
-            yield f"is not JSON once its variables have values: {way_out} ({error})"
+            hint = "put variables inside of quotes, or write content_type: text/plain"
+            yield f"is not JSON once its variables have values: {hint} ({error})"
 
 
 def _no_number(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from extauthz.config.document import Document, Mistake
+from extauthz.config.document import Document, Problem
 from extauthz.config.files import Files
 from extauthz.config.values import Section
 
@@ -23,7 +23,7 @@ def is_wanted(source: Document) -> bool:
     return isinstance(section, dict) and section.get("end_marker") is True
 
 
-def unfinished(file: Path, files: Files) -> list[Mistake]:
+def unfinished(file: Path, files: Files) -> list[Problem]:
     """Say that the end of a file is missing; white space behind it does not count."""
     try:
         lines = files.read(file).rstrip().split(b"\n")
@@ -33,4 +33,4 @@ def unfinished(file: Path, files: Files) -> list[Mistake]:
     if lines[-1] == END.encode():
         return []
     message = f"its last line is not the comment '{END}', for which reload.end_marker asks: finish the file, or write that line"
-    return [Mistake(str(file), len(lines), "", message)]
+    return [Problem(str(file), len(lines), "", message)]

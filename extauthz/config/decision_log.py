@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_serializer, model_validator
 
-from extauthz.config.problems import nearest
+from extauthz.config.messages import nearest
 from extauthz.config.values import NonEmpty, Section
 from extauthz.core.model import Reason
-from extauthz.record import RecordField
+from extauthz.telemetry.decision_record import RecordField
 
 STDOUT = "stdout"
 MAX_CAPACITY = 1_000_000

@@ -1,7 +1,7 @@
 """One YAML file as plain data, with the line of every key.
 
 The file is read event by event with a stack of our own: the composing loader of PyYAML recurses in C, and a file of brackets ends
-the process. Aliases and tags are mistakes; reading ends at a syntax error and at depth beyond MAX_DEPTH. Plain scalars are null,
+the process. Aliases and tags are problems; reading ends at a syntax error and at depth beyond MAX_DEPTH. Plain scalars are null,
 true, false, decimal numbers or text: `on`, `1:30`, `017` and dates stay text.
 """
 
@@ -24,7 +24,7 @@ _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})").fullmatch
 _FLOAT = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\.[0-9]{1,18}").fullmatch
 _PLAIN_KEY = re.compile(r"[^\s.:\[\]]+").fullmatch
 
-_WAYS_OUT = (
+_HINTS = (
     ("while scanning an alias", "put text that begins with '*' in quotes"),
     (
         "found character that cannot start any token",
@@ -49,8 +49,8 @@ KeyPath = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Mistake:
-    """One thing that is wrong, where, and the way out."""
+class Problem:
+    """One thing that is wrong, where, and a hint."""
 
     file: str
     line: int
@@ -63,12 +63,12 @@ class Mistake:
 
 
 class ConfigurationError(Exception):
-    """The configuration cannot be used; `mistakes` holds everything that is wrong with it."""
+    """The configuration cannot be used; `problems` holds everything that is wrong with it."""
 
-    def __init__(self, mistakes: list[Mistake]) -> None:
-        """Keep the mistakes in the order of the files' lines."""
-        self.mistakes = sorted(set(mistakes))
-        super().__init__("\n".join(map(str, self.mistakes)))
+    def __init__(self, problems: list[Problem]) -> None:
+        """Keep the problems in the order of the files' lines."""
+        self.problems = sorted(set(problems))
+        super().__init__("\n".join(map(str, self.problems)))
 
 
 @dataclass(slots=True)
@@ -78,20 +78,20 @@ class Document:
     file: str
     data: Any = None
     lines: dict[KeyPath, int] = field(default_factory=dict)
-    mistakes: list[Mistake] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     unread: set[KeyPath] = field(default_factory=set)
 
     def is_unread(self, path: KeyPath) -> bool:
-        """Tell whether the value at this path, or one around it, is already listed as a mistake of its YAML."""
+        """Tell whether the value at this path, or one around it, is already listed as a problem of its YAML."""
         return any(path[:end] in self.unread for end in range(len(path) + 1)) if self.unread else False
 
-    def mistake(self, path: KeyPath, message: str) -> Mistake:
-        """Describe a mistake at a key path; the longest part of it that stands in the file gives the line."""
+    def problem(self, path: KeyPath, message: str) -> Problem:
+        """Describe a problem at a key path; the longest part of it that stands in the file gives the line."""
         known: KeyPath = ()
         for part in path:
             if (*known, part) in self.lines:
                 known = (*known, part)
-        return Mistake(self.file, self.lines.get(known, 1), dotted(path), message)
+        return Problem(self.file, self.lines.get(known, 1), dotted(path), message)
 
 
 def dotted(path: KeyPath) -> str:
@@ -107,16 +107,16 @@ def dotted(path: KeyPath) -> str:
 
 
 def read(file: Path, files: Files | None = None) -> Document:
-    """Read one file, through `files` where it belongs to others; what is wrong with it is in the document's `mistakes`."""
+    """Read one file, through `files` where it belongs to others; what is wrong with it is in the document's `problems`."""
     document = Document(str(file))
     try:
         data = (files or Files()).read(file)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
-        document.mistakes.append(document.mistake((), f"cannot be read: {reason}"))
+        document.problems.append(document.problem((), f"cannot be read: {reason}"))
         return document
     if len(data) > MAX_BYTES:
-        document.mistakes.append(document.mistake((), f"larger than {MAX_BYTES // 2**20} MiB"))
+        document.problems.append(document.problem((), f"larger than {MAX_BYTES // 2**20} MiB"))
         return document
     parse(data, document)
     return document
@@ -128,27 +128,27 @@ def parse(data: bytes, document: Document) -> None:
         _Builder(document).build(data)
     except yaml.MarkedYAMLError as error:
         document.data = None
-        document.mistakes.append(_syntax_error(document.file, error))
+        document.problems.append(_syntax_error(document.file, error))
     except yaml.reader.ReaderError as error:
         document.data = None
         line = data.count(b"\n", 0, error.position) + 1
         what = f"the control character U+{error.character:04X}: remove it"
         if "control" not in error.reason:
             what = f"{error.reason}: save the file as UTF-8"
-        document.mistakes.append(Mistake(document.file, line, "", f"not YAML: {what}"))
+        document.problems.append(Problem(document.file, line, "", f"not YAML: {what}"))
 
 
-def _syntax_error(file: str, error: yaml.MarkedYAMLError) -> Mistake:
+def _syntax_error(file: str, error: yaml.MarkedYAMLError) -> Problem:
     problem, begin = error.problem_mark, error.context_mark
     line = problem.line + 1 if problem else 1
     text = ", ".join(part for part in (error.context, error.problem) if part)
-    way_out = next((way_out for complaint, way_out in _WAYS_OUT if complaint in text), None)
+    hint = next((hint for complaint, hint in _HINTS if complaint in text), None)
     if begin and begin.line + 1 != line:
         if error.context == "while scanning a quoted scalar":
             line = begin.line + 1
         else:
             text += f"; it begins in line {begin.line + 1}"
-    return Mistake(file, line, "", f"not YAML: {way_out} ({text})" if way_out else f"not YAML: {text}")
+    return Problem(file, line, "", f"not YAML: {hint} ({text})" if hint else f"not YAML: {text}")
 
 
 @dataclass(slots=True)
@@ -261,7 +261,7 @@ class _Builder:
             top.waits_for_key = True
 
     def _wrong(self, event: Any, path: KeyPath, message: str) -> None:
-        self._document.mistakes.append(Mistake(self._document.file, _line(event), dotted(path), message))
+        self._document.problems.append(Problem(self._document.file, _line(event), dotted(path), message))
 
 
 def _line(event: Any) -> int:

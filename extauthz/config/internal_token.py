@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from extauthz.addresses import Address, parse_address
 from extauthz.config import document
-from extauthz.config.document import ConfigurationError, Document, Mistake
+from extauthz.config.document import ConfigurationError, Document, Problem
 from extauthz.config.files import Files
 from extauthz.config.values import NAME, NAME_RULE, ListenAddress, PositiveDuration, Secret, Section, text
 
@@ -36,7 +36,7 @@ class InternalTokenSection(Section):
     issuer: Audience = Field(examples=["issuer: https://extauthz.acme.internal"])
     audience: Audience = Field(examples=["audience: https://api.acme.internal"])
     lifetime: PositiveDuration = MAX_LIFETIME
-    # What `repr` leaves out is in no mistake either: here a key may stand that belongs elsewhere.
+    # What `repr` leaves out is in no problem either: here a key may stand that belongs elsewhere.
     keys: list[KeySetting] = Field(min_length=1, repr=False, examples=["keys: [{id: k1, file: ../data/internal-k1.pem}]"])
     jwks: ListenAddress | None = None
 
@@ -59,20 +59,20 @@ def private_keys(file: Path, section: InternalTokenSection, environment: Mapping
     """Read the private keys by their ids, the one that signs first; raises ConfigurationError with every one that is not there."""
     source = document.read(file, files)
     keys: dict[str, bytes] = {}
-    mistakes = []
+    problems = []
     for index, setting in enumerate(section.keys):
         try:
             keys[setting.id] = setting.read(file.parent, environment, files)
         except ValueError as error:
             missing = setting.file is not None and not (file.parent / setting.file).exists()
-            way_out = f"; 'extauthz internal-token new-key --file {file.parent / str(setting.file)}' makes one" if missing else ""
-            mistakes.append(source.mistake(("internal_token", "keys", index), f"{error}{way_out}"))
-    if mistakes:
-        raise ConfigurationError(mistakes)
+            hint = f"; 'extauthz internal-token new-key --file {file.parent / str(setting.file)}' makes one" if missing else ""
+            problems.append(source.problem(("internal_token", "keys", index), f"{error}{hint}"))
+    if problems:
+        raise ConfigurationError(problems)
     return keys
 
 
-def mistakes(source: Document, issuers: Iterable[str]) -> Iterator[Mistake]:
+def problems(source: Document, issuers: Iterable[str]) -> Iterator[Problem]:
     """Find key ids that are given twice, an issuer that is also one of OAuth tokens, and an address that others listen on."""
     section = _mapping(source.data.get("internal_token"))
     seen: set[str] = set()
@@ -80,15 +80,15 @@ def mistakes(source: Document, issuers: Iterable[str]) -> Iterator[Mistake]:
         key_id = str(_mapping(setting).get("id", ""))
         if key_id and key_id in seen:
             message = "another key above has the same id: give each its own"
-            yield source.mistake(("internal_token", "keys", index, "id"), message)
+            yield source.problem(("internal_token", "keys", index, "id"), message)
         seen.add(key_id)
     if section.get("issuer") in set(issuers):
         message = "is also an issuer of OAuth tokens, and one could be taken for the other: write a name of this sidecar's own"
-        yield source.mistake(("internal_token", "issuer"), message)
+        yield source.problem(("internal_token", "issuer"), message)
     taken = next((other for other in _listening(source) if _collide(section.get("jwks"), other)), None)
     if taken:
         message = f"{taken} is listened on by the sidecar itself: write another port"
-        yield source.mistake(("internal_token", "jwks"), message)
+        yield source.problem(("internal_token", "jwks"), message)
 
 
 def _listening(source: Document) -> Iterator[Address]:

@@ -11,13 +11,13 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from extauthz.config import answers, completeness, consistency, document, internal_token, risks, routes, sendable, tables
+from extauthz.config import answers, completeness, cross_checks, document, internal_token, risks, routes, sendable, tables
 from extauthz.config.digests import digest
-from extauthz.config.document import ConfigurationError, Document, Mistake
+from extauthz.config.document import ConfigurationError, Document, Problem
 from extauthz.config.files import Files
+from extauthz.config.messages import problems_of
 from extauthz.config.oauth import OAuthCommon
 from extauthz.config.patterns import compile_patterns
-from extauthz.config.problems import mistakes_of
 from extauthz.config.provider_rules import provider_rules
 from extauthz.config.secrets import Secrets
 from extauthz.config.settings import CertificateSection, Settings, TlsSection, TokensSection
@@ -45,7 +45,7 @@ class Configuration:
     settings: Settings
     policy: Policy
     providers: tuple[ProviderRules, ...]
-    warnings: tuple[Mistake, ...]
+    warnings: tuple[Problem, ...]
     files: Files
     route_places: Mapping[str, str]
     audiences: Mapping[str, str]
@@ -74,13 +74,13 @@ class Configuration:
 
     def read_secrets(self, environment: Mapping[str, str]) -> Secrets:
         """Read every secret and bundle, so that `files` holds them; raises ConfigurationError with all that is wrong with them."""
-        mistakes: list[Mistake] = []
+        problems: list[Problem] = []
 
         def attempt(read: Callable[[Mapping[str, str]], T]) -> T | None:
             try:
                 return read(environment)
             except ConfigurationError as error:
-                mistakes.extend(error.mistakes)
+                problems.extend(error.problems)
                 return None
 
         secrets = Secrets(
@@ -97,9 +97,9 @@ class Configuration:
             try:
                 self.files.read(path)
             except (OSError, ValueError) as error:
-                mistakes.append(self.mistake(("oauth", "ca_file"), f"{path}: {getattr(error, 'strerror', None) or error}"))
-        if mistakes:
-            raise ConfigurationError(mistakes)
+                problems.append(self.problem(("oauth", "ca_file"), f"{path}: {getattr(error, 'strerror', None) or error}"))
+        if problems:
+            raise ConfigurationError(problems)
         return secrets
 
     def store_password(self, environment: Mapping[str, str]) -> str | None:
@@ -114,9 +114,9 @@ class Configuration:
         name = self.settings.tokens.peppers[index].file if self.settings.tokens else None
         return None if name is None else self.file.parent / name
 
-    def mistake(self, path: document.KeyPath, message: str) -> Mistake:
-        """Describe a mistake that only the world outside shows, with its line."""
-        return document.read(self.file, self.files).mistake(path, message)
+    def problem(self, path: document.KeyPath, message: str) -> Problem:
+        """Describe a problem that only the world outside shows, with its line."""
+        return document.read(self.file, self.files).problem(path, message)
 
     def peppers(self, environment: Mapping[str, str]) -> dict[str, bytes]:
         """Read the peppers, the newest first; raises ConfigurationError."""
@@ -167,39 +167,39 @@ class Configuration:
 
 
 def load(file: Path, files: Files | None = None, *, end_marker: bool = False) -> Configuration:
-    """Read extauthz.yaml and its route files; raises ConfigurationError with every mistake in all of them.
+    """Read extauthz.yaml and its route files; raises ConfigurationError with every problem in all of them.
 
     With `end_marker` each file must have its end, even if extauthz.yaml itself does not ask for it.
 
-    What concerns several sections is read from the plain data, so that a mistake in one section hides none in another. `files` are
-    read through, and kept: whoever gave them knows which ones it took, also when there are mistakes.
+    What concerns several sections is read from the plain data, so that a problem in one section hides none in another. `files` are
+    read through, and kept: whoever gave them knows which ones it took, also when there are problems.
     """
     files = files or Files()
     source = document.read(file, files)
     end_marker = end_marker or completeness.is_wanted(source)
-    mistakes = [*source.mistakes, *(completeness.unfinished(file, files) if end_marker else ())]
+    problems = [*source.problems, *(completeness.unfinished(file, files) if end_marker else ())]
     settings: Settings | None = None
     if not isinstance(source.data, dict):
         what = "the file is empty" if source.data is None else "the file is not a mapping"
-        raise ConfigurationError(mistakes or [source.mistake((), f"{what}: start with version: 1")])
+        raise ConfigurationError(problems or [source.problem((), f"{what}: start with version: 1")])
     try:
         settings = Settings.model_validate(source.data)
     except ValidationError as error:
-        mistakes += mistakes_of(error, source, Settings)
-    vocabulary = [name for _, name in consistency.scopes(source, "scopes")]
-    mistakes += consistency.mistakes(source, vocabulary)
-    placed: list[routes.Placed] = []
+        problems += problems_of(error, source, Settings)
+    vocabulary = [name for _, name in cross_checks.scopes(source, "scopes")]
+    problems += cross_checks.problems(source, vocabulary)
+    placed: list[routes.LocatedRoute] = []
     for name, wrong in _route_files(file, source, files):
         if not wrong:
             found, wrong = routes.read(name, vocabulary, files)
             placed += found
             wrong += completeness.unfinished(name, files) if end_marker else []
-        mistakes += wrong
-    mistakes += answers.misfits(source, max((" ".join(found.route.scopes) for found in placed), key=len, default=""))
+        problems += wrong
+    problems += answers.misfits(source, max((" ".join(found.route.scopes) for found in placed), key=len, default=""))
     table, hosts, wrong, warnings = tables.compile_tables(placed)
-    mistakes += wrong
-    if mistakes or settings is None:
-        raise ConfigurationError(mistakes)
+    problems += wrong
+    if problems or settings is None:
+        raise ConfigurationError(problems)
     monitored, watched = routes.monitored(placed, settings.mode, source)
     trusts_host = any(each.upstream.trusts_forwarded_host for each in (table, *hosts.values()))
     policy = Policy(
@@ -248,10 +248,10 @@ def _identity(settings: Settings, *, one_host: bool) -> IdentityHeaders:
 _identity_headers = lru_cache(maxsize=16)(IdentityHeaders)
 
 
-def _route_files(file: Path, source: Document, files: Files) -> Iterator[tuple[Path, list[Mistake]]]:
+def _route_files(file: Path, source: Document, files: Files) -> Iterator[tuple[Path, list[Problem]]]:
     """Yield each route file, and why it cannot be read."""
-    names = [(index, file.parent / name) for index, name in consistency.strings(source, "routes") if name]
-    again = {index for index, _ in consistency.twice((index, os.path.normpath(name)) for index, name in names)}
+    names = [(index, file.parent / name) for index, name in cross_checks.strings(source, "routes") if name]
+    again = {index for index, _ in cross_checks.twice((index, os.path.normpath(name)) for index, name in names)}
     for index, name in names:
         wrong = []
         if index in again:
@@ -259,25 +259,25 @@ def _route_files(file: Path, source: Document, files: Files) -> Iterator[tuple[P
         elif not files.is_file(name):
             files.missing.add(name)
             wrong = [f"{name} is not a file: name the route files one by one" if name.exists() else f"no such file: {name}"]
-        yield name, [source.mistake(("routes", index), message) for message in wrong]
+        yield name, [source.problem(("routes", index), message) for message in wrong]
 
 
 def _peppers(configuration: Configuration, environment: Mapping[str, str]) -> dict[str, bytes]:
     section, folder = configuration.settings.tokens, configuration.file.parent
     peppers: dict[str, bytes] = {}
-    mistakes = []
+    problems = []
     for index, setting in enumerate(section.peppers if section else ()):
         path = ("tokens", "peppers", index)
         try:
             pepper = setting.read(folder, environment, configuration.files)
         except ValueError as error:
             missing = setting.file is not None and not (folder / setting.file).exists()
-            way_out = "; 'extauthz token create' makes the first pepper file" if missing else ""
-            mistakes.append(configuration.mistake(path, f"{error}{way_out}"))
+            hint = "; 'extauthz token create' makes the first pepper file" if missing else ""
+            problems.append(configuration.problem(path, f"{error}{hint}"))
             continue
         if len(pepper) < MIN_PEPPER_BYTES:
-            mistakes.append(configuration.mistake(path, f"pepper {setting.id!r} is shorter than {MIN_PEPPER_BYTES} bytes"))
+            problems.append(configuration.problem(path, f"pepper {setting.id!r} is shorter than {MIN_PEPPER_BYTES} bytes"))
         peppers[setting.id] = pepper
-    if mistakes:
-        raise ConfigurationError(mistakes)
+    if problems:
+        raise ConfigurationError(problems)
     return peppers

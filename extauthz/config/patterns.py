@@ -14,7 +14,7 @@ _ADDRESSES = re.compile(r"[A-Za-z0-9.!#$&'*+/=?^_{}~-]+@[A-Za-z0-9.*-]+").fullma
 
 
 def parse_match(text: str) -> Match:
-    """Read "METHOD|METHOD /pattern"; raise ValueError with the way out."""
+    """Read "METHOD|METHOD /pattern"; raise ValueError with a hint."""
     methods_text, space, pattern = text.partition(" ")
     if not space or not pattern.startswith("/") or pattern != pattern.strip():
         raise ValueError(f"{text!r}: write a method, one space and a path that starts with '/': 'GET /items/{{id}}'")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from extauthz import database_address
-from extauthz.config import upstream
-from extauthz.config.consistency import provider_entries
-from extauthz.config.document import Document, Mistake
+from extauthz.config import database_address, upstream
+from extauthz.config.cross_checks import provider_entries
+from extauthz.config.document import Document, Problem
 from extauthz.config.settings import Settings
 from extauthz.core.act_as import ACT_AS_HEADERS
 from extauthz.core.identity import IdentityHeaders
@@ -36,7 +35,7 @@ STORE = ("tokens", "store")
 EVERYBODYS_DOMAINS = ("*", "gmail.com", "googlemail.com")
 
 
-def risks(settings: Settings, policy: Policy, source: Document) -> list[Mistake]:
+def risks(settings: Settings, policy: Policy, source: Document) -> list[Problem]:
     """List what is allowed but worth a look."""
     warnings = []
     tls = settings.server.tls
@@ -45,30 +44,30 @@ def risks(settings: Settings, policy: Policy, source: Document) -> list[Mistake]
         addresses.insert(0, ("listen", settings.server.listen, _LISTEN_WARNING))
     for key, listening, warning in addresses:
         if listening is not None and not listening.is_local:
-            warnings.append(source.mistake(("server", key), warning))
+            warnings.append(source.problem(("server", key), warning))
     if settings.identity.prefix != IdentityHeaders().prefix:
-        warnings.append(source.mistake(("identity", "prefix"), _RULE_WARNING))
+        warnings.append(source.problem(("identity", "prefix"), _RULE_WARNING))
     warnings += upstream.kept_hosts(settings.identity.keep, policy, source)
     if set(settings.act_as.headers) - set(ACT_AS_HEADERS):
-        warnings.append(source.mistake(("act_as", "headers"), _RULE_WARNING))
+        warnings.append(source.problem(("act_as", "headers"), _RULE_WARNING))
     if settings.tokens and settings.tokens.enabled and not settings.act_as.allow:
-        warnings.append(source.mistake(("act_as", "allow"), "is empty: no GLOBAL token can act for anybody"))
+        warnings.append(source.problem(("act_as", "allow"), "is empty: no GLOBAL token can act for anybody"))
     if settings.tokens and settings.tokens.enabled and not settings.tokens.store.startswith("sqlite:"):
-        warnings += [source.mistake(STORE, risk) for risk in database_address.read(settings.tokens.store).risks]
+        warnings += [source.problem(STORE, risk) for risk in database_address.read(settings.tokens.store).risks]
     if settings.oauth and settings.oauth.enabled:
         warnings += _oauth_risks(settings, source)
     if not policy.kinds:
-        warnings.append(source.mistake((), "neither oauth nor tokens is on: only public routes are open"))
+        warnings.append(source.problem((), "neither oauth nor tokens is on: only public routes are open"))
     return warnings
 
 
-def _oauth_risks(settings: Settings, source: Document) -> Iterator[Mistake]:
+def _oauth_risks(settings: Settings, source: Document) -> Iterator[Problem]:
     entries = settings.oauth.entries if settings.oauth else []
     for (path, _), entry in zip(provider_entries(source), entries, strict=True):
         if entry.row.opaque and entry.users is None and entry.hosted_domains is None:
             for domain in sorted({domain.lower() for domain in entry.domains or ()}.intersection(EVERYBODYS_DOMAINS)):
-                yield source.mistake((*path, "domains"), f"{domain!r} {_EVERYBODY_WARNING}")
+                yield source.problem((*path, "domains"), f"{domain!r} {_EVERYBODY_WARNING}")
         if entry.method is Verification.INTROSPECTION and len(entry.client_ids) > 1:
-            yield source.mistake((*path, "client_ids"), _INTROSPECTION_WARNING)
+            yield source.problem((*path, "client_ids"), _INTROSPECTION_WARNING)
         if (entry.method is not Verification.JWKS or entry.asks_userinfo) and settings.server.check_timeout < REMOTE_CHECK_TIMEOUT:
-            yield source.mistake((*path, "provider"), _TIMEOUT_WARNING)
+            yield source.problem((*path, "provider"), _TIMEOUT_WARNING)

@@ -12,12 +12,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from extauthz.config import document, monitor
-from extauthz.config.document import Document, KeyPath, Mistake, dotted
+from extauthz.config.document import Document, KeyPath, Problem, dotted
 from extauthz.config.files import Files
 from extauthz.config.internal_token import Audience
+from extauthz.config.messages import problems_of, unknown_scope
 from extauthz.config.monitor import Mode
 from extauthz.config.patterns import parse_match
-from extauthz.config.problems import mistakes_of, unknown_scope
 from extauthz.config.upstream import UpstreamSection
 from extauthz.config.values import Scope, Section, Yes, scope
 from extauthz.core.model import AuthType
@@ -81,7 +81,7 @@ class RouteFile(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class LocatedRoute:
     """A route, where it stands, and its own mode; `upstream` is None in a file that does not say how its upstream reads."""
 
     route: Route
@@ -100,45 +100,47 @@ class Placed:
     @property
     def place(self) -> str:
         """The file and line."""
-        found = self.mistake("")
+        found = self.problem("")
         return f"{found.file}:{found.line}"
 
-    def mistake(self, message: str, key: str = "match") -> Mistake:
-        """Describe a mistake of this route."""
-        return self.document.mistake(("routes", self.index, key), message)
+    def problem(self, message: str, key: str = "match") -> Problem:
+        """Describe a problem of this route."""
+        return self.document.problem(("routes", self.index, key), message)
 
 
-def read(file: Path, vocabulary: Iterable[str], files: Files | None = None) -> tuple[list[Placed], list[Mistake]]:
-    """Read one route file; each line that is right is returned, each mistake is listed."""
+def read(file: Path, vocabulary: Iterable[str], files: Files | None = None) -> tuple[list[LocatedRoute], list[Problem]]:
+    """Read one route file; each line that is right is returned, each problem is listed."""
     source = document.read(file, files)
     if not isinstance(source.data, dict):
         example = str(RouteFile.model_fields["routes"].examples[0])  # type: ignore[index]
-        return [], source.mistakes or [source.mistake((), f"write a mapping with the key routes, like {example}")]
-    mistakes = list(source.mistakes)
+        return [], source.problems or [source.problem((), f"write a mapping with the key routes, like {example}")]
+    problems = list(source.problems)
     try:
         head = RouteFile.model_validate(source.data)
     except ValidationError as error:
-        mistakes += mistakes_of(error, source, RouteFile)
+        problems += problems_of(error, source, RouteFile)
         head = _usable_head(source.data)
     known = frozenset(vocabulary)
     placed = []
     for index, entry in enumerate(head.routes):
         path: KeyPath = ("routes", index)
         unknown = [*_unknown_scopes(source, path, entry, known)]
-        mistakes += unknown
+        problems += unknown
         try:
             line = RouteLine.model_validate(entry)
         except ValidationError as error:
-            wrong = [*mistakes_of(error, source, RouteLine, path), *_hidden_contradiction(error, source, path, entry)]
+            wrong = [*problems_of(error, source, RouteLine, path), *_hidden_contradiction(error, source, path, entry)]
             # What a value that could not be read contradicts is not known.
             unread = any(known_wrong[: len(path)] == path for known_wrong in source.unread)
-            mistakes += [found for found in wrong if not unread or found.path != dotted(path)]
+            problems += [found for found in wrong if not unread or found.path != dotted(path)]
             continue
         if not unknown:
             upstream = head.upstream.reading if head.upstream else None
             route = _route(line, upstream or STRICT, preflight=head.preflight)
-            placed.append(Placed(route, source, index, tuple(head.hosts), line.mode, upstream, line.audience or head.audience))
-    return placed, mistakes
+            placed.append(
+                LocatedRoute(route, source, index, tuple(head.hosts), line.mode, upstream, line.audience or head.audience)
+            )
+    return placed, problems
 
 
 def _usable_head(data: dict[str, object]) -> RouteFile:
@@ -154,13 +156,13 @@ def _usable_head(data: dict[str, object]) -> RouteFile:
     return RouteFile.model_construct(routes=lines, hosts=named, preflight=False, upstream=upstream, audience=None)
 
 
-def _unknown_scopes(source: Document, path: KeyPath, entry: object, known: frozenset[str]) -> Iterator[Mistake]:
+def _unknown_scopes(source: Document, path: KeyPath, entry: object, known: frozenset[str]) -> Iterator[Problem]:
     """Yield the scopes of a line that the vocabulary lacks, whatever else is wrong with it; without a vocabulary there are none."""
     for place, text in _scopes_written(entry) if known else ():
         with contextlib.suppress(ValueError):
             name = scope(text)
             if name not in known:
-                yield source.mistake((*path, *place), unknown_scope(name, known))
+                yield source.problem((*path, *place), unknown_scope(name, known))
 
 
 def _scopes_written(entry: object) -> Iterator[tuple[KeyPath, object]]:
@@ -188,24 +190,24 @@ def _contradiction(line: Mapping[str, object]) -> str | None:
     return None
 
 
-def _hidden_contradiction(error: ValidationError, source: Document, path: KeyPath, entry: object) -> Iterator[Mistake]:
+def _hidden_contradiction(error: ValidationError, source: Document, path: KeyPath, entry: object) -> Iterator[Problem]:
     """Yield the contradiction that the model does not come to when a key is wrong; an unknown key may be the missing one."""
     details = error.errors(include_url=False)
     told = any(detail["type"] == "extra_forbidden" or not detail["loc"] for detail in details)
     contradiction = _contradiction(entry) if isinstance(entry, dict) and not told else None
     if contradiction:
-        yield source.mistake(path, contradiction)
+        yield source.problem(path, contradiction)
 
 
-def monitored(placed: list[Placed], everywhere: Mode, source: Document) -> tuple[frozenset[str | None], list[Mistake]]:
+def monitored(placed: list[LocatedRoute], everywhere: Mode, source: Document) -> tuple[frozenset[str | None], list[Problem]]:
     """Return what Policy.monitored holds, and a warning when that is anything; `source` is extauthz.yaml."""
     refusing = [entry for entry in placed if not entry.route.deny]
     found = monitor.monitored(((entry.route.name, entry.mode) for entry in refusing), everywhere)
     first = next((entry for entry in refusing if entry.mode == "monitor"), None)
     text = monitor.warning(found, len(placed))
     if everywhere == "monitor":
-        return found, [source.mistake(("mode",), text)]
-    return found, [first.mistake(text, "mode")] if first else []
+        return found, [source.problem(("mode",), text)]
+    return found, [first.problem(text, "mode")] if first else []
 
 
 def _route(line: RouteLine, upstream: Upstream, *, preflight: bool) -> Route:
@@ -225,8 +227,8 @@ def _route(line: RouteLine, upstream: Upstream, *, preflight: bool) -> Route:
     )
 
 
-def useless_audiences(placed: list[Placed]) -> list[Mistake]:
+def useless_audiences(placed: list[LocatedRoute]) -> list[Problem]:
     """Return a warning for the first audience, for a configuration that makes no internal tokens."""
     found = next((entry for entry in placed if entry.audience), None)
     message = "nothing uses it without internal_token in extauthz.yaml: write that section, or leave audience out"
-    return [found.mistake(message, "audience")] if found else []
+    return [found.problem(message, "audience")] if found else []

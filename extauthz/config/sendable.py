@@ -20,18 +20,18 @@ def read(
 ) -> dict[str, bytes]:
     """Read secrets by name, each with the key path in `file` that names it; raises ConfigurationError with all that is wrong."""
     secrets: dict[str, bytes] = {}
-    mistakes = []
+    problems = []
     for name, (path, place) in places.items():
         try:
             secrets[name] = place.read(file.parent, environment, files)
         except ValueError as error:
-            mistakes.append(document.read(file, files).mistake(path, str(error)))
+            problems.append(document.read(file, files).problem(path, str(error)))
             continue
         if not _PRINTABLE(secrets[name]):
             message = "what stands there is no secret that could be sent: put one line of printable ASCII there"
-            mistakes.append(document.read(file, files).mistake(path, message))
-    if mistakes:
-        raise ConfigurationError(mistakes)
+            problems.append(document.read(file, files).problem(path, message))
+    if problems:
+        raise ConfigurationError(problems)
     return secrets
 
 
@@ -48,4 +48,4 @@ def password(file: Path, files: Files, place: tuple[document.KeyPath, Secret], e
         message = str(error)
     else:
         return found
-    raise ConfigurationError([document.read(file, files).mistake(path, message)])
+    raise ConfigurationError([document.read(file, files).problem(path, message)])

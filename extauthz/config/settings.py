@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator, model_validator
 
-from extauthz import database_address
 from extauthz.addresses import Address
+from extauthz.config import database_address
 from extauthz.config.answers import AnswersSection
 from extauthz.config.completeness import ReloadSection
 from extauthz.config.decision_log import DecisionLogSection
@@ -33,7 +33,7 @@ from extauthz.config.values import (
 )
 from extauthz.core.act_as import ACT_AS_HEADERS, address
 from extauthz.core.client_address import EXTERNAL_ADDRESS, ForwardedClient
-from extauthz.denials import REALM
+from extauthz.responses.denials import REALM
 
 MIN_POLL, MAX_POLL = 0.25, 60.0
 MAX_WORKERS = 256
@@ -161,7 +161,7 @@ class TokensSection(Section):
     """Tokens that the company issues itself."""
 
     enabled: bool = True
-    # What `repr` leaves out is in no mistake either: here a password or a pepper may stand that belongs elsewhere.
+    # What `repr` leaves out is in no problem either: here a password or a pepper may stand that belongs elsewhere.
     store: str = Field(repr=False, examples=["store: sqlite:///../data/tokens.db"])
     prefix: Prefix = "glean"
     accept_prefixes: list[Prefix] = Field(default_factory=list)

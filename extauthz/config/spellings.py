@@ -1,4 +1,4 @@
-"""Findings about an upstream that reads paths otherwise than they are written: one pattern twice, holes beside strict routes."""
+"""Findings about an upstream that reads paths otherwise than they are written: a pattern twice, a weaker one of a strict route."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import islice
 
 from extauthz.config.patterns import parse_match
-from extauthz.config.review import covers
+from extauthz.config.route_review import covers
 from extauthz.core.routes import ANY_METHOD, STAR_METHODS, MethodTable, Node, Route, RouteTable
 from extauthz.core.upstream import Upstream, widest
 
@@ -17,7 +17,7 @@ _SAMPLE = "{}"
 
 
 @dataclass(frozen=True, slots=True)
-class Hole:
+class WeakerSpelling:
     """`path` is another spelling of a path of `strict`, and `weaker` decides it."""
 
     strict: Route
@@ -46,7 +46,7 @@ def confused_words(routes: Iterable[Route], upstream: Upstream) -> Iterator[tupl
                 yield route, earlier, word, known
 
 
-def holes(table: RouteTable, routes: Iterable[Route]) -> Iterator[Hole]:
+def weaker_spellings(table: RouteTable, routes: Iterable[Route]) -> Iterator[WeakerSpelling]:
     """Yield routes beside which another letter case or last slash leads to one that lets others in; one for each pattern."""
     seen: set[int] = set()
     for route in routes:
@@ -57,7 +57,7 @@ def holes(table: RouteTable, routes: Iterable[Route]) -> Iterator[Hole]:
                 yield from islice(_holes_beside(table, methods, segments), 1)
 
 
-def _holes_beside(table: RouteTable, methods: MethodTable, segments: tuple[str, ...]) -> Iterator[Hole]:
+def _holes_beside(table: RouteTable, methods: MethodTable, segments: tuple[str, ...]) -> Iterator[WeakerSpelling]:
     seen = {id(methods)}
     for spelling in _spellings(segments):
         others = table.search(spelling)
@@ -67,7 +67,7 @@ def _holes_beside(table: RouteTable, methods: MethodTable, segments: tuple[str, 
         for method in dict.fromkeys((*filter(None, methods), *STAR_METHODS)):
             strict, weaker = _in(methods, method), _in(others, method)
             if strict and weaker and not covers(strict, weaker):
-                yield Hole(strict, weaker, "/" + "/".join(spelling))
+                yield WeakerSpelling(strict, weaker, "/" + "/".join(spelling))
 
 
 def _in(methods: MethodTable, method: str) -> Route | None:

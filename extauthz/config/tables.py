@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from extauthz.config import review, spellings
-from extauthz.config.document import Mistake
-from extauthz.config.routes import Placed
+from extauthz.config import route_review, spellings
+from extauthz.config.document import Problem
+from extauthz.config.routes import LocatedRoute
 from extauthz.core.routes import Route, RouteTable, compile_routes
 from extauthz.core.upstream import STRICT, Upstream
 
@@ -20,31 +20,31 @@ _ADVICE = (
 )
 
 
-def compile_tables(placed: list[Placed]) -> tuple[RouteTable, Mapping[str, RouteTable], list[Mistake], list[Mistake]]:
-    """Return the table of all other hosts, the table of each named host, mistakes and warnings."""
+def compile_tables(placed: list[LocatedRoute]) -> tuple[RouteTable, Mapping[str, RouteTable], list[Problem], list[Problem]]:
+    """Return the table of all other hosts, the table of each named host, problems and warnings."""
     lines = _Lines({id(entry.route): entry for entry in placed})
     hosts = sorted({host for entry in placed for host in entry.hosts})
-    mistakes, warnings = _names_used_twice(placed), []
+    problems, warnings = _names_used_twice(placed), []
     tables = {}
     for host in ("", *hosts):
         entries = [entry for entry in placed if (host in entry.hosts if host else not entry.hosts)]
         upstream = entries[0].reading if entries else STRICT
         table = tables[host] = compile_routes([entry.route for entry in entries], upstream)
-        mistakes += [*_other_upstreams(entries), *_same_patterns(entries, upstream, lines)]
+        problems += [*_other_upstreams(entries), *_same_patterns(entries, upstream, lines)]
         warnings += [*_warnings(table, entries, lines), *_other_readings(table, entries, lines)]
     for entry in placed:
         if any(segment and "?" in segment for segment in entry.route.match.segments):
-            warnings.append(entry.mistake("'?' in a pattern is the character of a path (%3F): queries are not matched"))
-    return tables.pop(""), tables, mistakes, sorted(set(warnings))
+            warnings.append(entry.problem("'?' in a pattern is the character of a path (%3F): queries are not matched"))
+    return tables.pop(""), tables, problems, sorted(set(warnings))
 
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
     """Where routes stand."""
 
-    entries: Mapping[int, Placed]
+    entries: Mapping[int, LocatedRoute]
 
-    def __getitem__(self, route: Route) -> Placed:
+    def __getitem__(self, route: Route) -> LocatedRoute:
         """Return the line of a route."""
         return self.entries[id(route)]
 
@@ -53,77 +53,77 @@ class _Lines:
         return f"{route.match.text!r} ({self[route].place})"
 
 
-def _other_upstreams(entries: list[Placed]) -> Iterator[Mistake]:
+def _other_upstreams(entries: list[LocatedRoute]) -> Iterator[Problem]:
     """Yield each file whose upstream reads otherwise than that of the first file: one table has one reader."""
     first = {entry.document.file: entry for entry in reversed(entries)}
     for entry in first.values():
         if entry.reading != entries[0].reading:
             earlier = entries[0].document.file
             message = f"{earlier} has routes for the same hosts and another `upstream`: write the same in both, or other `hosts`"
-            yield entry.document.mistake(("upstream",), message)
+            yield entry.document.problem(("upstream",), message)
 
 
-def _same_patterns(entries: list[Placed], upstream: Upstream, lines: _Lines) -> Iterator[Mistake]:
+def _same_patterns(entries: list[LocatedRoute], upstream: Upstream, lines: _Lines) -> Iterator[Problem]:
     """Yield patterns that are one, for requests or for the upstream, and words that it may take for one."""
     routes = [entry.route for entry in entries]
-    duplicates = list(review.duplicates(routes))
+    duplicates = list(route_review.duplicates(routes))
     for later, earlier in duplicates:
-        yield lines[later].mistake(f"the same pattern and method as in {lines[earlier].place}: remove one of them")
+        yield lines[later].problem(f"the same pattern and method as in {lines[earlier].place}: remove one of them")
     told = {id(later) for later, _ in duplicates}
     for later, earlier in spellings.written_otherwise(routes, upstream):
         if id(later) not in told:
-            yield lines[later].mistake(f"this upstream reads the path as that of {lines.named(earlier)}: write both alike")
+            yield lines[later].problem(f"this upstream reads the path as that of {lines.named(earlier)}: write both alike")
     for later, earlier, word, known in spellings.confused_words(routes, upstream):
         one = f"{word!r} and {known!r} ({lines[earlier].place})"
-        yield lines[later].mistake(f"{one} are one word for some servers that ignore case, and two for others: rename one")
+        yield lines[later].problem(f"{one} are one word for some servers that ignore case, and two for others: rename one")
 
 
-def _warnings(table: RouteTable, entries: list[Placed], lines: _Lines) -> Iterator[Mistake]:
+def _warnings(table: RouteTable, entries: list[LocatedRoute], lines: _Lines) -> Iterator[Problem]:
     routes = [entry.route for entry in entries]
-    for strict, weaker in review.cuts(table, routes):
+    for strict, weaker in route_review.cuts(table, routes):
         more = f" and {len(weaker) - 1} more" if len(weaker) > 1 else ""
-        yield lines[strict].mistake(f"{lines.named(weaker[0])}{more} takes a part of this stricter route")
-    choices = review.most_choices(table)
-    if choices > review.MAX_CHOICES and routes:
+        yield lines[strict].problem(f"{lines.named(weaker[0])}{more} takes a part of this stricter route")
+    choices = route_review.most_choices(table)
+    if choices > route_review.MAX_CHOICES and routes:
         message = f"a look-up can visit {choices} nodes, because literals and parameters share levels: look for a simpler map"
-        yield entries[0].document.mistake(("routes",), message)
+        yield entries[0].document.problem(("routes",), message)
 
 
-def _other_readings(table: RouteTable, entries: list[Placed], lines: _Lines) -> Iterator[Mistake]:
+def _other_readings(table: RouteTable, entries: list[LocatedRoute], lines: _Lines) -> Iterator[Problem]:
     """Yield at most one warning of each kind for a file: other spellings, where it names no reader, and decoded slashes."""
     unsaid = [entry.route for entry in entries if entry.upstream is None]
-    holes = [(lines[hole.strict], hole) for hole in spellings.holes(table, unsaid)]
-    for entry, hole, more in _first_of_each_file((entry, hole) for entry, hole in holes if entry.upstream is None):
+    weaker_spellings = [(lines[hole.strict], hole) for hole in spellings.weaker_spellings(table, unsaid)]
+    for entry, hole, more in _first_of_each_file((entry, hole) for entry, hole in weaker_spellings if entry.upstream is None):
         message = (
             f"{lines.named(hole.weaker)} decides {hole.path!r}, which is this stricter route{more} for an upstream that ignores "
             f"letter case and a last slash, as Express and Koa do by default: {_ADVICE}"
         )
-        yield entry.mistake(message)
+        yield entry.problem(message)
     decoded = ((lines[route], other) for route, other in spellings.reached_when_decoded(table, [entry.route for entry in entries]))
     for entry, other, more in _first_of_each_file(decoded):
         message = (
             f"an upstream that decodes %2F before it routes takes some paths of it{more} for {lines.named(other)}, which asks for "
             "something else: make sure that yours does not, or leave encoded_slashes out"
         )
-        yield entry.mistake(message, "encoded_slashes")
+        yield entry.problem(message, "encoded_slashes")
 
 
-def _first_of_each_file(found: Iterable[tuple[Placed, T]]) -> Iterator[tuple[Placed, T, str]]:
+def _first_of_each_file(found: Iterable[tuple[LocatedRoute, T]]) -> Iterator[tuple[LocatedRoute, T, str]]:
     """Yield the first finding of each file, and how many more there are in words."""
-    files: dict[str, list[tuple[Placed, T]]] = {}
+    files: dict[str, list[tuple[LocatedRoute, T]]] = {}
     for entry, each in found:
         files.setdefault(entry.document.file, []).append((entry, each))
     for several in files.values():
         yield *several[0], f" (and {len(several) - 1} more)" if len(several) > 1 else ""
 
 
-def _names_used_twice(placed: list[Placed]) -> list[Mistake]:
-    first: dict[str, Placed] = {}
-    mistakes = []
+def _names_used_twice(placed: list[LocatedRoute]) -> list[Problem]:
+    first: dict[str, LocatedRoute] = {}
+    problems = []
     for entry in placed:
         earlier = first.setdefault(entry.route.name, entry)
         same_line = earlier.route.match.text == entry.route.match.text and earlier.hosts == entry.hosts
         if earlier is not entry and not same_line:
             message = f"the name {entry.route.name!r} is that of {earlier.place}: give one of them another `name`"
-            mistakes.append(entry.mistake(message, "name"))
-    return mistakes
+            problems.append(entry.problem(message, "name"))
+    return problems

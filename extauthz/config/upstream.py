@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from extauthz.config.document import Document, Mistake
+from extauthz.config.document import Document, Problem
 from extauthz.config.values import Section
 from extauthz.core.identity import FORWARDED_HOST_HEADERS
 from extauthz.core.policy import Policy
@@ -36,8 +36,8 @@ class UpstreamSection(Section):
         )
 
 
-def kept_hosts(keep: Iterable[str], policy: Policy, source: Document) -> list[Mistake]:
+def kept_hosts(keep: Iterable[str], policy: Policy, source: Document) -> list[Problem]:
     """Return a warning when a client may name the site of an upstream that believes it."""
     trusting = any(table.upstream.trusts_forwarded_host for table in (policy.routes, *policy.hosts.values()))
     kept = trusting and not set(FORWARDED_HOST_HEADERS).isdisjoint(keep)
-    return [source.mistake(("identity", "keep"), _KEPT)] if kept else []
+    return [source.problem(("identity", "keep"), _KEPT)] if kept else []

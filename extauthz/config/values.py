@@ -84,8 +84,8 @@ def _not_empty(size_in_bytes: int) -> int:
     return size_in_bytes
 
 
-def text(pattern: str, way_out: str, *, shown: bool = True) -> AfterValidator:
-    """Return a check of text against a pattern; without `shown` the mistake does not repeat the text, which may be a secret.
+def text(pattern: str, hint: str, *, shown: bool = True) -> AfterValidator:
+    """Return a check of text against a pattern; without `shown` the problem does not repeat the text, which may be a secret.
 
     An address with a user in it is never repeated: a password may stand beside the user.
     """
@@ -93,7 +93,7 @@ def text(pattern: str, way_out: str, *, shown: bool = True) -> AfterValidator:
 
     def check(value: str) -> str:
         if not matches(value):
-            raise ValueError(f"{value!r}: {way_out}" if shown and not ("@" in value and ":" in value) else way_out)
+            raise ValueError(f"{value!r}: {hint}" if shown and not ("@" in value and ":" in value) else hint)
         return value
 
     return AfterValidator(check)

@@ -49,7 +49,7 @@ class Fault(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class IssuerRequest:
     """One request: `authorization` is that header as it came, `form` a form in the body."""
 
     method: str
@@ -60,7 +60,7 @@ class Request:
     body: bytes
 
     @classmethod
-    async def read(cls, scope: Any, receive: Any) -> Request:
+    async def read(cls, scope: Any, receive: Any) -> IssuerRequest:
         """Read a request to its end (ASGI)."""
         body, message = b"", {"more_body": True}
         while message.get("more_body"):

@@ -15,8 +15,17 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from extauthz.demo import providers
-from extauthz.demo.faults import MOVED, Fault, Faults, Reply, Request, pause, spoiled
-from extauthz.demo.providers import AUDIENCE, AZURE_CLIENT, CLIENT_ID, CLIENT_SECRET, GOOGLE_CLIENT, ONELOGIN_CLIENT, TENANT, Role
+from extauthz.demo.faults import MOVED, Fault, Faults, IssuerRequest, Reply, pause, spoiled
+from extauthz.demo.providers import (
+    AUDIENCE,
+    AZURE_CLIENT,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    GOOGLE_CLIENT,
+    ONELOGIN_CLIENT,
+    TENANT,
+    IssuerRole,
+)
 
 __all__ = [
     "AUDIENCE",
@@ -36,14 +45,14 @@ _OPAQUE_PREFIX, _OPAQUE_BYTES = "ya29.", 120
 
 
 @dataclass(frozen=True, slots=True)
-class SigningKey:
+class IssuerKey:
     """An RSA key with its id."""
 
     private: rsa.RSAPrivateKey
     kid: str
 
     @classmethod
-    def generate(cls) -> SigningKey:
+    def generate(cls) -> IssuerKey:
         """Make a key, which takes a while."""
         return cls(rsa.generate_private_key(public_exponent=65537, key_size=2048), secrets.token_urlsafe(16))
 
@@ -58,18 +67,18 @@ class SigningKey:
 class KeyRing:
     """The published keys, oldest first, one of which signs; the first is made when it is needed."""
 
-    _keys: list[SigningKey] = field(default_factory=list)
+    _keys: list[IssuerKey] = field(default_factory=list)
     _signing: int = 0
     _lock: RLock = field(default_factory=RLock)
 
-    def published(self) -> tuple[SigningKey, ...]:
+    def published(self) -> tuple[IssuerKey, ...]:
         """Return the keys that the sets hold."""
         with self._lock:
             if not self._keys:
-                self._keys.append(SigningKey.generate())
+                self._keys.append(IssuerKey.generate())
             return tuple(self._keys)
 
-    def signing(self) -> SigningKey:
+    def signing(self) -> IssuerKey:
         """Return the key that signs."""
         with self._lock:
             return self.published()[self._signing]
@@ -77,7 +86,7 @@ class KeyRing:
     def publish_next(self) -> None:
         """Add a key that does not sign yet."""
         with self._lock:
-            self._keys = [*self.published(), SigningKey.generate()]
+            self._keys = [*self.published(), IssuerKey.generate()]
 
     def use_next(self) -> None:
         """Sign with the newest key; one is added if the newest signs already."""
@@ -118,27 +127,27 @@ class DemoIssuer:
 
     def token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
         """Issue an access token of the Okta custom server that lives `lifetime` seconds; `changes` replace claims, None removes."""
-        return self._issue(Role.OKTA, user, lifetime, changes)
+        return self._issue(IssuerRole.OKTA, user, lifetime, changes)
 
     def okta_org_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
         """Issue an access token of the Okta org server, signed with a key that no set holds."""
-        return self._issue(Role.OKTA_ORG, user, lifetime, changes)
+        return self._issue(IssuerRole.OKTA_ORG, user, lifetime, changes)
 
     def azure_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
         """Issue an Azure access token of version 2.0."""
-        return self._issue(Role.AZURE, user, lifetime, changes)
+        return self._issue(IssuerRole.AZURE, user, lifetime, changes)
 
     def azure_v1_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
         """Issue an Azure access token of version 1.0."""
-        return self._issue(Role.AZURE_V1, user, lifetime, changes)
+        return self._issue(IssuerRole.AZURE_V1, user, lifetime, changes)
 
     def gsuite_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
         """Issue an opaque Google access token; `changes` replace members of what tokeninfo says, as they are given."""
-        return self._issue(Role.GSUITE, user, lifetime, changes)
+        return self._issue(IssuerRole.GSUITE, user, lifetime, changes)
 
     def onelogin_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
         """Issue a OneLogin access token, which does not tell the user's address."""
-        return self._issue(Role.ONELOGIN, user, lifetime, changes)
+        return self._issue(IssuerRole.ONELOGIN, user, lifetime, changes)
 
     def forged(self, token: str) -> str:
         """Return the same header and claims signed with nobody's key; for an opaque token another one of its shape."""
@@ -153,13 +162,13 @@ class DemoIssuer:
         """Let no endpoint accept a token any more; its signature stays good."""
         self._issued.pop(token, None)
 
-    def _issue(self, role: Role, user: str, lifetime: int, changes: dict[str, Any]) -> str:
+    def _issue(self, role: IssuerRole, user: str, lifetime: int, changes: dict[str, Any]) -> str:
         now = int(_now())
         claims = providers.present(providers.claims_of(role, self._base, user, now, now + lifetime) | changes)
-        if role is Role.GSUITE:
+        if role is IssuerRole.GSUITE:
             token = _opaque()
         else:
-            key = self._org_key if role is Role.OKTA_ORG else self._keys.signing()
+            key = self._org_key if role is IssuerRole.OKTA_ORG else self._keys.signing()
             token = jwt.encode(claims, key.private, algorithm="RS256", headers=providers.headers_of(role, key.kid))
         expiry = claims.get("exp")
         expires_at = expiry if isinstance(expiry, int | float) else now + lifetime
@@ -167,12 +176,12 @@ class DemoIssuer:
         return token
 
     @cached_property
-    def _org_key(self) -> SigningKey:
-        return SigningKey.generate()
+    def _org_key(self) -> IssuerKey:
+        return IssuerKey.generate()
 
     @cached_property
-    def _nobodys_key(self) -> SigningKey:
-        return SigningKey.generate()
+    def _nobodys_key(self) -> IssuerKey:
+        return IssuerKey.generate()
 
     def publish_next_key(self) -> None:
         """Add a key to every set; tokens are still signed with the one before."""
@@ -202,7 +211,7 @@ class DemoIssuer:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer an HTTP request (ASGI)."""
-        request = await Request.read(scope, receive)
+        request = await IssuerRequest.read(scope, receive)
         path = request.path
         if path.startswith("/demo/"):
             await self._control(request).send(send)
@@ -216,7 +225,7 @@ class DemoIssuer:
         reply = self._answer(request, path.removesuffix(MOVED))
         await (reply if fault is None else spoiled(fault, reply, self._base, path)).send(send)
 
-    def _answer(self, request: Request, path: str) -> Reply:
+    def _answer(self, request: IssuerRequest, path: str) -> Reply:
         if request.tokens_in_query or (request.tokens_in_form and path != providers.INTROSPECTION):
             self.leaks += 1
             return Reply(400, {"error": "invalid_request", "error_description": "A token belongs in the Authorization header"})
@@ -231,23 +240,23 @@ class DemoIssuer:
                 return Reply(200, document)
         return Reply(404, {"error": "not_found"})
 
-    def _introspect(self, request: Request) -> Reply:
+    def _introspect(self, request: IssuerRequest) -> Reply:
         if request.client != (CLIENT_ID, CLIENT_SECRET):
             return Reply(401, {"error": "invalid_client"}, {"www-authenticate": f'Basic realm="{self._base}"'})
         if len(request.form.get("token", ())) != 1:
             return Reply(400, {"error": "invalid_request", "error_description": "The parameter token is needed, once"})
-        token = self._accepted(Role.OKTA_ORG, request.form["token"][0])
+        token = self._accepted(IssuerRole.OKTA_ORG, request.form["token"][0])
         if token is None or token.claims.get("cid") != CLIENT_ID:
             return Reply(200, {"active": False})
         return Reply(200, providers.introspection(token))
 
-    def _tokeninfo(self, request: Request) -> Reply:
-        token = self._accepted(Role.GSUITE, request.credentials("bearer"))
+    def _tokeninfo(self, request: IssuerRequest) -> Reply:
+        token = self._accepted(IssuerRole.GSUITE, request.credentials("bearer"))
         if token is None:
             return Reply(400, {"error": "invalid_token", "error_description": "Invalid Value"})
         return Reply(200, providers.tokeninfo(token, _now()))
 
-    def _userinfo(self, role: Role, request: Request) -> Reply:
+    def _userinfo(self, role: IssuerRole, request: IssuerRequest) -> Reply:
         token = self._accepted(role, request.credentials("bearer"))
         challenge = f'Bearer realm="{self._base}"'
         if not request.authorization:
@@ -259,11 +268,11 @@ class DemoIssuer:
             return Reply(403, {"error": "insufficient_scope"}, {"www-authenticate": wanted})
         return Reply(200, providers.present(providers.userinfo(token) | self.profiles.get(token.user, {})))
 
-    def _accepted(self, role: Role, text: str) -> providers.Issued | None:
+    def _accepted(self, role: IssuerRole, text: str) -> providers.Issued | None:
         token = self._issued.get(text)
         return token if token is not None and token.role is role and _now() < token.expires_at else None
 
-    def _control(self, request: Request) -> Reply:
+    def _control(self, request: IssuerRequest) -> Reply:
         try:
             match request.method, request.path:
                 case "POST", "/demo/fault":

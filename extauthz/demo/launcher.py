@@ -28,8 +28,8 @@ from extauthz.demo.issuer import (
 )
 from extauthz.demo.upstream import echo
 from extauthz.demo.wiring import Wiring
-from extauthz.transport.listening import open_port
-from extauthz.transport.ops import HttpServer
+from extauthz.transport.http.ops import HttpServer
+from extauthz.transport.sockets import open_port
 
 CHECKOUT = Path(__file__).parents[2]
 START_TIMEOUT = 20.0
@@ -73,7 +73,7 @@ _ROUTES = 'routes:\n  - {match: "GET|HEAD /healthz", public: true}\n'
 
 
 class DemoError(Exception):
-    """The demo cannot start; the text says what is missing and the way out."""
+    """The demo cannot start; the text says what is missing and a hint."""
 
 
 @dataclass(frozen=True, slots=True)

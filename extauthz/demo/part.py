@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from extauthz.addresses import Address, parse_address
-from extauthz.demo.faults import Reply, Request
+from extauthz.demo.faults import IssuerRequest, Reply
 from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.upstream import echo
 from extauthz.demo.wiring import write_certificates
-from extauthz.transport.listening import ListenError, open_port
-from extauthz.transport.ops import Application, HttpServer
+from extauthz.transport.http.ops import Application, HttpServer
+from extauthz.transport.sockets import ListenError, open_port
 
 _DAYS = 365
 _EXAMPLE = '{"user": "ana@acme.com", "provider": "okta"}'
 
 
-class TokenDesk:
+class TokenEndpoint:
     """A demo issuer that gives tokens to whoever asks at POST /demo/token (ASGI); everything else is the issuer's."""
 
     def __init__(self, issuer: DemoIssuer) -> None:
@@ -42,11 +42,11 @@ class TokenDesk:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer an HTTP request."""
         if scope["type"] == "http" and scope["path"] == "/demo/token":
-            await self._give(await Request.read(scope, receive)).send(send)
+            await self._give(await IssuerRequest.read(scope, receive)).send(send)
         else:
             await self._issuer(scope, receive, send)
 
-    def _give(self, request: Request) -> Reply:
+    def _give(self, request: IssuerRequest) -> Reply:
         try:
             wanted = json.loads(request.body)
             make = self._makers[wanted.get("provider", "okta")]
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> None:
             write_certificates(certificates, options.name, days=_DAYS)
             # Others read this folder: nobody needs to sign with its authority again.
             (certificates / "ca.key").unlink()
-        application = TokenDesk(DemoIssuer(f"https://{options.name}:{options.listen.port}"))
+        application = TokenEndpoint(DemoIssuer(f"https://{options.name}:{options.listen.port}"))
     try:
         asyncio.run(_serve(application, options.listen, certificates))
     except ListenError as error:

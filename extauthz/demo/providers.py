@@ -31,7 +31,7 @@ _GOOGLE_SCOPES = "https://www.googleapis.com/auth/userinfo."
 _SECONDS_LEFT = "<seconds left>"
 
 
-class Role(StrEnum):
+class IssuerRole(StrEnum):
     """Whose part the issuer plays."""
 
     OKTA = "okta"
@@ -46,7 +46,7 @@ class Role(StrEnum):
 class Issued:
     """An access token that was issued: to whom, with which claims, and when it ends. For Google the claims are tokeninfo's."""
 
-    role: Role
+    role: IssuerRole
     user: str
     claims: Mapping[str, Any]
     expires_at: float
@@ -70,8 +70,8 @@ KEY_SETS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 """What the keys at a path have beside kty, use, kid, n and e; an empty x5t stands for the kid."""
 
-USERINFO: Mapping[str, Role] = MappingProxyType(
-    {"/oauth2/v1/userinfo": Role.OKTA_ORG, "/v1/userinfo": Role.GSUITE, f"{ONELOGIN}/me": Role.ONELOGIN}
+USERINFO: Mapping[str, IssuerRole] = MappingProxyType(
+    {"/oauth2/v1/userinfo": IssuerRole.OKTA_ORG, "/v1/userinfo": IssuerRole.GSUITE, f"{ONELOGIN}/me": IssuerRole.ONELOGIN}
 )
 """Whose tokens each userinfo endpoint takes."""
 
@@ -145,12 +145,12 @@ def _onelogin(issuer: str) -> Document:
     }
 
 
-def claims_of(role: Role, base: str, user: str, now: int, expires_at: int) -> Document:
+def claims_of(role: IssuerRole, base: str, user: str, now: int, expires_at: int) -> Document:
     """Return the claims of a new access token; of an opaque one, what tokeninfo says of it."""
     number = str(int.from_bytes(hashlib.sha256(user.encode()).digest()[:16]))
     match role:
-        case Role.OKTA | Role.OKTA_ORG:
-            custom = role is Role.OKTA
+        case IssuerRole.OKTA | IssuerRole.OKTA_ORG:
+            custom = role is IssuerRole.OKTA
             return {
                 "ver": 1,
                 "jti": f"AT.{secrets.token_urlsafe(16)}",
@@ -163,10 +163,10 @@ def claims_of(role: Role, base: str, user: str, now: int, expires_at: int) -> Do
                 "uid": "00u1demo" if custom else f"00u{number[:17]}",
                 "scp": ["openid", "email"],
             }
-        case Role.AZURE | Role.AZURE_V1:
+        case IssuerRole.AZURE | IssuerRole.AZURE_V1:
             times = {"iat": now, "nbf": now, "exp": expires_at}
-            return times | (_azure_claims(user) if role is Role.AZURE else _azure_v1_claims(user))
-        case Role.GSUITE:
+            return times | (_azure_claims(user) if role is IssuerRole.AZURE else _azure_v1_claims(user))
+        case IssuerRole.GSUITE:
             return {
                 "azp": GOOGLE_CLIENT,
                 "aud": GOOGLE_CLIENT,
@@ -178,7 +178,7 @@ def claims_of(role: Role, base: str, user: str, now: int, expires_at: int) -> Do
                 "email_verified": "true",
                 "access_type": "offline",
             }
-        case Role.ONELOGIN:
+        case IssuerRole.ONELOGIN:
             return {
                 "jti": secrets.token_urlsafe(16)[:21],
                 "sub": number[:8],
@@ -227,12 +227,12 @@ def _azure_user(user: str, issuer: str) -> Document:
     }
 
 
-def headers_of(role: Role, kid: str) -> Document:
+def headers_of(role: IssuerRole, kid: str) -> Document:
     """Return what the header of an access token has beside `alg`; `typ` None leaves out the usual "JWT"."""
     match role:
-        case Role.OKTA | Role.OKTA_ORG:
+        case IssuerRole.OKTA | IssuerRole.OKTA_ORG:
             return {"kid": kid, "typ": None}
-        case Role.AZURE_V1:
+        case IssuerRole.AZURE_V1:
             return {"kid": kid, "x5t": kid}
         case _:
             return {"kid": kid}
@@ -265,10 +265,10 @@ def userinfo(token: Issued) -> Document:
     name, _, domain = user.partition("@")
     parts: dict[str, Document] = {"profile": {"name": name.title()}}
     match token.role:
-        case Role.GSUITE:
+        case IssuerRole.GSUITE:
             parts["openid"] = {"sub": claims.get("sub"), "hd": None if domain == "gmail.com" else domain}
             parts["email"] = {"email": claims.get("email"), "email_verified": claims.get("email_verified") == "true"}
-        case Role.ONELOGIN:
+        case IssuerRole.ONELOGIN:
             parts["openid"], parts["email"] = {"sub": claims.get("sub")}, {"email": user}
             parts["profile"]["preferred_username"] = name
         case _:

@@ -50,7 +50,7 @@ _TLS = """\
 """
 
 
-class Link(StrEnum):
+class EnvoyLink(StrEnum):
     """What lies between Envoy and the sidecar."""
 
     TCP = "tcp"
@@ -66,7 +66,7 @@ class Wiring:
     """
 
     transport: str = "auto"
-    link: Link = Link.TCP
+    link: EnvoyLink = EnvoyLink.TCP
     python: tuple[str, ...] = (sys.executable,)
     workers: int = 1
     drain: str = "0s"
@@ -74,24 +74,24 @@ class Wiring:
     def server(self, port: int, folder: Path) -> dict[str, object]:
         """Return the keys of the `server` section; certificates for mutual TLS are made in the folder."""
         keys: dict[str, object] = {"transport": self.transport, "workers": self.workers, "drain": self.drain}
-        if self.link is Link.UNIX:
+        if self.link is EnvoyLink.UNIX:
             return keys | {"listen": str(_socket(folder))}
         keys["listen"] = f"127.0.0.1:{port}"
-        if self.link is Link.MTLS:
+        if self.link is EnvoyLink.MTLS:
             write_certificates(folder)
             keys["tls"] = {"certificate": "server.crt", "key": "server.key", "client_ca": "ca.crt"}
         return keys
 
     def changes(self, port: int, folder: Path) -> Iterator[tuple[str, str]]:
         """Yield what has to be replaced in the shipped Envoy bootstrap."""
-        if self.link is Link.UNIX:
+        if self.link is EnvoyLink.UNIX:
             pipes = (
                 f"              pipe: {{path: {json.dumps(each.path)}}}\n" for each in _socket(folder).of_workers(self.workers)
             )
             yield _ADDRESS, _ENDPOINT.join(pipes)
         else:
             yield _ADDRESS, _ADDRESS.replace("9001", str(port))
-        if self.link is Link.MTLS:
+        if self.link is EnvoyLink.MTLS:
             yield _CLUSTER, _CLUSTER + _TLS.format(folder=folder)
 
 

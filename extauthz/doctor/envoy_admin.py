@@ -9,7 +9,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from extauthz.adapters.fetch import FetchError, JsonFetcher
+from extauthz.adapters.oauth.http import FetchError, JsonFetcher
 from extauthz.config.loader import Configuration
 from extauthz.doctor import envoy_client, envoy_cluster, envoy_dump, envoy_filter, envoy_http, envoy_planes, envoy_twice
 from extauthz.doctor.advice import Advisor

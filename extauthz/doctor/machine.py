@@ -49,8 +49,8 @@ def fast_transport(transport: str, version: str | None, missing: list[str], caus
     verdict = problem if transport == "nghttp2" else warning
     if version is None:
         slower = "; until then grpcio serves, which answers a fraction of the checks a second"
-        way_out = slower if transport == "auto" else ", or write server.transport: auto"
-        return verdict("transport", f"nghttp2 cannot serve: {cause}", f"install it{way_out}")
+        hint = slower if transport == "auto" else ", or write server.transport: auto"
+        return verdict("transport", f"nghttp2 cannot serve: {cause}", f"install it{hint}")
     if missing:
         return verdict(
             "transport",
@@ -82,7 +82,7 @@ def _fast_library() -> tuple[str | None, list[str], str]:
     try:
         import uvloop  # noqa: F401 - only whether it is there
 
-        from extauthz.transport import libnghttp2
+        from extauthz.transport.grpc import libnghttp2
     except (ImportError, AttributeError) as error:
         return None, [], str(error)
     return libnghttp2.version(), libnghttp2.missing_flood_limits(), ""

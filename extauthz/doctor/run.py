@@ -48,7 +48,7 @@ def settings(configuration: Configuration) -> Iterator[Finding]:
     """Repeat the warnings of `config check`: monitor mode, which is easily forgotten, is one of them."""
     for found in configuration.warnings:
         yield warning("configuration", str(found), "correct this line, or leave it if it is meant so")
-    yield ok("configuration", f"{configuration.file} has no mistakes")
+    yield ok("configuration", f"{configuration.file} has no problems")
 
 
 def _fenced(title: str, check: Check) -> list[Finding]:

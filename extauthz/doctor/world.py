@@ -9,10 +9,10 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from extauthz.adapters.discovery import Discovery
-from extauthz.adapters.fetch import Answer, FetchError, JsonFetcher, ProxyRefusal
-from extauthz.adapters.introspection import endpoint_of
-from extauthz.adapters.published_keys import described, usable_keys
+from extauthz.adapters.oauth.discovery import Discovery
+from extauthz.adapters.oauth.http import Answer, FetchError, JsonFetcher, ProxyRefusal
+from extauthz.adapters.oauth.introspection import endpoint_of
+from extauthz.adapters.oauth.published_keys import described, usable_keys
 from extauthz.adapters.store.rows import StoreError, check_peppers
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.addresses import Address
@@ -160,7 +160,7 @@ def _endpoint(name: str, method: Verification, address: str, answer: Answer) -> 
 
 
 async def listeners(server: ServerSection) -> list[Finding]:
-    """Look whether the sidecar runs here, and what it says of itself; that it does not run is no mistake."""
+    """Look whether the sidecar runs here, and what it says of itself; that it does not run is no problem."""
     found, workers = [], server.addresses
     silent = [str(address) for address in workers if not await _listens(address)]
     if not silent:
@@ -222,4 +222,4 @@ def _seconds(date: str) -> float | None:
 
 
 def _one_line(error: ConfigurationError | StoreError) -> str:
-    return "; ".join(map(str, error.mistakes)) if isinstance(error, ConfigurationError) else str(error)
+    return "; ".join(map(str, error.problems)) if isinstance(error, ConfigurationError) else str(error)

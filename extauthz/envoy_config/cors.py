@@ -10,8 +10,8 @@ from textwrap import indent
 from extauthz.config.loader import Configuration
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
 from extauthz.core.routes import ANY_METHOD, STAR_METHODS, Node, Route
-from extauthz.denials import DECISION_ID_HEADER
 from extauthz.envoy_config.templates import filled, scalar
+from extauthz.responses.denials import DECISION_ID_HEADER
 
 EVERY_ORIGIN = "*"
 EXAMPLE_ORIGIN = "https://app.example.com"

@@ -11,7 +11,7 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from extauthz.transport.refusals import RefusalReason
+from extauthz.transport.grpc.refusals import RefusalReason
 
 MAX_HANDSHAKES = 200
 """Handshakes under way at a time; with one more the oldest is given up."""

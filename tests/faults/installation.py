@@ -26,15 +26,15 @@ import yaml
 from extauthz.adapters.store.records import AuditKey, Change
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.addresses import Address
+from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.config.patterns import compile_patterns
 from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, fingerprint
 from extauthz.demo.issuer import AUDIENCE, CLIENT_ID, DemoIssuer
 from extauthz.demo.wiring import write_certificates
-from extauthz.issuing import Order, Rules, issue
-from extauthz.transport.listening import open_port
-from extauthz.transport.ops import HttpServer
+from extauthz.transport.http.ops import HttpServer
+from extauthz.transport.sockets import open_port
 from extauthz.transport.tls import TlsFiles
 from tests.faults.load import Client, Load, Request, Source
 from tests.faults.table import Database, Kind
@@ -53,7 +53,7 @@ STOCK = 1_500
 """New tokens that are made at once."""
 SERVE = (sys.executable, "-m", "extauthz", "serve", "--config")
 CHAT = "POST /rest/api/v1/chat"
-_RULES = Rules("glean", frozenset({"CHAT"}), 1e9, ActAs(allow=compile_patterns(["*@acme.com"])))
+_RULES = TokenRules("glean", frozenset({"CHAT"}), 1e9, ActAs(allow=compile_patterns(["*@acme.com"])))
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Installation:
         for _ in range(count):
             self._made += 1
             user = f"token-{self._made}@acme.com"
-            order = Order("fault", AuthType.USER, _RULES.vocabulary, now - 60, "faults", now + 86_400, user=user)
+            order = TokenRequest("fault", AuthType.USER, _RULES.vocabulary, now - 60, "faults", now + 86_400, user=user)
             text, record = issue(order, _RULES, pepper_id="p1", pepper=PEPPER, entropy=os.urandom(ENTROPY_BYTES))
             made.append((user, text.text))
             records.append(record)

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from extauthz.core.model import Reason
-from extauthz.metric_table import TABLE
+from extauthz.telemetry.metric_table import TABLE
 
 FAULTS = Path(__file__).with_name("faults.yaml")
 ENVOY, NOTHING = "envoy", "no answer"

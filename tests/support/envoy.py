@@ -18,8 +18,8 @@ from typing import Any
 from extauthz.addresses import Address
 from extauthz.demo.launcher import find_envoy
 from extauthz.demo.upstream import echo
-from extauthz.transport.listening import open_port
-from extauthz.transport.ops import HttpServer
+from extauthz.transport.http.ops import HttpServer
+from extauthz.transport.sockets import open_port
 from tests.support.waiting import eventually
 
 START_TIMEOUT = 60.0

@@ -13,10 +13,9 @@ from typing import Any
 
 import yaml
 
-from extauthz.adapters.jwks import RETRY, JwksSource
+from extauthz.adapters.oauth.jwks import RETRY, JwksSource
 from extauthz.adapters.tracing.checks import Tracing
 from extauthz.addresses import Address
-from extauthz.assembly import Assembly, Parts
 from extauthz.config.loader import Configuration, load
 from extauthz.demo.issuer import (
     AUDIENCE,
@@ -28,12 +27,13 @@ from extauthz.demo.issuer import (
     TENANT,
     DemoIssuer,
 )
-from extauthz.opened_tracing import open_tracing
 from extauthz.ports import Unavailable
+from extauthz.runtime.build import RuntimeBuilder, RuntimeParts
+from extauthz.runtime.tracing import open_tracing
+from extauthz.serve.worker import Recorders
 from extauthz.service import Authorizer
-from extauthz.transport.listening import open_port
-from extauthz.transport.ops import HttpServer
-from extauthz.worker import Recorders
+from extauthz.transport.http.ops import HttpServer
+from extauthz.transport.sockets import open_port
 from tests.support.world import DECISION_ID, ListRecorder, StillClock, check_request, oauth
 
 ANA = "ana@acme.com"
@@ -75,11 +75,11 @@ class Live:
     """A running issuer, and the checks that ask it."""
 
     issuer: DemoIssuer
-    parts: Parts
+    parts: RuntimeParts
     clock: StillClock
     recorder: ListRecorder
     authorizer: Authorizer
-    assembly: Assembly
+    builder: RuntimeBuilder
     configuration: Configuration
     settings: dict[str, Any]
     tracing: Tracing | None = None
@@ -106,16 +106,16 @@ class Live:
         assert isinstance(answer, bytes), "it waits"
         return self.recorder.decisions[-1].reason.value == "allowed"
 
-    async def reload(self, change: Callable[[dict[str, Any]], None]) -> Parts:
+    async def reload(self, change: Callable[[dict[str, Any]], None]) -> RuntimeParts:
         """Change the settings and take them as a hot reload does; return the parts of before."""
         change(self.settings)
         self.configuration.file.write_text(yaml.safe_dump(self.settings))
         configuration = load(self.configuration.file)
-        before, prepared = self.parts, await self.assembly.prepare(configuration, self.parts)
+        before, prepared = self.parts, await self.builder.prepare(configuration, self.parts)
         self.authorizer.swap(prepared.runtime)
-        self.assembly.adopt(configuration, before, prepared)
+        self.builder.adopt(configuration, before, prepared)
         self.configuration, self.parts = configuration, prepared
-        await self.assembly.retire(configuration, prepared)
+        await self.builder.retire(configuration, prepared)
         return before
 
     async def refresh(self) -> None:
@@ -150,12 +150,12 @@ async def live(folder: Path, *names: str, **more: Any) -> AsyncIterator[Live]:
         serving = asyncio.create_task(server.run_on(opened))
         configuration = load(file)
         tracing = open_tracing(configuration, configuration.tracing_headers(os.environ), stack, clock=clock)
-        assembly = Assembly(clock=clock, tracing=tracing)
-        parts = await assembly.open(configuration, stack)
+        builder = RuntimeBuilder(clock=clock, tracing=tracing)
+        parts = await builder.open(configuration, stack)
         recorders = Recorders((recorder, tracing)) if tracing else recorder
         authorizer = Authorizer(parts.runtime, recorders, clock=clock, decision_ids=lambda: DECISION_ID)
         try:
-            yield Live(issuer, parts, clock, recorder, authorizer, assembly, configuration, settings, tracing)
+            yield Live(issuer, parts, clock, recorder, authorizer, builder, configuration, settings, tracing)
         finally:
             server.should_exit = True
             await serving

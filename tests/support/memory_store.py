@@ -11,14 +11,14 @@ from typing import Any
 
 from extauthz.adapters.store import chain as audit_chain
 from extauthz.adapters.store.records import (
+    AuditExport,
     AuditKey,
     AuditRow,
     Change,
-    Export,
     Restored,
     Revocation,
-    Status,
     StoredToken,
+    StoreState,
     TokenFilter,
 )
 from extauthz.adapters.store.rows import REVISION, StoreError
@@ -72,14 +72,14 @@ class MemoryTokenStore:
         """Refuse: there is nothing to copy."""
         raise StoreError(f"{path}: a store in memory cannot be saved")
 
-    def status(self, now: int) -> Status:
+    def status(self, now: int) -> StoreState:
         """Count the tokens and tell how far feed and audit are."""
         with self._lock:
             found = list(self._records.values())
             active = [token for token in found if token.revoked_at is None and token.expires_at > now]
             revoked = sum(token.revoked_at is not None for token in found)
             needed = {name: sum(token.pepper_id == name for token in active) for name in sorted(self._peppers)}
-            return Status(
+            return StoreState(
                 revision=self.revision(),
                 kind="memory",
                 active=len(active),
@@ -204,7 +204,7 @@ class MemoryTokenStore:
             self._uses |= kept
             return len(kept)
 
-    def accept_restore(self, export: Export, change: Change) -> Restored:
+    def accept_restore(self, export: AuditExport, change: Change) -> Restored:
         """Do again what an exported audit tells, and begin a new epoch of the feed."""
         with self._changing(change) as told:
             before = {"epoch": self._epoch, "head": self._head}

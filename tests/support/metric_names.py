@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from extauthz.metric_table import DEFINITIONS, Definition, Type
+from extauthz.telemetry.metric_table import DEFINITIONS, Definition, Type
 
 OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
     "process_cpu_seconds_total": (),

@@ -19,9 +19,9 @@ from cryptography.x509.oid import NameOID
 
 from extauthz.addresses import Address
 from extauthz.config.settings import GrpcSection
-from extauthz.transport.choice import choose
 from extauthz.transport.limits import Limits
-from extauthz.transport.listening import TracedHandler
+from extauthz.transport.select import choose
+from extauthz.transport.sockets import TracedHandler
 from extauthz.transport.tls import Certificates, TlsFiles
 from tests.support.h2_client import Client, Target
 from tests.support.waiting import eventually

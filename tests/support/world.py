@@ -16,20 +16,20 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from extauthz._pb import ext_authz_pb2 as pb
-from extauthz.adapters.published_keys import usable_keys
+from extauthz.adapters.oauth.published_keys import usable_keys
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
-from extauthz.assembly import Inside, Outside, build_runtime, void_what_changed
-from extauthz.codec import build_internal_tokens
 from extauthz.config.loader import Configuration, load
 from extauthz.core import jwt
 from extauthz.core.model import AuthType, Decision, Reason, Request, WouldDeny
 from extauthz.core.providers import Verification
 from extauthz.core.tokens import ENTROPY_BYTES, fingerprint
-from extauthz.feed import Feed
-from extauthz.internal_tokens import InternalTokens
-from extauthz.issuers import ProviderSources, entries_of, provider_digest
 from extauthz.ports import Introspector, Unavailable
+from extauthz.responses.internal_tokens import InternalTokens
+from extauthz.runtime.build import BuiltRuntime, VerifierSources, build_runtime, void_what_changed
+from extauthz.runtime.codec import build_internal_tokens
+from extauthz.runtime.oauth import ProviderSources, entries_of, provider_digest
 from extauthz.service import Authorizer
+from extauthz.verifiers.change_feed import Feed
 from tests.support.idp_fixtures import overlaid
 from tests.support.memory_store import MemoryTokenStore
 
@@ -300,7 +300,7 @@ class World:
         self.verdicts = self.built.verdicts
         self.authorizer = Authorizer(self.built.runtime, self.recorder, clock=self.clock, decision_ids=lambda: DECISION_ID)
 
-    def reconfigure(self, routes: Any = None, **changes: Any) -> Inside:
+    def reconfigure(self, routes: Any = None, **changes: Any) -> BuiltRuntime:
         """Take other routes and settings as a hot reload does; return what decided before."""
         self.routes = self.routes if routes is None else routes
         self.changes |= changes
@@ -311,9 +311,9 @@ class World:
         void_what_changed(before, self.built)
         return before
 
-    def build(self, before: Inside | None = None) -> Inside:
+    def build(self, before: BuiltRuntime | None = None) -> BuiltRuntime:
         """Return what decides in this world, with nothing in memory yet but what it keeps of before."""
-        outside = Outside(self.store, self.feed, {"p1": PEPPER}, tuple(self._providers()))
+        outside = VerifierSources(self.store, self.feed, {"p1": PEPPER}, tuple(self._providers()))
         self.internal_tokens = build_internal_tokens(
             self.configuration, self.configuration.internal_token_keys({}), previous=self.internal_tokens
         )

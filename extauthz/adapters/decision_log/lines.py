@@ -16,8 +16,8 @@ from extauthz.core import jwt
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
 from extauthz.core.model import Decision, Reason, Request
 from extauthz.core.paths import Path, parse_with_slashes
-from extauthz.record import record_of
-from extauthz.traceparent import trace_id
+from extauthz.telemetry.decision_record import record_of
+from extauthz.telemetry.traceparent import trace_id
 
 MAX_LINE = 4096
 """Bytes: what several processes can write into one pipe without mixing it up (PIPE_BUF of Linux)."""

@@ -23,7 +23,7 @@ from extauthz.adapters.decision_log.lines import (
 from extauthz.adapters.decision_log.sinks import PATIENCE, Gone, Sink
 from extauthz.core.client_address import MAX_ADDRESS
 from extauthz.core.model import Decision, Reason, Request
-from extauthz.record import RecordField
+from extauthz.telemetry.decision_record import RecordField
 
 BATCH = 128
 FIRST_DELAY, LAST_DELAY = 0.1, 5.0

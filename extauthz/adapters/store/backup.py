@@ -8,9 +8,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from extauthz import private_files
 from extauthz.adapters.store.database import Database
 from extauthz.adapters.store.rows import StoreError
+from extauthz.process import private_files
 
 
 def backup(database: Database, path: Path) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from extauthz.adapters.store.records import AuditKey, AuditRow, Change, Export, Revocation
+from extauthz.adapters.store.records import AuditExport, AuditKey, AuditRow, Change, Revocation
 from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.rules import MAX_ACTOR, MAX_ID, MAX_WHY, check_text, possible
 from extauthz.core.tokens import TokenRecord
@@ -112,7 +112,7 @@ def last_line(head: tuple[int, str], epoch: int, feed: int) -> str:
     return canonical({"audit": head, "epoch": epoch, "head": feed})
 
 
-def read_lines(lines: Iterable[str]) -> tuple[list[AuditRow], Export]:
+def read_lines(lines: Iterable[str]) -> tuple[list[AuditRow], AuditExport]:
     """Read an export, or several one behind the other; raise StoreError for one that is no export or was cut off."""
     rows: list[AuditRow] = []
     ends: list[dict[str, Any]] = []
@@ -137,7 +137,7 @@ def read_lines(lines: Iterable[str]) -> tuple[list[AuditRow], Export]:
     if not complete:
         raise StoreError("the exported audit was cut off: its last line tells the state of the store")
     epoch, head = (max(end[name] for end in ends) for name in ("epoch", "head"))
-    return rows, Export(tuple(revocations.values()), expiries, epoch, head, ends[-1]["audit"])
+    return rows, AuditExport(tuple(revocations.values()), expiries, epoch, head, ends[-1]["audit"])
 
 
 def _row(told: dict[str, Any]) -> AuditRow:

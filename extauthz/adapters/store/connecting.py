@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from extauthz import database_address
 from extauthz.adapters.store.rows import StoreError
-from extauthz.database_address import DatabaseAddress
+from extauthz.config import database_address
+from extauthz.config.database_address import DatabaseAddress
 
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 # A standby may lag behind what the change feed has told: what is read there must not be remembered as current.
@@ -40,7 +40,7 @@ def parameters(address: DatabaseAddress, application: str) -> dict[str, Any]:
     return {"fallback_application_name": application, **_KEEPALIVES, **address.parameters, **_OBLIGATORY}
 
 
-class BoundedConnection(psycopg.Connection[Any]):
+class DeadlineConnection(psycopg.Connection[Any]):
     """A connection that is closed when it has not got an answer by `deadline`, or within `patience` seconds of a question."""
 
     deadline: float | None = None
@@ -69,16 +69,16 @@ class BoundedConnection(psycopg.Connection[Any]):
             return answer
 
 
-def connect(deadline: float, **given: Any) -> BoundedConnection:
+def connect(deadline: float, **given: Any) -> DeadlineConnection:
     """Connect by a time of the monotonic clock, the looking up of names and all addresses included; raises Overdue.
 
     The connection keeps the deadline, until somebody takes it away.
     """
-    opened: Future[BoundedConnection] = Future()
+    opened: Future[DeadlineConnection] = Future()
 
     def work() -> None:
         try:
-            opened.set_result(BoundedConnection.connect(**given))
+            opened.set_result(DeadlineConnection.connect(**given))
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
             opened.set_exception(error)
 
@@ -93,6 +93,6 @@ def connect(deadline: float, **given: Any) -> BoundedConnection:
     return connection
 
 
-def _close_late(opened: Future[BoundedConnection]) -> None:
+def _close_late(opened: Future[DeadlineConnection]) -> None:
     if opened.exception() is None:
         opened.result().pgconn.finish()

@@ -114,8 +114,8 @@ class Database:
         except ValueError as error:
             raise StoreError(f"{self.name}: {error}: restore the store from a backup") from error
         except DBAPIError as error:
-            way_out = ": another change is under way, try again" if _is_busy(error) else ""
-            raise StoreError(f"{self.name}: the token store cannot be used ({_cause(error)}){way_out}") from error
+            hint = ": another change is under way, try again" if _is_busy(error) else ""
+            raise StoreError(f"{self.name}: the token store cannot be used ({_cause(error)}){hint}") from error
         except SQLAlchemyError as error:
             raise StoreError(f"{self.name}: the token store cannot be used ({type(error).__name__})") from error
 

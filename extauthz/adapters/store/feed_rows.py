@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from extauthz.adapters.store.rows import check_revision
-from extauthz.feed import SLICE
 from extauthz.ports import EMPTY_AUDIT, FeedBatch
+from extauthz.verifiers.change_feed import SLICE
 
 FEED = """
 SELECT state.epoch, state.head, coalesce((SELECT min(number) FROM changes), state.head + 1), last.number, last.mac,

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from extauthz.adapters.store.feed_rows import FEED, feed_slice
 from extauthz.adapters.store.rows import StoreError
-from extauthz.feed import SLICE
-from extauthz.known_ids import PAGE as IDS_PAGE
-from extauthz.known_ids import KnownIds
 from extauthz.ports import FeedBatch, Unavailable
+from extauthz.verifiers.change_feed import SLICE
+from extauthz.verifiers.known_ids import PAGE as IDS_PAGE
+from extauthz.verifiers.known_ids import KnownIds
 
 CHANNEL = "extauthz_changes"
 """What writers notify when they commit."""
@@ -75,17 +75,17 @@ class Contact:
     def __init__(self, what: str) -> None:
         """Say of what the lines are; nothing is logged when the first attempt succeeds."""
         self._what = what
-        self._mistakes: set[str] = set()
+        self._logged_problems: set[str] = set()
         self._pause = FIRST_PAUSE
         self.is_lost = False
 
     def lost(self, cause: BaseException) -> None:
-        """Note an attempt that failed; a mistake that somebody has to mend is told even when the store was lost before."""
-        mistake = str(cause) if isinstance(cause, StoreError) else None
-        if not self.is_lost or (mistake and mistake not in self._mistakes):
+        """Note an attempt that failed; a problem that somebody has to mend is told even when the store was lost before."""
+        problem = str(cause) if isinstance(cause, StoreError) else None
+        if not self.is_lost or (problem and problem not in self._logged_problems):
             _log.warning("%s lost", self._what, extra={"cause": str(cause)})
-        if mistake:
-            self._mistakes.add(mistake)
+        if problem:
+            self._logged_problems.add(problem)
         self.is_lost = True
 
     def broken(self, cause: Exception) -> None:
@@ -98,7 +98,7 @@ class Contact:
         """Note an attempt that succeeded."""
         if self.is_lost:
             _log.warning("%s back", self._what)
-        self._mistakes.clear()
+        self._logged_problems.clear()
         self._pause = FIRST_PAUSE
         self.is_lost = False
 

@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 Row = tuple[Any, ...]
 
 
-class Link:
+class DatabaseLink:
     """One connection that is lost with the first question that fails; whoever waits for an answer can be cancelled at once."""
 
     def __init__(self, address: str, password: str | None, *, prepare: bool) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from extauthz.adapters.store.database import Kind
 from extauthz.adapters.store.feed_rows import feed_batch
 from extauthz.adapters.store.ledger import audit_head
-from extauthz.adapters.store.records import Status, StoredToken, TokenFilter
+from extauthz.adapters.store.records import StoredToken, StoreState, TokenFilter
 from extauthz.adapters.store.rows import NEEDING
 from extauthz.adapters.store.rules import possible
 from extauthz.adapters.store.schema import (
@@ -70,7 +70,7 @@ def _conditions(wanted: TokenFilter, kind: Kind) -> Iterator[sa.ColumnElement[bo
         yield tokens.c.expires_at > wanted.active_at
 
 
-def status(connection: sa.Connection, kind: Kind, revision: str, now: int) -> Status:
+def status(connection: sa.Connection, kind: Kind, revision: str, now: int) -> StoreState:
     """Count the tokens and tell how far feed and audit are."""
     is_revoked = tokens.c.revoked_at.is_not(None)
     is_active = sa.and_(tokens.c.revoked_at.is_(None), tokens.c.expires_at > now)
@@ -79,7 +79,7 @@ def status(connection: sa.Connection, kind: Kind, revision: str, now: int) -> St
     tokens_in_all, revoked, active = (sum(numbers[index] for numbers in by_pepper.values()) for index in range(3))
     state = read_state(connection)
     number, mac = audit_head(connection)
-    return Status(
+    return StoreState(
         revision=revision,
         kind=kind,
         active=active,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import chain, islice
 
 from extauthz.adapters.store.following import Contact, Lost
-from extauthz.adapters.store.link import CONNECT_TIME, Link, Row, collect
+from extauthz.adapters.store.link import CONNECT_TIME, DatabaseLink, Row, collect
 from extauthz.adapters.store.rows import COLUMNS, NEEDING, StoreError, check_peppers, check_revision, record
 from extauthz.adapters.store.usage import IF_LATER, use_rows
 from extauthz.core.model import Reason
@@ -49,7 +49,7 @@ class PostgresReader:
         self, address: str, *, password: str | None = None, peppers: Mapping[str, bytes], clock: Clock, prepare: bool = True
     ) -> None:
         """Take a `postgresql://` URL without password; raises StoreError. Without `prepare` any transaction pooler will do."""
-        self.link = Link(address, password, prepare=prepare)
+        self.link = DatabaseLink(address, password, prepare=prepare)
         self.peppers = peppers
         self._clock = clock
         self._contact = Contact("token store")
@@ -192,7 +192,7 @@ class PostgresUsage:
 
     def __init__(self, address: str, *, password: str | None = None) -> None:
         """Take a `postgresql://` URL without password; raises StoreError."""
-        self.link = Link(address, password, prepare=False)
+        self.link = DatabaseLink(address, password, prepare=False)
 
     async def record_usage(self, uses: Mapping[str, Use]) -> int:
         """Keep what is later than what is known, in one statement; return how many rows were written; raises Unavailable."""
@@ -212,7 +212,7 @@ class PostgresUsage:
         await self.link.close()
 
 
-async def _check_schema(link: Link, seconds: float) -> None:
+async def _check_schema(link: DatabaseLink, seconds: float) -> None:
     rows = await link.ask("SELECT version_num FROM alembic_version", seconds=seconds)
     check_revision(rows[0][0] if rows else None)
 

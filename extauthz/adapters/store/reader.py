@@ -13,8 +13,8 @@ from extauthz.adapters.store.feed_rows import FEED, feed_slice
 from extauthz.adapters.store.rows import COLUMNS, NEEDING, StoreError, check_peppers, check_revision, record
 from extauthz.core.model import Reason
 from extauthz.core.tokens import TokenRecord
-from extauthz.feed import SLICE
 from extauthz.ports import FeedBatch, Unavailable
+from extauthz.verifiers.change_feed import SLICE
 
 _NAMES = '"' + '", "'.join(COLUMNS) + '"'
 _FIND = f"SELECT {_NAMES} FROM tokens WHERE id = ?"  # noqa: S608 - our own names

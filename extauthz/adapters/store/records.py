@@ -78,7 +78,7 @@ class AuditRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class StoreState:
     """The state of a store. `peppers` tells how many active tokens need each pepper, `audit` is number and MAC of the last row."""
 
     revision: str
@@ -108,7 +108,7 @@ class Revocation:
 
 
 @dataclass(frozen=True, slots=True)
-class Export:
+class AuditExport:
     """What an exported audit has to say to a store that was restored.
 
     `expiries` were brought forward; `epoch` and `head` are those of the change feed; `audit` is number and MAC of the last row.

@@ -88,8 +88,8 @@ def check_revision(revision: str | None) -> None:
     if revision not in SERVED:
         # A store that somebody changed by hand may hold any value here.
         is_newer = str(revision) > SERVED[-1]
-        way_out = "use the release that ran 'extauthz store migrate' last, or a later one" if is_newer else _MIGRATE
-        raise StoreError(f"the token store has schema {revision}, this release serves {' and '.join(SERVED)}: {way_out}")
+        hint = "use the release that ran 'extauthz store migrate' last, or a later one" if is_newer else _MIGRATE
+        raise StoreError(f"the token store has schema {revision}, this release serves {' and '.join(SERVED)}: {hint}")
 
 
 def check_peppers(known: Mapping[str, str], peppers: Mapping[str, bytes], needing: Mapping[str, Sequence[Sequence[Any]]]) -> None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from extauthz.adapters.store import audit, backup, chain, listing, replay, writing
 from extauthz.adapters.store.database import Database, revision_of
 from extauthz.adapters.store.ledger import Ledger
-from extauthz.adapters.store.records import AuditKey, AuditRow, Change, Export, Restored, Status, StoredToken, TokenFilter
+from extauthz.adapters.store.records import AuditExport, AuditKey, AuditRow, Change, Restored, StoredToken, StoreState, TokenFilter
 from extauthz.adapters.store.rows import COLUMNS, SERVED, StoreError, check_revision
 from extauthz.adapters.store.rules import audited
 from extauthz.adapters.store.schema import tokens
@@ -80,7 +80,7 @@ class SqlTokenStore:
         """Return the schema revision, None for an empty database."""
         return self._database.revision()
 
-    def status(self, now: int) -> Status:
+    def status(self, now: int) -> StoreState:
         """Count the tokens and tell how far feed and audit are."""
         revision = str(self.revision())
         with self._database.reading() as connection:
@@ -168,7 +168,7 @@ class SqlTokenStore:
         with self._changing(change) as ledger:
             return writing.rotate(ledger, token_id, successor, expires_at, pepper_fingerprint)
 
-    def accept_restore(self, export: Export, change: Change) -> Restored:
+    def accept_restore(self, export: AuditExport, change: Change) -> Restored:
         """Do again what an exported audit tells, and begin a new epoch of the feed: see `chain.read_lines`."""
         with self._changing(change) as ledger:
             return writing.accept_restore(ledger, export)

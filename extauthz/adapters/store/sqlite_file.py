@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from extauthz import private_files
 from extauthz.adapters.store.rows import StoreError
+from extauthz.process import private_files
 
 PAUSE = 0.1
 BUSY_TIMEOUT = 0.05
@@ -91,7 +91,7 @@ def is_read_only(path: Path) -> bool:
     return not can_write[0] or not (can_write[1] or can_write[2])
 
 
-def open_to_read(path: Path) -> tuple[OneReading, bool]:
+def open_to_read(path: Path) -> tuple[SnapshotConnection, bool]:
     """Open a store that may not be changed; raises sqlite3.Error, StoreError and OSError.
 
     True stands for a connection that notices no change, and is of use only while the file `is_alone` and the same.
@@ -113,13 +113,13 @@ def open_to_read(path: Path) -> tuple[OneReading, bool]:
     return _connect(path, _ALONE), True
 
 
-class OneReading(sqlite3.Connection):
+class SnapshotConnection(sqlite3.Connection):
     """A connection for reading; `opened` tells which state of which file it has, if it notices no change itself."""
 
     opened: tuple[Path, Identity] | None = None
 
 
-def open_for_one_reading(path: Path) -> OneReading:
+def open_for_one_reading(path: Path) -> SnapshotConnection:
     """Open a store that may not be changed, for one transaction; raises sqlite3.Error, for what hides behind it too."""
     try:
         before = identity(path)
@@ -144,10 +144,10 @@ def check_unchanged(connection: object) -> None:
         raise StoreError(f"{path}: changed while it was read: try again")
 
 
-def _connect(path: Path, how: str) -> OneReading:
+def _connect(path: Path, how: str) -> SnapshotConnection:
     address = f"file:{quote(str(path))}?{how}"
-    opened: OneReading = sqlite3.connect(
-        address, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, factory=OneReading
+    opened: SnapshotConnection = sqlite3.connect(
+        address, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, factory=SnapshotConnection
     )
     return opened
 

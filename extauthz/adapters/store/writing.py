@@ -11,7 +11,7 @@ from extauthz.adapters.store import chain
 from extauthz.adapters.store.database import batches
 from extauthz.adapters.store.ledger import Ledger
 from extauthz.adapters.store.listing import get
-from extauthz.adapters.store.records import Export, Restored, Revocation, StoredToken
+from extauthz.adapters.store.records import AuditExport, Restored, Revocation, StoredToken
 from extauthz.adapters.store.rules import MAX_WHY, buried, check_fingerprint, check_rotation, check_text, in_use, possible
 from extauthz.adapters.store.schema import peppers, read_state, store_state, tokens, tombstones, values
 from extauthz.core.tokens import TokenRecord
@@ -60,7 +60,7 @@ def rotate(ledger: Ledger, token_id: str, successor: TokenRecord, expires_at: in
     return get(ledger.connection, token_id) or token
 
 
-def accept_restore(ledger: Ledger, export: Export) -> Restored:
+def accept_restore(ledger: Ledger, export: AuditExport) -> Restored:
     """Do again what the exported audit tells: revocations, with tombstones for ids that are gone, and expiries brought forward.
 
     The feed goes on behind every number that the export names, in a new epoch.

@@ -15,13 +15,13 @@ from pathlib import Path
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, TraceState, set_span_in_context
 
-from extauthz import traceparent
 from extauthz.adapters.tracing.asked import TracedIntrospector, TracedKeys, TracedStore
-from extauthz.adapters.tracing.export import Export
+from extauthz.adapters.tracing.export import SpanExport
 from extauthz.adapters.tracing.spans import CANCELLED, CURRENT, OUTCOME, Spans
-from extauthz.budgets import Budget
 from extauthz.core.model import Decision, Request
 from extauthz.ports import Clock, Codec, Introspector, KeySource, TokenStore, Unavailable
+from extauthz.telemetry import traceparent
+from extauthz.verifiers.throttling import Budget
 
 MAX_TRACESTATE = 512
 """Characters of a tracestate that is passed on (W3C Trace Context 3.3.1.5)."""
@@ -54,13 +54,13 @@ class Tracing:
         clock: Clock,
         random: Callable[[], float],
     ) -> None:
-        """Export to `endpoint`.
+        """SpanExport to `endpoint`.
 
         A check with a parent is sampled as the parent is, one without with the probability `ratio`; of either kind at most
         `checks_per_second`. `random` returns numbers from 0 to less than 1.
         """
         service = {"service.name": service_name, "service.version": version}
-        self.export = Export(endpoint, service=service, headers=headers, ca_file=ca_file, clock=clock)
+        self.export = SpanExport(endpoint, service=service, headers=headers, ca_file=ca_file, clock=clock)
         self._spans = Spans(self.export.tracer, self.export.take, clock=clock)
         self._ratio = ratio
         self._random = random
@@ -124,7 +124,7 @@ class Tracing:
         return TracedIntrospector(introspector, self._spans, issuer=issuer, method=method)
 
     async def close(self) -> None:
-        """Export what is left, for a bounded time."""
+        """SpanExport what is left, for a bounded time."""
         await self.export.close()
 
     def _begin(self, request: Request | None) -> Request | None:

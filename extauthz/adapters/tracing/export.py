@@ -36,7 +36,7 @@ QUIET = 60.0
 _log = logging.getLogger(__name__)
 
 
-class Export:
+class SpanExport:
     """Takes ended spans without ever waiting; counts those that were `exported`, `failed` at the collector, or were `dropped`."""
 
     def __init__(

@@ -1,0 +1,81 @@
+"""The discovery document of one issuer (OpenID Connect Discovery 4, RFC 8414 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from extauthz.adapters.oauth.http import MAX_CAUSE, FetchError, JsonFetcher
+from extauthz.ports import Clock
+
+LIFETIME = 3600.0
+"""Seconds that a document is used before the next one is fetched, behind the back of whoever asks."""
+MAX_AGE = 24 * 3600.0
+"""Seconds that the last good document is used while no newer one can be had."""
+RETRY = 30.0
+"""Seconds between attempts to replace a document that is still there."""
+FIRST_RETRY = 2.0
+"""Seconds between attempts while there is none."""
+
+_log = logging.getLogger(__name__)
+
+
+class Discovery:
+    """Tells the addresses of an issuer; when no newer document can be had, those of the last good one."""
+
+    def __init__(self, issuer: str, address: str, fetcher: JsonFetcher, *, clock: Clock) -> None:
+        """Know where the document stands; nothing is fetched before it is asked for."""
+        self.issuer = issuer
+        self._address = address
+        self._fetcher = fetcher
+        self._clock = clock
+        self._document: dict[str, Any] = {}
+        self._fetch_at = self._good_at = float("-inf")
+        self._expired = self._failed = False
+        self._flight: asyncio.Task[None] | None = None
+
+    async def endpoint(self, name: str) -> str:
+        """Return the address that the document names; raises FetchError."""
+        if self._document and self._clock.monotonic() - self._good_at > MAX_AGE:
+            self._document, self._fetch_at = {}, float("-inf")
+        if self._flight is None and self._clock.monotonic() >= self._fetch_at:
+            self._flight = asyncio.create_task(self._refresh())
+            self._flight.add_done_callback(self._landed)
+        if self._flight is not None and (self._expired or not self._document):
+            await asyncio.shield(self._flight)
+        elif not self._document:
+            raise FetchError(f"the discovery document of {self.issuer} could not be fetched a moment ago")
+        address = self._document.get(name)
+        if not isinstance(address, str):
+            self.expire()
+            raise FetchError(f"the discovery document of {self.issuer} has no {name}")
+        if self.issuer.startswith("https://") and not address.startswith("https://"):
+            self.expire()
+            raise FetchError(f"the discovery document of {self.issuer} names a {name} that is not behind https")
+        return address
+
+    def expire(self) -> None:
+        """Fetch the document anew before the next address is told: what it named did not answer."""
+        if self._document and not self._failed:
+            self._expired, self._fetch_at = True, float("-inf")
+
+    def _landed(self, flight: asyncio.Task[None]) -> None:
+        self._flight, self._expired = None, False
+        if not flight.cancelled():
+            flight.exception()
+
+    async def _refresh(self) -> None:
+        """Fetch the document, which must be that of this issuer (OpenID Connect Discovery 4.3)."""
+        self._failed, self._fetch_at = True, self._clock.monotonic() + (RETRY if self._document else FIRST_RETRY)
+        try:
+            document = (await self._fetcher.get(self._address)).document
+            if not isinstance(document, dict) or document.get("issuer") != self.issuer:
+                raise FetchError(f"the discovery document of {self.issuer} names another issuer")
+        except FetchError as error:
+            if not self._document:
+                raise
+            _log.warning("discovery document not fetched", extra={"issuer": self.issuer, "cause": str(error)[:MAX_CAUSE]})
+            return
+        self._document, self._failed, self._good_at = document, False, self._clock.monotonic()
+        self._fetch_at = self._good_at + LIFETIME

@@ -1,0 +1,239 @@
+"""Problems that only several keys together show; read from the plain data, so that a problem in one section hides no other."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator
+
+from extauthz.config import document, internal_token
+from extauthz.config.document import Document, Problem
+from extauthz.config.messages import unknown_scope
+from extauthz.config.oauth import expanded, provider_of, usual_verification
+from extauthz.config.values import one_or_many, scope
+from extauthz.core.act_as import ACT_AS_HEADERS, address
+from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
+from extauthz.core.identity import FORWARDED_HOST_HEADERS, MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
+from extauthz.core.providers import PROVIDERS, Provider, Verification
+
+_NO_USE = {
+    "issuer": "gsuite has one issuer for everybody",
+    "audience": "gsuite tokens are for the client that they name, and client_ids says which clients are yours",
+    "guests": "only azure tokens tell who is a guest",
+    "hosted_domains": "only gsuite tells hosted domains; `domains` is there for every provider",
+}
+_NO_USERINFO = {
+    "gsuite": "userinfo is asked for nothing but hosted_domains",
+    "onelogin": "`users` tells the addresses, so that userinfo is not asked",
+}
+_OF_HTTP = re.compile(
+    r"(?:accept|access-control|content|grpc|if|proxy|sec|x-b3|x-envoy|x-forwarded)-.*"
+    r"|accept|age|allow|b3|baggage|cache-control|connection|cookie|date|dnt|etag|expect|expires|forwarded|host|keep-alive|last-modified"
+    r"|location|max-forwards|origin|pragma|priority|range|referer|retry-after|server|set-cookie|te|traceparent|tracestate|trailer"
+    r"|transfer-encoding|upgrade|user-agent|vary|via|www-authenticate|x-real-ip|x-request-id"
+).fullmatch
+"""Names that clients, proxies and servers use for something else: an allow removes what an act-as header is called."""
+
+
+def problems(source: Document, vocabulary: list[str]) -> list[Problem]:
+    """List what does not fit together; `vocabulary` are the scopes that are written correctly."""
+    return [
+        *_misused_scopes(source, vocabulary),
+        *_misused_headers(source),
+        *_misused_pepper_ids(source),
+        *_misused_providers(source),
+        *internal_token.problems(source, (found[1] for _, entry in provider_entries(source) if (found := _row(entry)))),
+    ]
+
+
+def provider_entries(source: Document) -> Iterator[tuple[document.KeyPath, dict[str, object]]]:
+    """Yield the path and the data of each provider, in whichever form the section is written."""
+    oauth = source.data.get("oauth")
+    if not isinstance(oauth, dict):
+        return
+    several = oauth.get("providers")
+    if "providers" not in oauth:
+        yield ("oauth",), oauth
+    for index, entry in enumerate(several if isinstance(several, list) else ()):
+        if isinstance(entry, dict):
+            yield ("oauth", "providers", index), entry
+
+
+def _row(entry: dict[str, object]) -> tuple[Provider, str] | None:
+    """Return what is known about the provider, and its issuer written out; None when one of them is wrong."""
+    name, issuer = entry.get("provider"), entry.get("issuer") or ""
+    if not isinstance(name, str) or name not in PROVIDERS or not isinstance(issuer, str):
+        return None
+    written = expanded(name, issuer)
+    row = provider_of(name, written)
+    return (row, written) if row else None
+
+
+def _misused_providers(source: Document) -> Iterator[Problem]:
+    """Ask for what keeps out the tokens of others, and for nothing that a provider would not use; names and issuers must differ."""
+    entries = list(provider_entries(source))
+    issuers: list[tuple[int, str]] = []
+    for index, (path, entry) in enumerate(entries):
+        if found := _row(entry):
+            row, issuer = found
+            issuers.append((index, issuer))
+            yield from _missing(source, path, entry, row)
+            yield from _unused(source, path, entry, row)
+            yield from _misused_claims(source, path, entry, row)
+    names = [(index, entry.get("name") or entry.get("provider")) for index, (_, entry) in enumerate(entries)]
+    for index, name in twice((index, name) for index, name in names if isinstance(name, str)):
+        yield source.problem((*entries[index][0], "name"), f"another provider above is named {name!r}: give each its own name")
+    for index, _ in twice(issuers):
+        opaque = entries[index][1].get("provider") == "gsuite"
+        key = "provider" if opaque else "issuer"
+        why = "is gsuite too, and its tokens name no issuer" if opaque else "has the same issuer"
+        yield source.problem((*entries[index][0], key), f"another provider above {why}: write one entry for both")
+
+
+def _ways(entry: dict[str, object], row: Provider) -> tuple[Verification, ...]:
+    """Return how tokens are verified; all ways that this provider has when the one that is written is none of them."""
+    written = entry.get("verification")
+    if written is None:
+        return (usual_verification(row, with_secret=entry.get("client_secret") is not None),)
+    return tuple(way for way in row.verifications if way == written) or row.verifications
+
+
+def _missing(source: Document, path: document.KeyPath, entry: dict[str, object], row: Provider) -> Iterator[Problem]:
+    if row.name == "okta" and Verification.JWKS in row.verifications and entry.get("audience") is None:
+        message = (
+            "is missing: write it, like audience: api://default "
+            "(it stands in the settings of the authorization server, and tokens for other audiences are not yours)"
+        )
+        yield source.problem((*path, "audience"), message)
+    if row.opaque and entry.get("domains") is None:
+        message = (
+            "is missing: write it, like domains: [acme.com] "
+            '(without it everybody with a Google account could come in; domains: ["*"] says that this is meant)'
+        )
+        yield source.problem((*path, "domains"), message)
+    if _ways(entry, row) == (Verification.INTROSPECTION,) and entry.get("client_secret") is None:
+        message = "is missing: write where it is, like client_secret: {env: OKTA_CLIENT_SECRET}, or verification: userinfo"
+        yield source.problem((*path, "client_secret"), message)
+
+
+def _unused(source: Document, path: document.KeyPath, entry: dict[str, object], row: Provider) -> Iterator[Problem]:
+    """Find keys that would promise what is not done."""
+    ways, google = _ways(entry, row), row.name == "gsuite"
+    asks_user = (row.userinfo_user and entry.get("users") is None) or (google and entry.get("hosted_domains") is not None)
+    used = {
+        "issuer": not row.opaque,
+        "audience": not row.opaque,
+        "guests": bool(row.home_claim),
+        "hosted_domains": google,
+        "client_secret": Verification.INTROSPECTION in ways,
+        "jwks_uri": Verification.JWKS in ways,
+        "tokeninfo_uri": Verification.TOKENINFO in ways,
+        "introspection_uri": Verification.INTROSPECTION in ways,
+        "userinfo_uri": Verification.USERINFO in ways or asks_user,
+    }
+    reasons = _NO_USE | ({"userinfo_uri": _NO_USERINFO[row.name]} if row.name in _NO_USERINFO else {})
+    for key, is_used in used.items():
+        if not is_used and entry.get(key) not in (None, False):
+            why = reasons.get(key, f"{row.name} tokens of this issuer are verified by {' or '.join(ways)}")
+            yield source.problem((*path, key), f"nothing uses it, because {why}: leave it out")
+
+
+def _misused_claims(source: Document, path: document.KeyPath, entry: dict[str, object], row: Provider) -> Iterator[Problem]:
+    """Keep out addresses that users give themselves, and find an audience and users that no token can have."""
+    written, users = one_or_many(entry.get("user_claim")), entry.get("users")
+    named = {claim for claim in written if isinstance(claim, str)} if isinstance(written, list) else set()
+    if users is None and row.must_verify and not named.issubset(row.user_claims):
+        message = f"{row.name} verifies no address but {row.user_claims[0]}: leave the key out, or tell the addresses in `users`"
+        yield source.problem((*path, "user_claim"), message)
+    if users is not None and row.verified_claim and not named.isdisjoint({*row.user_claims, "email"}):
+        message = f"an address may be unverified, and `users` is read by an id: write {row.subject_claim}, or leave the key out"
+        yield source.problem((*path, "user_claim"), message)
+    clients, audience, domains = (
+        {item.lower() for item in items if isinstance(item, str)} if isinstance(items, list) else set()
+        for items in (one_or_many(entry.get(key)) for key in ("client_ids", "audience", "domains"))
+    )
+    if audience and row.client_claim == "aud" and not row.opaque and clients.isdisjoint(audience):
+        message = f"{row.name} tokens have their client as audience, and this is none of client_ids: leave it out"
+        yield source.problem((*path, "audience"), message)
+    for user_id, user in users.items() if isinstance(users, dict) and domains else ():
+        found = address(user) if isinstance(user, str) else None
+        if found and domains.isdisjoint({"*", found.rpartition("@")[2]}):
+            message = f"{user!r} is of none of `domains`: name its domain there, or remove the user"
+            yield source.problem((*path, "users", user_id), message)
+
+
+def _misused_scopes(source: Document, vocabulary: list[str]) -> list[Problem]:
+    problems: list[Problem] = []
+    for path, _ in provider_entries(source):
+        ceiling = list(scopes(source, *path, "scopes"))
+        problems += [
+            source.problem((*path, "scopes", index), unknown_scope(name, vocabulary))
+            for index, name in ceiling
+            if vocabulary and name not in vocabulary
+        ]
+        held = ",".join(dict(ceiling or scopes(source, "scopes")).values())
+        if len(held) > MAX_VALUE:
+            limit = f"a header for the upstream ends at {MAX_VALUE}: name fewer"
+            message = f"OAuth tokens would hold {len(held)} bytes of scope names, {limit}"
+            problems.append(source.problem((*path, "scopes"), message))
+    for index, name in twice(scopes(source, "scopes")):
+        problems.append(source.problem(("scopes", index), f"the scope {name} is named twice: remove one"))
+    return problems
+
+
+def _misused_pepper_ids(source: Document) -> list[Problem]:
+    tokens = source.data.get("tokens")
+    peppers = tokens.get("peppers") if isinstance(tokens, dict) else None
+    found = [
+        (index, str(pepper.get("id")))
+        for index, pepper in enumerate(peppers if isinstance(peppers, list) else ())
+        if isinstance(pepper, dict) and "id" in pepper
+    ]
+    message = "another pepper above has the same id: give each its own"
+    return [source.problem(("tokens", "peppers", index, "id"), message) for index, _ in twice(found)]
+
+
+def twice(items: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Return the items whose text stands in an earlier one."""
+    first: dict[str, int] = {}
+    return [(index, text) for index, text in items if first.setdefault(text, index) != index]
+
+
+def _misused_headers(source: Document) -> list[Problem]:
+    act_as = [(index, name.lower()) for index, name in strings(source, "act_as", "headers")]
+    overrides = {*OVERRIDE_HEADERS, *FORWARDED_HOST_HEADERS}
+    keepable = {AUTHORIZATION, AUTH_TYPE, *ACT_AS_HEADERS, *(name for _, name in act_as), *overrides}
+    problems = [
+        source.problem(("identity", "keep", index), f"{name!r} is not one of {', '.join(sorted(keepable))}")
+        for index, name in strings(source, "identity", "keep")
+        if name.lower() not in keepable
+    ]
+    identity = source.data.get("identity")
+    prefix = identity.get("prefix") if isinstance(identity, dict) else None
+    prefix = prefix if isinstance(prefix, str) else IdentityHeaders().prefix
+    taken = {AUTHORIZATION, AUTH_TYPE, *overrides}
+    return problems + [
+        source.problem(("act_as", "headers", index), f"{name!r} has another meaning: name a header of its own")
+        for index, name in act_as
+        if name in taken or name.startswith(prefix) or _OF_HTTP(name)
+    ]
+
+
+def scopes(source: Document, *path: str | int) -> list[tuple[int, str]]:
+    """Return the scopes of a list that are written correctly; the others are listed as problems elsewhere."""
+    found = []
+    for index, name in strings(source, *path):
+        with contextlib.suppress(ValueError):
+            found.append((index, scope(name)))
+    return found
+
+
+def strings(source: Document, *path: str | int) -> list[tuple[int, str]]:
+    """Return the texts of a list with their positions in it."""
+    value = source.data
+    for key in path:
+        if isinstance(key, int):
+            value = value[key] if isinstance(value, list) and key < len(value) else None
+        else:
+            value = value.get(key) if isinstance(value, dict) else None
+    return [(index, item) for index, item in enumerate(value) if isinstance(item, str)] if isinstance(value, list) else []

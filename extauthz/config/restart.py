@@ -1,0 +1,98 @@
+"""What differs between two configurations that a running process cannot change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+
+from extauthz.config.document import KeyPath, Problem
+from extauthz.config.loader import Configuration
+
+
+class Effect(StrEnum):
+    """When a changed key counts: with the reload that finds it, or with the next start of the process."""
+
+    LIVE = "live"
+    RESTART = "restart"
+
+
+LIVE, RESTART = Effect.LIVE, Effect.RESTART
+
+EFFECTS: Mapping[str, Effect] = {
+    "version": LIVE,
+    "reload": LIVE,
+    "server.listen": RESTART,
+    "server.socket_mode": RESTART,
+    "server.socket_group": RESTART,
+    "server.transport": RESTART,
+    "server.tls": RESTART,
+    "server.workers": RESTART,
+    "server.max_in_flight": LIVE,
+    "server.max_token_size": LIVE,
+    "server.check_timeout": LIVE,
+    "server.drain": RESTART,
+    "server.orphan_time": LIVE,
+    "server.ops": RESTART,
+    "server.ops_tls": RESTART,
+    "oauth": LIVE,
+    "tokens.enabled": LIVE,
+    "tokens.store": RESTART,
+    "tokens.prefix": LIVE,
+    "tokens.accept_prefixes": LIVE,
+    "tokens.peppers": LIVE,
+    "tokens.store_password": LIVE,
+    "tokens.feed": RESTART,
+    "tokens.poll_interval": LIVE,
+    "tokens.verdict_ttl": LIVE,
+    "tokens.max_staleness": LIVE,
+    "tokens.max_lifetime": LIVE,
+    "act_as": LIVE,
+    "identity": LIVE,
+    "internal_token.enabled": LIVE,
+    "internal_token.issuer": LIVE,
+    "internal_token.audience": LIVE,
+    "internal_token.lifetime": LIVE,
+    "internal_token.keys": LIVE,
+    "internal_token.jwks": RESTART,
+    "envoy": LIVE,
+    "answers": LIVE,
+    "grpc": RESTART,
+    "limits": LIVE,
+    "decision_log": LIVE,
+    "tracing": RESTART,
+    "realm": LIVE,
+    "scopes": LIVE,
+    "routes": LIVE,
+    "mode": LIVE,
+    "roles": LIVE,
+}
+"""By key; that of a section stands for each key in it."""
+
+
+def needing_restart(started: Configuration, after: Configuration) -> list[Problem]:
+    """List what a process that was started with another configuration cannot take, with its line in the new file."""
+    message = "was changed, which needs a restart: until then the configuration of before goes on"
+    return [after.problem(path, message) for path in _paths(started, after)]
+
+
+def _paths(before: Configuration, after: Configuration) -> Iterator[KeyPath]:
+    if before.store_place is None and after.store_place is not None:
+        # Issued tokens can be switched off at any time, but a store that is not open cannot be switched on.
+        yield ("tokens",)
+    store_is_kept = before.store_place is not None and after.store_place is not None
+    for key, effect in EFFECTS.items():
+        path = tuple(key.split("."))
+        if effect is LIVE or (path[0] == "tokens" and not store_is_kept):
+            continue
+        if _value(before, path) != _value(after, path):
+            yield path
+
+
+def _value(configuration: Configuration, path: tuple[str, ...]) -> object:
+    """Return what stands at a path, None where its section is left out; the keys of internal tokens count while these are on."""
+    value: object = configuration.settings
+    for name in path:
+        value = None if value is None else getattr(value, name)
+        if name == "internal_token":
+            value = configuration.internal_token
+    return value

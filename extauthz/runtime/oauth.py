@@ -1,0 +1,217 @@
+"""What is asked of the OAuth providers: keys, and the ways of asking about a token; each lives as long as its settings do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from extauthz.adapters.oauth.discovery import Discovery
+from extauthz.adapters.oauth.http import FetchError, JsonFetcher
+from extauthz.adapters.oauth.introspection import Introspection
+from extauthz.adapters.oauth.jwks import FIRST_RETRY, RETRY, UNKNOWN_KEY_COOL_DOWN, JwksSource
+from extauthz.config.digests import digest
+from extauthz.config.document import ConfigurationError
+from extauthz.config.loader import Configuration
+from extauthz.config.oauth import OAuthListSection, OAuthSection, ProviderEntry
+from extauthz.config.secrets import Secrets
+from extauthz.config.settings import LimitsSection
+from extauthz.core.providers import ProviderRules, Verification
+from extauthz.ports import Clock, Introspector, KeySource
+from extauthz.verifiers.throttling import Backoff, Breaker, Budget, CoolDown
+
+if TYPE_CHECKING:
+    from extauthz.adapters.tracing.checks import Tracing
+
+KEY_TIMEOUT = 5.0
+"""Seconds for an answer to a question about keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSources:
+    """One provider: the digest of all that its tokens are verified with, its rules, and who is asked through the ports.
+
+    Behind the ports, which may be traced, are `jwks` and `introspections`.
+    """
+
+    digest: bytes
+    rules: ProviderRules
+    keys: KeySource | None = None
+    introspectors: Mapping[Verification, Introspector] = field(default_factory=dict)
+    jwks: JwksSource | None = None
+    introspections: tuple[Introspection, ...] = ()
+
+
+@dataclass(slots=True)
+class Issuers:
+    """Makes the sources of providers from configurations, one after the other.
+
+    What a change of the settings must not reset is kept by the issuer's address: breakers, and cool-downs and back-offs of
+    fetches of keys. HTTP clients are kept as long as a configuration needs them.
+    """
+
+    clock: Clock
+    tracing: Tracing | None = None
+    served: tuple[ProviderSources, ...] = ()
+    _fetchers: dict[bytes, JsonFetcher] = field(default_factory=dict)
+    _breakers: dict[tuple[str, Verification], Breaker] = field(default_factory=dict)
+    _cool_downs: dict[str, CoolDown] = field(default_factory=dict)
+    _backoffs: dict[str, Backoff] = field(default_factory=dict)
+
+    def prepare(self, configuration: Configuration, secrets: Secrets) -> tuple[ProviderSources, ...]:
+        """Return the sources of each provider in their order; those that are served and unchanged stay.
+
+        Raises ConfigurationError for a bundle of certificates that is none.
+        """
+        oauth = configuration.settings.oauth
+        if oauth is None or not oauth.enabled:
+            return ()
+        for_keys = self._fetcher(configuration, oauth, secrets, timeout=KEY_TIMEOUT)
+        for_tokens = self._fetcher(configuration, oauth, secrets, timeout=oauth.remote_timeout)
+        served = {sources.digest: sources for sources in self.served}
+        prepared: list[ProviderSources] = []
+        for entry, rules in entries_of(configuration):
+            secret = secrets.client_secrets.get(rules.name)
+            # Another password for the proxy makes another HTTP client, and so somebody else who asks.
+            made_with = digest(
+                provider_digest(configuration, entry, rules, secret), _fetcher_digest(configuration, oauth, secrets, 0.0)
+            )
+            if made_with in served:
+                prepared.append(served[made_with])
+                continue
+            discovery = Discovery(rules.issuer, rules.discovery, for_keys, clock=self.clock)
+            jwks = self._keys(oauth, entry, rules, discovery, for_keys) if rules.verification is Verification.JWKS else None
+            ways = self._introspections(entry, rules, secret, discovery, for_tokens, configuration.settings.limits)
+            prepared.append(self._sources(made_with, rules, jwks, ways))
+        return tuple(prepared)
+
+    async def retire(self, configuration: Configuration | None, secrets: Secrets) -> None:
+        """Close the HTTP clients that a configuration does not need, all of them without one."""
+        oauth = configuration.settings.oauth if configuration else None
+        timeouts = (KEY_TIMEOUT, oauth.remote_timeout) if oauth and oauth.enabled else ()
+        needed = {_fetcher_digest(configuration, oauth, secrets, timeout) for timeout in timeouts if configuration and oauth}
+        # All at once: a configuration that is prepared meanwhile must not be given one of them.
+        retired = [self._fetchers.pop(made_with) for made_with in self._fetchers.keys() - needed]
+        for fetcher in retired:
+            await fetcher.close()
+
+    def _sources(
+        self, made_with: bytes, rules: ProviderRules, jwks: JwksSource | None, ways: tuple[Introspection, ...]
+    ) -> ProviderSources:
+        keys: KeySource | None = jwks
+        introspectors: dict[Verification, Introspector] = {way.method: way for way in ways}
+        if self.tracing is not None:
+            keys = self.tracing.keys(jwks, issuer=jwks.issuer) if jwks else None
+            for way in ways:
+                introspectors[way.method] = self.tracing.introspector(way, issuer=way.issuer, method=way.method.value)
+        return ProviderSources(made_with, rules, keys, introspectors, jwks, ways)
+
+    def _keys(
+        self,
+        oauth: OAuthSection | OAuthListSection,
+        entry: ProviderEntry,
+        rules: ProviderRules,
+        discovery: Discovery,
+        fetcher: JsonFetcher,
+    ) -> JwksSource:
+        cool_down = self._cool_downs.setdefault(rules.issuer, CoolDown(UNKNOWN_KEY_COOL_DOWN, clock=self.clock))
+        backoff = self._backoffs.setdefault(rules.issuer, Backoff(first=FIRST_RETRY, longest=RETRY, clock=self.clock))
+        return JwksSource(
+            discovery,
+            rules.provider.algorithms,
+            fetcher,
+            clock=self.clock,
+            jwks_uri=entry.jwks_uri,
+            refresh=oauth.refresh,
+            max_key_age=oauth.max_key_age,
+            cool_down=cool_down,
+            backoff=backoff,
+        )
+
+    def _introspections(
+        self,
+        entry: ProviderEntry,
+        rules: ProviderRules,
+        secret: bytes | None,
+        discovery: Discovery,
+        fetcher: JsonFetcher,
+        limits: LimitsSection,
+    ) -> tuple[Introspection, ...]:
+        """Return the ways in which this provider is asked; half of what each may do is for tokens that were good before."""
+        clock, most, at_once = self.clock, limits.remote_per_second, limits.remote_in_flight
+        methods = {rules.verification} - {Verification.JWKS} | ({Verification.USERINFO} if rules.userinfo else set())
+        uris = {
+            Verification.TOKENINFO: entry.tokeninfo_uri,
+            Verification.INTROSPECTION: entry.introspection_uri,
+            Verification.USERINFO: entry.userinfo_uri,
+        }
+        return tuple(
+            Introspection(
+                method,
+                discovery,
+                fetcher,
+                clock=clock,
+                budget=Budget(most, at_once, clock=clock),
+                strangers=Budget(max(1.0, most / 2), max(1, at_once // 2), clock=clock),
+                breaker=self._breakers.setdefault((rules.issuer, method), Breaker(clock=clock)),
+                uri=uris[method],
+                credentials=None if secret is None else (entry.client_ids[0], secret.decode()),
+            )
+            for method in sorted(methods)
+        )
+
+    def _fetcher(
+        self, configuration: Configuration, oauth: OAuthSection | OAuthListSection, secrets: Secrets, *, timeout: float
+    ) -> JsonFetcher:
+        made_with = _fetcher_digest(configuration, oauth, secrets, timeout)
+        if made_with not in self._fetchers:
+            try:
+                trust = _bundle(configuration, oauth) if oauth.ca_file else None
+                proxy = oauth.proxy.url if oauth.proxy else None
+                self._fetchers[made_with] = JsonFetcher(timeout=timeout, proxy=proxy, proxy_auth=secrets.proxy_auth, trust=trust)
+            except FetchError as error:
+                message = f"{_ca_file(configuration, oauth)}: {error}"
+                raise ConfigurationError([configuration.problem(("oauth", "ca_file"), message)]) from error
+        return self._fetchers[made_with]
+
+
+def entries_of(configuration: Configuration) -> Iterator[tuple[ProviderEntry, ProviderRules]]:
+    """Yield the providers of a configuration as they are written, each with its rules."""
+    oauth = configuration.settings.oauth
+    if oauth is not None and oauth.enabled:
+        yield from zip(oauth.entries, configuration.providers, strict=True)
+
+
+def provider_digest(configuration: Configuration, entry: ProviderEntry, rules: ProviderRules, secret: bytes | None) -> bytes:
+    """Hash all that verifying the tokens of one provider is built from."""
+    settings, oauth = configuration.settings, configuration.settings.oauth
+    # With one provider its own keys stand among the common ones.
+    common = {"providers"} if isinstance(oauth, OAuthListSection) else None
+    parts = (
+        oauth.model_dump_json(exclude=common) if oauth else "",
+        entry.model_dump_json(),
+        rules.issuer,
+        rules.name,
+        " ".join(sorted(rules.scopes)),
+        settings.limits.model_dump_json(),
+    )
+    bundle = _bundle(configuration, oauth)
+    return digest(*(part.encode() for part in parts), secret or b"", b"" if secret is None else b"\1", bundle)
+
+
+def _fetcher_digest(
+    configuration: Configuration, oauth: OAuthSection | OAuthListSection, secrets: Secrets, timeout: float
+) -> bytes:
+    """Hash what an HTTP client is made from."""
+    proxy = (oauth.proxy.url if oauth.proxy else "", *(secrets.proxy_auth or ()))
+    return digest(repr(timeout).encode(), *(part.encode() for part in proxy), _bundle(configuration, oauth))
+
+
+def _ca_file(configuration: Configuration, oauth: OAuthSection | OAuthListSection) -> Path | None:
+    return configuration.file.parent / oauth.ca_file if oauth.ca_file else None
+
+
+def _bundle(configuration: Configuration, oauth: OAuthSection | OAuthListSection | None) -> bytes:
+    path = _ca_file(configuration, oauth) if oauth else None
+    return configuration.files.read(path) if path else b""

@@ -1,0 +1,228 @@
+"""Composition root: settings to objects to running listeners; reload, and the drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from extauthz.config.loader import Configuration
+from extauthz.process import early_signals
+from extauthz.serve.ops import KeySet, SingleProcess, Told, serving_keys, serving_ops
+from extauthz.serve.reload import Reloader
+from extauthz.serve.serving import serving
+from extauthz.serve.supervisor import Supervisor
+from extauthz.serve.worker import SystemClock
+from extauthz.serve.worker_process import SWITCH_INTERVAL
+from extauthz.transport.address_claims import SUCCESSOR_LOOK, AddressClaim, claim, offered, take
+from extauthz.transport.limits import descriptors_missing
+from extauthz.transport.select import Transport, choose
+from extauthz.transport.sockets import AddressInUseError
+
+_log = logging.getLogger(__name__)
+_clock = SystemClock()
+
+
+class ServedProcess(Told, Protocol):
+    """A sidecar, whether it is this process or several others."""
+
+    async def take(self, configuration: Configuration) -> None:
+        """Serve another configuration; raises StoreError, ConfigurationError and Refused."""
+
+    async def reopen(self) -> None:
+        """Open the files of logs anew, after a rotation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The addresses that this process listens on, as far as the configuration names them."""
+
+    listen: AddressClaim | None
+    ops: AddressClaim | None
+    jwks: AddressClaim | None
+
+    @property
+    def others(self) -> tuple[AddressClaim, ...]:
+        """Those that no checks come to."""
+        return tuple(claimed for claimed in (self.ops, self.jwks) if claimed is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What the process was told: to stop, once or twice, to read its files again, and to replace its workers."""
+
+    stop: asyncio.Queue[int]
+    reload: asyncio.Event
+    restart: asyncio.Event
+
+
+def run(configuration: Configuration, *, log_decisions: bool = True, wait: float = 0.0) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; raises StoreError, ConfigurationError and ListenError at start.
+
+    Waits so many seconds for an instance that listens on the addresses to leave them.
+    """
+    server = configuration.settings.server
+    configuration.read_secrets(os.environ)
+    connections = configuration.settings.grpc.connections
+    if missing := descriptors_missing(connections):
+        _log.warning("%d open files too few are allowed for grpc.connections: %d: raise ulimit -Hn", missing, connections)
+    if server.workers > 1:
+        asyncio.run(_serve_together(configuration, log_decisions=log_decisions, wait=wait))
+        return
+    transport = choose(server.transport)
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    with asyncio.Runner(loop_factory=transport.new_event_loop) as runner:
+        runner.run(_serve_alone(configuration, transport, log_decisions=log_decisions, wait=wait))
+
+
+async def _serve_alone(configuration: Configuration, transport: Transport, *, log_decisions: bool, wait: float) -> None:
+    signals = _signals()
+    async with contextlib.AsyncExitStack() as stack:
+        claims = await _claim(configuration, stack, signals, wait)
+        if claims is None or claims.listen is None:
+            return
+        worker = await stack.enter_async_context(serving(configuration, transport, claims.listen, log_decisions=log_decisions))
+        served = SingleProcess(worker)
+        reloader = _reloader(configuration, served)
+        await stack.enter_async_context(_pages(claims, served, reloader))
+        await worker.begin()
+        await stack.enter_async_context(_reloading(served, reloader, signals))
+        await signals.stop.get()
+        await worker.hand_over(signals.stop.get(), *claims.others)
+    _log.info("stopped")
+
+
+async def _serve_together(configuration: Configuration, *, log_decisions: bool, wait: float) -> None:
+    signals = _signals()
+    async with contextlib.AsyncExitStack() as stack:
+        claims = await _claim(configuration, stack, signals, wait)
+        if claims is None:
+            return
+        supervisor = Supervisor(configuration, configuration.settings.server.transport, log_decisions=log_decisions)
+        reloader = _reloader(configuration, supervisor)
+        await stack.enter_async_context(_pages(claims, supervisor, reloader))
+        starting = asyncio.create_task(supervisor.start())
+        stopping = asyncio.create_task(signals.stop.get())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done() and (not starting.done() or starting.exception()):
+            # Workers that were told to stop as well end before they serve: that is no failure then.
+            starting.cancel()
+            await asyncio.wait({starting})
+            return
+        stack.push_async_callback(supervisor.stop)
+        await starting
+        await stack.enter_async_context(_reloading(supervisor, reloader, signals))
+        restarting = asyncio.create_task(_when(signals.restart, supervisor.restart))
+        addresses = [str(address) for address in configuration.settings.server.addresses]
+        _log.info("serving with several workers", extra={"listen": addresses, "ops": str(configuration.settings.server.ops)})
+        await stopping
+        restarting.cancel()
+        hurrying = asyncio.create_task(_hurry(signals, supervisor))
+        async with offered(*claims.others):
+            await supervisor.stop()
+        hurrying.cancel()
+    _log.info("stopped")
+
+
+async def _hurry(signals: Signals, supervisor: Supervisor) -> None:
+    await signals.stop.get()
+    await supervisor.hurry()
+
+
+def _reloader(configuration: Configuration, served: ServedProcess) -> Reloader:
+    return Reloader(configuration, served.take, environment=os.environ, now=_clock.now)
+
+
+@contextlib.asynccontextmanager
+async def _pages(claims: Claims, served: ServedProcess, reloader: Reloader) -> AsyncIterator[None]:
+    """Answer on the ops listener and on that of the keys of internal tokens; raises ListenError."""
+    async with contextlib.AsyncExitStack() as stack:
+        if claims.ops is not None:
+            await stack.enter_async_context(serving_ops(claims.ops, served, reloader))
+        if claims.jwks is not None:
+            await stack.enter_async_context(serving_keys(claims.jwks, reloader))
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _reloading(served: ServedProcess, reloader: Reloader, signals: Signals) -> AsyncIterator[None]:
+    """Watch the files, and reload when told to."""
+
+    async def renew() -> None:
+        await served.reopen()
+        await reloader.reload()
+
+    tasks = [asyncio.create_task(reloader.run()), asyncio.create_task(_when(signals.reload, renew))]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _claim(configuration: Configuration, stack: contextlib.AsyncExitStack, signals: Signals, wait: float) -> Claims | None:
+    """Take the addresses of this process within so many seconds; None when told to stop meanwhile.
+
+    Raises ListenError, and ConfigurationError for keys of internal tokens that cannot be used.
+    """
+    server, section = configuration.settings.server, configuration.internal_token
+    jwks = section.jwks if section is not None else None
+    if jwks is not None:
+        KeySet(lambda: configuration)()
+    listen = server.listen if server.workers == 1 else None
+    loop = asyncio.get_running_loop()
+    until, is_told = loop.time() + wait, False
+    while signals.stop.empty():
+        try:
+            for address in server.addresses if server.workers > 1 else ():
+                # Each worker claims its own; who waits does so before there are any.
+                take(address).close()
+            with contextlib.ExitStack() as taken:
+                claims = Claims(*(taken.enter_context(claim(each)) if each else None for each in (listen, server.ops, jwks)))
+                stack.enter_context(taken.pop_all())
+                return claims
+        except AddressInUseError as error:
+            if loop.time() >= until:
+                raise
+            if not is_told:
+                _log.info("waiting until the address is left", extra={"cause": str(error), "seconds": wait})
+            is_told = True
+        await asyncio.sleep(SUCCESSOR_LOOK)
+    return None
+
+
+def _signals() -> Signals:
+    """SIGTERM and SIGINT stop, a second one ends the drain; SIGHUP reloads and opens logs anew; SIGUSR2 replaces the workers."""
+    signals = Signals(asyncio.Queue(), asyncio.Event(), asyncio.Event())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.stop.put_nowait, number)
+    loop.add_signal_handler(signal.SIGHUP, signals.reload.set)
+    loop.add_signal_handler(signal.SIGUSR2, signals.restart.set)
+    for early in early_signals.noted():
+        match early:
+            case signal.SIGHUP:
+                signals.reload.set()
+            case signal.SIGUSR2:
+                # The workers are all new.
+                pass
+            case _:
+                signals.stop.put_nowait(early)
+    return signals
+
+
+async def _when(event: asyncio.Event, act: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await event.wait()
+        event.clear()
+        try:
+            await act()
+        except Exception:  # noqa: BLE001 - the next signal is heard all the same
+            _log.exception("a signal was not acted on")

@@ -1,0 +1,195 @@
+"""What a parent and its workers say to each other: JSON lines over a socket that only the two of them hold."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_args
+
+from extauthz.telemetry.metric_table import Exemplar, Histogram, Samples, Value
+
+MAX_LINE = 64 * 1024 * 1024
+"""Bytes of one message: a configuration with thousands of routes, written in base64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The first request: serve at the address of this index, from the files that the parent read; answered by Serving or Failed."""
+
+    index: int
+    log_decisions: bool
+    file: Path
+    files: Mapping[Path, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Build the parts of another configuration."""
+
+    file: Path
+    files: Mapping[Path, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Serve what was prepared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Let go of what was prepared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reopen:
+    """Open the files of logs anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell how it goes; answered by State."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """End, beside siblings that go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """End as soon as a successor serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hurry:
+    """End the drain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The answer to Begin, once checks are answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Nothing of the request was done, and why."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The request was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a sidecar, or one worker of it, is: figures, what has to be in order, what is worth knowing, and who serves."""
+
+    samples: Samples = field(default_factory=dict)
+    readiness: Mapping[str, bool] = field(default_factory=dict)
+    details: Mapping[str, bool] = field(default_factory=dict)
+    transport: str | None = None
+
+
+Request = Begin | Prepare | Commit | Discard | Reopen | Report | Drain | HandOver | Hurry
+Answer = Serving | Failed | Done | State
+Message = Request | Answer
+_TYPES: Mapping[str, type[Message]] = {made.__name__: made for made in (*get_args(Request), *get_args(Answer))}
+
+
+class Channel:
+    """One end of the socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take both directions of a stream."""
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def over(cls, opened: socket.socket) -> Channel:
+        """Talk over one of a pair of sockets, which is closed with the channel."""
+        reader, writer = await asyncio.open_unix_connection(sock=opened, limit=MAX_LINE)
+        return cls(reader, writer)
+
+    @staticmethod
+    def pair() -> tuple[socket.socket, socket.socket]:
+        """Return both ends."""
+        return socket.socketpair()
+
+    async def send(self, message: Message, number: int = 0) -> None:
+        """Send one message; an answer has the number of its request.
+
+        Raises OSError when the other side has gone, and ValueError for a message that it would not read.
+        """
+        line = json.dumps(_packed(message) | {"id": number}).encode("ascii") + b"\n"
+        if len(line) > MAX_LINE:
+            raise ValueError(f"a message of {len(line)} bytes is larger than the {MAX_LINE} that a worker reads")
+        self._writer.write(line)
+        await self._writer.drain()
+
+    async def receive(self) -> tuple[int, Message] | None:
+        """Return the next message with its number, or None when the other side has gone, or says what is no message."""
+        try:
+            line = await self._reader.readline()
+            return _unpacked(json.loads(line)) if line.endswith(b"\n") else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def close(self) -> None:
+        """Say nothing more."""
+        self._writer.close()
+
+
+def _packed(message: Message) -> dict[str, Any]:
+    packed: dict[str, Any] = {"type": type(message).__name__}
+    for each in fields(message):
+        value = getattr(message, each.name)
+        packed[each.name] = _PACKED[each.name][0](value) if each.name in _PACKED else value
+    return packed
+
+
+def _unpacked(packed: dict[str, Any]) -> tuple[int, Message]:
+    number, made = int(packed.pop("id")), _TYPES[packed.pop("type")]
+    return number, made(**{name: _PACKED[name][1](value) if name in _PACKED else value for name, value in packed.items()})
+
+
+def _packed_files(contents: Mapping[Path, bytes]) -> dict[str, str]:
+    return {str(path): base64.b64encode(content).decode("ascii") for path, content in contents.items()}
+
+
+def _unpacked_files(packed: Mapping[str, str]) -> dict[Path, bytes]:
+    return {Path(path): base64.b64decode(content, validate=True) for path, content in packed.items()}
+
+
+def packed_samples(samples: Samples) -> list[list[Any]]:
+    """Write samples as lists."""
+    return [
+        [name, list(labels), {**asdict(value)} if isinstance(value, Histogram) else value]
+        for (name, labels), value in samples.items()
+    ]
+
+
+def unpacked_samples(packed: list[list[Any]]) -> Samples:
+    """Read what `packed_samples` wrote."""
+    return {(name, tuple(labels)): _unpacked_value(value) for name, labels, value in packed}
+
+
+def _unpacked_value(value: float | dict[str, Any]) -> Value:
+    if not isinstance(value, dict):
+        return value
+    exemplars: dict[int, Exemplar] = {int(index): (str(one), two, three) for index, (one, two, three) in value["exemplars"].items()}
+    return Histogram(value["counts"], value["total"], exemplars)
+
+
+_PACKED: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "file": (str, Path),
+    "files": (_packed_files, _unpacked_files),
+    "samples": (packed_samples, unpacked_samples),
+}
+"""How the fields travel that JSON does not know, by name: there, and back."""

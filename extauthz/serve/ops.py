@@ -1,0 +1,154 @@
+"""The listeners for whoever looks after the sidecar, and for upstreams: ops, and the keys of internal tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from extauthz.adapters.metrics import render
+from extauthz.addresses import Address
+from extauthz.config import effective
+from extauthz.config.loader import Configuration
+from extauthz.runtime.codec import build_internal_tokens
+from extauthz.serve.messages import State
+from extauthz.serve.worker import Worker
+from extauthz.telemetry.metric_table import Samples, merged
+from extauthz.transport.address_claims import AddressClaim, keep
+from extauthz.transport.http import key_set, ops
+from extauthz.transport.sockets import open_listener, open_port, restricted_umask
+from extauthz.transport.tls import TlsFiles
+
+
+class Told(Protocol):
+    """What a sidecar tells of itself, whether it is this process or several others."""
+
+    async def state(self) -> State:
+        """Return figures, readiness and details."""
+
+
+@dataclass(frozen=True, slots=True)
+class SingleProcess:
+    """The sidecar that is this process."""
+
+    worker: Worker
+
+    async def take(self, configuration: Configuration) -> None:
+        """Serve another configuration; raises StoreError and ConfigurationError."""
+        self.worker.commit(configuration, await self.worker.prepare(configuration))
+
+    async def reopen(self) -> None:
+        """Open the files of logs anew."""
+        self.worker.decisions.reopen()
+
+    async def state(self) -> State:
+        """Return figures, readiness and details."""
+        return self.worker.state()
+
+
+class Files(Protocol):
+    """The configuration that is served, and whether it is what the files say."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """What is served."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why the files are not what is served."""
+
+    @property
+    def shown_problem(self) -> str | None:
+        """Where, without what no stranger may read."""
+
+    @property
+    def replaced_as_a_whole(self) -> bool:
+        """Tell whether no file could have been taken half written."""
+
+    def samples(self) -> Samples:
+        """Return how reloads went."""
+
+
+class KeySet:
+    """The public keys of internal tokens that belong to the configuration of the moment; each document is made once."""
+
+    def __init__(self, current: Callable[[], Configuration]) -> None:
+        """Begin with none made."""
+        self._current = current
+        self._made: tuple[Configuration, bytes] | None = None
+
+    def __call__(self) -> bytes:
+        """Return the document; raises ConfigurationError for keys that cannot be used."""
+        configuration = self._current()
+        if self._made is None or self._made[0] is not configuration:
+            tokens = build_internal_tokens(configuration, configuration.internal_token_keys(os.environ))
+            self._made = configuration, tokens.key_set if tokens else b'{"keys": []}'
+        return self._made[1]
+
+
+@contextlib.asynccontextmanager
+async def serving_keys(claimed: AddressClaim, files: Files) -> AsyncIterator[None]:
+    """Answer with the keys of internal tokens inside the block; raises ListenError."""
+    with contextlib.closing(open_port(claimed.binding, shared=claimed.shared)) as opened:
+        async with key_set.serving(opened, KeySet(lambda: files.configuration)):
+            claimed.publish(mode="", group=None)
+            yield
+
+
+@contextlib.asynccontextmanager
+async def serving_ops(claimed: AddressClaim, served: Told, files: Files) -> AsyncIterator[None]:
+    """Answer on the ops listener inside the block, with what its configuration says at the start of it; raises ListenError."""
+    configuration, server = files.configuration, files.configuration.settings.server
+    named = configuration.tls_files(server.ops_tls)
+    certificate_files = TlsFiles(*named) if named else None
+    certificates = certificate_files.load(protocol="http/1.1") if certificate_files else None
+    asks_for_certificates = server.ops_tls is not None and server.ops_tls.client_ca is not None
+    trusted = asks_for_certificates or bool(claimed.address.path)
+    pages = _pages(served, files, trusted=trusted)
+    http = ops.HttpServer(ops.application(pages), http=ops.BoundedConnection, tls=certificates.context if certificates else None)
+
+    async def listen_again(address: Address) -> None:
+        await http.listen_again(open_listener(address))
+
+    with restricted_umask(server.socket_mode) if claimed.address.path else contextlib.nullcontext():
+        opened = open_listener(claimed.binding, shared=claimed.shared)
+    with contextlib.closing(opened):
+        claimed.publish(mode=server.socket_mode, group=server.socket_group)
+        tasks = [asyncio.create_task(http.run_on(opened)), asyncio.create_task(keep(claimed, listen_again))]
+        if certificate_files and certificates:
+            tasks.append(asyncio.create_task(certificate_files.renew(certificates)))
+        try:
+            yield
+        finally:
+            http.should_exit = True
+            for task in tasks[1:]:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _pages(served: Told, files: Files, *, trusted: bool) -> ops.Pages:
+    async def metrics(openmetrics: bool) -> tuple[str, bytes]:
+        state = await served.state()
+        ready: Samples = {("extauthz_ready", ()): float(all(state.readiness.values()))}
+        return render(merged((state.samples, ready, files.samples())), openmetrics=openmetrics)
+
+    async def readiness() -> ops.Readiness:
+        state = await served.state()
+        enforced = not files.configuration.policy.monitored
+        ours = {
+            "configuration is that of the files": files.problem is None,
+            "configuration files are replaced as a whole": files.replaced_as_a_whole,
+            "every refusal is enforced": enforced,
+        }
+        return ops.Readiness(state.readiness, ours | dict(state.details))
+
+    async def shown() -> dict[str, object]:
+        server = files.configuration.settings.server
+        state = await served.state()
+        running = {"addresses": [str(address) for address in server.addresses], "problem": files.shown_problem}
+        return running | {"transport": state.transport} | effective.explained(files.configuration)
+
+    return ops.Pages(metrics, readiness, shown, trusted=trusted)

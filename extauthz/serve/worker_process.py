@@ -1,0 +1,171 @@
+"""A worker as a process of its own: it does what its parent says, and outlives it until there is a new one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+
+from extauthz.adapters.store.rows import StoreError
+from extauthz.config.document import ConfigurationError
+from extauthz.config.files import Files
+from extauthz.config.loader import Configuration, load
+from extauthz.process import early_signals
+from extauthz.runtime.build import RuntimeParts
+from extauthz.serve import orphanhood
+from extauthz.serve.messages import (
+    Answer,
+    Begin,
+    Channel,
+    Commit,
+    Discard,
+    Done,
+    Drain,
+    Failed,
+    HandOver,
+    Hurry,
+    Message,
+    Prepare,
+    Reopen,
+    Report,
+    Serving,
+)
+from extauthz.serve.serving import serving
+from extauthz.serve.worker import Worker
+from extauthz.transport.address_claims import claim, first_of
+from extauthz.transport.select import Name, Transport, choose
+from extauthz.transport.sockets import ListenError
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds, in place of Python's 0.005: a thread that computes, such as a reload, gives the loop its turn back ten times as soon."""
+
+_log = logging.getLogger(__name__)
+
+
+def main(descriptor: int, transport: Name) -> None:
+    """Serve what is said over a socket that was inherited; raises ListenError."""
+    chosen = choose(transport)
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    with asyncio.Runner(loop_factory=chosen.new_event_loop) as runner:
+        runner.run(_Served(chosen).run(socket.socket(fileno=descriptor)))
+
+
+class _Served:
+    """The conversation of a worker with its parent."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._prepared: tuple[Configuration, RuntimeParts] | None = None
+        self._left = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._ending_at_once = asyncio.Event()
+        self._terminated_before = self._has_siblings = False
+        self._preparing: asyncio.Task[None] | None = None
+
+    async def run(self, opened: socket.socket) -> None:
+        """Do what the first message says, then what the others ask for."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminated)
+        if early_signals.noted():
+            return
+        channel = await Channel.over(opened)
+        match await channel.receive():
+            case _, Begin() as first:
+                pass
+            case _:
+                return
+        try:
+            configuration = _configuration(first)
+            address = configuration.settings.server.addresses[first.index]
+            async with contextlib.AsyncExitStack() as stack:
+                claimed = stack.enter_context(claim(address))
+                served = serving(configuration, self._transport, claimed, log_decisions=first.log_decisions)
+                worker = await stack.enter_async_context(served)
+                await worker.begin()
+                with contextlib.suppress(OSError):
+                    await channel.send(Serving())
+                listening = asyncio.create_task(self._listen(channel, worker))
+                await first_of(self._ending.wait(), self._left.wait())
+                if not self._ending.is_set():
+                    # What the parent did not commit is not served.
+                    worker.discard()
+                    await orphanhood.live(worker, first.index, ending=self._ending, ending_at_once=self._ending_at_once)
+                elif self._has_siblings:
+                    await worker.drain(self._ending_at_once.wait())
+                else:
+                    await worker.hand_over(self._ending_at_once.wait())
+            for task in (listening, self._preparing):
+                if task is not None:
+                    task.cancel()
+        except (ConfigurationError, StoreError, ListenError) as error:
+            with contextlib.suppress(OSError):
+                await channel.send(Failed(str(error)))
+        finally:
+            channel.close()
+
+    def _terminated(self) -> None:
+        """Begin to end, or hurry if that was said before; that the parent says to drain as well is no second time."""
+        if self._terminated_before:
+            self._ending_at_once.set()
+        self._terminated_before = True
+        self._ending.set()
+
+    async def _listen(self, channel: Channel, worker: Worker) -> None:
+        while (received := await channel.receive()) is not None:
+            number, request = received
+            if isinstance(request, Prepare | Discard) and self._preparing is not None:
+                self._preparing.cancel()
+                await asyncio.wait({self._preparing})
+            if isinstance(request, Prepare):
+                # It takes seconds, in which others are answered.
+                self._preparing = asyncio.create_task(self._reply(channel, number, request, worker))
+            else:
+                await self._reply(channel, number, request, worker)
+        # The parent has gone without a word.
+        self._left.set()
+
+    async def _reply(self, channel: Channel, number: int, request: Message, worker: Worker) -> None:
+        answer: Answer
+        try:
+            answer = await self._answer(request, worker)
+        except (ConfigurationError, StoreError) as error:
+            answer = Failed(str(error))
+        except Exception as error:  # noqa: BLE001 - the parent is told, and the checks go on
+            _log.exception("what the parent asked for failed")
+            answer = Failed(repr(error))
+        with contextlib.suppress(OSError):
+            await channel.send(answer, number)
+
+    async def _answer(self, request: Message, worker: Worker) -> Answer:
+        match request:
+            case Report():
+                return worker.state()
+            case Prepare():
+                self._prepared = None
+                configuration = await asyncio.to_thread(_configuration, request)
+                self._prepared = configuration, await worker.prepare(configuration)
+            case Commit() if self._prepared is not None:
+                worker.commit(*self._prepared)
+                self._prepared = None
+            case Discard():
+                self._prepared = None
+                worker.discard()
+            case Reopen():
+                worker.decisions.reopen()
+            case Drain():
+                self._has_siblings = True
+                self._ending.set()
+            case HandOver():
+                self._ending.set()
+            case Hurry():
+                self._ending_at_once.set()
+            case _:
+                return Failed(f"unexpected request {request!r}")
+        return Done()
+
+
+def _configuration(request: Begin | Prepare) -> Configuration:
+    """Load from the bytes that the parent read: every worker of it has the same."""
+    return load(request.file, Files(request.files))

@@ -1,0 +1,254 @@
+"""The ops listener: /metrics, /healthz, /readyz and /config over HTTP, for monitoring, probes and whoever looks after it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from extauthz.transport.grpc.eviction import evictable, has_unread
+from extauthz.transport.tls_listening import TlsListener
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+Page = tuple[int, str, bytes]
+KEEP_ALIVE = 75
+"""Seconds that an idle connection is kept: longer than scrapers pause."""
+_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+_NOT_HERE = b"/config is shown over loopback, asked for by a loopback name, on a unix socket, and with a client certificate\n"
+
+
+class BoundedConnection(H11Protocol):
+    """A connection that must ask within `header_timeout` seconds, and ends after `lifetime`, cut if its client does not let it.
+
+    Of more than `most` the one goes that has asked nothing, or rested longest. So nobody can keep what probes and checks need:
+    places, descriptors and memory.
+    """
+
+    most = 100
+    header_timeout = 5.0
+    lifetime = 30.0
+    grace = 10.0
+    _end: asyncio.TimerHandle | None = None
+    _header_due: asyncio.TimerHandle | None = None
+    opened = used = 0.0
+
+    @property
+    def _asked(self) -> bool:
+        # None before the first request, whatever uvicorn says of its type.
+        return bool(self.cycle)
+
+    @property
+    def silent(self) -> bool:
+        """Tell whether no header has come completely, and nothing that its client sent waits to be read."""
+        return not self._asked and not has_unread(self.transport)
+
+    @property
+    def resting(self) -> bool:
+        """Tell whether it has asked, and was answered."""
+        return self._asked and self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a place, and set its ends."""
+        super().connection_made(transport)
+        self.opened = self.used = monotonic()
+        if len(self.connections) > self.most and not self._make_room():
+            transport.abort()
+            return
+        self._header_due = self.loop.call_later(self.header_timeout, self._expect_header)
+        self._end = self.loop.call_later(self.lifetime, self._close, transport)
+
+    def on_response_complete(self) -> None:
+        """Rest from now on."""
+        self.used = monotonic()
+        super().on_response_complete()
+
+    def _make_room(self) -> bool:
+        """End another connection that asks nothing; tell whether there was one."""
+        others = [one for one in self.connections if isinstance(one, BoundedConnection) and one is not self]
+        found = evictable(sorted(others, key=lambda one: one.opened))
+        if found is None:
+            return False
+        self.connections.discard(found)
+        found.transport.abort()
+        return True
+
+    def _expect_header(self) -> None:
+        """End a connection whose first header has not come."""
+        if not self._asked:
+            self.transport.abort()
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        """Let a request under way be answered."""
+        self._end = self.loop.call_later(self.grace, transport.abort)
+        self.shutdown()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        for due in (self._header_due, self._end):
+            if due is not None:
+                due.cancel()
+        super().connection_lost(exc)
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn in a loop of ours: signals stay with the process that owns it."""
+
+    def __init__(
+        self,
+        application: Application,
+        *,
+        tls: ssl.SSLContext | None = None,
+        handshake_timeout: float = 5.0,
+        http: type[asyncio.Protocol] = H11Protocol,
+    ) -> None:
+        """Serve an ASGI application with HTTP/1.1, over TLS with a context, without logs of its own."""
+        configuration = uvicorn.Config(
+            application,
+            http=http,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=1,
+        )
+        super().__init__(configuration)
+        self._tls = tls
+        self._handshake_timeout = handshake_timeout
+        self._listeners: list[TlsListener] = []
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signal handlers alone."""
+        yield
+
+    async def run_on(self, opened: socket.socket) -> None:
+        """Serve on a socket until `should_exit` is set."""
+        await self.serve(sockets=[opened])
+
+    async def listen_again(self, opened: socket.socket) -> None:
+        """Serve on another socket from now on, beside the connections that are open; raises OSError, and closes it then."""
+        servers, listeners = self.servers, self._listeners
+        try:
+            await self.startup([opened])
+        except OSError:
+            opened.close()
+            raise
+        if self._tls is not None:
+            # What accepts is a copy of it.
+            opened.close()
+        for server in servers:
+            server.close()
+        for listener in listeners:
+            listener.close()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept; over TLS by ourselves, since uvicorn lets a handshake take a minute and counts none."""
+        if self._tls is None or not sockets:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        self._listeners = [
+            TlsListener(opened.dup(), self._tls, self._protocol, handshake_timeout=self._handshake_timeout) for opened in sockets
+        ]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no longer, and let requests under way be answered."""
+        for listener in self._listeners:
+            listener.abort()
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Make a connection as uvicorn does."""
+        made: type[Any] = self.config.http_protocol_class
+        return made(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What has to be in order, each by name, and what is worth knowing besides."""
+
+    parts: Mapping[str, bool]
+    details: Mapping[str, object]
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether every part is in order."""
+        return all(self.parts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What the ops listener shows; `metrics` is told whether OpenMetrics is wanted, and returns type and text.
+
+    With `trusted` whoever connects may see the configuration: the listener is a unix socket, or asks for client certificates.
+    """
+
+    metrics: Callable[[bool], Awaitable[tuple[str, bytes]]]
+    readiness: Callable[[], Awaitable[Readiness]]
+    configuration: Callable[[], Awaitable[Mapping[str, Any]]]
+    trusted: bool = False
+
+    async def page(self, scope: Mapping[str, Any]) -> Page:
+        """Return the page of a request."""
+        match scope["path"]:
+            case "/metrics":
+                kind, text = await self.metrics("application/openmetrics-text" in _header(scope, b"accept"))
+                return 200, kind, text
+            case "/healthz":
+                return 200, "text/plain", b"ok\n"
+            case "/readyz":
+                found = await self.readiness()
+                body = {"ready": found.ready, "parts": dict(found.parts), "details": dict(found.details)}
+                return (200 if found.ready else 503), "application/json", json.dumps(body).encode() + b"\n"
+            case "/config":
+                if not self.trusted and not _is_local(scope):
+                    return 403, "text/plain", _NOT_HERE
+                return 200, "application/json", json.dumps(await self.configuration(), indent=2).encode() + b"\n"
+            case _:
+                return 404, "text/plain", b"/metrics, /healthz, /readyz or /config\n"
+
+
+def application(pages: Pages) -> Application:
+    """Return the ASGI application."""
+
+    async def serve(scope: Any, _: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        allowed = scope["method"] in ("GET", "HEAD")
+        status, kind, body = await pages.page(scope) if allowed else (405, "text/plain", b"GET or HEAD\n")
+        headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body if scope["method"] == "GET" else b""})
+
+    return serve
+
+
+def _is_local(scope: Mapping[str, Any]) -> bool:
+    """Tell whether a request came over loopback and was meant to: a web page elsewhere can send a browser here by another name."""
+    ends = (scope.get("client"), scope.get("server"))
+    host = _header(scope, b"host").lower()
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    return all(end and _is_loopback(str(end[0])) for end in ends) and name in _LOCAL_NAMES
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _header(scope: Mapping[str, Any], name: bytes) -> str:
+    """Return the values of a header, joined; a header that was sent twice equals no single value."""
+    return ",".join(value.decode("latin-1") for found, value in scope["headers"] if found == name)

@@ -1,0 +1,102 @@
+"""Which transport serves: the fast one where it is safe, else the one that is always there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from extauthz.addresses import Address
+from extauthz.transport.grpc.refusals import RefusalReason
+from extauthz.transport.limits import Limits
+from extauthz.transport.sockets import Handler, ListenError, TracedHandler
+from extauthz.transport.tls import Certificates
+
+Name = Literal["auto", "nghttp2", "grpcio"]
+
+_log = logging.getLogger(__name__)
+
+
+class Server(Protocol):
+    """What every transport offers."""
+
+    @property
+    def refusals(self) -> Mapping[RefusalReason, int]:
+        """What was refused before a decision, by each reason that this transport can see."""
+
+    async def start(self, address: Address, *, shared: bool = False) -> int:
+        """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError.
+
+        A port that is `shared` is bound beside another process, which leaves it.
+        """
+
+    async def listen_again(self, address: Address) -> None:
+        """Listen on a unix socket that was removed, beside the connections that are open; raises ListenError and OSError."""
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """Answer health checks."""
+
+    async def reload_tls(self, certificates: Certificates) -> None:
+        """Use other certificates from the next connection on."""
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new calls, and give those under way `grace` seconds."""
+
+
+class Factory(Protocol):
+    """Makes a server that is not started."""
+
+    def __call__(
+        self,
+        handler: Handler,
+        fallback: bytes,
+        *,
+        limits: Limits,
+        certificates: Certificates | None,
+        traced: TracedHandler | None = None,
+    ) -> Server:
+        """Serve `handler`, or instead of it `traced` where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """A transport, and the event loop that it is fast on."""
+
+    name: str
+    server: Factory
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop]
+
+
+def choose(wanted: Name) -> Transport:
+    """Return the transport to serve with; raises ListenError when nghttp2 is wanted and cannot be had."""
+    if wanted == "grpcio":
+        return _grpcio()
+    try:
+        import uvloop
+
+        from extauthz.transport.grpc import libnghttp2
+        from extauthz.transport.grpc.nghttp2 import NAME, Nghttp2Server
+    except ImportError as error:
+        if wanted == "nghttp2":
+            raise ListenError(f"server.transport: nghttp2 cannot be had: {error}; or write auto") from error
+        _log.info("serving with grpcio: %s", error)
+        return _grpcio()
+    missing = libnghttp2.missing_flood_limits()
+    if missing and wanted == "auto":
+        _log.info("serving with grpcio: libnghttp2 %s lacks %s", libnghttp2.version(), " and ".join(missing))
+        return _grpcio()
+    if missing:
+        _log.warning(
+            "libnghttp2 %s lacks %s: a peer can keep this process busy; update the library, or write transport: auto",
+            libnghttp2.version(),
+            " and ".join(missing),
+        )
+    return Transport(NAME, Nghttp2Server, uvloop.new_event_loop)
+
+
+def _grpcio() -> Transport:
+    from extauthz.transport.grpc.grpcio import NAME, GrpcioServer
+
+    return Transport(NAME, GrpcioServer, asyncio.new_event_loop)
