@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.fleet_model import Fleet
 from extauthz.adapters.store.following import PostgresFollower
-from extauthz.adapters.store.postgres import Link, PostgresReader
+from extauthz.adapters.store.postgres import DatabaseLink, PostgresReader
 from extauthz.adapters.store.records import AuditKey, Change
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
@@ -139,7 +139,7 @@ class Sidecar:
         )
         it = cls(reader, feed, verifier, [text for text, _ in RANDOM.sample(database.tokens, fleet.tokens)])
         await reader.open()
-        link = Link(address(database.name, application=FOLLOWER, folder=folder), None, prepare=fleet.listen)
+        link = DatabaseLink(address(database.name, application=FOLLOWER, folder=folder), None, prepare=fleet.listen)
         follower = PostgresFollower(
             link, position=lambda: feed.position, apply=it._apply, poll_interval=fleet.poll_interval, listen=fleet.listen
         )

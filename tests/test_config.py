@@ -200,7 +200,7 @@ def places(module: ModuleType) -> Iterator[tuple[str, ast.stmt | ast.expr]]:
             for node in ast.walk(function):
                 if isinstance(node, ast.Raise) and "ValueError" in ast.unparse(node):
                     yield function.name, node
-                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("problem", "Error", "_wrong")):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("problem", "Problem", "_wrong")):
                     yield function.name, node
                 if isinstance(node, ast.Return) and function.name == "_message":
                     yield function.name, node

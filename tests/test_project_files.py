@@ -16,7 +16,7 @@ from extauthz import __version__
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").is_file())
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 WORKFLOWS = {path.name: path.read_text("utf-8") for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))}
-CHECKS = ["lint", "check-generated", "test", "wheel", "workflows", "pythons"]
+CHECKS = ["lint", "check-generated", "test", "mutants-changed", "wheel", "workflows", "pythons"]
 
 OF_THE_IMAGE = {
     "deploy/helm/extauthz/Chart.yaml": r"^(?:version|appVersion): (.+)$",

@@ -128,11 +128,7 @@ def usable(record: TokenRecord, now: float) -> Reason | None:
 
 
 def _base62(number: int, length: int) -> str:
-    digits = []
-    for _ in range(length):
-        number, digit = divmod(number, 62)
-        digits.append(_ALPHABET[digit])
-    return "".join(reversed(digits))
+    return "".join(_ALPHABET[number // 62**place % 62] for place in reversed(range(length)))
 
 
 def _checksum(body: str) -> str:

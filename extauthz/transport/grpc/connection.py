@@ -15,7 +15,6 @@ from extauthz.transport.grpc import messages
 from extauthz.transport.grpc.answers import RESPONSE, SHUTTING_DOWN, Fields, framed, refusal_fields, status_fields
 from extauthz.transport.grpc.callbacks import CALLBACKS, PROVIDER
 from extauthz.transport.grpc.eviction import has_unread
-from extauthz.transport.grpc.messages import RequestRefusal
 from extauthz.transport.grpc.refusals import RefusalReason, Refusals
 from extauthz.transport.grpc.streams import REASONS, Stream, StreamTable, TransportCounters, reason_of_failure
 from extauthz.transport.limits import Limits
@@ -214,7 +213,7 @@ class Connection(StreamTable, asyncio.Protocol):
         stream.task = asyncio.ensure_future(pending)
         stream.task.add_done_callback(partial(self._done, stream, finish))
 
-    def refuse(self, stream: Stream, refusal: RequestRefusal) -> None:
+    def refuse(self, stream: Stream, refusal: messages.RequestRefusal) -> None:
         """Answer with a status and nothing else."""
         self.refused(refusal.reason)
         self._submit(stream, refusal_fields(refusal), None)
@@ -244,7 +243,7 @@ class Connection(StreamTable, asyncio.Protocol):
             if self.leaving_since is not None and not stream.complete:
                 self._end_watch(stream)
 
-    def end(self, stream: Stream, refusal: RequestRefusal | None = None) -> None:
+    def end(self, stream: Stream, refusal: messages.RequestRefusal | None = None) -> None:
         """End a call of many messages, with a status if it is not that of success."""
         if refusal is not None and not stream.answer:
             stream.refusal = refusal
