@@ -29,7 +29,7 @@ REASONS: dict[str, list[Any]] = FILES["answers"]["reasons"]
 REQUEST = {"about", "send", "with", "form", "host", "message", "bytes", "at", "token", "jwt"}
 EXPECTED = {
     *("reason", "status", "route", "user", "actor", "auth_type", "scopes", "sets", "also_sets", "removed", "removes", "passes"),
-    *("challenge", "challenge_scopes", "headers", "absent", "told", "errors", "message_has", "plain_body", "answered_by"),
+    *("challenge", "challenge_scopes", "headers", "absent", "told", "error", "message_has", "plain_body", "answered_by"),
     *("metadata", "code"),
 }
 PATH = {"about", "path", "form", "segments", "canonical", "same_as", "reason"}
@@ -137,7 +137,7 @@ def test_configuration(case: Case, tmp_path: Path) -> None:
 
 def test_an_error_is_told_by_more_than_its_file() -> None:
     """The name of a file stands in every message about it."""
-    problems = {str(case): case.data["errors"] for case in CONFIGURATIONS if "error" in case.data}
+    problems = {str(case): case.data["errors"] for case in CONFIGURATIONS if "errors" in case.data}
     assert len(problems) > 50
     assert {name: said for name, said in problems.items() if all(fragment.endswith(".yaml") for fragment in said)} == {}
 
@@ -193,7 +193,7 @@ def _is_as_said(said: Mapping[str, Any], answer: Answer, context: str) -> None:
         "removed": lambda: sorted({name.lower() for name in answer.removed if not name.endswith(DECISION)}),
         "challenge": lambda: headers.get("www-authenticate"),
         "told": lambda: answer.body["reason"],
-        "errors": lambda: answer.body["error"],
+        "error": lambda: answer.body["error"],
         "answered_by": lambda: answer.message.WhichOneof("http_response"),
     }
     for name, find in found.items():
@@ -290,7 +290,7 @@ def _keeps_the_laws_of_denials(case: Case, answer: Answer, told: str, context: s
     for option in answer.denied.headers:
         assert re.fullmatch(r"[\x20-\x7e]*", option.header.value), context
     if "plain_body" not in case.data:
-        assert set(answer.body) == {"errors", "reason", "message", "decision_id"}, context
+        assert set(answer.body) == {"error", "reason", "message", "decision_id"}, context
         assert answer.body["reason"] == told, context
         assert answer.body["decision_id"] == DECISION_ID, context
         assert headers["content-type"] == "application/json", context
