@@ -29,7 +29,8 @@ from extauthz.core.act_as import ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, fingerprint, mint
-from extauthz.ports import FeedBatch, Unavailable
+from extauthz.errors import Unavailable
+from extauthz.ports import FeedBatch
 from extauthz.serve.main import SystemClock
 from extauthz.verifiers.change_feed import Feed
 from extauthz.verifiers.issued import IssuedVerifier

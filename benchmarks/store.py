@@ -34,12 +34,13 @@ from extauthz.adapters.store.database import TIMEOUT
 from extauthz.adapters.store.postgres import PostgresReader
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.records import AuditKey, TokenFilter
-from extauthz.adapters.store.rows import COLUMNS, StoreError
+from extauthz.adapters.store.rows import COLUMNS
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, fingerprint
+from extauthz.errors import StoreError
 from extauthz.serve.worker import Recorders, SystemClock, decision_id
 from extauthz.service import Authorizer
 from tests.support.postgres_server import PostgresServer

@@ -16,15 +16,6 @@ Header = tuple[str, str]
 """Name and value."""
 
 
-class Unavailable(Exception):
-    """A store or an issuer cannot be reached, and memory does not know; `reason` is one of the 503 reasons."""
-
-    def __init__(self, reason: Reason) -> None:
-        """Keep the reason as the only thing that is told."""
-        super().__init__(reason.value)
-        self.reason = reason
-
-
 class Clock(Protocol):
     """Wall clock for `exp`, monotonic clock for lifetimes and time-outs; both in seconds."""
 

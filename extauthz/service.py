@@ -15,7 +15,8 @@ from extauthz.core.credentials import Kind
 from extauthz.core.decide import Plan, decide, monitored, plan
 from extauthz.core.model import Decision, Deny, Identity, Reason, Request
 from extauthz.core.policy import Policy
-from extauthz.ports import Clock, Codec, Evidence, Recorder, Unavailable, Verifier
+from extauthz.errors import Unavailable
+from extauthz.ports import Clock, Codec, Evidence, Recorder, Verifier
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from extauthz.adapters.store.records import TokenFilter
-from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin import audits, leaks, revocation, rights, stores, tokens, transfer, verification
 from extauthz.admin.administration import Administration, audit_keys
@@ -24,6 +23,7 @@ from extauthz.config.patterns import compile_patterns
 from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenText
+from extauthz.errors import StoreError
 
 NOW = 1_800_000_000
 DAY = 86_400

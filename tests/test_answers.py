@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.envoy import MAX_BYTES_OF_TEMPLATES, MAX_TEMPLATE_BYTES, OTHER_ID, EnvoyCodec
 from extauthz.config.answers import MAX_BODY, AnswersSection
-from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 from extauthz.core.model import ALLOWING, Allow, Deny, HeaderEdits, Reason, Request
 from extauthz.core.model import DECISION_ID as PLACEHOLDER
 from extauthz.demo.launcher import Demo
+from extauthz.errors import ConfigurationError
 from extauthz.responses.denials import (
     GRPC_CODES,
     PUBLIC_REASONS,

@@ -23,7 +23,7 @@ PACKAGE = PROJECT / "extauthz"
 ROWS = (
     "_pb",
     "core addresses process",
-    "ports",
+    "ports errors",
     "service responses telemetry verifiers",
     "config transport",
     # One library, one room: adapters do not know each other.
@@ -364,6 +364,50 @@ def test_nothing_is_left_for_later(name: str) -> None:
 def test_a_print_is_found() -> None:
     assert calls("def f():\n    return [print(x) for x in y]", {"print"}) == {"print"}
     assert calls("def f():\n    'print(x)'  # print", {"print"}) == set()
+
+
+def classes(sources: dict[str, str]) -> dict[str, list[tuple[str, ast.ClassDef]]]:
+    """Return the classes of modules by their names, each with the module that defines it; what begins with _ is a module's own."""
+    named: dict[str, list[tuple[str, ast.ClassDef]]] = {}
+    for name, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                named.setdefault(node.name, []).append((name, node))
+    return named
+
+
+def crossing_exceptions(sources: dict[str, str]) -> set[str]:
+    """Return "module.Exception imported by module" for those that another room than their own imports, `errors` left aside."""
+    exceptions = {
+        f"{name}.{title}"
+        for title, places in classes(sources).items()
+        for name, node in places
+        if name != "errors" and any(ast.unparse(base).endswith(("Exception", "Error")) for base in node.bases)
+    }
+    return {
+        f"{target.removeprefix('extauthz.')} imported by {name}"
+        for name, source in sources.items()
+        for target in imported(name, source, is_package=name in FOLDERS | BARE)
+        if target.removeprefix("extauthz.") in exceptions and room_of(target.removeprefix("extauthz.")) != room_of(name)
+    }
+
+
+def test_no_two_classes_have_one_name() -> None:
+    named = classes(modules())
+
+    assert len(named) > 150
+    assert {title: [name for name, _ in places] for title, places in named.items() if len(places) > 1} == {}
+
+
+def test_exceptions_that_cross_a_room_are_in_errors() -> None:
+    assert crossing_exceptions(modules()) == set()
+
+
+def test_classes_of_one_name_and_crossing_exceptions_are_found() -> None:
+    sources = {"service": "class Lost(ValueError): ...", "runtime.build": "from extauthz.service import Lost\nclass Lost: ..."}
+
+    assert len(classes(sources)["Lost"]) == 2
+    assert crossing_exceptions(sources) == {"service.Lost imported by runtime.build"}
 
 
 def test_no_file_names_a_machine_or_an_index() -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from extauthz.adapters.store.reader import SqliteReader
-from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.config.loader import Configuration, load
@@ -22,7 +21,8 @@ from extauthz.core.act_as import ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.tokens import TokenRecord, fingerprint
-from extauthz.ports import Evidence, Unavailable
+from extauthz.errors import StoreError, Unavailable
+from extauthz.ports import Evidence
 from extauthz.runtime.build import RuntimeBuilder, RuntimeParts
 from tests.support.postgresql import ANA, KEY
 from tests.support.world import NOW, PEPPER, StillClock

@@ -20,9 +20,9 @@ import pytest
 from extauthz.adapters.store import chain
 from extauthz.adapters.store.records import AuditExport, AuditKey, AuditRow, Change, Revocation
 from extauthz.adapters.store.replay import History
-from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.core.model import AuthType
+from extauthz.errors import StoreError
 from tests.support.memory_store import MemoryTokenStore
 from tests.support.postgresql import ANA, FINGERPRINT, KEY, NOW, AnyStore, MakePlace, Place, PostgresServer, fill, token, use
 

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from extauthz.core.model import Reason
-from extauthz.ports import Unavailable
+from extauthz.errors import Unavailable
 from extauthz.verifiers.throttling import MAX_REST, Breaker, Budget
 from tests.support.world import StillClock
 

@@ -16,10 +16,11 @@ from click.testing import CliRunner
 
 from extauthz.addresses import Address
 from extauthz.cli import main
+from extauthz.errors import AddressInUseError
 from extauthz.serve.orphanhood import time_of
 from extauthz.transport.address_claims import AddressClaim, Taken, claim, offered, take
 from extauthz.transport.select import Server, choose
-from extauthz.transport.sockets import AddressInUseError, open_listener
+from extauthz.transport.sockets import open_listener
 from tests.support.ports import free_port
 from tests.support.transports import FALLBACK, NAMES, Name, default_limits
 from tests.support.waiting import until

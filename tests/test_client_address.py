@@ -14,9 +14,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extauthz.config.document import ConfigurationError
 from extauthz.core.client_address import ForwardedClient
 from extauthz.demo.launcher import CHECKOUT
+from extauthz.errors import ConfigurationError
 from tests.support.envoy import running_envoy, running_sidecar, send
 from tests.support.ports import free_port
 from tests.support.waiting import eventually

@@ -39,8 +39,8 @@ from extauthz.config import (
     upstream,
     values,
 )
-from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
+from extauthz.errors import ConfigurationError
 from extauthz.responses import denials
 
 BASE = Path(__file__).parent / "config" / "base"

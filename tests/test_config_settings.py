@@ -17,7 +17,6 @@ from pydantic import TypeAdapter, ValidationError
 from extauthz.cli import main
 from extauthz.config.answers import AnswersSection
 from extauthz.config.decision_log import DecisionLogSection, Place
-from extauthz.config.document import ConfigurationError
 from extauthz.config.internal_token import InternalTokenSection
 from extauthz.config.loader import MIN_PEPPER_BYTES, Configuration, load
 from extauthz.config.oauth import OAuthCommon, ProviderEntry
@@ -29,6 +28,7 @@ from extauthz.core.model import AuthType, Reason
 from extauthz.core.paths import parse
 from extauthz.core.providers import Verification
 from extauthz.core.routes import Route
+from extauthz.errors import ConfigurationError
 from extauthz.telemetry.decision_record import RecordField
 
 HEAD = """\

@@ -13,11 +13,10 @@ import pytest
 
 from extauthz.adapters.store.connecting import parameters, read_address
 from extauthz.adapters.store.link import DatabaseLink
-from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.config import database_address
-from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
+from extauthz.errors import ConfigurationError, StoreError
 from tests.support.postgresql import PostgresServer
 from tests.test_cli import SETTINGS, configured, run, told
 

@@ -27,10 +27,10 @@ from hypothesis import strategies as st
 from extauthz.adapters.decision_log import log as log_module
 from extauthz.adapters.decision_log import sinks as sinks_module
 from extauthz.adapters.decision_log.log import DecisionLog
-from extauthz.adapters.decision_log.sinks import File, Gone, Sink, StandardOutput, UnixSocket, chunks, whole_lines
-from extauthz.config.document import ConfigurationError
+from extauthz.adapters.decision_log.sinks import File, Sink, SinkClosed, StandardOutput, UnixSocket, chunks, whole_lines
 from extauthz.config.loader import Configuration, load
 from extauthz.core.model import Deny, Reason, Request
+from extauthz.errors import ConfigurationError
 from extauthz.runtime.decision_log import DecisionLogs, open_decision_log
 from tests.support.waiting import eventually
 from tests.support.world import DECISION_ID
@@ -649,7 +649,7 @@ def test_a_fault_of_ours_ends_nothing(opened: Open, caplog: pytest.LogCaptureFix
 def test_gone_is_for_standard_output_alone(pipe: Pipe) -> None:
     os.close(pipe.reading)
     sink = StandardOutput(pipe.writing)
-    with pytest.raises(Gone):
+    with pytest.raises(SinkClosed):
         sink.write([b"{}\n"])
     sink.close()
 

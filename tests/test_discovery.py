@@ -14,8 +14,9 @@ import pytest
 
 from extauthz.adapters.oauth import jwks as keys_module
 from extauthz.adapters.oauth.discovery import LIFETIME, RETRY, Discovery
-from extauthz.adapters.oauth.http import FetchError, JsonFetcher
+from extauthz.adapters.oauth.http import JsonFetcher
 from extauthz.adapters.oauth.jwks import MIN_REFRESH, UNKNOWN_KEY_COOL_DOWN, JwksSource
+from extauthz.errors import FetchError
 from tests.support.http_faults import DISCOVERY, FaultyServer, Page, document, faulty_server
 from tests.support.waiting import settled, until
 from tests.support.world import StillClock, jwks

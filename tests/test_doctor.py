@@ -30,9 +30,10 @@ from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.wiring import write_certificates
 from extauthz.doctor import certificates, files, machine, run, world
 from extauthz.doctor.findings import Finding, Level
+from extauthz.errors import ListenError
 from extauthz.transport.http.ops import HttpServer
 from extauthz.transport.limits import descriptors_missing
-from extauthz.transport.sockets import ListenError, open_port
+from extauthz.transport.sockets import open_port
 from extauthz.transport.tls import TlsFiles
 from tests.support.http_faults import FaultyServer, Page, document, faulty_server
 from tests.support.postgresql import MakePlace

@@ -18,10 +18,10 @@ from pydantic import BaseModel
 
 from extauthz.cli import main
 from extauthz.config import routes, tables
-from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 from extauthz.config.settings import Settings
 from extauthz.core.providers import PROVIDERS, Verification
+from extauthz.errors import ConfigurationError
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "config"

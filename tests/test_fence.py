@@ -25,11 +25,12 @@ from extauthz.addresses import Address
 from extauthz.core import jwt
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Decision, Identity, Reason, Request
-from extauthz.ports import Clock, Codec, Evidence, Recorder, Unavailable, Verifier
+from extauthz.errors import ListenError, Unavailable
+from extauthz.ports import Clock, Codec, Evidence, Recorder, Verifier
 from extauthz.service import Authorizer, Runtime
 from extauthz.transport.address_claims import claim
 from extauthz.transport.grpc.grpcio import SERVICE, GrpcioServer
-from extauthz.transport.sockets import ListenError, open_port, publish, restricted_umask
+from extauthz.transport.sockets import open_port, publish, restricted_umask
 from extauthz.verifiers.oauth import Issuer, OAuthVerifier
 from extauthz.verifiers.throttling import Budget
 from extauthz.verifiers.verdicts import VerdictCache

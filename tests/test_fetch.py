@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from extauthz.adapters.oauth.http import MAX_BYTES, MAX_REDIRECTS, FetchError, JsonFetcher, is_acceptable
+from extauthz.adapters.oauth.http import MAX_BYTES, MAX_REDIRECTS, JsonFetcher, is_acceptable
+from extauthz.errors import FetchError
 from tests.support.http_faults import FaultyServer, Page, document, faulty_server
 from tests.support.virtual_time import in_virtual_time
 

@@ -26,7 +26,8 @@ from extauthz.adapters.store.link import DatabaseLink
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.rows import COLUMNS, REVISION
 from extauthz.core.model import Reason
-from extauthz.ports import EMPTY_AUDIT, FeedBatch, Unavailable
+from extauthz.errors import Unavailable
+from extauthz.ports import EMPTY_AUDIT, FeedBatch
 from extauthz.verifiers.change_feed import SLICE, Feed
 from tests.support.pg import CHANGE, LOCK, NOTIFY, Proxy, commit_changes, with_tables
 from tests.support.postgres_server import PostgresServer, server_of

@@ -10,7 +10,7 @@ import pytest
 
 from extauthz.core.model import Reason
 from extauthz.core.providers import Verification
-from extauthz.ports import Unavailable
+from extauthz.errors import Unavailable
 from tests.support.remote import (
     GOOGLE,
     GOOGLE_CLIENT,

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from extauthz.adapters.envoy import MAX_TEMPLATE_BYTES, EnvoyCodec
 from extauthz.cli import main
-from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration, load
 from extauthz.config.restart import needing_restart
 from extauthz.core.model import AuthType, Identity, Reason
+from extauthz.errors import ConfigurationError
 from extauthz.responses.internal_tokens import ALGORITHMS, InternalTokens, Recipe, new_key, signing_key
 from extauthz.runtime.codec import build_internal_tokens
 from tests.support import fuzz

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from extauthz.adapters.store.following import Lost, PostgresFollower, SqliteFollower
+from extauthz.adapters.store.following import FeedLost, PostgresFollower, SqliteFollower
 from extauthz.adapters.store.link import DatabaseLink
 from extauthz.adapters.store.postgres import PostgresReader, PostgresUsage
 from extauthz.adapters.store.reader import SqliteReader
@@ -25,7 +25,8 @@ from extauthz.core.act_as import ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.tokens import ENTROPY_BYTES, TokenText, fingerprint
-from extauthz.ports import FeedBatch, Unavailable
+from extauthz.errors import Unavailable
+from extauthz.ports import FeedBatch
 from extauthz.runtime.store import feed_memory, open_store, verifier_of
 from extauthz.verifiers.change_feed import Feed
 from extauthz.verifiers.issued import IssuedVerifier
@@ -144,13 +145,13 @@ class Server:
         self.connected.append(now())
         if self.refuses:
             self.refuses -= 1
-            raise Lost("refused")
+            raise FeedLost("refused")
 
     async def ask(self, query: str, parameters: Sequence[Any] = (), *, seconds: float) -> list[tuple[Any, ...]]:
         self.asked.append((now(), query, seconds))
         if self.silent:
             await elapse(seconds)
-            raise Lost(f"no answer within {seconds:g} s", overdue=True)
+            raise FeedLost(f"no answer within {seconds:g} s", overdue=True)
         if query.startswith("SELECT version_num"):
             return [(REVISION,)]
         if "FROM changes" in query:
@@ -216,7 +217,7 @@ def test_a_connection_that_is_cut_is_replaced_at_once() -> None:
         async def notified(self, seconds: float) -> bool:
             await super().notified(0.3 if len(self.connected) == 1 else seconds)
             if len(self.connected) == 1:
-                raise Lost("cut")
+                raise FeedLost("cut")
             return False
 
     server = Cut()
@@ -239,7 +240,7 @@ def test_ids_of_a_server_that_does_not_tell_them_are_asked_for_half_a_minute_lat
         async def ask(self, query: str, parameters: Sequence[Any] = (), *, seconds: float) -> list[tuple[Any, ...]]:
             rows = await super().ask(query, parameters, seconds=seconds)
             if query.startswith("SELECT id"):
-                raise Lost("not told")
+                raise FeedLost("not told")
             return rows
 
     server, ids = Forgetful(), KnownIds(1000)
@@ -297,7 +298,7 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up_after_five_seconds()
 
     async def work(port: int) -> tuple[float, str]:
         link = DatabaseLink(f"postgresql://ana@127.0.0.1:{port},127.0.0.1:{port},127.0.0.1:{port}/tokens", None, prepare=False)
-        with pytest.raises(Lost) as caught:
+        with pytest.raises(FeedLost) as caught:
             await link.connect()
         lasted = now()
         await link.close()

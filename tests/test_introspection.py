@@ -31,7 +31,7 @@ from extauthz.config.loader import load
 from extauthz.core.model import Reason
 from extauthz.core.providers import Verification
 from extauthz.demo.issuer import CLIENT_ID, CLIENT_SECRET, GOOGLE_CLIENT, DemoIssuer, Fault
-from extauthz.ports import Unavailable
+from extauthz.errors import Unavailable
 from extauthz.runtime.build import RuntimeBuilder, RuntimeParts
 from extauthz.transport.http.ops import HttpServer
 from extauthz.transport.sockets import open_port

@@ -14,7 +14,7 @@ from extauthz.core import jwt
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.providers import PROVIDERS, ProviderRules, Verification
-from extauthz.ports import Unavailable
+from extauthz.errors import Unavailable
 from extauthz.verifiers.oauth import MAX_PENDING, Issuer, OAuthVerifier, Signer
 from extauthz.verifiers.throttling import Budget
 from extauthz.verifiers.verdicts import VerdictCache

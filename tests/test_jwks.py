@@ -22,7 +22,7 @@ from extauthz.adapters.oauth.http import JsonFetcher
 from extauthz.adapters.oauth.jwks import JwksSource
 from extauthz.adapters.oauth.published_keys import KeyFlaw
 from extauthz.core.model import Reason
-from extauthz.ports import Unavailable
+from extauthz.errors import Unavailable
 from tests.support import http_faults
 from tests.support.http_faults import DISCOVERY, FaultyServer, Page, document
 from tests.support.waiting import settled, until

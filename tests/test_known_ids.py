@@ -28,7 +28,8 @@ from extauthz.core.act_as import ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.tokens import fingerprint, mint
-from extauthz.ports import FeedBatch, Unavailable
+from extauthz.errors import Unavailable
+from extauthz.ports import FeedBatch
 from extauthz.runtime.build import RuntimeBuilder, RuntimeParts
 from extauthz.runtime.store import verifier_of
 from extauthz.serve import figures

@@ -19,7 +19,7 @@ from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.providers import Verification
 from extauthz.core.tokens import ENTROPY_BYTES, mint
-from extauthz.ports import Unavailable
+from extauthz.errors import Unavailable
 from tests.support.live import live
 from tests.support.remote import (
     GOOGLE,

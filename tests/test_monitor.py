@@ -24,7 +24,7 @@ from extauthz.core.decide import monitored as step
 from extauthz.core.identity import FIELDS, OVERRIDE_HEADERS, IdentityHeaders, monitored_edits
 from extauthz.core.model import ALLOWING, FORWARDED, Allow, Decision, Deny, HeaderEdits, Reason, Request, WouldDeny
 from extauthz.core.policy import Policy
-from extauthz.ports import Unavailable
+from extauthz.errors import Unavailable
 from extauthz.serve.reload import Reloader
 from extauthz.service import Authorizer
 from tests.support import fuzz

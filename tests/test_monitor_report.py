@@ -17,7 +17,7 @@ from extauthz.adapters.decision_log.sinks import File
 from extauthz.cli import main
 from extauthz.cli.monitor_hints import HINTS, hint
 from extauthz.cli.monitor_report import MAX_LINE, STEP, lines
-from extauthz.cli.refusals import EVER, MAX_CALLERS, SHOWN_CALLERS, Report, seconds
+from extauthz.cli.refusals import EVER, MAX_CALLERS, SHOWN_CALLERS, RefusalReport, seconds
 from extauthz.core.model import FORWARDED
 from extauthz.service import Authorizer
 from tests.support.world import DECISION_ID, NOW, MakeWorld, bearer, check_request
@@ -203,7 +203,7 @@ def test_a_sample_counts_for_all_that_it_stands_for(tmp_path: Path) -> None:
 
 
 def test_callers_are_bounded() -> None:
-    report = Report()
+    report = RefusalReport()
     for number in range(MAX_CALLERS + 50):
         report.add(line(actor=f"oauth:x:{number}").encode(), *EVER)
         report.add(line(actor="oauth:x:0").encode(), *EVER)

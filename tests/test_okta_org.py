@@ -9,7 +9,7 @@ import pytest
 
 from extauthz.core.model import Reason
 from extauthz.core.providers import Verification
-from extauthz.ports import Unavailable
+from extauthz.errors import Unavailable
 from tests.support.remote import (
     OKTA_CLIENT,
     OKTA_ORG,

@@ -16,7 +16,7 @@ from extauthz.core import jwt
 from extauthz.core.credentials import Kind
 from extauthz.core.model import Reason
 from extauthz.core.providers import Verification
-from extauthz.ports import Unavailable
+from extauthz.errors import Unavailable
 from tests.support.remote import (
     ONELOGIN,
     ONELOGIN_CLIENT,

@@ -10,8 +10,9 @@ import pytest
 
 from extauthz.adapters.store.postgres import PostgresReader
 from extauthz.adapters.store.reader import SqliteReader
-from extauthz.adapters.store.rows import StoreError, check_peppers
+from extauthz.adapters.store.rows import check_peppers
 from extauthz.core.tokens import TokenRecord, fingerprint
+from extauthz.errors import StoreError
 from tests.support.postgresql import ANA, NOW, Place, token
 from tests.support.world import StillClock
 

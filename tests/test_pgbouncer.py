@@ -18,7 +18,7 @@ from extauthz.adapters.store.following import PostgresFollower
 from extauthz.adapters.store.link import DatabaseLink
 from extauthz.adapters.store.postgres import PostgresReader, PostgresUsage
 from extauthz.adapters.store.sql import SqlTokenStore
-from extauthz.ports import Unavailable
+from extauthz.errors import Unavailable
 from extauthz.verifiers.change_feed import Feed
 from tests.support.pooler import PASSWORD, PgBouncer, pgbouncer
 from tests.support.postgresql import ANA, KEY, NOW, PostgresServer, fill, token

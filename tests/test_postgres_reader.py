@@ -17,10 +17,10 @@ import pytest
 
 from extauthz.adapters.store import postgres
 from extauthz.adapters.store.postgres import BATCH, LOOK_UP_TIME, PostgresReader
-from extauthz.adapters.store.rows import REVISION, StoreError
+from extauthz.adapters.store.rows import REVISION
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.tokens import TokenRecord, fingerprint
-from extauthz.ports import Unavailable
+from extauthz.errors import StoreError, Unavailable
 from tests.support.pg import Proxy, insert_token, with_tables
 from tests.support.postgres_server import PostgresServer, server_of
 from tests.support.waiting import until

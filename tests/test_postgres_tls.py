@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from extauthz.adapters.store.following import Lost
+from extauthz.adapters.store.following import FeedLost
 from extauthz.adapters.store.link import DatabaseLink
-from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.errors import StoreError
 from tests.support.tcp_postgres import TcpPostgres
 from tests.support.transports import Authority
 from tests.test_cli import SETTINGS, configured, created, run, told
@@ -70,7 +70,7 @@ async def outcomes(place: str, password: str = PASSWORD) -> tuple[str, str]:
         await link.connect()
         assert await link.ask("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", seconds=5.0) == [(True,)]
         said.append("")
-    except Lost as error:
+    except FeedLost as error:
         said.append(str(error))
     finally:
         await link.close()

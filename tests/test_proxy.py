@@ -14,15 +14,14 @@ import pytest
 import yaml
 
 from extauthz.adapters.oauth.discovery import Discovery
-from extauthz.adapters.oauth.http import FetchError, JsonFetcher, ProxyRefusal
+from extauthz.adapters.oauth.http import JsonFetcher
 from extauthz.adapters.oauth.introspection import Introspection
-from extauthz.config.document import ConfigurationError
 from extauthz.config.effective import explained
 from extauthz.config.loader import Configuration, load
 from extauthz.core.providers import Verification
 from extauthz.doctor import files, world
 from extauthz.doctor.findings import Level
-from extauthz.ports import Unavailable
+from extauthz.errors import ConfigurationError, FetchError, ProxyRefusal, Unavailable
 from extauthz.runtime.build import RuntimeBuilder
 from extauthz.verifiers.throttling import Breaker, Budget
 from tests.support.http_faults import Page, faulty_server, listening

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 import watchfiles
 
-from extauthz.adapters.store.rows import StoreError
-from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration, load
+from extauthz.errors import ConfigurationError, StoreError
 from extauthz.serve.reload import Reloader, ReloadRefused
 from tests.support.waiting import settled, until
 

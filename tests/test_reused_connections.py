@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from extauthz.adapters.oauth.discovery import Discovery
-from extauthz.adapters.oauth.http import FetchError, JsonFetcher
+from extauthz.adapters.oauth.http import JsonFetcher
 from extauthz.adapters.oauth.introspection import Introspection
 from extauthz.core.providers import Verification
-from extauthz.ports import Unavailable
+from extauthz.errors import FetchError, Unavailable
 from extauthz.verifiers.throttling import Breaker, Budget
 from tests.support.http_faults import listening
 from tests.support.kept_connections import ConnectProxy, Ending, KeepingServer, Reaction

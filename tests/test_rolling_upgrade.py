@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from extauthz.adapters.store import schema
 from extauthz.adapters.store.records import AuditKey, Change
-from extauthz.adapters.store.rows import REVISION, SERVED, StoreError
+from extauthz.adapters.store.rows import REVISION, SERVED
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.cli import main
 from extauthz.config.loader import Configuration, load
@@ -25,7 +25,7 @@ from extauthz.core.act_as import ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.tokens import fingerprint
-from extauthz.ports import Unavailable
+from extauthz.errors import StoreError, Unavailable
 from extauthz.runtime.store import OpenedStore, open_store, verifier_of
 from extauthz.verifiers.issued import IssuedVerifier
 from extauthz.verifiers.verdicts import VerdictCache

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from extauthz.addresses import Address
+from extauthz.errors import ListenError
 from extauthz.transport.address_claims import PathClaim, claim, keep
-from extauthz.transport.sockets import ListenError, open_listener
+from extauthz.transport.sockets import open_listener
 from tests.support.h2_client import Client
 from tests.support.waiting import eventually
 from tests.support.world import bearer, check_request

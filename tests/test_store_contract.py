@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.records import AuditExport, Change, Revocation, StoredToken, TokenFilter
-from extauthz.adapters.store.rows import COLUMNS, StoreError, record
+from extauthz.adapters.store.rows import COLUMNS, record
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.tokens import TokenRecord
-from extauthz.ports import RESOLUTION, FeedBatch, Unavailable
+from extauthz.errors import StoreError, Unavailable
+from extauthz.ports import RESOLUTION, FeedBatch
 from tests.support.memory_store import MemoryTokenStore
 from tests.support.postgresql import (
     ANA,

@@ -24,8 +24,9 @@ from alembic.migration import MigrationContext
 
 from extauthz.adapters.store import database, schema, writers_lock
 from extauthz.adapters.store.records import AuditExport, Change, Revocation, StoredToken, TokenFilter
-from extauthz.adapters.store.rows import COLUMNS, StoreError
+from extauthz.adapters.store.rows import COLUMNS
 from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.errors import StoreError
 from tests.support.postgresql import ANA, FINGERPRINT, KEY, NOW, MakePlace, Place, PostgresServer, fill, ids_of, token, use
 
 pytest_plugins = ["tests.support.postgresql"]

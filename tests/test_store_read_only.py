@@ -19,9 +19,8 @@ from extauthz.adapters.store import reader as reader_module
 from extauthz.adapters.store import sqlite_file
 from extauthz.adapters.store.following import SqliteFollower
 from extauthz.adapters.store.reader import SqliteReader
-from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
-from extauthz.ports import Unavailable
+from extauthz.errors import StoreError, Unavailable
 from extauthz.verifiers.change_feed import Feed
 from tests.support.postgresql import ANA, KEY, fill, token
 from tests.support.unprivileged import NOBODY, bound_by_modes, owner, unprivileged

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 
 from extauthz.adapters.store import database
 from extauthz.adapters.store.connecting import DeadlineConnection
-from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.errors import StoreError
 from tests.support.pooler import PASSWORD, PgBouncer, pgbouncer
 from tests.support.postgresql import PostgresServer
 from tests.test_cli import SETTINGS, configured, created, run, told
@@ -211,7 +211,7 @@ def test_a_late_connection_is_closed(postgresql: PostgresServer, monkeypatch: py
 
     monkeypatch.setattr(connecting.DeadlineConnection, "connect", late)
     monkeypatch.setattr(connecting, "_close_late", lambda opened, close=connecting._close_late: (close(opened), ended.set()))
-    with pytest.raises(connecting.Overdue):
+    with pytest.raises(connecting.StatementOverdue):
         connecting.connect(time.monotonic() + 0.05, conninfo=postgresql.url())
     let_go.set()
     assert ended.wait(20)

@@ -23,7 +23,8 @@ from extauthz.config.tracing import TracingSection
 from extauthz.core.model import Decision, Reason, Request
 from extauthz.core.tokens import TokenRecord
 from extauthz.demo.faults import Fault
-from extauthz.ports import TokenStore, Unavailable
+from extauthz.errors import Unavailable
+from extauthz.ports import TokenStore
 from extauthz.serve.worker import Recorders
 from extauthz.service import Authorizer
 from extauthz.telemetry import traceparent

@@ -20,7 +20,7 @@ from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extauthz.addresses import Address
-from extauthz.transport.sockets import ListenError
+from extauthz.errors import ListenError
 from tests.support.h2_client import CHECK, GoneError, Peer, Target
 from tests.support.transports import FALLBACK, Authority, Held, Loop, Served, default_limits, echo, only_nghttp2
 from tests.support.waiting import eventually, until

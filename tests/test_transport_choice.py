@@ -11,9 +11,9 @@ from typing import Any, Literal
 import pytest
 
 from extauthz import transport
+from extauthz.errors import ListenError
 from extauthz.transport.grpc import libnghttp2
 from extauthz.transport.select import choose
-from extauthz.transport.sockets import ListenError
 from tests.support.transports import default_limits
 
 RESETS, CONTINUATIONS = "nghttp2_option_set_stream_reset_rate_limit", "nghttp2_option_set_max_continuations"

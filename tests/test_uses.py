@@ -25,7 +25,8 @@ from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.adapters.store.usage import SqliteUsage
 from extauthz.core.model import Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request
-from extauthz.ports import RESOLUTION, FeedBatch, Unavailable, Use
+from extauthz.errors import Unavailable
+from extauthz.ports import RESOLUTION, FeedBatch, Use
 from extauthz.telemetry.last_used import BATCH, CLOSING, LastUsedTimes, network
 from extauthz.verifiers.change_feed import Feed
 from tests.support.postgresql import ANA, KEY, NOW, MakePlace, Place, fill, token, use

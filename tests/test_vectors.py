@@ -14,10 +14,10 @@ import pytest
 
 from extauthz.admin.outcomes import Refusal
 from extauthz.admin.token_requests import TokenRequest, TokenRules, refusals
-from extauthz.config.document import ConfigurationError
 from extauthz.core import paths
 from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType, Reason
+from extauthz.errors import ConfigurationError
 from tests.support import vectors
 from tests.support.vectors import Case, VectorWorld
 from tests.support.world import DECISION_ID, NOW, Answer

@@ -19,7 +19,8 @@ from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.providers import PROVIDERS, ProviderRules
 from extauthz.core.tokens import TokenRecord, digest, fingerprint, mint
-from extauthz.ports import Evidence, FeedBatch, Unavailable, Verdict
+from extauthz.errors import Unavailable
+from extauthz.ports import Evidence, FeedBatch, Verdict
 from extauthz.verifiers.change_feed import Feed
 from extauthz.verifiers.issued import IssuedVerifier
 from extauthz.verifiers.oauth import KEY_DELAY, Issuer, OAuthVerifier

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from extauthz.adapters.store import chain
 from extauthz.adapters.store.records import AuditExport, Restored, StoreState
-from extauthz.adapters.store.rows import StoreError
 from extauthz.admin.administration import Administration
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor, Operation, forbidden
+from extauthz.errors import StoreError
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from extauthz.adapters.store.records import StoredToken, TokenFilter
-from extauthz.adapters.store.rows import ChangeRefused
 from extauthz.admin.administration import Administration
 from extauthz.admin.outcomes import Refusal, Refused
 from extauthz.admin.rights import Actor, Operation, forbidden
 from extauthz.admin.token_requests import TokenRequest, check, issue, refusals, successor
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, TokenText, fingerprint
+from extauthz.errors import ChangeRefused
 
 SUCCESSOR = "successor."
 """What the field of a refusal begins with that stands against the successor of a token."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from extauthz.adapters.store.records import TokenFilter
-from extauthz.adapters.store.rows import ChangeRefused
 from extauthz.adapters.store.rules import MAX_ACTOR
 from extauthz.admin.administration import Administration
 from extauthz.admin.outcomes import Refusal, Refused
@@ -18,6 +17,7 @@ from extauthz.admin.token_requests import TokenRequest, TokenRules, refusals
 from extauthz.core.act_as import address
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenRecord, fingerprint, latest_expiry
+from extauthz.errors import ChangeRefused
 
 MAX_LINES = 100_000
 """Lines of one import."""

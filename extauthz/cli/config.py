@@ -11,8 +11,8 @@ import click
 from extauthz.cli import configuration
 from extauthz.cli.terminal import echo, printable
 from extauthz.config import effective
-from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
+from extauthz.errors import ConfigurationError
 
 
 @click.group("config")

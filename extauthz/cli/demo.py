@@ -17,9 +17,9 @@ import click
 
 from extauthz.cli.terminal import Styled, echo
 from extauthz.demo.cases import CASES, Case
-from extauthz.demo.launcher import Demo, DemoError, Ports, running
+from extauthz.demo.launcher import Demo, Ports, running
 from extauthz.demo.wiring import EnvoyLink, Wiring
-from extauthz.transport.sockets import ListenError
+from extauthz.errors import DemoError, ListenError
 
 
 @click.command("demo")

@@ -16,11 +16,11 @@ import click
 from extauthz.cli import configuration
 from extauthz.cli.output import json_option, progress, titled, write_json
 from extauthz.cli.terminal import Styled, echo, printable
-from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 from extauthz.doctor import run
 from extauthz.doctor.findings import Finding, Level, problem
 from extauthz.envoy_config.control_planes import ControlPlane
+from extauthz.errors import ConfigurationError
 from extauthz.serve.worker import SystemClock
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}

@@ -13,7 +13,7 @@ import click
 
 from extauthz.cli.monitor_hints import hint
 from extauthz.cli.output import json_option, now, progress, write_json, write_table
-from extauthz.cli.refusals import EVER, MAX_CALLERS, OUTCOMES, RefusalRow, Report, seconds
+from extauthz.cli.refusals import EVER, MAX_CALLERS, OUTCOMES, RefusalReport, RefusalRow, seconds
 from extauthz.cli.terminal import echo, printable
 from extauthz.config.values import duration
 
@@ -65,7 +65,7 @@ def command(logs: tuple[Path, ...], since: float, until: float, limit: int, *, f
 
     Example: extauthz monitor-report decisions.log --since 24h --fail
     """
-    report = Report()
+    report = RefusalReport()
     read(logs, report, since, until)
     if not report.lines:
         broken = f", and {report.broken:,} lines that are no decisions" if report.broken else ""
@@ -78,7 +78,7 @@ def command(logs: tuple[Path, ...], since: float, until: float, limit: int, *, f
         raise click.exceptions.Exit(1)
 
 
-def read(logs: tuple[Path, ...], report: Report, since: float, until: float) -> None:
+def read(logs: tuple[Path, ...], report: RefusalReport, since: float, until: float) -> None:
     """Read every log into the report; raises ClickException for one that cannot be read."""
     total = sum(log.stat().st_size for log in logs if str(log) != "-")
     with progress("reading", total) as bar:
@@ -114,7 +114,7 @@ def lines(stream: IO[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
     advance(passed)
 
 
-def _document(report: Report) -> dict[str, Any]:
+def _document(report: RefusalReport) -> dict[str, Any]:
     first, last = report.span.told()
     return {
         "decisions": round(sum(report.totals.values())),
@@ -128,7 +128,7 @@ def _document(report: Report) -> dict[str, Any]:
     }
 
 
-def _row_document(report: Report, route: str | None, reason: str, row: RefusalRow) -> dict[str, Any]:
+def _row_document(report: RefusalReport, route: str | None, reason: str, row: RefusalRow) -> dict[str, Any]:
     first, last = row.span.told()
     return {
         "route": route,
@@ -143,7 +143,7 @@ def _row_document(report: Report, route: str | None, reason: str, row: RefusalRo
     }
 
 
-def _print(report: Report, limit: int) -> None:
+def _print(report: RefusalReport, limit: int) -> None:
     total = sum(report.totals.values())
     allowed, refused, watched = (report.totals[outcome] for outcome in OUTCOMES)
     first, last = report.span.told()
@@ -165,7 +165,7 @@ def _print(report: Report, limit: int) -> None:
         echo(f"  {printable(reason, lines=False)}: {hint(reason) or 'a reason that this version does not know'}")
 
 
-def _cells(report: Report, route: str | None, reason: str, row: RefusalRow) -> tuple[str | None, ...]:
+def _cells(report: RefusalReport, route: str | None, reason: str, row: RefusalRow) -> tuple[str | None, ...]:
     who, count = row.most()[0]
     callers = f"{len(row.callers):,}" if len(row.callers) < MAX_CALLERS else f"{MAX_CALLERS:,} or more"
     first, last = (text and text[5:16].replace("T", " ") for text in row.span.told())

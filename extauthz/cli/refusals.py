@@ -56,7 +56,7 @@ class RefusalRow:
 
 
 @dataclass(slots=True)
-class Report:
+class RefusalReport:
     """What a decision log tells; a line that is a sample of several decisions counts for all of them."""
 
     totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0.0))

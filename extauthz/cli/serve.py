@@ -8,12 +8,11 @@ from pathlib import Path
 import click
 
 from extauthz.adapters import process_log
-from extauthz.adapters.store.rows import StoreError
 from extauthz.cli import configuration
 from extauthz.config.values import duration
+from extauthz.errors import ListenError, StoreError
 from extauthz.process import standard_streams
 from extauthz.serve import main
-from extauthz.transport.sockets import ListenError
 
 
 class Duration(click.ParamType[float]):

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import click
 
-from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.rules import MAX_SOURCE, MAX_WHY
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin.administration import Administration, audit_keys
@@ -26,6 +25,7 @@ from extauthz.cli.terminal import echo
 from extauthz.config.loader import Configuration
 from extauthz.config.settings import TokensSection
 from extauthz.core.act_as import address
+from extauthz.errors import StoreError
 
 T = TypeVar("T")
 

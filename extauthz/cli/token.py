@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from extauthz.cli import token_create, token_end, token_found, token_list, token_move
+from extauthz.cli import token_create, token_end, token_leaks, token_list, token_move
 
 
 @click.group("token")
@@ -19,7 +19,7 @@ for _subcommand in (
     token_create.rotate,
     token_end.revoke,
     token_end.leaked,
-    token_found.verify,
+    token_leaks.verify,
     token_move.export,
     token_move.import_tokens,
 ):

@@ -19,7 +19,7 @@ from extauthz.cli import configuration
 from extauthz.cli.output import confirm, json_option, now, write_json, yes_option
 from extauthz.cli.session import Session, TokenId, Why, as_option, done
 from extauthz.cli.terminal import echo
-from extauthz.cli.token_found import read_text
+from extauthz.cli.token_leaks import read_text
 from extauthz.core.act_as import address
 
 _NO_SUCH = "no token has this id"

@@ -14,9 +14,10 @@ from extauthz.admin.token_requests import TokenRequest, check
 from extauthz.cli.session import Session
 from extauthz.cli.times import expiry
 from extauthz.config import document
-from extauthz.config.document import Document, Problem
+from extauthz.config.document import Document
 from extauthz.config.values import scope
 from extauthz.core.model import AuthType
+from extauthz.errors import Problem
 
 MAX_REQUESTS = 10_000
 FIELDS = ("description", "permission", "user", "scopes", "expires")

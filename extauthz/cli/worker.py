@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from extauthz.adapters import process_log
+from extauthz.errors import ListenError
 from extauthz.serve.worker_process import main
 from extauthz.transport.select import Name
-from extauthz.transport.sockets import ListenError
 
 
 @click.command("worker", hidden=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from extauthz.config.document import Document, Problem
+from extauthz.config.document import Document
 from extauthz.config.files import Files
 from extauthz.config.values import Section
+from extauthz.errors import Problem
 
 END = "# end"
 

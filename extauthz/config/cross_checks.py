@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from extauthz.config import document, internal_token
-from extauthz.config.document import Document, Problem
+from extauthz.config.document import Document
 from extauthz.config.messages import unknown_scope
 from extauthz.config.oauth import expanded, provider_of, usual_verification
 from extauthz.config.values import one_or_many, scope
@@ -15,6 +15,7 @@ from extauthz.core.act_as import ACT_AS_HEADERS, address
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
 from extauthz.core.identity import FORWARDED_HOST_HEADERS, MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.core.providers import PROVIDERS, Provider, Verification
+from extauthz.errors import Problem
 
 _NO_USE = {
     "issuer": "gsuite has one issuer for everybody",

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from extauthz.config.files import MAX_BYTES, Files
+from extauthz.errors import Problem
 
 MAX_DEPTH = 20
 
@@ -46,29 +47,6 @@ _HINTS = (
 """What helps against the parser's complaints; the first that fits is told."""
 
 KeyPath = tuple[str | int, ...]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
-    """One thing that is wrong, where, and a hint."""
-
-    file: str
-    line: int
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        """Write it as file:line: key.path: message."""
-        return f"{self.file}:{self.line}: {self.path + ': ' if self.path else ''}{self.message}"
-
-
-class ConfigurationError(Exception):
-    """The configuration cannot be used; `problems` holds everything that is wrong with it."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        """Keep the problems in the order of the files' lines."""
-        self.problems = sorted(set(problems))
-        super().__init__("\n".join(map(str, self.problems)))
 
 
 @dataclass(slots=True)

@@ -11,9 +11,10 @@ from pydantic import Field, field_validator
 
 from extauthz.addresses import Address, parse_address
 from extauthz.config import document
-from extauthz.config.document import ConfigurationError, Document, Problem
+from extauthz.config.document import Document
 from extauthz.config.files import Files
 from extauthz.config.values import NAME, NAME_RULE, ListenAddress, PositiveDuration, Secret, Section, text
+from extauthz.errors import ConfigurationError, Problem
 
 MIN_LIFETIME, MAX_LIFETIME = 10.0, 300.0
 DEFAULT_OPS = "127.0.0.1:9090"

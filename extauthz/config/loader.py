@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from extauthz.config import answers, completeness, cross_checks, document, internal_token, risks, routes, sendable, tables
 from extauthz.config.digests import digest
-from extauthz.config.document import ConfigurationError, Document, Problem
+from extauthz.config.document import Document
 from extauthz.config.files import Files
 from extauthz.config.messages import problems_of
 from extauthz.config.oauth import OAuthCommon
@@ -27,6 +27,7 @@ from extauthz.core.credentials import Kind
 from extauthz.core.identity import FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.core.policy import Policy
 from extauthz.core.providers import ProviderRules
+from extauthz.errors import ConfigurationError, Problem
 
 T = TypeVar("T")
 MIN_PEPPER_BYTES = 32

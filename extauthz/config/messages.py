@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from extauthz.config.document import Document, KeyPath, Problem
+from extauthz.config.document import Document, KeyPath
 from extauthz.config.oauth import ONE, SEVERAL, OAuthCommon, OAuthListSection, OAuthSection, ProviderEntry
+from extauthz.errors import Problem
 
 MAX_SHOWN = 80
 OF_A_KEY = "[key]"

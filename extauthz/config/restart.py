@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
-from extauthz.config.document import KeyPath, Problem
+from extauthz.config.document import KeyPath
 from extauthz.config.loader import Configuration
+from extauthz.errors import Problem
 
 
 class Effect(StrEnum):

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from extauthz.config import database_address, upstream
 from extauthz.config.cross_checks import provider_entries
-from extauthz.config.document import Document, Problem
+from extauthz.config.document import Document
 from extauthz.config.settings import Settings
 from extauthz.core.act_as import ACT_AS_HEADERS
 from extauthz.core.identity import IdentityHeaders
 from extauthz.core.policy import Policy
 from extauthz.core.providers import Verification
+from extauthz.errors import Problem
 
 _LISTEN_WARNING = (
     "can be reached by other machines, which can then try tokens: listen on loopback or a unix socket, or write tls.client_ca"

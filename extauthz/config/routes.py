@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from extauthz.config import document, monitor
-from extauthz.config.document import Document, KeyPath, Problem, dotted
+from extauthz.config.document import Document, KeyPath, dotted
 from extauthz.config.files import Files
 from extauthz.config.internal_token import Audience
 from extauthz.config.messages import problems_of, unknown_scope
@@ -24,6 +24,7 @@ from extauthz.core.model import AuthType
 from extauthz.core.policy import canonical_host
 from extauthz.core.routes import ACCEPTED_BY_DEFAULT, Route
 from extauthz.core.upstream import STRICT, Upstream
+from extauthz.errors import Problem
 
 _KINDS = ("scope", "all_of", "any_of", "public", "deny")
 _HOST_CHARACTERS = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]").fullmatch

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from extauthz.config import document
-from extauthz.config.document import ConfigurationError
 from extauthz.config.files import Files
 from extauthz.config.values import Secret
+from extauthz.errors import ConfigurationError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]").search
 _PRINTABLE = re.compile(rb"[ -~]+").fullmatch  # RFC 6749 A.2, and RFC 9110 5.5 without white space at the ends

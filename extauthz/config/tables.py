@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from extauthz.config import route_review, spellings
-from extauthz.config.document import Problem
 from extauthz.config.routes import LocatedRoute
 from extauthz.core.routes import Route, RouteTable, compile_routes
 from extauthz.core.upstream import STRICT, Upstream
+from extauthz.errors import Problem
 
 T = TypeVar("T")
 

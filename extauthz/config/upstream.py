@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from extauthz.config.document import Document, Problem
+from extauthz.config.document import Document
 from extauthz.config.values import Section
 from extauthz.core.identity import FORWARDED_HOST_HEADERS
 from extauthz.core.policy import Policy
 from extauthz.core.upstream import Upstream
+from extauthz.errors import Problem
 
 _KEPT = (
     "keeps a header by which an upstream with forwarded_host: trusted picks its site: leave it out, unless a proxy in front of "

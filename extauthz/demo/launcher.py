@@ -28,6 +28,7 @@ from extauthz.demo.issuer import (
 )
 from extauthz.demo.upstream import echo
 from extauthz.demo.wiring import Wiring
+from extauthz.errors import DemoError
 from extauthz.transport.http.ops import HttpServer
 from extauthz.transport.sockets import open_port
 
@@ -70,10 +71,6 @@ scopes: [ACTIVITY, ANNOUNCEMENTS, ANSWERS, CHAT, COLLECTIONS, DOCPERMISSIONS, DO
 routes: [{routes}, demo-routes.yaml]
 """
 _ROUTES = 'routes:\n  - {match: "GET|HEAD /healthz", public: true}\n'
-
-
-class DemoError(Exception):
-    """The demo cannot start; the text says what is missing and a hint."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from extauthz.demo.faults import IssuerRequest, Reply
 from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.upstream import echo
 from extauthz.demo.wiring import write_certificates
+from extauthz.errors import ListenError
 from extauthz.transport.http.ops import Application, HttpServer
-from extauthz.transport.sockets import ListenError, open_port
+from extauthz.transport.sockets import open_port
 
 _DAYS = 365
 _EXAMPLE = '{"user": "ana@acme.com", "provider": "okta"}'

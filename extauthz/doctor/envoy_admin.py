@@ -9,7 +9,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from extauthz.adapters.oauth.http import FetchError, JsonFetcher
+from extauthz.adapters.oauth.http import JsonFetcher
 from extauthz.config.loader import Configuration
 from extauthz.doctor import envoy_client, envoy_cluster, envoy_dump, envoy_filter, envoy_http, envoy_planes, envoy_twice
 from extauthz.doctor.advice import Advisor
@@ -19,6 +19,7 @@ from extauthz.doctor.envoy_http import Hosts
 from extauthz.doctor.findings import Finding, ok, problem, warning
 from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.envoy_config.reading import is_everywhere, serves_other_hosts, sidecar_of
+from extauthz.errors import FetchError
 
 MAX_DUMP = 64 * 1024 * 1024
 """Bytes of a document; a large mesh has a large configuration."""

@@ -15,7 +15,7 @@ from extauthz.config.loader import Configuration
 from extauthz.config.values import Secret
 from extauthz.doctor import certificates
 from extauthz.doctor.findings import Finding, ok, problem, warning
-from extauthz.transport.sockets import ListenError
+from extauthz.errors import ListenError
 from extauthz.transport.tls import TlsFiles
 
 

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from extauthz.adapters.oauth.discovery import Discovery
-from extauthz.adapters.oauth.http import Answer, FetchError, JsonFetcher, ProxyRefusal
+from extauthz.adapters.oauth.http import Answer, JsonFetcher
 from extauthz.adapters.oauth.introspection import endpoint_of
 from extauthz.adapters.oauth.published_keys import described, usable_keys
-from extauthz.adapters.store.rows import StoreError, check_peppers
+from extauthz.adapters.store.rows import check_peppers
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.addresses import Address
-from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration
 from extauthz.config.oauth import ProviderEntry
 from extauthz.config.settings import ServerSection
 from extauthz.core.providers import ProviderRules, Verification
 from extauthz.doctor.findings import Finding, ok, problem, warning
 from extauthz.envoy_config.reading import is_everywhere
+from extauthz.errors import ConfigurationError, FetchError, ProxyRefusal, StoreError
 from extauthz.ports import Clock
 
 STORE_DIFFERENCE = 1.0

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from extauthz.adapters.oauth.introspection import Introspection
 from extauthz.adapters.oauth.jwks import JwksSource
 from extauthz.adapters.store.following import PostgresFollower, SqliteFollower
-from extauthz.adapters.store.rows import StoreError
 from extauthz.config.loader import Configuration
 from extauthz.config.secrets import Secrets
 from extauthz.core.credentials import Kind
 from extauthz.core.providers import Verification
+from extauthz.errors import StoreError
 from extauthz.ports import Clock, TokenStore, UsageStore, Verifier
 from extauthz.responses.internal_tokens import InternalTokens
 from extauthz.runtime.codec import build_codec, build_internal_tokens

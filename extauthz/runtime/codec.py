@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from extauthz.adapters.envoy import EnvoyCodec
-from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration
+from extauthz.errors import ConfigurationError
 from extauthz.ports import Clock, Codec
 from extauthz.responses.internal_tokens import InternalTokens, Recipe, SigningCodec, signing_key
 

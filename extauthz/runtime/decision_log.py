@@ -9,8 +9,8 @@ from collections.abc import Coroutine
 from extauthz.adapters.decision_log.log import DecisionLog
 from extauthz.adapters.decision_log.sinks import File, Sink, StandardOutput, UnixSocket
 from extauthz.config.decision_log import DecisionLogSection, Place
-from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration
+from extauthz.errors import ConfigurationError
 
 
 def open_decision_log(configuration: Configuration) -> DecisionLog | None:

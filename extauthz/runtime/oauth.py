@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extauthz.adapters.oauth.discovery import Discovery
-from extauthz.adapters.oauth.http import FetchError, JsonFetcher
+from extauthz.adapters.oauth.http import JsonFetcher
 from extauthz.adapters.oauth.introspection import Introspection
 from extauthz.adapters.oauth.jwks import FIRST_RETRY, RETRY, UNKNOWN_KEY_COOL_DOWN, JwksSource
 from extauthz.config.digests import digest
-from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration
 from extauthz.config.oauth import OAuthListSection, OAuthSection, ProviderEntry
 from extauthz.config.secrets import Secrets
 from extauthz.config.settings import LimitsSection
 from extauthz.core.providers import ProviderRules, Verification
+from extauthz.errors import ConfigurationError, FetchError
 from extauthz.ports import Clock, Introspector, KeySource
 from extauthz.verifiers.throttling import Backoff, Breaker, Budget, CoolDown
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from extauthz import __version__
-from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration
+from extauthz.errors import ConfigurationError
 from extauthz.ports import Clock
 
 if TYPE_CHECKING:

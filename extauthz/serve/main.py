@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from extauthz.config.loader import Configuration
+from extauthz.errors import AddressInUseError
 from extauthz.process import early_signals
-from extauthz.serve.ops import KeySet, SingleProcess, Told, serving_keys, serving_ops
+from extauthz.serve.ops import KeySet, ServedState, SingleProcess, serving_keys, serving_ops
 from extauthz.serve.reload import Reloader
 from extauthz.serve.serving import serving
 from extauthz.serve.supervisor import Supervisor
@@ -23,13 +24,12 @@ from extauthz.serve.worker_process import SWITCH_INTERVAL
 from extauthz.transport.address_claims import SUCCESSOR_LOOK, AddressClaim, claim, offered, take
 from extauthz.transport.limits import descriptors_missing
 from extauthz.transport.select import Transport, choose
-from extauthz.transport.sockets import AddressInUseError
 
 _log = logging.getLogger(__name__)
 _clock = SystemClock()
 
 
-class ServedProcess(Told, Protocol):
+class ServedProcess(ServedState, Protocol):
     """A sidecar, whether it is this process or several others."""
 
     async def take(self, configuration: Configuration) -> None:

@@ -97,10 +97,10 @@ class State:
     transport: str | None = None
 
 
-Request = Begin | Prepare | Commit | Discard | Reopen | Report | Drain | HandOver | Hurry
+Command = Begin | Prepare | Commit | Discard | Reopen | Report | Drain | HandOver | Hurry
 Answer = Serving | Failed | Done | State
-Message = Request | Answer
-_TYPES: Mapping[str, type[Message]] = {made.__name__: made for made in (*get_args(Request), *get_args(Answer))}
+Message = Command | Answer
+_TYPES: Mapping[str, type[Message]] = {made.__name__: made for made in (*get_args(Command), *get_args(Answer))}
 
 
 class Channel:

@@ -23,7 +23,7 @@ from extauthz.transport.sockets import open_listener, open_port, restricted_umas
 from extauthz.transport.tls import TlsFiles
 
 
-class Told(Protocol):
+class ServedState(Protocol):
     """What a sidecar tells of itself, whether it is this process or several others."""
 
     async def state(self) -> State:
@@ -49,7 +49,7 @@ class SingleProcess:
         return self.worker.state()
 
 
-class Files(Protocol):
+class ConfigurationStatus(Protocol):
     """The configuration that is served, and whether it is what the files say."""
 
     @property
@@ -90,7 +90,7 @@ class KeySet:
 
 
 @contextlib.asynccontextmanager
-async def serving_keys(claimed: AddressClaim, files: Files) -> AsyncIterator[None]:
+async def serving_keys(claimed: AddressClaim, files: ConfigurationStatus) -> AsyncIterator[None]:
     """Answer with the keys of internal tokens inside the block; raises ListenError."""
     with contextlib.closing(open_port(claimed.binding, shared=claimed.shared)) as opened:
         async with key_set.serving(opened, KeySet(lambda: files.configuration)):
@@ -99,7 +99,7 @@ async def serving_keys(claimed: AddressClaim, files: Files) -> AsyncIterator[Non
 
 
 @contextlib.asynccontextmanager
-async def serving_ops(claimed: AddressClaim, served: Told, files: Files) -> AsyncIterator[None]:
+async def serving_ops(claimed: AddressClaim, served: ServedState, files: ConfigurationStatus) -> AsyncIterator[None]:
     """Answer on the ops listener inside the block, with what its configuration says at the start of it; raises ListenError."""
     configuration, server = files.configuration, files.configuration.settings.server
     named = configuration.tls_files(server.ops_tls)
@@ -129,7 +129,7 @@ async def serving_ops(claimed: AddressClaim, served: Told, files: Files) -> Asyn
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _pages(served: Told, files: Files, *, trusted: bool) -> ops.Pages:
+def _pages(served: ServedState, files: ConfigurationStatus, *, trusted: bool) -> ops.Pages:
     async def metrics(openmetrics: bool) -> tuple[str, bytes]:
         state = await served.state()
         ready: Samples = {("extauthz_ready", ()): float(all(state.readiness.values()))}

@@ -7,13 +7,12 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration
+from extauthz.errors import ConfigurationError, ListenError
 from extauthz.serve.ops import SingleProcess, serving_ops
 from extauthz.serve.worker import STOP_GRACE, Worker
 from extauthz.telemetry.metric_table import Samples
 from extauthz.transport.address_claims import claim, offered
-from extauthz.transport.sockets import ListenError
 
 OPS_LOOK = 1.0
 """Seconds between two attempts to listen on the ops address, which another worker may have until it ends."""

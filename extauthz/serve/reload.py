@@ -12,13 +12,12 @@ from pathlib import Path
 
 import watchfiles
 
-from extauthz.adapters.store.rows import StoreError
 from extauthz.config import losses
-from extauthz.config.document import ConfigurationError, Problem
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
 from extauthz.config.monitor import weakened
 from extauthz.config.restart import needing_restart
+from extauthz.errors import ConfigurationError, Problem, StoreError
 from extauthz.telemetry.metric_table import Samples
 
 QUIET = 0.25

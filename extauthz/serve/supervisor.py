@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from extauthz.config.loader import Configuration
+from extauthz.errors import ListenError
 from extauthz.process.standard_streams import dropped_lines
 from extauthz.serve.messages import Begin, Commit, Discard, Drain, HandOver, Hurry, Message, Prepare, Reopen, Report, State
 from extauthz.serve.reload import ReloadRefused
 from extauthz.serve.worker_link import WorkerLink, WorkerSilent, start_worker
 from extauthz.telemetry.metric_table import Samples, counters, merged
 from extauthz.transport.select import Name
-from extauthz.transport.sockets import ListenError
 
 PREPARE_TIME = 30.0
 """Seconds that a worker may take to build the parts of another configuration."""

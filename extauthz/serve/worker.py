@@ -17,7 +17,8 @@ from extauthz.adapters.metrics import DecisionCounters
 from extauthz.adapters.oauth.jwks import JwksSource
 from extauthz.config.loader import Configuration
 from extauthz.core.model import Decision, Request
-from extauthz.ports import Recorder, Unavailable
+from extauthz.errors import Unavailable
+from extauthz.ports import Recorder
 from extauthz.runtime.build import RuntimeBuilder, RuntimeParts
 from extauthz.runtime.decision_log import DecisionLogs
 from extauthz.serve import figures

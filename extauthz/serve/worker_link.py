@@ -7,11 +7,11 @@ import contextlib
 import itertools
 import sys
 
+from extauthz.errors import ListenError
 from extauthz.process.early_signals import held_for_child
-from extauthz.serve.messages import Begin, Channel, Failed, Message, Request, Serving
+from extauthz.serve.messages import Begin, Channel, Command, Failed, Message, Serving
 from extauthz.serve.reload import ReloadRefused
 from extauthz.transport.select import Name
-from extauthz.transport.sockets import ListenError
 
 START_TIME = 60.0
 """Seconds that a worker may take until it serves."""
@@ -42,7 +42,7 @@ class WorkerLink:
         """Tell whether nothing was heard for so long that nothing will be."""
         return asyncio.get_running_loop().time() - self._heard_at > HUNG
 
-    async def ask(self, request: Request, seconds: float = ANSWER_TIME) -> Message:
+    async def ask(self, request: Command, seconds: float = ANSWER_TIME) -> Message:
         """Ask and return the answer; raises ReloadRefused when it is a refusal, WorkerSilent when there is none in time."""
         number = next(self._numbers)
         answered: asyncio.Future[Message] = asyncio.get_running_loop().create_future()

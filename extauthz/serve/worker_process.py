@@ -9,10 +9,9 @@ import signal
 import socket
 import sys
 
-from extauthz.adapters.store.rows import StoreError
-from extauthz.config.document import ConfigurationError
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
+from extauthz.errors import ConfigurationError, ListenError, StoreError
 from extauthz.process import early_signals
 from extauthz.runtime.build import RuntimeParts
 from extauthz.serve import orphanhood
@@ -37,7 +36,6 @@ from extauthz.serve.serving import serving
 from extauthz.serve.worker import Worker
 from extauthz.transport.address_claims import claim, first_of
 from extauthz.transport.select import Name, Transport, choose
-from extauthz.transport.sockets import ListenError
 
 SWITCH_INTERVAL = 0.0005
 """Seconds, in place of Python's 0.005: a thread that computes, such as a reload, gives the loop its turn back ten times as soon."""

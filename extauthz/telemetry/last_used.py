@@ -10,7 +10,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from extauthz.core.model import Allow, Decision, Request
-from extauthz.ports import RESOLUTION, Clock, Unavailable, UsageStore, Use
+from extauthz.errors import Unavailable
+from extauthz.ports import RESOLUTION, Clock, UsageStore, Use
 
 INTERVAL = 60.0
 """Seconds between two times of writing, half as many to half as many again."""

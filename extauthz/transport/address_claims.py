@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Protocol
 
 from extauthz.addresses import TEMPORARY, Address
+from extauthz.errors import AddressInUseError, ListenError
 from extauthz.transport import handover, socket_files
-from extauthz.transport.sockets import AddressInUseError, ListenError, open_port, publish, restricted_umask
+from extauthz.transport.sockets import open_port, publish, restricted_umask
 
 LOOK = 1.0
 """Seconds between two looks whether a socket file is still there."""

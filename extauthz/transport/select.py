@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from extauthz.addresses import Address
+from extauthz.errors import ListenError
 from extauthz.transport.grpc.refusals import RefusalReason
 from extauthz.transport.limits import Limits
-from extauthz.transport.sockets import Handler, ListenError, TracedHandler
+from extauthz.transport.sockets import Handler, TracedHandler
 from extauthz.transport.tls import Certificates
 
 Name = Literal["auto", "nghttp2", "grpcio"]

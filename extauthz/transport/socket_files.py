@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from extauthz.addresses import Address
-from extauthz.transport.sockets import AddressInUseError, ListenError
+from extauthz.errors import AddressInUseError, ListenError
 
 Identity = tuple[int, int]
 """Device and number of a file."""

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from extauthz.addresses import Address
+from extauthz.errors import AddressInUseError, ListenError
 
 Handler = Callable[[bytes], bytes | Awaitable[bytes]]
 """What every transport serves: a serialised request to a serialised answer, at once where nothing has to be waited for."""
@@ -17,14 +18,6 @@ TracedHandler = Callable[[bytes, str, str], bytes | Awaitable[bytes]]
 """The same, which also gets traceparent and tracestate of the call, "" without one (W3C Trace Context 3.2, 3.3)."""
 BACKLOG = 1024
 """Connections that wait to be accepted: with few of them a burst makes everybody else's connection a second late."""
-
-
-class ListenError(Exception):
-    """An address cannot be listened on; the text names it and the cause."""
-
-
-class AddressInUseError(ListenError):
-    """Another process listens there."""
 
 
 def checked_fallback(fallback: bytes) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography import x509
 
-from extauthz.transport.sockets import ListenError
+from extauthz.errors import ListenError
 
 INTERVAL = 5.0
 """Seconds between two looks at the files."""

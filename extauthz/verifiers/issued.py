@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from extauthz.core import tokens
 from extauthz.core.model import Reason
 from extauthz.core.tokens import TokenRecord, TokenText
-from extauthz.ports import Clock, Evidence, TokenStore, Unavailable, Verdict, Verdicts
+from extauthz.errors import Unavailable
+from extauthz.ports import Clock, Evidence, TokenStore, Verdict, Verdicts
 from extauthz.verifiers.change_feed import Feed, Mark
 from extauthz.verifiers.single_flight import Flights
 from extauthz.verifiers.throttling import Budget

@@ -10,7 +10,8 @@ from extauthz.core import claims, jwt
 from extauthz.core.jwt import KeyName, KeySet
 from extauthz.core.model import Identity, Reason
 from extauthz.core.providers import ProviderRules
-from extauthz.ports import Clock, Evidence, Introspector, KeySource, Unavailable, Verdicts
+from extauthz.errors import Unavailable
+from extauthz.ports import Clock, Evidence, Introspector, KeySource, Verdicts
 from extauthz.verifiers.single_flight import Flights
 from extauthz.verifiers.throttling import Budget
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from extauthz.core.model import Reason
-from extauthz.ports import Clock, Unavailable
+from extauthz.errors import Unavailable
+from extauthz.ports import Clock
 
 MAX_REST = 3600.0
 

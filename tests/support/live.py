@@ -27,7 +27,7 @@ from extauthz.demo.issuer import (
     TENANT,
     DemoIssuer,
 )
-from extauthz.ports import Unavailable
+from extauthz.errors import Unavailable
 from extauthz.runtime.build import RuntimeBuilder, RuntimeParts
 from extauthz.runtime.tracing import open_tracing
 from extauthz.serve.worker import Recorders

@@ -21,7 +21,7 @@ from extauthz.adapters.store.records import (
     StoreState,
     TokenFilter,
 )
-from extauthz.adapters.store.rows import REVISION, StoreError
+from extauthz.adapters.store.rows import REVISION
 from extauthz.adapters.store.rules import (
     KEPT,
     MAX_USED_FROM,
@@ -35,6 +35,7 @@ from extauthz.adapters.store.rules import (
     meets,
 )
 from extauthz.core.tokens import TokenRecord
+from extauthz.errors import StoreError
 from extauthz.ports import RESOLUTION, FeedBatch, Use
 
 _EVERYTHING = TokenFilter()

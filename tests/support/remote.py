@@ -8,7 +8,7 @@ from typing import Any
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.core.model import Reason
-from extauthz.ports import Unavailable
+from extauthz.errors import Unavailable
 from tests.support.idp_fixtures import overlaid
 from tests.support.world import NOW, Answer, World, check_request, oauth
 

@@ -16,8 +16,9 @@ import pytest
 from click.testing import CliRunner
 
 from extauthz.cli import main
-from extauthz.demo.launcher import Demo, DemoError, Ports, running
+from extauthz.demo.launcher import Demo, Ports, running
 from extauthz.demo.wiring import Wiring
+from extauthz.errors import DemoError
 
 
 @dataclass

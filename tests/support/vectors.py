@@ -30,7 +30,7 @@ from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.core import jwt
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, fingerprint
-from extauthz.ports import Unavailable
+from extauthz.errors import Unavailable
 from extauthz.service import Authorizer
 from tests.support.memory_store import MemoryTokenStore
 from tests.support.world import (

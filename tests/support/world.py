@@ -23,7 +23,8 @@ from extauthz.core import jwt
 from extauthz.core.model import AuthType, Decision, Reason, Request, WouldDeny
 from extauthz.core.providers import Verification
 from extauthz.core.tokens import ENTROPY_BYTES, fingerprint
-from extauthz.ports import Introspector, Unavailable
+from extauthz.errors import Unavailable
+from extauthz.ports import Introspector
 from extauthz.responses.internal_tokens import InternalTokens
 from extauthz.runtime.build import BuiltRuntime, VerifierSources, build_runtime, void_what_changed
 from extauthz.runtime.codec import build_internal_tokens

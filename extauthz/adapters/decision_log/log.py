@@ -20,7 +20,7 @@ from extauthz.adapters.decision_log.lines import (
     line_of,
     unverified_token,
 )
-from extauthz.adapters.decision_log.sinks import PATIENCE, Gone, Sink
+from extauthz.adapters.decision_log.sinks import PATIENCE, Sink, SinkClosed
 from extauthz.core.client_address import MAX_ADDRESS
 from extauthz.core.model import Decision, Reason, Request
 from extauthz.telemetry.decision_record import RecordField
@@ -157,7 +157,7 @@ class DecisionLog:
                 taken = self._sink.write(self._lines)
                 del self._lines[:taken]
                 self.written += taken
-        except Gone:
+        except SinkClosed:
             self._tell("decision log not written any more")
             self._lost += len(self._lines) + sum(1 for _ in self._taken())
             self._lines = []

@@ -20,7 +20,7 @@ FILE_MODE = 0o640
 MAX_SOCKET_PATH = 107
 
 
-class Gone(Exception):
+class SinkClosed(Exception):
     """Nobody reads any more, and nobody will."""
 
 
@@ -30,7 +30,7 @@ class Sink(Protocol):
     name: str
 
     def write(self, lines: Sequence[bytes]) -> int:
-        """Write lines from the front; return how many were taken whole. Raises OSError when none could be, and Gone."""
+        """Write lines from the front; return how many were taken whole. Raises OSError when none could be, and SinkClosed."""
 
     def reopen(self) -> None:
         """Open the place again, which may be another one by now; raises OSError, and then the old one goes on."""
@@ -54,7 +54,7 @@ class StandardOutput:
             return self._output.write(lines)
         except OSError as error:
             if error.errno in (errno.EPIPE, errno.EBADF):
-                raise Gone from error
+                raise SinkClosed from error
             raise
 
     def reopen(self) -> None:

@@ -6,7 +6,8 @@ import asyncio
 import logging
 from typing import Any
 
-from extauthz.adapters.oauth.http import MAX_CAUSE, FetchError, JsonFetcher
+from extauthz.adapters.oauth.http import MAX_CAUSE, JsonFetcher
+from extauthz.errors import FetchError
 from extauthz.ports import Clock
 
 LIFETIME = 3600.0

@@ -17,6 +17,8 @@ from urllib.parse import quote_plus
 
 import httpx2
 
+from extauthz.errors import FetchError, ProxyRefusal
+
 MAX_BYTES = 512 * 1024
 MAX_REDIRECTS = 3
 MAX_CAUSE = 500
@@ -32,14 +34,6 @@ _NO_ANSWER = "Server disconnected without sending a response."
 
 _MAX_AGE = re.compile(r"\bmax-age\s*=\s*\"?([0-9]{1,9})").search
 _UNCACHED = re.compile(r"\bno-(?:store|cache)\b").search
-
-
-class FetchError(Exception):
-    """There is no usable answer; the text names the address and the cause, never the content or what was sent."""
-
-
-class ProxyRefusal(FetchError):
-    """The proxy does not take its user and password, or wants some (407)."""
 
 
 @dataclass(frozen=True, slots=True)

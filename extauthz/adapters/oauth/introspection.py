@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from extauthz.adapters.oauth.discovery import Discovery
-from extauthz.adapters.oauth.http import MAX_CAUSE, Answer, FetchError, JsonFetcher, ProxyRefusal
+from extauthz.adapters.oauth.http import MAX_CAUSE, Answer, JsonFetcher
 from extauthz.core.model import Reason
 from extauthz.core.providers import Verification
-from extauthz.ports import Clock, Unavailable
+from extauthz.errors import FetchError, ProxyRefusal, Unavailable
+from extauthz.ports import Clock
 from extauthz.verifiers.throttling import Breaker, Budget
 
 _log = logging.getLogger(__name__)

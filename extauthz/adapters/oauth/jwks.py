@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 
 from extauthz.adapters.oauth.discovery import Discovery
-from extauthz.adapters.oauth.http import MAX_CAUSE, FetchError, JsonFetcher, ProxyRefusal
+from extauthz.adapters.oauth.http import MAX_CAUSE, JsonFetcher
 from extauthz.adapters.oauth.published_keys import UnusedKey, described, usable_keys
 from extauthz.core.jwt import KeySet
 from extauthz.core.model import Reason
-from extauthz.ports import Clock, Unavailable
+from extauthz.errors import FetchError, ProxyRefusal, Unavailable
+from extauthz.ports import Clock
 from extauthz.verifiers.throttling import Backoff, CoolDown
 
 UNKNOWN_KEY_COOL_DOWN = 300.0

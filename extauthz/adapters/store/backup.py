@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from extauthz.adapters.store.database import Database
-from extauthz.adapters.store.rows import StoreError
+from extauthz.errors import StoreError
 from extauthz.process import private_files
 
 

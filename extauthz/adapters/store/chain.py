@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from extauthz.adapters.store.records import AuditExport, AuditKey, AuditRow, Change, Revocation
-from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.rules import MAX_ACTOR, MAX_ID, MAX_WHY, check_text, possible
 from extauthz.core.tokens import TokenRecord
+from extauthz.errors import StoreError
 
 START = bytes(32)
 """Stands before the first row."""

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from extauthz.adapters.store.rows import StoreError
 from extauthz.config import database_address
 from extauthz.config.database_address import DatabaseAddress
+from extauthz.errors import StoreError
 
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 # A standby may lag behind what the change feed has told: what is read there must not be remembered as current.
@@ -23,7 +23,7 @@ _ADVICE = "is the server there, and is a pool that stands in between not full?"
 _T = TypeVar("_T")
 
 
-class Overdue(psycopg.OperationalError):
+class StatementOverdue(psycopg.OperationalError):
     """The database did not answer in time."""
 
 
@@ -47,7 +47,7 @@ class DeadlineConnection(psycopg.Connection[Any]):
     patience: float | None = None
 
     def wait(self, gen: Generator[Any, Any, _T], *arguments: Any, **named: Any) -> _T:
-        """Wait for an answer; raises Overdue."""
+        """Wait for an answer; raises StatementOverdue."""
         ends = [self.deadline] if self.deadline is not None else []
         if self.patience is not None:
             ends.append(time.monotonic() + self.patience)
@@ -62,7 +62,7 @@ class DeadlineConnection(psycopg.Connection[Any]):
                 if not ready and time.monotonic() >= end:
                     # To end the query on a server that does not answer takes as long again.
                     self.pgconn.finish()
-                    raise Overdue(f"no answer in time: {_ADVICE}")
+                    raise StatementOverdue(f"no answer in time: {_ADVICE}")
                 state = gen.send(ready)
         except StopIteration as done:
             answer: _T = done.value
@@ -70,7 +70,7 @@ class DeadlineConnection(psycopg.Connection[Any]):
 
 
 def connect(deadline: float, **given: Any) -> DeadlineConnection:
-    """Connect by a time of the monotonic clock, the looking up of names and all addresses included; raises Overdue.
+    """Connect by a time of the monotonic clock, the looking up of names and all addresses included; raises StatementOverdue.
 
     The connection keeps the deadline, until somebody takes it away.
     """
@@ -88,7 +88,7 @@ def connect(deadline: float, **given: Any) -> DeadlineConnection:
         connection = opened.result(timeout=max(deadline - time.monotonic(), 0.0))
     except TimeoutError:
         opened.add_done_callback(_close_late)
-        raise Overdue(f"no connection in time: {_ADVICE}") from None
+        raise StatementOverdue(f"no connection in time: {_ADVICE}") from None
     connection.deadline = deadline
     return connection
 

@@ -17,8 +17,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlch
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from extauthz.adapters.store import sqlite_file
-from extauthz.adapters.store.rows import StoreError, check_revision
+from extauthz.adapters.store.rows import check_revision
 from extauthz.adapters.store.writers_lock import NO_SUCH_TABLE, wait_for_writers
+from extauthz.errors import StoreError
 
 Kind = Literal["sqlite", "postgresql"]
 _T = TypeVar("_T")

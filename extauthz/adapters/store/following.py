@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from extauthz.adapters.store.feed_rows import FEED, feed_slice
-from extauthz.adapters.store.rows import StoreError
-from extauthz.ports import FeedBatch, Unavailable
+from extauthz.errors import StoreError, Unavailable
+from extauthz.ports import FeedBatch
 from extauthz.verifiers.change_feed import SLICE
 from extauthz.verifiers.known_ids import PAGE as IDS_PAGE
 from extauthz.verifiers.known_ids import KnownIds
@@ -36,7 +36,7 @@ _IDS = "SELECT id FROM tokens WHERE id > %s ORDER BY id LIMIT %s"
 _log = logging.getLogger(__name__)
 
 
-class Lost(Exception):
+class FeedLost(Exception):
     """The database did not answer: it was `overdue`, it refused with an SQLSTATE in `code`, or the connection broke."""
 
     def __init__(self, cause: str, *, code: str | None = None, overdue: bool = False) -> None:
@@ -141,7 +141,7 @@ class PostgresFollower:
             while True:
                 try:
                     await self._follow()
-                except (Lost, StoreError) as error:
+                except (FeedLost, StoreError) as error:
                     self._contact.lost(error)
                 except Exception as error:  # noqa: BLE001 - whatever it is, following must go on
                     self._contact.broken(error)
@@ -176,7 +176,7 @@ class PostgresFollower:
             return False
         try:
             rows = await self._link.ask(_IDS, (place[1], IDS_PAGE), seconds=READ_TIME)
-        except Lost:
+        except FeedLost:
             self._ids_at = asyncio.get_running_loop().time() + IDS_RETRY
             raise
         self._ids.take(place, [row[0] for row in rows])
@@ -201,7 +201,7 @@ class PostgresFollower:
             try:
                 batch = feed_slice(rows)
             except ValueError as error:
-                raise Lost(str(error)) from error
+                raise FeedLost(str(error)) from error
             self._apply(batch)
             is_changed = is_changed or bool(batch.changes)
             if not batch.more or self._position() == before:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from extauthz.adapters.store.connecting import parameters, read_address
-from extauthz.adapters.store.following import POOLED, Lost
+from extauthz.adapters.store.following import POOLED, FeedLost
 
 CONNECT_TIME = 5.0
 """Seconds for all addresses of the database together; each has two."""
@@ -43,25 +43,25 @@ class DatabaseLink:
             self._parameters["password"] = password
 
     async def connect(self) -> None:
-        """Connect anew; raises Lost."""
+        """Connect anew; raises FeedLost."""
         self.drop()
         try:
             await self._bounded(self._open(), CONNECT_TIME)
         except (psycopg.Error, OSError, ValueError) as error:
-            raise Lost(str(error)) from None
+            raise FeedLost(str(error)) from None
 
     async def ask(self, query: str, parameters: Sequence[Any] = (), *, seconds: float) -> list[Row]:
-        """Return the rows of a query that may take so many seconds; raises Lost, and the connection is then given up."""
+        """Return the rows of a query that may take so many seconds; raises FeedLost, and the connection is then given up."""
         connection = self._connected()
         try:
             return await self._bounded(_rows(connection, query, parameters), seconds)
         except (psycopg.Error, OSError, ValueError) as error:
             self.drop()
             code = getattr(error, "sqlstate", None)
-            raise Lost(f"{error}: {POOLED}" if code in _OTHER_SESSION else str(error), code=code) from error
+            raise FeedLost(f"{error}: {POOLED}" if code in _OTHER_SESSION else str(error), code=code) from error
 
     async def notified(self, seconds: float) -> bool:
-        """Wait at most so many seconds for a notification and tell whether one came, also during a question; raises Lost."""
+        """Wait at most so many seconds for a notification and tell whether one came, also during a question; raises FeedLost."""
         connection = self._connected()
         came = False
         try:
@@ -69,7 +69,7 @@ class DatabaseLink:
                 came = True
         except (psycopg.Error, OSError) as error:
             self.drop()
-            raise Lost(str(error)) from error
+            raise FeedLost(str(error)) from error
         return came
 
     def drop(self) -> None:
@@ -89,7 +89,7 @@ class DatabaseLink:
 
     def _connected(self) -> psycopg.AsyncConnection[Row]:
         if self._connection is None:
-            raise Lost("not connected")
+            raise FeedLost("not connected")
         return self._connection
 
     async def _open(self) -> None:
@@ -112,7 +112,7 @@ class DatabaseLink:
             if not task.done():
                 self._abandon(task)
         if not task.done():
-            raise Lost(f"no answer within {seconds:g} s", overdue=True)
+            raise FeedLost(f"no answer within {seconds:g} s", overdue=True)
         return task.result()
 
     def _abandon(self, task: asyncio.Task[Any]) -> None:

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Mapping
 from itertools import chain, islice
 
-from extauthz.adapters.store.following import Contact, Lost
+from extauthz.adapters.store.following import Contact, FeedLost
 from extauthz.adapters.store.link import CONNECT_TIME, DatabaseLink, Row, collect
-from extauthz.adapters.store.rows import COLUMNS, NEEDING, StoreError, check_peppers, check_revision, record
+from extauthz.adapters.store.rows import COLUMNS, NEEDING, check_peppers, check_revision, record
 from extauthz.adapters.store.usage import IF_LATER, use_rows
 from extauthz.core.model import Reason
 from extauthz.core.tokens import TokenRecord
-from extauthz.ports import Clock, Unavailable, Use
+from extauthz.errors import StoreError, Unavailable
+from extauthz.ports import Clock, Use
 
 LOOK_UP_TIME = 0.5
 """Seconds that a look-up may take, and once more as many when its connection turns out to be cut."""
@@ -71,7 +72,7 @@ class PostgresReader:
         """
         try:
             await self._connect()
-        except Lost as error:
+        except FeedLost as error:
             self._lose(error)
         except StoreError:
             await self.link.close()
@@ -98,7 +99,7 @@ class PostgresReader:
         """Raise StoreError when a pepper is missing that tokens need, or is another one, or when the database does not tell."""
         try:
             await self._check_peppers(peppers, now, all_needed=True)
-        except Lost as error:
+        except FeedLost as error:
             raise StoreError(f"the token store does not tell which peppers its tokens need ({error})") from error
 
     async def close(self) -> None:
@@ -115,7 +116,7 @@ class PostgresReader:
                 if self._down:
                     await self._connect()
                 await self._answer()
-            except (Lost, StoreError) as error:
+            except (FeedLost, StoreError) as error:
                 self._lose(error)
             except Exception as error:  # noqa: BLE001 - whatever it is, look-ups must be possible again
                 self._contact.broken(error)
@@ -129,7 +130,7 @@ class PostgresReader:
             await self._look_up([])
             # A pepper that is added while this process serves concerns the tokens that are made with it, and no others.
             await self._check_peppers(self.peppers, int(self._clock.now()), all_needed=self._first)
-        except Lost as error:
+        except FeedLost as error:
             if error.code == _NO_SUCH_TABLE:
                 check_revision(None)
             if error.code == _NOT_PERMITTED:
@@ -159,7 +160,7 @@ class PostgresReader:
     async def _ask(self, ids: list[str]) -> list[Row]:
         try:
             return await self._look_up(ids)
-        except Lost as error:
+        except FeedLost as error:
             if error.overdue:
                 raise
         # Most likely cut while nobody asked anything: those who wait need not know of it.
@@ -168,10 +169,10 @@ class PostgresReader:
                 await self._connect()
                 return await self._look_up(ids)
         except TimeoutError:
-            raise Lost(f"no new connection within {LOOK_UP_TIME:g} s") from None
+            raise FeedLost(f"no new connection within {LOOK_UP_TIME:g} s") from None
 
     async def _look_up(self, ids: list[str]) -> list[Row]:
-        """Return rows of _FIND; raises Lost, and StoreError when the store was migrated beyond what this release serves."""
+        """Return rows of _FIND; raises FeedLost, and StoreError when the store was migrated beyond what this release serves."""
         rows = await self.link.ask(_FIND, (ids,), seconds=LOOK_UP_TIME)
         check_revision(rows[0][-1] if rows else None)
         return rows
@@ -202,7 +203,7 @@ class PostgresUsage:
             await self.link.connect()
             await _check_schema(self.link, WRITE_TIME)
             return len(await self.link.ask(_USE, columns, seconds=WRITE_TIME))
-        except (Lost, StoreError) as error:
+        except (FeedLost, StoreError) as error:
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
         finally:
             self.link.drop()

@@ -10,10 +10,11 @@ from typing import Any
 
 from extauthz.adapters.store import sqlite_file
 from extauthz.adapters.store.feed_rows import FEED, feed_slice
-from extauthz.adapters.store.rows import COLUMNS, NEEDING, StoreError, check_peppers, check_revision, record
+from extauthz.adapters.store.rows import COLUMNS, NEEDING, check_peppers, check_revision, record
 from extauthz.core.model import Reason
 from extauthz.core.tokens import TokenRecord
-from extauthz.ports import FeedBatch, Unavailable
+from extauthz.errors import StoreError, Unavailable
+from extauthz.ports import FeedBatch
 from extauthz.verifiers.change_feed import SLICE
 
 _NAMES = '"' + '", "'.join(COLUMNS) + '"'

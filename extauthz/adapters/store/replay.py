@@ -19,9 +19,9 @@ from extauthz.adapters.store import audit, chain
 from extauthz.adapters.store.database import Database, batches
 from extauthz.adapters.store.ledger import audit_head
 from extauthz.adapters.store.records import AuditRow
-from extauthz.adapters.store.rows import StoreError
 from extauthz.adapters.store.schema import audit as audit_table
 from extauthz.adapters.store.schema import tokens, tombstones
+from extauthz.errors import StoreError
 
 FIXED = ("permission", "user", "scopes", "created_at", "created_by", "pepper_id", "rotated_from")
 """What nobody changes after a token was made."""

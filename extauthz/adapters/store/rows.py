@@ -8,6 +8,7 @@ from typing import Any
 
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenRecord, fingerprint
+from extauthz.errors import StoreError
 
 REVISION = "0002"
 """The schema that this release makes."""
@@ -42,14 +43,6 @@ COLUMNS = (
     "revoked_at",
     "revoked_by",
 )
-
-
-class StoreError(Exception):
-    """The store cannot be used as it is; the text says what mends it."""
-
-
-class ChangeRefused(StoreError):
-    """The store is well, and the tokens that it holds stand against a change; nothing was changed."""
 
 
 def record(row: Sequence[Any]) -> TokenRecord:

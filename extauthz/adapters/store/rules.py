@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from extauthz.adapters.store.records import AuditKey, Change, StoredToken, TokenFilter
-from extauthz.adapters.store.rows import ChangeRefused, StoreError
 from extauthz.core.model import Reason
 from extauthz.core.tokens import TokenRecord, usable
+from extauthz.errors import ChangeRefused, StoreError
 
 MAX_ID = 12
 MAX_ACTOR = 254

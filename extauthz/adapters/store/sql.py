@@ -12,10 +12,11 @@ from extauthz.adapters.store import audit, backup, chain, listing, replay, writi
 from extauthz.adapters.store.database import Database, revision_of
 from extauthz.adapters.store.ledger import Ledger
 from extauthz.adapters.store.records import AuditExport, AuditKey, AuditRow, Change, Restored, StoredToken, StoreState, TokenFilter
-from extauthz.adapters.store.rows import COLUMNS, SERVED, StoreError, check_revision
+from extauthz.adapters.store.rows import COLUMNS, SERVED, check_revision
 from extauthz.adapters.store.rules import audited
 from extauthz.adapters.store.schema import tokens
 from extauthz.core.tokens import TokenRecord
+from extauthz.errors import StoreError
 from extauthz.ports import FeedBatch
 
 _EVERYTHING = TokenFilter()

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from extauthz.adapters.store.rows import StoreError
+from extauthz.errors import StoreError
 from extauthz.process import private_files
 
 PAUSE = 0.1

@@ -12,7 +12,8 @@ from urllib.parse import quote
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.rules import MAX_USED_FROM, possible
 from extauthz.core.model import Reason
-from extauthz.ports import RESOLUTION, Unavailable, Use
+from extauthz.errors import Unavailable
+from extauthz.ports import RESOLUTION, Use
 
 BUSY_TIMEOUT = 0.4
 """Seconds that a batch waits for whoever else writes."""

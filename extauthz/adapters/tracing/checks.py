@@ -15,11 +15,12 @@ from pathlib import Path
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, TraceState, set_span_in_context
 
-from extauthz.adapters.tracing.asked import TracedIntrospector, TracedKeys, TracedStore
 from extauthz.adapters.tracing.export import SpanExport
 from extauthz.adapters.tracing.spans import CANCELLED, CURRENT, OUTCOME, Spans
+from extauthz.adapters.tracing.waits import TracedIntrospector, TracedKeys, TracedStore
 from extauthz.core.model import Decision, Request
-from extauthz.ports import Clock, Codec, Introspector, KeySource, TokenStore, Unavailable
+from extauthz.errors import Unavailable
+from extauthz.ports import Clock, Codec, Introspector, KeySource, TokenStore
 from extauthz.telemetry import traceparent
 from extauthz.verifiers.throttling import Budget
 

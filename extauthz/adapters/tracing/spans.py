@@ -13,7 +13,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
 from extauthz.adapters.tracing.export import QUIET
-from extauthz.ports import Clock, Unavailable
+from extauthz.errors import Unavailable
+from extauthz.ports import Clock
 
 CURRENT: ContextVar[Span | None] = ContextVar("check", default=None)
 """The span of the sampled check at work; work that a check begins inherits it."""

@@ -14,12 +14,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from extauthz._pb import ext_authz_pb2
 from extauthz.addresses import Address
+from extauthz.errors import ListenError
 from extauthz.transport.grpc import messages, reflection
 from extauthz.transport.grpc.messages import RequestRefusal
 from extauthz.transport.grpc.reflection import MAX_REQUEST_SIZE, MAX_REQUESTS, MAX_STREAMS
 from extauthz.transport.grpc.refusals import RefusalReason, Refusals
 from extauthz.transport.limits import Limits
-from extauthz.transport.sockets import Handler, ListenError, TracedHandler, checked_fallback
+from extauthz.transport.sockets import Handler, TracedHandler, checked_fallback
 from extauthz.transport.tls import Certificates
 
 SERVICE = ext_authz_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name

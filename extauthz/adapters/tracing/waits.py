@@ -12,7 +12,8 @@ from extauthz.adapters.tracing.spans import CANCELLED, CURRENT, OUTCOME, Spans
 from extauthz.core.jwt import KeySet
 from extauthz.core.model import Reason
 from extauthz.core.tokens import TokenRecord
-from extauthz.ports import Introspector, KeySource, TokenStore, Unavailable
+from extauthz.errors import Unavailable
+from extauthz.ports import Introspector, KeySource, TokenStore
 
 LOOK_UP, FETCH, REMOTE = "store look-up", "key fetch", "remote verification"
 ISSUER = "extauthz.issuer"

@@ -1,0 +1,70 @@
+"""Every exception that crosses a room: what the world outside can do to us, in words for whoever has to mend it.
+
+A refusal of a request is no exception but a value (`Deny` of the core): these are for a world that is broken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from extauthz.core.model import Reason
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing that is wrong, where, and a hint."""
+
+    file: str
+    line: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        """Write it as file:line: key.path: message."""
+        return f"{self.file}:{self.line}: {self.path + ': ' if self.path else ''}{self.message}"
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; `problems` holds everything that is wrong with it."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        """Keep the problems in the order of the files' lines."""
+        self.problems = sorted(set(problems))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class Unavailable(Exception):
+    """A store or an issuer cannot be reached, and memory does not know; `reason` is one of the 503 reasons."""
+
+    def __init__(self, reason: Reason) -> None:
+        """Keep the reason as the only thing that is told."""
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+class StoreError(Exception):
+    """The store cannot be used as it is; the text says what mends it."""
+
+
+class ChangeRefused(StoreError):
+    """The store is well, and the tokens that it holds stand against a change; nothing was changed."""
+
+
+class ListenError(Exception):
+    """An address cannot be listened on; the text names it and the cause."""
+
+
+class AddressInUseError(ListenError):
+    """Another process listens there."""
+
+
+class FetchError(Exception):
+    """There is no usable answer; the text names the address and the cause, never the content or what was sent."""
+
+
+class ProxyRefusal(FetchError):
+    """The proxy does not take its user and password, or wants some (407)."""
+
+
+class DemoError(Exception):
+    """The demo cannot start; the text says what is missing and a hint."""
