@@ -32,6 +32,7 @@ from extauthz.responses.denials import (
     Template,
     is_json,
 )
+from tests.support.project import ROOT
 from tests.support.running import RunningDemo, running_demo
 from tests.support.world import DECISION_ID, Answer, MakeWorld, bearer, check_request
 
@@ -502,7 +503,7 @@ def test_answers_change_with_the_settings_and_no_verdict_is_lost(make_world: Mak
 
 
 def test_the_document_says_what_there_is() -> None:
-    text = (Path(__file__).parents[1] / "docs" / "answers.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "answers.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `\$\{(\w+)\}` \|", text, re.MULTILINE) == list(VARIABLES)
     assert "reasons" in AnswersSection.model_fields
     for key in (*(set(AnswersSection.model_fields) - {"reasons"}), "status", "message", "headers", "body", "content_type"):

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parents[1]
-PACKAGE = PROJECT / "extauthz"
+from tests.support.project import ROOT
+
+PACKAGE = ROOT / "extauthz"
 
 # Lowest first. A room imports only from lower rows; rooms of one row do not know each other.
 ROWS = (
@@ -203,12 +204,12 @@ def lines_of(source: str) -> int:
 @cache
 def tracked_files() -> tuple[Path, ...]:
     """Return the files that git keeps or would keep; without git (an sdist), those of the folders that are shipped."""
-    if (PROJECT / ".git").exists():
+    if (ROOT / ".git").exists():
         command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        listed = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, timeout=30).stdout.decode().split("\0")
-        return tuple(path for name in sorted(set(listed)) if name and (path := PROJECT / name).is_file())
+        listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=30).stdout.decode().split("\0")
+        return tuple(path for name in sorted(set(listed)) if name and (path := ROOT / name).is_file())
     folders = ("extauthz", "tests", "protos", "config", "envoy")
-    return tuple(path for folder in folders for path in sorted((PROJECT / folder).rglob("*")) if path.is_file())
+    return tuple(path for folder in folders for path in sorted((ROOT / folder).rglob("*")) if path.is_file())
 
 
 def text_of(path: Path) -> str | None:
@@ -417,7 +418,7 @@ def test_no_file_names_a_machine_or_an_index() -> None:
     # A path of the machine, not the end of a longer one.
     pattern = re.compile("|".join([*map(re.escape, hosts), *(rf"(?<![\w.\-/]){re.escape(place)}" for place in places)]))
     found = {
-        str(path.relative_to(PROJECT)): sorted(set(pattern.findall(text)))
+        str(path.relative_to(ROOT)): sorted(set(pattern.findall(text)))
         for path in tracked_files()
         if (text := text_of(path)) is not None and pattern.search(text)
     }
@@ -429,7 +430,7 @@ def test_no_file_names_a_machine_or_an_index() -> None:
 
 def test_benchmarks_can_be_loaded() -> None:
     """Nobody runs them in the tests: at least what they import must be there."""
-    files = sorted(map(str, (PROJECT / "benchmarks").glob("*.py")))
+    files = sorted(map(str, (ROOT / "benchmarks").glob("*.py")))
     assert len(files) > 5
     load = f"import runpy\nfor file in {files!r}: print(file, flush=True); runpy.run_path(file, run_name='loaded')"
     done = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, timeout=60, check=False)

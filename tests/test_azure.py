@@ -8,31 +8,12 @@ import pytest
 
 from extauthz.config.oauth import expanded, provider_of
 from extauthz.core.providers import PROVIDERS
-from tests.support.idp_fixtures import overlaid, published
+from tests.support.azure_claims import CLAIMS, CLIENT, TENANT, V1, V2
+from tests.support.idp_fixtures import published
 from tests.support.world import NOW, MakeWorld, World, oauth, sign
 
-TENANT = "88888888-8888-8888-8888-888888888888"
 OTHER = "99999999-9999-9999-9999-999999999999"
-CLIENT = "33333333-3333-3333-3333-333333333333"
-V2 = f"https://login.microsoftonline.com/{TENANT}/v2.0"
-V1 = f"https://sts.windows.net/{TENANT}/"
 ROUTES = [{"match": "POST /search", "scope": "SEARCH"}]
-
-OURS: dict[str, Any] = {"oid": "00000000-0000-0000-0000-000000000001", "tid": TENANT}
-# Microsoft's published tokens with the names of this test; the user of the second one is at home here, and so has a upn.
-CLAIMS: dict[str, dict[str, Any]] = {
-    V2: overlaid(
-        "azure_v2_access_token_claims",
-        OURS | {"iss": V2, "aud": CLIENT, "azp": CLIENT, "preferred_username": "abeli@acme.com"},
-        {"sub": "AAAAAAAAAAAAAAAAAAAAAIkzqFVrSaSaFHy782bbtaQ"},
-    ),
-    V1: overlaid(
-        "azure_v1_access_token_claims",
-        OURS | {"iss": V1, "aud": f"api://{CLIENT}", "appid": CLIENT, "scp": "user_impersonation other"},
-        {"upn": "abeli@acme.com", "unique_name": "abeli@acme.com", "idp": None, "email": None},
-        {"sub": "l3_roISQU222bULS9yi2k0XpqpOiMz5H3ZACo1GeXA"},
-    ),
-}
 
 
 def azure(make_world: MakeWorld, issuer: str, **changes: Any) -> World:

@@ -13,8 +13,8 @@ from extauthz.core import claims
 from extauthz.core.model import Reason
 from extauthz.core.providers import PROVIDERS, Provider, ProviderRules, Verification
 from tests.support import remote, vectors, world
+from tests.support.azure_claims import CLAIMS, CLIENT, TENANT, V1, V2
 from tests.support.world import NOW
-from tests.test_azure import CLAIMS, CLIENT, TENANT, V1, V2
 
 
 @dataclass(frozen=True)

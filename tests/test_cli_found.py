@@ -14,9 +14,10 @@ from click.testing import CliRunner
 
 from extauthz.cli import main
 from extauthz.core.tokens import ENTROPY_BYTES, _checksum, mint
-from tests.test_cli import configured, created, run, told
+from tests.support.command_line import configured, created, run, told
+from tests.support.project import ROOT
 
-DOCUMENT = (Path(__file__).parent.parent / "docs" / "tokens.md").read_text("utf-8")
+DOCUMENT = (ROOT / "docs" / "tokens.md").read_text("utf-8")
 WITH_ROLES = {"roles": {"admins": ["ana@acme.com"], "super_admins": ["sue@acme.com"]}}
 
 

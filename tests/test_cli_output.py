@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from extauthz import cli
 from extauthz.cli import main, terminal
 from extauthz.cli.terminal import fitting, printable
-from tests.test_cli import GOOD, SETTINGS, USER, configured, created, told
+from tests.support.command_line import GOOD, SETTINGS, USER, configured, created, told
 
 EVIL = "x\x1b[31mred\x1b]0;title\x07\x9b1m\r\b\x7f\u202egnp.exe\u2066\u200b…é→日\nforged"
 """Colours, a title, C1, a carriage return, a backspace, DEL, text that runs backwards, and letters that few encodings have."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_cli import GOOD, configured, created, run, told
+from tests.support.command_line import GOOD, configured, created, run, told
 
 ROLES = {"roles": {"admins": ["ana@acme.com"], "super_admins": ["sue@acme.com"], "viewers": ["bea@acme.com"]}}
 GLOBAL = ("--permission", "GLOBAL", "--scope", "CHAT")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.command_line import SETTINGS, configured, created, run, told
 from tests.support.postgresql import PostgresServer
-from tests.test_cli import SETTINGS, configured, created, run, told
 
 pytest_plugins = ["tests.support.postgresql"]
 

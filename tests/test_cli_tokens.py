@@ -24,9 +24,9 @@ from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.cli.output import progress
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenRecord, fingerprint
+from tests.support.command_line import GOOD, configured, created, run, told
 from tests.support.postgresql import use
 from tests.support.waiting import eventually
-from tests.test_cli import GOOD, configured, created, run, told
 
 DAY = 86_400
 NOW = int(time.time())  # noqa: TID251 - commands read the clock of the machine

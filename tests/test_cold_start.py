@@ -16,8 +16,8 @@ import pytest
 from psycopg import sql
 
 from tests.support.postgresql import PostgresServer
+from tests.support.sidecar import PATIENCE, Sidecar, sidecar
 from tests.support.world import bearer
-from tests.test_serve import PATIENCE, Sidecar, sidecar
 
 __all__ = ["sidecar"]
 

@@ -26,10 +26,11 @@ from extauthz.demo.faults import IssuerRequest
 from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.launcher import Ports
 from extauthz.demo.part import TokenEndpoint
+from tests.support.deployment import changed
+from tests.support.project import ROOT
 from tests.support.tcp_postgres import TcpPostgres
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "deploy" / "compose"
 FILE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
@@ -142,14 +143,6 @@ COMPOSE_CHANGES = (
         "                address: upstream\n                port_value: 8080",
     ),
 )
-
-
-def changed(text: str, changes: tuple[tuple[str, str], ...]) -> str:
-    """Replace what stands in a text exactly once."""
-    for old, new in changes:
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    return text
 
 
 def test_its_envoy_is_the_shipped_one() -> None:

@@ -42,9 +42,10 @@ from extauthz.config import (
 from extauthz.config.loader import load
 from extauthz.errors import ConfigurationError
 from extauthz.responses import denials
+from tests.support.project import TESTS
 
-BASE = Path(__file__).parent / "config" / "base"
-BAD = sorted((Path(__file__).parent / "config" / "bad").iterdir())
+BASE = TESTS / "config" / "base"
+BAD = sorted((TESTS / "config" / "bad").iterdir())
 SECRET = "hunter2"
 
 

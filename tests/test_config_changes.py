@@ -17,8 +17,9 @@ from extauthz.config.document import KeyPath
 from extauthz.config.loader import Configuration, load
 from extauthz.config.restart import EFFECTS, Effect, needing_restart
 from extauthz.config.settings import Settings
+from tests.support.project import ROOT
 
-REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"
+REFERENCE = ROOT / "docs" / "reference.md"
 SETTINGS = {
     "version": 1,
     "server": {

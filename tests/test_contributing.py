@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import typing
 from functools import cache
-from pathlib import Path
 
 import click
 import pytest
@@ -17,10 +16,10 @@ from extauthz.config.oauth import ProviderEntry
 from extauthz.config.settings import Settings
 from extauthz.core.providers import PROVIDERS
 from extauthz.demo.providers import IssuerRole
+from tests.support.project import ROOT
 from tests.test_claim_types import SOURCES
 from tests.test_cli_rights import COMMANDS
 
-ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").is_file())
 PAGE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 PARTS = dict(re.findall(r"^\*\*(.+?)\*\*\n((?:- .+\n)+)", PAGE, re.MULTILINE))
 

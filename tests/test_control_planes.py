@@ -22,9 +22,9 @@ from extauthz.envoy_config.templates import duration, named
 from tests.support import cel
 from tests.support.control_planes import documents, mesh
 from tests.support.custom_resources import definition, faults, kinds, rules
-from tests.test_envoy_config import configured
+from tests.support.envoy_configuration import configured
+from tests.support.project import ROOT
 
-ROOT = Path(__file__).parents[1]
 PLANES = tuple(plane.value for plane in ControlPlane)
 ANYWHERE = {"listen": "0.0.0.0:9001"}
 UNIX = {"listen": "unix:///run/extauthz/check.sock"}

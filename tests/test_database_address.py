@@ -17,8 +17,9 @@ from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.config import database_address
 from extauthz.config.loader import load
 from extauthz.errors import ConfigurationError, StoreError
+from tests.support.command_line import SETTINGS, configured, run, told
 from tests.support.postgresql import PostgresServer
-from tests.test_cli import SETTINGS, configured, run, told
+from tests.support.project import ROOT
 
 pytest_plugins = ["tests.support.postgresql"]
 
@@ -252,7 +253,7 @@ def test_who_starts_on_a_weak_way_is_warned_everywhere(tmp_path: Path) -> None:
 
 def shipped() -> list[tuple[str, str]]:
     """Return every address of a database in the files that somebody takes over, each with its file."""
-    root = Path(__file__).parents[1]
+    root = ROOT
     files = [
         root / "docker-compose.yml",
         root / "docs" / "tokens.md",
@@ -278,7 +279,7 @@ def test_every_shipped_address_is_a_safe_one() -> None:
 
 
 def test_the_authority_of_the_database_is_mounted_where_the_addresses_look_for_it() -> None:
-    root = Path(__file__).parents[1] / "deploy"
+    root = ROOT / "deploy"
     places = {
         "kubernetes/overlays/sidecar": "native-sidecar.yaml",
         "kubernetes/overlays/standalone": "deployment.yaml",

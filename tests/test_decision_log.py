@@ -8,7 +8,6 @@ import json
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,10 +21,11 @@ from extauthz.service import Authorizer
 from extauthz.telemetry.decision_record import RecordField, record_of
 from extauthz.telemetry.traceparent import trace_id
 from tests.support import fuzz
+from tests.support.project import ROOT
 from tests.support.world import DECISION_ID, ISSUER, NOW, World, bearer, check_request, claims, oauth, rsa_key, sign
 
 MARKER = fuzz.MARKER
-DOCUMENT = Path(__file__).parents[1] / "docs" / "decision-log.md"
+DOCUMENT = ROOT / "docs" / "decision-log.md"
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
 

@@ -32,6 +32,7 @@ from extauthz.config.loader import Configuration, load
 from extauthz.core.model import Deny, Reason, Request
 from extauthz.errors import ConfigurationError
 from extauthz.runtime.decision_log import DecisionLogs, open_decision_log
+from tests.support.project import ROOT, TESTS
 from tests.support.waiting import eventually
 from tests.support.world import DECISION_ID
 
@@ -659,7 +660,7 @@ def test_gone_is_for_standard_output_alone(pipe: Pipe) -> None:
 
 def configuration(folder: Path, section: object) -> Configuration:
     """Load a configuration with this section."""
-    shutil.copytree(Path(__file__).parent / "config" / "base", folder, dirs_exist_ok=True)
+    shutil.copytree(TESTS / "config" / "base", folder, dirs_exist_ok=True)
     file = folder / "extauthz.yaml"
     file.write_text(file.read_text() + f"\ndecision_log: {json.dumps(section)}\n")
     return load(file)
@@ -722,7 +723,7 @@ def test_a_place_that_cannot_be_opened_is_an_error_with_its_line(
 
 
 def test_the_example_of_the_document_is_right(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[1] / "docs" / "decision-log.md").read_text()
+    text = (ROOT / "docs" / "decision-log.md").read_text()
     (block,) = re.findall(r"```yaml\n(decision_log:.*?)```", text, re.DOTALL)
     section = configuration(tmp_path, yaml.safe_load(block)["decision_log"]).settings.decision_log
     assert section.to.file == "/var/log/extauthz/decisions.jsonl"

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from extauthz.core.model import ALLOWING, Reason
 from tests.support import vectors
+from tests.support.project import ROOT
 
-ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").is_file())
 PAGE = ROOT / "docs" / "decisions.md"
 NAME = r"[A-Z]+(?:-[A-Z]+)*-[0-9]+"
 FILES = sorted(file.stem for file in vectors.VECTORS.glob("*.yaml"))

@@ -37,6 +37,7 @@ from extauthz.transport.sockets import open_port
 from extauthz.transport.tls import TlsFiles
 from tests.support.http_faults import FaultyServer, Page, document, faulty_server
 from tests.support.postgresql import MakePlace
+from tests.support.project import ROOT
 from tests.support.world import StillClock, ec_key, public_jwk, rsa_key
 
 pytest_plugins = ["tests.support.postgresql"]
@@ -581,7 +582,7 @@ async def test_a_worker_that_is_missing(tmp_path: Path, tmp_path_factory: pytest
 
 def test_every_finding_is_documented() -> None:
     """And nothing that is not found any more."""
-    root = Path(__file__).parents[1]
+    root = ROOT
     sources = "\n".join(path.read_text() for path in (root / "extauthz" / "doctor").glob("*.py"))
     made = set(re.findall(r'"((?:envoy|file|store|server|issuer)\.[a-z0-9_]+)"', sources))
     made |= set(re.findall(r'(?:ok|warning|problem|verdict)\(\s*"([a-z_]+)"', sources)) | {

@@ -14,7 +14,7 @@ from extauthz.doctor.findings import Level, problem, warning
 from extauthz.doctor.profiles import PROFILES
 from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.envoy_config.reading import sidecar_of
-from tests.test_doctor_envoy import FAULTS, configured
+from tests.support.envoy_faults import FAULTS, configured
 
 # What has no field of a control plane's: it comes from a patch, or is mended elsewhere.
 ELSEWHERE = {

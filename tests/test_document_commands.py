@@ -18,10 +18,10 @@ import yaml
 from click.testing import CliRunner
 
 from extauthz.cli import main
+from tests.support.documents import yaml_blocks
 from tests.support.envoy import refusal
-from tests.test_documents import yaml_blocks
+from tests.support.project import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 NOT_RUN = {

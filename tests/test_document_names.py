@@ -22,12 +22,12 @@ from extauthz.core.providers import PROVIDERS
 from extauthz.telemetry.decision_record import RecordField
 from extauthz.telemetry.metric_table import DEFINITIONS
 from extauthz.transport.grpc.refusals import RefusalReason
+from tests.support.documents import placed
 from tests.support.metric_names import LABELS
-from tests.test_reference import placed
+from tests.support.project import ROOT, TESTS
 
-ROOT = Path(__file__).parents[1]
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-FOREIGN: dict[str, list[str]] = yaml.safe_load((Path(__file__).parent / "data" / "foreign_names.yaml").read_text())
+FOREIGN: dict[str, list[str]] = yaml.safe_load((TESTS / "data" / "foreign_names.yaml").read_text())
 DOCTOR = "".join(path.read_text() for path in (ROOT / "extauthz" / "doctor").glob("*.py"))
 FINDINGS = {
     *re.findall(r'"((?:envoy|file|store|server|issuer)\.[a-z_0-9]+)"', DOCTOR),

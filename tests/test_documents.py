@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import textwrap
 import typing
 from collections import Counter
 from collections.abc import Iterator
@@ -22,10 +21,9 @@ from extauthz.config.loader import load
 from extauthz.config.settings import Settings
 from extauthz.core.providers import PROVIDERS, Verification
 from extauthz.errors import ConfigurationError
+from tests.support.documents import CONFIG, EXAMPLE, whole_vocabulary, yaml_blocks
+from tests.support.project import ROOT
 
-ROOT = Path(__file__).parent.parent
-CONFIG = ROOT / "config"
-EXAMPLE = CONFIG / "extauthz.yaml"
 SEVERAL = CONFIG / "several-providers.yaml"
 
 # Without them the section is no YAML any more: they begin it, the list of providers, or an entry of it.
@@ -170,20 +168,8 @@ def test_defaults_are_those_of_the_example() -> None:
 # The documents
 
 
-def yaml_blocks(text: str) -> list[str]:
-    """Return the YAML code blocks of a Markdown text."""
-    found = re.findall(r"^( *)```ya?ml[^\n]*\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL)
-    return [textwrap.dedent(block) for _, block in found]
-
-
 def documents() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-
-
-def whole_vocabulary() -> list[str]:
-    """Return the scopes of the example and those that the head of the file of newer scopes adds to them."""
-    head = (CONFIG / "routes" / "glean-newer-scopes.yaml").read_text().partition("\n#   2. ")[0].partition("\n#   1. ")[2]
-    return [*load(EXAMPLE).settings.scopes, *re.findall(r"[A-Z_:]{3,}", head)]
 
 
 def check_block(block: str, folder: Path) -> str:

@@ -26,40 +26,13 @@ from extauthz.envoy_config.bootstrap import Edge, Part, Sidecar, Tls
 from extauthz.envoy_config.reading import domains_of, sidecar_of
 from extauthz.envoy_config.templates import scalar
 from tests.support.envoy import Reply, refusal, running_envoy, running_sidecar, running_upstream, send, validation
+from tests.support.envoy_configuration import ROUTES, configured
 from tests.support.ports import free_port
+from tests.support.project import ROOT
 
-ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "envoy" / "envoy.yaml"
-ROUTES = (
-    'routes: [{match: "GET|HEAD /healthz", public: true, name: NAME}, {match: "POST /search", scope: SEARCH, name: NAME-search}]'
-)
-SETTINGS: dict[str, Any] = {
-    "version": 1,
-    "server": {"listen": "127.0.0.1:9001"},
-    "tokens": {"store": "sqlite:///tokens.db", "peppers": [{"id": "p1", "file": "pepper"}]},
-    "act_as": {"allow": ["*@acme.com"]},
-    "scopes": ["SEARCH"],
-    "routes": ["routes.yaml"],
-}
 # What a header name may have besides letters and digits (RFC 9110 5.6.2).
 SEPARATORS = "!#$%&'*+-.^_`|~"
-
-
-def configured(folder: Path, *, hosts: tuple[str, ...] = (), others: bool = True, routes: str = ROUTES, **changes: Any) -> Path:
-    """Write a configuration: with `hosts` those of a file of their own; without `others` it is the only one."""
-    files = {}
-    if hosts:
-        files["hosts.yaml"] = f"hosts: {json.dumps(hosts)}\n{routes.replace('NAME', 'h')}"
-    if others:
-        files["routes.yaml"] = routes.replace("NAME", "r")
-    for name, text in files.items():
-        (folder / name).write_text(text)
-    settings = SETTINGS | changes | {"routes": list(files)}
-    settings["server"] = SETTINGS["server"] | changes.get("server", {})
-    settings["act_as"] = SETTINGS["act_as"] | changes.get("act_as", {})
-    file = folder / "extauthz.yaml"
-    file.write_text(yaml.safe_dump(settings))
-    return file
 
 
 def run(file: Path, *arguments: str) -> Result:

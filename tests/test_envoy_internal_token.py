@@ -16,11 +16,12 @@ from extauthz.demo.launcher import Demo
 from extauthz.demo.wiring import Wiring
 from extauthz.responses.internal_tokens import new_key
 from tests.support.ports import free_port
+from tests.support.project import ROOT
 from tests.support.running import RunningDemo, running_demo
 
 pytestmark = pytest.mark.envoy
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "internal-token.md"
+DOCUMENT = ROOT / "docs" / "internal-token.md"
 AUDIENCE = "https://api.acme.internal"
 CHAT, SEARCH = "POST /rest/api/v1/chat", "POST /rest/api/v1/search"
 

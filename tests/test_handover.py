@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 
 from extauthz.demo.wiring import EnvoyLink, Wiring
+from tests.support.demo_processes import children, nothing_more, sidecar_of, under_load, until
 from tests.support.ports import successive_ports
 from tests.support.running import running_demo
-from tests.test_serve import SERVICE, Sidecar, sidecar
-from tests.test_start_signals import children
-from tests.test_workers import nothing_more, sidecar_of, under_load, until
+from tests.support.sidecar import SERVICE, Sidecar, sidecar
 
 __all__ = ["sidecar"]
 

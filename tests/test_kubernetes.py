@@ -21,10 +21,9 @@ import yaml
 
 from extauthz.config.loader import load
 from extauthz.demo.wiring import write_certificates
-from tests.test_compose import changed
-from tests.test_prometheus import ALERTS
+from tests.support.deployment import ALERTS, changed
+from tests.support.project import ROOT
 
-ROOT = Path(__file__).parents[1]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 CHART = ROOT / "deploy" / "helm" / "extauthz"
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())

@@ -28,8 +28,7 @@ from extauthz.errors import Unavailable
 from extauthz.serve.reload import Reloader
 from extauthz.service import Authorizer
 from tests.support import fuzz
-from tests.support.world import DECISION_ID, NOW, Answer, MakeWorld, World, bearer, check_request, claims, oauth, sign
-from tests.test_fence import (
+from tests.support.fence import (
     ANA,
     BROKEN,
     ERRORS,
@@ -44,6 +43,7 @@ from tests.test_fence import (
     raising_later,
     returning_later,
 )
+from tests.support.world import DECISION_ID, NOW, Answer, MakeWorld, World, bearer, check_request, claims, oauth, sign
 
 ROUTES = [
     {"match": "POST /search", "scope": "SEARCH", "anonymous": True},

@@ -20,12 +20,12 @@ from extauthz.adapters.store.postgres import PostgresReader, PostgresUsage
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.errors import Unavailable
 from extauthz.verifiers.change_feed import Feed
+from tests.support.command_line import SETTINGS, configured, created, run, told
 from tests.support.pooler import PASSWORD, PgBouncer, pgbouncer
 from tests.support.postgresql import ANA, KEY, NOW, PostgresServer, fill, token
+from tests.support.sidecar import PATIENCE, Sidecar, sidecar
 from tests.support.waiting import until
 from tests.support.world import StillClock, bearer
-from tests.test_cli import SETTINGS, configured, created, run, told
-from tests.test_serve import PATIENCE, Sidecar, sidecar
 
 __all__ = ["sidecar"]
 

@@ -18,9 +18,9 @@ from extauthz.adapters.store.following import FeedLost
 from extauthz.adapters.store.link import DatabaseLink
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.errors import StoreError
+from tests.support.command_line import SETTINGS, configured, created, run, told
 from tests.support.tcp_postgres import TcpPostgres
 from tests.support.transports import Authority
-from tests.test_cli import SETTINGS, configured, created, run, told
 
 pytestmark = pytest.mark.pool
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from extauthz.cli import main
 from extauthz.process import private_files
-from tests.test_cli import SETTINGS, configured, created, run, told
+from tests.support.command_line import SETTINGS, configured, created, run, told
 
 
 @contextmanager

@@ -16,22 +16,20 @@ import pytest
 import yaml
 
 from extauthz.core.model import Reason
+from tests.support.deployment import ALERTS, ALERTS_FILE, RULES
 from tests.support.metric_names import LABELS, OF_THE_CLIENT, OF_THE_TARGET
 from tests.support.ports import free_port
+from tests.support.project import ROOT
+from tests.support.sidecar import Sidecar, sidecar
 from tests.support.waiting import eventually
 from tests.support.world import bearer
-from tests.test_serve import Sidecar, sidecar
 
 __all__ = ["sidecar"]
 
-ROOT = Path(__file__).parents[1]
-ALERTS_FILE = ROOT / "deploy" / "prometheus" / "alerts.yaml"
 TESTS_FILE = ROOT / "deploy" / "prometheus" / "tests" / "alerts.yaml"
 DASHBOARD_FILE = ROOT / "deploy" / "grafana" / "extauthz.json"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 
-RULES: list[dict[str, Any]] = [rule for group in yaml.safe_load(ALERTS_FILE.read_text())["groups"] for rule in group["rules"]]
-ALERTS = {rule["alert"]: rule for rule in RULES}
 DASHBOARD = json.loads(DASHBOARD_FILE.read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 DATA_SOURCE = {"type": "prometheus", "uid": "${datasource}"}

@@ -6,14 +6,14 @@ import ast
 import importlib
 import inspect
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-PROJECT = Path(__file__).parents[1]
-PROMISES: list[dict[str, Any]] = yaml.safe_load((PROJECT / "tests" / "data" / "promises.yaml").read_text(encoding="utf-8"))
+from tests.support.project import ROOT
+
+PROMISES: list[dict[str, Any]] = yaml.safe_load((ROOT / "tests" / "data" / "promises.yaml").read_text(encoding="utf-8"))
 
 
 def value_of(constant: str) -> object:
@@ -33,13 +33,13 @@ def value_of(constant: str) -> object:
 @cache
 def words(page: str) -> str:
     """Return the text of a page, its lines joined."""
-    return " ".join((PROJECT / page).read_text(encoding="utf-8").split())
+    return " ".join((ROOT / page).read_text(encoding="utf-8").split())
 
 
 @cache
 def names_in(file: str) -> frozenset[str]:
     """Return the names of the tests in a file."""
-    tree = ast.parse((PROJECT / "tests" / file).read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
     return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 

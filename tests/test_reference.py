@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import collections
-import copy
-import functools
 import re
-from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 import yaml
@@ -21,10 +18,11 @@ from extauthz.config.upstream import UpstreamSection
 from extauthz.core.identity import FIELDS, FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS
 from extauthz.core.model import ALLOWING, Reason
 from extauthz.telemetry.metric_table import TABLE
+from tests.support.documents import placed
+from tests.support.project import ROOT
 
-PACKAGE = Path(__file__).parents[1] / "extauthz"
-EXAMPLE = Path(__file__).parents[1] / "config" / "extauthz.yaml"
-REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"
+PACKAGE = ROOT / "extauthz"
+REFERENCE = ROOT / "docs" / "reference.md"
 
 
 def test_every_reason_has_its_row() -> None:
@@ -93,45 +91,6 @@ def test_what_is_said_of_keys_is_about_keys_that_there_are() -> None:
     for name, told in generate.told_keys().items():
         has_one = known[name].get_default(call_default_factory=True) not in (None, "", PydanticUndefined)
         assert not ("default" in told and has_one), f"{name}: its default is known from the code"
-
-
-ENTRIES = {"reasons": "route_unknown", "headers": "authorization"}
-"""The entry of a mapping that an example is put into."""
-CERTIFICATE = {"certificate": "tls.crt", "key": "tls.key", "client_ca": "ca.pem"}
-SIBLINGS: dict[str, Any] = {
-    "server": {"tls": CERTIFICATE, "ops_tls": dict(CERTIFICATE)},
-    "oauth": {"proxy": {"url": "http://127.0.0.1:3128", "user": "a", "password": {"file": "b"}}},
-    "internal_token": {"keys": [{"id": "k1", "file": "a"}]},
-}
-"""What a key needs beside it, where the example configuration has it in a comment only."""
-
-
-@functools.cache
-def example() -> dict[str, Any]:
-    """Read the example configuration."""
-    data: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
-    return data
-
-
-def placed(path: tuple[str, ...], value: object) -> dict[str, Any]:
-    """Return the example configuration with a value at the path of a key: in the first entry, where there are several."""
-    data = copy.deepcopy(example())
-    for section, siblings in SIBLINGS.items():
-        data[section] |= copy.deepcopy(siblings)
-    if path == ("oauth", "providers"):
-        data["oauth"] = {}
-    here: Any = data
-    for part in path[:-1]:
-        name = part.removesuffix("[]")
-        if not isinstance(here.get(name), (dict, list)):
-            here[name] = {}
-        here = here[name]
-        if part.endswith("[]"):
-            here = here[0] if isinstance(here, list) else here.setdefault(ENTRIES[name], {})
-    for other in {"env", "file", "socket"} if path[-1] in {"env", "file", "socket"} else ():
-        here.pop(other, None)
-    here[path[-1]] = value
-    return data
 
 
 @pytest.mark.parametrize("name", generate.told_keys())

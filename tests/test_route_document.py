@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import pytest
 
 from extauthz.config.routes import RouteFile, RouteLine
+from tests.support.documents import whole_vocabulary, yaml_blocks
+from tests.support.project import ROOT
 from tests.support.world import MakeWorld, bearer, claims, oauth, sign
-from tests.test_documents import ROOT, whole_vocabulary, yaml_blocks
 
 PAGE = (ROOT / "docs" / "routes.md").read_text(encoding="utf-8")
 VOCABULARY = whole_vocabulary()

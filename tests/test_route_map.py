@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -16,9 +15,10 @@ from extauthz.core.model import AuthType, Reason
 from extauthz.core.paths import parse
 from extauthz.core.policy import Policy
 from extauthz.core.routes import ACCEPTED_BY_DEFAULT, Route
+from tests.support.project import ROOT, TESTS
 
-CONFIG = Path(__file__).parent.parent / "config"
-TABLE = Path(__file__).parent / "config" / "route_scope_table.json"
+CONFIG = ROOT / "config"
+TABLE = TESTS / "config" / "route_scope_table.json"
 NEWER = CONFIG / "routes" / "glean-newer-scopes.yaml"
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from benchmarks.fleet_model import EXAMPLES, MAX_LISTENING, USAGE_PERIOD, USED_AGAIN, Fleet, renewals, table
 from extauthz.ports import RESOLUTION
 from extauthz.telemetry import last_used
+from tests.support.project import ROOT
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "scaling.md"
+DOCUMENT = ROOT / "docs" / "scaling.md"
 ADVISED = EXAMPLES["10,000, as advised"]
 
 

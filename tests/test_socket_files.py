@@ -21,9 +21,9 @@ from extauthz.errors import ListenError
 from extauthz.transport.address_claims import PathClaim, claim, keep
 from extauthz.transport.sockets import open_listener
 from tests.support.h2_client import Client
+from tests.support.sidecar import PATIENCE, Sidecar, sidecar
 from tests.support.waiting import eventually
 from tests.support.world import bearer, check_request
-from tests.test_serve import PATIENCE, Sidecar, sidecar
 
 __all__ = ["sidecar"]
 

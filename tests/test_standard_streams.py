@@ -23,9 +23,9 @@ import pytest
 from extauthz.adapters import process_log
 from extauthz.process.standard_streams import QueuedStream, dropped_lines
 from tests.support.ports import successive_ports
+from tests.support.sidecar import PATIENCE, Sidecar, sidecar
 from tests.support.waiting import eventually
 from tests.support.world import bearer
-from tests.test_serve import PATIENCE, Sidecar, sidecar
 
 __all__ = ["sidecar"]
 

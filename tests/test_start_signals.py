@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.demo_processes import children
 from tests.support.ports import successive_ports
+from tests.support.sidecar import PATIENCE, Sidecar, sidecar
 from tests.support.waiting import eventually
-from tests.test_serve import PATIENCE, Sidecar, sidecar
 
 __all__ = ["sidecar"]
 
@@ -42,11 +43,6 @@ def step_of(process: int) -> tuple[int, ...]:
     with contextlib.suppress(OSError):
         return (process, is_caught(process, signal.SIGTERM), *(has_loaded(process, one) for one in (FIRST_LIBRARY, LAST_LIBRARY)))
     return (process,)
-
-
-def children(process: int) -> list[int]:
-    """Return the processes that a process has started."""
-    return list(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
 
 
 def started(sidecar: Sidecar) -> subprocess.Popen[bytes]:

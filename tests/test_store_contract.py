@@ -43,10 +43,10 @@ from tests.support.postgresql import (
     token,
     use,
 )
+from tests.support.project import ROOT
 
 pytest_plugins = ["tests.support.postgresql"]
 
-PROJECT = Path(__file__).parents[1]
 A, B, C, D, E = ("abcde"[number] * 12 for number in range(5))
 
 
@@ -1101,7 +1101,7 @@ def test_two_processes_make_and_fill_one_store(tmp_path: Path) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         for letter in "ab"
     ]

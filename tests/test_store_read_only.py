@@ -23,9 +23,9 @@ from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.errors import StoreError, Unavailable
 from extauthz.verifiers.change_feed import Feed
 from tests.support.postgresql import ANA, KEY, fill, token
+from tests.support.sidecar import PATIENCE, Sidecar, sidecar
 from tests.support.unprivileged import NOBODY, bound_by_modes, owner, unprivileged
 from tests.support.world import StillClock, bearer
-from tests.test_serve import PATIENCE, Sidecar, sidecar
 
 pytest_plugins = ["tests.support.postgresql"]
 

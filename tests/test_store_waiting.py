@@ -19,9 +19,9 @@ from extauthz.adapters.store import database
 from extauthz.adapters.store.connecting import DeadlineConnection
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.errors import StoreError
+from tests.support.command_line import SETTINGS, configured, created, run, told
 from tests.support.pooler import PASSWORD, PgBouncer, pgbouncer
 from tests.support.postgresql import PostgresServer
-from tests.test_cli import SETTINGS, configured, created, run, told
 
 pytest_plugins = ["tests.support.postgresql"]
 

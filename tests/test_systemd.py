@@ -8,8 +8,9 @@ from pathlib import Path
 
 from extauthz.cli.serve import command as serve
 from extauthz.config.settings import ServerSection
+from tests.support.project import ROOT
 
-UNIT = Path(__file__).parents[1] / "deploy" / "systemd" / "extauthz@.service"
+UNIT = ROOT / "deploy" / "systemd" / "extauthz@.service"
 
 
 def service() -> dict[str, str]:

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import linting
 from tests.support.linting import RULES, Rule, Suite
+from tests.support.project import ROOT
 
-ROOT = Path(__file__).parents[1]
 HELPERS = """
 def checked(value):
     assert value

@@ -19,17 +19,18 @@ from extauthz.demo.launcher import find_envoy
 from tests.support.collector import Collector, collecting
 from tests.support.h2_client import CHECK
 from tests.support.ports import free_port
+from tests.support.project import ROOT
+from tests.support.sidecar import Sidecar, sidecar
 from tests.support.transports import NAMES, Loop, Name, Served
 from tests.support.waiting import eventually
 from tests.support.world import bearer, check_request
-from tests.test_serve import Sidecar, sidecar
 
 __all__ = ["sidecar"]
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = f"00-{TRACE}-{PARENT}-01"
 CLIENTS = f"00-{'c' * 32}-{'d' * 16}-01"
-ENVOY_FILE = Path(__file__).parents[1] / "envoy" / "envoy.yaml"
+ENVOY_FILE = ROOT / "envoy" / "envoy.yaml"
 NOT_IMPORTED = ("opentelemetry", "requests", "urllib3", "extauthz.adapters.tracing")
 
 

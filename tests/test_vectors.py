@@ -19,20 +19,12 @@ from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType, Reason
 from extauthz.errors import ConfigurationError
 from tests.support import vectors
+from tests.support.vector_worlds import CHECKS, EXPECTED, FILES, PATH, REQUEST, TABLES, Worlds, prepared
 from tests.support.vectors import Case, VectorWorld
 from tests.support.world import DECISION_ID, NOW, Answer
 
-TABLES = ("paths", "routes", "credentials", "act_as", "order", "answers", "headers", "tokens", "jwt", "monitor")
-FILES = {name: vectors.load(name) for name in (*TABLES, "configuration")}
 REASONS: dict[str, list[Any]] = FILES["answers"]["reasons"]
 
-REQUEST = {"about", "send", "with", "form", "host", "message", "bytes", "at", "token", "jwt"}
-EXPECTED = {
-    *("reason", "status", "route", "user", "actor", "auth_type", "scopes", "sets", "also_sets", "removed", "removes", "passes"),
-    *("challenge", "challenge_scopes", "headers", "absent", "told", "error", "message_has", "plain_body", "answered_by"),
-    *("metadata", "code"),
-}
-PATH = {"about", "path", "form", "segments", "canonical", "same_as", "reason"}
 CONFIGURATION = {"about", "routes", "files", "settings", "errors", "warns", "order", "refused"}
 
 GRPC_CODES = {200: 0, 400: 3, 401: 16, 403: 7, 500: 13, 503: 14}
@@ -49,27 +41,9 @@ MUTATION_RULE = re.compile(
 )
 """`decoder_header_mutation_rules` of the default configuration, and of one with hosts; an override is removed by Envoy before."""
 
-CHECKS = [case for name in TABLES for case in vectors.cases(name, FILES[name], REQUEST | EXPECTED | PATH)]
 PATHS = [case for case in CHECKS if "path" in case.data]
-CHECKS = [case for case in CHECKS if "path" not in case.data]
 CONFIGURATIONS = vectors.cases("configuration", FILES["configuration"], CONFIGURATION)
 ALIKE = [(name, group["group"]) for name in TABLES for group in FILES[name]["groups"] if group.get("alike")]
-
-Worlds = Callable[[Case], VectorWorld]
-
-
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
-    """Return the world of a case; the cases of a group share it, and so see each other's tokens in memory."""
-    made: dict[tuple[str, str], VectorWorld] = {}
-
-    def world_of(case: Case) -> VectorWorld:
-        key = (case.file, case.group)
-        if key not in made:
-            made[key] = vectors.build(tmp_path_factory.mktemp(case.group), case.world, case.tokens)
-        return made[key]
-
-    return world_of
 
 
 @pytest.mark.parametrize("case", CHECKS, ids=str)
@@ -161,19 +135,6 @@ def _answers(case: Case, world: VectorWorld) -> dict[str, Answer]:
         answers[form] = answer = world.ask(message)
         assert world.ask(message).message == answer.message, "the second answer differs"
     return answers
-
-
-def prepared(case: Case, world: VectorWorld) -> dict[str, Any]:
-    """Make the token of the case itself, and let it be the hour of the case."""
-    world.world.clock.wall = NOW + case.data.get("at", 0)
-    if "token" in case.data or "jwt" in case.data:
-        kind = "jwt" if "jwt" in case.data else "token"
-        name = f"{case.group}-{case.number}"
-        if name not in world.texts:
-            world.make(name, {"jwt": case.data["jwt"]} if kind == "jwt" else case.data["token"])
-        own = {key: value for key, value in case.data.items() if key not in ("jwt", "token")}
-        return vectors.filled(own, lambda text: text.replace("<<own>>", f"<<{name}>>"))  # type: ignore[no-any-return]
-    return dict(case.data)
 
 
 def _is_as_said(said: Mapping[str, Any], answer: Answer, context: str) -> None:

@@ -15,8 +15,8 @@ from extauthz.addresses import Address
 from extauthz.transport.select import Transport, choose
 from tests.support import vectors
 from tests.support.transports import default_limits
+from tests.support.vector_worlds import CHECKS, Worlds, prepared, worlds
 from tests.support.vectors import Case, VectorWorld
-from tests.test_vectors import CHECKS, Worlds, prepared, worlds
 
 __all__ = ["worlds"]
 

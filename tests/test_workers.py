@@ -8,30 +8,20 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.client import HTTPConnection
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from extauthz.demo.launcher import Demo
 from extauthz.demo.wiring import EnvoyLink, Wiring, write_certificate
+from tests.support.demo_processes import nothing_more, sidecar_of, under_load, until
 from tests.support.running import RunningDemo, running_demo
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.envoy
-
-PATIENCE = 60.0
-
-
-async def nothing_more(_: Demo) -> None:
-    """Be content with the tokens of the demo."""
 
 
 @pytest.fixture(scope="module")
@@ -41,61 +31,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
     wiring = Wiring(link=EnvoyLink.UNIX, workers=2, drain="3s")
     with running_demo(Path(tmp_path_factory.mktemp("w")), nothing_more, wiring=wiring) as demo:
         yield demo
-
-
-@dataclass
-class Load:
-    """Requests that are sent one after the other on each of several connections, and what came back."""
-
-    demo: Demo
-    clients: int = 4
-    statuses: dict[int, int] = field(default_factory=dict)
-    ending: threading.Event = field(default_factory=threading.Event)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def run(self) -> None:
-        """Send until told to end."""
-        connection = HTTPConnection("127.0.0.1", self.demo.ports.envoy, timeout=30)
-        headers = {"Authorization": f"Bearer {self.demo.tokens['USER_TOKEN']}", "Host": "localhost"}
-        while not self.ending.is_set():
-            connection.request("POST", "/rest/api/v1/chat", body=b"{}", headers=headers)
-            response = connection.getresponse()
-            response.read()
-            with self.lock:
-                self.statuses[response.status] = self.statuses.get(response.status, 0) + 1
-        connection.close()
-
-    @property
-    def sent(self) -> int:
-        """How many requests were answered."""
-        return sum(self.statuses.values())
-
-
-@contextmanager
-def under_load(demo: Demo) -> Iterator[Load]:
-    """Load Envoy inside the block, some requests before it and some behind."""
-    load = Load(demo)
-    threads = [threading.Thread(target=load.run) for _ in range(load.clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        until(lambda: load.sent > 50)
-        yield load
-        seen = load.sent
-        until(lambda: load.sent > seen + 50)
-    finally:
-        load.ending.set()
-        for thread in threads:
-            thread.join()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    eventually(condition, seconds=PATIENCE, pause=0.02)
-
-
-def sidecar_of(demo: Demo) -> int:
-    assert demo.sidecar is not None
-    return demo.sidecar.pid
 
 
 def workers(demo: Demo) -> set[int]:

@@ -42,9 +42,9 @@ from tests.support.envoy import running_envoy, running_upstream
 from tests.support.ports import free_port, successive_ports
 from tests.support.postgres_server import PostgresServer
 from tests.support.postgresql import Place
+from tests.support.sidecar import Sidecar
 from tests.support.transports import eventually
 from tests.support.world import PEPPER, bearer, oauth
-from tests.test_serve import Sidecar
 
 PATIENCE = 60.0
 MERGE_WINDOW = 1.2

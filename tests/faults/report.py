@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from tests.faults import results, trial
 from tests.faults.table import Group, Kind, LeftOut, Limit, Phase, Row
+from tests.support.project import ROOT
 
-PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+PAGE = ROOT / "docs" / "reliability.md"
 OTHERS = "\n## Mutants"
 """Where the part of the page begins that others write."""
 _HEAD = "<!-- The faults are written by `make faults` and `make reference` from tests/faults: change them there. -->\n\n"

@@ -20,8 +20,8 @@ from tests.mutants import baseline as baselines
 from tests.mutants import score as scores
 from tests.mutants.mutations import Mutant, in_lines, mutants_of
 from tests.mutants.running import CleanRunFailed, Group, Outcome, Result, run
+from tests.support.project import ROOT
 
-ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent
 PAGE = ROOT / "docs" / "reliability.md"
 BUDGET = 300.0

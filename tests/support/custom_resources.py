@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 
 from tests.support import cel
+from tests.support.project import TESTS
 
-FOLDER = Path(__file__).parents[1] / "data" / "crds"
+FOLDER = TESTS / "data" / "crds"
 OF_EVERY_OBJECT = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
 
 

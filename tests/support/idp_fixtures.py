@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent.parent / "data" / "idp_fixtures"
+from tests.support.project import TESTS
+
+FOLDER = TESTS / "data" / "idp_fixtures"
 
 
 def published(name: str, filled: Mapping[str, str] | None = None) -> dict[str, Any]:

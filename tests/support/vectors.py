@@ -33,6 +33,7 @@ from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, fingerprint
 from extauthz.errors import Unavailable
 from extauthz.service import Authorizer
 from tests.support.memory_store import MemoryTokenStore
+from tests.support.project import TESTS
 from tests.support.world import (
     DECISION_ID,
     NOW,
@@ -49,7 +50,7 @@ from tests.support.world import (
     rsa_key,
 )
 
-VECTORS = Path(__file__).parents[1] / "vectors"
+VECTORS = TESTS / "vectors"
 
 _PLACE = re.compile(r"<<(?:(?P<text>(?:(?!>>).)+?)\*(?P<count>[0-9]+)|(?P<name>[a-z0-9_-]+)(?P<id>\.id)?)>>", re.DOTALL)
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
