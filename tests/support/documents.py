@@ -13,7 +13,8 @@ import yaml
 from extauthz.config.loader import load
 from tests.support.project import ROOT
 
-EXAMPLE = ROOT / "config" / "extauthz.yaml"
+CONFIG = ROOT / "config"
+EXAMPLE = CONFIG / "extauthz.yaml"
 ENTRIES = {"reasons": "route_unknown", "headers": "authorization"}
 """The entry of a mapping that an example is put into."""
 CERTIFICATE = {"certificate": "tls.crt", "key": "tls.key", "client_ca": "ca.pem"}
@@ -51,10 +52,6 @@ def placed(path: tuple[str, ...], value: object) -> dict[str, Any]:
         here.pop(other, None)
     here[path[-1]] = value
     return data
-
-
-CONFIG = ROOT / "config"
-EXAMPLE = CONFIG / "extauthz.yaml"
 
 
 def yaml_blocks(text: str) -> list[str]:
