@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from extauthz.config.answers import MAX_BODY, AnswersSection
 from extauthz.config.loader import load
 from extauthz.core.model import ALLOWING, Allow, Deny, HeaderEdits, Reason, Request
 from extauthz.core.model import DECISION_ID as PLACEHOLDER
-from extauthz.demo.launcher import Demo
 from extauthz.errors import ConfigurationError
 from extauthz.responses.denials import (
     GRPC_CODES,
@@ -32,8 +30,8 @@ from extauthz.responses.denials import (
     Template,
     is_json,
 )
+from tests.support.answers import ANSWERS, BEARER, METADATA
 from tests.support.project import ROOT
-from tests.support.running import RunningDemo, running_demo
 from tests.support.world import DECISION_ID, Answer, MakeWorld, bearer, check_request
 
 ROUTES = [
@@ -41,7 +39,6 @@ ROUTES = [
     {"match": "POST /export", "all_of": ["SEARCH", "CHAT"]},
     {"match": "* /internal/**", "deny": True},
 ]
-METADATA = "https://api.acme.com/.well-known/oauth-protected-resource"
 GRPC = {"content-type": "application/grpc"}
 REASONS = [reason for reason in Reason if reason not in ALLOWING]
 FIXED = (Reason.REQUEST_MALFORMED, Reason.INTERNAL, Reason.DRAINING)
@@ -59,7 +56,6 @@ class Row:
     body: Any = None
 
 
-BEARER = 'Bearer realm="extauthz"'
 USUAL = {"error": "access_denied", "reason": "route_unknown", "message": "This method and path are not open."}
 ROWS = {
     "a status of one's own": Row(
@@ -513,103 +509,6 @@ def test_the_document_says_what_there_is() -> None:
 
 
 # Through Envoy
-
-
-ANSWERS = f"""
-answers:
-  format: problem
-  resource_metadata: {METADATA}
-  retry_after: 7s
-  reasons:
-    route_unknown:
-      status: 404
-      headers: {{x-hint: "no ${{reason}} in ${{realm}}", set-cookie: "seen=1; Path=/"}}
-      content_type: application/vnd.acme+json
-      body: '{{"code": "${{reason}}", "id": "${{decision_id}}", "braces": {{"a": "$${{b}}"}}}}'
-    token_invalid: {{status: 403, message: "Prüfen Sie das Token."}}
-    scope_missing: {{content_type: text/plain, body: "{"z" * (MAX_BODY - 20)} ${{scope}}"}}
-    authorization_malformed: {{body: ""}}
-    auth_type_unknown: {{status: 429}}
-"""
-SEARCH, FEED = "/rest/api/v1/search", "/rest/api/v1/feed"
-
-
-async def nothing(demo: Demo) -> None:
-    """Need no more than the demo has."""
-
-
-@pytest.fixture(scope="module")
-def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
-    with running_demo(tmp_path_factory.mktemp("answers"), nothing, settings=ANSWERS) as running:
-        yield running
-
-
-@pytest.mark.envoy
-def test_a_body_and_headers_of_ones_own_arrive(envoy: RunningDemo) -> None:
-    for line in ("POST /nowhere", f"POST {FEED}x"):
-        reply = envoy.send(line)
-        assert reply.status == 404
-        assert reply.headers["content-type"] == "application/vnd.acme+json"
-        assert reply.headers["x-hint"] == "no route_unknown in extauthz"
-        assert reply.headers["set-cookie"] == "seen=1; Path=/"
-        assert (reply.headers["cache-control"], "www-authenticate" in reply.headers) == ("no-store", False)
-        decision_id = reply.headers["x-extauthz-decision-id"]
-        assert reply.document == {"code": "route_unknown", "id": decision_id, "braces": {"a": "${b}"}}
-
-
-@pytest.mark.envoy
-def test_problem_details_and_resource_metadata_arrive(envoy: RunningDemo) -> None:
-    reply = envoy.send(f"POST {SEARCH}")
-    assert (reply.status, reply.headers["content-type"]) == (401, "application/problem+json")
-    assert reply.headers["www-authenticate"] == f'{BEARER}, resource_metadata="{METADATA}"'
-    assert reply.document == {
-        "type": "about:blank",
-        "title": "Unauthorized",
-        "status": 401,
-        "detail": "A Bearer token is required.",
-        "error": "authentication_required",
-        "reason": "credential_missing",
-        "decision_id": reply.headers["x-extauthz-decision-id"],
-    }
-    reply = envoy.send(f"POST {SEARCH}", {"Authorization": "Bearer x"})
-    assert (reply.status, reply.document["status"], reply.document["detail"]) == (403, 403, "Prüfen Sie das Token.")
-    assert reply.headers["www-authenticate"] == f'{BEARER}, error="invalid_token", resource_metadata="{METADATA}"'
-
-
-@pytest.mark.envoy
-def test_the_longest_body_arrives_whole(envoy: RunningDemo) -> None:
-    reply = envoy.send(f"POST {FEED}", {"Authorization": f"Bearer {envoy.demo.tokens['USER_TOKEN']}"})
-    assert (reply.status, reply.headers["content-type"]) == (403, "text/plain")
-    assert reply.text == "z" * (MAX_BODY - 20) + " FEED"
-
-
-@pytest.mark.envoy
-def test_no_body_and_when_to_try_again(envoy: RunningDemo) -> None:
-    reply = envoy.send(f"POST {SEARCH}", {"Authorization": "Bearer x y"})
-    assert (reply.status, reply.text, reply.headers.get("content-type")) == (400, "", None)
-    reply = envoy.send(f"POST {SEARCH}", {"Authorization": "Bearer x", "X-Glean-Auth-Type": "SAML"})
-    assert (reply.status, reply.headers["retry-after"], reply.document["title"]) == (429, "7", "Too Many Requests")
-
-
-@pytest.mark.envoy
-def test_head_gets_the_headers(envoy: RunningDemo) -> None:
-    reply = envoy.send("HEAD /nowhere", body=b"")
-    assert (reply.status, reply.text, reply.headers["x-hint"]) == (404, "", "no route_unknown in extauthz")
-    assert reply.headers["content-type"] == "application/vnd.acme+json"
-
-
-@pytest.mark.envoy
-def test_grpc_clients_get_trailers_only(envoy: RunningDemo) -> None:
-    for line, headers, status, message in (
-        ("POST /nowhere", {}, "7", Reason.ROUTE_UNKNOWN.message),
-        (f"POST {SEARCH}", {"Authorization": "Bearer x"}, "16", "Pr%C3%BCfen Sie das Token."),
-        (f"POST {SEARCH}", {"Authorization": "Bearer x", "X-Glean-Auth-Type": "SAML"}, "3", Reason.AUTH_TYPE_UNKNOWN.message),
-    ):
-        reply = envoy.send(line, {"content-type": "application/grpc", "te": "trailers"} | headers)
-        assert (reply.status, reply.text, reply.headers["grpc-status"]) == (200, "", status)
-        assert reply.headers["grpc-message"] == f"{message} (decision {reply.headers['x-extauthz-decision-id']})"
-        assert "retry-after" not in reply.headers
-    assert "x-hint" in envoy.send("POST /nowhere", {"content-type": "application/grpc"}).headers
 
 
 def test_the_settings_of_the_tests_load_without_warnings(tmp_path: Path) -> None:

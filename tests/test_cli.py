@@ -19,7 +19,9 @@ from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.cli import COMMANDS, main
 from extauthz.core import tokens
 from extauthz.core.model import Reason
-from tests.support.command_line import GOOD, SETTINGS, USER, created, run, told
+from tests.support.command_line import GOOD, SETTINGS, USER, created, folder, run, told
+
+__all__ = ["folder"]
 
 
 def test_a_created_token_is_shown_once_and_only_a_digest_is_stored(folder: Path) -> None:

@@ -22,7 +22,7 @@ from extauthz.envoy_config.templates import duration, named
 from tests.support import cel
 from tests.support.control_planes import documents, mesh
 from tests.support.custom_resources import definition, faults, kinds, rules
-from tests.support.envoy_configuration import configured
+from tests.support.envoy_config import configured
 from tests.support.project import ROOT
 
 PLANES = tuple(plane.value for plane in ControlPlane)

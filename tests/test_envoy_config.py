@@ -4,45 +4,42 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from extauthz.addresses import Address, parse_address
-from extauthz.cli import main
+from extauthz.addresses import Address
 from extauthz.config.loader import load
 from extauthz.core.act_as import ACT_AS_HEADERS
 from extauthz.core.identity import FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS, IdentityHeaders
-from extauthz.demo.wiring import write_certificates
-from extauthz.envoy_config import bootstrap, mutations
-from extauthz.envoy_config.bootstrap import Edge, Part, Sidecar, Tls
+from extauthz.envoy_config import mutations
+from extauthz.envoy_config.bootstrap import Part, Tls
 from extauthz.envoy_config.reading import domains_of, sidecar_of
 from extauthz.envoy_config.templates import scalar
-from tests.support.envoy import Reply, refusal, running_envoy, running_sidecar, running_upstream, send, validation
-from tests.support.envoy_configuration import ROUTES, configured
-from tests.support.ports import free_port
+from tests.support.envoy import Reply, refusal, validation
+from tests.support.envoy_config import (
+    ALL_OVERRIDES,
+    SEPARATORS,
+    WANTED,
+    certificates,
+    configured,
+    file_and_flags,
+    identity,
+    manager_of,
+    part_of,
+    printed,
+    run,
+)
 from tests.support.project import ROOT
 
+__all__ = ["certificates"]
+
 SHIPPED = ROOT / "envoy" / "envoy.yaml"
-# What a header name may have besides letters and digits (RFC 9110 5.6.2).
-SEPARATORS = "!#$%&'*+-.^_`|~"
-
-
-def run(file: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(main, ["envoy-config", "--config", str(file), *arguments])
-
-
-def printed(file: Path, *arguments: str) -> str:
-    result = run(file, *arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def test_the_shipped_file_is_what_the_default_configuration_prints() -> None:
@@ -51,14 +48,6 @@ def test_the_shipped_file_is_what_the_default_configuration_prints() -> None:
 
 
 # The rule for header names
-
-
-ALL_OVERRIDES = (*OVERRIDE_HEADERS, *FORWARDED_HOST_HEADERS)
-
-
-def identity(prefix: str = "x-extauthz-", *act_as: str, hosts: bool = False) -> IdentityHeaders:
-    overrides = ALL_OVERRIDES if hosts else OVERRIDE_HEADERS
-    return IdentityHeaders(prefix, frozenset(), tuple(dict.fromkeys((*ACT_AS_HEADERS, *act_as))), overrides)
 
 
 WORDS = st.text("abcxyz01", min_size=1, max_size=4)
@@ -152,113 +141,10 @@ def test_the_names_of_hosts_stand_in_the_rule_where_there_is_room_and_too_many_n
 # What Envoy reads
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A configuration and flags."""
-
-    changes: dict[str, Any]
-    flags: tuple[str, ...] = ()
-    tls: bool = False
-
-
-WANTED = {
-    "default": Wanted({}),
-    "unix": Wanted({"server": {"listen": "unix:///tmp/extauthz/check.sock"}}, ("--admin", "127.0.0.1:9901")),
-    "workers": Wanted({"server": {"listen": "unix:///run/extauthz/check.sock", "workers": 4}}),
-    "ipv6": Wanted({"server": {"listen": "[::1]:9001"}}, ("--listener", "[::]:10000", "--upstream", "[2001:db8::7]:80")),
-    "localhost": Wanted({"server": {"listen": "localhost:9001"}}, ("--upstream", "localhost:8080")),
-    "names": Wanted(
-        {"server": {"listen": "0.0.0.0:9001"}},
-        ("--sidecar", "a.extauthz.internal", "--sidecar", "b.extauthz.internal", "--upstream", "api.internal:443"),
-    ),
-    "hosts": Wanted({"hosts": ("api.acme.com", "[::1]", "on", "1e3"), "others": False}),
-    "domains": Wanted({"hosts": ("api.acme.com",)}, ("--domain", "www.acme.com", "--domain", "127.0.0.1")),
-    "prefix": Wanted({"identity": {"prefix": "x-acme-gateway-"}}),
-    "act-as": Wanted({"act_as": {"headers": ["X-Acme-User", "On-Behalf-Of", "X-User"]}}),
-    "kept": Wanted({"identity": {"keep": ["Authorization", "X-Scio-ActAs", "X-Http-Method-Override"]}}),
-    "traffic": Wanted(
-        {},
-        (
-            *("--websocket", "--grpc-web", "--trusted-hops", "2", "--proxy-protocol", "--limit-denials", "60"),
-            *("--cors", "https://app.acme.com", "--cors", "http://localhost:3000"),
-        ),
-    ),
-    "slow": Wanted({"server": {"check_timeout": "3s", "max_in_flight": 5000}}),
-    "tls": Wanted({"server": {"tls": {"certificate": "server.crt", "key": "server.key"}}}, tls=True),
-    "mtls": Wanted(
-        {"server": {"tls": {"certificate": "server.crt", "key": "server.key", "client_ca": "ca.crt"}}},
-        ("--tls-name", "127.0.0.1"),
-        tls=True,
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("certificates")
-    write_certificates(folder)
-    return folder
-
-
-def file_and_flags(folder: Path, wanted: Wanted, certificates: Path) -> tuple[Path, list[str]]:
-    if not wanted.tls:
-        return configured(folder, **wanted.changes), list(wanted.flags)
-    keys = {name: str(certificates / file) for name, file in wanted.changes["server"]["tls"].items()}
-    flags = ("--tls-ca", "ca.crt", "--tls-certificate", "client.crt", "--tls-key", "client.key")
-    placed = [str(certificates / flag) if flag.endswith((".crt", ".key")) else flag for flag in flags]
-    return configured(folder, server={"tls": keys}), [*wanted.flags, *placed]
-
-
-@pytest.mark.envoy
-@pytest.mark.parametrize("name", WANTED)
-def test_envoy_starts_with_what_is_printed(name: str, tmp_path: Path, certificates: Path) -> None:
-    file, flags = file_and_flags(tmp_path, WANTED[name], certificates)
-    whole = printed(file, *flags)
-    assert refusal(tmp_path, whole) == ""
-    # The parts are those of the whole.
-    data = yaml.safe_load(whole)
-    manager, (listener,) = manager_of(whole), data["static_resources"]["listeners"]
-    filters, (host,) = manager["http_filters"], manager["route_config"]["virtual_hosts"]
-    assert part_of(file, flags, "filter") == filters[:-1]
-    assert part_of(file, flags, "manager") == without(manager, "@type", "stat_prefix", "codec_type", "http_filters", "route_config")
-    assert part_of(file, flags, "virtual-host") == without(host, "name", "routes")
-    assert part_of(file, flags, "listener") == without(listener, "name", "address", "filter_chains")
-    assert part_of(file, flags, "cluster") == data["static_resources"]["clusters"][:1]
-    rules = {"decoder_header_mutation_rules": filters[-2]["typed_config"]["decoder_header_mutation_rules"]}
-    assert part_of(file, flags, "mutation") == rules
-
-
-def part_of(file: Path, flags: Sequence[str], part: str) -> Any:
-    return yaml.safe_load(printed(file, *flags, "--part", part))
-
-
-def without(settings: dict[str, Any], *names: str) -> dict[str, Any]:
-    assert settings.keys() >= set(names)
-    return {name: value for name, value in settings.items() if name not in names}
-
-
 @pytest.mark.parametrize("part", [part.value for part in Part])
 def test_json_says_the_same(part: str, tmp_path: Path) -> None:
     file = configured(tmp_path)
     assert json.loads(printed(file, "--part", part, "--format", "json")) == yaml.safe_load(printed(file, "--part", part))
-
-
-@pytest.mark.envoy
-@pytest.mark.parametrize("listen", ["127.0.0.1:9001", "unix:///tmp/extauthz/check.sock"])
-def test_every_worker_is_an_endpoint(listen: str, tmp_path: Path) -> None:
-    addresses = parse_address(listen).of_workers(4)
-    sidecar = Sidecar(identity=identity(), addresses=addresses, check_timeout=0.15, max_in_flight=4000)
-    text = bootstrap.text(sidecar, Edge())
-    assert refusal(tmp_path, text) == ""
-    cluster = yaml.safe_load(text)["static_resources"]["clusters"][0]
-    endpoints = [entry["endpoint"]["address"] for entry in cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]]
-    if "unix" in listen:
-        assert endpoints == [{"pipe": {"path": f"/tmp/extauthz/check-{index}.sock"}} for index in range(4)]  # noqa: S108
-    else:
-        assert [entry["socket_address"]["port_value"] for entry in endpoints] == [9001, 9002, 9003, 9004]
-    thresholds = cluster["circuit_breakers"]["thresholds"][0]
-    assert thresholds["max_requests"] > 4000
-    assert thresholds["max_retries"] >= 1000
 
 
 def test_an_expression_that_is_too_long_for_envoy_is_refused_by_it(tmp_path: Path) -> None:
@@ -268,13 +154,6 @@ def test_an_expression_that_is_too_long_for_envoy_is_refused_by_it(tmp_path: Pat
 
 
 # What is printed
-
-
-def manager_of(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(text)["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0][
-        "typed_config"
-    ]
-    return found
 
 
 def test_what_is_kept_is_not_removed_from_headers_but_from_trailers(tmp_path: Path) -> None:
@@ -483,122 +362,7 @@ def test_a_text_stays_a_text(value: str) -> None:
 # Alive
 
 
-@dataclass
-class Live:
-    """A running Envoy with a printed bootstrap, and a token for each host."""
-
-    port: int
-    token: str
-    rules: IdentityHeaders
-
-    def send(self, line: str, *headers: tuple[str, str], host: str = "api.acme.com") -> Reply:
-        return send(self.port, line, [("Host", host), ("Content-Length", "0"), *headers])
-
-    def search(self, *headers: tuple[str, str]) -> Reply:
-        return self.send("POST /search", ("Authorization", f"Bearer {self.token}"), *headers)
-
-
 Found = Callable[[Reply], dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """Another prefix, hosts, another act-as header, mutual TLS: nothing is as the shipped file has it."""
-    folder = tmp_path_factory.mktemp("l")
-    write_certificates(folder)
-    ports = {name: free_port() for name in ("sidecar", "ops", "upstream", "envoy")}
-    more = '[{match: "GET /projects/{id}", public: true, encoded_slashes: true, name: projects}, '
-    file = configured(
-        folder,
-        hosts=("api.acme.com",),
-        others=False,
-        routes=ROUTES.replace("[", more, 1),
-        server={
-            "listen": f"127.0.0.1:{ports['sidecar']}",
-            "ops": f"127.0.0.1:{ports['ops']}",
-            "drain": "0s",
-            "check_timeout": "900ms",
-            "tls": {"certificate": "server.crt", "key": "server.key", "client_ca": "ca.crt"},
-        },
-        identity={"prefix": "x-acme-gateway-"},
-        act_as={"headers": ["X-Acme-Behalf"]},
-    )
-    order = ("--permission", "GLOBAL", "--scope", "SEARCH", "--description", "t", "--expires", "1d", "--json")
-    made = CliRunner().invoke(main, ["token", "create", *order, "--config", str(file)])
-    assert made.exit_code == 0, made.output
-    admin = folder / "admin.sock"
-    flags = [
-        "--listener",
-        f"127.0.0.1:{ports['envoy']}",
-        "--upstream",
-        f"127.0.0.1:{ports['upstream']}",
-        "--admin",
-        f"unix://{admin}",
-    ]
-    for flag, name in (("--tls-ca", "ca.crt"), ("--tls-certificate", "client.crt"), ("--tls-key", "client.key")):
-        flags += [flag, str(folder / name)]
-    text = printed(file, *flags)
-    with running_upstream(ports["upstream"]), running_sidecar(file, ports["ops"]), running_envoy(folder, text, admin):
-        yield Live(ports["envoy"], json.loads(made.stdout)["token"], load(file).policy.identity)
-
-
-ANA = ("X-Acme-Behalf", "ana@acme.com")
-
-
-@pytest.mark.envoy
-def test_the_identity_has_its_own_prefix(live: Live) -> None:
-    seen = live.search(ANA)
-    assert seen.status == 200
-    headers = seen.body["headers"]
-    assert headers["x-acme-gateway-user"] == "ana@acme.com"
-    assert {name for name in headers if name.startswith("x-acme")} == {
-        f"x-acme-gateway-{part}" for part in ("user", "actor", "auth-type", "scopes", "decision-id")
-    }
-    assert "authorization" not in headers
-
-
-@pytest.mark.envoy
-@pytest.mark.parametrize("separator", [character for character in SEPARATORS if character != "_"])
-@pytest.mark.parametrize("public", [False, True], ids=["token", "public"])
-def test_every_name_that_the_sidecar_may_set_or_remove_passes_envoy(live: Live, separator: str, *, public: bool) -> None:
-    rules = live.rules
-    names = [name for name in rules.always_listed if name != "authorization"] + [
-        f"{rules.prefix}more",
-        rules.prefix,
-        *ALL_OVERRIDES,
-    ]
-    spelled = {name.replace("-", separator) for name in names}
-    if not public:
-        # In their own spelling these are read, and then refused.
-        spelled -= {"x-glean-auth-type", *rules.act_as}
-    sent = [(name, "ceo@acme.com") for name in spelled]
-    reply = live.send("GET /healthz", *sent) if public else live.search(ANA, *sent)
-    assert reply.status == 200, reply.body
-    reached = {name for name, value in reply.body["headers"].items() if "ceo@acme.com" in value}
-    assert reached == set()
-
-
-@pytest.mark.envoy
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("/projects/a%2Fb", 200),
-        ("/projects/a%2fb%2F%20c?x=%2F", 200),
-        ("/projects/a", 200),
-        *((f"/projects/{name}", 400) for name in ("a%2F..%2Fb", "..%2Fadmin", "a%2F", "%2Fa", "a%252Fb", "a%5Cb")),
-        ("/projects/%2e%2e%2Fhealthz", 400),
-        ("/healthz%2Fa", 400),
-        ("/projects%2Fa", 400),
-    ],
-)
-def test_an_encoded_slash_comes_to_the_routes_that_take_it_and_to_no_other(live: Live, path: str, status: int) -> None:
-    """And to the upstream as it was sent."""
-    reply = live.send(f"GET {path}")
-    assert reply.status == status
-    if status == 200:
-        assert reply.body["path"] == path
-    else:
-        assert reply.body["reason"] == "path_ambiguous"
 
 
 def test_envoy_rejects_encoded_slashes_unless_a_route_takes_them(tmp_path: Path) -> None:
@@ -609,13 +373,6 @@ def test_envoy_rejects_encoded_slashes_unless_a_route_takes_them(tmp_path: Path)
     other = manager_of(printed(configured(tmp_path, hosts=("api.acme.com",), others=False, routes=routes)))
     assert other["path_with_escaped_slashes_action"] == "KEEP_UNCHANGED"
     assert manager["normalize_path"] is other["normalize_path"] is True
-
-
-@pytest.mark.envoy
-def test_only_the_hosts_of_the_route_files_come_in(live: Live) -> None:
-    assert live.send("GET /healthz").status == 200
-    assert live.send("GET /healthz", host="API.acme.com.:8080").status == 200
-    assert live.send("GET /healthz", host="localhost").status == 404
 
 
 def test_the_sidecar_and_envoy_agree_on_a_loaded_configuration(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ from tests.support.fence import (
     SECRET,
     BrokenCodec,
     Fence,
+    fence,
     finished,
     named,
     raising,
@@ -62,6 +63,8 @@ from tests.support.world import (
     oauth,
     sign,
 )
+
+__all__ = ["fence"]
 
 
 async def reason_of(answer: bytes | Awaitable[bytes]) -> str:

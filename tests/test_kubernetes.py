@@ -7,9 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from copy import deepcopy
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,58 +18,15 @@ import pytest
 import yaml
 
 from extauthz.config.loader import load
-from extauthz.demo.wiring import write_certificates
 from tests.support.deployment import ALERTS, changed
+from tests.support.kubernetes import CHART, EVERYTHING, EXAMPLE, KUBERNETES, MANIFESTS, Manifest, built, charts, named, rendered
 from tests.support.project import ROOT
 
-KUBERNETES = ROOT / "deploy" / "kubernetes"
-CHART = ROOT / "deploy" / "helm" / "extauthz"
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
-EXAMPLE = yaml.safe_load((CHART / "ci" / "example-values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-EVERYTHING = {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboard", "migrate")}
 
 VERSIONS = ("1.30", "1.34", "1.37")
-FOLDERS = ("overlays/sidecar", "overlays/standalone", "migrate")
 OF_AN_OPERATOR = {"ServiceMonitor", "PrometheusRule"}
-
-Manifest = dict[str, Any]
-
-
-@cache
-def built(folder: str) -> tuple[Manifest, ...]:
-    """Return what `kubectl kustomize` makes of a folder."""
-    call = [Path(sys.executable).with_name("kubectl"), "kustomize", KUBERNETES / folder]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    return tuple(yaml.safe_load_all(done.stdout))
-
-
-def rendered(**values: Any) -> dict[str, list[Manifest]]:
-    """Return what Helm makes of the chart, by template."""
-    with helm_python.Chart.load(CHART) as chart:
-        made = chart.render(EXAMPLE | values, name="authz", namespace="prod")
-    return {
-        name.rpartition("/")[2]: [document for document in yaml.safe_load_all(text) if document]
-        for name, text in made.items()
-        if name.endswith(".yaml")
-    }
-
-
-@cache
-def charts() -> tuple[Manifest, ...]:
-    """Return everything that the chart can make."""
-    return tuple(manifest for manifests in rendered(**EVERYTHING).values() for manifest in manifests)
-
-
-def all_manifests() -> Iterator[tuple[str, Manifest]]:
-    """Yield every manifest with where it comes from."""
-    for folder in FOLDERS:
-        yield from ((f"{folder} {manifest['kind']} {manifest['metadata']['name']}", manifest) for manifest in built(folder))
-    yield from ((f"helm {manifest['kind']} {manifest['metadata']['name']}", manifest) for manifest in charts())
-
-
-MANIFESTS = dict(all_manifests())
 
 
 def pods() -> dict[str, Manifest]:
@@ -88,12 +43,6 @@ def containers() -> dict[str, tuple[Manifest, Manifest]]:
         for where, pod in pods().items()
         for container in (*pod.get("initContainers", ()), *pod["containers"])
     }
-
-
-def named(where: str, kind: str) -> Manifest:
-    """Return the only manifest of a kind from a place."""
-    (found,) = (manifest for place, manifest in MANIFESTS.items() if place.startswith(f"{where} {kind} "))
-    return found
 
 
 # --- every manifest
@@ -294,31 +243,6 @@ def test_its_envoy_is_the_shipped_one() -> None:
     """`python -m tests.test_kubernetes` writes it anew, and the copy of the routes: kustomize takes nothing from elsewhere."""
     text = (KUBERNETES / "overlays" / "sidecar" / "envoy.yaml").read_text()
     assert text == changed((ROOT / "envoy" / "envoy.yaml").read_text(), SIDECAR_CHANGES)
-
-
-@pytest.mark.envoy
-@pytest.mark.parametrize("file", ["deploy/kubernetes/overlays/sidecar/envoy.yaml", "deploy/compose/envoy.yaml"])
-def test_envoy_accepts_its_configuration(file: str) -> None:
-    call = [Path(sys.executable).with_name("envoy"), "--mode", "validate", "-c", ROOT / file, "--use-dynamic-base-id"]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.envoy
-def test_envoy_accepts_the_cluster_of_the_documents(tmp_path: Path) -> None:
-    """The cluster for mutual TLS with the service, in place of the first lines of the shipped one."""
-    cluster = re.search(r"```yaml\n(  - name: extauthz\n.*?)```", (ROOT / "docs" / "deploy.md").read_text(), re.DOTALL)
-    assert cluster is not None
-    write_certificates(tmp_path)
-    files = {"tls.crt": "client.crt", "tls.key": "client.key", "ca.crt": "ca.crt"}
-    block = re.sub("/etc/envoy/tls/([a-z.]+)", lambda found: str(tmp_path / files[found[1]]), cluster[1])
-    text = changed((ROOT / "envoy" / "envoy.yaml").read_text(), (("  - name: extauthz\n    type: STATIC\n", block),))
-    (tmp_path / "envoy.yaml").write_text(text)
-    call = [Path(sys.executable).with_name("envoy"), "--mode", "validate", "-c", tmp_path / "envoy.yaml", "--use-dynamic-base-id"]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    service = named("overlays/standalone", "Service")["metadata"]
-    assert f"exact: {service['name']}.{service['namespace']}.svc" in cluster[1]
 
 
 def test_the_sidecar_starts_before_envoy_and_ends_after_it() -> None:

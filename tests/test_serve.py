@@ -35,11 +35,13 @@ from extauthz.transport.sockets import open_port
 from tests.support.h2_client import PREFACE, settings
 from tests.support.ports import free_port, successive_ports
 from tests.support.postgresql import MakePlace
-from tests.support.sidecar import PATIENCE, SERVICE, Sidecar
+from tests.support.sidecar import PATIENCE, SERVICE, Sidecar, sidecar
 from tests.support.silence import Silence
 from tests.support.transports import Authority
 from tests.support.waiting import eventually
 from tests.support.world import bearer, check_request, oauth
+
+__all__ = ["sidecar"]
 
 pytest_plugins = ["tests.support.postgresql"]
 

@@ -19,9 +19,11 @@ from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType, Reason
 from extauthz.errors import ConfigurationError
 from tests.support import vectors
-from tests.support.vector_worlds import CHECKS, EXPECTED, FILES, PATH, REQUEST, TABLES, Worlds, prepared
+from tests.support.vector_worlds import CASES, CHECKS, EXPECTED, FILES, PATH, REQUEST, TABLES, Worlds, prepared, worlds
 from tests.support.vectors import Case, VectorWorld
 from tests.support.world import DECISION_ID, NOW, Answer
+
+__all__ = ["worlds"]
 
 REASONS: dict[str, list[Any]] = FILES["answers"]["reasons"]
 
@@ -41,7 +43,7 @@ MUTATION_RULE = re.compile(
 )
 """`decoder_header_mutation_rules` of the default configuration, and of one with hosts; an override is removed by Envoy before."""
 
-PATHS = [case for case in CHECKS if "path" in case.data]
+PATHS = [case for case in CASES if "path" in case.data]
 CONFIGURATIONS = vectors.cases("configuration", FILES["configuration"], CONFIGURATION)
 ALIKE = [(name, group["group"]) for name in TABLES for group in FILES[name]["groups"] if group.get("alike")]
 

@@ -20,8 +20,8 @@ EXPECTED = {
     *("metadata", "code"),
 }
 PATH = {"about", "path", "form", "segments", "canonical", "same_as", "reason"}
-CHECKS = [case for name in TABLES for case in vectors.cases(name, FILES[name], REQUEST | EXPECTED | PATH)]
-CHECKS = [case for case in CHECKS if "path" not in case.data]
+CASES = [case for name in TABLES for case in vectors.cases(name, FILES[name], REQUEST | EXPECTED | PATH)]
+CHECKS = [case for case in CASES if "path" not in case.data]
 Worlds = Callable[[Case], VectorWorld]
 
 
