@@ -55,7 +55,7 @@ test: $(STAMP) prometheus pgbouncer browser  ## All tests, through a real Envoy 
 	@$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
 
 # What needs neither a real Envoy nor a database: the folder of unit tests, where there is one.
-UNIT := $(or $(wildcard tests/unit),tests/test_vectors.py tests/test_properties.py tests/test_decisions_document.py)
+UNIT := $(or $(wildcard tests/unit),tests/unit/core/test_vectors.py tests/unit/core/test_properties.py tests/unit/project/test_decisions_document.py)
 
 pythons: $(STAMP)  ## Unit tests on Python 3.12, 3.13 and 3.14, as far as this machine has them
 	@for version in 3.12 3.13 3.14; do python=; \
@@ -90,7 +90,7 @@ fleet: $(STAMP)  ## Eight sidecars on one store: how soon each honours a revocat
 
 # Two at once: each has an Envoy, a sidecar, an issuer and whoever asks.
 faults: $(STAMP)  ## Every fault under load through a real Envoy, at most half an hour; writes docs/reliability.md
-	@status=0; $(BIN)/python -m pytest -m faults -n 2 -p tests.faults.plugin tests/test_faults_all.py || status=$$?; \
+	@status=0; $(BIN)/python -m pytest -m faults -n 2 -p tests.faults.plugin tests/e2e/test_faults_all.py || status=$$?; \
 	$(BIN)/python -m tests.faults.report; exit $$status
 
 soak: $(STAMP)  ## Ten minutes of the fast transport at full speed, beside a peer that resets its calls, and under reloads

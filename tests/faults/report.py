@@ -55,7 +55,7 @@ A cell is what must be answered while the fault is in force, and then how many a
   asks anything when the fault comes; "under load", that all of them ask all the time.
 
 `make faults` tries all of it in about half an hour, and `make test` one cell of each fault. A step of the wall clock is not among
-them, as it cannot be made for one process alone: `tests/test_verifiers.py` moves a clock of its own.
+them, as it cannot be made for one process alone: `tests/unit/verifiers/test_verifiers.py` moves a clock of its own.
 """
 
 

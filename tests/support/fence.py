@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -146,3 +146,21 @@ class BrokenCodec(EnvoyCodec):
         if getattr(self, "part", "") == "write":
             raise self.error
         return super().write(request, decision)
+
+
+async def reason_of(answer: bytes | Awaitable[bytes]) -> str:
+    response = await finished(answer)
+    if response.status.code:
+        assert response.denied_response.status.code >= 400
+    return response.dynamic_metadata.fields["reason"].string_value
+
+
+class Awaited:
+    """An awaitable that is neither a coroutine nor a future."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __await__(self) -> Iterator[Any]:
+        yield from asyncio.sleep(0).__await__()
+        return self.value

@@ -240,7 +240,7 @@ SIDECAR_CHANGES = (
 
 
 def test_its_envoy_is_the_shipped_one() -> None:
-    """`python -m tests.test_kubernetes` writes it anew, and the copy of the routes: kustomize takes nothing from elsewhere."""
+    """`python -m tests.unit.project.test_kubernetes` writes it anew, and the copy of the routes."""
     text = (KUBERNETES / "overlays" / "sidecar" / "envoy.yaml").read_text()
     assert text == changed((ROOT / "envoy" / "envoy.yaml").read_text(), SIDECAR_CHANGES)
 

@@ -130,7 +130,7 @@ COMPOSE_CHANGES = (
 
 
 def test_its_envoy_is_the_shipped_one() -> None:
-    """Run `python -m tests.test_compose` to write it anew."""
+    """Run `python -m tests.unit.project.test_compose` to write it anew."""
     assert (COMPOSE / "envoy.yaml").read_text() == changed((ROOT / "envoy" / "envoy.yaml").read_text(), COMPOSE_CHANGES)
 
 

@@ -17,8 +17,8 @@ from extauthz.config.settings import Settings
 from extauthz.core.providers import PROVIDERS
 from extauthz.demo.providers import IssuerRole
 from tests.support.project import ROOT
-from tests.test_claim_types import SOURCES
-from tests.test_cli_rights import COMMANDS
+from tests.unit.cli.test_cli_rights import COMMANDS
+from tests.unit.core.test_claim_types import SOURCES
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 PARTS = dict(re.findall(r"^\*\*(.+?)\*\*\n((?:- .+\n)+)", PAGE, re.MULTILINE))

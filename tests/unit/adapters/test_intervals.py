@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 
 from extauthz.adapters.store.following import FeedLost, PostgresFollower, SqliteFollower
-from extauthz.adapters.store.link import DatabaseLink
 from extauthz.adapters.store.postgres import PostgresReader, PostgresUsage
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.rows import COLUMNS, REVISION
@@ -33,7 +31,7 @@ from extauthz.verifiers.issued import IssuedVerifier
 from extauthz.verifiers.known_ids import KnownIds
 from extauthz.verifiers.verdicts import VerdictCache
 from tests.support.postgresql import ANA, KEY
-from tests.support.virtual_time import LoopClock, elapse, in_virtual_time
+from tests.support.virtual_time import LoopClock, elapse, in_virtual_time, now
 from tests.support.world import NOW, PEPPER
 
 pytest_plugins = ["tests.support.postgresql"]
@@ -43,11 +41,6 @@ EMPTY = FeedBatch(0, 0, 1)
 NOTHING_CHANGED = [(0, 0, 1, None, None, None, None, REVISION)]
 NO_TOKEN = [(*(None for _ in COLUMNS), REVISION)]
 ADDRESS = "postgresql://db.acme.internal/tokens"
-
-
-def now() -> float:
-    """Seconds of the loop, without what adding up floats leaves behind."""
-    return round(asyncio.get_running_loop().time(), 6)
 
 
 async def for_seconds(seconds: float, follower: PostgresFollower | SqliteFollower) -> None:
@@ -291,23 +284,6 @@ def test_uses_are_written_within_two_seconds_a_statement() -> None:
     server = Server()
     assert in_virtual_time(lambda: work(server)) == 2
     assert {seconds for _, _, seconds in server.asked} == {2.0}
-
-
-def test_a_server_that_accepts_and_says_nothing_is_given_up_after_five_seconds() -> None:
-    """However many addresses are tried; each of them has two, which is told to libpq."""
-
-    async def work(port: int) -> tuple[float, str]:
-        link = DatabaseLink(f"postgresql://ana@127.0.0.1:{port},127.0.0.1:{port},127.0.0.1:{port}/tokens", None, prepare=False)
-        with pytest.raises(FeedLost) as caught:
-            await link.connect()
-        lasted = now()
-        await link.close()
-        return lasted, str(caught.value)
-
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        lasted, cause = in_virtual_time(lambda: work(silent.getsockname()[1]))
-    assert lasted == pytest.approx(5.0, abs=0.2)
-    assert cause == "no answer within 5 s"
 
 
 # --- the whole way of an issued token, from a file that an administrator changes to the answer

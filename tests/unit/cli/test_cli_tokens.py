@@ -4,69 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import pty
 import re
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from extauthz.adapters.store.records import AuditKey, Change
-from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.cli.output import progress
-from extauthz.core.model import AuthType
-from extauthz.core.tokens import TokenRecord, fingerprint
-from tests.support.command_line import GOOD, configured, created, run, told
-from tests.support.postgresql import use
+from tests.support.command_line import GOOD, configured, created, folder, run, told
+from tests.support.several_tokens import DAY, NOW, opened, several
 from tests.support.waiting import eventually
 
-DAY = 86_400
-NOW = int(time.time())  # noqa: TID251 - commands read the clock of the machine
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with a configuration."""
-    return configured(tmp_path)
-
-
-@contextmanager
-def opened(folder: Path) -> Iterator[SqlTokenStore]:
-    """Open the store behind the back of the commands."""
-    pepper = (folder / "data" / "pepper").read_bytes().strip()
-    store = SqlTokenStore(folder / "data" / "tokens.db", audit=AuditKey.of("p1", pepper))
-    yield store
-    store.close()
-
-
-PLAIN = TokenRecord(
-    id="",
-    description="d",
-    permission=AuthType.USER,
-    user="ana@acme.com",
-    scopes=frozenset({"SEARCH"}),
-    created_at=NOW - 100 * DAY,
-    created_by="os:test",
-    expires_at=NOW + 100 * DAY,
-    pepper_id="p1",
-    digest=bytes(32),
-)
-
-
-def stored(folder: Path, *records: dict[str, Any]) -> None:
-    """Put tokens into the store that differ from PLAIN."""
-    pepper = (folder / "data" / "pepper").read_bytes().strip()
-    with opened(folder) as store:
-        changed = [replace(PLAIN, **{**record, "id": record["id"] * 12}) for record in records]
-        store.add_many(changed, {"p1": fingerprint(pepper)}, Change(NOW, "os:test"))
+__all__ = ["folder", "several"]
 
 
 def ids(folder: Path, *flags: str) -> str:
@@ -197,24 +147,6 @@ def test_an_anonymous_token_with_a_scope_that_is_of_no_use_is_a_warning(folder: 
 
 
 # --- lists
-
-
-@pytest.fixture
-def several(folder: Path) -> Path:
-    """A folder with six tokens, "a" the oldest; all but the last are old."""
-    made = created(folder, "--permission", "ANONYMOUS", "--scope", "CHAT")
-    stored(
-        folder,
-        {"id": "a", "created_at": NOW - 300 * DAY, "expires_at": NOW + 10 * DAY},
-        {"id": "b", "created_at": NOW - 200 * DAY, "permission": AuthType.GLOBAL, "user": None},
-        {"id": "c", "created_at": NOW - 150 * DAY, "user": "bob@acme.com", "scopes": frozenset({"DOCPERMISSIONS"})},
-        {"id": "d", "created_at": NOW - 150 * DAY, "expires_at": NOW - DAY},
-        {"id": "e", "created_at": NOW - 150 * DAY, "revoked_at": NOW - DAY, "revoked_by": "os:test"},
-    )
-    with opened(folder) as store:
-        use(store, {"a" * 12: (NOW - DAY, "10.0.0.0/24")})
-    (folder / "new").write_text(made["id"])
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -410,45 +342,6 @@ def test_flags_of_revoke_that_do_not_go(several: Path, flags: tuple[str, ...], m
     result = run(several, "token", "revoke", *flags)
     assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
     assert told(several, "token", "show", "a" * 12)["status"] == "active"
-
-
-def at_terminal(folder: Path, *arguments: str, answer: str, columns: int = 80) -> tuple[int, str]:
-    """Run a command on a terminal; return its exit code and what the terminal showed."""
-    master, slave = pty.openpty()
-    command = [sys.executable, "-m", "extauthz", *arguments, "--config", str(folder / "extauthz.yaml")]
-    environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm", "NO_COLOR": "1"}
-    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
-    os.close(slave)
-    os.write(master, answer.encode())
-    shown = b""
-    try:
-        while block := os.read(master, 4096):
-            shown += block
-    except OSError:  # the other side is closed
-        pass
-    os.close(master)
-    return process.wait(timeout=20), shown.decode().replace("\r\n", "\n")
-
-
-def test_a_person_at_a_terminal_is_asked(several: Path) -> None:
-    code, shown = at_terminal(several, "token", "revoke", "a" * 12, answer="n\n")
-    assert (code, f"Revoke {'a' * 12} (ana@acme.com, d), for good? [y/N]" in shown) == (1, True)
-    assert told(several, "token", "show", "a" * 12)["status"] == "active"
-    code, shown = at_terminal(several, "token", "revoke", "a" * 12, answer="y\n")
-    assert (code, "is revoked." in shown) == (0, True)
-    with opened(several) as store:
-        assert re.fullmatch(r"cli on \S+, /dev/\S+", store.audit_page(store.audit_head()[0] - 1)[0].source)
-
-
-@pytest.mark.parametrize("columns", [80, 120])
-def test_a_table_fits_the_terminal(several: Path, columns: int) -> None:
-    created(several)
-    _, shown = at_terminal(several, "token", "list", "--all", answer="", columns=columns)
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
-    assert len(lines) == 8
-    assert re.match(r"id +permission +status +expires +", lines[0])
-    assert max(map(len, lines)) <= columns
-    assert all(re.match(r"[0-9A-Za-z]{12}  ", line) for line in lines[1:])
 
 
 # --- peppers

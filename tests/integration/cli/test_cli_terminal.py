@@ -1,0 +1,56 @@
+"""Commands at a real terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import created, folder, told
+from tests.support.several_tokens import opened, several
+
+__all__ = ["folder", "several"]
+
+
+def at_terminal(folder: Path, *arguments: str, answer: str, columns: int = 80) -> tuple[int, str]:
+    """Run a command on a terminal; return its exit code and what the terminal showed."""
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "extauthz", *arguments, "--config", str(folder / "extauthz.yaml")]
+    environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm", "NO_COLOR": "1"}
+    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
+    os.close(slave)
+    os.write(master, answer.encode())
+    shown = b""
+    try:
+        while block := os.read(master, 4096):
+            shown += block
+    except OSError:  # the other side is closed
+        pass
+    os.close(master)
+    return process.wait(timeout=20), shown.decode().replace("\r\n", "\n")
+
+
+def test_a_person_at_a_terminal_is_asked(several: Path) -> None:
+    code, shown = at_terminal(several, "token", "revoke", "a" * 12, answer="n\n")
+    assert (code, f"Revoke {'a' * 12} (ana@acme.com, d), for good? [y/N]" in shown) == (1, True)
+    assert told(several, "token", "show", "a" * 12)["status"] == "active"
+    code, shown = at_terminal(several, "token", "revoke", "a" * 12, answer="y\n")
+    assert (code, "is revoked." in shown) == (0, True)
+    with opened(several) as store:
+        assert re.fullmatch(r"cli on \S+, /dev/\S+", store.audit_page(store.audit_head()[0] - 1)[0].source)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_table_fits_the_terminal(several: Path, columns: int) -> None:
+    created(several)
+    _, shown = at_terminal(several, "token", "list", "--all", answer="", columns=columns)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+    assert len(lines) == 8
+    assert re.match(r"id +permission +status +expires +", lines[0])
+    assert max(map(len, lines)) <= columns
+    assert all(re.match(r"[0-9A-Za-z]{12}  ", line) for line in lines[1:])
