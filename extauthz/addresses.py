@@ -45,10 +45,10 @@ class Address:
                 )
             return tuple(replace(self, port=self.port + index) for index in range(count))
         path = PurePosixPath(self.path)
-        made = tuple(replace(self, path=str(path.with_name(f"{path.stem}-{index}{path.suffix}"))) for index in range(count))
-        if any(len(each.path.encode()) > MAX_SOCKET_PATH for each in made):
+        addresses = tuple(replace(self, path=str(path.with_name(f"{path.stem}-{index}{path.suffix}"))) for index in range(count))
+        if any(len(each.path.encode()) > MAX_SOCKET_PATH for each in addresses):
             raise ValueError(f"{self}: with the number of a worker the path has more than {MAX_SOCKET_PATH} bytes")
-        return made
+        return addresses
 
 
 def parse_address(text: str) -> Address:

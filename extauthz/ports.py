@@ -106,10 +106,10 @@ class KeySource(Protocol):
 class Introspector(Protocol):
     """One issuer that is asked about a token."""
 
-    def ask(self, token: str, *, known: bool = False) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
+    def ask(self, token: str, *, is_known: bool = False) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
         """Ask what the issuer says of a token, TOKEN_INACTIVE if nothing good; raises Unavailable, at once or when awaited.
 
-        A token that was good a while ago is `known`: part of the budget is for such tokens only.
+        A token that was good a while ago `is_known`: part of the budget is for such tokens only.
         """
 
 

@@ -168,7 +168,7 @@ class EnvoyCodec:
 
     def _denial(self, decision: Deny, decision_id: str, *, grpc: bool, filtered: bool = False) -> bytes:
         reason = decision.reason
-        told = self._denials.told(decision, decision_id, grpc=grpc, filtered=filtered)
+        told = self._denials.answer(decision, decision_id, grpc=grpc, filtered=filtered)
         response = pb.CheckResponse()
         response.status.code = GRPC_CODES[reason.status]
         _write_metadata(response, decision, decision_id)

@@ -1,4 +1,4 @@
-"""Tokens that somebody found where none should be: they are revoked without asking, and none is repeated."""
+"""Leaked tokens, which stood where none should be: they are revoked without asking, and none is repeated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from extauthz.core.tokens import TokenText, parse
 
 
 class LeakOutcome(StrEnum):
-    """What became of a token that was found."""
+    """What became of a leaked token."""
 
     REVOKED = "revoked"
     REVOKED_BEFORE = "revoked before"
@@ -27,7 +27,7 @@ class LeakOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """The public id of a token that was found, what became of it, and why the actor may not revoke it where it was REFUSED."""
+    """The public id of a leaked token, what became of it, and why the actor may not revoke it where it was REFUSED."""
 
     id: str
     outcome: LeakOutcome

@@ -1,4 +1,4 @@
-"""What may be told of a token, for people and programs; it holds no secret and no digest."""
+"""What may be shown of a token, for people and programs; it holds no secret and no digest."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def utc(seconds: int | None) -> str | None:
 
 
 def token_metadata(record: TokenRecord, at: int) -> dict[str, Any]:
-    """Return the fields of a token at a time, ready for JSON; a StoredToken has more to tell than a new record."""
+    """Return the fields of a token at a time, ready for JSON; a StoredToken has more of them than a new record."""
     refusal = usable(record, at)
-    stored = {name: getattr(record, name, None) for name in _STORED}
+    facts = {name: getattr(record, name, None) for name in _STORED}
     return {
         "id": record.id,
         "description": record.description,
@@ -32,6 +32,6 @@ def token_metadata(record: TokenRecord, at: int) -> dict[str, Any]:
         "pepper_id": record.pepper_id,
         "revoked_at": utc(record.revoked_at),
         "revoked_by": record.revoked_by,
-        **stored,
-        "last_used_at": utc(stored["last_used_at"]),
+        **facts,
+        "last_used_at": utc(facts["last_used_at"]),
     }

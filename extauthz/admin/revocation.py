@@ -35,15 +35,15 @@ class Revoked:
 
 def select(administration: Administration, actor: Actor, ids: Iterable[str]) -> Selection | Refused:
     """Return the tokens of these ids; refuse when the actor may not revoke one of them, or when there is none at all."""
-    named = {token_id: administration.store.get(token_id) for token_id in dict.fromkeys(ids)}
-    tokens = {token_id: token for token_id, token in named.items() if token is not None}
+    records = {token_id: administration.store.get(token_id) for token_id in dict.fromkeys(ids)}
+    tokens = {token_id: token for token_id, token in records.items() if token is not None}
     if not tokens:
-        return Refused.because("ids", f"no token has the id {', '.join(map(repr, named))}; see: extauthz token list")
+        return Refused.because("ids", f"no token has the id {', '.join(map(repr, records))}; see: extauthz token list")
     for token_id, token in tokens.items():
         forbidden = refusal(actor, Operation.REVOKE, token.permission)
         if forbidden is not None:
             return Refused.because("ids", f"no token was revoked, because of {token_id}: {forbidden.message}")
-    return Selection(tokens, tuple(token_id for token_id in named if token_id not in tokens))
+    return Selection(tokens, tuple(token_id for token_id in records if token_id not in tokens))
 
 
 def revoke(
@@ -55,10 +55,10 @@ def revoke(
             return refused
         case Selection(tokens, unknown):
             administration.unlocked(at, to_revoke=True)
-            done = administration.store.revoke(tokens, why, actor.change(at), chain=linked)
-            left = [token_id for token_id in tokens if token_id not in done]
-            before = {token_id: administration.store.get(token_id) or tokens[token_id] for token_id in left}
-            return Revoked(tuple(done), before, unknown)
+            revoked_ids = administration.store.revoke(tokens, why, actor.change(at), chain=linked)
+            other_ids = [token_id for token_id in tokens if token_id not in revoked_ids]
+            before = {token_id: administration.store.get(token_id) or tokens[token_id] for token_id in other_ids}
+            return Revoked(tuple(revoked_ids), before, unknown)
 
 
 def count_active(administration: Administration, actor: Actor, user: str, at: int) -> int | Refused:

@@ -39,8 +39,8 @@ def status(administration: Administration, actor: Actor, at: int, *, listed: Col
     """Count the tokens and tell how far feed and audit are; `listed` are the ids of `tokens.peppers`."""
     if refused := forbidden(actor, Operation.READ):
         return refused
-    found = administration.store.status(at)
-    return StoreStatus(found, tuple(name for name, count in found.peppers.items() if count and name not in listed))
+    state = administration.store.status(at)
+    return StoreStatus(state, tuple(name for name, count in state.peppers.items() if count and name not in listed))
 
 
 def migrate(administration: Administration, actor: Actor) -> str | Refused:

@@ -80,7 +80,7 @@ def check(request: TokenRequest, rules: TokenRules, actor: Actor) -> list[Refusa
 def issue(
     request: TokenRequest, rules: TokenRules, *, pepper_id: str, pepper: bytes, entropy: bytes
 ) -> tuple[TokenText, TokenRecord]:
-    """Make the token of a request without refusals, from tokens.ENTROPY_BYTES random bytes: its text, told once, and its record."""
+    """Make the token of a request without refusals, from tokens.ENTROPY_BYTES random bytes: text, shown once, and record."""
     text = tokens.mint(rules.prefix, entropy)
     user = address(request.user) if request.user else None
     digest = tokens.digest(
@@ -124,13 +124,13 @@ def unused_scopes(request: TokenRequest, policy: Policy) -> list[str]:
     """Return the scopes of an ANONYMOUS request that no anonymous route asks for."""
     if request.permission is not AuthType.ANONYMOUS:
         return []
-    used: set[str] = set()
+    scopes: set[str] = set()
     for table in (policy.routes, *policy.hosts.values()):
         for methods in _method_tables(table.root):
             for route in methods.values():
                 if AuthType.ANONYMOUS in route.accept:
-                    used.update(route.scopes)
-    return sorted(request.scopes - used)
+                    scopes.update(route.scopes)
+    return sorted(request.scopes - scopes)
 
 
 def _method_tables(node: Node) -> Iterator[MethodTable]:

@@ -58,16 +58,16 @@ def create(
     wrong = tuple(_placed(administration, actor, requests))
     if wrong:
         return Refused(wrong)
-    made, fingerprints = [], {}
+    new_tokens, fingerprints = [], {}
     peppers = administration.unlocked(at)
     pepper_id, pepper = next(iter(peppers.items()))
     for request in requests:
         text, record = issue(request, administration.rules, pepper_id=pepper_id, pepper=pepper, entropy=entropy(ENTROPY_BYTES))
         fingerprints[pepper_id] = fingerprint(pepper)
-        made.append(NewToken(text, record))
+        new_tokens.append(NewToken(text, record))
         advance()
-    administration.store.add_many([new.record for new in made], fingerprints, actor.change(at))
-    return tuple(made)
+    administration.store.add_many([new.record for new in new_tokens], fingerprints, actor.change(at))
+    return tuple(new_tokens)
 
 
 def rotate(
@@ -95,14 +95,14 @@ def rotate(
 
 
 def list_tokens(
-    administration: Administration, actor: Actor, wanted: TokenFilter, *, after: tuple[int, str] | None = None, limit: int = 100
+    administration: Administration, actor: Actor, criteria: TokenFilter, *, after: tuple[int, str] | None = None, limit: int = 100
 ) -> Page | Refused:
     """Return a page of tokens, without any secret."""
     if refused := forbidden(actor, Operation.READ):
         return refused
-    found = administration.store.page(wanted, after, limit + 1)
-    last = found[limit - 1] if len(found) > limit else None
-    return Page(tuple(found[:limit]), None if last is None else (last.created_at, last.id))
+    rows = administration.store.page(criteria, after, limit + 1)
+    last = rows[limit - 1] if len(rows) > limit else None
+    return Page(tuple(rows[:limit]), None if last is None else (last.created_at, last.id))
 
 
 def show(administration: Administration, actor: Actor, token_id: str) -> StoredToken | Refused:

@@ -81,16 +81,16 @@ def import_tokens(administration: Administration, prepared: Import, at: int) -> 
     return tuple(record.id for record in prepared.records)
 
 
-def _exported(administration: Administration, wanted: TokenFilter) -> Iterator[str]:
+def _exported(administration: Administration, criteria: TokenFilter) -> Iterator[str]:
     fingerprints = administration.store.pepper_fingerprints()
     after = None
-    while batch := administration.store.page(wanted, after, _PAGE):
+    while batch := administration.store.page(criteria, after, _PAGE):
         for token in batch:
-            yield json.dumps(_written(token, fingerprints[token.pepper_id]), sort_keys=True)
+            yield json.dumps(_line(token, fingerprints[token.pepper_id]), sort_keys=True)
         after = (batch[-1].created_at, batch[-1].id)
 
 
-def _written(token: TokenRecord, pepper_fingerprint: str) -> dict[str, Any]:
+def _line(token: TokenRecord, pepper_fingerprint: str) -> dict[str, Any]:
     names = ("id", "description", "user", "created_at", "created_by", "expires_at", "pepper_id")
     return {name: getattr(token, name) for name in names} | {
         "permission": token.permission.value,

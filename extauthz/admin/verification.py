@@ -50,12 +50,12 @@ def check_form(text: str, prefixes: frozenset[str]) -> TokenText | VerificationR
 
 def verify(administration: Administration, token: TokenText, at: int) -> VerificationResult:
     """Look whether the store knows a well-formed token, and whether it is active. Whoever has a token may ask about it."""
-    stored = administration.store.get(token.id)
-    peppers = administration.unlocked(at) if stored is not None else {}
-    found = tokens.verify(token, stored, peppers, at)
-    verdict = _VERDICTS[found] if isinstance(found, Reason) else ACTIVE
-    is_told = stored is not None and found is not Reason.TOKEN_SECRET_WRONG
-    return VerificationResult(verdict, token.id, stored if is_told else None)
+    record = administration.store.get(token.id)
+    peppers = administration.unlocked(at) if record is not None else {}
+    evidence = tokens.verify(token, record, peppers, at)
+    verdict = _VERDICTS[evidence] if isinstance(evidence, Reason) else ACTIVE
+    is_secret_right = record is not None and evidence is not Reason.TOKEN_SECRET_WRONG
+    return VerificationResult(verdict, token.id, record if is_secret_right else None)
 
 
 def tokens_in(text: str, prefixes: frozenset[str]) -> list[str]:

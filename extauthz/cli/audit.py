@@ -16,7 +16,7 @@ from extauthz.admin import audits
 from extauthz.admin.metadata import utc
 from extauthz.cli import configuration
 from extauthz.cli.output import json_option, progress, write_json, write_table
-from extauthz.cli.session import Session, as_option, done
+from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
 
 _COLUMNS = ("number", "at", "action", "token", "actor", "source", "after")
@@ -31,12 +31,12 @@ class AuditHead(click.ParamType[tuple[int, str]]):
         """Read both."""
         if isinstance(value, tuple):
             return value
-        found = re.fullmatch(r"([0-9]{1,15}):([0-9a-f]{64})", value.strip().lower())
-        if found is None:
+        match = re.fullmatch(r"([0-9]{1,15}):([0-9a-f]{64})", value.strip().lower())
+        if match is None:
             self.fail(
                 "write the number and the 64 hex digits that 'extauthz audit verify' or 'extauthz store status' prints", param, ctx
             )
-        return int(found[1]), found[2]
+        return int(match[1]), match[2]
 
 
 @click.group("audit")
@@ -57,7 +57,7 @@ def list_rows(config_file: Path, email: str | None, after: int | None, limit: in
     """
     session = Session(config_file, email)
     with session.administration() as administration:
-        page = done(audits.list_rows(administration, session.actor, after=after, limit=limit))
+        page = unwrap(audits.list_rows(administration, session.actor, after=after, limit=limit))
     rows, more = page.rows, page.after
     if as_json:
         write_json({"rows": [json.loads(chain.line(row)) for row in rows], "after": more})
@@ -91,7 +91,7 @@ def verify(config_file: Path, email: str | None, head: tuple[int, str] | None, *
         def advance(done: int, total: int) -> None:
             bar.update(bar.task_ids[0], completed=done, total=total)
 
-        check = done(audits.verify(administration, session.actor, head=head, advance=advance))
+        check = unwrap(audits.verify(administration, session.actor, head=head, advance=advance))
     broken, differences = check.checked.first_broken, check.checked.differences
     number, mac = check.checked.head
     if as_json:
@@ -123,7 +123,7 @@ def export(config_file: Path, email: str | None, after: int, *, as_json: bool) -
     """
     session = Session(config_file, email)
     with session.administration() as administration:
-        for line in done(audits.export(administration, session.actor, after=after)):
+        for line in unwrap(audits.export(administration, session.actor, after=after)):
             echo(line)
 
 

@@ -34,12 +34,12 @@ def check(config_file: Path, *, as_json: bool) -> None:
     except ConfigurationError as error:
         problems = error.problems
     if as_json:
-        echo(json.dumps({"problems": [asdict(found) for found in problems], "warnings": [asdict(found) for found in warnings]}))
+        echo(json.dumps({"problems": list(map(asdict, problems)), "warnings": list(map(asdict, warnings))}))
     else:
-        for found in problems:
-            echo(printable(str(found), lines=False))
-        for found in warnings:
-            echo(f"warning: {printable(str(found), lines=False)}")
+        for problem in problems:
+            echo(printable(str(problem), lines=False))
+        for problem in warnings:
+            echo(f"warning: {printable(str(problem), lines=False)}")
         echo(f"{config_file}: {len(problems)} problems, {len(warnings)} warnings")
     if problems:
         raise click.exceptions.Exit(configuration.CONFIGURATION_EXIT)
@@ -52,4 +52,4 @@ def show(config_file: Path) -> None:
 
     Example: extauthz config show --config config/extauthz.yaml
     """
-    echo(json.dumps(effective.shown(configuration.read(config_file)), indent=2))
+    echo(json.dumps(effective.plain_settings(configuration.read(config_file)), indent=2))

@@ -90,8 +90,8 @@ def extract(flags: dict[str, Any]) -> dict[str, str]:
 def check_usage(context: click.Context, plane: str | None) -> None:
     """Refuse options that would do nothing, with a usage error."""
     for param in context.command.params:
-        given = context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
-        if given and param.name in (WITH if plane is None else WITHOUT):
+        is_given = context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+        if is_given and param.name in (WITH if plane is None else WITHOUT):
             more = "needs --for" if plane is None else f"does nothing with --for {plane}"
             raise click.UsageError(f"{param.opts[0]} {more}", context)
 
@@ -110,7 +110,7 @@ class Installation:
     tls_name: str | None
 
 
-def printed(loaded: Configuration, plane: ControlPlane, where: Installation) -> str:
+def manifests(loaded: Configuration, plane: ControlPlane, where: Installation) -> str:
     """Return the manifests; raises ValueError for what the control plane cannot take."""
     checks = Service(namespace=where.service.partition("/")[0], name=where.service.partition("/")[2])
     listen = loaded.settings.server.listen
@@ -118,9 +118,9 @@ def printed(loaded: Configuration, plane: ControlPlane, where: Installation) -> 
     tls = None
     if files is not None:
         # The files are the business of Kubernetes' secrets; what counts is whether Envoy has to show a certificate.
-        shown = "tls" if files[2] is not None else None
+        certificate = "tls" if files[2] is not None else None
         name = where.tls_name or ("localhost" if listen.is_local else checks.host)
-        tls = Tls(name=name, authority="", certificate=shown, key=shown)
+        tls = Tls(name=name, authority="", certificate=certificate, key=certificate)
     sidecar = sidecar_of(loaded, reached_at=() if listen.is_local else (checks.host,), tls=tls)
     hosts = domains_of(loaded, where.domains)
     placement = Placement(

@@ -80,10 +80,10 @@ def _findings(
         _tell([problem("configuration", str(one), "correct this line") for one in error.problems], as_json=as_json)
         sys.exit(configuration.CONFIGURATION_EXIT)
     clock = SystemClock()
-    made = run.checks(loaded, clock=clock, environment=os.environ, admin=envoy_admin, plane=plane, offline=offline)
+    checks = run.checks(loaded, clock=clock, environment=os.environ, admin=envoy_admin, plane=plane, offline=offline)
     findings: list[Finding] = []
-    with progress("Looking", len(made)) as bar:
-        for title, check in made.items():
+    with progress("Looking", len(checks)) as bar:
+        for title, check in checks.items():
             bar.update(bar.task_ids[0], description=titled(title))
             findings += check()
             bar.advance(bar.task_ids[0])
@@ -101,5 +101,5 @@ def _tell(findings: list[Finding], *, as_json: bool) -> None:
         echo(level, printable(f" {finding.name:<24} {where}{finding.found}", lines=False))
         if finding.advice:
             echo(f"{'':<33} → {printable(finding.advice, lines=False)}")
-    told = [f"{counts[level]} {level.value}{'s' if counts[level] != 1 else ''}" for level in (Level.PROBLEM, Level.WARNING)]
-    echo(f"{', '.join(told)}, {counts[Level.OK]} in order")
+    totals = [f"{counts[level]} {level.value}{'s' if counts[level] != 1 else ''}" for level in (Level.PROBLEM, Level.WARNING)]
+    echo(f"{', '.join(totals)}, {counts[Level.OK]} in order")

@@ -105,7 +105,7 @@ def command(
     control_planes.check_usage(click.get_current_context(), plane)
     names = control_planes.extract(flags)
     loaded = configuration.read(config_file)
-    traffic = envoy_traffic.read(flags, loaded)
+    traffic = envoy_traffic.read_flags(flags, loaded)
     if plane is not None:
         where = control_planes.Installation(
             upstream=upstream, domains=domains, trusted_hops=traffic.trusted_hops, tls_name=tls_name, **names
@@ -114,7 +114,7 @@ def command(
         return
     tls = _tls(loaded, tls_name or next(iter(sidecar), None), tls_ca, tls_certificate, tls_key)
     try:
-        told = sidecar_of(loaded, reached_at=sidecar, tls=tls)
+        target = sidecar_of(loaded, reached_at=sidecar, tls=tls)
         cors = cors_of(loaded, origins, grpc_web=traffic.grpc_web)
         edge = Edge(
             listener=listener,
@@ -124,7 +124,7 @@ def command(
             traffic=traffic,
             cors=cors,
         )
-        printed = bootstrap.text(told, edge, Part(part))
+        printed = bootstrap.text(target, edge, Part(part))
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     for warning in (*_warnings(loaded, domains), *envoy_traffic.warnings(traffic, cors, Part(part), loaded)):
@@ -134,7 +134,7 @@ def command(
 
 def _manifests(loaded: Configuration, plane: ControlPlane, form: str, where: control_planes.Installation) -> None:
     try:
-        printed = control_planes.printed(loaded, plane, where)
+        printed = control_planes.manifests(loaded, plane, where)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     for warning in (*_warnings(loaded, where.domains), *control_planes.warnings(loaded, plane)):

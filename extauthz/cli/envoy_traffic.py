@@ -51,10 +51,10 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def read(flags: dict[str, Any], loaded: Configuration) -> Traffic:
+def read_flags(flags: dict[str, Any], loaded: Configuration) -> Traffic:
     """Return what the flags ask for; where those with a number are left out they are None."""
-    given = {name: value for name, value in flags.items() if value is not None}
-    return Traffic(**{"trusted_hops": _configured_hops(loaded) or 0} | given)
+    values = {name: value for name, value in flags.items() if value is not None}
+    return Traffic(**{"trusted_hops": _configured_hops(loaded) or 0} | values)
 
 
 def _configured_hops(loaded: Configuration) -> int | None:
@@ -65,12 +65,12 @@ def _configured_hops(loaded: Configuration) -> int | None:
 def warnings(traffic: Traffic, cors: Cors, part: Part, loaded: Configuration) -> Iterator[str]:
     """Say which flags do nothing for this part, and what is worth a thought."""
     hops, client = _configured_hops(loaded), loaded.settings.envoy.client_address
-    printed = part in (Part.ALL, *_PARTS["--trusted-hops"])
-    if printed and traffic.trusted_hops and (client is None or hops not in (None, traffic.trusted_hops)):
+    is_printed = part in (Part.ALL, *_PARTS["--trusted-hops"])
+    if is_printed and traffic.trusted_hops and (client is None or hops not in (None, traffic.trusted_hops)):
         other = "is peer, so that the decision log names the last proxy" if client is None else f"trusts {hops}"
         advice = f"write envoy: {{client_address: {{trusted_hops: {traffic.trusted_hops}}}}}"
         yield f"--trusted-hops {traffic.trusted_hops}, and envoy.client_address {other}: {advice} in extauthz.yaml"
-    given = {
+    flags = {
         "--websocket": traffic.websocket,
         "--grpc-web": traffic.grpc_web and not (part is Part.VIRTUAL_HOST and cors.origins),
         "--trusted-hops": traffic.trusted_hops not in (0, hops),
@@ -79,7 +79,7 @@ def warnings(traffic: Traffic, cors: Cors, part: Part, loaded: Configuration) ->
         "--cors": cors.origins,
     }
     for flag, parts in _PARTS.items():
-        if given[flag] and part not in (Part.ALL, *parts):
+        if flags[flag] and part not in (Part.ALL, *parts):
             yield f"{flag} changes nothing here: print --part {' and --part '.join(parts)} with it"
     if EVERY_ORIGIN in cors.origins:
         yield "--cors '*': a script of any site may call, and read the answers, with a token that it has: name the origins"

@@ -28,13 +28,13 @@ def make(file: Path, *, algorithm: str) -> None:
     Example: extauthz internal-token new-key --file data/internal-k1.pem
     """
     try:
-        opened = private_files.create(file)
+        descriptor = private_files.create(file)
     except FileExistsError:
         raise click.ClickException(f"{file} exists, and a key is never overwritten: name another file") from None
     except OSError as error:
         raise click.ClickException(f"{file} cannot be written: {error.strerror or error}") from error
     try:
-        with open(opened, "wb") as writing:
+        with open(descriptor, "wb") as writing:
             writing.write(new_key(algorithm))
             writing.flush()
             os.fsync(writing.fileno())
@@ -53,7 +53,7 @@ def jwks(config_file: Path) -> None:
     """
     with configuration.explained():
         loaded = configuration.read(config_file)
-        made = build_internal_tokens(loaded, loaded.internal_token_keys(os.environ))
-    if made is None:
+        tokens = build_internal_tokens(loaded, loaded.internal_token_keys(os.environ))
+    if tokens is None:
         raise click.ClickException(f"{config_file} makes no internal tokens: write the section internal_token, with enabled: true")
-    echo(made.key_set.decode())
+    echo(tokens.key_set.decode())

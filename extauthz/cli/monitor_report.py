@@ -35,9 +35,9 @@ class Moment(click.ParamType[float]):
         """Read a time, or how long ago it was."""
         if isinstance(value, float):
             return value
-        found = seconds(value)
-        if found is not None:
-            return found
+        moment = seconds(value)
+        if moment is not None:
+            return moment
         try:
             return now() - duration(value)
         except ValueError:
@@ -66,7 +66,7 @@ def command(logs: tuple[Path, ...], since: float, until: float, limit: int, *, f
     Example: extauthz monitor-report decisions.log --since 24h --fail
     """
     report = RefusalReport()
-    read(logs, report, since, until)
+    read_logs(logs, report, since, until)
     if not report.lines:
         broken = f", and {report.broken:,} lines that are no decisions" if report.broken else ""
         raise click.ClickException(f"no decisions found{broken}: name a file with lines of the decision log, and look at --since")
@@ -78,7 +78,7 @@ def command(logs: tuple[Path, ...], since: float, until: float, limit: int, *, f
         raise click.exceptions.Exit(1)
 
 
-def read(logs: tuple[Path, ...], report: RefusalReport, since: float, until: float) -> None:
+def read_logs(logs: tuple[Path, ...], report: RefusalReport, since: float, until: float) -> None:
     """Read every log into the report; raises ClickException for one that cannot be read."""
     total = sum(log.stat().st_size for log in logs if str(log) != "-")
     with progress("reading", total) as bar:
@@ -115,7 +115,7 @@ def lines(stream: IO[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
 
 
 def _document(report: RefusalReport) -> dict[str, Any]:
-    first, last = report.span.told()
+    first, last = report.span.texts()
     return {
         "decisions": round(sum(report.totals.values())),
         **{outcome: round(count) for outcome, count in report.totals.items()},
@@ -129,7 +129,7 @@ def _document(report: RefusalReport) -> dict[str, Any]:
 
 
 def _row_document(report: RefusalReport, route: str | None, reason: str, row: RefusalRow) -> dict[str, Any]:
-    first, last = row.span.told()
+    first, last = row.span.texts()
     return {
         "route": route,
         "reason": reason,
@@ -146,7 +146,7 @@ def _row_document(report: RefusalReport, route: str | None, reason: str, row: Re
 def _print(report: RefusalReport, limit: int) -> None:
     total = sum(report.totals.values())
     allowed, refused, watched = (report.totals[outcome] for outcome in OUTCOMES)
-    first, last = report.span.told()
+    first, last = report.span.texts()
     when = f" from {first} to {last}" if first else ""
     about = "about " if report.sampled else ""
     echo(f"{about}{total:,.0f} decisions{when}: {allowed:,.0f} allowed, {refused:,.0f} refused,")
@@ -168,7 +168,7 @@ def _print(report: RefusalReport, limit: int) -> None:
 def _cells(report: RefusalReport, route: str | None, reason: str, row: RefusalRow) -> tuple[str | None, ...]:
     who, count = row.most()[0]
     callers = f"{len(row.callers):,}" if len(row.callers) < MAX_CALLERS else f"{MAX_CALLERS:,} or more"
-    first, last = (text and text[5:16].replace("T", " ") for text in row.span.told())
+    first, last = (text and text[5:16].replace("T", " ") for text in row.span.texts())
     share = _share(row.count, report.traffic[route])
     where = "(no route)" if route is None else route
     return f"{row.count:,.0f}", share, reason, where, callers, f"{who} ({count:,.0f})", first, last

@@ -65,20 +65,20 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]], *,
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if is_terminal else WIDE
     least = _least_widths(columns, cells, whole, ids)
-    kept = _kept(least, width, ids)
+    visible = _visible_columns(least, width, ids)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for index in kept:
+    for index in visible:
         table.add_column(_cell(columns[index]), no_wrap=True, min_width=least[index], overflow="ellipsis")
     for row in cells:
-        table.add_row(*(_cell(row[index]) for index in kept))
+        table.add_row(*(_cell(row[index]) for index in visible))
     drawn = io.StringIO()
     # Whoever has a terminal narrower than the ids reads them on two lines.
     # Without a height it would take 80 columns where TERM is dumb.
-    Console(file=drawn, width=max(width, _width_of(least, kept)), height=HEIGHT, force_terminal=is_terminal).print(table)
+    Console(file=drawn, width=max(width, _width_of(least, visible)), height=HEIGHT, force_terminal=is_terminal).print(table)
     text = drawn.getvalue()
     write(text if can_show(CUT) else text.replace(CUT, "~"))
-    if len(kept) < len(columns):
-        names = ", ".join(name for index, name in enumerate(columns) if index not in kept)
+    if len(visible) < len(columns):
+        names = ", ".join(name for index, name in enumerate(columns) if index not in visible)
         echo(f"Left out, because the terminal is too narrow: {names}. --json has them.", err=True)
 
 
@@ -91,15 +91,15 @@ def _least_widths(columns: Sequence[str], cells: Sequence[Sequence[str]], whole:
     return least
 
 
-def _kept(least: Sequence[int], width: int, ids: Sequence[int]) -> list[int]:
-    kept = list(range(len(least)))
-    while _width_of(least, kept) > width and (others := [index for index in kept if index not in ids]):
-        kept.remove(others[-1])
-    return kept
+def _visible_columns(least: Sequence[int], width: int, ids: Sequence[int]) -> list[int]:
+    visible = list(range(len(least)))
+    while _width_of(least, visible) > width and (others := [index for index in visible if index not in ids]):
+        visible.remove(others[-1])
+    return visible
 
 
-def _width_of(least: Sequence[int], kept: Sequence[int]) -> int:
-    return sum(least[index] for index in kept) + 2 * (len(kept) - 1)
+def _width_of(least: Sequence[int], visible: Sequence[int]) -> int:
+    return sum(least[index] for index in visible) + 2 * (len(visible) - 1)
 
 
 def _cell(text: str) -> Text:

@@ -19,10 +19,10 @@ def make_pepper(file: Path) -> None:
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         private_files.make_folder(file.parent)
-        with open(private_files.create(draft), "w", encoding="ascii") as opened:
-            opened.write(secrets.token_hex(PEPPER_BYTES) + "\n")
-            opened.flush()
-            os.fsync(opened.fileno())
+        with open(private_files.create(draft), "w", encoding="ascii") as stream:
+            stream.write(secrets.token_hex(PEPPER_BYTES) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
         with contextlib.suppress(FileExistsError):
             os.link(draft, file)
     except OSError as error:

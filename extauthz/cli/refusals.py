@@ -30,7 +30,7 @@ class TimeSpan:
         if at is not None:
             self.first, self.last = min(self.first, at), max(self.last, at)
 
-    def told(self) -> tuple[str | None, str | None]:
+    def texts(self) -> tuple[str | None, str | None]:
         """Return both as text, None when nothing is known."""
         return (None, None) if self.first > self.last else (utc(int(self.first)), utc(int(self.last)))
 
@@ -106,10 +106,10 @@ def seconds(value: object) -> float | None:
     """Read a time of a log, in seconds since the epoch or in ISO 8601; None when it is none."""
     if isinstance(value, str):
         try:
-            read = datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value)
         except ValueError:
             return None
-        value = (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
+        value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if is_number and 0 <= value < 2**38 else None  # type: ignore[operator, arg-type]
 

@@ -152,7 +152,7 @@ class Session:
         return who, role
 
 
-def done(outcome: T | Refused, what: str = "") -> T:
+def unwrap(outcome: T | Refused, what: str = "") -> T:
     """Return what a use case did; end the command with what stands against it, behind the flag that it concerns."""
     if not isinstance(outcome, Refused):
         return outcome

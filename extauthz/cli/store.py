@@ -10,7 +10,7 @@ import click
 from extauthz.admin import stores
 from extauthz.cli import configuration
 from extauthz.cli.output import confirm, json_option, now, write_facts, write_json, yes_option
-from extauthz.cli.session import Session, as_option, done
+from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
 
 
@@ -29,7 +29,7 @@ def migrate(config_file: Path, *, as_json: bool) -> None:
     """
     session = Session(config_file)
     with session.administration(create=True) as administration:
-        schema = done(stores.migrate(administration, session.actor))
+        schema = unwrap(stores.migrate(administration, session.actor))
         name = administration.store.name
     if as_json:
         write_json({"store": name, "schema": schema})
@@ -50,9 +50,9 @@ def status(config_file: Path, *, as_json: bool) -> None:
     session = Session(config_file)
     listed = [pepper.id for pepper in session.tokens.peppers]
     with session.administration() as administration:
-        found = done(stores.status(administration, session.actor, now(), listed=listed))
+        report = unwrap(stores.status(administration, session.actor, now(), listed=listed))
         name = administration.store.name
-    state, missing = found.status, list(found.missing_peppers)
+    state, missing = report.status, list(report.missing_peppers)
     facts: dict[str, Any] = {
         "store": name,
         "schema": state.revision,
@@ -83,7 +83,7 @@ def backup(config_file: Path, file: Path, *, as_json: bool) -> None:
     """
     session = Session(config_file)
     with session.administration() as administration:
-        head = done(stores.back_up(administration, session.actor, file))
+        head = unwrap(stores.back_up(administration, session.actor, file))
     if as_json:
         write_json({"file": str(file), "audit": _text(head)})
     else:
@@ -110,15 +110,15 @@ def accept_restore(config_file: Path, email: str | None, file: Any, *, yes: bool
     Example: extauthz store accept-restore --audit audit.jsonl --yes
     """
     session = Session(config_file, email)
-    first, export = done(stores.read_export(session.actor, file, session.audit_keys()))
+    first, export = unwrap(stores.read_export(session.actor, file, session.audit_keys()))
     with session.administration() as administration:
-        restore = done(stores.prepare_restore(administration, session.actor, first, export))
+        restore = unwrap(stores.prepare_restore(administration, session.actor, first, export))
         if restore.is_behind:
             ends = f"the export ends at row {export.audit[0]}, the restored store at {restore.head}"
             echo(f"warning: {ends}: is there a later export?", err=True)
         name, count = administration.store.name, len(export.revocations)
         confirm(f"Accept the restored store {name}, with {count} revocations of the export?", yes=yes)
-        accepted = done(stores.accept_restore(administration, session.actor, restore, now()))
+        accepted = unwrap(stores.accept_restore(administration, session.actor, restore, now()))
     counts: dict[str, Any] = {
         "revoked": list(accepted.revoked),
         "tombstones": list(accepted.tombstones),

@@ -129,10 +129,10 @@ def showing_secrets() -> Iterator[list[str]]:
 
 def _flags() -> Iterator[str]:
     context = click.get_current_context(silent=True)
-    given: dict[str, Any] = context.params if context is not None else {}
+    parameters: dict[str, Any] = context.params if context is not None else {}
     for name, flag in (("config_file", "--config"), ("email", "--as")):
-        if given.get(name) is not None:
-            yield from (flag, str(given[name]))
+        if parameters.get(name) is not None:
+            yield from (flag, str(parameters[name]))
 
 
 def _stream(*, err: bool) -> TextIO:
@@ -160,7 +160,7 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     rest = error.object[error.start : error.end]
-    return "".join(known if (known := letter.translate(_MARKS)).isascii() else _escaped(letter) for letter in rest), error.end
+    return "".join(plain if (plain := letter.translate(_MARKS)).isascii() else _escaped(letter) for letter in rest), error.end
 
 
 codecs.register_error(_HANDLER, _replaced)

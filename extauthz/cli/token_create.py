@@ -18,7 +18,7 @@ from extauthz.admin.tokens import NewToken
 from extauthz.cli import configuration
 from extauthz.cli import token_requests as requests
 from extauthz.cli.output import json_option, now, progress, write_facts, write_json
-from extauthz.cli.session import Session, TokenId, as_option, done
+from extauthz.cli.session import Session, TokenId, as_option, unwrap
 from extauthz.cli.terminal import echo, showing_secrets
 from extauthz.cli.times import length
 
@@ -47,16 +47,16 @@ def create(config_file: Path, email: str | None, from_file: Path | None, *, as_j
     _check_flags(flags, from_file)
     session = Session(config_file, email)
     at = now()
-    wanted = requests.from_file(session, from_file, at) if from_file else [requests.from_flags(session, at=at, **flags)]
-    _warn(session, wanted)
+    batch = requests.from_file(session, from_file, at) if from_file else [requests.from_flags(session, at=at, **flags)]
+    _warn(session, batch)
     with showing_secrets() as stored:
-        made = _make(session, wanted, at, stored)
+        new_tokens = _make(session, batch, at, stored)
         if from_file is not None:
-            _write_many(made, at, as_json=as_json)
+            _write_many(new_tokens, at, as_json=as_json)
         elif as_json:
-            write_json(_facts(made[0], at))
+            write_json(_facts(new_tokens[0], at))
         else:
-            _write_one(made[0], at)
+            _write_one(new_tokens[0], at)
 
 
 @click.command("rotate")
@@ -101,9 +101,9 @@ def _rotated(outcome: tokens.Rotation | Refused, token_id: str) -> tokens.Rotati
             )
             raise click.ClickException(f"token {token_id} was not rotated, its successor would not be allowed\n{lines}")
         case Refused(refusals) if refusals[0].field != "id":
-            return done(outcome, f"token {token_id} was not rotated")
+            return unwrap(outcome, f"token {token_id} was not rotated")
         case _:
-            return done(outcome)
+            return unwrap(outcome)
 
 
 def _check_flags(flags: dict[str, Any], from_file: Path | None) -> None:
@@ -119,22 +119,22 @@ def _check_flags(flags: dict[str, Any], from_file: Path | None) -> None:
             raise click.UsageError(f"{flag} does not go with --from-file: write it into the file")
 
 
-def _warn(session: Session, wanted: Sequence[TokenRequest]) -> None:
-    unused = sorted({name for request in wanted for name in unused_scopes(request, session.loaded.policy)})
+def _warn(session: Session, batch: Sequence[TokenRequest]) -> None:
+    unused = sorted({name for request in batch for name in unused_scopes(request, session.loaded.policy)})
     if unused:
         names = ", ".join(unused)
         echo(f"warning: --scope: no route with anonymous: true asks for {names}: an ANONYMOUS token gains nothing by it", err=True)
 
 
-def _make(session: Session, wanted: Sequence[TokenRequest], at: int, stored: list[str]) -> Sequence[NewToken]:
+def _make(session: Session, batch: Sequence[TokenRequest], at: int, stored: list[str]) -> Sequence[NewToken]:
     """Store all tokens in one change, and note their ids; their secrets are only known when they are stored."""
     with (
         session.administration(create=True, make_pepper=True) as administration,
-        progress(f"{len(wanted)} tokens", len(wanted) + 1) as bar,
+        progress(f"{len(batch)} tokens", len(batch) + 1) as bar,
     ):
-        made = done(tokens.create(administration, session.actor, wanted, at, advance=partial(bar.advance, bar.task_ids[0])))
-        stored += [new.record.id for new in made]
-    return made
+        new_tokens = unwrap(tokens.create(administration, session.actor, batch, at, advance=partial(bar.advance, bar.task_ids[0])))
+        stored += [new.record.id for new in new_tokens]
+    return new_tokens
 
 
 def _facts(new: NewToken, at: int) -> dict[str, Any]:
@@ -147,12 +147,12 @@ def _write_one(new: NewToken, at: int) -> None:
     write_facts(token_metadata(new.record, at))
 
 
-def _write_many(made: Sequence[NewToken], at: int, *, as_json: bool) -> None:
+def _write_many(new_tokens: Sequence[NewToken], at: int, *, as_json: bool) -> None:
     """Write one line for each token; a secret is never cut to the width of a terminal."""
     if as_json:
-        echo("\n".join(json.dumps(_facts(each, at)) for each in made))
+        echo("\n".join(json.dumps(_facts(each, at)) for each in new_tokens))
         return
     echo("The tokens are shown this once; only keyed hashes of them are stored.\n")
-    whom = max(len(new.record.user or new.record.permission) for new in made)
-    for new in made:
+    whom = max(len(new.record.user or new.record.permission) for new in new_tokens)
+    for new in new_tokens:
         echo(f"{new.text.text}  {new.record.user or new.record.permission:<{whom}}  {new.record.description}")

@@ -17,7 +17,7 @@ from extauthz.admin.revocation import Revoked
 from extauthz.admin.verification import tokens_in
 from extauthz.cli import configuration
 from extauthz.cli.output import confirm, json_option, now, write_json, yes_option
-from extauthz.cli.session import Session, TokenId, Why, as_option, done
+from extauthz.cli.session import Session, TokenId, Why, as_option, unwrap
 from extauthz.cli.terminal import echo
 from extauthz.cli.token_leaks import read_text
 from extauthz.core.act_as import address
@@ -55,14 +55,14 @@ def revoke(config_file: Path, email: str | None, token_ids: tuple[str, ...], *, 
             revoked = _revoke_user(session, administration, user, why, yes=yes)
         else:
             revoked = _revoke_ids(session, administration, token_ids, why, chain=chain, yes=yes)
-    left = dict.fromkeys(revoked.unknown, _NO_SUCH) | {name: _before(token) for name, token in revoked.before.items()}
+    reasons = dict.fromkeys(revoked.unknown, _NO_SUCH) | {name: _before(token) for name, token in revoked.before.items()}
     if as_json:
-        not_revoked = [{"id": token_id, "reason": reason} for token_id, reason in left.items()]
+        not_revoked = [{"id": token_id, "reason": reason} for token_id, reason in reasons.items()]
         write_json({"revoked": list(revoked.ids), "not_revoked": not_revoked})
     else:
         for token_id in revoked.ids:
             echo(f"Token {token_id} is revoked.")
-        for token_id, reason in left.items():
+        for token_id, reason in reasons.items():
             echo(f"Token {token_id} was not revoked: {reason}.")
     if revoked.unknown:
         raise click.exceptions.Exit(1)
@@ -71,17 +71,17 @@ def revoke(config_file: Path, email: str | None, token_ids: tuple[str, ...], *, 
 def _revoke_ids(
     session: Session, administration: Administration, token_ids: tuple[str, ...], why: str | None, *, chain: bool, yes: bool
 ) -> Revoked:
-    selection = done(revocation.select(administration, session.actor, token_ids))
+    selection = unwrap(revocation.select(administration, session.actor, token_ids))
     linked = " and those they were rotated from and to" if chain else ""
     confirm(f"Revoke {_names(selection.tokens)}{linked}, for good?", yes=yes)
-    return done(revocation.revoke(administration, session.actor, token_ids, now(), why=why, linked=chain))
+    return unwrap(revocation.revoke(administration, session.actor, token_ids, now(), why=why, linked=chain))
 
 
 def _revoke_user(session: Session, administration: Administration, user: str, why: str | None, *, yes: bool) -> Revoked:
-    count = done(revocation.count_active(administration, session.actor, user, now()))
+    count = unwrap(revocation.count_active(administration, session.actor, user, now()))
     number = f"{count} or more" if count == revocation.MAX_COUNTED else str(count)
     confirm(f"Revoke all tokens of {user} ({number} active), for good?", yes=yes)
-    return done(revocation.revoke_user(administration, session.actor, user, now(), why=why))
+    return unwrap(revocation.revoke_user(administration, session.actor, user, now(), why=why))
 
 
 def _before(token: StoredToken) -> str:
@@ -110,11 +110,11 @@ def leaked(config_file: Path, email: str | None, files: tuple[str, ...], why: st
 
     Example: extauthz token leaked report.json
     """
-    given = read_text(files)
+    source = read_text(files)
     session = Session(config_file, email)
-    texts = tokens_in(given.text, session.prefixes)
-    if not texts and given.error is not None:
-        raise click.ClickException(f"the text cannot be read: {given.error}")
+    texts = tokens_in(source.text, session.prefixes)
+    if not texts and source.error is not None:
+        raise click.ClickException(f"the text cannot be read: {source.error}")
     if not texts:
         raise click.ClickException(f"no token stands there: they begin with {', '.join(sorted(session.prefixes))} and '_'")
     with session.administration() as administration:
@@ -127,8 +127,8 @@ def leaked(config_file: Path, email: str | None, files: tuple[str, ...], why: st
     outcomes = {leak.outcome for leak in leaks}
     for refusal in {leak.refusal.message for leak in leaks if leak.refusal is not None}:
         echo(f"Error: --as: {refusal}", err=True)
-    if given.error is not None:
-        echo(f"Error: there may be more, as not all of the text can be read: {given.error}", err=True)
+    if source.error is not None:
+        echo(f"Error: there may be more, as not all of the text can be read: {source.error}", err=True)
     is_ended = LeakOutcome.REFUSED not in outcomes and outcomes & {LeakOutcome.REVOKED, LeakOutcome.REVOKED_BEFORE}
-    if given.error is not None or not is_ended:
+    if source.error is not None or not is_ended:
         raise click.exceptions.Exit(1)

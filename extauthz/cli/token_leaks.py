@@ -31,10 +31,10 @@ def verify(config_file: Path, files: tuple[str, ...], *, ask_store: bool, as_jso
 
     Example: extauthz token verify --store < token.txt
     """
-    given = read_text(files)
-    if given.error is not None:
-        raise click.ClickException(f"the text cannot be read: {given.error}")
-    text = given.text.strip()
+    source = read_text(files)
+    if source.error is not None:
+        raise click.ClickException(f"the text cannot be read: {source.error}")
+    text = source.text.strip()
     session = Session(config_file)
     at = now()
     outcome = check_form(text, session.prefixes)

@@ -13,7 +13,7 @@ from extauthz.admin import tokens
 from extauthz.admin.metadata import token_metadata
 from extauthz.cli import configuration
 from extauthz.cli.output import json_option, now, write_facts, write_json, write_table
-from extauthz.cli.session import Session, TokenId, as_option, done
+from extauthz.cli.session import Session, TokenId, as_option, unwrap
 from extauthz.cli.terminal import echo
 from extauthz.cli.times import length
 from extauthz.config.values import scope
@@ -37,7 +37,7 @@ _COLUMNS = ("id", "permission", "status", "expires", "last used", "user", "scope
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @click.option("--after", "cursor", metavar="CURSOR", help="Go on behind a page, by what stands at its end.")
 @json_option
-def list_tokens(config_file: Path, email: str | None, limit: int, cursor: str | None, *, as_json: bool, **wanted: Any) -> None:
+def list_tokens(config_file: Path, email: str | None, limit: int, cursor: str | None, *, as_json: bool, **criteria: Any) -> None:
     """List active tokens, the newest first.
 
     Secrets are not kept and not shown.
@@ -46,10 +46,10 @@ def list_tokens(config_file: Path, email: str | None, limit: int, cursor: str | 
     """
     at = now()
     after = _key(cursor)
-    chosen = _filter(at, **wanted)
+    token_filter = _filter(at, **criteria)
     session = Session(config_file, email)
     with session.administration() as administration:
-        page = done(tokens.list_tokens(administration, session.actor, chosen, after=after, limit=limit))
+        page = unwrap(tokens.list_tokens(administration, session.actor, token_filter, after=after, limit=limit))
     more = None if page.after is None else "{}-{}".format(*page.after)
     rows = [token_metadata(token, at) for token in page.tokens]
     if as_json:
@@ -75,7 +75,7 @@ def show(config_file: Path, email: str | None, token_id: str, *, as_json: bool) 
     """
     session = Session(config_file, email)
     with session.administration() as administration:
-        facts = token_metadata(done(tokens.show(administration, session.actor, token_id)), now())
+        facts = token_metadata(unwrap(tokens.show(administration, session.actor, token_id)), now())
     if as_json:
         write_json(facts)
     else:
@@ -140,7 +140,7 @@ def _user(text: str | None) -> str | None:
 def _key(cursor: str | None) -> tuple[int, str] | None:
     if cursor is None:
         return None
-    found = _CURSOR(cursor)
-    if found is None:
+    match = _CURSOR(cursor)
+    if match is None:
         raise click.BadParameter("write what the end of the page before says", param_hint="--after")
-    return int(found[1]), found[2]
+    return int(match[1]), match[2]

@@ -11,7 +11,7 @@ from extauthz.admin import transfer
 from extauthz.admin.outcomes import Refused
 from extauthz.cli import configuration
 from extauthz.cli.output import confirm, json_option, now, write_json, yes_option
-from extauthz.cli.session import Session, as_option, done
+from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
 from extauthz.core.model import AuthType
 
@@ -29,9 +29,9 @@ def export(config_file: Path, email: str | None, permission: str | None, *, as_j
     Example: extauthz token export > tokens.jsonl
     """
     session = Session(config_file, email)
-    chosen = AuthType(permission.upper()) if permission else None
+    token_permission = AuthType(permission.upper()) if permission else None
     with session.administration() as administration:
-        for line in done(transfer.export(administration, session.actor, now(), chosen)):
+        for line in unwrap(transfer.export(administration, session.actor, now(), token_permission)):
             echo(line)
 
 
@@ -57,7 +57,7 @@ def import_tokens(config_file: Path, email: str | None, file: Any, *, yes: bool,
     prepared = _prepared(outcome)
     confirm(f"Import {len(prepared.records)} tokens?", yes=yes)
     with session.administration(create=True) as administration:
-        ids = done(transfer.import_tokens(administration, prepared, at))
+        ids = unwrap(transfer.import_tokens(administration, prepared, at))
     if as_json:
         write_json({"imported": list(ids)})
     else:

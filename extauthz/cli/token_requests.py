@@ -56,14 +56,14 @@ def from_file(session: Session, file: Path, at: int) -> list[TokenRequest]:
     elif isinstance(items, list):
         for index, item in enumerate(items):
             if not source.is_unread((index,)):
-                _read(session, source, index, item, at, requests, problems)
+                _read_request(session, source, index, item, at, requests, problems)
     if problems:
         lines = "\n".join(f"  {problem}" for problem in sorted(set(problems)))
         raise click.ClickException(f"no token was made\n{lines}")
     return requests
 
 
-def _read(
+def _read_request(
     session: Session, source: Document, index: int, item: object, at: int, requests: list[TokenRequest], problems: list[Problem]
 ) -> None:
     before = len(problems)
@@ -105,13 +105,13 @@ def _permission(source: Document, index: int, fields: Mapping[str, Any], problem
 
 def _scopes(source: Document, index: int, fields: Mapping[str, Any], problems: list[Problem]) -> frozenset[str]:
     names = fields.get("scopes")
-    found = set()
+    scopes = set()
     for place, name in enumerate(names if isinstance(names, list) else [names] if names is not None else []):
         try:
-            found.add(scope(name))
+            scopes.add(scope(name))
         except ValueError as error:
             problems.append(source.problem((index, "scopes", place), str(error)))
-    return frozenset(found)
+    return frozenset(scopes)
 
 
 def _expires(source: Document, index: int, fields: Mapping[str, Any], at: int, problems: list[Problem]) -> int:
@@ -122,8 +122,8 @@ def _expires(source: Document, index: int, fields: Mapping[str, Any], at: int, p
         return at
 
 
-def _flag(name: str, read: Any, text: str) -> Any:
+def _flag(name: str, parse: Any, text: str) -> Any:
     try:
-        return read(text)
+        return parse(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint=name) from error

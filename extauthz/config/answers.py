@@ -1,4 +1,4 @@
-"""The answers section of extauthz.yaml: how denials are told, and what a company says in its own words."""
+"""The answers section of extauthz.yaml: how denials are answered, and what a company says in its own words."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MAX_HEADERS = 16
 MAX_HEADER_VALUE = 1024
 MAX_RETRY_AFTER = 86_400.0
 
-_CAUSES = {reason.value: reason.told_as for reason in Reason}
+_CAUSES = {reason.value: reason.public_name for reason in Reason}
 _HEADER_NAME = re.compile(r"[a-z0-9-]{1,64}").fullmatch
 _WITHOUT_DOLLAR = re.compile(rf"(?<!\$)\{{({'|'.join(VARIABLES)})\}}").search
 _PRINTABLE = re.compile(r"[ -~]*").fullmatch
@@ -52,7 +52,7 @@ _RESERVED = {
 _RESERVED_PREFIXES = ("grpc-", "x-envoy-")
 
 
-def _told_name(name: str) -> str:
+def _public_name(name: str) -> str:
     if name in PUBLIC_REASONS:
         return name
     if name in _CAUSES and _CAUSES[name] in PUBLIC_REASONS and _CAUSES[name] != name:
@@ -72,14 +72,14 @@ def _header_name(name: str) -> str:
 
 
 def _with_variables(*names: str) -> AfterValidator:
-    def check(written: str) -> str:
-        if found := _WITHOUT_DOLLAR(written):
-            raise ValueError(f"{found[0]} is no variable: write ${found[0]}")
-        for name in Template(written).get_identifiers():
+    def check(text: str) -> str:
+        if match := _WITHOUT_DOLLAR(text):
+            raise ValueError(f"{match[0]} is no variable: write ${match[0]}")
+        for name in Template(text).get_identifiers():
             if name not in names:
-                known = f": the variables here are {', '.join(names)}"
-                raise ValueError(f"unknown variable ${{{name}}}" + (nearest(name, names) or known))
-        return written
+                hint = f": the variables here are {', '.join(names)}"
+                raise ValueError(f"unknown variable ${{{name}}}" + (nearest(name, names) or hint))
+        return text
 
     return AfterValidator(check)
 
@@ -90,7 +90,7 @@ def _whole_seconds(seconds: float) -> float:
     return seconds
 
 
-ToldName = Annotated[str, AfterValidator(_told_name)]
+PublicName = Annotated[str, AfterValidator(_public_name)]
 AnswerHeader = Annotated[str, AfterValidator(_header_name)]
 HeaderText = Annotated[str, _with_variables(*VARIABLES)]
 Message = Annotated[
@@ -151,12 +151,12 @@ class ReasonAnswer(Section):
 
 
 class AnswersSection(Section):
-    """How denials are told."""
+    """How denials are answered."""
 
     format: Literal["json", "problem"] = "json"
     resource_metadata: MetadataAddress | None = None
     retry_after: WholeSeconds = 1.0
-    reasons: dict[ToldName, ReasonAnswer] = Field(
+    reasons: dict[PublicName, ReasonAnswer] = Field(
         default_factory=dict, examples=['reasons: {route_unknown: {status: 404, message: "No such page."}}']
     )
 
@@ -191,29 +191,29 @@ def misfits(source: Document, scopes: str) -> Iterator[Problem]:
 def _misfits(name: str, answers: Answers, realm: str, scopes: str) -> Iterator[tuple[KeyPath, str]]:
     reason, own, denials = PUBLIC_REASONS[name], answers.reasons[name], Denials(realm, answers)
     decision = Deny(reason, scopes=(scopes,) if reason is Reason.SCOPE_MISSING else ())
-    told = denials.told(decision, DECISION_ID)
+    answer = denials.answer(decision, DECISION_ID)
     if own.body is not None:
-        yield from ((("body",), message) for message in _wrong_body(told, own))
+        yield from ((("body",), message) for message in _wrong_body(answer, own))
     elif own.content_type is not None:
         yield ("content_type",), "nothing uses it: write a body, or leave it out"
-    if own.message is not None and len(denials.told(decision, DECISION_ID, grpc=True).body.encode()) > MAX_MESSAGE:
+    if own.message is not None and len(denials.answer(decision, DECISION_ID, grpc=True).body.encode()) > MAX_MESSAGE:
         yield ("message",), f"with its variables it is longer than {MAX_MESSAGE} bytes: write less"
-    for header, value in told.headers[-len(own.headers) :] if own.headers else ():
+    for header, value in answer.headers[-len(own.headers) :] if own.headers else ():
         if not _PRINTABLE(value):
             yield ("headers", header), "with its variables it is not printable ASCII: write other text"
         if len(value) > MAX_HEADER_VALUE:
             yield ("headers", header), f"with its variables it is longer than {MAX_HEADER_VALUE} bytes: write less"
 
 
-def _wrong_body(told: ClientAnswer, own: OwnAnswer) -> Iterator[str]:
-    if len(told.body.encode()) > MAX_BODY:
+def _wrong_body(answer: ClientAnswer, own: OwnAnswer) -> Iterator[str]:
+    if len(answer.body.encode()) > MAX_BODY:
         yield f"with its variables it is longer than {MAX_BODY} bytes, which is what Envoy passes on: write less"
-    if not told.body:
+    if not answer.body:
         if own.content_type is not None:
             yield "is empty, and content_type is that of a body: write one, or leave content_type out"
-    elif is_json(dict(told.headers)["content-type"]):
+    elif is_json(dict(answer.headers)["content-type"]):
         try:
-            json.loads(told.body, parse_constant=_no_number)
+            json.loads(answer.body, parse_constant=_no_number)
         except ValueError as error:
             hint = "put variables inside of quotes, or write content_type: text/plain"
             yield f"is not JSON once its variables have values: {hint} ({error})"

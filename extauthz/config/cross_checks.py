@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from extauthz.config import document, internal_token
 from extauthz.config.document import Document
 from extauthz.config.messages import unknown_scope
-from extauthz.config.oauth import expanded, provider_of, usual_verification
+from extauthz.config.oauth import expand_issuer, provider_of, usual_verification
 from extauthz.config.values import one_or_many, scope
 from extauthz.core.act_as import ACT_AS_HEADERS, address
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
@@ -43,7 +43,7 @@ def problems(source: Document, vocabulary: list[str]) -> list[Problem]:
         *_misused_headers(source),
         *_misused_pepper_ids(source),
         *_misused_providers(source),
-        *internal_token.problems(source, (found[1] for _, entry in provider_entries(source) if (found := _row(entry)))),
+        *internal_token.problems(source, (pair[1] for _, entry in provider_entries(source) if (pair := _row(entry)))),
     ]
 
 
@@ -65,9 +65,9 @@ def _row(entry: dict[str, object]) -> tuple[Provider, str] | None:
     name, issuer = entry.get("provider"), entry.get("issuer") or ""
     if not isinstance(name, str) or name not in PROVIDERS or not isinstance(issuer, str):
         return None
-    written = expanded(name, issuer)
-    row = provider_of(name, written)
-    return (row, written) if row else None
+    full_issuer = expand_issuer(name, issuer)
+    row = provider_of(name, full_issuer)
+    return (row, full_issuer) if row else None
 
 
 def _misused_providers(source: Document) -> Iterator[Problem]:
@@ -75,8 +75,8 @@ def _misused_providers(source: Document) -> Iterator[Problem]:
     entries = list(provider_entries(source))
     issuers: list[tuple[int, str]] = []
     for index, (path, entry) in enumerate(entries):
-        if found := _row(entry):
-            row, issuer = found
+        if pair := _row(entry):
+            row, issuer = pair
             issuers.append((index, issuer))
             yield from _missing(source, path, entry, row)
             yield from _unused(source, path, entry, row)
@@ -93,10 +93,10 @@ def _misused_providers(source: Document) -> Iterator[Problem]:
 
 def _ways(entry: dict[str, object], row: Provider) -> tuple[Verification, ...]:
     """Return how tokens are verified; all ways that this provider has when the one that is written is none of them."""
-    written = entry.get("verification")
-    if written is None:
+    name = entry.get("verification")
+    if name is None:
         return (usual_verification(row, with_secret=entry.get("client_secret") is not None),)
-    return tuple(way for way in row.verifications if way == written) or row.verifications
+    return tuple(way for way in row.verifications if way == name) or row.verifications
 
 
 def _missing(source: Document, path: document.KeyPath, entry: dict[str, object], row: Provider) -> Iterator[Problem]:
@@ -121,7 +121,7 @@ def _unused(source: Document, path: document.KeyPath, entry: dict[str, object], 
     """Find keys that would promise what is not done."""
     ways, google = _ways(entry, row), row.name == "gsuite"
     asks_user = (row.userinfo_user and entry.get("users") is None) or (google and entry.get("hosted_domains") is not None)
-    used = {
+    uses = {
         "issuer": not row.opaque,
         "audience": not row.opaque,
         "guests": bool(row.home_claim),
@@ -133,7 +133,7 @@ def _unused(source: Document, path: document.KeyPath, entry: dict[str, object], 
         "userinfo_uri": Verification.USERINFO in ways or asks_user,
     }
     reasons = _NO_USE | ({"userinfo_uri": _NO_USERINFO[row.name]} if row.name in _NO_USERINFO else {})
-    for key, is_used in used.items():
+    for key, is_used in uses.items():
         if not is_used and entry.get(key) not in (None, False):
             why = reasons.get(key, f"{row.name} tokens of this issuer are verified by {' or '.join(ways)}")
             yield source.problem((*path, key), f"nothing uses it, because {why}: leave it out")
@@ -141,12 +141,12 @@ def _unused(source: Document, path: document.KeyPath, entry: dict[str, object], 
 
 def _misused_claims(source: Document, path: document.KeyPath, entry: dict[str, object], row: Provider) -> Iterator[Problem]:
     """Keep out addresses that users give themselves, and find an audience and users that no token can have."""
-    written, users = one_or_many(entry.get("user_claim")), entry.get("users")
-    named = {claim for claim in written if isinstance(claim, str)} if isinstance(written, list) else set()
-    if users is None and row.must_verify and not named.issubset(row.user_claims):
+    names, users = one_or_many(entry.get("user_claim")), entry.get("users")
+    claims = {claim for claim in names if isinstance(claim, str)} if isinstance(names, list) else set()
+    if users is None and row.must_verify and not claims.issubset(row.user_claims):
         message = f"{row.name} verifies no address but {row.user_claims[0]}: leave the key out, or tell the addresses in `users`"
         yield source.problem((*path, "user_claim"), message)
-    if users is not None and row.verified_claim and not named.isdisjoint({*row.user_claims, "email"}):
+    if users is not None and row.verified_claim and not claims.isdisjoint({*row.user_claims, "email"}):
         message = f"an address may be unverified, and `users` is read by an id: write {row.subject_claim}, or leave the key out"
         yield source.problem((*path, "user_claim"), message)
     clients, audience, domains = (
@@ -157,8 +157,8 @@ def _misused_claims(source: Document, path: document.KeyPath, entry: dict[str, o
         message = f"{row.name} tokens have their client as audience, and this is none of client_ids: leave it out"
         yield source.problem((*path, "audience"), message)
     for user_id, user in users.items() if isinstance(users, dict) and domains else ():
-        found = address(user) if isinstance(user, str) else None
-        if found and domains.isdisjoint({"*", found.rpartition("@")[2]}):
+        email = address(user) if isinstance(user, str) else None
+        if email and domains.isdisjoint({"*", email.rpartition("@")[2]}):
             message = f"{user!r} is of none of `domains`: name its domain there, or remove the user"
             yield source.problem((*path, "users", user_id), message)
 
@@ -172,10 +172,10 @@ def _misused_scopes(source: Document, vocabulary: list[str]) -> list[Problem]:
             for index, name in ceiling
             if vocabulary and name not in vocabulary
         ]
-        held = ",".join(dict(ceiling or scopes(source, "scopes")).values())
-        if len(held) > MAX_VALUE:
+        value = ",".join(dict(ceiling or scopes(source, "scopes")).values())
+        if len(value) > MAX_VALUE:
             limit = f"a header for the upstream ends at {MAX_VALUE}: name fewer"
-            message = f"OAuth tokens would hold {len(held)} bytes of scope names, {limit}"
+            message = f"OAuth tokens would hold {len(value)} bytes of scope names, {limit}"
             problems.append(source.problem((*path, "scopes"), message))
     for index, name in twice(scopes(source, "scopes")):
         problems.append(source.problem(("scopes", index), f"the scope {name} is named twice: remove one"))
@@ -185,13 +185,13 @@ def _misused_scopes(source: Document, vocabulary: list[str]) -> list[Problem]:
 def _misused_pepper_ids(source: Document) -> list[Problem]:
     tokens = source.data.get("tokens")
     peppers = tokens.get("peppers") if isinstance(tokens, dict) else None
-    found = [
+    ids = [
         (index, str(pepper.get("id")))
         for index, pepper in enumerate(peppers if isinstance(peppers, list) else ())
         if isinstance(pepper, dict) and "id" in pepper
     ]
     message = "another pepper above has the same id: give each its own"
-    return [source.problem(("tokens", "peppers", index, "id"), message) for index, _ in twice(found)]
+    return [source.problem(("tokens", "peppers", index, "id"), message) for index, _ in twice(ids)]
 
 
 def twice(items: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
@@ -212,21 +212,21 @@ def _misused_headers(source: Document) -> list[Problem]:
     identity = source.data.get("identity")
     prefix = identity.get("prefix") if isinstance(identity, dict) else None
     prefix = prefix if isinstance(prefix, str) else IdentityHeaders().prefix
-    taken = {AUTHORIZATION, AUTH_TYPE, *overrides}
+    reserved_names = {AUTHORIZATION, AUTH_TYPE, *overrides}
     return problems + [
         source.problem(("act_as", "headers", index), f"{name!r} has another meaning: name a header of its own")
         for index, name in act_as
-        if name in taken or name.startswith(prefix) or _OF_HTTP(name)
+        if name in reserved_names or name.startswith(prefix) or _OF_HTTP(name)
     ]
 
 
 def scopes(source: Document, *path: str | int) -> list[tuple[int, str]]:
     """Return the scopes of a list that are written correctly; the others are listed as problems elsewhere."""
-    found = []
+    names = []
     for index, name in strings(source, *path):
         with contextlib.suppress(ValueError):
-            found.append((index, scope(name)))
-    return found
+            names.append((index, scope(name)))
+    return names
 
 
 def strings(source: Document, *path: str | int) -> list[tuple[int, str]]:

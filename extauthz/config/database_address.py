@@ -35,16 +35,16 @@ class DatabaseAddress:
 
     @property
     def name(self) -> str:
-        """The address as people are told it: without options."""
-        found = self.parameters
-        user = f"{quote(found['user'])}@" if found.get("user") else ""
-        hosts, ports = found.get("host", "").split(","), found.get("port", "").split(",")
-        database = quote(found["dbname"], safe="")
+        """The address as it is shown to people: without options."""
+        parameters = self.parameters
+        user = f"{quote(parameters['user'])}@" if parameters.get("user") else ""
+        hosts, ports = parameters.get("host", "").split(","), parameters.get("port", "").split(",")
+        database = quote(parameters["dbname"], safe="")
         if any(host.startswith(("/", "@")) for host in hosts):
-            return f"postgresql://{user}/{database}?host={quote(found['host'], safe='/,@')}"
+            return f"postgresql://{user}/{database}?host={quote(parameters['host'], safe='/,@')}"
         ports = ports if len(ports) == len(hosts) else ports[:1] * len(hosts)
-        shown = (f"[{host}]" if ":" in host else quote(host, safe=_HOST_NAME) for host in hosts)
-        places = (f"{host}:{quote(port)}" if port else host for host, port in zip(shown, ports, strict=True))
+        names = (f"[{host}]" if ":" in host else quote(host, safe=_HOST_NAME) for host in hosts)
+        places = (f"{host}:{quote(port)}" if port else host for host, port in zip(names, ports, strict=True))
         return f"postgresql://{user}{','.join(places)}/{database}"
 
     @property
@@ -58,13 +58,13 @@ class DatabaseAddress:
         """What lets somebody on the way to the database get the password, or answer in its place; nothing for a local one."""
         if self.is_local:
             return ()
-        found, risks = self.effective, []
-        if found.get("sslmode") != "verify-full":
-            risks.append(_WEAK_SSLMODE.format(mode=found.get("sslmode")))
-        methods = {method.strip() for method in found.get("require_auth", "").split(",")}
-        by_certificate = methods == {"none"} and found.get("sslcertmode") == "require"
+        parameters, risks = self.effective, []
+        if parameters.get("sslmode") != "verify-full":
+            risks.append(_WEAK_SSLMODE.format(mode=parameters.get("sslmode")))
+        methods = {method.strip() for method in parameters.get("require_auth", "").split(",")}
+        by_certificate = methods == {"none"} and parameters.get("sslcertmode") == "require"
         if not by_certificate and not methods <= _KEEPS_THE_PASSWORD:
-            risks.append(_WEAK_REQUIRE_AUTH.format(methods=found.get("require_auth") or "(anything)"))
+            risks.append(_WEAK_REQUIRE_AUTH.format(methods=parameters.get("require_auth") or "(anything)"))
         return tuple(risks)
 
 
@@ -81,31 +81,31 @@ def read(text: str) -> DatabaseAddress:
         raise ValueError(f"no postgresql:// URL: {_FORM}")
     try:
         options = pq.Conninfo.parse(text.encode())
-        given = {option.keyword.decode(): option.val.decode() for option in options if option.val is not None}
+        parameters = {option.keyword.decode(): option.val.decode() for option in options if option.val is not None}
         defaults = {option.keyword.decode(): option.val.decode() for option in pq.Conninfo.get_defaults() if option.val}
     except (psycopg.Error, UnicodeError):
         # Not chained: libpq quotes the part that it does not understand, which may be a password.
         raise ValueError(f"no postgresql:// URL that libpq can read: {_FORM}") from None
     secrets = {option.keyword.decode() for option in options if option.dispchar == b"*"} | _SECRETS
-    held = sorted(secrets & given.keys())
-    if held:
-        raise ValueError(f"it holds a password ({', '.join(held)}), which belongs elsewhere: {_FORM}")
-    if not given.get("dbname"):
+    secret_names = sorted(secrets & parameters.keys())
+    if secret_names:
+        raise ValueError(f"it holds a password ({', '.join(secret_names)}), which belongs elsewhere: {_FORM}")
+    if not parameters.get("dbname"):
         raise ValueError(f"it names no database: {_FORM}")
-    if "service" in given:
+    if "service" in parameters:
         raise ValueError("service: a file of services is not read: write host, user and options into the address")
-    for value in given.values():
+    for value in parameters.values():
         if not value.isprintable():
             raise ValueError(f"it holds a control character: {_FORM}")
-    return DatabaseAddress(text, given, _effective(given, defaults))
+    return DatabaseAddress(text, parameters, _effective(parameters, defaults))
 
 
-def _effective(given: Mapping[str, str], defaults: Mapping[str, str]) -> Mapping[str, str]:
+def _effective(parameters: Mapping[str, str], defaults: Mapping[str, str]) -> Mapping[str, str]:
     """Let libpq judge the parameters and fill in the others, with sockets that do not exist in place of the hosts."""
     from psycopg import pq
     from psycopg.conninfo import make_conninfo
 
-    hosts, addresses = given.get("host", ""), given.get("hostaddr", "")
+    hosts, addresses = parameters.get("host", ""), parameters.get("hostaddr", "")
     count = (hosts or addresses).count(",")
     if hosts and addresses and hosts.count(",") != addresses.count(","):
         raise ValueError("hostaddr: there are not as many addresses as hosts")
@@ -115,18 +115,18 @@ def _effective(given: Mapping[str, str], defaults: Mapping[str, str]) -> Mapping
         except ValueError:
             raise ValueError("hostaddr: write IP addresses, one for each host, with commas") from None
     nowhere = {"host": ",".join([_NOWHERE] * (count + 1)), "hostaddr": "", "connect_timeout": "2"}
-    probe = pq.PGconn.connect_start(make_conninfo("", **{**given, **nowhere}).encode())
+    probe = pq.PGconn.connect_start(make_conninfo("", **{**parameters, **nowhere}).encode())
     try:
         complaints = [line for line in probe.error_message.decode().splitlines() if not line.strip().startswith(_NOT_REACHED)]
-        found = {option.keyword.decode(): option.val.decode() for option in probe.info if option.val is not None}
+        effective = {option.keyword.decode(): option.val.decode() for option in probe.info if option.val is not None}
     finally:
         probe.finish()
     if complaints:
         words = complaints[0].replace('"', " ").split()
-        name = next((name for name in given if name in words), "port" if "port" in words else "an option")
+        name = next((name for name in parameters if name in words), "port" if "port" in words else "an option")
         raise ValueError(f"libpq does not take what it says for {name}: {_FORM}")
-    places = {name: given.get(name) or defaults.get(name, "") for name in ("host", "hostaddr")}
-    return {**found, **places}
+    places = {name: parameters.get(name) or defaults.get(name, "") for name in ("host", "hostaddr")}
+    return {**effective, **places}
 
 
 def _is_local(host: str) -> bool:

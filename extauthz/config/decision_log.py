@@ -28,17 +28,17 @@ def _place(value: object) -> object:
 
 
 def _reason(name: object) -> Reason:
-    found = _REASONS.get(name) if isinstance(name, str) else None
-    if found is None:
+    reason = _REASONS.get(name) if isinstance(name, str) else None
+    if reason is None:
         raise ValueError(f"{name!r} is no reason" + (nearest(str(name), _REASONS) or ": docs/reference.md lists them"))
-    return found
+    return reason
 
 
 def _record_field(name: object) -> RecordField:
-    found = _FIELDS.get(name) if isinstance(name, str) else None
-    if found is None:
+    field = _FIELDS.get(name) if isinstance(name, str) else None
+    if field is None:
         raise ValueError(f"{name!r} is no field" + (nearest(str(name), _FIELDS) or ": docs/decision-log.md lists them"))
-    return found
+    return field
 
 
 def _share(value: object) -> float:
@@ -62,9 +62,9 @@ class Place(Section):
         return self
 
     @model_serializer
-    def _written(self) -> str | dict[str, str]:
-        found = {"file": self.file, "socket": self.socket}
-        return {kind: path for kind, path in found.items() if path is not None} or STDOUT
+    def _yaml_value(self) -> str | dict[str, str]:
+        places = {"file": self.file, "socket": self.socket}
+        return {kind: path for kind, path in places.items() if path is not None} or STDOUT
 
 
 class DecisionLogSection(Section):

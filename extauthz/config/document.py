@@ -44,7 +44,7 @@ _HINTS = (
     ("did not find expected key", "check the indentation"),
     ("did not find expected '-' indicator", "check the indentation: every item of a list begins with '- '"),
 )
-"""What helps against the parser's complaints; the first that fits is told."""
+"""What helps against the parser's complaints; the first that fits is shown."""
 
 KeyPath = tuple[str | int, ...]
 
@@ -65,11 +65,11 @@ class Document:
 
     def problem(self, path: KeyPath, message: str) -> Problem:
         """Describe a problem at a key path; the longest part of it that stands in the file gives the line."""
-        known: KeyPath = ()
+        place: KeyPath = ()
         for part in path:
-            if (*known, part) in self.lines:
-                known = (*known, part)
-        return Problem(self.file, self.lines.get(known, 1), dotted(path), message)
+            if (*place, part) in self.lines:
+                place = (*place, part)
+        return Problem(self.file, self.lines.get(place, 1), dotted(path), message)
 
 
 def dotted(path: KeyPath) -> str:

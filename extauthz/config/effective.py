@@ -12,14 +12,14 @@ from extauthz.config.loader import Configuration
 DEFAULT = "default"
 
 
-def shown(configuration: Configuration) -> dict[str, Any]:
+def plain_settings(configuration: Configuration) -> dict[str, Any]:
     """Return the settings as they count: defaults filled in, short issuers written out, places of secrets hidden."""
     return configuration.settings.model_dump(mode="json")
 
 
 def explained(configuration: Configuration) -> dict[str, Any]:
     """Return the settings, and for each value its file and line, or "default"; and the same of the routes."""
-    settings = shown(configuration)
+    settings = plain_settings(configuration)
     source = document.read(configuration.file, configuration.files)
     return {
         "file": str(configuration.file),

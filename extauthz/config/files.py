@@ -24,7 +24,7 @@ class Files:
 
     def __init__(self, contents: Mapping[Path, bytes] | None = None) -> None:
         """Begin with nothing read, or with all that there is."""
-        self._given = contents is not None
+        self._in_memory = contents is not None
         self._secrets: set[Path] = set()
         self.contents: dict[Path, bytes] = dict(contents or {})
         self.missing: set[Path] = set()
@@ -34,13 +34,13 @@ class Files:
         """Return the content of a file, cut off behind MAX_BYTES + 1; raises OSError and, for a path with NUL, ValueError."""
         if secret:
             self._secrets.add(path)
-        known = self.contents.get(path)
-        if known is not None:
-            return known
-        if self._given:
+        content = self.contents.get(path)
+        if content is not None:
+            return content
+        if self._in_memory:
             raise FileNotFoundError(2, "No such file or directory", str(path))
         try:
-            content, self._identities[path] = _read(path)
+            content, self._identities[path] = _read_file(path)
         except (OSError, ValueError):
             self.missing.add(path)
             raise
@@ -49,18 +49,18 @@ class Files:
 
     def is_file(self, path: Path) -> bool:
         """Tell whether a file can be read here."""
-        return path in self.contents if self._given else path.is_file()
+        return path in self.contents if self._in_memory else path.is_file()
 
     @property
     def paths(self) -> frozenset[Path]:
-        """Every path that was asked for."""
+        """Every path that was read, or could not be."""
         return frozenset(self.contents) | frozenset(self.missing)
 
     @property
     def digest(self) -> str:
         """Sixteen hex digits that differ when a file differs that holds no secret."""
-        shown = sorted(self.contents.keys() - self._secrets)
-        return digest(*(part for path in shown for part in (str(path).encode(), self.contents[path]))).hex()[:16]
+        paths = sorted(self.contents.keys() - self._secrets)
+        return digest(*(part for path in paths for part in (str(path).encode(), self.contents[path]))).hex()[:16]
 
     def written_in_place(self, path: Path, before: Files) -> bool:
         """Tell whether a file has another content than it had in an earlier reading, and is the same file all the same."""
@@ -70,10 +70,10 @@ class Files:
 
     def changed(self) -> bool:
         """Tell whether the disk holds something else by now."""
-        return any(_found(path) != self.contents.get(path) for path in self.paths)
+        return any(_content(path) != self.contents.get(path) for path in self.paths)
 
 
-def _read(path: Path) -> tuple[bytes, Identity]:
+def _read_file(path: Path) -> tuple[bytes, Identity]:
     # Opening a pipe would wait for whoever writes into it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -83,14 +83,14 @@ def _read(path: Path) -> tuple[bytes, Identity]:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        with open(descriptor, "rb", closefd=False) as opened:
-            return opened.read(MAX_BYTES + 1), (status.st_dev, status.st_ino)
+        with open(descriptor, "rb", closefd=False) as stream:
+            return stream.read(MAX_BYTES + 1), (status.st_dev, status.st_ino)
     finally:
         os.close(descriptor)
 
 
-def _found(path: Path) -> bytes | None:
+def _content(path: Path) -> bytes | None:
     try:
-        return _read(path)[0]
+        return _read_file(path)[0]
     except (OSError, ValueError):
         return None

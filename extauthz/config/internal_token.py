@@ -63,7 +63,7 @@ def private_keys(file: Path, section: InternalTokenSection, environment: Mapping
     problems = []
     for index, setting in enumerate(section.keys):
         try:
-            keys[setting.id] = setting.read(file.parent, environment, files)
+            keys[setting.id] = setting.read_secret(file.parent, environment, files)
         except ValueError as error:
             missing = setting.file is not None and not (file.parent / setting.file).exists()
             hint = f"; 'extauthz internal-token new-key --file {file.parent / str(setting.file)}' makes one" if missing else ""
@@ -86,9 +86,9 @@ def problems(source: Document, issuers: Iterable[str]) -> Iterator[Problem]:
     if section.get("issuer") in set(issuers):
         message = "is also an issuer of OAuth tokens, and one could be taken for the other: write a name of this sidecar's own"
         yield source.problem(("internal_token", "issuer"), message)
-    taken = next((other for other in _listening(source) if _collide(section.get("jwks"), other)), None)
-    if taken:
-        message = f"{taken} is listened on by the sidecar itself: write another port"
+    listener = next((other for other in _listening(source) if _collide(section.get("jwks"), other)), None)
+    if listener:
+        message = f"{listener} is listened on by the sidecar itself: write another port"
         yield source.problem(("internal_token", "jwks"), message)
 
 
@@ -106,9 +106,9 @@ def _collide(text: object, other: Address) -> bool:
     if not isinstance(text, str):
         return False
     with contextlib.suppress(ValueError):
-        found = parse_address(text)
-        same_host = found.host == other.host or not _ANYWHERE.isdisjoint({found.host, other.host})
-        return bool(found.port) and found.port == other.port and same_host
+        own = parse_address(text)
+        same_host = own.host == other.host or not _ANYWHERE.isdisjoint({own.host, other.host})
+        return bool(own.port) and own.port == other.port and same_host
     return False
 
 

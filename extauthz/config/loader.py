@@ -38,7 +38,7 @@ TlsFiles = tuple[Path, Path, Path | None, frozenset[str] | None]
 class Configuration:
     """A valid configuration; `file` is where it stands, `warnings` are worth a look but do not stop anything.
 
-    `files` holds what it was made of, and its secrets as soon as they were asked for. `route_places` tells file and
+    `files` holds what it was made of, and its secrets as soon as they are read. `route_places` tells file and
     line of each route. `audiences` are those of internal tokens by the name of the route, where it is not that of the section.
     """
 
@@ -77,9 +77,9 @@ class Configuration:
         """Read every secret and bundle, so that `files` holds them; raises ConfigurationError with all that is wrong with them."""
         problems: list[Problem] = []
 
-        def attempt(read: Callable[[Mapping[str, str]], T]) -> T | None:
+        def attempt(reader: Callable[[Mapping[str, str]], T]) -> T | None:
             try:
-                return read(environment)
+                return reader(environment)
             except ConfigurationError as error:
                 problems.extend(error.problems)
                 return None
@@ -132,7 +132,7 @@ class Configuration:
             if entry.client_secret is not None:
                 path = ("oauth", "providers", index, "client_secret") if several else ("oauth", "client_secret")
                 places[entry.name or entry.provider] = path, entry.client_secret
-        return sendable.read(self.file, self.files, places, environment)
+        return sendable.secrets(self.file, self.files, places, environment)
 
     def proxy_auth(self, environment: Mapping[str, str]) -> tuple[str, str] | None:
         """Read user and password for the proxy, None where it wants none; raises ConfigurationError."""
@@ -140,8 +140,8 @@ class Configuration:
         proxy = section.proxy if section and section.enabled else None
         if proxy is None or proxy.user is None or proxy.password is None:
             return None
-        found = sendable.read(self.file, self.files, {"proxy": (("oauth", "proxy", "password"), proxy.password)}, environment)
-        return proxy.user, found["proxy"].decode()
+        secrets = sendable.secrets(self.file, self.files, {"proxy": (("oauth", "proxy", "password"), proxy.password)}, environment)
+        return proxy.user, secrets["proxy"].decode()
 
     @property
     def internal_token(self) -> internal_token.InternalTokenSection | None:
@@ -157,14 +157,14 @@ class Configuration:
     def tracing_headers(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Read what the collector of spans gets besides, by header name; raises ConfigurationError."""
         places = {name: (("tracing", "headers", name), place) for name, place in self.settings.tracing.headers.items()}
-        return {name: value.decode() for name, value in sendable.read(self.file, self.files, places, environment).items()}
+        return {name: value.decode() for name, value in sendable.secrets(self.file, self.files, places, environment).items()}
 
     def section_digest(self, kind: Kind, secrets: Mapping[str, bytes]) -> bytes:
         """Hash what a verifier of this kind is built from, resolved secrets included."""
         section: OAuthCommon | TokensSection | None = self.settings.oauth if kind is Kind.OAUTH else self.settings.tokens
         parts = (section.model_dump_json() if section else "", "\n".join(self.settings.scopes))
-        named = (part for name, secret in secrets.items() for part in (name.encode(), secret))
-        return digest(*(part.encode() for part in parts), *named)
+        names_and_secrets = (part for name, secret in secrets.items() for part in (name.encode(), secret))
+        return digest(*(part.encode() for part in parts), *names_and_secrets)
 
 
 def load(file: Path, files: Files | None = None, *, end_marker: bool = False) -> Configuration:
@@ -192,11 +192,11 @@ def load(file: Path, files: Files | None = None, *, end_marker: bool = False) ->
     placed: list[routes.LocatedRoute] = []
     for name, wrong in _route_files(file, source, files):
         if not wrong:
-            found, wrong = routes.read(name, vocabulary, files)
-            placed += found
+            entries, wrong = routes.read(name, vocabulary, files)
+            placed += entries
             wrong += completeness.unfinished(name, files) if end_marker else []
         problems += wrong
-    problems += answers.misfits(source, max((" ".join(found.route.scopes) for found in placed), key=len, default=""))
+    problems += answers.misfits(source, max((" ".join(entry.route.scopes) for entry in placed), key=len, default=""))
     table, hosts, wrong, warnings = tables.compile_tables(placed)
     problems += wrong
     if problems or settings is None:
@@ -270,7 +270,7 @@ def _peppers(configuration: Configuration, environment: Mapping[str, str]) -> di
     for index, setting in enumerate(section.peppers if section else ()):
         path = ("tokens", "peppers", index)
         try:
-            pepper = setting.read(folder, environment, configuration.files)
+            pepper = setting.read_secret(folder, environment, configuration.files)
         except ValueError as error:
             missing = setting.file is not None and not (folder / setting.file).exists()
             hint = "; 'extauthz token create' makes the first pepper file" if missing else ""

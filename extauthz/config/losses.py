@@ -16,21 +16,21 @@ Place = tuple[str, tuple[str | None, ...], bool, str | None]
 
 def warning(before: Policy, after: Policy) -> str | None:
     """Say how many routes and denials of one policy the next one lacks, and name some; None if it lacks none."""
-    left = dict(_places(after))
-    gone: dict[int, Route] = {}
+    successors = dict(_places(after))
+    removed: dict[int, Route] = {}
     weakened: dict[int, Route] = {}
     for place, route in _places(before):
-        kept = left.get(place)
-        if kept is None:
-            gone[id(route)] = route
-        if route.deny and (kept is None or not kept.deny):
+        successor = successors.get(place)
+        if successor is None:
+            removed[id(route)] = route
+        if route.deny and (successor is None or not successor.deny):
             weakened[id(route)] = route
-    if not gone and not weakened:
+    if not removed and not weakened:
         return None
-    counts = [_counted(len(found), noun) for found, noun in ((gone, "route"), (weakened, "denial")) if found]
+    counts = [_counted(len(routes), noun) for routes, noun in ((removed, "route"), (weakened, "denial")) if routes]
     # Denials first: they are what is missed.
-    named = sorted((weakened | gone).values(), key=lambda route: (id(route) not in weakened, route.name))
-    names = [repr(route.name) for route in named]
+    losses = sorted((weakened | removed).values(), key=lambda route: (id(route) not in weakened, route.name))
+    names = [repr(route.name) for route in losses]
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return f"{' and '.join(counts)} disappeared with this reload: {', '.join(names[:MAX_NAMED])}{more}"
 

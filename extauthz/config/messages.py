@@ -1,4 +1,4 @@
-"""What a validator found, in the words of whoever wrote the file."""
+"""What a validator complains about, in the words of the file: line, key and hint."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ OF_A_KEY = "[key]"
 FORMS: dict[str, type[BaseModel]] = {ONE: OAuthSection, SEVERAL: OAuthListSection}
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, words: Iterable[str]) -> str:
     """Return ", did you mean 'x'?" for the nearest known word, or nothing."""
-    names = {name.lower(): name for name in known}
-    found = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
-    return f", did you mean {names[found[0]]!r}?" if found else ""
+    names = {name.lower(): name for name in words}
+    matches = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    return f", did you mean {names[matches[0]]!r}?" if matches else ""
 
 
-def unknown_scope(name: str, known: Iterable[str]) -> str:
+def unknown_scope(name: str, vocabulary: Iterable[str]) -> str:
     """Say that the vocabulary lacks a scope, with the nearest one or where to add it."""
-    return f"unknown scope {name!r}" + (nearest(name, known) or ": name one of `scopes` in extauthz.yaml, or add it there")
+    return f"unknown scope {name!r}" + (nearest(name, vocabulary) or ": name one of `scopes` in extauthz.yaml, or add it there")
 
 
 def problems_of(error: ValidationError, document: Document, model: type[BaseModel], prefix: KeyPath = ()) -> list[Problem]:
-    """Turn pydantic's errors into problems with lines and a hint; what the document could not read is not told twice."""
+    """Turn pydantic's errors into problems with lines and a hint; what the document could not read is not reported twice."""
     return [
         document.problem(path, _message(dict(detail), path, model))
         for detail in error.errors(include_url=False)
@@ -46,7 +46,7 @@ def _message(detail: dict[str, Any], path: KeyPath, model: type[BaseModel]) -> s
     value = detail["input"]
     field = next(reversed([*_fields_along(model, location)]), None)
     secret = any(not passed.repr for passed in _fields_along(model, location))
-    instead = "" if secret else f", not {_shown(value)}"
+    instead = "" if secret else f", not {_as_yaml(value)}"
     example = f", like {field.examples[0]}" if field and field.examples else ""
     optional = "" if field is None or field.is_required() else ", or leave the key out"
     context: dict[str, Any] = detail.get("ctx", {})
@@ -63,13 +63,13 @@ def _message(detail: dict[str, Any], path: KeyPath, model: type[BaseModel]) -> s
         case "model_type" | "dict_type":
             # A single value in place of a section may be a secret that was written in the wrong place.
             plain = "text" if isinstance(value, str) else "a number" if secret and isinstance(value, (int, float)) else None
-            return f"write a mapping{example}, not {plain or _shown(value)}"
+            return f"write a mapping{example}, not {plain or _as_yaml(value)}"
         case "list_type":
             return f"write a list{example}{instead}"
         case "string_type" if isinstance(value, (dict, list)):
             return f"write text{example}{instead}"
         case "string_type":
-            return f"{'this' if secret else _shown(value)} is not text: write it in quotes"
+            return f"{'this' if secret else _as_yaml(value)} is not text: write it in quotes"
         case "bool_type":
             return f"write true or false{instead}"
         case "int_type":
@@ -99,7 +99,7 @@ def _unknown(path: KeyPath, names: list[str]) -> str:
     return "unknown key" + (nearest(key, names) or f": the keys here are {', '.join(names)}")
 
 
-def _shown(value: object) -> str:
+def _as_yaml(value: object) -> str:
     """Write a value as YAML does; what holds other values is not written out."""
     match value:
         case bool():

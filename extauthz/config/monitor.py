@@ -15,15 +15,15 @@ MAX_NAMED = 5
 
 def monitored(routes: Iterable[tuple[str, Mode | None]], everywhere: Mode) -> frozenset[str | None]:
     """Return what Policy.monitored holds, from names of routes with their own mode and the mode of everything else."""
-    named = (name for name, mode in routes if (mode or everywhere) == "monitor")
-    return frozenset([*named, *([None] if everywhere == "monitor" else [])])
+    names = (name for name, mode in routes if (mode or everywhere) == "monitor")
+    return frozenset([*names, *([None] if everywhere == "monitor" else [])])
 
 
-def warning(found: frozenset[str | None], count: int) -> str:
+def warning(names: frozenset[str | None], count: int) -> str:
     """Say that monitor mode is on, for how many of `count` routes, and where that is dangerous."""
-    named = len(found - {None})
-    others = ", and for requests that match no route" if None in found else ""
-    where = f"{named} of {count} route{'' if count == 1 else 's'}{others}"
+    number = len(names - {None})
+    others = ", and for requests that match no route" if None in names else ""
+    where = f"{number} of {count} route{'' if count == 1 else 's'}{others}"
     return (
         f"monitor mode is on for {where}: what enforcing would refuse is forwarded; "
         "never use it in front of an upstream that trusts the identity headers without its own authentication"
@@ -40,6 +40,6 @@ def weakened(before: Policy, after: Policy) -> list[str]:
     if names:
         more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
         routes = f"{len(names)} route{'' if len(names) == 1 else 's'}"
-        told = ", ".join(map(repr, names[:MAX_NAMED]))
-        warnings.append(f"monitor mode is on from now on for {routes}, whose refusals are forwarded now: {told}{more}")
+        listing = ", ".join(map(repr, names[:MAX_NAMED]))
+        warnings.append(f"monitor mode is on from now on for {routes}, whose refusals are forwarded now: {listing}{more}")
     return warnings

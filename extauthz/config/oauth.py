@@ -42,11 +42,11 @@ HostedDomain = Annotated[str, text(_DOMAIN, "write a domain, like acme.com")]
 HostedDomains = Annotated[list[HostedDomain], BeforeValidator(one_or_many), Field(min_length=1)]
 
 
-def expanded(name: str, issuer: str) -> str:
+def expand_issuer(name: str, issuer: str) -> str:
     """Write out the short issuer of the admin form; anything else is taken as it is."""
-    short, written_out = PROVIDERS[name][0].short_issuer
-    found = re.fullmatch(short, issuer)
-    return found.expand(written_out) if found else issuer
+    pattern, template = PROVIDERS[name][0].short_issuer
+    match = re.fullmatch(pattern, issuer)
+    return match.expand(template) if match else issuer
 
 
 def provider_of(name: str, issuer: str) -> Provider | None:
@@ -111,16 +111,16 @@ class ProviderEntry(Section):
 
     @field_validator("issuer")
     @classmethod
-    def _written_out(cls, issuer: str, info: ValidationInfo) -> str:
+    def _full_issuer(cls, issuer: str, info: ValidationInfo) -> str:
         name = info.data.get("provider")
         if name is None:
             return issuer
-        written = expanded(name, issuer)
-        if provider_of(name, written) is None:
+        full = expand_issuer(name, issuer)
+        if provider_of(name, full) is None:
             raise ValueError(_not_an_issuer(name, issuer))
-        if PERSONAL_TENANT in written:
+        if PERSONAL_TENANT in full:
             raise ValueError("this is the tenant of all personal Microsoft accounts: write the directory ID of your own")
-        return written
+        return full
 
     @field_validator("verification")
     @classmethod
@@ -165,18 +165,18 @@ def _not_an_issuer(name: str, issuer: str) -> str:
 
 def _near_issuer(name: str, issuer: str) -> str:
     """Find an issuer that differs in what is easily overlooked: case, scheme, slash, version, the discovery document behind it."""
-    for written in (issuer, issuer.lower()):
-        base = written.removesuffix("/.well-known/openid-configuration").rstrip("/")
+    for spelling in (issuer, issuer.lower()):
+        base = spelling.removesuffix("/.well-known/openid-configuration").rstrip("/")
         for candidate in (base, f"https://{base}", f"{base}/", f"{base}/v2.0"):
-            if provider_of(name, expanded(name, candidate)):
+            if provider_of(name, expand_issuer(name, candidate)):
                 return candidate
     return ""
 
 
 def usual_verification(row: Provider, *, with_secret: bool) -> Verification:
     """Return how tokens are verified when nothing is said: a client secret is for introspection."""
-    asked = with_secret and Verification.INTROSPECTION in row.verifications
-    return Verification.INTROSPECTION if asked else row.verifications[0]
+    introspects = with_secret and Verification.INTROSPECTION in row.verifications
+    return Verification.INTROSPECTION if introspects else row.verifications[0]
 
 
 class OAuthCommon(Section):

@@ -44,5 +44,5 @@ def _audience(entry: ProviderEntry) -> frozenset[str] | None:
     if entry.audience is None and (row.opaque or Verification.JWKS not in row.verifications):
         return None
     own = entry.client_ids if row.own_audience else []
-    named = [f"api://{client}" for client in own] if row.name == "azure" else []
-    return frozenset(entry.audience or [*own, *named])
+    app_uris = [f"api://{client}" for client in own] if row.name == "azure" else []
+    return frozenset(entry.audience or [*own, *app_uris])

@@ -33,7 +33,7 @@ class ProxySection(Section):
         return self
 
     @model_serializer
-    def _written(self) -> str | dict[str, object]:
+    def _yaml_value(self) -> str | dict[str, object]:
         return self.url if self.user is None else {"url": self.url, "user": self.user, "password": self.password}
 
 

@@ -101,8 +101,8 @@ class LocatedRoute:
     @property
     def place(self) -> str:
         """The file and line."""
-        found = self.problem("")
-        return f"{found.file}:{found.line}"
+        problem = self.problem("")
+        return f"{problem.file}:{problem.line}"
 
     def problem(self, message: str, key: str = "match") -> Problem:
         """Describe a problem of this route."""
@@ -121,19 +121,19 @@ def read(file: Path, vocabulary: Iterable[str], files: Files | None = None) -> t
     except ValidationError as error:
         problems += problems_of(error, source, RouteFile)
         head = _usable_head(source.data)
-    known = frozenset(vocabulary)
+    scopes = frozenset(vocabulary)
     placed = []
     for index, entry in enumerate(head.routes):
         path: KeyPath = ("routes", index)
-        unknown = [*_unknown_scopes(source, path, entry, known)]
+        unknown = [*_unknown_scopes(source, path, entry, scopes)]
         problems += unknown
         try:
             line = RouteLine.model_validate(entry)
         except ValidationError as error:
             wrong = [*problems_of(error, source, RouteLine, path), *_hidden_contradiction(error, source, path, entry)]
             # What a value that could not be read contradicts is not known.
-            unread = any(known_wrong[: len(path)] == path for known_wrong in source.unread)
-            problems += [found for found in wrong if not unread or found.path != dotted(path)]
+            unread = any(unread_path[: len(path)] == path for unread_path in source.unread)
+            problems += [problem for problem in wrong if not unread or problem.path != dotted(path)]
             continue
         if not unknown:
             upstream = head.upstream.reading if head.upstream else None
@@ -147,26 +147,26 @@ def read(file: Path, vocabulary: Iterable[str], files: Files | None = None) -> t
 def _usable_head(data: dict[str, object]) -> RouteFile:
     """Return what can be compared with other files: not a file whose hosts or whose upstream are wrong."""
     lines, hosts = data.get("routes"), data.get("hosts")
-    named = [host for host in hosts if isinstance(host, str)] if isinstance(hosts, list) else []
+    names = [host for host in hosts if isinstance(host, str)] if isinstance(hosts, list) else []
     lines = lines if isinstance(lines, list) else []
     upstream = None
     with contextlib.suppress(ValidationError):
         upstream = UpstreamSection.model_validate(data.get("upstream"))
-    if ("hosts" in data and not named) or ("upstream" in data and upstream is None):
-        named = ["?"]
-    return RouteFile.model_construct(routes=lines, hosts=named, preflight=False, upstream=upstream, audience=None)
+    if ("hosts" in data and not names) or ("upstream" in data and upstream is None):
+        names = ["?"]
+    return RouteFile.model_construct(routes=lines, hosts=names, preflight=False, upstream=upstream, audience=None)
 
 
-def _unknown_scopes(source: Document, path: KeyPath, entry: object, known: frozenset[str]) -> Iterator[Problem]:
+def _unknown_scopes(source: Document, path: KeyPath, entry: object, vocabulary: frozenset[str]) -> Iterator[Problem]:
     """Yield the scopes of a line that the vocabulary lacks, whatever else is wrong with it; without a vocabulary there are none."""
-    for place, text in _scopes_written(entry) if known else ():
+    for place, text in _scope_names(entry) if vocabulary else ():
         with contextlib.suppress(ValueError):
             name = scope(text)
-            if name not in known:
-                yield source.problem((*path, *place), unknown_scope(name, known))
+            if name not in vocabulary:
+                yield source.problem((*path, *place), unknown_scope(name, vocabulary))
 
 
-def _scopes_written(entry: object) -> Iterator[tuple[KeyPath, object]]:
+def _scope_names(entry: object) -> Iterator[tuple[KeyPath, object]]:
     if isinstance(entry, dict):
         yield ("scope",), entry.get("scope")
         for key in ("all_of", "any_of"):
@@ -179,8 +179,8 @@ def _contradiction(line: Mapping[str, object]) -> str | None:
     """Tell what is wrong with the keys of a line as a whole."""
     kinds = [kind for kind in _KINDS if line.get(kind) is not None]
     if len(kinds) != 1:
-        found = " and ".join(kinds) or "none of them"
-        return f"write exactly one of {', '.join(_KINDS)}; here is {found}"
+        listing = " and ".join(kinds) or "none of them"
+        return f"write exactly one of {', '.join(_KINDS)}; here is {listing}"
     if kinds[0] in ("public", "deny") and (line.get("anonymous") or line.get("accept") or line.get("audience")):
         return f"{kinds[0]} needs no token: leave accept, anonymous and audience out"
     if kinds[0] == "deny" and line.get("mode") == "monitor":
@@ -194,8 +194,8 @@ def _contradiction(line: Mapping[str, object]) -> str | None:
 def _hidden_contradiction(error: ValidationError, source: Document, path: KeyPath, entry: object) -> Iterator[Problem]:
     """Yield the contradiction that the model does not come to when a key is wrong; an unknown key may be the missing one."""
     details = error.errors(include_url=False)
-    told = any(detail["type"] == "extra_forbidden" or not detail["loc"] for detail in details)
-    contradiction = _contradiction(entry) if isinstance(entry, dict) and not told else None
+    is_listed = any(detail["type"] == "extra_forbidden" or not detail["loc"] for detail in details)
+    contradiction = _contradiction(entry) if isinstance(entry, dict) and not is_listed else None
     if contradiction:
         yield source.problem(path, contradiction)
 
@@ -203,12 +203,12 @@ def _hidden_contradiction(error: ValidationError, source: Document, path: KeyPat
 def monitored(placed: list[LocatedRoute], everywhere: Mode, source: Document) -> tuple[frozenset[str | None], list[Problem]]:
     """Return what Policy.monitored holds, and a warning when that is anything; `source` is extauthz.yaml."""
     refusing = [entry for entry in placed if not entry.route.deny]
-    found = monitor.monitored(((entry.route.name, entry.mode) for entry in refusing), everywhere)
+    names = monitor.monitored(((entry.route.name, entry.mode) for entry in refusing), everywhere)
     first = next((entry for entry in refusing if entry.mode == "monitor"), None)
-    text = monitor.warning(found, len(placed))
+    text = monitor.warning(names, len(placed))
     if everywhere == "monitor":
-        return found, [source.problem(("mode",), text)]
-    return found, [first.problem(text, "mode")] if first else []
+        return names, [source.problem(("mode",), text)]
+    return names, [first.problem(text, "mode")] if first else []
 
 
 def _route(line: RouteLine, upstream: Upstream, *, preflight: bool) -> Route:
@@ -230,6 +230,6 @@ def _route(line: RouteLine, upstream: Upstream, *, preflight: bool) -> Route:
 
 def useless_audiences(placed: list[LocatedRoute]) -> list[Problem]:
     """Return a warning for the first audience, for a configuration that makes no internal tokens."""
-    found = next((entry for entry in placed if entry.audience), None)
+    first = next((entry for entry in placed if entry.audience), None)
     message = "nothing uses it without internal_token in extauthz.yaml: write that section, or leave audience out"
-    return [found.problem(message, "audience")] if found else []
+    return [first.problem(message, "audience")] if first else []

@@ -15,7 +15,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]").search
 _PRINTABLE = re.compile(rb"[ -~]+").fullmatch  # RFC 6749 A.2, and RFC 9110 5.5 without white space at the ends
 
 
-def read(
+def secrets(
     file: Path, files: Files, places: Mapping[str, tuple[document.KeyPath, Secret]], environment: Mapping[str, str]
 ) -> dict[str, bytes]:
     """Read secrets by name, each with the key path in `file` that names it; raises ConfigurationError with all that is wrong."""
@@ -23,7 +23,7 @@ def read(
     problems = []
     for name, (path, place) in places.items():
         try:
-            secrets[name] = place.read(file.parent, environment, files)
+            secrets[name] = place.read_secret(file.parent, environment, files)
         except ValueError as error:
             problems.append(document.read(file, files).problem(path, str(error)))
             continue
@@ -39,13 +39,13 @@ def password(file: Path, files: Files, place: tuple[document.KeyPath, Secret], e
     """Read the password of a database, in any language; raises ConfigurationError."""
     path, secret = place
     try:
-        found = secret.read(file.parent, environment, files).decode()
-        if not found or _CONTROL(found):
+        value = secret.read_secret(file.parent, environment, files).decode()
+        if not value or _CONTROL(value):
             raise ValueError("what stands there is no password: put one line of text there")
     except UnicodeDecodeError:
         message = "what stands there is no text in UTF-8: write the password in UTF-8"
     except ValueError as error:
         message = str(error)
     else:
-        return found
+        return value
     raise ConfigurationError([document.read(file, files).problem(path, message)])

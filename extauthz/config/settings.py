@@ -51,10 +51,10 @@ def _header_name(name: str) -> str:
 
 
 def _one_address(text: str) -> str:
-    found = address(text)
-    if found is None:
+    email = address(text)
+    if email is None:
         raise ValueError(f"{text!r} is not one e-mail address")
-    return found
+    return email
 
 
 def _address_pattern(pattern: str) -> str:
@@ -175,7 +175,7 @@ class TokensSection(Section):
 
     @field_validator("store")
     @classmethod
-    def _known_store(cls, store: str) -> str:
+    def _store_address(cls, store: str) -> str:
         if store.startswith("sqlite:///") and store != "sqlite:///":
             return store
         if not store.startswith(("postgresql:", "postgres:")):

@@ -29,10 +29,10 @@ def written_otherwise(routes: Iterable[Route], upstream: Upstream) -> Iterator[t
     """Yield (later, earlier) for patterns that are one for this upstream and are not written alike."""
     first: dict[tuple[object, ...], tuple[Route, object]] = {}
     for route in routes if upstream.is_loose else ():
-        written = parse_match(route.match.text).segments
-        read = route.match.read_by(upstream)
-        earlier, as_written = first.setdefault((read.segments, read.rest), (route, written))
-        if as_written != written:
+        segments = parse_match(route.match.text).segments
+        loose = route.match.read_by(upstream)
+        earlier, first_segments = first.setdefault((loose.segments, loose.rest), (route, segments))
+        if first_segments != segments:
             yield route, earlier
 
 
@@ -41,9 +41,9 @@ def confused_words(routes: Iterable[Route], upstream: Upstream) -> Iterator[tupl
     first: dict[str, tuple[Route, str]] = {}
     for route in routes if upstream.ignores_case else ():
         for word in filter(None, route.match.read_by(upstream).segments):
-            earlier, known = first.setdefault(widest(word), (route, word))
-            if known != word:
-                yield route, earlier, word, known
+            earlier, other = first.setdefault(widest(word), (route, word))
+            if other != word:
+                yield route, earlier, word, other
 
 
 def weaker_spellings(table: RouteTable, routes: Iterable[Route]) -> Iterator[WeakerSpelling]:
@@ -133,7 +133,7 @@ class _Reach:
     def after(self, segment: str | None) -> _Reach:
         """Return what one more segment of a pattern leads to; None is a parameter."""
         if segment not in self._after:
-            self._after[segment] = self._further() if segment is None else self._named(segment)
+            self._after[segment] = self._further() if segment is None else self._literal(segment)
         return self._after[segment]
 
     @cached_property
@@ -157,7 +157,7 @@ class _Reach:
         written = _children(self._written)
         return _Reach(written, _descendants([*self._decoded, *written]), in_parameter=True)
 
-    def _named(self, segment: str) -> _Reach:
+    def _literal(self, segment: str) -> _Reach:
         written = [child for node in self._written for child in (node.literals.get(segment),) if child]
         decoded = [*self._by_literal.get(segment, ())]
         if segment:  # a parameter is never empty
@@ -167,11 +167,11 @@ class _Reach:
 
     @cached_property
     def _by_literal(self) -> dict[str, list[Node]]:
-        found: dict[str, list[Node]] = {}
+        children: dict[str, list[Node]] = {}
         for node in self._decoded:
             for literal, child in node.literals.items():
-                found.setdefault(literal, []).append(child)
-        return found
+                children.setdefault(literal, []).append(child)
+        return children
 
     @cached_property
     def _parameters(self) -> list[Node]:
@@ -180,14 +180,14 @@ class _Reach:
 
 def _children(nodes: Iterable[Node]) -> list[Node]:
     """Return what one segment leads to that is not empty."""
-    found = [child for node in nodes for literal, child in node.literals.items() if literal]
-    return found + [node.parameter for node in nodes if node.parameter]
+    children = [child for node in nodes for literal, child in node.literals.items() if literal]
+    return children + [node.parameter for node in nodes if node.parameter]
 
 
 def _descendants(nodes: list[Node]) -> list[Node]:
     """Return what one segment or more lead to."""
-    found: dict[int, Node] = {}
+    descendants: dict[int, Node] = {}
     while nodes:
-        nodes = [child for child in _children(nodes) if id(child) not in found]
-        found |= {id(child): child for child in nodes}
-    return list(found.values())
+        nodes = [child for child in _children(nodes) if id(child) not in descendants]
+        descendants |= {id(child): child for child in nodes}
+    return list(descendants.values())

@@ -48,7 +48,7 @@ class _Lines:
         """Return the line of a route."""
         return self.entries[id(route)]
 
-    def named(self, route: Route) -> str:
+    def label(self, route: Route) -> str:
         """Name a route and its line."""
         return f"{route.match.text!r} ({self[route].place})"
 
@@ -69,12 +69,12 @@ def _same_patterns(entries: list[LocatedRoute], upstream: Upstream, lines: _Line
     duplicates = list(route_review.duplicates(routes))
     for later, earlier in duplicates:
         yield lines[later].problem(f"the same pattern and method as in {lines[earlier].place}: remove one of them")
-    told = {id(later) for later, _ in duplicates}
+    duplicate_ids = {id(later) for later, _ in duplicates}
     for later, earlier in spellings.written_otherwise(routes, upstream):
-        if id(later) not in told:
-            yield lines[later].problem(f"this upstream reads the path as that of {lines.named(earlier)}: write both alike")
-    for later, earlier, word, known in spellings.confused_words(routes, upstream):
-        one = f"{word!r} and {known!r} ({lines[earlier].place})"
+        if id(later) not in duplicate_ids:
+            yield lines[later].problem(f"this upstream reads the path as that of {lines.label(earlier)}: write both alike")
+    for later, earlier, word, other in spellings.confused_words(routes, upstream):
+        one = f"{word!r} and {other!r} ({lines[earlier].place})"
         yield lines[later].problem(f"{one} are one word for some servers that ignore case, and two for others: rename one")
 
 
@@ -82,7 +82,7 @@ def _warnings(table: RouteTable, entries: list[LocatedRoute], lines: _Lines) -> 
     routes = [entry.route for entry in entries]
     for strict, weaker in route_review.cuts(table, routes):
         more = f" and {len(weaker) - 1} more" if len(weaker) > 1 else ""
-        yield lines[strict].problem(f"{lines.named(weaker[0])}{more} takes a part of this stricter route")
+        yield lines[strict].problem(f"{lines.label(weaker[0])}{more} takes a part of this stricter route")
     choices = route_review.most_choices(table)
     if choices > route_review.MAX_CHOICES and routes:
         message = f"a look-up can visit {choices} nodes, because literals and parameters share levels: look for a simpler map"
@@ -95,23 +95,23 @@ def _other_readings(table: RouteTable, entries: list[LocatedRoute], lines: _Line
     weaker_spellings = [(lines[hole.strict], hole) for hole in spellings.weaker_spellings(table, unsaid)]
     for entry, hole, more in _first_of_each_file((entry, hole) for entry, hole in weaker_spellings if entry.upstream is None):
         message = (
-            f"{lines.named(hole.weaker)} decides {hole.path!r}, which is this stricter route{more} for an upstream that ignores "
+            f"{lines.label(hole.weaker)} decides {hole.path!r}, which is this stricter route{more} for an upstream that ignores "
             f"letter case and a last slash, as Express and Koa do by default: {_ADVICE}"
         )
         yield entry.problem(message)
     decoded = ((lines[route], other) for route, other in spellings.reached_when_decoded(table, [entry.route for entry in entries]))
     for entry, other, more in _first_of_each_file(decoded):
         message = (
-            f"an upstream that decodes %2F before it routes takes some paths of it{more} for {lines.named(other)}, which asks for "
+            f"an upstream that decodes %2F before it routes takes some paths of it{more} for {lines.label(other)}, which asks for "
             "something else: make sure that yours does not, or leave encoded_slashes out"
         )
         yield entry.problem(message, "encoded_slashes")
 
 
-def _first_of_each_file(found: Iterable[tuple[LocatedRoute, T]]) -> Iterator[tuple[LocatedRoute, T, str]]:
+def _first_of_each_file(pairs: Iterable[tuple[LocatedRoute, T]]) -> Iterator[tuple[LocatedRoute, T, str]]:
     """Yield the first finding of each file, and how many more there are in words."""
     files: dict[str, list[tuple[LocatedRoute, T]]] = {}
-    for entry, each in found:
+    for entry, each in pairs:
         files.setdefault(entry.document.file, []).append((entry, each))
     for several in files.values():
         yield *several[0], f" (and {len(several) - 1} more)" if len(several) > 1 else ""

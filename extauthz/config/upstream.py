@@ -40,5 +40,5 @@ class UpstreamSection(Section):
 def kept_hosts(keep: Iterable[str], policy: Policy, source: Document) -> list[Problem]:
     """Return a warning when a client may name the site of an upstream that believes it."""
     trusting = any(table.upstream.trusts_forwarded_host for table in (policy.routes, *policy.hosts.values()))
-    kept = trusting and not set(FORWARDED_HOST_HEADERS).isdisjoint(keep)
-    return [source.problem(("identity", "keep"), _KEPT)] if kept else []
+    keeps_one = trusting and not set(FORWARDED_HOST_HEADERS).isdisjoint(keep)
+    return [source.problem(("identity", "keep"), _KEPT)] if keeps_one else []

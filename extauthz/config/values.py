@@ -38,10 +38,10 @@ _ALIASES = {"DOC_PERMISSIONS": "DOCPERMISSIONS"}
 
 def duration(text: object) -> float:
     """Read "150ms", "10s", "5m", "24h" or "90d" as seconds; raise ValueError."""
-    found = _DURATION(text) if isinstance(text, str) else None
-    if found is None:
+    match = _DURATION(text) if isinstance(text, str) else None
+    if match is None:
         raise ValueError(f"{text!r} is not a duration: write a number and ms, s, m, h or d, like 10s")
-    seconds = int(found[1]) * _SECONDS[found[2]]
+    seconds = int(match[1]) * _SECONDS[match[2]]
     if seconds > MAX_DURATION:
         raise ValueError(f"{text!r} is longer than 100 years: write at most 36500d")
     return seconds
@@ -49,10 +49,10 @@ def duration(text: object) -> float:
 
 def size(text: object) -> int:
     """Read "512B", "16KiB" or "1MiB" as bytes; raise ValueError."""
-    found = _SIZE(text) if isinstance(text, str) else None
-    if found is None:
+    match = _SIZE(text) if isinstance(text, str) else None
+    if match is None:
         raise ValueError(f"{text!r} is not a size: write a number and B, KiB or MiB, like 16KiB")
-    return int(found[1]) * _BYTES[found[2]]
+    return int(match[1]) * _BYTES[match[2]]
 
 
 def scope(text: object) -> str:
@@ -163,7 +163,7 @@ class Secret(Section):
             raise ValueError("write exactly one of env: NAME and file: PATH")
         return self
 
-    def read(self, folder: Path, environment: Mapping[str, str], files: Files | None = None) -> bytes:
+    def read_secret(self, folder: Path, environment: Mapping[str, str], files: Files | None = None) -> bytes:
         """Return the secret without the white space around it; raise ValueError that names the place."""
         if self.env is not None:
             value = environment.get(self.env)

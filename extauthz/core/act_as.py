@@ -61,12 +61,12 @@ class ActAs:
 def effective_user(rules: ActAs, request: Request, identity: Identity) -> str | Reason | None:
     """Return the address that the request works for, None for an anonymous token, or why not."""
     headers = request.headers
-    named = [value for name in rules.headers if name in headers and (value := request.header(name))]
+    values = [value for name in rules.headers if name in headers and (value := request.header(name))]
     if identity.auth_type is not AuthType.GLOBAL:
-        return Reason.ACT_AS_NOT_ALLOWED if named else identity.user
-    if not named:
+        return Reason.ACT_AS_NOT_ALLOWED if values else identity.user
+    if not values:
         return Reason.ACT_AS_MISSING
-    users = [address(value, raw=request.raw) for value in named]
+    users = [address(value, raw=request.raw) for value in values]
     user = users[0]
     if user is None or None in users:
         return Reason.ACT_AS_MALFORMED

@@ -63,14 +63,14 @@ def vouched(payload: Claims, answer: Claims, rules: ProviderRules) -> Claims | R
     kind = answer.get("token_type")
     if not isinstance(kind, str) or kind.lower() != "bearer":
         return Reason.TOKEN_KIND_WRONG
-    named = {
+    answer_claims = {
         provider.client_claim: answer.get("client_id"),
         provider.scope_claim: answer.get("scope", payload.get(provider.scope_claim)),
         "exp": None if moment(expiry) is None else min(expiry, payload.get("exp", expiry)),
     }
     # Who holds the token is said by the answer alone.
-    kept = {name: value for name, value in payload.items() if name not in rules.user_claims}
-    return {**kept, **answer, **named}
+    other_claims = {name: value for name, value in payload.items() if name not in rules.user_claims}
+    return {**other_claims, **answer, **answer_claims}
 
 
 def with_user(claims: Claims, answer: Claims, rules: ProviderRules) -> Claims | Reason:
@@ -78,9 +78,9 @@ def with_user(claims: Claims, answer: Claims, rules: ProviderRules) -> Claims | 
     provider, subject = rules.provider, answer.get("sub")
     if not isinstance(subject, str) or subject not in [claims.get(name) for name in ("sub", *provider.user_token_claims)]:
         return Reason.TOKEN_USER_INVALID
-    told = {"hd"} if provider.opaque else {*rules.user_claims, provider.verified_claim} if rules.users is None else set()
-    kept = {name: value for name, value in claims.items() if name not in told}
-    return kept | {name: answer[name] for name in told if name in answer}
+    user_claims = {"hd"} if provider.opaque else {*rules.user_claims, provider.verified_claim} if rules.users is None else set()
+    other_claims = {name: value for name, value in claims.items() if name not in user_claims}
+    return other_claims | {name: answer[name] for name in user_claims if name in answer}
 
 
 def verify(claims: Claims, rules: ProviderRules, now: float) -> Identity | Reason:
@@ -94,18 +94,18 @@ def _refusal(claims: Claims, rules: ProviderRules) -> Reason | None:
     provider = rules.provider
     # A mark of another type says nothing that could be relied on.
     marks = [(claims[name], value) for name, value in provider.app_token_marks.items() if name in claims]
-    marked = any(not isinstance(found, str) or found == value for found, value in marks)
-    named = all(isinstance(claims.get(name), str) and claims[name] for name in provider.user_token_claims)
+    marked = any(not isinstance(mark, str) or mark == value for mark, value in marks)
+    has_user = all(isinstance(claims.get(name), str) and claims[name] for name in provider.user_token_claims)
     robot = any(provider.app_users.fullmatch(text) for name in provider.user_claims for text in strings(claims.get(name)))
-    if marked or not named or robot or claims.get("sub") in strings(claims[provider.client_claim]):
+    if marked or not has_user or robot or claims.get("sub") in strings(claims[provider.client_claim]):
         return Reason.TOKEN_KIND_WRONG
-    held = {word for text in strings(claims.get(provider.scope_claim)) for word in text.split(" ") if word}
-    if not held or any(spellings.isdisjoint(held) for spellings in provider.required_scopes):
+    scopes = {word for text in strings(claims.get(provider.scope_claim)) for word in text.split(" ") if word}
+    if not scopes or any(spellings.isdisjoint(scopes) for spellings in provider.required_scopes):
         return Reason.TOKEN_KIND_WRONG
     if rules.audience is not None and rules.audience.isdisjoint(strings(claims.get("aud"))):
         return Reason.TOKEN_AUDIENCE
-    is_told = bool(provider.home_claim) and provider.home_claim in claims
-    if is_told and not rules.guests and not _is_at_home(claims[provider.home_claim], rules):
+    has_home = bool(provider.home_claim) and provider.home_claim in claims
+    if has_home and not rules.guests and not _is_at_home(claims[provider.home_claim], rules):
         return Reason.TOKEN_USER_NOT_ALLOWED
     verified = claims.get(provider.verified_claim, not provider.must_verify)
     if rules.users is None and not any(type(verified) is type(good) and verified == good for good in provider.verified_values):
@@ -135,22 +135,22 @@ def _identity(claims: Claims, rules: ProviderRules) -> Identity | Reason:
 
 
 def _is_at_home(issuer: object, rules: ProviderRules) -> bool:
-    found = rules.provider.homes.fullmatch(issuer) if isinstance(issuer, str) else None
-    return found is not None and found["tenant"] == rules.tenant
+    home = rules.provider.homes.fullmatch(issuer) if isinstance(issuer, str) else None
+    return home is not None and home["tenant"] == rules.tenant
 
 
 def _user(claims: Claims, rules: ProviderRules) -> str | Reason:
     """Return the address of the user, whom the first claim that is there names; what is wrong with it is not made up by another."""
-    named = next((claims[name] for name in rules.user_claims if name in claims), None)
-    if not isinstance(named, str):
+    claim = next((claims[name] for name in rules.user_claims if name in claims), None)
+    if not isinstance(claim, str):
         return Reason.TOKEN_USER_INVALID
     if rules.users is not None:
-        return address(rules.users[named]) or Reason.TOKEN_USER_INVALID if named in rules.users else Reason.TOKEN_USER_NOT_ALLOWED
+        return address(rules.users[claim]) or Reason.TOKEN_USER_INVALID if claim in rules.users else Reason.TOKEN_USER_NOT_ALLOWED
     mark = rules.provider.guest_mark
-    if not mark or mark not in named:
-        return address(named) or Reason.TOKEN_USER_INVALID
-    taken_apart = next((found for form in rules.provider.guest_names if (found := form.fullmatch(named))), None)
-    home = address("@".join(taken_apart.groups())) if taken_apart else None
+    if not mark or mark not in claim:
+        return address(claim) or Reason.TOKEN_USER_INVALID
+    guest = next((parts for form in rules.provider.guest_names if (parts := form.fullmatch(claim))), None)
+    home = address("@".join(guest.groups())) if guest else None
     if home is None:
         return Reason.TOKEN_USER_INVALID
     return home if rules.guests else Reason.TOKEN_USER_NOT_ALLOWED
@@ -158,10 +158,10 @@ def _user(claims: Claims, rules: ProviderRules) -> str | Reason:
 
 def _client(claims: Claims, rules: ProviderRules) -> str | None:
     """Return the allowed client of a token, the first one where it may name several, or None."""
-    named = claims.get(rules.provider.client_claim)
-    clients = strings(named) if rules.provider.client_in_audience or isinstance(named, str) else ()
+    claim = claims.get(rules.provider.client_claim)
+    clients = strings(claim) if rules.provider.client_in_audience or isinstance(claim, str) else ()
     # The configured text, which is kept once however many tokens name it.
-    return next((known for client in clients for known in rules.client_ids if known == client), None)
+    return next((client_id for client in clients for client_id in rules.client_ids if client_id == client), None)
 
 
 def _number(value: object) -> object:

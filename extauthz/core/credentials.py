@@ -54,7 +54,7 @@ class Credential:
         return f"Credential({self.kind})"
 
 
-def read(request: Request, query: str, *, max_token_size: int) -> Credential | Reason | None:
+def read_credential(request: Request, query: str, *, max_token_size: int) -> Credential | Reason | None:
     """Read Authorization and X-Glean-Auth-Type; `max_token_size` is in bytes."""
     if query and _names_token(query):
         return Reason.TOKEN_IN_QUERY

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from extauthz.core.act_as import effective_user
-from extauthz.core.credentials import Credential, read
+from extauthz.core.credentials import Credential, read_credential
 from extauthz.core.identity import edits, monitored_edits
 from extauthz.core.model import FORWARDED, Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request, WouldDeny
 from extauthz.core.paths import Path, parse, parse_with_slashes
@@ -55,7 +55,7 @@ def plan(policy: Policy, request: Request) -> Plan | Decision:
         return Deny(Reason.METHOD_IN_QUERY, (preflight or route).name)
     if route.public or preflight:
         return _allow_public(policy, request, preflight or route)
-    credential = read(request, query, max_token_size=policy.max_token_size)
+    credential = read_credential(request, query, max_token_size=policy.max_token_size)
     if credential is None:
         return Deny(Reason.CREDENTIAL_MISSING, route.name)
     if isinstance(credential, Reason):
@@ -117,8 +117,8 @@ def _with_slashes(table: object, raw_path: str) -> tuple[Path, SlashedRouteTable
 
 def _preflight(table: RouteTable | SlashedRouteTable, request: Request, path: Path) -> Route | None:
     """Return the route that a CORS preflight asks about, if its file answers preflights (Fetch standard, CORS protocol)."""
-    wanted = request.header("access-control-request-method")
-    if not wanted or not request.header("origin"):
+    method = request.header("access-control-request-method")
+    if not method or not request.header("origin"):
         return None
-    route = table.find(wanted, path)
+    route = table.find(method, path)
     return route if isinstance(route, Route) and route.preflight and not route.deny else None

@@ -1,7 +1,7 @@
 """What goes into a decision and what comes out of it.
 
 `Reason` is the one closed list of causes. It is the metric label, the log field, the dynamic metadata and the documentation row;
-what a client may learn of it is narrower and stands beside each reason as `told_as`.
+what a client may learn of it is narrower and stands beside each reason as `public_name`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _RETRY_TEXT = "The answer is not known at the moment; try again."
 
 
 class Reason(StrEnum):
-    """Why a check ended as it did: HTTP status, the sentence told to the client, and the name told to the client."""
+    """Why a check ended as it did: HTTP status, the sentence for the client, and the name that the client sees."""
 
     status: int
     message: str
-    told_as: str
+    public_name: str
     __hash__ = str.__hash__  # Enum's own is written in Python, and reasons are keys on the warm path
 
-    def __new__(cls, value: str, status: int, message: str, told_as: str = "") -> Self:
-        """Build a member from its row: name, HTTP status, client sentence, and another name to tell"""
+    def __new__(cls, value: str, status: int, message: str, public_name: str = "") -> Self:
+        """Build a member from its row: name, HTTP status, client sentence, and another public name"""
         member = str.__new__(cls, value)
         member._value_ = value
         member.status = status
         member.message = message
-        member.told_as = told_as or value
+        member.public_name = public_name or value
         return member
 
     ALLOWED = "allowed", 200, "Allowed."

@@ -43,5 +43,5 @@ class Policy:
 
 def canonical_host(authority: str) -> str | None:
     """Return the host in lower case without port and final dot ("[v6]" kept), or None when it is not one host."""
-    found = _HOST(authority)
-    return found[1].lower() if found and not _FORBIDDEN(authority) else None
+    match = _HOST(authority)
+    return match[1].lower() if match and not _FORBIDDEN(authority) else None

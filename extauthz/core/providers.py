@@ -38,7 +38,7 @@ class Provider:
     A `second_client_claim` names an allowed client too, if it is there. With `own_audience` a token for the client itself is
     accepted. `required_scopes` lists sets of spellings, one of each is required.
 
-    An ID token is told by any of `id_token_claims` or by a `jti` that starts with `id_token_jti`; a token of an application
+    An ID token is recognised by any of `id_token_claims` or by a `jti` that starts with `id_token_jti`; a token of an application
     without a user by the absence of one of `user_token_claims`, by one of `app_token_marks`, or by a user claim like `app_users`.
     A user claim with `guest_mark` in it is no address: one of `guest_names` takes it apart into local part and domain.
     `fixed_claims` must have these values, in which {tenant} is that of the issuer. `home_claim` names the issuer of the user's

@@ -68,11 +68,11 @@ class Route:
     preflight: bool = False
     encoded_slashes: bool = False
 
-    def permits(self, held: frozenset[str]) -> bool:
+    def permits(self, scopes: frozenset[str]) -> bool:
         """Tell whether these scopes suffice; a route that asks for none permits nobody."""
         if self.any_scope:
-            return not held.isdisjoint(self.scopes)
-        return bool(self.scopes) and held.issuperset(self.scopes)
+            return not scopes.isdisjoint(self.scopes)
+        return bool(self.scopes) and scopes.issuperset(self.scopes)
 
 
 MethodTable = dict[str | None, Route]
@@ -115,12 +115,12 @@ class RouteTable:
 
     def search(self, segments: tuple[str, ...]) -> MethodTable | None:
         """Return the routes of the most specific pattern that matches, or None."""
-        found, rest = _most_specific(self.root, segments)
+        methods, rest = _most_specific(self.root, segments)
         if rest and not segments[-1] and len(segments) > 1:
             without_slash, _ = _most_specific(self.root, segments[:-1])
-            if without_slash is not found:
+            if without_slash is not methods:
                 return None
-        return found
+        return methods
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,9 +175,9 @@ def _cluster(sidecar: Sidecar) -> str:
 
 
 def _tls(tls: Tls) -> str:
-    shown = ""
+    certificate = ""
     if tls.certificate and tls.key:
-        shown = (
+        certificate = (
             "tls_certificates:\n"
             f"- certificate_chain: {{filename: {scalar(tls.certificate)}}}\n"
             f"  private_key: {{filename: {scalar(tls.key)}}}\n"
@@ -188,7 +188,7 @@ def _tls(tls: Tls) -> str:
         {
             # An address is never sent as SNI (RFC 6066 3).
             "server_name": "" if is_ip else f"sni: {name}\n",
-            "client_certificate": shown,
+            "client_certificate": certificate,
             "authority": scalar(tls.authority),
             "name_type": "IP_ADDRESS" if is_ip else "DNS",
             "name": name,

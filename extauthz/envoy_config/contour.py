@@ -6,7 +6,7 @@ import re
 
 from extauthz.envoy_config.bootstrap import Sidecar
 from extauthz.envoy_config.placement import Placement, cluster_settings, ports
-from extauthz.envoy_config.templates import block, duration, filled, named, scalar
+from extauthz.envoy_config.templates import block, duration, filled, resource_name, scalar
 
 _NAMED = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*").fullmatch
 _CLIENT_CERTIFICATE = "With client_ca Envoy shows a certificate: `tls.envoy-client-certificate` of Contour's own configuration."
@@ -50,7 +50,7 @@ def _virtual_host(sidecar: Sidecar, placement: Placement, host: str) -> str:
         "name": scalar(host),
         "fqdn": scalar(host),
         "timeout": duration(sidecar.timeout),
-        "upstream": named(placement.upstream_service),
+        "upstream": resource_name(placement.upstream_service),
         "port": str(placement.upstream.port),
     }
     return filled("contour_virtual_host", placement.names | values)

@@ -39,11 +39,11 @@ def cors_of(configuration: Configuration, origins: Sequence[str] = (), *, grpc_w
         _check(origin)
     policy, answers = configuration.policy, configuration.settings.answers.answers
     tables = (policy.routes, *policy.hosts.values())
-    named = {method for table in tables for route in _routes(table.root) if not route.deny for method in route.match.methods}
+    methods = {method for table in tables for route in _routes(table.root) if not route.deny for method in route.match.methods}
     of_answers = sorted({name for answer in answers.reasons.values() for name, _ in answer.headers})
     return Cors(
         origins=tuple(dict.fromkeys(origins)),
-        methods=tuple(dict.fromkeys((*(STAR_METHODS if ANY_METHOD in named else ()), *sorted(named - {ANY_METHOD})))),
+        methods=tuple(dict.fromkeys((*(STAR_METHODS if ANY_METHOD in methods else ()), *sorted(methods - {ANY_METHOD})))),
         allowed=(AUTHORIZATION, "content-type", AUTH_TYPE, *policy.identity.act_as, *(OF_GRPC_WEB_REQUESTS if grpc_web else ())),
         exposed=(*OF_DENIALS, *of_answers, *(OF_GRPC_WEB_ANSWERS if grpc_web else ())),
     )

@@ -84,8 +84,8 @@ def _patches(sidecar: Sidecar, host: str, port: int) -> Iterator[dict[str, Any]]
     yield _patch("HTTP_FILTER", _listener(_EXT_AUTHZ), "MERGE", _typed("http.ext_authz.v3.ExtAuthz", settings))
     yield _patch("HTTP_FILTER", _listener(), "INSERT_FIRST", header_filter(sidecar))
     cluster = cluster_settings(sidecar)
-    kept = {key: cluster[key] for key in ("connect_timeout", "common_lb_config", "health_checks")}
-    yield _patch("CLUSTER", {"context": "GATEWAY", "cluster": {"service": host, "portNumber": port}}, "MERGE", kept)
+    settings_of_cluster = {key: cluster[key] for key in ("connect_timeout", "common_lb_config", "health_checks")}
+    yield _patch("CLUSTER", {"context": "GATEWAY", "cluster": {"service": host, "portNumber": port}}, "MERGE", settings_of_cluster)
 
 
 def _patch(where: str, match: dict[str, Any], operation: str, value: dict[str, Any]) -> dict[str, Any]:

@@ -55,14 +55,14 @@ def expression(prefix: str, names: Iterable[str]) -> str:
     for name in names:
         _below(tree, name).ends = True
     _below(tree, prefix.removesuffix("-")).open = True
-    return f"^(?:{'|'.join([*_written(tree), ODD])})$"
+    return f"^(?:{'|'.join([*_alternatives(tree), ODD])})$"
 
 
 def instructions(prefix: str, names: Iterable[str]) -> int:
     """Estimate, a few too many rather than one too few, how long RE2's program is: it shares the beginnings of names."""
-    known = {*names, prefix}
-    beginnings = {name[: end + 1] for name in known for end in range(len(name))}
-    forks = known & {beginning[:-1] for beginning in beginnings}
+    all_names = {*names, prefix}
+    beginnings = {name[: end + 1] for name in all_names for end in range(len(name))}
+    forks = all_names & {beginning[:-1] for beginning in beginnings}
     return len(beginnings) + _ANYTHING + _FRAME + _FORK * len(forks)
 
 
@@ -87,7 +87,7 @@ def _below(tree: _Branch, name: str) -> _Branch:
     return tree
 
 
-def _written(tree: _Branch) -> list[str]:
+def _alternatives(tree: _Branch) -> list[str]:
     """Write what may follow, in an order in which RE2 finds common beginnings."""
     return [word + text for word, below in sorted(tree.words.items()) for text in _followed(below)]
 
@@ -98,5 +98,5 @@ def _followed(branch: _Branch) -> Iterator[str]:
     if branch.open:
         yield f"-{ANYTHING}"
     elif branch.words:
-        words = _written(branch)
+        words = _alternatives(branch)
         yield f"-{words[0]}" if len(words) == 1 else f"-(?:{'|'.join(words)})"

@@ -11,7 +11,7 @@ import yaml
 from extauthz.addresses import Address
 from extauthz.envoy_config import bootstrap
 from extauthz.envoy_config.bootstrap import UPSTREAM, Edge, Part, Sidecar
-from extauthz.envoy_config.templates import named
+from extauthz.envoy_config.templates import resource_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +56,10 @@ class Placement:
     def names(self) -> dict[str, str]:
         """The names of resources, as they stand in YAML."""
         return {
-            "namespace": named(self.namespace),
-            "gateway": named(self.gateway),
-            "service": named(self.service.name),
-            "service_namespace": named(self.service.namespace),
+            "namespace": resource_name(self.namespace),
+            "gateway": resource_name(self.gateway),
+            "service": resource_name(self.service.name),
+            "service_namespace": resource_name(self.service.namespace),
         }
 
     @property

@@ -53,15 +53,15 @@ def serves_other_hosts(configuration: Configuration) -> bool:
     return configuration.policy.routes != compile_routes(())
 
 
-def domains_of(configuration: Configuration, named: Sequence[str] = ()) -> tuple[str, ...]:
+def domains_of(configuration: Configuration, names: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the hosts that Envoy lets in: those of the route files and those named here, or else those of an example.
 
     Raises ValueError for one that is no host, or that no route serves.
     """
     hosts = sorted(configuration.policy.hosts)
-    for name in named:
+    for name in names:
         if canonical_host(name) != name or "*" in name:
             raise ValueError(f"--domain: {name!r} is not one host: write it in lower case, without port, final dot and '*'")
         if name not in hosts and not serves_other_hosts(configuration):
             raise ValueError(f"--domain: no route serves {name!r}: every route file names its `hosts`, and this is none of them")
-    return tuple(dict.fromkeys((*hosts, *named))) or DOMAINS
+    return tuple(dict.fromkeys((*hosts, *names))) or DOMAINS

@@ -24,7 +24,7 @@ def scalar(value: str) -> str:
     return value if _PLAIN(value) else json.dumps(value)
 
 
-def named(value: str) -> str:
+def resource_name(value: str) -> str:
     """Write the name of a Kubernetes resource, quoted where a YAML reader could take it for anything else."""
     return value if _NAME(value) and yaml.safe_load(value) == value else json.dumps(value)
 
@@ -46,11 +46,11 @@ def duration(value: float) -> str:
 
 def filled(name: str, values: Mapping[str, str]) -> str:
     """Fill in a template; what a value on a line of its own holds is indented as that line is, and an empty one leaves no line."""
-    written = []
+    parts = []
     for line in files(__package__).joinpath(f"{name}.yaml").read_text("utf-8").splitlines(keepends=True):
         place = line.strip()
         if place.startswith("$"):
-            written.append(indent(values[place[1:]], line[: line.index("$")]))
+            parts.append(indent(values[place[1:]], line[: line.index("$")]))
         else:
-            written.append(Template(line).substitute(values))
-    return "".join(written)
+            parts.append(Template(line).substitute(values))
+    return "".join(parts)

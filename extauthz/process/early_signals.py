@@ -30,11 +30,11 @@ def note_for_worker() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
 
 
-def noted() -> list[int]:
+def take_signals() -> list[int]:
     """Return what has come, in its order, once: asked for when others listen already."""
-    found = _noted[:]
-    del _noted[: len(found)]
-    return found
+    signals = _noted[:]
+    del _noted[: len(signals)]
+    return signals
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class QueuedStream(io.TextIOBase):
         self._waiting: SimpleQueue[bytes] = SimpleQueue()
         self._lock = threading.RLock()
         self._unfinished = ""
-        self._displaced = self._lost = self._told = 0
+        self._displaced = self._lost = self._reported = 0
         self._finishing = False
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
@@ -108,8 +108,8 @@ class QueuedStream(io.TextIOBase):
             self._write(self._waiting.get())
             if not self._waiting.empty():
                 continue
-            if self.dropped > self._told:
-                self._told = self.dropped
+            if self.dropped > self._reported:
+                self._reported = self.dropped
                 self._tell()
             if self._finishing and self._waiting.empty():
                 return
@@ -120,7 +120,7 @@ class QueuedStream(io.TextIOBase):
         import logging
 
         with suppress(Exception):
-            logging.getLogger(__name__).warning("process log written again", extra={"dropped": self._told})
+            logging.getLogger(__name__).warning("process log written again", extra={"dropped": self._reported})
 
     def _write(self, data: bytes) -> None:
         lines = _lines(data)

@@ -1,6 +1,6 @@
-"""What a client is told of a denial, as plain values: HTTP status, headers and body.
+"""What a client gets for a denial, as plain values: HTTP status, headers and body.
 
-Everything goes by the name that a reason is told as: a company's own answer cannot tell apart what is one answer to the client.
+Everything goes by the public name of a reason: a company's own answer cannot tell apart what is one answer to the client.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ GRPC_CODES = {400: 3, 401: 16, 403: 7, 500: 13, 503: 14}
 STATUSES = (400, 401, 403, 404, 429, 503)
 """What may stand in the place of a reason's own HTTP status."""
 VARIABLES = ("reason", "message", "decision_id", "realm", "scope")
-PUBLIC_REASONS = {reason.told_as: reason for reason in reversed(Reason) if reason not in ALLOWING}
-"""The names that clients are told, each with the first reason behind it."""
+PUBLIC_REASONS = {reason.public_name: reason for reason in reversed(Reason) if reason not in ALLOWING}
+"""The public names of reasons, each with the first reason behind it."""
 
 _CHALLENGED = (400, 401, 403)
 _RETRIED = (429, 503)
@@ -78,7 +78,7 @@ class OwnAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """How denials are told; `reasons` is keyed by what the client is told.
+    """How denials are answered; `reasons` is keyed by public names.
 
     `retry_after` is in seconds. `resource_metadata` is the address of RFC 9728 5.1.
     """
@@ -105,14 +105,14 @@ class Denials:
         self._realm = realm
         self._answers = answers
 
-    def told(self, decision: Deny, decision_id: str, *, grpc: bool = False, filtered: bool = False) -> ClientAnswer:
+    def answer(self, decision: Deny, decision_id: str, *, grpc: bool = False, filtered: bool = False) -> ClientAnswer:
         """Return what the client gets.
 
         With `grpc` it is for a client of which Envoy makes trailers only: the status is the reason's own, the body the message.
         With `filtered` headers of the request did not arrive, which the usual message of a refusal for want of one says.
         """
         reason = decision.reason
-        own = self._answers.reasons.get(reason.told_as, _USUAL)
+        own = self._answers.reasons.get(reason.public_name, _USUAL)
         status = reason.status if grpc or own.status is None else own.status
         values = self._values(decision, decision_id, own, filtered=filtered)
         headers = [("cache-control", "no-store"), (DECISION_ID_HEADER, decision_id)]
@@ -132,24 +132,24 @@ class Denials:
         return ClientAnswer(status, tuple(headers), body)
 
     def _values(self, decision: Deny, decision_id: str, own: OwnAnswer, *, filtered: bool) -> dict[str, str]:
-        values = {"reason": decision.reason.told_as, "decision_id": decision_id, "realm": self._realm}
+        values = {"reason": decision.reason.public_name, "decision_id": decision_id, "realm": self._realm}
         values["scope"] = " ".join(decision.scopes)
         usual = decision.reason.message
-        if filtered and decision.reason.told_as in _FOR_WANT_OF_A_HEADER:
+        if filtered and decision.reason.public_name in _FOR_WANT_OF_A_HEADER:
             usual = f"{usual} {FILTERED}"
         values["message"] = own.message.filled(values) if own.message else usual
         return values
 
     def _usual_body(self, reason: Reason, status: int, values: Mapping[str, str]) -> str:
-        told = {"error": _error(reason), "reason": reason.told_as}
+        cause = {"error": _error(reason), "reason": reason.public_name}
         if self._answers.format is Format.JSON:
-            return json.dumps({**told, "message": values["message"], "decision_id": values["decision_id"]})
+            return json.dumps({**cause, "message": values["message"], "decision_id": values["decision_id"]})
         # RFC 9457 4.2.1: about:blank says that there is nothing more to the type than the status.
         problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": values["message"]}
-        return json.dumps({**problem, **told, "decision_id": values["decision_id"]})
+        return json.dumps({**problem, **cause, "decision_id": values["decision_id"]})
 
     def _challenge(self, decision: Deny, status: int) -> str | None:
-        """Return WWW-Authenticate as RFC 6750 3 asks for it; None where another credential would not help, or is not to be told.
+        """Return WWW-Authenticate as RFC 6750 3 asks for it; None where another credential would not help, or must not be named.
 
         An answer of a company's own that is a 401 has a challenge whatever its reason (RFC 9110 15.5.2).
         """

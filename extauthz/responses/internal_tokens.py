@@ -76,12 +76,12 @@ class InternalTokens:
         self.key_set = json.dumps({"keys": [dict(key.public) for key in recipe.keys]}).encode()
         self.signed = 0
         self._token_ids = token_ids
-        self._known: OrderedDict[object, Signed] = OrderedDict()
+        self._entries: OrderedDict[object, Signed] = OrderedDict()
 
     @property
     def remembered(self) -> int:
         """How many tokens are in memory."""
-        return len(self._known)
+        return len(self._entries)
 
     def header(self, identity: Identity, user: str | None, audience: str, now: float) -> Header:
         """Return the header with a token for this audience; `user` is the effective one, `now` is in seconds since the epoch."""
@@ -94,18 +94,18 @@ class InternalTokens:
             identity.expires_at,
             audience,
         )
-        known = self._known.get(key)
-        if known is not None and known.since <= now < known.until:
-            self._known.move_to_end(key)
-            return known.header
+        entry = self._entries.get(key)
+        if entry is not None and entry.since <= now < entry.until:
+            self._entries.move_to_end(key)
+            return entry.header
         ends = min(now + self.recipe.lifetime, identity.expires_at)
         # Whole seconds, which every verifier reads, unless the token would end before it begins.
         ends = int(ends) if int(ends) > now else ends
-        made = Signed((self.recipe.header, self._sign(identity, user, audience, now, ends)), now, now + (ends - now) / 2)
+        token = Signed((self.recipe.header, self._sign(identity, user, audience, now, ends)), now, now + (ends - now) / 2)
         self._make_room(now)
-        self._known[key] = made
-        self._known.move_to_end(key)
-        return made.header
+        self._entries[key] = token
+        self._entries.move_to_end(key)
+        return token.header
 
     def _sign(self, identity: Identity, user: str | None, audience: str, now: float, ends: float) -> str:
         claims: dict[str, object] = {
@@ -129,11 +129,11 @@ class InternalTokens:
 
     def _make_room(self, now: float) -> None:
         """Forget what is not used any more: tokens past their half at the old end, and one where the limit is reached."""
-        while self._known:
-            oldest = next(iter(self._known.values()))
-            if now < oldest.until and len(self._known) < self.recipe.capacity:
+        while self._entries:
+            oldest = next(iter(self._entries.values()))
+            if now < oldest.until and len(self._entries) < self.recipe.capacity:
                 return
-            self._known.popitem(last=False)
+            self._entries.popitem(last=False)
 
 
 class SigningCodec:
@@ -176,5 +176,5 @@ def signing_key(key_id: str, pem: bytes) -> SigningKey:
 
 def new_key(algorithm: str) -> bytes:
     """Make a private key for one of ALGORITHMS; its PEM text, PKCS 8, not encrypted."""
-    made = generate_private_key(SECP256R1()) if algorithm == "ES256" else Ed25519PrivateKey.generate()
-    return made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    key = generate_private_key(SECP256R1()) if algorithm == "ES256" else Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

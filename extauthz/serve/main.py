@@ -206,7 +206,7 @@ def _signals() -> Signals:
         loop.add_signal_handler(number, signals.stop.put_nowait, number)
     loop.add_signal_handler(signal.SIGHUP, signals.reload.set)
     loop.add_signal_handler(signal.SIGUSR2, signals.restart.set)
-    for early in early_signals.noted():
+    for early in early_signals.take_signals():
         match early:
             case signal.SIGHUP:
                 signals.reload.set()

@@ -66,7 +66,7 @@ class _Served:
     async def run(self, opened: socket.socket) -> None:
         """Do what the first message says, then what the others ask for."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminated)
-        if early_signals.noted():
+        if early_signals.take_signals():
             return
         channel = await Channel.over(opened)
         match await channel.receive():

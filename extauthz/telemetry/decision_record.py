@@ -1,4 +1,4 @@
-"""What is told of one decision: the fields of a line of the decision log, of which Envoy's dynamic metadata holds a part."""
+"""What is recorded of one decision: the fields of a line of the decision log, of which Envoy's dynamic metadata holds a part."""
 
 from __future__ import annotations
 

@@ -25,11 +25,11 @@ def trace_id(text: str) -> str | None:
     return read(text)[TRACE_ID] or None
 
 
-def written(trace_id: int, span_id: int) -> str:
+def write(trace_id: int, span_id: int) -> str:
     """Return the text for a span that is sampled."""
     return f"00-{trace_id:032x}-{span_id:016x}-01"
 
 
 def is_sampled(traceparent: str) -> bool:
-    """Tell whether a text that `read` or `written` returned belongs to a sampled trace."""
+    """Tell whether a text that `read` or `write` returned belongs to a sampled trace."""
     return traceparent.endswith("1")

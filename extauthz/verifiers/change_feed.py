@@ -21,7 +21,7 @@ Mark = tuple[int, int]
 _LAST_SHARD = 63
 """Changes are in as many dictionaries, and one: one alone would grow in steps of which the last ones take longer than a slice."""
 _Changed = tuple[dict[str, int], ...]
-_Seen = tuple[float, _Changed, tuple[tuple[int, str], ...]]
+_Arrival = tuple[float, _Changed, tuple[tuple[int, str], ...]]
 """When changes came, where they are remembered, and which they are."""
 
 
@@ -51,7 +51,7 @@ class Feed:
         self._clock = clock
         self._memory = memory
         self._changed = _nothing_changed()
-        self._seen: deque[_Seen] = deque()
+        self._arrivals: deque[_Arrival] = deque()
         self._epoch = -1
         self._head = UNKNOWN
         self._completed_at = float("-inf")
@@ -115,13 +115,13 @@ class Feed:
         if later:
             for number, token_id in later:
                 self._changed[hash(token_id) & _LAST_SHARD][token_id] = number
-            self._seen.append((now, self._changed, later))
+            self._arrivals.append((now, self._changed, later))
             self.ids.add(token_id for _, token_id in later)
         self._note_backlog(batch, end, now)
         self._forget(now)
 
     def _note_backlog(self, batch: FeedBatch, end: int, now: float) -> None:
-        """Move to the end of a batch; contact is what was read up to the head that a read has told."""
+        """Move to the end of a batch; contact is what was read up to the head that a read has returned."""
         behind, self.position = self.position, end
         if end == batch.head:
             self._complete(batch, now)
@@ -141,8 +141,8 @@ class Feed:
     def _forget(self, now: float) -> None:
         """Forget what is too old, about twice as many changes as one batch brings at most."""
         forgotten = 0
-        while self._seen and now - self._seen[0][0] > self._memory and forgotten < SLICE:
-            _, changed, changes = self._seen.popleft()
+        while self._arrivals and now - self._arrivals[0][0] > self._memory and forgotten < SLICE:
+            _, changed, changes = self._arrivals.popleft()
             for number, token_id in changes:
                 shard = changed[hash(token_id) & _LAST_SHARD]
                 if shard.get(token_id) == number:

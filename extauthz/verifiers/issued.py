@@ -73,7 +73,7 @@ class IssuedVerifier:
         self.unknown = 0
         """Checks of ids that no token has, answered without the store."""
         self._shed = 0
-        self._seen = feed.mark
+        self._mark = feed.mark
 
     @property
     def shed(self) -> int:
@@ -85,51 +85,51 @@ class IssuedVerifier:
         feed = self._feed
         if feed.rewound:
             raise Unavailable(Reason.STORE_REWOUND)
-        if self._seen != feed.mark:
+        if self._mark != feed.mark:
             self._notice_changes()
-        known = self._verdicts.recall(token)
-        if isinstance(known, Reason):
-            return known
-        if known is not None and self._may_answer(known):
-            return known.identity
-        return self._read(token, known, now)
+        verdict = self._verdicts.recall(token)
+        if isinstance(verdict, Reason):
+            return verdict
+        if verdict is not None and self._may_answer(verdict):
+            return verdict.identity
+        return self._read_record(token, verdict, now)
 
-    def _may_answer(self, known: Verdict) -> bool:
+    def _may_answer(self, verdict: Verdict) -> bool:
         """Tell whether a verdict needs no look at the store."""
-        reading = known.basis
-        if not isinstance(reading, Reading) or self._is_changed(known):
+        reading = verdict.basis
+        if not isinstance(reading, Reading) or self._is_changed(verdict):
             return False
         if self._feed.backlog is not None and self._feed.is_late(reading.mark):
             return False
         return self._clock.monotonic() - reading.at < self._fresh and self._feed.age < self._max_staleness
 
-    def _is_changed(self, known: Verdict) -> bool:
-        reading, token_id = known.basis, known.identity.token_id
+    def _is_changed(self, verdict: Verdict) -> bool:
+        reading, token_id = verdict.basis, verdict.identity.token_id
         return token_id is None or not isinstance(reading, Reading) or self._feed.changed_since(token_id, reading.mark)
 
-    def _read(self, token: str, known: Verdict | None, now: float) -> Evidence | Awaitable[Evidence]:
+    def _read_record(self, token: str, verdict: Verdict | None, now: float) -> Evidence | Awaitable[Evidence]:
         flight = self._flights.join(token)
         if flight is not None:
             return flight
         text = tokens.parse(token, self._prefixes)
         if isinstance(text, Reason):
             return text
-        taken = self._take(text) if known is None else ()
-        if taken is None:
+        budgets = self._take(text) if verdict is None else ()
+        if budgets is None:
             self.unknown += 1
             return tokens.verify(text, None, self._peppers, now)
         mark, waits = self._feed.mark, False
         try:
-            found = self._store.find(text.id)
-            waits = isinstance(found, Awaitable)
+            reply = self._store.find(text.id)
+            waits = isinstance(reply, Awaitable)
         except Unavailable as unavailable:
-            return self._without_store(known, unavailable)
+            return self._without_store(verdict, unavailable)
         finally:
             if not waits:
-                _give_back(taken)
-        if isinstance(found, Awaitable):
-            return self._flights.start(token, self._awaited(text, found, mark, known), lambda: _give_back(taken))
-        return self._judged(text, found, mark, now)
+                _give_back(budgets)
+        if isinstance(reply, Awaitable):
+            return self._flights.start(token, self._awaited(text, reply, mark, verdict), lambda: _give_back(budgets))
+        return self._judged(text, reply, mark, now)
 
     def _take(self, text: TokenText) -> tuple[Budget, ...] | None:
         """Take from the budgets that a look-up needs; return them, or None for an id that no token has; raises Unavailable."""
@@ -151,19 +151,19 @@ class IssuedVerifier:
             raise
         return self._budget, strangers
 
-    async def _awaited(self, text: TokenText, found: Awaitable[TokenRecord | None], mark: Mark, known: Verdict | None) -> Evidence:
+    async def _awaited(self, text: TokenText, work: Awaitable[TokenRecord | None], mark: Mark, verdict: Verdict | None) -> Evidence:
         try:
             for _ in range(ATTEMPTS):
-                record = await found
+                record = await work
                 if not self._feed.changed_since(text.id, mark):
                     return self._judged(text, record, mark, self._clock.now())
                 mark = self._feed.mark
                 again = self._store.find(text.id)
                 if not isinstance(again, Awaitable):
                     return self._judged(text, again, mark, self._clock.now())
-                found = again
+                work = again
         except Unavailable as unavailable:
-            return self._without_store(known, unavailable)
+            return self._without_store(verdict, unavailable)
         raise Unavailable(Reason.STORE_UNAVAILABLE)
 
     def _judged(self, text: TokenText, record: TokenRecord | None, mark: Mark, now: float) -> Evidence:
@@ -174,21 +174,21 @@ class IssuedVerifier:
         self._verdicts.put(text.text, evidence, basis=Reading(self._clock.monotonic(), mark))
         return evidence
 
-    def _without_store(self, known: Verdict | None, unavailable: Unavailable) -> Evidence:
+    def _without_store(self, verdict: Verdict | None, unavailable: Unavailable) -> Evidence:
         self.queries["failed"] += 1
-        if known is None or self._is_changed(known):
+        if verdict is None or self._is_changed(verdict):
             raise unavailable
         if self._feed.rewound or self._feed.age >= self._max_staleness:
             raise Unavailable(Reason.STORE_STALE)
-        return known.identity
+        return verdict.identity
 
     def _notice_changes(self) -> None:
-        if self._seen[0] != self._feed.generation:
+        if self._mark[0] != self._feed.generation:
             self._verdicts.clear()
         self._verdicts.forget_refusals()
-        self._seen = self._feed.mark
+        self._mark = self._feed.mark
 
 
-def _give_back(taken: tuple[Budget, ...]) -> None:
-    for budget in taken:
+def _give_back(budgets: tuple[Budget, ...]) -> None:
+    for budget in budgets:
         budget.give_back()

@@ -37,7 +37,7 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class RemoteVerification:
-    """What a verdict rests on whose issuer was asked, and will be again at `ask_at`: a key if one was looked at, or the issuer."""
+    """What a remote verdict rests on: a key if one was looked at, or the issuer, which is asked again at `ask_at`."""
 
     signer: Signer
     ask_at: float
@@ -55,7 +55,7 @@ class Issuer:
     introspector: Introspector | None = None
     userinfo: Introspector | None = None
     pending: int = 0
-    known: KeySet = field(default_factory=dict)
+    known_keys: KeySet = field(default_factory=dict)
     signers: dict[KeyName, Signer] = field(default_factory=dict)
     standing: Signer = field(default_factory=Signer)
     dropped: bool = False
@@ -82,7 +82,7 @@ class _PendingToken:
 
     token: str
     issuer: Issuer
-    known: bool
+    is_known: bool
     unverified: jwt.Unverified | None = None
 
 
@@ -110,27 +110,27 @@ class OAuthVerifier:
     def verify(self, token: str, now: float) -> Evidence | Awaitable[Evidence]:
         """Answer at once when memory or a key in memory suffices; checks of one token share the work. Raises Unavailable."""
         self._notice_new_keys()
-        known = self._verdicts.recall(token)
-        if isinstance(known, Reason):
-            return known
-        if known is not None and self._stands(known.basis):
-            return known.identity
+        verdict = self._verdicts.recall(token)
+        if isinstance(verdict, Reason):
+            return verdict
+        if verdict is not None and self._stands(verdict.basis):
+            return verdict.identity
         flight = self._flights.join(token)
         if flight is not None:
             return flight
-        for issuer in self._opaque:
-            if issuer.rules.provider.opaque and issuer.rules.provider.opaque.fullmatch(token):
-                return self._ask(_PendingToken(token, issuer, known is not None))
+        for writer in self._opaque:
+            if writer.rules.provider.opaque and writer.rules.provider.opaque.fullmatch(token):
+                return self._ask(_PendingToken(token, writer, verdict is not None))
         unverified = jwt.read(token)
         if isinstance(unverified, Reason):
             return unverified
         name = unverified.claims.get("iss")
-        named = self._by_issuer.get(name) if isinstance(name, str) else None
-        if named is None:
+        issuer = self._by_issuer.get(name) if isinstance(name, str) else None
+        if issuer is None:
             return Reason.TOKEN_ISSUER
-        refusal = claims.precheck(unverified.claims, named.rules, now) or jwt.header_refusal(unverified, named.rules)
-        case = _PendingToken(token, named, known is not None, unverified)
-        return refusal or (self._verify_signature(case, unverified) if named.keys is not None else self._ask(case))
+        refusal = claims.precheck(unverified.claims, issuer.rules, now) or jwt.header_refusal(unverified, issuer.rules)
+        case = _PendingToken(token, issuer, verdict is not None, unverified)
+        return refusal or (self._verify_signature(case, unverified) if issuer.keys is not None else self._ask(case))
 
     def _stands(self, basis: object) -> bool:
         """Tell whether a verdict counts: a local one rests on its key alone, which the verdicts of that key share."""
@@ -168,52 +168,52 @@ class OAuthVerifier:
     async def _with_keys(self, case: _PendingToken, unverified: jwt.Unverified, pending: Awaitable[KeySet]) -> Evidence:
         await pending
         self._notice_new_keys()
-        found = self._with_known_keys(case, unverified)
-        return found if isinstance(found, (Identity, Reason)) else await found
+        evidence = self._with_known_keys(case, unverified)
+        return evidence if isinstance(evidence, (Identity, Reason)) else await evidence
 
     def _with_known_keys(self, case: _PendingToken, unverified: jwt.Unverified) -> Evidence | Awaitable[Evidence]:
         issuer, name = case.issuer, jwt.key_name(unverified)
-        if name is None or name not in issuer.known:
+        if name is None or name not in issuer.known_keys:
             return Reason.TOKEN_KEY_UNKNOWN
         self._signatures.take()
-        refusal = jwt.signature_refusal(unverified, issuer.known)
+        refusal = jwt.signature_refusal(unverified, issuer.known_keys)
         signer = issuer.signers.setdefault(name, Signer())
         if refusal or issuer.userinfo is None:
             return self._settled(case, refusal or claims.verify(unverified.claims, issuer.rules, self._clock.now()), signer)
-        question = issuer.userinfo.ask(case.token, known=case.known)
+        question = issuer.userinfo.ask(case.token, is_known=case.is_known)
         return self._own(case, self._with_user(case, unverified.claims, question, signer))
 
     def _ask(self, case: _PendingToken) -> Evidence | Awaitable[Evidence]:
         if case.issuer.introspector is None:
             return Reason.TOKEN_ISSUER
-        return self._own(case, self._introspected(case, case.issuer.introspector.ask(case.token, known=case.known)))
+        return self._own(case, self._introspected(case, case.issuer.introspector.ask(case.token, is_known=case.is_known)))
 
     async def _introspected(self, case: _PendingToken, question: Answer) -> Evidence:
         answer, issuer = await question, case.issuer
         payload = case.unverified.claims if case.unverified else {}
-        told = answer if isinstance(answer, Reason) else claims.vouched(payload, answer, issuer.rules)
-        if isinstance(told, Reason):
-            return self._settled(case, told)
+        token_claims = answer if isinstance(answer, Reason) else claims.vouched(payload, answer, issuer.rules)
+        if isinstance(token_claims, Reason):
+            return self._settled(case, token_claims)
         if issuer.userinfo is None:
-            return self._settled(case, claims.verify(told, issuer.rules, self._clock.now()))
-        refusal = claims.precheck(told, issuer.rules, self._clock.now())
+            return self._settled(case, claims.verify(token_claims, issuer.rules, self._clock.now()))
+        refusal = claims.precheck(token_claims, issuer.rules, self._clock.now())
         if refusal:
             return self._settled(case, refusal)
-        return await self._with_user(case, told, issuer.userinfo.ask(case.token, known=case.known))
+        return await self._with_user(case, token_claims, issuer.userinfo.ask(case.token, is_known=case.is_known))
 
     async def _with_user(
-        self, case: _PendingToken, told: claims.Claims, question: Answer, signer: Signer | None = None
+        self, case: _PendingToken, token_claims: claims.Claims, question: Answer, signer: Signer | None = None
     ) -> Evidence:
         answer, rules = await question, case.issuer.rules
-        full = answer if isinstance(answer, Reason) else claims.with_user(told, answer, rules)
+        full = answer if isinstance(answer, Reason) else claims.with_user(token_claims, answer, rules)
         evidence = full if isinstance(full, Reason) else claims.verify(full, rules, self._clock.now())
-        return self._settled(case, evidence, signer, asked=True)
+        return self._settled(case, evidence, signer, remote=True)
 
-    def _settled(self, case: _PendingToken, evidence: Evidence, signer: Signer | None = None, *, asked: bool = False) -> Evidence:
-        """Remember what was found out: what the issuer was asked for a shorter time, after which it is asked again."""
+    def _settled(self, case: _PendingToken, evidence: Evidence, signer: Signer | None = None, *, remote: bool = False) -> Evidence:
+        """Remember the evidence: an issuer's answer for a shorter time, after which the issuer is asked again."""
         if evidence in _UNSETTLED or case.issuer.dropped:
             return evidence
-        if asked or case.issuer.introspector is not None:
+        if remote or case.issuer.introspector is not None:
             basis = RemoteVerification(signer or case.issuer.standing, self._clock.monotonic() + self._remote_lifetime)
             self._verdicts.put(case.token, evidence, lifetime=self._remote_lifetime + ACQUAINTED, basis=basis)
         else:
@@ -225,10 +225,10 @@ class OAuthVerifier:
         for issuer in self._issuers:
             if issuer.keys is None:
                 continue
-            before, now = issuer.known, issuer.keys.keys() or {}
+            before, now = issuer.known_keys, issuer.keys.keys() or {}
             if now is before:
                 continue
-            issuer.known = now
+            issuer.known_keys = now
             for name in [name for name, key in before.items() if now.get(name) != key]:
                 issuer.signers.pop(name, Signer()).published = False
             if now != before:

@@ -30,12 +30,12 @@ class Flights:
         """Begin a verification and wait for it; nobody has to collect its failure. `landed` is called when it is over."""
         task = self._tasks[token] = asyncio.ensure_future(work)
 
-        def end(done: asyncio.Task[Evidence]) -> None:
-            if self._tasks.get(token) is done:
+        def end(flight: asyncio.Task[Evidence]) -> None:
+            if self._tasks.get(token) is flight:
                 del self._tasks[token]
             if landed is not None:
                 landed()
-            _collect(done)
+            _collect(flight)
 
         task.add_done_callback(end)
         return _waiting(task)
@@ -47,6 +47,6 @@ def _waiting(task: asyncio.Task[Evidence]) -> Awaitable[Evidence]:
     return waiting
 
 
-def _collect(done: asyncio.Future[Evidence]) -> None:
-    if not done.cancelled():
-        done.exception()
+def _collect(flight: asyncio.Future[Evidence]) -> None:
+    if not flight.cancelled():
+        flight.exception()

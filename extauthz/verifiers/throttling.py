@@ -17,7 +17,7 @@ class Budget:
         self._per_second = per_second
         self._at_once = at_once
         self._clock = clock
-        self._left = per_second
+        self._balance = per_second
         self._filled_at = clock.monotonic()
         self.under_way = 0
         self.refused = 0
@@ -25,12 +25,12 @@ class Budget:
     def take(self) -> None:
         """Take one piece; raises Unavailable when there is none left. With `at_once` each piece is to be given back."""
         now = self._clock.monotonic()
-        self._left = min(self._per_second, self._left + (now - self._filled_at) * self._per_second)
+        self._balance = min(self._per_second, self._balance + (now - self._filled_at) * self._per_second)
         self._filled_at = now
-        if self._left < 1 or (self._at_once is not None and self.under_way >= self._at_once):
+        if self._balance < 1 or (self._at_once is not None and self.under_way >= self._at_once):
             self.refused += 1
             raise Unavailable(Reason.OVERLOADED)
-        self._left -= 1
+        self._balance -= 1
         self.under_way += 1
 
     def give_back(self) -> None:

@@ -57,7 +57,7 @@ class VerdictCache:
         return len(self._entries)
 
     def recall(self, token: str) -> Verdict | Reason | None:
-        """Return what was found out about a token less than a lifetime ago."""
+        """Return the verdict on a token that is younger than a lifetime, or why the token is refused."""
         key = self._key(token)
         verdict = self._entries.get(key)
         if verdict is None:

@@ -20,7 +20,7 @@ PACE = 0.03
 CLIENT_TIMEOUT = 20.0
 CLAIMED = ("X-Extauthz-User", "ceo@acme.com")
 """What every request claims to be, and never is."""
-_TOLD = {reason.told_as for reason in Reason}
+_TOLD = {reason.public_name for reason in Reason}
 
 
 class NeverAllowed(AssertionError):

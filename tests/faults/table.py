@@ -52,7 +52,7 @@ class Kind(StrEnum):
 
 
 Database = Literal["sqlite", "postgresql"]
-_TOLD = {reason.told_as for reason in Reason} | {ENVOY}
+_TOLD = {reason.public_name for reason in Reason} | {ENVOY}
 
 
 def _outcomes(text: object) -> frozenset[str]:

@@ -44,10 +44,10 @@ class Remote:
         self.go = asyncio.Event()
         self.go.set()
 
-    def ask(self, token: str, *, known: bool = False) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
+    def ask(self, token: str, *, is_known: bool = False) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
         """Note the token, then answer."""
         self.asked.append(token)
-        self.known.append(known)
+        self.known.append(is_known)
         if self.shut:
             raise Unavailable(Reason.OVERLOADED)
         return self._answer(token)

@@ -88,9 +88,9 @@ class Introspection:
         self.outcomes: Counter[str] = Counter(answered=0, failed=0, proxy_refused=0, shed=0)
         self.seconds = 0.0
 
-    def ask(self, token: str, *, known: bool = False) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
+    def ask(self, token: str, *, is_known: bool = False) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
         """Ask about a token: what the issuer says of it, or TOKEN_INACTIVE; raises Unavailable, at once or when awaited."""
-        budgets = (self._budget,) if known else (self._strangers, self._budget)
+        budgets = (self._budget,) if is_known else (self._strangers, self._budget)
         taken: list[Budget] = []
         try:
             self._breaker.look()

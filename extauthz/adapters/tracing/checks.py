@@ -158,7 +158,7 @@ class Tracing:
         context = span.get_span_context()
         self._spans.asked = False
         CURRENT.set(span)
-        return traceparent.written(context.trace_id, context.span_id) if context.is_valid else ""
+        return traceparent.write(context.trace_id, context.span_id) if context.is_valid else ""
 
     def _followed(self, answer: Awaitable[bytes], span: Span) -> Awaitable[bytes]:
         """Give the rest of a check a task, which inherits the span, and end the span when nobody waits for the task any more."""

@@ -96,9 +96,9 @@ class TracedIntrospector:
         self._spans = spans
         self._attributes = {ISSUER: issuer, "extauthz.method": method}
 
-    def ask(self, token: str, *, known: bool = False) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
+    def ask(self, token: str, *, is_known: bool = False) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
         """Ask what the issuer says of a token; raises Unavailable, at once or when awaited."""
-        question, check = self._ask(token, known=known), CURRENT.get()
+        question, check = self._ask(token, is_known=is_known), CURRENT.get()
         if check is None:
             return question
         self._spans.asked = True

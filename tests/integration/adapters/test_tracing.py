@@ -148,7 +148,7 @@ async def test_the_parent_is_that_of_the_call_else_that_of_the_request(
     span = one(collector.spans)
     assert span.parent_id == expected[1]
     assert span.trace_id == (expected[0] or span.trace_id)
-    assert checks.told == traceparent.written(int(span.trace_id, 16), int(span.span_id, 16))
+    assert checks.told == traceparent.write(int(span.trace_id, 16), int(span.span_id, 16))
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ class Asker:
 def refused(asked: Introspection, reason: Reason, *, known: bool = False) -> None:
     """Ask, and be refused at once."""
     with pytest.raises(Unavailable) as caught:
-        asked.ask(TOKEN, known=known).close()
+        asked.ask(TOKEN, is_known=known).close()
     assert caught.value.reason is reason
 
 
@@ -846,7 +846,7 @@ async def test_strangers_leave_places_for_tokens_that_were_good_before(server: F
     under_way = [asyncio.create_task(it.asked.ask(TOKEN)) for _ in range(2)]
     it.refused(Reason.OVERLOADED)
     assert it.under_way == (2, 2)
-    under_way += [asyncio.create_task(it.asked.ask(TOKEN, known=True)) for _ in range(2)]
+    under_way += [asyncio.create_task(it.asked.ask(TOKEN, is_known=True)) for _ in range(2)]
     assert it.under_way == (4, 2)
     refused(it.asked, Reason.OVERLOADED, known=True)
     await asyncio.gather(*under_way)
@@ -863,7 +863,7 @@ async def test_strangers_leave_questions_of_every_second_too(server: FaultyServe
     for _ in range(10):
         it.refused(Reason.OVERLOADED)
     for _ in range(2):
-        await it.asked.ask(TOKEN, known=True)
+        await it.asked.ask(TOKEN, is_known=True)
     refused(it.asked, Reason.OVERLOADED, known=True)
 
     assert server.requests == {ASK: 4}
@@ -872,7 +872,7 @@ async def test_strangers_leave_questions_of_every_second_too(server: FaultyServe
 async def test_a_stranger_without_a_place_among_all_keeps_none_among_strangers(server: FaultyServer, make_asker: MakeAsker) -> None:
     server.pages[ASK] = document(GOOD[Verification.TOKENINFO], wait=0.1)
     it = make_asker(Verification.TOKENINFO, server.origin, at_once=1, strangers_at_once=1)
-    known = asyncio.create_task(it.asked.ask(TOKEN, known=True))
+    known = asyncio.create_task(it.asked.ask(TOKEN, is_known=True))
     for _ in range(5):
         it.refused(Reason.OVERLOADED)
     assert it.under_way == (1, 0)
@@ -1082,7 +1082,7 @@ async def test_half_of_what_each_way_may_ask_is_for_tokens_that_were_good_before
                 await way.ask(TOKEN)
             refused(way, Reason.OVERLOADED)
             for _ in range(4):
-                await way.ask(TOKEN, known=True)
+                await way.ask(TOKEN, is_known=True)
             refused(way, Reason.OVERLOADED, known=True)
         it.clock.advance(1)
         for path in ("/tokeninfo", "/google-userinfo", "/okta-userinfo"):
@@ -1090,7 +1090,7 @@ async def test_half_of_what_each_way_may_ask_is_for_tokens_that_were_good_before
         for way in it.parts.introspections:
             under_way = [asyncio.create_task(way.ask(TOKEN)) for _ in range(2)]
             refused(way, Reason.OVERLOADED)
-            under_way += [asyncio.create_task(way.ask(TOKEN, known=True)) for _ in range(2)]
+            under_way += [asyncio.create_task(way.ask(TOKEN, is_known=True)) for _ in range(2)]
             refused(way, Reason.OVERLOADED, known=True)
             await asyncio.gather(*under_way)
 

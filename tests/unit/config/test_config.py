@@ -129,7 +129,7 @@ ELSEWHERE = {
     "loader.problem",
     "risks.risks",
     "risks._oauth_risks",
-    "sendable.read",
+    "sendable.secrets",
     "sendable.password",
     "loader._peppers",
     "loader.read_secrets",
@@ -140,7 +140,7 @@ ELSEWHERE = {
     "routes.useless_audiences",
     "internal_token.private_keys",
     "upstream.kept_hosts",
-    "values.read",
+    "values.read_secret",
     "messages._message",
 }
 TRACED: list[ModuleType] = [

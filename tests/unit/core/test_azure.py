@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from extauthz.config.oauth import expanded, provider_of
+from extauthz.config.oauth import expand_issuer, provider_of
 from extauthz.core.providers import PROVIDERS
 from tests.support.azure_claims import CLAIMS, CLIENT, TENANT, V1, V2
 from tests.support.idp_fixtures import published
@@ -328,7 +328,7 @@ def test_the_short_issuer_of_the_admin_form_is_written_out(make_world: MakeWorld
     (rules,) = world.configuration.providers
     assert (rules.issuer, rules.tenant) == (V2, TENANT)
     assert rules.discovery == f"{V2}/.well-known/openid-configuration"
-    assert expanded("azure", "https://acme.okta.com") == "https://acme.okta.com"
+    assert expand_issuer("azure", "https://acme.okta.com") == "https://acme.okta.com"
 
 
 def test_version_1_has_its_discovery_document_elsewhere(make_world: MakeWorld) -> None:

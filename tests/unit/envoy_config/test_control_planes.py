@@ -18,7 +18,7 @@ from extauthz.cli import main
 from extauthz.config.loader import load
 from extauthz.core.identity import FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS
 from extauthz.envoy_config.control_planes import ControlPlane
-from extauthz.envoy_config.templates import duration, named
+from extauthz.envoy_config.templates import duration, resource_name
 from tests.support import cel
 from tests.support.control_planes import documents, mesh
 from tests.support.custom_resources import definition, faults, kinds, rules
@@ -414,4 +414,4 @@ def test_a_duration_is_whole_and_never_shorter(value: float, text: str) -> None:
 
 @pytest.mark.parametrize("value", ["on", "y", "null", "1e3", "0x1f", "true", "a", "gateway", "my-gateway.x"])
 def test_a_name_stays_a_name(value: str) -> None:
-    assert yaml.safe_load(f"{{name: {named(value)}}}") == {"name": value}
+    assert yaml.safe_load(f"{{name: {resource_name(value)}}}") == {"name": value}

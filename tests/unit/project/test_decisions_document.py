@@ -118,5 +118,5 @@ def test_every_reason_is_decided_with_its_status() -> None:
 
 
 def test_reasons_that_are_told_under_another_name_are_listed_so() -> None:
-    hidden = [str(reason) for reason in Reason if reason.told_as == "token_invalid"]
+    hidden = [str(reason) for reason in Reason if reason.public_name == "token_invalid"]
     assert re.findall(r"`(\w+)`", page_decisions()["REASON-3"])[1:] == hidden

@@ -97,7 +97,7 @@ def key_paths() -> set[str]:
 KEYS = key_paths()
 WORDS = (
     {part for key in KEYS for part in key.split(".")}
-    | {str(value) for reason in Reason for value in (reason, reason.told_as)}
+    | {str(value) for reason in Reason for value in (reason, reason.public_name)}
     | {str(reason) for reason in RefusalReason}
     | {str(field) for field in RecordField}
     | {label for definition in DEFINITIONS for label in definition.labels}

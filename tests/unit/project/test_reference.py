@@ -28,7 +28,7 @@ REFERENCE = ROOT / "docs" / "reference.md"
 def test_every_reason_has_its_row() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \| `(\w+)` \| (.+) \|$", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE)
     assert rows == [
-        (reason.value, str(reason.status), reason.told_as, reason.message) for reason in Reason if reason not in ALLOWING
+        (reason.value, str(reason.status), reason.public_name, reason.message) for reason in Reason if reason not in ALLOWING
     ]
 
 

@@ -290,7 +290,7 @@ def test_causes_of_one_answer_cannot_be_told_apart() -> None:
         answers: dict[str, set[bytes]] = {}
         for reason in REASONS:
             denied = told(codec, Deny(reason), grpc=grpc).denied
-            answers.setdefault(reason.told_as, set()).add(denied.SerializeToString(deterministic=True))
+            answers.setdefault(reason.public_name, set()).add(denied.SerializeToString(deterministic=True))
         assert {name: len(different) for name, different in answers.items()} == dict.fromkeys(PUBLIC_REASONS, 1)
 
 
@@ -331,13 +331,13 @@ def counting(answers: Answers, **settings: Any) -> tuple[EnvoyCodec, list[Deny]]
     """Return a codec and the list of the denials that it writes word by word."""
     codec = EnvoyCodec(answers=answers, **settings)
     written: list[Deny] = []
-    write = codec._denials.told
+    write = codec._denials.answer
 
-    def told(decision: Deny, decision_id: str, **how: bool) -> Any:
+    def answer(decision: Deny, decision_id: str, **how: bool) -> Any:
         written.append(decision)
         return write(decision, decision_id, **how)
 
-    codec._denials.told = told  # type: ignore[method-assign]
+    codec._denials.answer = answer  # type: ignore[method-assign]
     return codec, written
 
 
@@ -455,7 +455,7 @@ def test_what_is_json(content_type: str, *, expected: bool) -> None:
 
 
 def test_every_name_that_is_told_can_be_written_and_no_other() -> None:
-    assert set(PUBLIC_REASONS) == {reason.told_as for reason in REASONS}
+    assert set(PUBLIC_REASONS) == {reason.public_name for reason in REASONS}
     for name in {reason.value for reason in Reason} | set(PUBLIC_REASONS):
         entry = {"reasons": {name: {"status": 404}}}
         if name in PUBLIC_REASONS:

@@ -57,7 +57,7 @@ def test_what_is_read_reads_the_same_again(text: str) -> None:
 
 @given(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1))
 def test_what_is_written_is_read(trace_id: int, span_id: int) -> None:
-    text = traceparent.written(trace_id, span_id)
+    text = traceparent.write(trace_id, span_id)
     assert traceparent.read(text) == text
     assert traceparent.is_sampled(text)
     assert (int(text[traceparent.TRACE_ID], 16), int(text[traceparent.SPAN_ID], 16)) == (trace_id, span_id)

@@ -186,7 +186,7 @@ def test_a_budget_is_what_it_says_to_the_piece(per_second: int, at_once: int | N
             assert takes(budget) is expected
             left, under_way, refused = left - expected, under_way + expected, refused + (not expected)
         assert (budget.under_way, budget.refused) == (under_way, refused)
-        assert 0 <= budget._left <= per_second
+        assert 0 <= budget._balance <= per_second
 
 
 @settings(max_examples=150, deadline=None)
@@ -202,7 +202,7 @@ def test_no_stretch_of_time_sees_more_than_rate_and_burst(per_second: float, pau
     for pause in pauses:
         clock.advance(pause)
         moments.append((clock.monotonic(), taken(budget, int(per_second) + 2 if per_second < 50 else 50)))
-        assert budget._left >= 0
+        assert budget._balance >= 0
     for first, (begun, _) in enumerate(moments):
         passed = 0
         for ended, pieces in moments[first:]:

@@ -48,8 +48,8 @@ class Answering:
         self.asked: list[tuple[str, bool]] = []
         self.may_answer = asyncio.Event()
 
-    def ask(self, token: str, *, known: bool) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
-        self.asked.append((token, known))
+    def ask(self, token: str, *, is_known: bool) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
+        self.asked.append((token, is_known))
 
         async def answered() -> Mapping[str, Any] | Reason:
             await self.may_answer.wait()

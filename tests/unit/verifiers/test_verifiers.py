@@ -953,7 +953,7 @@ def test_a_token_that_is_not_yet_valid_is_asked_about_again(change: dict[str, An
 def test_signatures_beyond_the_budget_are_503_and_known_tokens_are_not() -> None:
     it = OAuth(Keys(key_set("rsa-1")))
     assert holder(it.verify(GOOD)) == ANA
-    it.signatures._left = 1.0
+    it.signatures._balance = 1.0
     assert it.verify(sign(claims(), key=rsa_key("rsa-2"))) is Reason.TOKEN_SIGNATURE
     with pytest.raises(Unavailable) as caught:
         it.verify(sign(claims(jti="AT.2")))
