@@ -203,7 +203,7 @@ def test_domains_are_the_hosts_of_the_route_files(tmp_path: Path) -> None:
         ({}, ("--listener", "example.com:80"), 2, "is not an IP address"),
         ({}, ("--upstream", "api:0"), 2, "write a host and a port, like api.internal:8080"),
         ({}, ("--part", "everything"), 2, "'everything' is not one of 'all', 'filter', 'cluster', 'mutation'"),
-        ({"scopes": []}, (), 3, "1 problem"),
+        ({"scopes": []}, (), 3, "1 error"),
         ({}, ("--cors", "https://app.acme.com/"), 1, "is no origin: write scheme, host and port in lower case"),
         ({}, ("--cors", "app.acme.com"), 1, "is no origin"),
         ({}, ("--cors", "null"), 1, "is no origin"),

@@ -19,6 +19,7 @@ from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
 from extauthz.config.loader import load
 from extauthz.config.patterns import compile_patterns
+from extauthz.config.secrets import Secrets
 from extauthz.core.act_as import ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
@@ -345,7 +346,7 @@ class Served:
         """Serve; what is given is a question about the last token."""
         clock = LoopClock()
         async with AsyncExitStack() as stack:
-            opened = await open_store(self.configuration, {}, stack, clock=clock)
+            opened = await open_store(self.configuration, Secrets({"p1": PEPPER}), stack, clock=clock)
             assert opened is not None
             assert isinstance(opened.reader, SqliteReader)
             verdicts = VerdictCache(Kind.ISSUED, bytes(32), lifetime=feed_memory(self.configuration.settings.tokens), clock=clock)

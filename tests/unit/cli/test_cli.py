@@ -199,7 +199,7 @@ def test_config_check_lists_errors_and_exits_with_3(folder: Path) -> None:
     for command in (("token", "list"), ("serve",), ("store", "migrate")):
         refused = run(folder, *command)
         assert refused.exit_code == 3
-        assert "2 problems: nothing was done." in refused.stderr
+        assert "2 errors: nothing was done." in refused.stderr
 
 
 def test_config_show_fills_in_defaults_and_writes_issuers_out(folder: Path) -> None:

@@ -388,7 +388,7 @@ LONG = [f"X-On-Behalf-Of-{name}" for name in ("Somebody", "Anybody", "Everybody"
         ({}, ("--gateway-listener", "http"), 2, "--gateway-listener needs --for"),
         ({"server": ANYWHERE}, ("--for", "istio", "--namespace", "a: b"), 2, "write lower-case letters, digits and '-'"),
         ({"server": ANYWHERE}, ("--for", "istio", "--service", "checks"), 2, "write NAMESPACE/NAME, like extauthz/extauthz"),
-        ({"server": ANYWHERE, "scopes": []}, ("--for", "istio"), 3, "1 problem"),
+        ({"server": ANYWHERE, "scopes": []}, ("--for", "istio"), 3, "1 error"),
     ],
 )
 def test_what_cannot_be_printed_says_why(

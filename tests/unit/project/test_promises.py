@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.project import ROOT
+from tests.support.project import ROOT, TESTS
 
 PROMISES: list[dict[str, Any]] = yaml.safe_load((ROOT / "tests" / "data" / "promises.yaml").read_text(encoding="utf-8"))
 
@@ -38,8 +38,9 @@ def words(page: str) -> str:
 
 @cache
 def names_in(file: str) -> frozenset[str]:
-    """Return the names of the tests in a file."""
-    tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+    """Return the names of the tests in a file, wherever it stands."""
+    (path,) = TESTS.rglob(file)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 

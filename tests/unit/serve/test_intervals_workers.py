@@ -133,7 +133,7 @@ def test_what_needs_no_work_is_answered_within_two_seconds() -> None:
         with pytest.raises(WorkerSilent):
             await link.ask(Report())
         lasted = now()
-        link.bury()
+        link.close()
         return lasted
 
     assert in_virtual_time(work) == 2
