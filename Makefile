@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check run demo-check prometheus pgbouncer browser test pythons resolution mutants mutants-changed fleet faults soak lint workflows format bench wheel \
+.PHONY: help setup check run demo-check prometheus pgbouncer browser test test-unit pythons resolution mutants mutants-changed fleet faults soak lint workflows format bench wheel \
 	proto requirements reference check-generated clean
 
 PYTHON ?= python3
@@ -54,8 +54,9 @@ browser:
 test: $(STAMP) prometheus pgbouncer browser  ## All tests, through a real Envoy too
 	@$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
 
-# What needs neither a real Envoy nor a database: the folder of unit tests, where there is one.
-UNIT := $(or $(wildcard tests/unit),tests/unit/core/test_vectors.py tests/unit/core/test_properties.py tests/unit/project/test_decisions_document.py)
+# They start no process and open no connection, but for those in tests/unit/project.
+test-unit: $(STAMP)  ## The unit tests alone, within a minute
+	@$(BIN)/pytest -q -n $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') --dist loadfile --no-loadscope-reorder tests/unit
 
 pythons: $(STAMP)  ## Unit tests on Python 3.12, 3.13 and 3.14, as far as this machine has them
 	@for version in 3.12 3.13 3.14; do python=; \
@@ -66,7 +67,7 @@ pythons: $(STAMP)  ## Unit tests on Python 3.12, 3.13 and 3.14, as far as this m
 	  echo "Python $$version: $$python"; \
 	  $(BIN)/uv venv --quiet --clear --no-project --python "$$python" build/python$$version \
 	  && VIRTUAL_ENV=build/python$$version $(BIN)/uv pip sync --quiet --require-hashes requirements/uv.txt requirements/dev.txt \
-	  && build/python$$version/bin/python -m pytest -q -n 2 -p no:cacheprovider $(UNIT) || exit 1; \
+	  && build/python$$version/bin/python -m pytest -q -n 2 -p no:cacheprovider tests/unit || exit 1; \
 	done
 
 RESOLUTION ?= lowest-direct
@@ -76,7 +77,7 @@ resolution: $(STAMP)  ## Unit tests with the lowest versions that pyproject.toml
 	@$(COMPILE) pyproject.toml --extra otel --group dev --resolution $(RESOLUTION) -o build/$(RESOLUTION).txt
 	@$(BIN)/uv venv --quiet --clear --no-project --python $(BIN)/python build/$(RESOLUTION)
 	@VIRTUAL_ENV=build/$(RESOLUTION) $(BIN)/uv pip sync --quiet --require-hashes build/$(RESOLUTION).txt
-	@build/$(RESOLUTION)/bin/python -m pytest -q -n 2 -p no:cacheprovider $(UNIT)
+	@build/$(RESOLUTION)/bin/python -m pytest -q -n 2 -p no:cacheprovider tests/unit
 
 # Kindly to the machine: they take long. MUTANTS narrows a run, e.g. MUTANTS='--module extauthz/core/jwt.py'.
 mutants: $(STAMP)  ## Faults put into the code one by one, all of which tests have to notice (an hour or more)
