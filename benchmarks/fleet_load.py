@@ -23,7 +23,7 @@ from benchmarks.bench import machine
 from benchmarks.fleet_model import Fleet
 from benchmarks.fleet_world import FOLLOWER, RANDOM, READER, Database, Load, Sidecar, made, now, running
 from extauthz.adapters.store.records import AuditExport, Change
-from tests.support.pg import Proxy
+from tests.support.database_proxy import Proxy
 from tests.support.postgres_server import PostgresServer
 
 TOKENS, SEEN, ADDED = 400, 20, 1000

@@ -29,7 +29,7 @@ from extauthz.core.model import Reason
 from extauthz.errors import Unavailable
 from extauthz.ports import EMPTY_AUDIT, FeedBatch
 from extauthz.verifiers.change_feed import SLICE, Feed
-from tests.support.pg import CHANGE, LOCK, NOTIFY, Proxy, commit_changes, with_tables
+from tests.support.database_proxy import CHANGE, LOCK, NOTIFY, Proxy, commit_changes, with_tables
 from tests.support.postgres_server import PostgresServer, server_of
 from tests.support.waiting import until
 from tests.support.world import StillClock

@@ -21,7 +21,7 @@ from extauthz.adapters.store.rows import REVISION
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.tokens import TokenRecord, fingerprint
 from extauthz.errors import StoreError, Unavailable
-from tests.support.pg import Proxy, insert_token, with_tables
+from tests.support.database_proxy import Proxy, insert_token, with_tables
 from tests.support.postgres_server import PostgresServer, server_of
 from tests.support.waiting import until
 from tests.support.world import StillClock
