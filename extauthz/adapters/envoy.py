@@ -242,7 +242,7 @@ def _latin1(text: str) -> str:
 
 
 def _is_grpc(content_type: str) -> bool:
-    """Tell whether Envoy takes a request for gRPC, and makes trailers of its denial: a parameter makes it HTTP."""
+    """Return whether Envoy takes a request for gRPC, and makes trailers of its denial: a parameter makes it HTTP."""
     return content_type == "application/grpc" or content_type.startswith("application/grpc+")
 
 

@@ -16,7 +16,7 @@ _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _PRINT = "take it from 'extauthz envoy-config --part cluster'"
 
 is_plain = re.compile(r"[A-Za-z0-9._~-]+").fullmatch
-"""Tell whether every server takes a name of a cluster for the host of an authority (RFC 3986 3.2.2)."""
+"""Return whether every server takes a name of a cluster for the host of an authority (RFC 3986 3.2.2)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,7 @@ def _marked(manager: Manager) -> Manager:
 
 
 def _marks_all(before: Sequence[Filter], condition: Any) -> bool:
-    """Tell whether a filter in front marks each request as one that is to be checked."""
+    """Return whether a filter in front marks each request as one that is to be checked."""
     prefix = at(condition, "value", "string_match", "prefix")
     marking = [each for each in before if each.type == RBAC and each.name == at(condition, "filter") and not each.disabled]
     policies = [
@@ -159,7 +159,7 @@ def _marks_all(before: Sequence[Filter], condition: Any) -> bool:
 
 
 def _any(alternatives: list[Any]) -> bool:
-    """Tell whether one of these is always met."""
+    """Return whether one of these is always met."""
     return any(_always(each) for each in alternatives)
 
 
@@ -178,6 +178,6 @@ def _always(condition: Any) -> bool:
 
 
 def _only_redirects(manager: Manager) -> bool:
-    """Tell whether plain HTTP leads to HTTPS and nowhere else."""
+    """Return whether plain HTTP leads to HTTPS and nowhere else."""
     routes = [route for _, route in _routes(manager)]
     return bool(routes) and all(at(route, "redirect") is not None for route in routes)

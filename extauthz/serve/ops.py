@@ -66,7 +66,7 @@ class ConfigurationStatus(Protocol):
 
     @property
     def replaced_as_a_whole(self) -> bool:
-        """Tell whether no file could have been taken half written."""
+        """Return whether no file could have been taken half written."""
 
     def samples(self) -> Samples:
         """Return how reloads went."""

@@ -66,7 +66,7 @@ class Reloader:
 
     @property
     def replaced_as_a_whole(self) -> bool:
-        """Tell whether no file that is served could have been taken before it was written completely."""
+        """Return whether no file that is served could have been taken before it was written completely."""
         return not self._in_place
 
     def samples(self) -> Samples:

@@ -46,11 +46,11 @@ class _WorkerSlot:
 
     @property
     def is_ready(self) -> bool:
-        """Tell whether its worker has everything in order."""
+        """Return whether its worker has everything in order."""
         return bool(self.state.readiness) and all(self.state.readiness.values())
 
     def is_served_after(self, gone: WorkerLink) -> bool:
-        """Tell whether another worker serves in the place of one that was asked to go."""
+        """Return whether another worker serves in the place of one that was asked to go."""
         return self.running is not None and self.running is not gone
 
 

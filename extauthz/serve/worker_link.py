@@ -39,7 +39,7 @@ class WorkerLink:
 
     @property
     def is_hung(self) -> bool:
-        """Tell whether nothing was heard for so long that nothing will be."""
+        """Return whether nothing was heard for so long that nothing will be."""
         return asyncio.get_running_loop().time() - self._heard_at > HUNG
 
     async def ask(self, request: Command, seconds: float = ANSWER_TIME) -> Message:

@@ -42,7 +42,7 @@ class AddressClaim(Protocol):
 
     @property
     def shared(self) -> bool:
-        """Tell whether the one who listens there still, and leaves, has to be joined."""
+        """Return whether the one who listens there still, and leaves, has to be joined."""
 
     def publish(self, *, mode: str, group: str | None) -> None:
         """Let everybody find the socket that was bound, and serves; raises ListenError."""
@@ -70,7 +70,7 @@ class PortClaim:
 
     @property
     def shared(self) -> bool:
-        """Tell whether a process that leaves listens there still."""
+        """Return whether a process that leaves listens there still."""
         return self._asked is not None
 
     def publish(self, *, mode: str, group: str | None) -> None:
@@ -121,12 +121,12 @@ class PathClaim:
 
     @property
     def is_lost(self) -> bool:
-        """Tell whether the file that was published is there no more, or another one is."""
+        """Return whether the file that was published is there no more, or another one is."""
         return socket_files.identity(self._path) != self._made
 
     @property
     def is_offered(self) -> bool:
-        """Tell whether another one may take its place."""
+        """Return whether another one may take its place."""
         return self._is_offered
 
     def make_room(self) -> None:

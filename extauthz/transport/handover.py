@@ -84,7 +84,7 @@ def _name(address: Address) -> str:
 
 
 def _is_ours(connected: socket.socket) -> bool:
-    """Tell whether the process at the other end has our user: others can take such a name too."""
+    """Return whether the process at the other end has our user: others can take such a name too."""
     credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return bool(_CREDENTIALS.unpack(credentials)[1] == os.geteuid())
 

@@ -28,7 +28,7 @@ def locked(address: Address) -> IO[str]:
 
 
 def is_left(lock: IO[str], found: Identity | None) -> bool:
-    """Tell whether the process that held the lock before leaves this socket file to whoever holds the lock next."""
+    """Return whether the process that held the lock before leaves this socket file to whoever holds the lock next."""
     lock.seek(0)
     return found is not None and lock.read() == _mark(found)
 

@@ -39,7 +39,7 @@ class Certificates:
         return x509.load_pem_x509_certificate(self.chain).not_valid_after_utc.timestamp()
 
     def permits(self, names: Iterable[str]) -> bool:
-        """Tell whether a client may connect whose certificate has these subject alternative names."""
+        """Return whether a client may connect whose certificate has these subject alternative names."""
         return self.allowed_names is None or not self.allowed_names.isdisjoint(names)
 
 

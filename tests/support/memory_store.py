@@ -23,9 +23,9 @@ from extauthz.adapters.store.records import (
 )
 from extauthz.adapters.store.rows import REVISION
 from extauthz.adapters.store.rules import (
-    KEPT,
     MAX_USED_FROM,
     MAX_WHY,
+    RETENTION,
     audited,
     buried,
     check_fingerprint,
@@ -259,7 +259,7 @@ class MemoryTokenStore:
             self._feed += [(number, token_id, change.at) for number, token_id in enumerate(changed, self._head + 1)]
             self._head += len(changed)
             self._changes += bool(told)
-            while self._feed and self._feed[0][2] < change.at - KEPT:
+            while self._feed and self._feed[0][2] < change.at - RETENTION:
                 del self._feed[0]
 
     def _audit_head(self) -> tuple[int, bytes]:

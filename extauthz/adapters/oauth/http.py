@@ -234,7 +234,7 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
 
 
 def is_acceptable(address: str) -> bool:
-    """Tell whether an address may be asked: https, or http on a loopback host."""
+    """Return whether an address may be asked: https, or http on a loopback host."""
     try:
         url = httpx2.URL(address)
     except (httpx2.InvalidURL, TypeError, ValueError):

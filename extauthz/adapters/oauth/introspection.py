@@ -107,7 +107,7 @@ class Introspection:
 
     @property
     def answers(self) -> bool:
-        """Tell whether the issuer is asked at the moment."""
+        """Return whether the issuer is asked at the moment."""
         return self._breaker.closed
 
     async def _asked(self, token: str, taken: list[Budget]) -> Mapping[str, Any] | Reason:

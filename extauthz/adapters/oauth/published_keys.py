@@ -62,7 +62,7 @@ class UnusedKey:
 
     @property
     def is_usual(self) -> bool:
-        """Tell whether issuers publish such keys on purpose: for something else than our tokens."""
+        """Return whether issuers publish such keys on purpose: for something else than our tokens."""
         return self.flaw in (KeyFlaw.USE, KeyFlaw.ALGORITHM, KeyFlaw.CURVE)
 
     def __str__(self) -> str:
@@ -104,7 +104,7 @@ def described(left_out: tuple[UnusedKey, ...]) -> list[str]:
 
 @lru_cache(maxsize=256)  # the same keys are read again at every refresh
 def is_weak(modulus: int) -> bool:
-    """Tell whether an RSA modulus has a small factor, close primes, or the structure of ROCA keys (CVE-2017-15361).
+    """Return whether an RSA modulus has a small factor, close primes, or the structure of ROCA keys (CVE-2017-15361).
 
     The test for the last is its published fingerprint: modulo every small prime the modulus is a power of 65537.
     """

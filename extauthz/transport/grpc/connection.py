@@ -83,12 +83,12 @@ class Connection(StreamTable, asyncio.Protocol):
 
     @property
     def silent(self) -> bool:
-        """Tell whether it has asked nothing, and nothing that it sent waits to be read."""
+        """Return whether it has asked nothing, and nothing that it sent waits to be read."""
         return self.used == self.opened and (self._transport is None or not has_unread(self._transport))
 
     @property
     def resting(self) -> bool:
-        """Tell whether no call waits for us: watches, and answers that nobody takes, hold no place."""
+        """Return whether no call waits for us: watches, and answers that nobody takes, hold no place."""
         return self.used != self.opened and all(stream.task is None for stream in self.streams.values())
 
     def connection_lost(self, _: Exception | None) -> None:

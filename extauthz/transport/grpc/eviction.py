@@ -16,11 +16,11 @@ class Evictable(Protocol):
 
     @property
     def silent(self) -> bool:
-        """Tell whether it has asked nothing, and nothing that it sent waits to be read."""
+        """Return whether it has asked nothing, and nothing that it sent waits to be read."""
 
     @property
     def resting(self) -> bool:
-        """Tell whether no request of it is under way here."""
+        """Return whether no request of it is under way here."""
 
 
 T = TypeVar("T", bound=Evictable)
@@ -38,7 +38,7 @@ def evictable(holders: Iterable[T]) -> T | None:
 
 
 def has_unread(transport: asyncio.BaseTransport) -> bool:
-    """Tell whether bytes of the peer wait in the kernel: many connect within one turn of the loop, and some have asked already."""
+    """Return whether bytes of the peer wait in the kernel: many connect within one turn of the loop, some with a request."""
     looked = select.poll()
     try:
         looked.register(transport.get_extra_info("socket").fileno(), select.POLLIN)

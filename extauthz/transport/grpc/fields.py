@@ -80,13 +80,13 @@ def trace(fields: list[bytes]) -> tuple[str, str]:
 
 
 def has_its_length(fields: list[bytes], length: int) -> bool:
-    """Tell whether the content-length, which is among the fields, says that there are so many bytes."""
+    """Return whether the content-length, which is among the fields, says that there are so many bytes."""
     value = fields[2 * fields[::2].index(b"content-length") + 1]
     return _LENGTH(value) is not None and int(value) == length
 
 
 def are_trailers(fields: list[bytes], size: int) -> bool:
-    """Tell whether fields may stand behind a message; the arguments are those of `judge`."""
+    """Return whether fields may stand behind a message; the arguments are those of `judge`."""
     whole = sum(map(len, fields)) + OVERHEAD * (len(fields) // 2) == size
     plain = not any(b"\n" in value or b"\r" in value for value in fields[1::2])
     return whole and plain and all(_NAME(name) and not name.startswith(b":") for name in fields[::2])

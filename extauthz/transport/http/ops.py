@@ -49,12 +49,12 @@ class BoundedConnection(H11Protocol):
 
     @property
     def silent(self) -> bool:
-        """Tell whether no header has come completely, and nothing that its client sent waits to be read."""
+        """Return whether no header has come completely, and nothing that its client sent waits to be read."""
         return not self._asked and not has_unread(self.transport)
 
     @property
     def resting(self) -> bool:
-        """Tell whether it has asked, and was answered."""
+        """Return whether it has asked, and was answered."""
         return self._asked and self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -183,7 +183,7 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Tell whether every part is in order."""
+        """Return whether every part is in order."""
         return all(self.parts.values())
 
 
@@ -235,7 +235,7 @@ def application(pages: Pages) -> Application:
 
 
 def _is_local(scope: Mapping[str, Any]) -> bool:
-    """Tell whether a request came over loopback and was meant to: a web page elsewhere can send a browser here by another name."""
+    """Return whether a request came over loopback and was meant to: a web page elsewhere can use another name for this host."""
     ends = (scope.get("client"), scope.get("server"))
     host = _header(scope, b"host").lower()
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
