@@ -12,7 +12,7 @@ from typing import Any
 from extauthz.adapters.oauth.discovery import Discovery
 from extauthz.adapters.oauth.http import Answer, JsonFetcher
 from extauthz.adapters.oauth.introspection import endpoint_of
-from extauthz.adapters.oauth.published_keys import described, usable_keys
+from extauthz.adapters.oauth.published_keys import descriptions, usable_keys
 from extauthz.adapters.store.rows import check_peppers
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.addresses import Address
@@ -143,7 +143,7 @@ def _keys(name: str, rules: ProviderRules, address: str, document: Any) -> Findi
         keys, left_out = usable_keys(document, rules.provider.algorithms)
     except ValueError as error:
         return problem(name, f"{address}: {error}", "compare jwks_uri with the issuer's discovery document")
-    others = f"; left out: {'; '.join(described(left_out))}" if left_out else ""
+    others = f"; left out: {'; '.join(descriptions(left_out))}" if left_out else ""
     if not keys:
         wanted = ", ".join(sorted(rules.provider.algorithms))
         advice = "compare issuer and jwks_uri with the provider's settings"

@@ -27,7 +27,7 @@ def possible(token_id: str) -> bool:
     return token_id.isascii() and token_id.isprintable()
 
 
-def audited(change: Change, key: AuditKey | None) -> AuditKey:
+def audit_key(change: Change, key: AuditKey | None) -> AuditKey:
     """Return the key of the audit; refuse a change that the audit cannot record."""
     check_text("actor", change.actor, MAX_ACTOR)
     check_text("source", change.source, MAX_SOURCE)
@@ -50,7 +50,7 @@ def in_use(token_id: str) -> ChangeRefused:
     return ChangeRefused(f"token {token_id} exists already")
 
 
-def buried(token_id: str) -> ChangeRefused:
+def has_tombstone(token_id: str) -> ChangeRefused:
     """Return the refusal of an id that has a tombstone."""
     return ChangeRefused(f"token {token_id} was revoked before the store was restored, and may not come back: make a new one")
 

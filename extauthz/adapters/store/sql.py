@@ -13,7 +13,7 @@ from extauthz.adapters.store.database import Database, revision_of
 from extauthz.adapters.store.ledger import Ledger
 from extauthz.adapters.store.records import AuditExport, AuditKey, AuditRow, Change, Restored, StoredToken, StoreState, TokenFilter
 from extauthz.adapters.store.rows import COLUMNS, SERVED, check_revision
-from extauthz.adapters.store.rules import audited
+from extauthz.adapters.store.rules import audit_key
 from extauthz.adapters.store.schema import tokens
 from extauthz.core.tokens import TokenRecord
 from extauthz.errors import StoreError
@@ -203,7 +203,7 @@ class SqlTokenStore:
 
     @contextmanager
     def _changing(self, change: Change) -> Iterator[Ledger]:
-        key = audited(change, self.audit)
+        key = audit_key(change, self.audit)
         with self._database.writing() as connection:
             ledger = Ledger(connection, self._database.kind, change, key)
             yield ledger

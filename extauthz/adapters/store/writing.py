@@ -12,7 +12,7 @@ from extauthz.adapters.store.database import batches
 from extauthz.adapters.store.ledger import Ledger
 from extauthz.adapters.store.listing import get
 from extauthz.adapters.store.records import AuditExport, Restored, Revocation, StoredToken
-from extauthz.adapters.store.rules import MAX_WHY, buried, check_fingerprint, check_rotation, check_text, in_use, possible
+from extauthz.adapters.store.rules import MAX_WHY, check_fingerprint, check_rotation, check_text, has_tombstone, in_use, possible
 from extauthz.adapters.store.schema import peppers, read_state, store_state, tokens, tombstones, values
 from extauthz.core.tokens import TokenRecord
 
@@ -71,7 +71,7 @@ def accept_restore(ledger: Ledger, export: AuditExport) -> Restored:
     by_id = _rows_by_id(ledger.connection, [*(revocation.token_id for revocation in export.revocations), *export.expiries])
     expiries = _expire_earlier(ledger, by_id, export.expiries)
     revoked = _revoke_as(ledger, by_id, export.revocations)
-    tombstones = _bury(ledger, [revocation for revocation in export.revocations if revocation.token_id not in by_id])
+    tombstones = _add_tombstones(ledger, [revocation for revocation in export.revocations if revocation.token_id not in by_id])
     counted = {"revoked": len(revoked), "tombstones": len(tombstones), "expiries": len(expiries)}
     before = {"epoch": state.epoch, "head": state.head}
     ledger.note(chain.RESTORE, None, before, {"epoch": epoch, "head": head, "audit": export.audit, **counted})
@@ -101,7 +101,7 @@ def _expire_earlier(ledger: Ledger, by_id: Mapping[str, Any], expiries: Mapping[
     return tuple(earlier)
 
 
-def _bury(ledger: Ledger, revocations: Iterable[Revocation]) -> tuple[str, ...]:
+def _add_tombstones(ledger: Ledger, revocations: Iterable[Revocation]) -> tuple[str, ...]:
     first: dict[str, Revocation] = {}
     for item in revocations:
         first.setdefault(item.token_id, item)
@@ -109,8 +109,8 @@ def _bury(ledger: Ledger, revocations: Iterable[Revocation]) -> tuple[str, ...]:
         for token_id in ledger.connection.scalars(sa.select(tombstones.c.id).where(tombstones.c.id.in_(batch))):
             del first[token_id]
     rows = [{"id": item.token_id, "revoked_at": item.at, "revoked_by": item.by, "revoked_why": item.why} for item in first.values()]
-    for burials in batches(rows):
-        ledger.connection.execute(tombstones.insert(), burials)
+    for part in batches(rows):
+        ledger.connection.execute(tombstones.insert(), part)
     for row in rows:
         after = {name: value for name, value in row.items() if name != "id"}
         ledger.note_change("revoked", chain.TOMBSTONE, str(row["id"]), None, after)
@@ -121,7 +121,7 @@ def _check_ids(connection: sa.Connection, ids: Sequence[str]) -> None:
     if len(set(ids)) < len(ids):
         raise in_use(next(token_id for token_id in ids if ids.count(token_id) > 1))
     for batch in batches(ids):
-        for key, refusal in ((tokens.c.id, in_use), (tombstones.c.id, buried)):
+        for key, refusal in ((tokens.c.id, in_use), (tombstones.c.id, has_tombstone)):
             token_id = connection.scalar(sa.select(key).where(key.in_(batch)).limit(1))
             if token_id is not None:
                 raise refusal(token_id)
