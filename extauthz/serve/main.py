@@ -21,7 +21,7 @@ from extauthz.serve.serving import serving
 from extauthz.serve.supervisor import Supervisor
 from extauthz.serve.worker import SystemClock
 from extauthz.serve.worker_process import SWITCH_INTERVAL
-from extauthz.transport.address_claims import SUCCESSOR_LOOK, AddressClaim, claim, offered, take
+from extauthz.transport.address_claims import SUCCESSOR_LOOK, AddressClaim, claim, offer, take
 from extauthz.transport.limits import descriptors_missing
 from extauthz.transport.select import Transport, choose
 
@@ -124,7 +124,7 @@ async def _serve_together(configuration: Configuration, *, log_decisions: bool, 
         await stopping
         restarting.cancel()
         hurrying = asyncio.create_task(_hurry(signals, supervisor))
-        async with offered(*claims.others):
+        async with offer(*claims.others):
             await supervisor.stop()
         hurrying.cancel()
     _log.info("stopped")

@@ -12,7 +12,7 @@ from extauthz.errors import ConfigurationError, ListenError
 from extauthz.serve.ops import SingleProcess, serving_ops
 from extauthz.serve.worker import STOP_GRACE, Worker
 from extauthz.telemetry.metric_table import Samples
-from extauthz.transport.address_claims import claim, offered
+from extauthz.transport.address_claims import claim, offer
 
 OPS_LOOK = 1.0
 """Seconds between two attempts to listen on the ops address, which another worker may have until it ends."""
@@ -53,7 +53,7 @@ async def live(worker: Worker, index: int, *, ending: asyncio.Event, ending_at_o
     told, at_once, telling = map(asyncio.ensure_future, (ending.wait(), ending_at_once.wait(), _tell(worker)))
     tasks: list[asyncio.Future[Any]] = [told, at_once, telling]
     try:
-        async with offered(worker.claimed) as taken:
+        async with offer(worker.claimed) as taken:
             arrived = asyncio.ensure_future(taken())
             tasks.append(arrived)
             await asyncio.wait({arrived, told}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -78,7 +78,7 @@ async def _tell(worker: Worker) -> None:
         try:
             # Another orphan offers it to a new parent, not to this process.
             with claim(address, take_over=False) as claimed:
-                async with serving_ops(claimed, SingleProcess(worker), Unwatched(worker)), offered(claimed) as taken:
+                async with serving_ops(claimed, SingleProcess(worker), Unwatched(worker)), offer(claimed) as taken:
                     _log.info("answering on the ops listener in place of the parent", extra={"ops": str(address)})
                     await taken()
         except (ListenError, OSError, ConfigurationError) as error:

@@ -26,7 +26,7 @@ from extauthz.serve.messages import State
 from extauthz.service import Authorizer
 from extauthz.telemetry.last_used import LastUsedTimes
 from extauthz.telemetry.metric_table import Histogram, Samples, counters, merged
-from extauthz.transport.address_claims import AddressClaim, first_of, keep, offered
+from extauthz.transport.address_claims import AddressClaim, first_of, keep, offer
 from extauthz.transport.select import Server
 from extauthz.transport.sockets import restricted_umask
 from extauthz.transport.tls import Certificates
@@ -223,7 +223,7 @@ class Worker:
         self.serving = False
         seconds = self.configuration.settings.server.drain
         _log.info("draining until a successor serves", extra={"seconds": seconds})
-        async with offered(self.claimed, *others) as taken:
+        async with offer(self.claimed, *others) as taken:
             await first_of(second, taken(), seconds=seconds - self.grace)
 
     @property
