@@ -377,7 +377,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     printed = bootstrap.text(sidecar_of(loaded), Edge(admin=Address(path=str(admin)), domains=domains_of(loaded)))
     with running_sidecar(file, ops), running_envoy(folder, with_faults(printed, admin), admin):
         documents = asyncio.run(envoy_admin.documents(f"unix://{admin}"))
-        yield Installed(file, admin, envoy_dump.read(*documents))
+        yield Installed(file, admin, envoy_dump.read_dump(*documents))
 
 
 @pytest.mark.envoy
@@ -534,7 +534,7 @@ def test_the_command_tells_what_is_wrong_with_a_running_envoy(installed: Install
 
 
 def told_of(server_info: Any, config_dump: Any, clusters: Any, configuration: Configuration) -> list[tuple[str, Level]]:
-    found = envoy_admin.judge(envoy_dump.read(server_info, config_dump, clusters), configuration)
+    found = envoy_admin.judge(envoy_dump.read_dump(server_info, config_dump, clusters), configuration)
     return [(each.name, each.level) for each in found]
 
 
