@@ -208,9 +208,9 @@ class Pages:
             case "/healthz":
                 return 200, "text/plain", b"ok\n"
             case "/readyz":
-                found = await self.readiness()
-                body = {"ready": found.ready, "parts": dict(found.parts), "details": dict(found.details)}
-                return (200 if found.ready else 503), "application/json", json.dumps(body).encode() + b"\n"
+                state = await self.readiness()
+                body = {"ready": state.ready, "parts": dict(state.parts), "details": dict(state.details)}
+                return (200 if state.ready else 503), "application/json", json.dumps(body).encode() + b"\n"
             case "/config":
                 if not self.trusted and not _is_local(scope):
                     return 403, "text/plain", _NOT_HERE
