@@ -56,7 +56,7 @@ _ALLOWANCE, _FORWARDED = _TemplateShape(ALLOW_PARTS, MAX_TEMPLATE_BYTES), _Templ
 
 
 class EnvoyCodec:
-    """Reads CheckRequest and writes CheckResponse; `realm` goes into WWW-Authenticate, `answers` says how denials are told.
+    """Reads CheckRequest and writes CheckResponse; `realm` goes into WWW-Authenticate, `answers` says how denials are written.
 
     With `error_response` the answers for internal, store_unavailable and issuer_unavailable are errors for Envoy, not denials:
     its failure_mode_allow turns them into allows. `client_address` reads the client's address; without it that is the TCP peer's.
@@ -129,13 +129,13 @@ class EnvoyCodec:
             key = (decision, grpc, request.filtered)
             if request.filtered:
                 self._warn_of_filtered_headers()
-        known = self._templates.get(key)
-        if known is None:
+        entry = self._templates.get(key)
+        if entry is None:
             shape = shape or self._shape_of(decision.reason, grpc=grpc)
             template = self._serialised(decision, DECISION_ID, grpc=grpc, filtered=request.filtered, header=header)
-            known = decision, template.split(DECISION_ID.encode())
+            entry = decision, template.split(DECISION_ID.encode())
             own_bytes = len(header[1]) if header else 0
-            if len(known[1]) != shape.parts or len(template) - own_bytes > shape.size:
+            if len(entry[1]) != shape.parts or len(template) - own_bytes > shape.size:
                 # The placeholder stands in the client's own words too, or the client sent names without end: no template.
                 return self._serialised(decision, request.decision_id, grpc=grpc, filtered=request.filtered, header=header)
             self._bytes_of_templates += len(template)
@@ -143,8 +143,8 @@ class EnvoyCodec:
                 self._templates.clear()
                 self._bytes_of_templates = len(template)
             # The decision is kept with its template, so that no other edits get the same id while it lives.
-            self._templates[key] = known
-        return request.decision_id.encode("ascii").join(known[1])
+            self._templates[key] = entry
+        return request.decision_id.encode("ascii").join(entry[1])
 
     def fixed(self, reason: Reason, decision_id: str) -> bytes:
         """Return one of the denials that were checked at start."""
@@ -168,15 +168,15 @@ class EnvoyCodec:
 
     def _denial(self, decision: Deny, decision_id: str, *, grpc: bool, filtered: bool = False) -> bytes:
         reason = decision.reason
-        told = self._denials.answer(decision, decision_id, grpc=grpc, filtered=filtered)
+        denial = self._denials.answer(decision, decision_id, grpc=grpc, filtered=filtered)
         response = pb.CheckResponse()
         response.status.code = GRPC_CODES[reason.status]
         _write_metadata(response, decision, decision_id)
         use_error = self._error_response and reason in _ERROR_RESPONSES
         denied = response.error_response if use_error else response.denied_response
-        denied.status.code = told.status
-        denied.body = told.body
-        _set_headers(denied.headers, told.headers)
+        denied.status.code = denial.status
+        denied.body = denial.body
+        _set_headers(denied.headers, denial.headers)
         return response.SerializeToString(deterministic=True)
 
     def _shape_of(self, reason: Reason, *, grpc: bool) -> _TemplateShape:
@@ -242,7 +242,7 @@ def _latin1(text: str) -> str:
 
 
 def _is_grpc(content_type: str) -> bool:
-    """Tell whether Envoy takes a request for gRPC, and makes trailers of its denial: a parameter makes it HTTP."""
+    """Return whether Envoy takes a request for gRPC, and makes trailers of its denial: a parameter makes it HTTP."""
     return content_type == "application/grpc" or content_type.startswith("application/grpc+")
 
 

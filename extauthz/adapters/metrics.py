@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: own tallies while serving, rendered when scraped."""
+"""Metrics for Prometheus: own counters while serving, rendered when scraped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DecisionCounters:
     """Counts decisions; each costs a fraction of a microsecond."""
 
     def __init__(self, *, now: Callable[[], float]) -> None:
-        """Begin with none; `now` is asked for the moment of an exemplar, in seconds since the epoch."""
+        """Begin with none; `now` returns the moment of an exemplar, in seconds since the epoch."""
         self._now = now
         self._checks: dict[tuple[str, Reason, str | None, AuthType | None], int] = {}
         self._durations: dict[str, Histogram] = {}
@@ -55,15 +55,15 @@ class DecisionCounters:
 
     def samples(self) -> Samples:
         """Return what was counted so far."""
-        found: Samples = {}
+        samples: Samples = {}
         for (outcome, reason, route, auth_type), count in self._checks.items():
             labels = (outcome, reason.value, route or NONE, auth_type.value if auth_type else NONE)
-            found["extauthz_checks_total", labels] = float(count)
+            samples["extauthz_checks_total", labels] = float(count)
         for decision, durations in self._durations.items():
-            found["extauthz_check_duration_seconds", (decision,)] = durations + Histogram()
+            samples["extauthz_check_duration_seconds", (decision,)] = durations + Histogram()
         for labels_of_failure, count in self._failures.items():
-            found["extauthz_token_verification_failures_total", labels_of_failure] = float(count)
-        return found
+            samples["extauthz_token_verification_failures_total", labels_of_failure] = float(count)
+        return samples
 
 
 @dataclass(slots=True, eq=False)
@@ -118,9 +118,9 @@ def _cumulative(histogram: Histogram) -> list[tuple[str, float] | tuple[str, flo
     rows: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
     for index, (bound, count) in enumerate(zip((*map(str, BUCKETS), "+Inf"), histogram.counts, strict=True)):
         total += count
-        found = histogram.exemplars.get(index)
-        if found is None:
+        exemplar = histogram.exemplars.get(index)
+        if exemplar is None:
             rows.append((bound, total))
         else:
-            rows.append((bound, total, Exemplar({"trace_id": found[0]}, found[1], found[2])))
+            rows.append((bound, total, Exemplar({"trace_id": exemplar[0]}, exemplar[1], exemplar[2])))
     return rows

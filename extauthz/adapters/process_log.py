@@ -1,4 +1,4 @@
-"""The process log: a JSON object per line on standard error. What is said in it holds no secret."""
+"""The process log: a JSON object per line on standard error. Its lines hold no secret."""
 
 from __future__ import annotations
 

@@ -88,4 +88,4 @@ CASES = (
     Case("path that no route names", "GET", "/admin", (_bearer("USER_TOKEN"),), 403, "route_unknown"),
     Case("public path", "GET", "/healthz", (), 200, "public", ""),
 )
-"""`reason` is what the client is told; "envoy" where Envoy itself refuses, "allowed" or "public" where the upstream answers."""
+"""`reason` is that of the denial; "envoy" where Envoy itself refuses, "allowed" or "public" where the upstream answers."""

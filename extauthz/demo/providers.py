@@ -255,12 +255,12 @@ def introspection(token: Issued) -> Document:
 
 def tokeninfo(token: Issued, now: float) -> Document:
     """Return what Google says of a token: strings all of them."""
-    left = str(int(token.expires_at - now))
-    return {name: left if value == _SECONDS_LEFT else value for name, value in token.claims.items()}
+    seconds = str(int(token.expires_at - now))
+    return {name: seconds if value == _SECONDS_LEFT else value for name, value in token.claims.items()}
 
 
 def userinfo(token: Issued) -> Document:
-    """Return what the scopes of a token tell about its user (OpenID Connect Core 5.3.2)."""
+    """Return what the scopes of a token disclose about its user (OpenID Connect Core 5.3.2)."""
     claims, user = token.claims, token.user
     name, _, domain = user.partition("@")
     parts: dict[str, Document] = {"profile": {"name": name.title()}}

@@ -117,8 +117,8 @@ def write_certificate(folder: Path, role: str, *hosts: str, days: int = 1) -> No
         raise TypeError("ca.key is the key of another program")
     key, loopback = ec.generate_private_key(ec.SECP256R1()), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     names = x509.SubjectAlternativeName([*map(x509.DNSName, ("localhost", *hosts)), loopback])
-    made = _builder(_name(_AUTHORITY), _name(f"extauthz demo {role}"), key.public_key(), days).add_extension(names, critical=False)
-    _write(folder / f"{role}.crt", made, authority)
+    draft = _builder(_name(_AUTHORITY), _name(f"extauthz demo {role}"), key.public_key(), days).add_extension(names, critical=False)
+    _write(folder / f"{role}.crt", draft, authority)
     _write_key(folder / f"{role}.key", key)
 
 
@@ -133,10 +133,10 @@ def _name(text: str) -> x509.Name:
 
 def _builder(issuer: x509.Name, subject: x509.Name, key: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
-    made = x509.CertificateBuilder().issuer_name(issuer).subject_name(subject).public_key(key)
-    made = made.serial_number(x509.random_serial_number())
-    return made.not_valid_before(now - datetime.timedelta(minutes=5)).not_valid_after(now + datetime.timedelta(days=days))
+    builder = x509.CertificateBuilder().issuer_name(issuer).subject_name(subject).public_key(key)
+    builder = builder.serial_number(x509.random_serial_number())
+    return builder.not_valid_before(now - datetime.timedelta(minutes=5)).not_valid_after(now + datetime.timedelta(days=days))
 
 
-def _write(file: Path, made: x509.CertificateBuilder, authority: ec.EllipticCurvePrivateKey) -> None:
-    file.write_bytes(made.sign(authority, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+def _write(file: Path, builder: x509.CertificateBuilder, authority: ec.EllipticCurvePrivateKey) -> None:
+    file.write_bytes(builder.sign(authority, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))

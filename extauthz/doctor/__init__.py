@@ -1,1 +1,1 @@
-"""What `extauthz doctor` looks at, and what it says about it."""
+"""What `extauthz doctor` checks, and what it reports."""

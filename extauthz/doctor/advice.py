@@ -20,25 +20,25 @@ class Advisor:
 
     plane: ControlPlane | None
     sidecar: Sidecar
-    known: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
 
     def advise(self, findings: Iterable[Finding]) -> list[Finding]:
         """Return the findings that can be acted on."""
         if self.plane is None:
             return list(findings)
-        profile, kept = PROFILES[self.plane], []
+        profile, rest = PROFILES[self.plane], []
         for finding in findings:
             limit = profile.limits.get(finding.name)
             if limit is not None and limit.only in finding.found:
-                self.known[finding.name] = limit.text
+                self.texts[finding.name] = limit.text
             else:
-                kept.append(self._reworded(finding, profile))
-        return kept
+                rest.append(self._reworded(finding, profile))
+        return rest
 
     def limits(self) -> Iterator[Finding]:
         """Yield, once, what the control plane fixes."""
-        if self.plane is not None and self.known:
-            texts = "; ".join(self.known[name] for name in sorted(self.known))
+        if self.plane is not None and self.texts:
+            texts = "; ".join(self.texts[name] for name in sorted(self.texts))
             yield ok(LIMITS, f"known limits of {PROFILES[self.plane].title}, see docs/{self.plane.value}.md: {texts}")
 
     def _reworded(self, finding: Finding, profile: Profile) -> Finding:

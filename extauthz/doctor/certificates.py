@@ -27,7 +27,7 @@ class Certificate:
 def read_chain(path: Path) -> list[Certificate]:
     """Read a PEM file, the own certificate first; raises ValueError, which names the file."""
     try:
-        return [_certificate(found) for found in x509.load_pem_x509_certificates(path.read_bytes())]
+        return [_certificate(certificate) for certificate in x509.load_pem_x509_certificates(path.read_bytes())]
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
@@ -42,28 +42,28 @@ def dates(name: str, path: Path, now: float) -> Iterator[Finding]:
         yield problem(name, str(error), "put a PEM file there that this user may read")
         return
     for certificate in chain:
-        who = f"{path} ({', '.join(certificate.names) or 'without names'})"
+        subject = f"{path} ({', '.join(certificate.names) or 'without names'})"
         if now > certificate.not_after:
-            yield problem(name, f"{who} ended on {_day(certificate.not_after)}", "renew it: connections with it fail")
+            yield problem(name, f"{subject} ended on {_day(certificate.not_after)}", "renew it: connections with it fail")
         elif now < certificate.not_before:
             advice = "compare the clock of this machine with the one of its authority"
-            yield problem(name, f"{who} begins on {_day(certificate.not_before)} only", advice)
+            yield problem(name, f"{subject} begins on {_day(certificate.not_before)} only", advice)
         elif certificate.not_after - now < SOON:
             yield warning(
-                name, f"{who} ends on {_day(certificate.not_after)}", "renew it; changed files are read again by themselves"
+                name, f"{subject} ends on {_day(certificate.not_after)}", "renew it; changed files are read again by themselves"
             )
         else:
-            yield ok(name, f"{who} is good until {_day(certificate.not_after)}")
+            yield ok(name, f"{subject} is good until {_day(certificate.not_after)}")
 
 
-def _certificate(found: x509.Certificate) -> Certificate:
+def _certificate(certificate: x509.Certificate) -> Certificate:
     try:
-        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        named: list[str] = []
+        texts: list[str] = []
     else:
-        named = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
-    return Certificate(tuple(named), found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp())
+        texts = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+    return Certificate(tuple(texts), certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp())
 
 
 def _day(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Asks Envoy's admin interface, and looks at everything that it tells."""
+"""Reads Envoy's admin interface, and checks everything in it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from extauthz.errors import FetchError
 MAX_DUMP = 64 * 1024 * 1024
 """Bytes of a document; a large mesh has a large configuration."""
 LEAST = Version("1.37")
-"""The first release that tells clients `status_on_error` when a check fails; 1.40 is the one that the tests run."""
+"""The first release that answers clients with `status_on_error` when a check fails; 1.40 is the one that the tests run."""
 
 _PATHS = ("server_info", "config_dump?include_eds", "clusters?format=json")
 
 
 async def look(configuration: Configuration, admin: str, plane: ControlPlane | None = None) -> list[Finding]:
-    """Ask the admin interface at http://127.0.0.1:9901 or unix:///path, and judge what it tells by what a control plane can do."""
+    """Ask the admin interface at http://127.0.0.1:9901 or unix:///path, and judge the dump by what a control plane can do."""
     try:
-        told = await documents(admin)
+        responses = await documents(admin)
     except FetchError as error:
         advice = "give the address that `admin` has in Envoy, on this machine: http://127.0.0.1:9901 or unix:///path"
         return [problem("envoy.admin", str(error), advice)]
-    return list(judge(envoy_dump.read(*told), configuration, plane))
+    return list(judge(envoy_dump.read_dump(*responses), configuration, plane))
 
 
 async def documents(admin: str) -> list[Any]:
@@ -61,27 +61,27 @@ def judge(dump: Dump, configuration: Configuration, plane: ControlPlane | None =
     yield _version(dump)
     advisor = Advisor(plane, sidecar)
     if plane is not None:
-        dump, unchecked = envoy_planes.read(dump, plane)
+        dump, unchecked = envoy_planes.adapt(dump, plane)
         yield from advisor.advise(unchecked)
-    asking = [(manager, found) for manager in dump.managers for found in manager.filters if found.type == EXT_AUTHZ]
-    if not asking:
+    checks = [(manager, check) for manager in dump.managers for check in manager.filters if check.type == EXT_AUTHZ]
+    if not checks:
         text = f"no ext_authz filter in {len(dump.managers)} HTTP listeners: no request is checked"
         yield from advisor.advise([problem("envoy.ext_authz", text, "add what 'extauthz envoy-config --part filter' prints")])
     for manager in dump.managers:
-        mine = [found for other, found in asking if other is manager]
-        if asking and not mine:
+        own = [check for other, check in checks if other is manager]
+        if checks and not own:
             text = "no request is checked here"
             yield from advisor.advise([warning("envoy.ext_authz", text, "add the filter, or keep others out", where=manager.where)])
-        more = advisor.advise(envoy_twice.look(manager, mine, sidecar.identity))
+        more = advisor.advise(envoy_twice.look(manager, own, sidecar.identity))
         yield from more
-        for found in mine:
-            seen = [
-                *envoy_filter.look(found, sidecar, manager.where),
-                *_cluster(dump, found.config, listening, manager),
-                *envoy_http.look(manager, found, sidecar, hosts),
+        for check in own:
+            observations = [
+                *envoy_filter.look(check, sidecar, manager.where),
+                *_cluster(dump, check.config, listening, manager),
+                *envoy_http.look(manager, check, sidecar, hosts),
                 *envoy_client.look(manager, configuration.settings.envoy.client_address),
             ]
-            findings = advisor.advise(seen)
+            findings = advisor.advise(observations)
             yield from findings
             if not findings and not more:
                 yield ok("envoy.ext_authz", "as this configuration needs it", where=manager.where)
@@ -100,11 +100,11 @@ def _cluster(dump: Dump, config: Any, listening: Listening, manager: Manager) ->
 
 
 def _version(dump: Dump) -> Finding:
-    found = re.search(r"/(\d+\.\d+\.\d+)", dump.version)
-    if found is None or dump.state != "LIVE":
+    match = re.search(r"/(\d+\.\d+\.\d+)", dump.version)
+    if match is None or dump.state != "LIVE":
         text = f"Envoy {dump.version or 'of an unknown version'} is {dump.state or 'in an unknown state'}"
         return warning("envoy.version", text, "look at Envoy's log")
-    version = Version(found[1])
+    version = Version(match[1])
     if version < LEAST:
         text = f"Envoy {version} is older than {LEAST}: it answers 403 when a check fails"
         return warning("envoy.version", text, "update Envoy; 1.40 is the release that extauthz is tested with")

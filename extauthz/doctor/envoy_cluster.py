@@ -1,4 +1,4 @@
-"""The cluster that a running Envoy asks, compared with where this sidecar listens."""
+"""The cluster of the check in a running Envoy, compared with where this sidecar listens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _PRINT = "take it from 'extauthz envoy-config --part cluster'"
 
 is_plain = re.compile(r"[A-Za-z0-9._~-]+").fullmatch
-"""Tell whether every server takes a name of a cluster for the host of an authority (RFC 3986 3.2.2)."""
+"""Return whether every server takes a name of a cluster for the host of an authority (RFC 3986 3.2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Listening:
 
 
 def not_plain(call: str, name: str) -> str:
-    """Return what is odd about the authority of a call, which is the name of the cluster unless Envoy is told another one."""
+    """Return what is odd about the authority of a call, which is the name of the cluster unless another one is configured."""
     return f"the authority of {call} is the cluster's name, {name!r}, which other servers and older releases of extauthz refuse"
 
 
@@ -46,21 +46,21 @@ def look(cluster: Mapping[str, Any], hosts: Sequence[Host], listening: Listening
 
 
 def _addresses(hosts: Sequence[Host], listening: Listening, where: str) -> Iterator[Finding]:
-    own, asked = listening.sidecar.addresses, {host.address for host in hosts}
-    shown = ", ".join(sorted(map(str, asked))) or "nobody"
+    own, targets = listening.sidecar.addresses, {host.address for host in hosts}
+    listing = ", ".join(sorted(map(str, targets))) or "nobody"
     if listening.everywhere:
-        ports = {address.port for address in asked}
+        ports = {address.port for address in targets}
         silent = [address for address in own if address.port not in ports]
         if silent:
-            text = f"Envoy asks {shown}, and this sidecar listens on port {', '.join(str(address.port) for address in silent)}"
+            text = f"Envoy asks {listing}, and this sidecar listens on port {', '.join(str(address.port) for address in silent)}"
             yield warning("envoy.addresses", text, f"compare both, unless a port is mapped between them; {_PRINT}", where=where)
         return
-    missing = [str(address) for address in own if address not in asked]
+    missing = [str(address) for address in own if address not in targets]
     if missing:
-        text = f"Envoy asks {shown}, and this sidecar listens at {', '.join(missing)}"
+        text = f"Envoy asks {listing}, and this sidecar listens at {', '.join(missing)}"
         yield problem("envoy.addresses", text, f"list every process; {_PRINT}", where=where)
         return
-    stale = sorted(str(address) for address in asked - set(own))
+    stale = sorted(str(address) for address in targets - set(own))
     if stale and all(address.is_local for address in own):
         text = f"Envoy also asks {', '.join(stale)}, where this configuration does not listen"
         yield warning("envoy.addresses", text, f"remove it, unless another sidecar is there; {_PRINT}", where=where)

@@ -1,4 +1,4 @@
-"""What Envoy's admin interface tells (/config_dump, /clusters, /server_info), as far as it concerns the check."""
+"""What Envoy's admin interface serves (/config_dump, /clusters, /server_info), as far as it concerns the check."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def at(value: Any, *keys: str) -> Any:
 
 def every(value: Any, *keys: str) -> list[Any]:
     """Return the list at a path, an empty one where there is none."""
-    found = at(value, *keys)
-    return found if isinstance(found, list) else []
+    content = at(value, *keys)
+    return content if isinstance(content, list) else []
 
 
 def seconds(duration: Any, default: float) -> float:
@@ -77,7 +77,7 @@ def type_of(config: Any) -> str:
     return str(at(config, "@type") or "").rpartition("/")[2]
 
 
-def read(server_info: Any, config_dump: Any, clusters: Any) -> Dump:
+def read_dump(server_info: Any, config_dump: Any, clusters: Any) -> Dump:
     """Take the three documents of the admin interface."""
     configs: Mapping[str, Any] = {type_of(config).rpartition(".")[2]: config for config in every(config_dump, "configs")}
     return Dump(
@@ -92,13 +92,13 @@ def read(server_info: Any, config_dump: Any, clusters: Any) -> Dump:
 def _both(dump: Any, plural: str, singular: str) -> Iterator[Any]:
     """Yield what is static and what came from a control plane."""
     for entry in (*every(dump, f"static_{plural}"), *every(dump, f"dynamic_active_{plural}"), *every(dump, f"dynamic_{plural}")):
-        found = at(entry, singular) or at(entry, "active_state", singular)
-        if found:
-            yield found
+        content = at(entry, singular) or at(entry, "active_state", singular)
+        if content:
+            yield content
 
 
 def _managers(configs: Mapping[str, Any]) -> Iterator[Manager]:
-    routes = {at(found, "name"): found for found in _both(configs.get("RoutesConfigDump"), "route_configs", "route_config")}
+    routes = {at(each, "name"): each for each in _both(configs.get("RoutesConfigDump"), "route_configs", "route_config")}
     discovered = {
         at(entry, "ecds_filter", "name"): at(entry, "ecds_filter", "typed_config")
         for entry in every(configs.get("EcdsConfigDump"), "ecds_filters")
@@ -112,7 +112,7 @@ def _managers(configs: Mapping[str, Any]) -> Iterator[Manager]:
             if type_of(at(network, "typed_config")) == _MANAGER
         ]
         for index, (chain, config) in enumerate(configured):
-            name = f"listener {at(listener, 'name') or _shown(at(listener, 'address'))}"
+            name = f"listener {at(listener, 'name') or _address_text(at(listener, 'address'))}"
             where = name if len(configured) == 1 else f"{name}, filter chain {chain or index}"
             own = at(config, "route_config") or routes.get(at(config, "rds", "route_config_name"))
             yield Manager(where, config, tuple(_filters(config, discovered)), own)
@@ -141,7 +141,7 @@ def address_of(address: Any) -> Address:
     )
 
 
-def _shown(address: Any) -> str:
+def _address_text(address: Any) -> str:
     return str(address_of(address))
 
 
@@ -152,14 +152,14 @@ def per_filter_configs(routes: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
         where = f"virtual host {at(host, 'name')}"
         levels.append((where, host))
         for index, route in enumerate(every(host, "routes")):
-            named = f"{where}, route {at(route, 'name') or _match(at(route, 'match')) or index}"
-            levels.append((named, route))
+            place = f"{where}, route {at(route, 'name') or _match(at(route, 'match')) or index}"
+            levels.append((place, route))
             weighted: Sequence[Any] = every(route, "route", "weighted_clusters", "clusters")
-            levels += [(f"{named}, cluster {at(cluster, 'name')}", cluster) for cluster in weighted]
+            levels += [(f"{place}, cluster {at(cluster, 'name')}", cluster) for cluster in weighted]
     for where, level in levels:
-        found = at(level, "typed_per_filter_config")
-        if isinstance(found, Mapping):
-            yield where, found
+        configs = at(level, "typed_per_filter_config")
+        if isinstance(configs, Mapping):
+            yield where, configs
 
 
 def _match(match: Any) -> str:

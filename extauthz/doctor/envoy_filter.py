@@ -21,10 +21,10 @@ _PRINT = "take it from 'extauthz envoy-config --part filter'"
 _SEPARATORS = "!#$%&'*+-.^_`|~"
 
 
-def look(found: Filter, sidecar: Sidecar, where: str) -> Iterator[Finding]:
+def look(check: Filter, sidecar: Sidecar, where: str) -> Iterator[Finding]:
     """Yield what is not as it should be."""
-    config = found.config
-    if found.disabled:
+    config = check.config
+    if check.disabled:
         yield problem("envoy.disabled", "ext_authz is switched off here", "remove `disabled` from the filter", where=where)
     if (at(config, "filter_enabled") or at(config, "filter_enabled_metadata")) and at(config, "deny_at_disable") is None:
         text = "the check is left out for a part of the requests, which are then let through"
@@ -41,7 +41,7 @@ def look(found: Filter, sidecar: Sidecar, where: str) -> Iterator[Finding]:
         if at(config, key):
             text = f"{key} keeps headers from the check, and may keep a credential, an act-as header or a spelling of ours"
             yield problem(f"envoy.{key}", text, "remove the key: all headers are sent without it", where=where)
-    yield from _worth_a_look(config, where)
+    yield from _recommendations(config, where)
     yield from _mutation(config, sidecar, where)
     if at(config, "grpc_service"):
         yield from _service(at(config, "grpc_service"), sidecar, where)
@@ -49,7 +49,7 @@ def look(found: Filter, sidecar: Sidecar, where: str) -> Iterator[Finding]:
         yield problem("envoy.grpc_service", "the check is asked over HTTP, which extauthz does not speak", _PRINT, where=where)
 
 
-def _worth_a_look(config: Mapping[str, Any], where: str) -> Iterator[Finding]:
+def _recommendations(config: Mapping[str, Any], where: str) -> Iterator[Finding]:
     if not at(config, "encode_raw_headers"):
         text = "headers are sent joined, with '!' for bytes that are not UTF-8: the upstream may read others than extauthz"
         yield warning("envoy.encode_raw_headers", text, "write encode_raw_headers: true", where=where)
@@ -81,16 +81,16 @@ def _mutation(config: Mapping[str, Any], sidecar: Sidecar, where: str) -> Iterat
         yield problem(name, text, print_it, where=where)
         return
     expression = str(at(rules, "allow_expression", "regex") or "")
-    refused = _refused(expression, sidecar.identity)
-    if refused:
-        text = f"they do not let extauthz set or remove {', '.join(refused[:3])}{' …' if len(refused) > 3 else ''}"
+    names = _refused_names(expression, sidecar.identity)
+    if names:
+        text = f"they do not let extauthz set or remove {', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
         why = ": such requests get 500" if at(rules, "disallow_is_error") else ": what a client sends under that name stays"
         yield problem(name, text + why, print_it, where=where)
     else:
         yield warning(name, "they are not the ones of this configuration, though all names pass", print_it, where=where)
 
 
-def _refused(expression: str, identity: IdentityHeaders) -> list[str]:
+def _refused_names(expression: str, identity: IdentityHeaders) -> list[str]:
     """Return names that extauthz may set or remove and that an expression does not match as a whole."""
     try:
         matches = re.compile(expression).fullmatch

@@ -35,13 +35,13 @@ class Hosts:
     others: bool
 
 
-def look(manager: Manager, asking: Filter, sidecar: Sidecar, hosts: Hosts) -> Iterator[Finding]:
-    """Yield what is not as it should be around a filter that asks."""
+def look(manager: Manager, check: Filter, sidecar: Sidecar, hosts: Hosts) -> Iterator[Finding]:
+    """Yield what is not as it should be around an ext_authz filter."""
     where, config, identity = manager.where, manager.config, sidecar.identity
     action = sidecar.escaped_slashes_action
-    wanted = {"normalize_path": True, "merge_slashes": True, "path_with_escaped_slashes_action": action}
+    expected = {"normalize_path": True, "merge_slashes": True, "path_with_escaped_slashes_action": action}
     missing = [
-        f"{key}: {str(value).lower() if value is True else value}" for key, value in wanted.items() if at(config, key) != value
+        f"{key}: {str(value).lower() if value is True else value}" for key, value in expected.items() if at(config, key) != value
     ]
     if missing:
         text = "a path can come in several spellings; extauthz refuses the ambiguous ones, and clients may not expect that"
@@ -59,7 +59,7 @@ def look(manager: Manager, asking: Filter, sidecar: Sidecar, hosts: Hosts) -> It
         yield warning(
             "envoy.max_stream_duration", text, "write common_http_protocol_options: {max_stream_duration: 3600s}", where=where
         )
-    yield from _removals(manager.filters[: manager.filters.index(asking)], config, identity, where)
+    yield from _removals(manager.filters[: manager.filters.index(check)], config, identity, where)
     if manager.routes is None:
         text = "its routes are not in the dump: they are not looked at"
         yield warning(
@@ -67,13 +67,13 @@ def look(manager: Manager, asking: Filter, sidecar: Sidecar, hosts: Hosts) -> It
         )
         return
     yield from _domains(manager.routes, hosts, where)
-    yield from _unchecked(manager.routes, asking.name, where)
+    yield from _unchecked(manager.routes, check.name, where)
 
 
 def _early(config: Any) -> list[Any]:
     """Return what changes headers before a route is chosen."""
-    found = (at(entry, "typed_config") for entry in every(config, "early_header_mutation_extensions"))
-    return [each for each in found if type_of(each) == EARLY_MUTATION]
+    configs = (at(entry, "typed_config") for entry in every(config, "early_header_mutation_extensions"))
+    return [each for each in configs if type_of(each) == EARLY_MUTATION]
 
 
 def _removals(before: Sequence[Filter], manager: Any, identity: IdentityHeaders, where: str) -> Iterator[Finding]:
@@ -82,19 +82,19 @@ def _removals(before: Sequence[Filter], manager: Any, identity: IdentityHeaders,
         ("request_mutations", mutations.header_removals(identity)),
         ("request_trailers_mutations", mutations.trailer_removals(identity)),
     ):
-        filters = [found.config for found in before if found.type == HEADER_MUTATION and not found.disabled]
+        filters = [check.config for check in before if check.type == HEADER_MUTATION and not check.disabled]
         entries = [entry for config in filters for entry in every(config, "mutations", place)]
         if place == "request_mutations":
             entries += [entry for early in _early(manager) for entry in every(early, "mutations")]
         removed = {str(at(entry, "remove") or "").lower() for entry in entries}
         prefixes = {str(at(entry, "remove_on_match", "key_matcher", "prefix") or "").lower() for entry in entries} - {""}
-        left = [name for name in names if name not in removed and not name.startswith(tuple(prefixes))]
+        remaining = [name for name in names if name not in removed and not name.startswith(tuple(prefixes))]
         if not identity.prefix.startswith(tuple(prefixes)):
-            left.insert(0, f"{identity.prefix}*")
-        if left:
-            what = "headers" if place == "request_mutations" else "trailers"
-            shown = f"{', '.join(left[:4])}{' …' if len(left) > 4 else ''}"
-            text = f"these {what} of a client are not removed before the check: {shown}"
+            remaining.insert(0, f"{identity.prefix}*")
+        if remaining:
+            kind = "headers" if place == "request_mutations" else "trailers"
+            sample = f"{', '.join(remaining[:4])}{' …' if len(remaining) > 4 else ''}"
+            text = f"these {kind} of a client are not removed before the check: {sample}"
             advice = "take header_mutation from 'extauthz envoy-config --part filter', and put it before ext_authz"
             yield warning("envoy.header_mutation", text, advice, where=where)
 
@@ -122,7 +122,7 @@ def _domains(routes: Any, hosts: Hosts, where: str) -> Iterator[Finding]:
 
 
 def _unchecked(routes: Any, name: str, where: str) -> Iterator[Finding]:
-    """Yield the places where the check is switched off, or asked of somebody else."""
+    """Yield the places where the check is switched off, or sent to another service."""
     for place, configs in per_filter_configs(routes):
         for filter_name, config in configs.items():
             off, own = False, config

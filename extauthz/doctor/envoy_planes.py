@@ -1,4 +1,4 @@
-"""What a control plane gives Envoy, read as one filter that asks and the routes where it does.
+"""What a control plane gives Envoy, read as one ext_authz filter and the routes where it is on.
 
 Each has a way of its own to say which requests are checked: Envoy Gateway switches a filter on for routes, Istio lets another
 filter mark requests, Contour leaves hosts without TLS alone.
@@ -20,7 +20,7 @@ RBAC = "envoy.extensions.filters.http.rbac.v3.RBAC"
 TLS = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 
 
-def read(dump: Dump, plane: ControlPlane) -> tuple[Dump, list[Finding]]:
+def adapt(dump: Dump, plane: ControlPlane) -> tuple[Dump, list[Finding]]:
     """Return the dump as it is to be judged, and what is wrong with it besides."""
     own = PROFILES[plane].own_listeners
     managers = [manager for manager in dump.managers if not own.match(manager.where)]
@@ -32,7 +32,7 @@ def read(dump: Dump, plane: ControlPlane) -> tuple[Dump, list[Finding]]:
             managers = [each for manager in managers for each in _switched_on(manager)]
             clusters = {name: _with_tls(cluster) for name, cluster in clusters.items()}
         case ControlPlane.ISTIO:
-            # Beside an application the other listeners are for what it asks itself.
+            # Beside an application the other listeners are for its own requests.
             inbound = [manager for manager in managers if manager.where.startswith(INBOUND)]
             managers = [_marked(manager) for manager in inbound or managers]
         case ControlPlane.CONTOUR:
@@ -70,25 +70,25 @@ def _unchecked(manager: Manager) -> Iterator[Finding]:
 
 
 def _switched_on(manager: Manager) -> list[Manager]:
-    """Return the connection manager once for each filter and service that some route asks; without any it asks nobody."""
+    """Return the connection manager once for each filter and service of some route; without any it has no ext_authz filter."""
     checks = [check for check in manager.filters if check.type == EXT_AUTHZ]
     if not all(check.disabled for check in checks):
         return [manager]
     names = [check.name for check in checks]
     pairs = [(check, service) for check in checks for service in _services(manager, check)]
     routes = _without(manager.routes, names)
-    made = []
+    copies = []
     for check, service in pairs:
         config = {**check.config, "grpc_service": service} if service is not None else check.config
         on = Filter(check.name, check.type, config)
         filters = tuple(on if each is check else each for each in manager.filters if each is check or each.type != EXT_AUTHZ)
         where = manager.where if len(pairs) == 1 else f"{manager.where}, {check.name}"
-        made.append(replace(manager, where=where, filters=filters, routes=routes))
-    return made or [replace(manager, filters=tuple(each for each in manager.filters if each.type != EXT_AUTHZ))]
+        copies.append(replace(manager, where=where, filters=filters, routes=routes))
+    return copies or [replace(manager, filters=tuple(each for each in manager.filters if each.type != EXT_AUTHZ))]
 
 
 def _services(manager: Manager, check: Filter) -> list[Any]:
-    """Return what is asked by the routes that switch a filter on; what the filter asks where routes are not known."""
+    """Return the services of the routes that switch a filter on; that of the filter where routes are not known."""
     own = at(check.config, "grpc_service")
     services: list[Any] = [own] if manager.routes is None else []
     for _, route in _routes(manager):
@@ -116,8 +116,8 @@ def _bare(route: Any, names: Sequence[str]) -> Any:
     entries = at(route, "typed_per_filter_config")
     if not isinstance(entries, Mapping):
         return route
-    kept = {key: value for key, value in entries.items() if key not in names or _switches(route, key) is None}
-    return {**route, "typed_per_filter_config": kept}
+    others = {key: value for key, value in entries.items() if key not in names or _switches(route, key) is None}
+    return {**route, "typed_per_filter_config": others}
 
 
 def _with_tls(cluster: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -145,21 +145,21 @@ def _marked(manager: Manager) -> Manager:
 
 
 def _marks_all(before: Sequence[Filter], condition: Any) -> bool:
-    """Tell whether a filter in front marks each request as one that is to be checked."""
+    """Return whether a filter in front marks each request as one that is to be checked."""
     prefix = at(condition, "value", "string_match", "prefix")
     marking = [each for each in before if each.type == RBAC and each.name == at(condition, "filter") and not each.disabled]
     policies = [
         policy
         for rules in marking
-        if isinstance(named := at(rules.config, "shadow_rules", "policies"), Mapping)
-        for name, policy in named.items()
+        if isinstance(by_name := at(rules.config, "shadow_rules", "policies"), Mapping)
+        for name, policy in by_name.items()
         if prefix and name.startswith(prefix)
     ]
     return any(_any(every(policy, "permissions")) and _any(every(policy, "principals")) for policy in policies)
 
 
 def _any(alternatives: list[Any]) -> bool:
-    """Tell whether one of these is always met."""
+    """Return whether one of these is always met."""
     return any(_always(each) for each in alternatives)
 
 
@@ -178,6 +178,6 @@ def _always(condition: Any) -> bool:
 
 
 def _only_redirects(manager: Manager) -> bool:
-    """Tell whether plain HTTP leads to HTTPS and nowhere else."""
+    """Return whether plain HTTP leads to HTTPS and nowhere else."""
     routes = [route for _, route in _routes(manager)]
     return bool(routes) and all(at(route, "redirect") is not None for route in routes)

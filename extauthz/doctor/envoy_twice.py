@@ -12,14 +12,14 @@ from extauthz.doctor.findings import Finding, problem, warning
 NAME = "envoy.checked_twice"
 
 
-def look(manager: Manager, asking: Sequence[Filter], identity: IdentityHeaders) -> Iterator[Finding]:
-    """Yield chains with several filters that ask, and routes that follow redirects inside Envoy."""
+def look(manager: Manager, checks: Sequence[Filter], identity: IdentityHeaders) -> Iterator[Finding]:
+    """Yield chains with several ext_authz filters, and routes that follow redirects inside Envoy."""
     if AUTHORIZATION in identity.keep:
         return
     keep = f"write identity.keep: [{', '.join((AUTHORIZATION, AUTH_TYPE, *identity.act_as))}] in extauthz.yaml"
-    on = [found for found in asking if not found.disabled]
-    if len(on) > 1:
-        text = f"{len(on)} ext_authz filters ask one after the other, and the second one finds no credential: all get 401"
+    active = [check for check in checks if not check.disabled]
+    if len(active) > 1:
+        text = f"{len(active)} ext_authz filters ask one after the other, and the second one finds no credential: all get 401"
         yield problem(NAME, text, f"remove one of them, or {keep}", where=manager.where)
     policies = [
         at(route, "route", "internal_redirect_policy")

@@ -59,9 +59,9 @@ def secret_files(configuration: Configuration) -> list[Path]:
     if settings.internal_token and settings.internal_token.enabled:
         places += settings.internal_token.keys
     places += settings.tracing.headers.values()
-    found = [folder / place.file for place in places if place is not None and place.file is not None]
+    paths = [folder / place.file for place in places if place is not None and place.file is not None]
     listeners = (configuration.tls_files(settings.server.tls), configuration.tls_files(settings.server.ops_tls))
-    return [*found, *(tls[1] for tls in listeners if tls)]
+    return [*paths, *(tls[1] for tls in listeners if tls)]
 
 
 def secret_file(name: str, path: Path) -> Finding:
@@ -73,17 +73,17 @@ def secret_file(name: str, path: Path) -> Finding:
     if not stat.S_ISREG(status.st_mode):
         return problem(name, f"{path} is not a file", "put the secret into a file of its own")
     if not os.access(path, os.R_OK):
-        found = f"{path} of {owner}, mode {mode:04o}, cannot be read by this user"
-        return problem(name, found, "run this as the user of the sidecar, or give the file to that user")
+        text = f"{path} of {owner}, mode {mode:04o}, cannot be read by this user"
+        return problem(name, text, "run this as the user of the sidecar, or give the file to that user")
     if mode & 0o022:
-        found = f"{path} can be changed by others (mode {mode:04o})"
-        return problem(name, found, f"chmod 0600 {path}, and look who changed it")
+        text = f"{path} can be changed by others (mode {mode:04o})"
+        return problem(name, text, f"chmod 0600 {path}, and look who changed it")
     if mode & 0o004:
-        found = f"{path} can be read by everybody (mode {mode:04o})"
-        return problem(name, found, f"chmod 0600 {path}, or 0640 with a group of its own")
+        text = f"{path} can be read by everybody (mode {mode:04o})"
+        return problem(name, text, f"chmod 0600 {path}, or 0640 with a group of its own")
     if mode & 0o040:
-        found = f"{path} can be read by the group {_group(status.st_gid)} (mode {mode:04o})"
-        return warning(name, found, f"chmod 0600 {path}, unless that group is the sidecar's")
+        text = f"{path} can be read by the group {_group(status.st_gid)} (mode {mode:04o})"
+        return warning(name, text, f"chmod 0600 {path}, unless that group is the sidecar's")
     if status.st_uid not in (0, os.geteuid()):
         return warning(name, f"{path} belongs to {owner}, who can change it", "give it to the user of the sidecar, or to root")
     return ok(name, f"{path} can be read by {owner} only")
@@ -113,8 +113,8 @@ def sqlite_file(name: str, path: Path) -> Iterator[Finding]:
         yield problem(name, f"{path}, mode {mode:04o}, cannot be read by this user", "give it to the user of the sidecar")
         return
     if is_read_only(path):
-        found = f"{path} can be read, and not written to, by this user: checks are answered, last uses are not kept"
-        yield warning(name, found, "let the user of the sidecar write to the file and to its folder, unless it is meant so")
+        text = f"{path} can be read, and not written to, by this user: checks are answered, last uses are not kept"
+        yield warning(name, text, "let the user of the sidecar write to the file and to its folder, unless it is meant so")
     elif not mode & 0o066:
         yield ok(name, f"{path}, mode {mode:04o}, and its folder can be written to")
     if mode & 0o002:
@@ -123,8 +123,8 @@ def sqlite_file(name: str, path: Path) -> Iterator[Finding]:
         advice = f"chmod 0600 {path}, or 0640 with a group of its own: it holds no token, but who has which"
         yield warning(name, f"{path} can be read by everybody (mode {mode:04o})", advice)
     elif mode & 0o060:
-        found = f"{path} is open to the group {_group(status.st_gid)} (mode {mode:04o})"
-        yield warning(name, found, f"chmod 0600 {path}, unless that group is the sidecar's")
+        text = f"{path} is open to the group {_group(status.st_gid)} (mode {mode:04o})"
+        yield warning(name, text, f"chmod 0600 {path}, unless that group is the sidecar's")
 
 
 def socket_place(name: str, address: Address, mode: str, group: str | None) -> Iterator[Finding]:

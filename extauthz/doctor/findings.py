@@ -16,7 +16,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The name of a check, what it found, and what to do about it; `where` tells two findings of one name apart."""
+    """The name of a check, what it found, and what to do about it; `where` distinguishes two findings of one name."""
 
     name: str
     level: Level
@@ -25,16 +25,16 @@ class Finding:
     where: str = ""
 
 
-def ok(name: str, found: str, *, where: str = "") -> Finding:
+def ok(name: str, text: str, *, where: str = "") -> Finding:
     """Return that something is as it should be."""
-    return Finding(name, Level.OK, found, "", where)
+    return Finding(name, Level.OK, text, "", where)
 
 
-def warning(name: str, found: str, advice: str, *, where: str = "") -> Finding:
+def warning(name: str, text: str, advice: str, *, where: str = "") -> Finding:
     """Return that something is worth a look."""
-    return Finding(name, Level.WARNING, found, advice, where)
+    return Finding(name, Level.WARNING, text, advice, where)
 
 
-def problem(name: str, found: str, advice: str, *, where: str = "") -> Finding:
+def problem(name: str, text: str, advice: str, *, where: str = "") -> Finding:
     """Return that something is wrong."""
-    return Finding(name, Level.PROBLEM, found, advice, where)
+    return Finding(name, Level.PROBLEM, text, advice, where)

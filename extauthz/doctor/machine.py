@@ -23,7 +23,7 @@ def look(transport: str, connections: int) -> Iterator[Finding]:
 
 
 def libraries(requirements: Iterable[str], installed: Callable[[str], str | None]) -> Iterator[Finding]:
-    """Compare the versions of the libraries with those that this release asks for."""
+    """Compare the versions of the libraries with those that this release requires."""
     good = []
     for requirement in map(Requirement, requirements):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):

@@ -26,28 +26,28 @@ def checks(
 ) -> dict[str, Check]:
     """Return what there is to look at, by a title; `offline` leaves out what is not on this machine.
 
-    `plane` is who configures the Envoy whose admin interface is asked.
+    `plane` is who configures the Envoy whose admin interface is read.
     """
     server = configuration.settings.server
-    found: dict[str, Check] = {
+    by_title: dict[str, Check] = {
         "configuration": lambda: settings(configuration),
         "machine": lambda: machine.look(server.transport, configuration.settings.grpc.connections),
         "files": lambda: files.look(configuration, clock.now()),
         "listeners": lambda: asyncio.run(world.listeners(server)),
     }
     if not offline or not isinstance(configuration.store_place, str):
-        found["store"] = lambda: world.store(configuration, clock, environment)
+        by_title["store"] = lambda: world.store(configuration, clock, environment)
     if not offline:
-        found["issuers"] = lambda: asyncio.run(world.issuers(configuration, clock, environment))
+        by_title["issuers"] = lambda: asyncio.run(world.issuers(configuration, clock, environment))
     if admin is not None:
-        found["Envoy"] = lambda: asyncio.run(envoy_admin.look(configuration, admin, plane))
-    return {title: partial(_fenced, title, check) for title, check in found.items()}
+        by_title["Envoy"] = lambda: asyncio.run(envoy_admin.look(configuration, admin, plane))
+    return {title: partial(_fenced, title, check) for title, check in by_title.items()}
 
 
 def settings(configuration: Configuration) -> Iterator[Finding]:
     """Repeat the warnings of `config check`: monitor mode, which is easily forgotten, is one of them."""
-    for found in configuration.warnings:
-        yield warning("configuration", str(found), "correct this line, or leave it if it is meant so")
+    for each in configuration.warnings:
+        yield warning("configuration", str(each), "correct this line, or leave it if it is meant so")
     yield ok("configuration", f"{configuration.file} has no problems")
 
 
@@ -55,5 +55,5 @@ def _fenced(title: str, check: Check) -> list[Finding]:
     """Run a check to its end; one that fails itself is a problem too, and keeps no other from being made."""
     try:
         return list(check())
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
         return [problem(title, f"the check itself failed: {type(error).__name__}", "report it to the authors of extauthz")]

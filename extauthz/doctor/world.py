@@ -1,4 +1,4 @@
-"""What the sidecar asks while it serves: the token store, the issuers, and its own listeners."""
+"""What the sidecar uses while it serves: the token store, the issuers, and its own listeners."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from extauthz.adapters.oauth.discovery import Discovery
 from extauthz.adapters.oauth.http import Answer, JsonFetcher
 from extauthz.adapters.oauth.introspection import endpoint_of
-from extauthz.adapters.oauth.published_keys import described, usable_keys
+from extauthz.adapters.oauth.published_keys import descriptions, usable_keys
 from extauthz.adapters.store.rows import check_peppers
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.addresses import Address
@@ -52,21 +52,21 @@ def store(configuration: Configuration, clock: Clock, environment: Mapping[str, 
             return
     try:
         password = configuration.store_password(environment)
-        opened = SqlTokenStore(place, password=password)
+        token_store = SqlTokenStore(place, password=password)
     except (ConfigurationError, StoreError) as error:
         yield problem("store", _one_line(error), "correct tokens.store or tokens.store_password")
         return
-    with contextlib.closing(opened):
+    with contextlib.closing(token_store):
         try:
             now = clock.now()
-            found = opened.status(int(now))
-            yield ok("store", f"{opened.name}: schema {found.revision}, {found.active} active tokens")
-            theirs = opened.clock()
-            if theirs is not None:
+            status = token_store.status(int(now))
+            yield ok("store", f"{token_store.name}: schema {status.revision}, {status.active} active tokens")
+            store_time = token_store.clock()
+            if store_time is not None:
                 # Ours before and after the question: a slow answer is no difference.
-                yield clocks("store.clock", opened.name, theirs, (now, clock.now()), most=STORE_DIFFERENCE)
-            peppers, known = configuration.peppers(environment), opened.pepper_fingerprints()
-            check_peppers(known, peppers, {name: opened.needing(name, int(now)) for name in known.keys() - peppers.keys()})
+                yield clocks("store.clock", token_store.name, store_time, (now, clock.now()), most=STORE_DIFFERENCE)
+            peppers, digests = configuration.peppers(environment), token_store.pepper_fingerprints()
+            check_peppers(digests, peppers, {name: token_store.needing(name, int(now)) for name in digests.keys() - peppers.keys()})
             yield ok("store.peppers", f"{', '.join(peppers)}: every active token has its pepper")
         except StoreError as error:
             yield problem("store", str(error), "do what this says; see docs/tokens.md")
@@ -74,10 +74,10 @@ def store(configuration: Configuration, clock: Clock, environment: Mapping[str, 
             yield problem("store.peppers", _one_line(error), "restore it from its backup: without it no issued token verifies")
 
 
-def clocks(name: str, where: str, theirs: float, ours: tuple[float, float], *, most: float) -> Finding:
-    """Compare the clock of another machine with ours before and after it was asked, all in seconds since the epoch."""
-    before, after = ours
-    difference = max(before - theirs, theirs - after, 0.0)
+def clocks(name: str, where: str, other: float, own: tuple[float, float], *, most: float) -> Finding:
+    """Compare the clock of another machine with ours before and after the question, all in seconds since the epoch."""
+    before, after = own
+    difference = max(before - other, other - after, 0.0)
     if difference > most:
         return warning(name, f"the clock of {where} differs from ours by {difference:.1f} s", _CLOCK_ADVICE)
     return ok(name, f"the clock of {where} agrees with ours within {most:g} s")
@@ -98,15 +98,15 @@ async def issuers(configuration: Configuration, clock: Clock, environment: Mappi
         return [problem("issuer", f"{oauth.ca_file}: {error}", "correct oauth.ca_file")]
     try:
         pairs = zip(oauth.entries, configuration.providers, strict=True)
-        found = await asyncio.gather(*(_issuer(entry, rules, fetcher, clock) for entry, rules in pairs))
+        results = await asyncio.gather(*(_issuer(entry, rules, fetcher, clock) for entry, rules in pairs))
     finally:
         await fetcher.close()
-    return [finding for findings in found for finding in findings]
+    return [finding for findings in results for finding in findings]
 
 
 async def _issuer(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetcher, clock: Clock) -> list[Finding]:
     discovery = Discovery(rules.issuer, rules.discovery, fetcher, clock=clock)
-    name, found = f"issuer.{rules.name}", []
+    name, findings = f"issuer.{rules.name}", []
     uris = {
         Verification.JWKS: entry.jwks_uri,
         Verification.TOKENINFO: entry.tokeninfo_uri,
@@ -120,34 +120,34 @@ async def _issuer(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetch
             before = clock.now()
             if method is Verification.JWKS:
                 answer = await fetcher.get(address)
-                found.append(_keys(name, rules, address, answer.document))
+                findings.append(_keys(name, rules, address, answer.document))
             else:
                 answer = await fetcher.ask(address)
-                found.append(_endpoint(name, method, address, answer))
-            theirs = _seconds(answer.date)
-            if theirs is not None:
+                findings.append(_endpoint(name, method, address, answer))
+            issuer_time = _seconds(answer.date)
+            if issuer_time is not None:
                 # Whole seconds, cut off.
                 times = (before - 1.0, clock.now())
-                found.append(clocks(f"{name}.clock", rules.issuer, theirs, times, most=ISSUER_DIFFERENCE))
+                findings.append(clocks(f"{name}.clock", rules.issuer, issuer_time, times, most=ISSUER_DIFFERENCE))
         except ProxyRefusal as error:
             advice = "correct user and password of oauth.proxy; until then its tokens get 503"
-            found.append(problem(name, f"{method}: {error}", advice))
+            findings.append(problem(name, f"{method}: {error}", advice))
         except FetchError as error:
             advice = "look at the network, oauth.proxy and oauth.ca_file; until then its tokens get 503"
-            found.append(problem(name, f"{method}: {error}", advice))
-    return found
+            findings.append(problem(name, f"{method}: {error}", advice))
+    return findings
 
 
 def _keys(name: str, rules: ProviderRules, address: str, document: Any) -> Finding:
     try:
-        keys, left_out = usable_keys(document, rules.provider.algorithms)
+        keys, unused = usable_keys(document, rules.provider.algorithms)
     except ValueError as error:
         return problem(name, f"{address}: {error}", "compare jwks_uri with the issuer's discovery document")
-    others = f"; left out: {'; '.join(described(left_out))}" if left_out else ""
+    others = f"; left out: {'; '.join(descriptions(unused))}" if unused else ""
     if not keys:
-        wanted = ", ".join(sorted(rules.provider.algorithms))
+        algorithms = ", ".join(sorted(rules.provider.algorithms))
         advice = "compare issuer and jwks_uri with the provider's settings"
-        return problem(name, f"{address} has no key for {wanted}{others}", advice)
+        return problem(name, f"{address} has no key for {algorithms}{others}", advice)
     return ok(name, f"{address}: {len(keys)} keys{others}")
 
 
@@ -160,24 +160,24 @@ def _endpoint(name: str, method: Verification, address: str, answer: Answer) -> 
 
 
 async def listeners(server: ServerSection) -> list[Finding]:
-    """Look whether the sidecar runs here, and what it says of itself; that it does not run is no problem."""
-    found, workers = [], server.addresses
+    """Look whether the sidecar runs here, and is ready; that it does not run is no problem."""
+    findings, workers = [], server.addresses
     silent = [str(address) for address in workers if not await _listens(address)]
     if not silent:
-        found.append(ok("server.listen", f"somebody listens at {', '.join(map(str, workers))}"))
+        findings.append(ok("server.listen", f"somebody listens at {', '.join(map(str, workers))}"))
     elif len(silent) == len(workers):
-        found.append(ok("server.listen", f"nobody listens at {', '.join(silent)}: the sidecar does not run here"))
+        findings.append(ok("server.listen", f"nobody listens at {', '.join(silent)}: the sidecar does not run here"))
     else:
-        found.append(problem("server.listen", f"nobody listens at {', '.join(silent)}", "look at the log: a worker is missing"))
+        findings.append(problem("server.listen", f"nobody listens at {', '.join(silent)}", "look at the log: a worker is missing"))
     if server.ops is None:
-        found.append(warning("server.ops", "there are no metrics and no readiness", "write server.ops: 127.0.0.1:9090"))
-        return found
+        findings.append(warning("server.ops", "there are no metrics and no readiness", "write server.ops: 127.0.0.1:9090"))
+        return findings
     if not server.ops.is_local and (server.ops_tls is None or server.ops_tls.client_ca is None):
         advice = "listen on loopback, or let the network keep others out: it tells metrics and readiness"
-        found.append(warning("server.ops", f"{server.ops} can be reached by other machines", advice))
+        findings.append(warning("server.ops", f"{server.ops} can be reached by other machines", advice))
     if len(silent) < len(workers) and server.ops_tls is None:
-        found.append(await _readiness(server.ops))
-    return found
+        findings.append(await _readiness(server.ops))
+    return findings
 
 
 async def _readiness(ops: Address) -> Finding:
@@ -204,10 +204,10 @@ async def _readiness(ops: Address) -> Finding:
 async def _listens(address: Address) -> bool:
     try:
         async with asyncio.timeout(PATIENCE):
-            opened = (
+            connecting = (
                 asyncio.open_unix_connection(address.path) if address.path else asyncio.open_connection(address.host, address.port)
             )
-            _, writer = await opened
+            _, writer = await connecting
     except (OSError, TimeoutError):
         return False
     writer.close()

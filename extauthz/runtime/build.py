@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class VerifierSources:
-    """What the verifiers ask: store, its change feed and peppers, and the sources of each provider."""
+    """What the verifiers need: store, its change feed and peppers, and the sources of each provider."""
 
     store: TokenStore | None = None
     feed: Feed | None = None
@@ -71,7 +71,7 @@ class RuntimeParts(BuiltRuntime):
 
     @property
     def introspections(self) -> tuple[Introspection, ...]:
-        """Every way in which an issuer is asked about a token."""
+        """Every remote verification at an issuer."""
         return tuple(one for sources in self.providers for one in sources.introspections)
 
     @property
@@ -81,12 +81,12 @@ class RuntimeParts(BuiltRuntime):
 
     @property
     def follower(self) -> SqliteFollower | PostgresFollower | None:
-        """Who reads the feed."""
+        """The reader of the feed."""
         return self.store.follower if self.store else None
 
     @property
     def usage(self) -> UsageStore | None:
-        """Who is told of last uses."""
+        """Where last uses are written."""
         return self.store.usage if self.store else None
 
 
@@ -118,9 +118,9 @@ def build_runtime(
         if before is not None and before.digests.get(Kind.OAUTH) == digests[Kind.OAUTH] and before.issuers == issuers:
             verifiers[Kind.OAUTH], verdicts[Kind.OAUTH] = before.runtime.verifiers[Kind.OAUTH], before.verdicts[Kind.OAUTH]
         else:
-            kept = before.verdicts.get(Kind.OAUTH) if before else None
+            previous = before.verdicts.get(Kind.OAUTH) if before else None
             fresh = _memory(configuration, Kind.OAUTH, bytes(32), settings.oauth.verdict_ttl, clock)
-            verdicts[Kind.OAUTH] = kept if kept is not None and kept.limits == fresh.limits else fresh
+            verdicts[Kind.OAUTH] = previous if previous is not None and previous.limits == fresh.limits else fresh
             verifiers[Kind.OAUTH] = OAuthVerifier(
                 issuers.values(),
                 verdicts[Kind.OAUTH],
@@ -140,7 +140,7 @@ def build_runtime(
 
 
 def void_what_changed(before: BuiltRuntime, now: BuiltRuntime) -> None:
-    """Void what was found out with settings that no longer count; to be called when the new snapshot serves."""
+    """Void what was verified with settings that no longer count; to be called when the new snapshot serves."""
     for digest, issuer in before.issuers.items():
         if now.issuers.get(digest) is not issuer:
             issuer.drop()
@@ -154,7 +154,7 @@ class RuntimeBuilder:
     """Builds parts from configurations, one after the other; what outlives them belongs to it."""
 
     def __init__(self, *, clock: Clock, environment: Mapping[str, str] | None = None, tracing: Tracing | None = None) -> None:
-        """Begin with nothing open; `tracing` is told of what is asked and of each check."""
+        """Begin with nothing open; `tracing` traces each check and its requests."""
         self._clock = clock
         self._environment = os.environ if environment is None else environment
         self._tracing = tracing
@@ -234,8 +234,8 @@ def _issuers(outside: VerifierSources, before: BuiltRuntime | None) -> dict[byte
     """Return the providers by the digest of their settings; one that is unchanged, and asks the same, is the one of before."""
     issuers: dict[bytes, Issuer] = {}
     for sources in outside.providers:
-        made, known = _issuer(sources), before.issuers.get(sources.digest) if before else None
-        issuers[sources.digest] = known if known is not None and known.asks_the_same(made) else made
+        issuer, previous = _issuer(sources), before.issuers.get(sources.digest) if before else None
+        issuers[sources.digest] = previous if previous is not None and previous.asks_the_same(issuer) else issuer
     return issuers
 
 

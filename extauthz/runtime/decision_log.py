@@ -37,18 +37,18 @@ class DecisionLogs:
         self._section = configuration.settings.decision_log
         self._next: tuple[DecisionLogSection, DecisionLog | None] | None = None
         self._closing: list[DecisionLog] = []
-        self._closed_written = self._closed_dropped = 0
+        self._written_before = self._dropped_before = 0
         self.current = self._open(configuration)
 
     @property
     def written(self) -> int:
         """Lines that were written."""
-        return self._closed_written + sum(log.written for log in self._open_logs())
+        return self._written_before + sum(log.written for log in self._open_logs())
 
     @property
     def dropped(self) -> int:
         """Decisions that were to be written and never will be."""
-        return self._closed_dropped + sum(log.dropped for log in self._open_logs())
+        return self._dropped_before + sum(log.dropped for log in self._open_logs())
 
     def prepare(self, configuration: Configuration) -> None:
         """Open the log of another configuration, if its section is another one; raises ConfigurationError."""
@@ -93,8 +93,8 @@ class DecisionLogs:
     async def _close(self, log: DecisionLog) -> None:
         await asyncio.to_thread(log.close)
         self._closing.remove(log)
-        self._closed_written += log.written
-        self._closed_dropped += log.dropped
+        self._written_before += log.written
+        self._dropped_before += log.dropped
 
 
 def _sink(configuration: Configuration, place: Place) -> Sink:

@@ -1,4 +1,4 @@
-"""What is asked of the OAuth providers: keys, and the ways of asking about a token; each lives as long as its settings do."""
+"""The sources of the OAuth providers: keys, and remote verifications of tokens; each lives as long as its settings do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KEY_TIMEOUT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ProviderSources:
-    """One provider: the digest of all that its tokens are verified with, its rules, and who is asked through the ports.
+    """One provider: the digest of all that its tokens are verified with, its rules, and its sources behind the ports.
 
     Behind the ports, which may be traced, are `jwks` and `introspections`.
     """
@@ -73,17 +73,15 @@ class Issuers:
         prepared: list[ProviderSources] = []
         for entry, rules in entries_of(configuration):
             secret = secrets.client_secrets.get(rules.name)
-            # Another password for the proxy makes another HTTP client, and so somebody else who asks.
-            made_with = digest(
-                provider_digest(configuration, entry, rules, secret), _fetcher_digest(configuration, oauth, secrets, 0.0)
-            )
-            if made_with in served:
-                prepared.append(served[made_with])
+            # Another password for the proxy makes another HTTP client, and so another source.
+            key = digest(provider_digest(configuration, entry, rules, secret), _fetcher_digest(configuration, oauth, secrets, 0.0))
+            if key in served:
+                prepared.append(served[key])
                 continue
             discovery = Discovery(rules.issuer, rules.discovery, for_keys, clock=self.clock)
             jwks = self._keys(oauth, entry, rules, discovery, for_keys) if rules.verification is Verification.JWKS else None
-            ways = self._introspections(entry, rules, secret, discovery, for_tokens, configuration.settings.limits)
-            prepared.append(self._sources(made_with, rules, jwks, ways))
+            introspections = self._introspections(entry, rules, secret, discovery, for_tokens, configuration.settings.limits)
+            prepared.append(self._sources(key, rules, jwks, introspections))
         return tuple(prepared)
 
     async def retire(self, configuration: Configuration | None, secrets: Secrets) -> None:
@@ -92,20 +90,20 @@ class Issuers:
         timeouts = (KEY_TIMEOUT, oauth.remote_timeout) if oauth and oauth.enabled else ()
         needed = {_fetcher_digest(configuration, oauth, secrets, timeout) for timeout in timeouts if configuration and oauth}
         # All at once: a configuration that is prepared meanwhile must not be given one of them.
-        retired = [self._fetchers.pop(made_with) for made_with in self._fetchers.keys() - needed]
+        retired = [self._fetchers.pop(key) for key in self._fetchers.keys() - needed]
         for fetcher in retired:
             await fetcher.close()
 
     def _sources(
-        self, made_with: bytes, rules: ProviderRules, jwks: JwksSource | None, ways: tuple[Introspection, ...]
+        self, key: bytes, rules: ProviderRules, jwks: JwksSource | None, introspections: tuple[Introspection, ...]
     ) -> ProviderSources:
         keys: KeySource | None = jwks
-        introspectors: dict[Verification, Introspector] = {way.method: way for way in ways}
+        introspectors: dict[Verification, Introspector] = {each.method: each for each in introspections}
         if self.tracing is not None:
             keys = self.tracing.keys(jwks, issuer=jwks.issuer) if jwks else None
-            for way in ways:
-                introspectors[way.method] = self.tracing.introspector(way, issuer=way.issuer, method=way.method.value)
-        return ProviderSources(made_with, rules, keys, introspectors, jwks, ways)
+            for each in introspections:
+                introspectors[each.method] = self.tracing.introspector(each, issuer=each.issuer, method=each.method.value)
+        return ProviderSources(key, rules, keys, introspectors, jwks, introspections)
 
     def _keys(
         self,
@@ -138,7 +136,7 @@ class Issuers:
         fetcher: JsonFetcher,
         limits: LimitsSection,
     ) -> tuple[Introspection, ...]:
-        """Return the ways in which this provider is asked; half of what each may do is for tokens that were good before."""
+        """Return the remote verifications at this provider; half of what each may do is for tokens that were good before."""
         clock, most, at_once = self.clock, limits.remote_per_second, limits.remote_in_flight
         methods = {rules.verification} - {Verification.JWKS} | ({Verification.USERINFO} if rules.userinfo else set())
         uris = {
@@ -164,16 +162,16 @@ class Issuers:
     def _fetcher(
         self, configuration: Configuration, oauth: OAuthSection | OAuthListSection, secrets: Secrets, *, timeout: float
     ) -> JsonFetcher:
-        made_with = _fetcher_digest(configuration, oauth, secrets, timeout)
-        if made_with not in self._fetchers:
+        key = _fetcher_digest(configuration, oauth, secrets, timeout)
+        if key not in self._fetchers:
             try:
                 trust = _bundle(configuration, oauth) if oauth.ca_file else None
                 proxy = oauth.proxy.url if oauth.proxy else None
-                self._fetchers[made_with] = JsonFetcher(timeout=timeout, proxy=proxy, proxy_auth=secrets.proxy_auth, trust=trust)
+                self._fetchers[key] = JsonFetcher(timeout=timeout, proxy=proxy, proxy_auth=secrets.proxy_auth, trust=trust)
             except FetchError as error:
                 message = f"{_ca_file(configuration, oauth)}: {error}"
                 raise ConfigurationError([configuration.problem(("oauth", "ca_file"), message)]) from error
-        return self._fetchers[made_with]
+        return self._fetchers[key]
 
 
 def entries_of(configuration: Configuration) -> Iterator[tuple[ProviderEntry, ProviderRules]]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 STRANGERS = 0.1
 """The share of look-ups for ids that are not in memory while all that exist are."""
-MISSED = 1.0
+FEED_GRACE = 1.0
 """Seconds beyond the poll interval after which a read of the feed is overdue."""
 
 
@@ -42,7 +42,7 @@ class OpenedStore:
     links: tuple[DatabaseLink, ...] = ()
 
     async def check(self, peppers: Mapping[str, bytes], now: float) -> None:
-        """Raise StoreError if tokens need other peppers than these, or if that cannot be found out."""
+        """Raise StoreError if tokens need other peppers than these, or if that cannot be read."""
         if dict(peppers) == dict(self.peppers):
             return
         if isinstance(self.reader, SqliteReader):
@@ -81,7 +81,7 @@ def verifier_of(
         strangers=Budget(max(1.0, per_second * STRANGERS), max(1, int(in_flight * STRANGERS)), clock=clock),
         fresh=tokens.verdict_ttl,
         max_staleness=tokens.max_staleness,
-        contact=tokens.poll_interval + MISSED,
+        contact=tokens.poll_interval + FEED_GRACE,
     )
 
 

@@ -24,14 +24,14 @@ LOOK = 0.1
 
 
 class LoopLag:
-    """How late the event loop was for a timer; whoever takes the figure begins anew."""
+    """How late the event loop was for a timer; to take the figure begins anew."""
 
     def __init__(self) -> None:
         """Begin with none."""
         self._longest = 0.0
 
     def take(self) -> float:
-        """Return the longest delay since this was last asked, in seconds."""
+        """Return the longest delay since the last call, in seconds."""
         longest, self._longest = self._longest, 0.0
         return longest
 
@@ -45,54 +45,54 @@ class LoopLag:
 
 def of_parts(parts: RuntimeParts) -> Samples:
     """Read what belongs to a snapshot: memories, keys, questions and budgets."""
-    found: Samples = {}
+    samples: Samples = {}
     shed: Counter[str] = Counter()
     for kind, cache in parts.verdicts.items():
         for outcome, count in (("hit", cache.hits), ("refusal", cache.refusals), ("miss", cache.misses)):
-            found["extauthz_verdict_lookups_total", (kind.value, outcome)] = float(count)
-        found["extauthz_verdicts", (kind.value,)] = float(len(cache))
-        found["extauthz_verdict_evictions_total", (kind.value,)] = float(cache.evictions)
+            samples["extauthz_verdict_lookups_total", (kind.value, outcome)] = float(count)
+        samples["extauthz_verdicts", (kind.value,)] = float(len(cache))
+        samples["extauthz_verdict_evictions_total", (kind.value,)] = float(cache.evictions)
     for source in parts.key_sources:
-        found["extauthz_keys", (source.issuer,)] = float(len(source.keys() or ()))
-        found["extauthz_keys_age_seconds", (source.issuer,)] = source.age
+        samples["extauthz_keys", (source.issuer,)] = float(len(source.keys() or ()))
+        samples["extauthz_keys_age_seconds", (source.issuer,)] = source.age
         for result, count in source.outcomes.items():
-            found["extauthz_key_fetches_total", (source.issuer, result)] = float(count)
-    for way in parts.introspections:
-        labels = (way.issuer, way.method.value)
-        for outcome, count in way.outcomes.items():
-            found["extauthz_remote_verifications_total", (*labels, outcome)] = float(count)
-        found["extauthz_remote_verification_seconds_total", labels] = way.seconds
-        shed["remote"] += way.outcomes["shed"]
+            samples["extauthz_key_fetches_total", (source.issuer, result)] = float(count)
+    for introspection in parts.introspections:
+        labels = (introspection.issuer, introspection.method.value)
+        for outcome, count in introspection.outcomes.items():
+            samples["extauthz_remote_verifications_total", (*labels, outcome)] = float(count)
+        samples["extauthz_remote_verification_seconds_total", labels] = introspection.seconds
+        shed["remote"] += introspection.outcomes["shed"]
     for verifier in parts.runtime.verifiers.values():
         match verifier:
             case IssuedVerifier():
                 shed["store"] += verifier.shed
-                found["extauthz_unknown_ids_total", ()] = float(verifier.unknown)
+                samples["extauthz_unknown_ids_total", ()] = float(verifier.unknown)
                 for outcome, count in verifier.queries.items():
-                    found["extauthz_store_queries_total", (outcome,)] = float(count)
+                    samples["extauthz_store_queries_total", (outcome,)] = float(count)
             case OAuthVerifier():
                 shed["signatures"] += verifier.shed
-    found |= {("extauthz_checks_shed_total", (cause,)): float(count) for cause, count in shed.items()}
+    samples |= {("extauthz_checks_shed_total", (cause,)): float(count) for cause, count in shed.items()}
     if parts.internal_tokens is not None:
-        found["extauthz_internal_tokens_signed_total", ()] = float(parts.internal_tokens.signed)
-        found["extauthz_internal_tokens", ()] = float(parts.internal_tokens.remembered)
-    return found
+        samples["extauthz_internal_tokens_signed_total", ()] = float(parts.internal_tokens.signed)
+        samples["extauthz_internal_tokens", ()] = float(parts.internal_tokens.remembered)
+    return samples
 
 
 def of_issuers(parts: RuntimeParts) -> dict[str, bool]:
-    """Tell of the keys of each issuer, and of each way in which one is asked, whether it is in order."""
-    found: dict[str, bool] = {}
+    """Return whether the keys of each issuer, and each remote verification, are in order."""
+    details: dict[str, bool] = {}
     for source in parts.key_sources:
-        found[f"keys of {source.issuer}"] = source.keys() is not None
-        found[f"keys of {source.issuer} newer than the last unknown kid"] = not source.is_behind
-    return found | {f"{way.method} of {way.issuer}": way.answers for way in parts.introspections}
+        details[f"keys of {source.issuer}"] = source.keys() is not None
+        details[f"keys of {source.issuer} newer than the last unknown kid"] = not source.is_behind
+    return details | {f"{each.method} of {each.issuer}": each.answers for each in parts.introspections}
 
 
 def of_process(
     configuration: Configuration, parts: RuntimeParts, authorizer: Authorizer, lag: LoopLag, uses: LastUsedTimes | None
 ) -> Samples:
     """Read what outlives a snapshot."""
-    found: Samples = {
+    samples: Samples = {
         ("extauthz_checks_in_flight", ()): float(authorizer.in_flight),
         ("extauthz_checks_shed_total", ("max_in_flight",)): float(authorizer.shed),
         ("extauthz_event_loop_lag_seconds", ()): lag.take(),
@@ -101,12 +101,12 @@ def of_process(
     }
     tokens = configuration.settings.tokens
     if parts.feed is not None and tokens is not None:
-        found |= _of_feed(parts.feed, tokens.max_staleness)
+        samples |= _of_feed(parts.feed, tokens.max_staleness)
     if uses is not None:
-        found["extauthz_token_uses_waiting", ()] = float(uses.waiting)
-        found["extauthz_token_uses_written_total", ()] = float(uses.written)
-        found["extauthz_token_uses_dropped_total", ()] = float(uses.dropped)
-    return found
+        samples["extauthz_token_uses_waiting", ()] = float(uses.waiting)
+        samples["extauthz_token_uses_written_total", ()] = float(uses.written)
+        samples["extauthz_token_uses_dropped_total", ()] = float(uses.dropped)
+    return samples
 
 
 def of_transport(server: Server, name: str) -> Samples:
@@ -118,7 +118,7 @@ def of_transport(server: Server, name: str) -> Samples:
 
 
 def _of_feed(feed: Feed, max_staleness: float) -> Samples:
-    found: Samples = {
+    samples: Samples = {
         ("extauthz_feed_age_seconds", ()): feed.age,
         ("extauthz_feed_rewound", ()): float(feed.rewound),
         ("extauthz_known_ids", ()): float(feed.ids.count),
@@ -127,5 +127,5 @@ def _of_feed(feed: Feed, max_staleness: float) -> Samples:
         ("extauthz_audit_position", ()): float(feed.audit[0]) if feed.audit else nan,
     }
     if feed.audit:
-        found["extauthz_audit_head_info", (str(feed.audit[0]), feed.audit[1])] = 1.0
-    return found
+        samples["extauthz_audit_head_info", (str(feed.audit[0]), feed.audit[1])] = 1.0
+    return samples

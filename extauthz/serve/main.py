@@ -21,7 +21,7 @@ from extauthz.serve.serving import serving
 from extauthz.serve.supervisor import Supervisor
 from extauthz.serve.worker import SystemClock
 from extauthz.serve.worker_process import SWITCH_INTERVAL
-from extauthz.transport.address_claims import SUCCESSOR_LOOK, AddressClaim, claim, offered, take
+from extauthz.transport.address_claims import SUCCESSOR_LOOK, AddressClaim, claim, offer, take
 from extauthz.transport.limits import descriptors_missing
 from extauthz.transport.select import Transport, choose
 
@@ -55,7 +55,7 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """What the process was told: to stop, once or twice, to read its files again, and to replace its workers."""
+    """The signals of the process: to stop, once or twice, to read its files again, and to replace its workers."""
 
     stop: asyncio.Queue[int]
     reload: asyncio.Event
@@ -111,7 +111,7 @@ async def _serve_together(configuration: Configuration, *, log_decisions: bool, 
         stopping = asyncio.create_task(signals.stop.get())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stopping.done() and (not starting.done() or starting.exception()):
-            # Workers that were told to stop as well end before they serve: that is no failure then.
+            # Workers that got the signal as well end before they serve: that is no failure then.
             starting.cancel()
             await asyncio.wait({starting})
             return
@@ -124,7 +124,7 @@ async def _serve_together(configuration: Configuration, *, log_decisions: bool, 
         await stopping
         restarting.cancel()
         hurrying = asyncio.create_task(_hurry(signals, supervisor))
-        async with offered(*claims.others):
+        async with offer(*claims.others):
             await supervisor.stop()
         hurrying.cancel()
     _log.info("stopped")
@@ -152,7 +152,7 @@ async def _pages(claims: Claims, served: ServedProcess, reloader: Reloader) -> A
 
 @contextlib.asynccontextmanager
 async def _reloading(served: ServedProcess, reloader: Reloader, signals: Signals) -> AsyncIterator[None]:
-    """Watch the files, and reload when told to."""
+    """Watch the files, and reload at a signal."""
 
     async def renew() -> None:
         await served.reopen()
@@ -168,7 +168,7 @@ async def _reloading(served: ServedProcess, reloader: Reloader, signals: Signals
 
 
 async def _claim(configuration: Configuration, stack: contextlib.AsyncExitStack, signals: Signals, wait: float) -> Claims | None:
-    """Take the addresses of this process within so many seconds; None when told to stop meanwhile.
+    """Take the addresses of this process within so many seconds; None at a signal to stop meanwhile.
 
     Raises ListenError, and ConfigurationError for keys of internal tokens that cannot be used.
     """
@@ -178,22 +178,22 @@ async def _claim(configuration: Configuration, stack: contextlib.AsyncExitStack,
         KeySet(lambda: configuration)()
     listen = server.listen if server.workers == 1 else None
     loop = asyncio.get_running_loop()
-    until, is_told = loop.time() + wait, False
+    until, is_logged = loop.time() + wait, False
     while signals.stop.empty():
         try:
             for address in server.addresses if server.workers > 1 else ():
                 # Each worker claims its own; who waits does so before there are any.
                 take(address).close()
-            with contextlib.ExitStack() as taken:
-                claims = Claims(*(taken.enter_context(claim(each)) if each else None for each in (listen, server.ops, jwks)))
-                stack.enter_context(taken.pop_all())
+            with contextlib.ExitStack() as new_stack:
+                claims = Claims(*(new_stack.enter_context(claim(each)) if each else None for each in (listen, server.ops, jwks)))
+                stack.enter_context(new_stack.pop_all())
                 return claims
         except AddressInUseError as error:
             if loop.time() >= until:
                 raise
-            if not is_told:
+            if not is_logged:
                 _log.info("waiting until the address is left", extra={"cause": str(error), "seconds": wait})
-            is_told = True
+            is_logged = True
         await asyncio.sleep(SUCCESSOR_LOOK)
     return None
 
@@ -224,5 +224,5 @@ async def _when(event: asyncio.Event, act: Callable[[], Awaitable[None]]) -> Non
         event.clear()
         try:
             await act()
-        except Exception:  # noqa: BLE001 - the next signal is heard all the same
+        except Exception:  # noqa: BLE001 - the next signal is handled all the same
             _log.exception("a signal was not acted on")

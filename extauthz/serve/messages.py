@@ -52,7 +52,7 @@ class Reopen:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Tell how it goes; answered by State."""
+    """Report the state; answered by State."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class State:
 Command = Begin | Prepare | Commit | Discard | Reopen | Report | Drain | HandOver | Hurry
 Answer = Serving | Failed | Done | State
 Message = Command | Answer
-_TYPES: Mapping[str, type[Message]] = {made.__name__: made for made in (*get_args(Command), *get_args(Answer))}
+_TYPES: Mapping[str, type[Message]] = {each.__name__: each for each in (*get_args(Command), *get_args(Answer))}
 
 
 class Channel:
@@ -112,9 +112,9 @@ class Channel:
         self._writer = writer
 
     @classmethod
-    async def over(cls, opened: socket.socket) -> Channel:
+    async def over(cls, connection: socket.socket) -> Channel:
         """Talk over one of a pair of sockets, which is closed with the channel."""
-        reader, writer = await asyncio.open_unix_connection(sock=opened, limit=MAX_LINE)
+        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_LINE)
         return cls(reader, writer)
 
     @staticmethod
@@ -127,17 +127,17 @@ class Channel:
 
         Raises OSError when the other side has gone, and ValueError for a message that it would not read.
         """
-        line = json.dumps(_packed(message) | {"id": number}).encode("ascii") + b"\n"
+        line = json.dumps(_pack(message) | {"id": number}).encode("ascii") + b"\n"
         if len(line) > MAX_LINE:
             raise ValueError(f"a message of {len(line)} bytes is larger than the {MAX_LINE} that a worker reads")
         self._writer.write(line)
         await self._writer.drain()
 
     async def receive(self) -> tuple[int, Message] | None:
-        """Return the next message with its number, or None when the other side has gone, or says what is no message."""
+        """Return the next message with its number, or None when the other side has gone, or sent what is no message."""
         try:
             line = await self._reader.readline()
-            return _unpacked(json.loads(line)) if line.endswith(b"\n") else None
+            return _unpack(json.loads(line)) if line.endswith(b"\n") else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -146,7 +146,7 @@ class Channel:
         self._writer.close()
 
 
-def _packed(message: Message) -> dict[str, Any]:
+def _pack(message: Message) -> dict[str, Any]:
     packed: dict[str, Any] = {"type": type(message).__name__}
     for each in fields(message):
         value = getattr(message, each.name)
@@ -154,16 +154,16 @@ def _packed(message: Message) -> dict[str, Any]:
     return packed
 
 
-def _unpacked(packed: dict[str, Any]) -> tuple[int, Message]:
-    number, made = int(packed.pop("id")), _TYPES[packed.pop("type")]
-    return number, made(**{name: _PACKED[name][1](value) if name in _PACKED else value for name, value in packed.items()})
+def _unpack(packed: dict[str, Any]) -> tuple[int, Message]:
+    number, kind = int(packed.pop("id")), _TYPES[packed.pop("type")]
+    return number, kind(**{name: _PACKED[name][1](value) if name in _PACKED else value for name, value in packed.items()})
 
 
-def _packed_files(contents: Mapping[Path, bytes]) -> dict[str, str]:
+def _pack_files(contents: Mapping[Path, bytes]) -> dict[str, str]:
     return {str(path): base64.b64encode(content).decode("ascii") for path, content in contents.items()}
 
 
-def _unpacked_files(packed: Mapping[str, str]) -> dict[Path, bytes]:
+def _unpack_files(packed: Mapping[str, str]) -> dict[Path, bytes]:
     return {Path(path): base64.b64decode(content, validate=True) for path, content in packed.items()}
 
 
@@ -189,7 +189,7 @@ def _unpacked_value(value: float | dict[str, Any]) -> Value:
 
 _PACKED: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "file": (str, Path),
-    "files": (_packed_files, _unpacked_files),
+    "files": (_pack_files, _unpack_files),
     "samples": (packed_samples, unpacked_samples),
 }
 """How the fields travel that JSON does not know, by name: there, and back."""

@@ -1,4 +1,4 @@
-"""The listeners for whoever looks after the sidecar, and for upstreams: ops, and the keys of internal tokens."""
+"""The listeners for operators, and for upstreams: ops, and the keys of internal tokens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from extauthz.transport.tls import TlsFiles
 
 
 class ServedState(Protocol):
-    """What a sidecar tells of itself, whether it is this process or several others."""
+    """What a sidecar reports of itself, whether it is this process or several others."""
 
     async def state(self) -> State:
         """Return figures, readiness and details."""
@@ -62,11 +62,11 @@ class ConfigurationStatus(Protocol):
 
     @property
     def shown_problem(self) -> str | None:
-        """Where, without what no stranger may read."""
+        """Where, without what may be secret."""
 
     @property
     def replaced_as_a_whole(self) -> bool:
-        """Tell whether no file could have been taken half written."""
+        """Return whether no file could have been taken half written."""
 
     def samples(self) -> Samples:
         """Return how reloads went."""
@@ -76,24 +76,24 @@ class KeySet:
     """The public keys of internal tokens that belong to the configuration of the moment; each document is made once."""
 
     def __init__(self, current: Callable[[], Configuration]) -> None:
-        """Begin with none made."""
+        """Begin with no document."""
         self._current = current
-        self._made: tuple[Configuration, bytes] | None = None
+        self._document: tuple[Configuration, bytes] | None = None
 
     def __call__(self) -> bytes:
         """Return the document; raises ConfigurationError for keys that cannot be used."""
         configuration = self._current()
-        if self._made is None or self._made[0] is not configuration:
+        if self._document is None or self._document[0] is not configuration:
             tokens = build_internal_tokens(configuration, configuration.internal_token_keys(os.environ))
-            self._made = configuration, tokens.key_set if tokens else b'{"keys": []}'
-        return self._made[1]
+            self._document = configuration, tokens.key_set if tokens else b'{"keys": []}'
+        return self._document[1]
 
 
 @contextlib.asynccontextmanager
 async def serving_keys(claimed: AddressClaim, files: ConfigurationStatus) -> AsyncIterator[None]:
     """Answer with the keys of internal tokens inside the block; raises ListenError."""
-    with contextlib.closing(open_port(claimed.binding, shared=claimed.shared)) as opened:
-        async with key_set.serving(opened, KeySet(lambda: files.configuration)):
+    with contextlib.closing(open_port(claimed.binding, shared=claimed.shared)) as listener:
+        async with key_set.serving(listener, KeySet(lambda: files.configuration)):
             claimed.publish(mode="", group=None)
             yield
 
@@ -102,8 +102,8 @@ async def serving_keys(claimed: AddressClaim, files: ConfigurationStatus) -> Asy
 async def serving_ops(claimed: AddressClaim, served: ServedState, files: ConfigurationStatus) -> AsyncIterator[None]:
     """Answer on the ops listener inside the block, with what its configuration says at the start of it; raises ListenError."""
     configuration, server = files.configuration, files.configuration.settings.server
-    named = configuration.tls_files(server.ops_tls)
-    certificate_files = TlsFiles(*named) if named else None
+    tls_paths = configuration.tls_files(server.ops_tls)
+    certificate_files = TlsFiles(*tls_paths) if tls_paths else None
     certificates = certificate_files.load(protocol="http/1.1") if certificate_files else None
     asks_for_certificates = server.ops_tls is not None and server.ops_tls.client_ca is not None
     trusted = asks_for_certificates or bool(claimed.address.path)
@@ -114,10 +114,10 @@ async def serving_ops(claimed: AddressClaim, served: ServedState, files: Configu
         await http.listen_again(open_listener(address))
 
     with restricted_umask(server.socket_mode) if claimed.address.path else contextlib.nullcontext():
-        opened = open_listener(claimed.binding, shared=claimed.shared)
-    with contextlib.closing(opened):
+        listener = open_listener(claimed.binding, shared=claimed.shared)
+    with contextlib.closing(listener):
         claimed.publish(mode=server.socket_mode, group=server.socket_group)
-        tasks = [asyncio.create_task(http.run_on(opened)), asyncio.create_task(keep(claimed, listen_again))]
+        tasks = [asyncio.create_task(http.run_on(listener)), asyncio.create_task(keep(claimed, listen_again))]
         if certificate_files and certificates:
             tasks.append(asyncio.create_task(certificate_files.renew(certificates)))
         try:
@@ -138,17 +138,17 @@ def _pages(served: ServedState, files: ConfigurationStatus, *, trusted: bool) ->
     async def readiness() -> ops.Readiness:
         state = await served.state()
         enforced = not files.configuration.policy.monitored
-        ours = {
+        conditions = {
             "configuration is that of the files": files.problem is None,
             "configuration files are replaced as a whole": files.replaced_as_a_whole,
             "every refusal is enforced": enforced,
         }
-        return ops.Readiness(state.readiness, ours | dict(state.details))
+        return ops.Readiness(state.readiness, conditions | dict(state.details))
 
-    async def shown() -> dict[str, object]:
+    async def configuration() -> dict[str, object]:
         server = files.configuration.settings.server
         state = await served.state()
         running = {"addresses": [str(address) for address in server.addresses], "problem": files.shown_problem}
         return running | {"transport": state.transport} | effective.explained(files.configuration)
 
-    return ops.Pages(metrics, readiness, shown, trusted=trusted)
+    return ops.Pages(metrics, readiness, configuration, trusted=trusted)

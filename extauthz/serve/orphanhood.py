@@ -1,4 +1,4 @@
-"""A worker whose parent was killed: it serves on until a new parent takes its address, and tells of it in its place."""
+"""A worker whose parent was killed: it serves on until a new parent takes its address, and serves the ops listener meanwhile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from extauthz.errors import ConfigurationError, ListenError
 from extauthz.serve.ops import SingleProcess, serving_ops
 from extauthz.serve.worker import STOP_GRACE, Worker
 from extauthz.telemetry.metric_table import Samples
-from extauthz.transport.address_claims import claim, offered
+from extauthz.transport.address_claims import claim, offer
 
 OPS_LOOK = 1.0
 """Seconds between two attempts to listen on the ops address, which another worker may have until it ends."""
@@ -45,42 +45,42 @@ def time_of(index: int, *, orphan_time: float, drain: float) -> float:
 
 
 async def live(worker: Worker, index: int, *, ending: asyncio.Event, ending_at_once: asyncio.Event) -> None:
-    """Serve until a new parent has a worker at this address, the time is over, or the process is told to end."""
+    """Serve until a new parent has a worker at this address, the time is over, or the process is to end."""
     server = worker.configuration.settings.server
     seconds = time_of(index, orphan_time=server.orphan_time, drain=server.drain)
     worker.orphaned = True
     _log.error("the parent has gone: serving on until a new one takes the address", extra={"seconds": seconds})
-    told, at_once, telling = map(asyncio.ensure_future, (ending.wait(), ending_at_once.wait(), _tell(worker)))
-    tasks: list[asyncio.Future[Any]] = [told, at_once, telling]
+    end, at_once, ops_task = map(asyncio.ensure_future, (ending.wait(), ending_at_once.wait(), _serve_ops(worker)))
+    tasks: list[asyncio.Future[Any]] = [end, at_once, ops_task]
     try:
-        async with offered(worker.claimed) as taken:
-            arrived = asyncio.ensure_future(taken())
-            tasks.append(arrived)
-            await asyncio.wait({arrived, told}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if arrived.done():
+        async with offer(worker.claimed) as wait_for_successor:
+            successor = asyncio.ensure_future(wait_for_successor())
+            tasks.append(successor)
+            await asyncio.wait({successor, end}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if successor.done():
                 _log.info("a new parent has taken the address")
                 return
-            if not told.done():
+            if not end.done():
                 _log.error("no new parent has come: draining", extra={"seconds": server.drain})
                 # The workers behind this one go on for longer.
                 await worker.turn_away()
-            await asyncio.wait({arrived, at_once}, timeout=server.drain - worker.grace, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({successor, at_once}, timeout=server.drain - worker.grace, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _tell(worker: Worker) -> None:
+async def _serve_ops(worker: Worker) -> None:
     """Answer on the ops listener while no other worker does, and no new parent."""
     address = worker.configuration.settings.server.ops
     while address is not None:
         try:
             # Another orphan offers it to a new parent, not to this process.
             with claim(address, take_over=False) as claimed:
-                async with serving_ops(claimed, SingleProcess(worker), Unwatched(worker)), offered(claimed) as taken:
+                async with serving_ops(claimed, SingleProcess(worker), Unwatched(worker)), offer(claimed) as wait_for_successor:
                     _log.info("answering on the ops listener in place of the parent", extra={"ops": str(address)})
-                    await taken()
+                    await wait_for_successor()
         except (ListenError, OSError, ConfigurationError) as error:
             _log.debug("not on the ops listener: %s", error)
         except Exception:  # noqa: BLE001 - checks go on without it

@@ -25,7 +25,7 @@ QUIET = 0.25
 IMPATIENCE = 2.0
 """Seconds after the first change when it begins although files go on changing: what is half written is refused and read again."""
 LOOK = 5.0
-"""Seconds between two comparisons of the files with what was read, for file systems that tell of no changes."""
+"""Seconds between two comparisons of the files with what was read, for file systems that report no changes."""
 SWAPPED = "..data"
 """The link that Kubernetes replaces when a ConfigMap or a Secret changes."""
 
@@ -39,7 +39,7 @@ class ReloadRefused(Exception):
 class Reloader:
     """Keeps the configuration that is served, and takes another one when its files change.
 
-    `problem` is why the files are not what is served, None while they are; `shown_problem` tells only where.
+    `problem` is why the files are not what is served, None while they are; `shown_problem` says only where.
     """
 
     def __init__(
@@ -58,24 +58,24 @@ class Reloader:
         self._take = take
         self._environment = environment
         self._now = now
-        self._taken_at = now()
-        self._tried: Files = configuration.files
+        self._accepted_at = now()
+        self._last_files: Files = configuration.files
         self._outcomes: Counter[str] = Counter(ok=0, failed=0, restart_needed=0)
         self._lock = asyncio.Lock()
         self._again = False
 
     @property
     def replaced_as_a_whole(self) -> bool:
-        """Tell whether no file that is served could have been taken before it was written completely."""
+        """Return whether no file that is served could have been taken before it was written completely."""
         return not self._in_place
 
     def samples(self) -> Samples:
         """Return how reloads went."""
-        found: Samples = {("extauthz_config_reloads_total", (result,)): float(count) for result, count in self._outcomes.items()}
-        found["extauthz_config_last_reload_success_timestamp_seconds", ()] = self._taken_at
-        found["extauthz_config_stale", ()] = float(self.problem is not None)
-        found["extauthz_config_info", (self.configuration.files.digest,)] = 1.0
-        return found
+        samples: Samples = {("extauthz_config_reloads_total", (result,)): float(count) for result, count in self._outcomes.items()}
+        samples["extauthz_config_last_reload_success_timestamp_seconds", ()] = self._accepted_at
+        samples["extauthz_config_stale", ()] = float(self.problem is not None)
+        samples["extauthz_config_info", (self.configuration.files.digest,)] = 1.0
+        return samples
 
     async def run(self) -> None:
         """Reload whenever a file has changed, until cancelled."""
@@ -92,7 +92,7 @@ class Reloader:
             files = Files()
             self._again = False
             try:
-                configuration = await asyncio.to_thread(self._read, files)
+                configuration = await asyncio.to_thread(self._load, files)
                 problems = needing_restart(self._started_with, configuration)
                 self._again = not problems
                 if problems:
@@ -110,9 +110,9 @@ class Reloader:
             else:
                 self._accept(configuration)
             finally:
-                self._tried = files
+                self._last_files = files
 
-    def _read(self, files: Files) -> Configuration:
+    def _load(self, files: Files) -> Configuration:
         configuration = load(self.configuration.file, files, end_marker=self.configuration.settings.reload.end_marker)
         configuration.read_secrets(self._environment)
         return configuration
@@ -120,10 +120,10 @@ class Reloader:
     def _accept(self, configuration: Configuration) -> None:
         for weaker in weakened(self.configuration.policy, configuration.policy):
             _log.warning(weaker)
-        if lost := losses.warning(self.configuration.policy, configuration.policy):
-            _log.warning(lost)
+        if loss := losses.warning(self.configuration.policy, configuration.policy):
+            _log.warning(loss)
         self._look_for_writing_in_place(configuration)
-        self.configuration, self._taken_at = configuration, self._now()
+        self.configuration, self._accepted_at = configuration, self._now()
         self.problem, self.shown_problem, self._again = None, None, False
         self._outcomes["ok"] += 1
         for warning in configuration.warnings:
@@ -131,7 +131,7 @@ class Reloader:
         _log.info("configuration reloaded", extra={"file": str(configuration.file), "hash": configuration.files.digest})
 
     def _look_for_writing_in_place(self, configuration: Configuration) -> None:
-        """Note and tell which files were changed in place, unless their end says that they are whole."""
+        """Note and log which files were changed in place, unless their end says that they are whole."""
         if configuration.settings.reload.end_marker:
             self._in_place = frozenset()
             return
@@ -159,8 +159,8 @@ class Reloader:
 
     async def _watch(self) -> None:
         """Reload at every change, until the files lie in other folders."""
-        watched = self._watched()
-        if not watched:
+        folders = self._folders()
+        if not folders:
             await asyncio.sleep(LOOK)
             await self._look()
             return
@@ -169,7 +169,7 @@ class Reloader:
             return path in self._names() or path.endswith(f"/{SWAPPED}")
 
         changes = watchfiles.awatch(
-            *watched,
+            *folders,
             watch_filter=concerns,
             step=int(QUIET * 1000),
             debounce=int(IMPATIENCE * 1000),
@@ -180,22 +180,22 @@ class Reloader:
         async with contextlib.aclosing(changes):
             async for _ in changes:
                 await self._look()
-                if self._watched() != watched:
+                if self._folders() != folders:
                     return
 
     async def _look(self) -> None:
         # What could not be taken although nothing is wrong with it is tried again.
-        if self._again or await asyncio.to_thread(self._tried.changed):
+        if self._again or await asyncio.to_thread(self._last_files.changed):
             await self.reload()
 
     def _names(self) -> set[str]:
-        paths = self.configuration.files.paths | self._tried.paths
+        paths = self.configuration.files.paths | self._last_files.paths
         return {str(each) for path in paths for each in (os.path.abspath(path), os.path.realpath(path))}
 
-    def _watched(self) -> dict[Path, int]:
+    def _folders(self) -> dict[Path, int]:
         """Return the folders of the files, each with its inode: one that was replaced has to be watched anew."""
-        found: dict[Path, int] = {}
+        folders: dict[Path, int] = {}
         for folder in {Path(name).parent for name in self._names()}:
             with contextlib.suppress(OSError):
-                found[folder] = folder.stat().st_ino
-        return found
+                folders[folder] = folder.stat().st_ino
+        return folders

@@ -41,8 +41,8 @@ async def serving(
             stack.push_async_callback(uses.close)
         recorders = Recorders(tuple(recorder for recorder in (decision_counters, decisions.current, uses, tracing) if recorder))
         authorizer = Authorizer(parts.runtime, recorders, clock=clock, decision_ids=decision_id)
-        named = configuration.tls_files(settings.tls)
-        files = TlsFiles(*named) if named else None
+        tls_paths = configuration.tls_files(settings.tls)
+        files = TlsFiles(*tls_paths) if tls_paths else None
         certificates = files.load() if files else None
         limits = Limits(**configuration.settings.grpc.model_dump())
         fallback = EnvoyCodec().fixed(Reason.INTERNAL, "0" * 32)  # a denial, whatever envoy.error_response says

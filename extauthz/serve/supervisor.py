@@ -1,4 +1,4 @@
-"""The parent of several workers: it starts them, restarts those that end, and is one sidecar to whoever looks at it."""
+"""The parent of several workers: it starts them, restarts those that end, and is one sidecar from outside."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from extauthz.transport.select import Name
 PREPARE_TIME = 30.0
 """Seconds that a worker may take to build the parts of another configuration."""
 HEARTBEAT = 3.0
-"""Seconds between two times that a worker is asked whether or not anybody wants to know."""
+"""Seconds between two times that a worker is asked for its state, whether or not it is needed."""
 FIRST_PAUSE, LAST_PAUSE = 0.1, 10.0
 """Seconds before a worker that ended by itself is started again: the first time, and after several times in a row."""
 STEADY = 60.0
@@ -36,22 +36,22 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _WorkerSlot:
-    """One worker after the other at the same address, and the counts of those that are gone."""
+    """One worker after the other at the same address, and the counts of those that have ended."""
 
     index: int
     running: WorkerLink | None = None
     state: State = field(default_factory=State)
-    gone: Samples = field(default_factory=dict)
+    ended: Samples = field(default_factory=dict)
     restarts: int = 0
 
     @property
     def is_ready(self) -> bool:
-        """Tell whether its worker has everything in order."""
+        """Return whether its worker has everything in order."""
         return bool(self.state.readiness) and all(self.state.readiness.values())
 
-    def is_served_after(self, gone: WorkerLink) -> bool:
-        """Tell whether another worker serves in the place of one that was asked to go."""
-        return self.running is not None and self.running is not gone
+    def is_served_after(self, previous: WorkerLink) -> bool:
+        """Return whether another worker serves in the place of one that was asked to end."""
+        return self.running is not None and self.running is not previous
 
 
 class Supervisor:
@@ -103,8 +103,8 @@ class Supervisor:
     async def state(self) -> State:
         """Return the state of all workers as one; of one that does not answer the last figures."""
         await asyncio.gather(*map(self._refresh, self._slots))
-        ours: Samples = {("extauthz_process_log_dropped_total", ()): float(dropped_lines())}
-        samples = [ours, *(part for slot in self._slots for part in (slot.state.samples, slot.gone, _slot_samples(slot)))]
+        own: Samples = {("extauthz_process_log_dropped_total", ()): float(dropped_lines())}
+        samples = [own, *(part for slot in self._slots for part in (slot.state.samples, slot.ended, _slot_samples(slot)))]
         readiness = {f"worker {slot.index}": slot.is_ready for slot in self._slots}
         details = {f"worker {slot.index}: {name}": well for slot in self._slots for name, well in slot.state.details.items()}
         # `auto` is settled by each worker, and by all of one machine alike.
@@ -211,7 +211,7 @@ class Supervisor:
 
     def _remove(self, slot: _WorkerSlot, running: WorkerLink) -> None:
         """Keep the last figures of a worker that has ended."""
-        slot.gone = merged((slot.gone, counters(slot.state.samples)))
+        slot.ended = merged((slot.ended, counters(slot.state.samples)))
         slot.running, slot.state = None, State()
         running.close()
 
@@ -228,9 +228,9 @@ class Supervisor:
             await one.process.wait()
 
 
-async def _all(asking: Iterable[Awaitable[Any]]) -> None:
+async def _all(awaitables: Iterable[Awaitable[Any]]) -> None:
     """Wait for all, then raise the first failure."""
-    for result in await asyncio.gather(*asking, return_exceptions=True):
+    for result in await asyncio.gather(*awaitables, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
 

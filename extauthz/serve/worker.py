@@ -26,7 +26,7 @@ from extauthz.serve.messages import State
 from extauthz.service import Authorizer
 from extauthz.telemetry.last_used import LastUsedTimes
 from extauthz.telemetry.metric_table import Histogram, Samples, counters, merged
-from extauthz.transport.address_claims import AddressClaim, first_of, keep, offered
+from extauthz.transport.address_claims import AddressClaim, first_of, keep, offer
 from extauthz.transport.select import Server
 from extauthz.transport.sockets import restricted_umask
 from extauthz.transport.tls import Certificates
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from extauthz.adapters.tracing.checks import Tracing
 
 LATELY = 10.0
-"""Seconds since the store was last heard, after which it is called lost."""
+"""Seconds since the store was last read, after which it counts as lost."""
 START_PRIME, RELOAD_PRIME = 2.0, 5.0
 """Seconds that a start and a reload wait for the keys of new issuers, and the start for the first word of the token store."""
 STOP_GRACE = 1.0
@@ -70,13 +70,13 @@ class Recorders:
 
     def replace(self, before: Recorder | None, after: Recorder | None) -> None:
         """Hand decisions to another recorder from now on; None stands for none."""
-        kept = (recorder for recorder in self.recorders if recorder is not before)
-        self.recorders = (*kept, after) if after is not None else tuple(kept)
+        others = (recorder for recorder in self.recorders if recorder is not before)
+        self.recorders = (*others, after) if after is not None else tuple(others)
 
 
 @dataclass(slots=True, kw_only=True)
 class Worker:
-    """A sidecar that serves one configuration after the other; `retired` are the counts of parts that are gone.
+    """A sidecar that serves one configuration after the other; `retired` are the counts of parts that have ended.
 
     `orphaned` is one whose parent has gone, so that nobody reads its files again.
     """
@@ -115,7 +115,7 @@ class Worker:
         return merged((self.decision_counters.samples(), process, figures.of_parts(self.parts), self.retired))
 
     def state(self) -> State:
-        """Return everything that is told of this process."""
+        """Return everything that this process reports."""
         return State(self.samples(), self.readiness(), self.details(), self.transport)
 
     def readiness(self) -> dict[str, bool]:
@@ -126,16 +126,16 @@ class Worker:
         feed, tokens = self.parts.feed, self.configuration.settings.tokens
         if feed is None or tokens is None:
             return {"serving": self.serving}
-        heard = not feed.rewound and feed.age <= max(tokens.max_staleness, LATELY)
-        return {"serving": self.serving, "store": heard}
+        is_followed = not feed.rewound and feed.age <= max(tokens.max_staleness, LATELY)
+        return {"serving": self.serving, "store": is_followed}
 
     def details(self) -> dict[str, bool]:
         """Name what is worth knowing besides."""
         feed = self.parts.feed
-        heard = {"change feed of the token store": feed.age <= LATELY} if feed else {}
+        details = {"change feed of the token store": feed.age <= LATELY} if feed else {}
         if self.orphaned:
-            heard["parent process"] = False
-        return heard | figures.of_issuers(self.parts)
+            details["parent process"] = False
+        return details | figures.of_issuers(self.parts)
 
     async def prepare(self, configuration: Configuration) -> RuntimeParts:
         """Build the parts of another configuration and wait a moment for new keys; raises StoreError and ConfigurationError."""
@@ -155,9 +155,9 @@ class Worker:
         before = self.parts
         at_swap = counters(figures.of_parts(parts))
         for series, value in counters(figures.of_parts(before)).items():
-            kept, retired = at_swap.get(series, 0.0), self.retired.get(series, 0.0)
-            if not isinstance(value, Histogram) and not isinstance(kept, Histogram) and not isinstance(retired, Histogram):
-                self.retired[series] = retired + value - kept
+            rest, retired = at_swap.get(series, 0.0), self.retired.get(series, 0.0)
+            if not isinstance(value, Histogram) and not isinstance(rest, Histogram) and not isinstance(retired, Histogram):
+                self.retired[series] = retired + value - rest
         self.builder.adopt(configuration, before, parts)
         self.authorizer.swap(parts.runtime)
         log = self.decisions.current
@@ -194,8 +194,8 @@ class Worker:
         claimed.publish(mode=settings.socket_mode, group=settings.socket_group)
         self._begin(keep(claimed, self.server.listen_again))
         listen = claimed.address if claimed.address.path else replace(claimed.address, port=port)
-        said = {"listen": str(listen), "ops": str(settings.ops), "transport": self.transport, "tls": self.certificates is not None}
-        _log.info("serving", extra=said | {"version": __version__})
+        extra = {"listen": str(listen), "ops": str(settings.ops), "transport": self.transport, "tls": self.certificates is not None}
+        _log.info("serving", extra=extra | {"version": __version__})
         # What is alive now lives as long as the process: no later collection has to look at it.
         gc.collect()
         gc.freeze()
@@ -223,8 +223,8 @@ class Worker:
         self.serving = False
         seconds = self.configuration.settings.server.drain
         _log.info("draining until a successor serves", extra={"seconds": seconds})
-        async with offered(self.claimed, *others) as taken:
-            await first_of(second, taken(), seconds=seconds - self.grace)
+        async with offer(self.claimed, *others) as wait_for_successor:
+            await first_of(second, wait_for_successor(), seconds=seconds - self.grace)
 
     @property
     def grace(self) -> float:
@@ -267,10 +267,10 @@ async def _primed(sources: Iterable[JwksSource], feed: Feed | None, seconds: flo
         with contextlib.suppress(Unavailable):
             await source.load()
 
-    async def heard(feed: Feed) -> None:
+    async def first_contact(feed: Feed) -> None:
         while feed.position == UNKNOWN:  # noqa: ASYNC110 - looked at once, at start
             await asyncio.sleep(0.01)
 
-    waiting = [*map(prime, sources), *([heard(feed)] if feed else [])]
+    waiting = [*map(prime, sources), *([first_contact(feed)] if feed else [])]
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(asyncio.gather(*waiting), seconds)

@@ -1,4 +1,4 @@
-"""A worker that runs, as its parent knows it: what it is asked, and what becomes of it when it does not answer."""
+"""A worker that runs, as its parent sees it: requests to it, and what becomes of it when it does not answer."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class WorkerSilent(ReloadRefused):
 
 
 class WorkerLink:
-    """The process of a worker, and the conversation with it."""
+    """The process of a worker, and the channel to it."""
 
     def __init__(self, process: asyncio.subprocess.Process, channel: Channel) -> None:
-        """Begin to listen; a worker that was just started counts as heard."""
+        """Begin to listen; the start counts as a first message."""
         self.process = process
-        self.started_at = self._heard_at = asyncio.get_running_loop().time()
+        self.started_at = self._last_message_at = asyncio.get_running_loop().time()
         self._channel = channel
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Message]] = {}
@@ -39,19 +39,19 @@ class WorkerLink:
 
     @property
     def is_hung(self) -> bool:
-        """Tell whether nothing was heard for so long that nothing will be."""
-        return asyncio.get_running_loop().time() - self._heard_at > HUNG
+        """Return whether no message came for so long that none will."""
+        return asyncio.get_running_loop().time() - self._last_message_at > HUNG
 
     async def ask(self, request: Command, seconds: float = ANSWER_TIME) -> Message:
         """Ask and return the answer; raises ReloadRefused when it is a refusal, WorkerSilent when there is none in time."""
         number = next(self._numbers)
-        answered: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answered
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
         try:
             async with asyncio.timeout(seconds):
                 # A worker that hangs does not even read.
                 await self._channel.send(request, number)
-                answer = await answered
+                answer = await future
         except (OSError, TimeoutError) as error:
             raise WorkerSilent(f"the worker with process id {self.process.pid} does not answer") from error
         except ValueError as error:
@@ -63,7 +63,7 @@ class WorkerLink:
         return answer
 
     def kill(self) -> None:
-        """End the process at once; whoever waits for its end hears of it."""
+        """End the process at once; a task that waits for its end goes on."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
 
@@ -71,34 +71,34 @@ class WorkerLink:
         """Let go of a worker that has ended: nobody waits for its answers any more."""
         self._listening.cancel()
         self._channel.close()
-        for answered in self._waiting.values():
-            if not answered.done():
-                answered.set_exception(WorkerSilent(f"the worker with process id {self.process.pid} has ended"))
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(WorkerSilent(f"the worker with process id {self.process.pid} has ended"))
 
     async def _listen(self) -> None:
         while (received := await self._channel.receive()) is not None:
-            self._heard_at = asyncio.get_running_loop().time()
+            self._last_message_at = asyncio.get_running_loop().time()
             number, answer = received
-            answered = self._waiting.get(number)
-            if answered is not None and not answered.done():
-                answered.set_result(answer)
+            future = self._waiting.get(number)
+            if future is not None and not future.done():
+                future.set_result(answer)
 
 
 async def start_worker(transport: Name, first: Begin) -> WorkerLink:
     """Start a worker, hand it what it begins with, and wait until it serves; raises ListenError, and then it has ended."""
-    ours, theirs = Channel.pair()
-    command = (sys.executable, "-m", "extauthz", "worker", str(theirs.fileno()), transport)
+    parent_end, child_end = Channel.pair()
+    command = (sys.executable, "-m", "extauthz", "worker", str(child_end.fileno()), transport)
     try:
         with held_for_child():
             # It is born before the first wait.
-            process = await asyncio.create_subprocess_exec(*command, pass_fds=[theirs.fileno()])
+            process = await asyncio.create_subprocess_exec(*command, pass_fds=[child_end.fileno()])
     except OSError as error:
-        ours.close()
+        parent_end.close()
         raise ListenError(f"a worker cannot be started: {error}") from error
     finally:
-        theirs.close()
+        child_end.close()
     try:
-        channel = await Channel.over(ours)
+        channel = await Channel.over(parent_end)
         try:
             async with asyncio.timeout(START_TIME):
                 await channel.send(first)

@@ -44,31 +44,31 @@ _log = logging.getLogger(__name__)
 
 
 def main(descriptor: int, transport: Name) -> None:
-    """Serve what is said over a socket that was inherited; raises ListenError."""
-    chosen = choose(transport)
+    """Serve what the parent sends over a socket that was inherited; raises ListenError."""
+    implementation = choose(transport)
     sys.setswitchinterval(SWITCH_INTERVAL)
-    with asyncio.Runner(loop_factory=chosen.new_event_loop) as runner:
-        runner.run(_Served(chosen).run(socket.socket(fileno=descriptor)))
+    with asyncio.Runner(loop_factory=implementation.new_event_loop) as runner:
+        runner.run(_Served(implementation).run(socket.socket(fileno=descriptor)))
 
 
 class _Served:
-    """The conversation of a worker with its parent."""
+    """A worker's side of the channel to its parent."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._prepared: tuple[Configuration, RuntimeParts] | None = None
-        self._left = asyncio.Event()
+        self._parent_ended = asyncio.Event()
         self._ending = asyncio.Event()
         self._ending_at_once = asyncio.Event()
-        self._terminated_before = self._has_siblings = False
+        self._is_terminated = self._has_siblings = False
         self._preparing: asyncio.Task[None] | None = None
 
-    async def run(self, opened: socket.socket) -> None:
+    async def run(self, connection: socket.socket) -> None:
         """Do what the first message says, then what the others ask for."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminated)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminate)
         if early_signals.take_signals():
             return
-        channel = await Channel.over(opened)
+        channel = await Channel.over(connection)
         match await channel.receive():
             case _, Begin() as first:
                 pass
@@ -85,7 +85,7 @@ class _Served:
                 with contextlib.suppress(OSError):
                     await channel.send(Serving())
                 listening = asyncio.create_task(self._listen(channel, worker))
-                await first_of(self._ending.wait(), self._left.wait())
+                await first_of(self._ending.wait(), self._parent_ended.wait())
                 if not self._ending.is_set():
                     # What the parent did not commit is not served.
                     worker.discard()
@@ -103,11 +103,11 @@ class _Served:
         finally:
             channel.close()
 
-    def _terminated(self) -> None:
-        """Begin to end, or hurry if that was said before; that the parent says to drain as well is no second time."""
-        if self._terminated_before:
+    def _terminate(self) -> None:
+        """Begin to end, or hurry at a second signal; that the parent asks to drain as well is none."""
+        if self._is_terminated:
             self._ending_at_once.set()
-        self._terminated_before = True
+        self._is_terminated = True
         self._ending.set()
 
     async def _listen(self, channel: Channel, worker: Worker) -> None:
@@ -122,7 +122,7 @@ class _Served:
             else:
                 await self._reply(channel, number, request, worker)
         # The parent has gone without a word.
-        self._left.set()
+        self._parent_ended.set()
 
     async def _reply(self, channel: Channel, number: int, request: Message, worker: Worker) -> None:
         answer: Answer
@@ -130,7 +130,7 @@ class _Served:
             answer = await self._answer(request, worker)
         except (ConfigurationError, StoreError) as error:
             answer = Failed(str(error))
-        except Exception as error:  # noqa: BLE001 - the parent is told, and the checks go on
+        except Exception as error:  # noqa: BLE001 - the parent gets the cause, and the checks go on
             _log.exception("what the parent asked for failed")
             answer = Failed(repr(error))
         with contextlib.suppress(OSError):

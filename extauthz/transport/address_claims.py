@@ -1,6 +1,6 @@
 """Addresses that are ours alone: a second instance there is an error at its start, never a silent one.
 
-The kernel sees to it for a port. grpcio and asyncio both take over a live unix socket without a word, and whoever stops first
+The kernel sees to it for a port. grpcio and asyncio both take over a live unix socket in silence, and the one that stops first
 removes the other's file: a lock file beside the socket is held for the life of the process, and a socket that answers is refused.
 Only a process that leaves an address offers it, to one successor; it goes on listening until that one serves.
 """
@@ -27,7 +27,7 @@ LOOK = 1.0
 SUCCESSOR_LOOK = 0.05
 """Seconds between two looks whether the socket file of a successor is there."""
 
-Taken = Callable[[], Awaitable[object]]
+SuccessorWait = Callable[[], Awaitable[object]]
 """Waits until a successor serves at an address that was offered."""
 
 _log = logging.getLogger(__name__)
@@ -42,16 +42,16 @@ class AddressClaim(Protocol):
 
     @property
     def shared(self) -> bool:
-        """Tell whether the one who listens there still, and leaves, has to be joined."""
+        """Return whether a process that leaves listens there still, so that the port has to be shared."""
 
     def publish(self, *, mode: str, group: str | None) -> None:
         """Let everybody find the socket that was bound, and serves; raises ListenError."""
 
-    def offered(self) -> AbstractAsyncContextManager[Taken]:
+    def offer(self) -> AbstractAsyncContextManager[SuccessorWait]:
         """Let one successor listen there too, for good; raises OSError."""
 
     def close(self) -> None:
-        """Leave the address, and remove what is left of it unless it is somebody else's by now."""
+        """Leave the address, and remove its files unless they are another process's by now."""
 
 
 class PortClaim:
@@ -60,38 +60,38 @@ class PortClaim:
     def __init__(self, address: Address, *, take_over: bool) -> None:
         """See that it is free, or left for us; raises ListenError."""
         self.address = self.binding = address
-        self._asked: socket.socket | None = None
+        self._predecessor: socket.socket | None = None
         try:
             open_port(address).close()
         except AddressInUseError:
-            self._asked = handover.ask(address) if take_over else None
-            if self._asked is None:
+            self._predecessor = handover.ask(address) if take_over else None
+            if self._predecessor is None:
                 raise
 
     @property
     def shared(self) -> bool:
-        """Tell whether a process that leaves listens there still."""
-        return self._asked is not None
+        """Return whether a process that leaves listens there still."""
+        return self._predecessor is not None
 
     def publish(self, *, mode: str, group: str | None) -> None:
-        """Tell the one that leaves that it is not needed any more; a port has neither mode nor group."""
-        if self._asked is not None:
-            handover.confirm(self._asked, self.address)
+        """Tell the predecessor that it may end; a port has neither mode nor group."""
+        if self._predecessor is not None:
+            handover.confirm(self._predecessor, self.address)
 
     @asynccontextmanager
-    async def offered(self) -> AsyncIterator[Taken]:
+    async def offer(self) -> AsyncIterator[SuccessorWait]:
         """Let one successor bind the port as well; raises OSError."""
         if not self.address.port:
-            # A port of chance is one that nobody asks for.
+            # No successor can name a port that the system chose.
             yield asyncio.Event().wait
             return
-        async with handover.offered(self.address) as taken:
-            yield taken.wait
+        async with handover.offer(self.address) as event:
+            yield event.wait
 
     def close(self) -> None:
         """Forget it: the kernel frees it with the socket."""
-        if self._asked is not None:
-            self._asked.close()
+        if self._predecessor is not None:
+            self._predecessor.close()
 
 
 class PathClaim:
@@ -103,10 +103,10 @@ class PathClaim:
         self.binding = replace(address, path=address.path + TEMPORARY)
         self._path = Path(address.path)
         self._take_over = take_over
-        self._lock = socket_files.locked(address)
+        self._lock = socket_files.acquire_lock(address)
         self._mode = "0600"
         self._group: str | None = None
-        self._made: socket_files.Identity | None = None
+        self._identity: socket_files.Identity | None = None
         self._is_offered = False
         try:
             self.make_room()
@@ -121,21 +121,21 @@ class PathClaim:
 
     @property
     def is_lost(self) -> bool:
-        """Tell whether the file that was published is there no more, or another one is."""
-        return socket_files.identity(self._path) != self._made
+        """Return whether the file that was published is there no more, or another one is."""
+        return socket_files.identity(self._path) != self._identity
 
     @property
     def is_offered(self) -> bool:
-        """Tell whether another one may take its place."""
+        """Return whether another one may take its place."""
         return self._is_offered
 
     def make_room(self) -> None:
         """Make the path free to bind, with the lock held beside it; raises ListenError."""
         if socket_files.identity(Path(f"{self._path}.lock")) != socket_files.identity(self._lock.fileno()):
             # It went with its folder, say: a second process could lock the next one.
-            previous, self._lock = self._lock, socket_files.locked(self.address)
+            previous, self._lock = self._lock, socket_files.acquire_lock(self.address)
             previous.close()
-        if not (self._take_over and socket_files.is_left(self._lock, socket_files.identity(self._path))):
+        if not (self._take_over and socket_files.is_released(self._lock, socket_files.identity(self._path))):
             socket_files.make_room(self._path, self.address)
         # What a process that was killed left behind.
         socket_files.make_room(Path(self.binding.path), self.binding)
@@ -143,13 +143,13 @@ class PathClaim:
     def publish(self, *, mode: str, group: str | None) -> None:
         """Give the socket that was just bound its group and octal mode, and its name; raises ListenError."""
         publish(self.binding, mode=mode, group=group)
-        made = socket_files.identity(Path(self.binding.path))
+        identity = socket_files.identity(Path(self.binding.path))
         try:
             os.replace(self.binding.path, self._path)
             socket_files.forget(self._lock)
         except OSError as error:
             raise ListenError(f"{self.address} cannot be listened on: {error.strerror or error}") from error
-        self._mode, self._group, self._made = mode, group, made
+        self._mode, self._group, self._identity = mode, group, identity
 
     async def bind_again(self, listen_again: Callable[[Address], Awaitable[None]]) -> None:
         """Bind anew and publish as before; raises ListenError and OSError."""
@@ -160,24 +160,24 @@ class PathClaim:
         self.publish(mode=self._mode, group=self._group)
 
     @asynccontextmanager
-    async def offered(self) -> AsyncIterator[Taken]:
+    async def offer(self) -> AsyncIterator[SuccessorWait]:
         """Let one successor put its socket in the place of this one; raises OSError."""
         self._is_offered = True
-        socket_files.leave(self._lock, self._made)
-        yield self._taken
+        socket_files.release(self._lock, self._identity)
+        yield self._wait_for_successor
 
-    async def _taken(self) -> None:
-        while socket_files.identity(self._path) in (None, self._made):  # noqa: ASYNC110 - another process makes it
+    async def _wait_for_successor(self) -> None:
+        while socket_files.identity(self._path) in (None, self._identity):  # noqa: ASYNC110 - another process makes it
             await asyncio.sleep(SUCCESSOR_LOOK)
 
     def close(self) -> None:
         """Remove the socket files that are ours, and let go of the lock."""
         with self._lock:
-            if self._is_offered and not socket_files.taken(self._lock):
+            if self._is_offered and not socket_files.try_lock(self._lock):
                 # A successor holds it, whose socket it may be in a moment.
                 return
             Path(self.binding.path).unlink(missing_ok=True)
-            if self._made is None:
+            if self._identity is None:
                 # Another one may be left there, for the next to come.
                 return
             socket_files.forget(self._lock)
@@ -204,19 +204,19 @@ def claim(address: Address, *, take_over: bool = True) -> Iterator[AddressClaim]
 
 
 @asynccontextmanager
-async def offered(*claims: AddressClaim) -> AsyncIterator[Taken]:
+async def offer(*claims: AddressClaim) -> AsyncIterator[SuccessorWait]:
     """Leave addresses to a successor inside the block, which serves once it serves at the first of them."""
     async with AsyncExitStack() as stack:
-        taken: Taken = asyncio.Event().wait
+        wait: SuccessorWait = asyncio.Event().wait
         for claimed in claims:
             try:
-                entered = await stack.enter_async_context(claimed.offered())
+                claim_wait = await stack.enter_async_context(claimed.offer())
             except OSError as error:
                 # A successor finds it in use until this process has ended.
                 _log.warning("an address cannot be handed over", extra={"listen": str(claimed.address), "cause": str(error)})
             else:
-                taken = entered if claimed is claims[0] else taken
-        yield taken
+                wait = claim_wait if claimed is claims[0] else wait
+        yield wait
 
 
 async def first_of(*waiting: Awaitable[object], seconds: float | None = None) -> None:
@@ -236,26 +236,26 @@ async def keep(
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Look after a published socket file, and bind it again when it was removed or replaced; whoever is connected stays so.
+    """Look after a published socket file, and bind it again when it was removed or replaced; connections stay open.
 
-    A port needs nobody to look after it, and a path that is offered may be another's.
+    A port needs no such care, and a path that is offered may be another's.
     """
-    is_told = False
+    is_logged = False
     while isinstance(claimed, PathClaim):
         await sleep(LOOK)
         if claimed.is_offered:
             return
         if not claimed.is_lost:
-            is_told = False
+            is_logged = False
             continue
         try:
             await claimed.bind_again(listen_again)
         except Exception as error:  # noqa: BLE001 - the next look may find the way free
-            if not is_told:
-                known = isinstance(error, ListenError | OSError)
+            if not is_logged:
+                is_expected = isinstance(error, ListenError | OSError)
                 extra = {"listen": str(claimed.address), "cause": str(error)}
-                _log.error("the socket is gone and cannot be made again", extra=extra, exc_info=None if known else error)
-            is_told = True
+                _log.error("the socket is gone and cannot be made again", extra=extra, exc_info=None if is_expected else error)
+            is_logged = True
         else:
-            is_told = False
+            is_logged = False
             _log.warning("the socket was removed and is made again", extra={"listen": str(claimed.address)})

@@ -1,6 +1,6 @@
 """How a process that leaves a TCP address lets its successor in, so that there is no moment in which nobody listens.
 
-A port belongs to one process: nobody else can bind it. Whoever leaves opens it (SO_REUSEPORT, set late) and answers on an abstract
+A port belongs to one process: nobody else can bind it. One that leaves opens it (SO_REUSEPORT, set late) and answers on an abstract
 unix socket named after the address, which belongs to the same network namespace as the port. The successor asks there first, since
 a port that can be bound may be that of a program of another kind; it says a second time when it serves. Both have the same user.
 """
@@ -24,31 +24,31 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 def ask(address: Address) -> socket.socket | None:
-    """Ask who leaves this address for it; return the connection to that process, None when nobody leaves it to us."""
-    asking = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    asking.settimeout(PATIENCE)
+    """Ask the process that leaves this address for it; return the connection to it, None when no process leaves it to us."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(PATIENCE)
     with suppress(OSError):
-        asking.connect(_name(address))
-        if _is_ours(asking) and asking.recv(1) == _PERMITTED:
-            return asking
-    asking.close()
+        connection.connect(_name(address))
+        if _is_ours(connection) and connection.recv(1) == _PERMITTED:
+            return connection
+    connection.close()
     return None
 
 
-def confirm(asked: socket.socket, address: Address) -> None:
-    """Say that this process serves, and let nobody else bind the address; a predecessor that is gone already needs no word.
+def confirm(predecessor: socket.socket, address: Address) -> None:
+    """Say that this process serves, and let no other bind the address; a predecessor that has ended needs no message.
 
-    The connection stays open as long as this process listens, so that nobody comes after it.
+    The connection stays open as long as this process listens, so that none comes after it.
     """
     with suppress(OSError):
         _share(address.port, shared=False)
-        asked.sendall(_SERVING)
+        predecessor.sendall(_SERVING)
 
 
 @asynccontextmanager
-async def offered(address: Address) -> AsyncIterator[asyncio.Event]:
+async def offer(address: Address) -> AsyncIterator[asyncio.Event]:
     """Let one successor bind the address, which this process listens on; the event is set when that one serves. Raises OSError."""
-    taken = asyncio.Event()
+    event = asyncio.Event()
     successors: set[asyncio.StreamWriter] = set()
 
     async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -58,21 +58,21 @@ async def offered(address: Address) -> AsyncIterator[asyncio.Event]:
             with suppress(OSError):
                 writer.write(_PERMITTED)
                 if await reader.read(1) == _SERVING:
-                    taken.set()
+                    event.set()
                     await reader.read()
             successors.discard(writer)
         writer.close()
 
-    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        opened.bind(_name(address))
+        listener.bind(_name(address))
         _share(address.port, shared=True)
-        server = await asyncio.start_unix_server(meet, sock=opened)
+        server = await asyncio.start_unix_server(meet, sock=listener)
     except OSError:
-        opened.close()
+        listener.close()
         raise
     try:
-        yield taken
+        yield event
     finally:
         server.close()
         for writer in list(successors):
@@ -83,9 +83,9 @@ def _name(address: Address) -> str:
     return f"\0extauthz {address}"
 
 
-def _is_ours(connected: socket.socket) -> bool:
-    """Tell whether the process at the other end has our user: others can take such a name too."""
-    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+def _is_ours(connection: socket.socket) -> bool:
+    """Return whether the process at the other end has our user: others can take such a name too."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return bool(_CREDENTIALS.unpack(credentials)[1] == os.geteuid())
 
 
@@ -100,13 +100,13 @@ def _listening() -> Iterator[socket.socket]:
     """Yield the TCP sockets that this process listens on: grpcio shows nobody its own."""
     for name in os.listdir("/proc/self/fd"):
         try:
-            known = socket.socket(fileno=int(name))
+            candidate = socket.socket(fileno=int(name))
         except OSError:
             # No socket, or closed by now.
             continue
         try:
-            is_tcp = known.family in (socket.AF_INET, socket.AF_INET6) and known.type == socket.SOCK_STREAM
-            if is_tcp and known.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                yield known
+            is_tcp = candidate.family in (socket.AF_INET, socket.AF_INET6) and candidate.type == socket.SOCK_STREAM
+            if is_tcp and candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                yield candidate
         finally:
-            known.detach()
+            candidate.detach()

@@ -1,4 +1,4 @@
-"""How much one peer, and all of them together, may ask of the HTTP/2 transport."""
+"""How much one peer, and all of them together, may use of the HTTP/2 transport."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Limits:
     """RFC 9113 6.5.2: names and values and 32 bytes each; a longer list resets its stream."""
     concurrent_streams: int
     connections: int
-    """Of the process; one more ends one that asks nothing, or is closed at once. grpcio always does the latter."""
+    """Of the process; one more ends one without a request, or is closed at once. grpcio always does the latter."""
     half_open_timeout: float
     """For a connection to greet, and for a request to come completely."""
     max_connection_age: float | None
     max_connection_age_grace: float
-    """For the streams in flight when a connection is asked to go."""
+    """For the streams in flight when a connection is told to go away."""
     idle_timeout: float
     """Of grpcio 60 at most: it cannot end a connection that rests to make room for a new one."""
     resets: int

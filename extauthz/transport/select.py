@@ -70,9 +70,9 @@ class Transport:
     new_event_loop: Callable[[], asyncio.AbstractEventLoop]
 
 
-def choose(wanted: Name) -> Transport:
+def choose(name: Name) -> Transport:
     """Return the transport to serve with; raises ListenError when nghttp2 is wanted and cannot be had."""
-    if wanted == "grpcio":
+    if name == "grpcio":
         return _grpcio()
     try:
         import uvloop
@@ -80,12 +80,12 @@ def choose(wanted: Name) -> Transport:
         from extauthz.transport.grpc import libnghttp2
         from extauthz.transport.grpc.nghttp2 import NAME, Nghttp2Server
     except ImportError as error:
-        if wanted == "nghttp2":
+        if name == "nghttp2":
             raise ListenError(f"server.transport: nghttp2 cannot be had: {error}; or write auto") from error
         _log.info("serving with grpcio: %s", error)
         return _grpcio()
     missing = libnghttp2.missing_flood_limits()
-    if missing and wanted == "auto":
+    if missing and name == "auto":
         _log.info("serving with grpcio: libnghttp2 %s lacks %s", libnghttp2.version(), " and ".join(missing))
         return _grpcio()
     if missing:

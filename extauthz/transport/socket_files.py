@@ -15,41 +15,41 @@ Identity = tuple[int, int]
 """Device and number of a file."""
 
 
-def locked(address: Address) -> IO[str]:
+def acquire_lock(address: Address) -> IO[str]:
     """Return the lock file, which holds the lock until it is closed; raises ListenError."""
     folder = Path(address.path).parent
     if not folder.is_dir():
         raise ListenError(f"{address}: the folder {folder} does not exist")
     lock = _lock_file(address)
-    if not taken(lock):
+    if not try_lock(lock):
         lock.close()
         raise AddressInUseError(f"{address} is in use by another extauthz (it holds {address.path}.lock)")
     return lock
 
 
-def is_left(lock: IO[str], found: Identity | None) -> bool:
-    """Tell whether the process that held the lock before leaves this socket file to whoever holds the lock next."""
+def is_released(lock: IO[str], file: Identity | None) -> bool:
+    """Return whether the process that held the lock before leaves this socket file to the next holder of the lock."""
     lock.seek(0)
-    return found is not None and lock.read() == _mark(found)
+    return file is not None and lock.read() == _mark(file)
 
 
-def leave(lock: IO[str], made: Identity | None) -> None:
-    """Leave a socket file to whoever takes the lock next; raises OSError."""
+def release(lock: IO[str], file: Identity | None) -> None:
+    """Leave a socket file to the next holder of the lock; raises OSError."""
     forget(lock)
-    if made is not None:
-        lock.write(_mark(made))
+    if file is not None:
+        lock.write(_mark(file))
         lock.flush()
     fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def forget(lock: IO[str]) -> None:
-    """Leave nothing any more; raises OSError."""
+    """Remove the mark of a socket file that was left; raises OSError."""
     lock.seek(0)
     lock.truncate()
 
 
-def taken(lock: IO[str]) -> bool:
-    """Take the lock of a lock file; tell whether nobody else holds it."""
+def try_lock(lock: IO[str]) -> bool:
+    """Take the lock of a lock file; return False when another process holds it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -58,12 +58,12 @@ def taken(lock: IO[str]) -> bool:
 
 
 def identity(file: Path | int) -> Identity | None:
-    """Return what tells a file from every other one, None when there is none."""
+    """Return what identifies a file, None when there is none."""
     try:
-        found = os.fstat(file) if isinstance(file, int) else os.lstat(file)
+        status = os.fstat(file) if isinstance(file, int) else os.lstat(file)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def make_room(path: Path, address: Address) -> None:
@@ -84,14 +84,14 @@ def make_room(path: Path, address: Address) -> None:
     raise AddressInUseError(f"{address} is in use by another process")
 
 
-def _mark(made: Identity) -> str:
-    return f"left: {made}\n"
+def _mark(file: Identity) -> str:
+    return f"left: {file}\n"
 
 
 def _lock_file(address: Address) -> IO[str]:
     try:
         # Not through a link: the folder may be one that others can write to.
-        opened = os.open(f"{address.path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        return open(opened, "r+", encoding="ascii", errors="replace")
+        descriptor = os.open(f"{address.path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        return open(descriptor, "r+", encoding="ascii", errors="replace")
     except OSError as error:
         raise ListenError(f"{address}: its lock file {address.path}.lock cannot be made: {error.strerror or error}") from error

@@ -32,33 +32,33 @@ def open_port(address: Address, *, shared: bool = False) -> socket.socket:
     if address.path:
         raise ListenError(f"{address} is not a TCP address")
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        opened.bind((address.host, address.port))
-        opened.listen(BACKLOG)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((address.host, address.port))
+        listener.listen(BACKLOG)
     except OSError as error:
-        opened.close()
+        listener.close()
         if error.errno == errno.EADDRINUSE:
             raise AddressInUseError(f"{address} is in use by another process") from error
         raise ListenError(f"{address} cannot be listened on: {error.strerror or error}") from error
-    return opened
+    return listener
 
 
 def open_listener(address: Address, *, shared: bool = False) -> socket.socket:
     """Return a bound and listening socket of either kind, a unix socket inside `claim` only; raises ListenError."""
     if not address.path:
         return open_port(address, shared=shared)
-    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        opened.bind(address.path)
-        opened.listen(BACKLOG)
+        listener.bind(address.path)
+        listener.listen(BACKLOG)
     except OSError as error:
-        opened.close()
+        listener.close()
         raise ListenError(f"{address} cannot be listened on: {error.strerror or error}") from error
-    return opened
+    return listener
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class Certificates:
         return x509.load_pem_x509_certificate(self.chain).not_valid_after_utc.timestamp()
 
     def permits(self, names: Iterable[str]) -> bool:
-        """Tell whether a client may connect whose certificate has these subject alternative names."""
+        """Return whether a client may connect whose certificate has these subject alternative names."""
         return self.allowed_names is None or not self.allowed_names.isdisjoint(names)
 
 
@@ -77,26 +77,26 @@ class TlsFiles:
         self, current: Certificates, use: Callable[[Certificates], Awaitable[None]], *, interval: float = INTERVAL
     ) -> None:
         """Hand changed files to `use`, for ever; files that do not fit together leave the last good ones in use."""
-        told: str | None = None
+        last_error: str | None = None
         while True:
             await asyncio.sleep(interval)
             try:
-                found = await asyncio.to_thread(self.load)
-                if found != current:
-                    await use(found)
-                    current = found
+                certificates = await asyncio.to_thread(self.load)
+                if certificates != current:
+                    await use(certificates)
+                    current = certificates
                     _log.info("certificates reloaded", extra={"certificate": str(self.certificate)})
-                told = None
+                last_error = None
             except (ListenError, OSError) as error:
-                if told != str(error):
-                    told = str(error)
+                if last_error != str(error):
+                    last_error = str(error)
                     _log.warning("certificates not reloaded, the last good ones go on: %s", error)
 
     async def renew(self, served: Certificates, *, interval: float = INTERVAL) -> None:
         """Show changed certificates in the context that is served, for ever; other authorities of clients need a restart."""
 
-        async def use(found: Certificates) -> None:
-            if found.client_ca != served.client_ca:
+        async def use(certificates: Certificates) -> None:
+            if certificates.client_ca != served.client_ca:
                 raise ListenError(f"{self.client_ca} is another one, which needs a restart here")
             served.context.load_cert_chain(self.certificate, self.key, password=_no_password)
 

@@ -277,7 +277,7 @@ def judged(
         for entry in config.get("static_listeners", ()):
             if entry["listener"]["name"] == plane:
                 change(entry["listener"]["filter_chains"][0]["filters"][0]["typed_config"])
-    dump = envoy_dump.read(*documents)
+    dump = envoy_dump.read_dump(*documents)
     alone = replace(dump, managers=tuple(each for each in dump.managers if each.where == f"listener {plane}"))
     findings = envoy_admin.judge(alone, load(configuration or live.configuration), ControlPlane(PLANES[plane][0]))
     return [each for each in findings if each.name != "envoy.version"]
@@ -440,7 +440,7 @@ def test_a_listener_that_asks_nobody_is_found(live: Live) -> None:
 
 
 def test_what_belongs_to_the_control_plane_is_left_out(live: Live) -> None:
-    dump = envoy_dump.read(*live.dump)
+    dump = envoy_dump.read_dump(*live.dump)
     manager = next(each for each in dump.managers if each.where == "listener contour")
     bare = replace(manager, filters=())
     redirect = {"virtual_hosts": [{"name": "a", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "redirect": {}}]}]}
@@ -450,16 +450,16 @@ def test_what_belongs_to_the_control_plane_is_left_out(live: Live) -> None:
         ControlPlane.CONTOUR: [replace(bare, where="listener stats-health"), replace(bare, where="listener b", routes=redirect)],
     }
     for plane, managers in own.items():
-        assert envoy_planes.read(replace(dump, managers=tuple(managers)), plane)[0].managers == ()
+        assert envoy_planes.adapt(replace(dump, managers=tuple(managers)), plane)[0].managers == ()
         served = replace(bare, where="listener 0.0.0.0_8080")
-        assert envoy_planes.read(replace(dump, managers=(served,)), plane)[0].managers == (served,)
+        assert envoy_planes.adapt(replace(dump, managers=(served,)), plane)[0].managers == (served,)
     inbound, outbound = replace(bare, where="listener virtualInbound, filter chain a"), replace(bare, where="listener 10.0.0.1_80")
     beside = replace(dump, managers=(outbound, inbound))
-    assert envoy_planes.read(beside, ControlPlane.ISTIO)[0].managers == (inbound,)
+    assert envoy_planes.adapt(beside, ControlPlane.ISTIO)[0].managers == (inbound,)
 
 
 def test_tls_of_endpoints_that_are_matched_is_what_is_looked_at(live: Live) -> None:
-    dump = envoy_dump.read(*live.dump)
+    dump = envoy_dump.read_dump(*live.dump)
     context = {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"}
     sockets = {
         "transport_socket": {"name": "dummy", "typed_config": context},
@@ -469,11 +469,11 @@ def test_tls_of_endpoints_that_are_matched_is_what_is_looked_at(live: Live) -> N
         ],
     }
     changed = replace(dump, clusters={"a": sockets, "b": {"name": "b"}})
-    clusters = envoy_planes.read(changed, ControlPlane.ENVOY_GATEWAY)[0].clusters
+    clusters = envoy_planes.adapt(changed, ControlPlane.ENVOY_GATEWAY)[0].clusters
     assert clusters["a"]["transport_socket"]["name"] == "tls"
     assert clusters["b"] == {"name": "b"}
     # Istio's are for its own TLS between proxies, which says nothing of server.tls.
-    assert envoy_planes.read(changed, ControlPlane.ISTIO)[0].clusters == changed.clusters
+    assert envoy_planes.adapt(changed, ControlPlane.ISTIO)[0].clusters == changed.clusters
 
 
 def test_the_command_takes_a_profile(live: Live) -> None:

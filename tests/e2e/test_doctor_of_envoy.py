@@ -93,7 +93,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     printed = bootstrap.text(sidecar_of(loaded), Edge(admin=Address(path=str(admin)), domains=domains_of(loaded)))
     with running_sidecar(file, ops), running_envoy(folder, with_faults(printed, admin), admin):
         documents = asyncio.run(envoy_admin.documents(f"unix://{admin}"))
-        yield Installed(file, admin, envoy_dump.read(*documents))
+        yield Installed(file, admin, envoy_dump.read_dump(*documents))
 
 
 @pytest.mark.envoy

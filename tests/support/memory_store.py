@@ -23,14 +23,14 @@ from extauthz.adapters.store.records import (
 )
 from extauthz.adapters.store.rows import REVISION
 from extauthz.adapters.store.rules import (
-    KEPT,
     MAX_USED_FROM,
     MAX_WHY,
-    audited,
-    buried,
+    RETENTION,
+    audit_key,
     check_fingerprint,
     check_rotation,
     check_text,
+    has_tombstone,
     in_use,
     meets,
 )
@@ -251,7 +251,7 @@ class MemoryTokenStore:
     def _changing(self, change: Change) -> Iterator[list[audit_chain.Note]]:
         """Collect what a change tells of; it writes to feed and audit at the end, or nothing at all when it is refused."""
         with self._lock:
-            key = audited(change, self.audit)
+            key = audit_key(change, self.audit)
             told: list[audit_chain.Note] = []
             yield told
             self._audit += audit_chain.append(self._audit_head(), change, key, told)
@@ -259,7 +259,7 @@ class MemoryTokenStore:
             self._feed += [(number, token_id, change.at) for number, token_id in enumerate(changed, self._head + 1)]
             self._head += len(changed)
             self._changes += bool(told)
-            while self._feed and self._feed[0][2] < change.at - KEPT:
+            while self._feed and self._feed[0][2] < change.at - RETENTION:
                 del self._feed[0]
 
     def _audit_head(self) -> tuple[int, bytes]:
@@ -276,7 +276,7 @@ class MemoryTokenStore:
             if record.id in seen:
                 raise in_use(record.id)
             if record.id in self._tombstones:
-                raise buried(record.id)
+                raise has_tombstone(record.id)
             check_fingerprint(record.pepper_id, self._peppers.get(record.pepper_id), fingerprints.get(record.pepper_id))
             seen.add(record.id)
         for record in new:

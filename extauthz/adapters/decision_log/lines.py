@@ -1,7 +1,7 @@
 """A decision that waits to be written, and the line that it becomes.
 
 No token, no query and no header value but request id, trace id and the client's address is ever part of a line. A refused OAuth
-access token is told by the issuer and the key id that it names and by the first 8 hex digits of its SHA-256.
+access token is identified by the issuer and the key id that it names and by the first 8 hex digits of its SHA-256.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Entry = tuple[float, str, str, str, str, str, str, Decision, float, UnverifiedTo
 
 
 def unverified_token(request: Request) -> UnverifiedToken | None:
-    """Return what is told of an OAuth access token that was refused or could not be verified."""
+    """Return what a line says of an OAuth access token that was refused or could not be verified."""
     if request.header(AUTH_TYPE).lower() != "oauth":
         return None
     token = request.header(AUTHORIZATION).rpartition(" ")[2]

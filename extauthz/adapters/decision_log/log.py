@@ -28,8 +28,8 @@ from extauthz.telemetry.decision_record import RecordField
 BATCH = 128
 FIRST_DELAY, LAST_DELAY = 0.1, 5.0
 """Seconds between two attempts to write to a place that is broken, at first and after many that failed."""
-TOLD = 60.0
-"""Seconds in which a fault that comes back is not told again."""
+REPEAT_INTERVAL = 60.0
+"""Seconds in which a fault that comes back is not logged again."""
 CLOSE_TIMEOUT = 1.0
 """Seconds."""
 ORDINARY = 1024
@@ -61,21 +61,21 @@ class DecisionLog:
         self._fields = frozenset(fields)
         self._shares = {reason: share for reason, share in (sample or {}).items() if share < 1}
         self._limits = {reason: limit_of(share) for reason, share in self._shares.items()}
-        kept = (("path", MAX_TARGET), ("method", MAX_METHOD), ("request_id", MAX_REQUEST_ID), ("trace_id", MAX_TRACEPARENT))
-        self._most = tuple(most if name in self._fields else 0 for name, most in kept)
+        limits = (("path", MAX_TARGET), ("method", MAX_METHOD), ("request_id", MAX_REQUEST_ID), ("trace_id", MAX_TRACEPARENT))
+        self._most = tuple(most if name in self._fields else 0 for name, most in limits)
         self._ordinary = ORDINARY if all(self._most) else -1
-        self._tells_client = "client_address" in self._fields
-        tells_token = self._fields.intersection(("token_sha256", "token_issuer", "token_key_id"))
-        self._unverified = UNVERIFIED if tells_token else frozenset()
+        self._has_client = "client_address" in self._fields
+        token_fields = self._fields.intersection(("token_sha256", "token_issuer", "token_key_id"))
+        self._unverified = UNVERIFIED if token_fields else frozenset()
         self._capacity = capacity
         self._interval = interval
         self._wait = wait
         self._entries: deque[Entry] = deque()
         self._lines: list[bytes] = []
-        self._displaced = self._lost = self._lost_lines = 0
+        self._displaced = self._lost_entries = self._lost_lines = 0
         self.written = 0
-        self._is_failing = self._is_told = self._is_stalled = False
-        self._told_at = -TOLD
+        self._is_failing = self._is_logged = self._is_stalled = False
+        self._logged_at = -REPEAT_INTERVAL
         self._stop, self._rotated = threading.Event(), threading.Event()
         self._deadline = float("inf")
         self._thread = threading.Thread(target=self._run, name="decision-log", daemon=True)
@@ -84,7 +84,7 @@ class DecisionLog:
     @property
     def dropped(self) -> int:
         """Decisions that were to be written and never will be."""
-        return self._displaced + self._lost + self._lost_lines + (0 if self._thread.is_alive() else len(self._entries))
+        return self._displaced + self._lost_entries + self._lost_lines + (0 if self._thread.is_alive() else len(self._entries))
 
     def record(self, request: Request, decision: Decision, seconds: float) -> None:
         """Take one decision, unless it is not in the sample of its reason."""
@@ -111,7 +111,7 @@ class DecisionLog:
                 path.partition("?")[0] if "?" in path else path,
                 request_id,
                 traceparent,
-                request.source[:MAX_ADDRESS] if self._tells_client else "",
+                request.source[:MAX_ADDRESS] if self._has_client else "",
                 decision,
                 seconds,
                 unverified_token(request) if reason in self._unverified else None,
@@ -144,47 +144,47 @@ class DecisionLog:
             while not self._attempt() and monotonic() < self._deadline:
                 sleep(FIRST_DELAY)
         finally:
-            self._lost += len(self._lines)
+            self._lost_entries += len(self._lines)
             self._lines = []
             self._sink.close()
 
     def _attempt(self) -> bool:
-        """Write what waits; tell whether that went well."""
-        went_well, before = self._reopened(), self.written
+        """Write what waits; return whether that succeeded."""
+        went_well, before = self._reopen_if_rotated(), self.written
         self._is_stalled = False
         try:
-            while (self._lines or self._rendered()) and monotonic() < self._deadline:
-                taken = self._sink.write(self._lines)
-                del self._lines[:taken]
-                self.written += taken
+            while (self._lines or self._render()) and monotonic() < self._deadline:
+                count = self._sink.write(self._lines)
+                del self._lines[:count]
+                self.written += count
         except SinkClosed:
-            self._tell("decision log not written any more")
-            self._lost += len(self._lines) + sum(1 for _ in self._taken())
+            self._complain("decision log not written any more")
+            self._lost_entries += len(self._lines) + sum(1 for _ in self._waiting_entries())
             self._lines = []
             return True
         except Exception as error:  # noqa: BLE001 - mostly an OSError; whatever it is, the next attempt may go well
             # The attempt has waited for the reader, and ends as soon as there is room: a longer pause would only keep him waiting.
             self._is_stalled = isinstance(error, (TimeoutError, BlockingIOError))
-            self._tell("decision log not written", error)
+            self._complain("decision log not written", error)
             return False
         if went_well and self.written > before:
-            self._recovered()
+            self._recover()
         return went_well
 
-    def _reopened(self) -> bool:
+    def _reopen_if_rotated(self) -> bool:
         if self._rotated.is_set():
             self._rotated.clear()
             try:
                 self._sink.reopen()
             except OSError as error:
                 self._rotated.set()
-                self._tell("decision log not opened again", error)
+                self._complain("decision log not opened again", error)
                 return False
         return True
 
-    def _rendered(self) -> bool:
+    def _render(self) -> bool:
         """Make lines of some of what waits."""
-        for entry in self._taken():
+        for entry in self._waiting_entries():
             try:
                 self._lines.append(line_of(entry, self._shares, self._fields))
             except Exception as error:  # noqa: BLE001 - one line is lost, not all that follow
@@ -195,24 +195,24 @@ class DecisionLog:
                 break
         return bool(self._lines)
 
-    def _taken(self) -> Iterator[Entry]:
+    def _waiting_entries(self) -> Iterator[Entry]:
         """Take what waits, the oldest first; `record` may be quicker."""
         with contextlib.suppress(IndexError):
             while True:
                 yield self._entries.popleft()
 
-    def _tell(self, message: str, error: Exception | None = None) -> None:
-        """Tell of a fault once, and not again when it comes back soon."""
+    def _complain(self, message: str, error: Exception | None = None) -> None:
+        """Log a fault once, and not again when it comes back soon."""
         now = monotonic()
-        if not self._is_failing and now - self._told_at >= TOLD:
-            self._told_at = now
-            self._is_told = True
-            known = error is None or isinstance(error, OSError)
+        if not self._is_failing and now - self._logged_at >= REPEAT_INTERVAL:
+            self._logged_at = now
+            self._is_logged = True
+            is_expected = error is None or isinstance(error, OSError)
             extra = {"to": self._sink.name, "cause": getattr(error, "strerror", None) or str(error or "nobody reads it any more")}
-            _log.error(message, extra=extra, exc_info=None if known else error)
+            _log.error(message, extra=extra, exc_info=None if is_expected else error)
         self._is_failing = True
 
-    def _recovered(self) -> None:
-        if self._is_told:
+    def _recover(self) -> None:
+        if self._is_logged:
             _log.warning("decision log written again", extra={"to": self._sink.name, "dropped": self.dropped})
-        self._is_failing = self._is_told = False
+        self._is_failing = self._is_logged = False

@@ -109,27 +109,27 @@ class UnixSocket:
         self.name = str(path)
         self._path = str(path)
         self._socket: socket.socket | None = None
-        self._sent = 0
+        self._bytes_sent = 0
 
     def write(self, lines: Sequence[bytes]) -> int:
         """Send lines; one that a connection took only in part is sent whole on the next one."""
-        connected = self._socket or self._connect()
-        taken = 0
+        connection = self._socket or self._connect()
+        count = 0
         for chunk in chunks(lines, MAX_WRITE):
             try:
-                sent = self._sent + connected.send(b"".join(chunk)[self._sent :])
+                bytes_sent = self._bytes_sent + connection.send(b"".join(chunk)[self._bytes_sent :])
             except OSError as error:
                 if not isinstance(error, TimeoutError):
                     self.close()
-                if taken:
+                if count:
                     break
                 raise
-            whole = whole_lines(chunk, sent)
-            self._sent = sent - sum(map(len, chunk[:whole]))
-            taken += whole
+            whole = whole_lines(chunk, bytes_sent)
+            self._bytes_sent = bytes_sent - sum(map(len, chunk[:whole]))
+            count += whole
             if whole < len(chunk):
                 break
-        return taken
+        return count
 
     def reopen(self) -> None:
         """Connect anew at the next write."""
@@ -139,7 +139,7 @@ class UnixSocket:
         """Close the connection."""
         if self._socket:
             self._socket.close()
-        self._socket, self._sent = None, 0
+        self._socket, self._bytes_sent = None, 0
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -169,24 +169,24 @@ class _Descriptor:
         return os.fstat(self._descriptor).st_nlink == 0
 
     def write(self, lines: Sequence[bytes]) -> int:
-        taken = 0
+        count = 0
         for chunk in chunks(lines, self._most):
             # What was torn off by a full disk stays alone on its line, and its own line is written whole.
             data = (b"\n" if self._is_torn else b"") + b"".join(chunk)
             try:
                 if not self._poll.poll(PATIENCE * 1000):
                     raise TimeoutError(errno.ETIMEDOUT, "nobody reads")
-                written = os.write(self._descriptor, data)
+                size = os.write(self._descriptor, data)
             except OSError:
-                if taken:
+                if count:
                     break
                 raise
-            whole = whole_lines(chunk, written - self._is_torn)
-            self._is_torn = self._is_torn if not written else data[written - 1 : written] != b"\n"
-            taken += whole
+            whole = whole_lines(chunk, size - self._is_torn)
+            self._is_torn = self._is_torn if not size else data[size - 1 : size] != b"\n"
+            count += whole
             if whole < len(chunk):
                 break
-        return taken
+        return count
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -11,7 +11,7 @@ from extauthz.errors import FetchError
 from extauthz.ports import Clock
 
 LIFETIME = 3600.0
-"""Seconds that a document is used before the next one is fetched, behind the back of whoever asks."""
+"""Seconds that a document is used before the next one is fetched, in the background."""
 MAX_AGE = 24 * 3600.0
 """Seconds that the last good document is used while no newer one can be had."""
 RETRY = 30.0
@@ -23,10 +23,10 @@ _log = logging.getLogger(__name__)
 
 
 class Discovery:
-    """Tells the addresses of an issuer; when no newer document can be had, those of the last good one."""
+    """The addresses of an issuer; when no newer document can be had, those of the last good one."""
 
     def __init__(self, issuer: str, address: str, fetcher: JsonFetcher, *, clock: Clock) -> None:
-        """Know where the document stands; nothing is fetched before it is asked for."""
+        """Take the address of the document; nothing is fetched before the first `endpoint`."""
         self.issuer = issuer
         self._address = address
         self._fetcher = fetcher
@@ -42,7 +42,7 @@ class Discovery:
             self._document, self._fetch_at = {}, float("-inf")
         if self._flight is None and self._clock.monotonic() >= self._fetch_at:
             self._flight = asyncio.create_task(self._refresh())
-            self._flight.add_done_callback(self._landed)
+            self._flight.add_done_callback(self._end_flight)
         if self._flight is not None and (self._expired or not self._document):
             await asyncio.shield(self._flight)
         elif not self._document:
@@ -57,11 +57,11 @@ class Discovery:
         return address
 
     def expire(self) -> None:
-        """Fetch the document anew before the next address is told: what it named did not answer."""
+        """Fetch the document anew before the next address is returned: what it named did not answer."""
         if self._document and not self._failed:
             self._expired, self._fetch_at = True, float("-inf")
 
-    def _landed(self, flight: asyncio.Task[None]) -> None:
+    def _end_flight(self, flight: asyncio.Task[None]) -> None:
         self._flight, self._expired = None, False
         if not flight.cancelled():
             flight.exception()

@@ -29,7 +29,7 @@ IDLE = 60.0
 """Seconds that a connection is kept for the next request."""
 
 _CONNECTING = frozenset({"connection.connect_tcp.started", "connection.connect_unix_socket.started"})
-"""What httpx2 tells a request's `trace` when it opens a connection for it."""
+"""What httpx2 reports to a request's `trace` when it opens a connection for it."""
 _NO_ANSWER = "Server disconnected without sending a response."
 
 _MAX_AGE = re.compile(r"\bmax-age\s*=\s*\"?([0-9]{1,9})").search
@@ -41,7 +41,7 @@ class Answer:
     """The document of an answer with status 200; of others the status alone, with `document` None.
 
     `challenge` is WWW-Authenticate, `date` is Date. `max_age` are the seconds that Cache-Control lets it be kept (RFC 9111 5.2.2),
-    `retry_after` those of Retry-After; None where nothing is said, or nothing in seconds.
+    `retry_after` those of Retry-After; None where the header is missing, or not in seconds.
     """
 
     status: int
@@ -83,7 +83,7 @@ class JsonFetcher:
         self._has_proxy_auth = proxy_auth is not None
         through = httpx2.Proxy(proxy, auth=proxy_auth) if proxy else None
         self._client = _client(timeout, through, tls, unix_socket)
-        self._fresh = _client(timeout, through, tls, unix_socket, kept=0)
+        self._fresh = _client(timeout, through, tls, unix_socket, idle=0)
 
     async def get(self, address: str) -> Answer:
         """Return the document at this address, at most a few redirects away on the same host; raises FetchError."""
@@ -129,7 +129,7 @@ class JsonFetcher:
         try:
             async with asyncio.timeout(self.timeout):
                 request = self._client.build_request("GET" if form is None else "POST", address, headers=headers, data=form)
-                return await self._sent(address, request, auth, redirects)
+                return await self._send(address, request, auth, redirects)
         except TimeoutError:
             raise FetchError(f"{address}: no whole answer within {self.timeout:g} s") from None
         except httpx2.ProxyError as error:
@@ -139,11 +139,11 @@ class JsonFetcher:
         except (ValueError, RecursionError):
             raise FetchError(f"{address}: the answer is not JSON") from None
 
-    async def _sent(self, address: str, request: httpx2.Request, auth: httpx2.Auth | None, redirects: int) -> Answer:
+    async def _send(self, address: str, request: httpx2.Request, auth: httpx2.Auth | None, redirects: int) -> Answer:
         response = await self._first_response(request, auth)
         try:
             if redirects and response.next_request is not None and _origin(response.next_request.url) == _origin(request.url):
-                return await self._sent(address, response.next_request, auth, redirects - 1)
+                return await self._send(address, response.next_request, auth, redirects - 1)
             document = None
             if response.status_code == 200:
                 document = json.loads(await self._body(address, response))
@@ -202,10 +202,10 @@ def _trusting(trust: bytes) -> ssl.SSLContext:
 
 
 def _client(
-    timeout: float, proxy: httpx2.Proxy | None, tls: ssl.SSLContext, unix_socket: Path | None, *, kept: int | None = None
+    timeout: float, proxy: httpx2.Proxy | None, tls: ssl.SSLContext, unix_socket: Path | None, *, idle: int | None = None
 ) -> httpx2.AsyncClient:
     """Return a pool that keeps so many connections for the next request, any number with None."""
-    limits = httpx2.Limits(keepalive_expiry=IDLE, max_keepalive_connections=kept)
+    limits = httpx2.Limits(keepalive_expiry=IDLE, max_keepalive_connections=idle)
     socket = httpx2.AsyncHTTPTransport(uds=str(unix_socket), trust_env=False, verify=tls, limits=limits) if unix_socket else None
     return httpx2.AsyncClient(
         timeout=timeout,
@@ -234,7 +234,7 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
 
 
 def is_acceptable(address: str) -> bool:
-    """Tell whether an address may be asked: https, or http on a loopback host."""
+    """Return whether an address may be asked: https, or http on a loopback host."""
     try:
         url = httpx2.URL(address)
     except (httpx2.InvalidURL, TypeError, ValueError):

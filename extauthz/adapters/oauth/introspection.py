@@ -91,38 +91,38 @@ class Introspection:
     def ask(self, token: str, *, is_known: bool = False) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
         """Ask about a token: what the issuer says of it, or TOKEN_INACTIVE; raises Unavailable, at once or when awaited."""
         budgets = (self._budget,) if is_known else (self._strangers, self._budget)
-        taken: list[Budget] = []
+        budgets_taken: list[Budget] = []
         try:
             self._breaker.look()
             for budget in budgets:
                 budget.take()
-                taken.append(budget)
+                budgets_taken.append(budget)
             self._breaker.take()
         except Unavailable:
             self.outcomes["shed"] += 1
-            for budget in taken:
+            for budget in budgets_taken:
                 budget.give_back()
             raise
-        return self._asked(token, taken)
+        return self._answer(token, budgets_taken)
 
     @property
     def answers(self) -> bool:
-        """Tell whether the issuer is asked at the moment."""
+        """Return whether questions are sent to the issuer at the moment."""
         return self._breaker.closed
 
-    async def _asked(self, token: str, taken: list[Budget]) -> Mapping[str, Any] | Reason:
+    async def _answer(self, token: str, budgets_taken: list[Budget]) -> Mapping[str, Any] | Reason:
         started = self._clock.monotonic()
         try:
             async with asyncio.timeout(self._fetcher.timeout):
                 answer = await self._send(token)
-            evidence = self._read(answer)
+            evidence = self._evidence(answer)
         except (FetchError, TimeoutError) as error:
             self._breaker.fail()
             self._discovery.expire()
             cause = str(error) or f"no whole answer within {self._fetcher.timeout:g} s"
             raise self._failure(cause, "proxy_refused" if isinstance(error, ProxyRefusal) else "failed") from error
         finally:
-            for budget in taken:
+            for budget in budgets_taken:
                 budget.give_back()
             self.seconds += self._clock.monotonic() - started
         self.outcomes["answered"] += 1
@@ -139,7 +139,7 @@ class Introspection:
             case _:
                 return await self._fetcher.ask(address, bearer=token)
 
-    def _read(self, answer: Answer) -> Mapping[str, Any] | Reason:
+    def _evidence(self, answer: Answer) -> Mapping[str, Any] | Reason:
         document, method = answer.document, self._method
         if answer.status >= 500:
             raise FetchError(f"the {self.method} of {self.issuer} answered with status {answer.status}")

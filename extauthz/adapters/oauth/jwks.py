@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from extauthz.adapters.oauth.discovery import Discovery
 from extauthz.adapters.oauth.http import MAX_CAUSE, JsonFetcher
-from extauthz.adapters.oauth.published_keys import UnusedKey, described, usable_keys
+from extauthz.adapters.oauth.published_keys import UnusedKey, descriptions, usable_keys
 from extauthz.core.jwt import KeySet
 from extauthz.core.model import Reason
 from extauthz.errors import FetchError, ProxyRefusal, Unavailable
@@ -59,7 +59,7 @@ class JwksSource:
         self._fetcher = fetcher
         self._clock = clock
         self._keys: KeySet | None = None
-        self._left_out: tuple[UnusedKey, ...] = ()
+        self._unused: tuple[UnusedKey, ...] = ()
         self._pause = refresh
         self._fetched_at = 0.0
         self._good_at = float("-inf")
@@ -129,19 +129,19 @@ class JwksSource:
             attempt = self._next_attempt
 
     def _next_attempt(self) -> asyncio.Future[KeySet]:
-        """Fetch now, or after a failure when its time has come; there is one such attempt, whoever waits for it."""
+        """Fetch now, or after a failure when its time has come; there is one such attempt, however many wait for it."""
         if not self._backoff.failed:
             return self._fetch()
         if self._retry is None:
             self._retry = asyncio.create_task(self._fetch_again())
-            self._retry.add_done_callback(self._retried)
+            self._retry.add_done_callback(self._end_retry)
         return asyncio.shield(self._retry)
 
     async def _fetch_again(self) -> KeySet:
         await self._sleep(self._backoff.wait)
         return await self._fetch()
 
-    def _retried(self, retry: asyncio.Task[KeySet]) -> None:
+    def _end_retry(self, retry: asyncio.Task[KeySet]) -> None:
         self._retry = None
         if not retry.cancelled():
             retry.exception()
@@ -150,10 +150,10 @@ class JwksSource:
         if self._flight is None:
             self._attempted_at = self._clock.monotonic()
             self._flight = asyncio.create_task(self._download())
-            self._flight.add_done_callback(self._landed)
+            self._flight.add_done_callback(self._end_flight)
         return asyncio.shield(self._flight)
 
-    def _landed(self, flight: asyncio.Task[KeySet]) -> None:
+    def _end_flight(self, flight: asyncio.Task[KeySet]) -> None:
         self._flight = None
         if flight.cancelled() or flight.exception() is not None:
             self._backoff.fail()
@@ -169,8 +169,8 @@ class JwksSource:
         try:
             address = self._jwks_uri or await self._discovery.endpoint("jwks_uri")
             answer = await self._fetcher.get(address)
-            keys, left_out = usable_keys(answer.document, self._algorithms)
-            self._note(left_out)
+            keys, unused = usable_keys(answer.document, self._algorithms)
+            self._note(unused)
             if not keys and not self._keys:
                 raise FetchError(f"{address}: no usable key")
         except (FetchError, ValueError) as error:
@@ -187,13 +187,13 @@ class JwksSource:
         self._good_at = self._clock.monotonic()
         return keys
 
-    def _note(self, left_out: tuple[UnusedKey, ...]) -> None:
+    def _note(self, unused: tuple[UnusedKey, ...]) -> None:
         """Log what is not used, when that differs from the last time."""
-        if set(left_out) == set(self._left_out):
+        if set(unused) == set(self._unused):
             return
-        self._left_out = left_out
-        if left_out:
-            level = logging.INFO if all(one.is_usual for one in left_out) else logging.WARNING
-            _log.log(level, "keys left out", extra={"issuer": self.issuer, "count": len(left_out), "keys": described(left_out)})
+        self._unused = unused
+        if unused:
+            level = logging.INFO if all(one.is_usual for one in unused) else logging.WARNING
+            _log.log(level, "keys left out", extra={"issuer": self.issuer, "count": len(unused), "keys": descriptions(unused)})
         else:
             _log.info("no key is left out any more", extra={"issuer": self.issuer})

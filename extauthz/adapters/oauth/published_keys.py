@@ -62,7 +62,7 @@ class UnusedKey:
 
     @property
     def is_usual(self) -> bool:
-        """Tell whether issuers publish such keys on purpose: for something else than our tokens."""
+        """Return whether issuers publish such keys on purpose: for something else than our tokens."""
         return self.flaw in (KeyFlaw.USE, KeyFlaw.ALGORITHM, KeyFlaw.CURVE)
 
     def __str__(self) -> str:
@@ -81,30 +81,30 @@ def usable_keys(document: object, algorithms: Iterable[str]) -> tuple[KeySet, tu
         raise ValueError("not a JWKS document: it has no list 'keys'")
     if not document["keys"]:
         raise ValueError("the key set is empty")
-    wanted = tuple(algorithms)
+    names = tuple(algorithms)
     usable: dict[KeyName, Key] = {}
-    left_out: dict[UnusedKey, None] = {}
+    unused: dict[UnusedKey, None] = {}
     ambiguous: set[KeyName] = set()
     for jwk in document["keys"]:
-        key = _key(jwk, wanted) if isinstance(jwk, dict) else UnusedKey("", KeyFlaw.NO_KEY)
+        key = _key(jwk, names) if isinstance(jwk, dict) else UnusedKey("", KeyFlaw.NO_KEY)
         if isinstance(key, UnusedKey):
-            left_out[key] = None
+            unused[key] = None
         elif usable.setdefault(key.name, key) != key:
             ambiguous.add(key.name)
     for name in sorted(ambiguous):
-        left_out[UnusedKey(usable.pop(name).id, KeyFlaw.AMBIGUOUS)] = None
-    return usable, tuple(left_out)
+        unused[UnusedKey(usable.pop(name).id, KeyFlaw.AMBIGUOUS)] = None
+    return usable, tuple(unused)
 
 
-def described(left_out: tuple[UnusedKey, ...]) -> list[str]:
+def descriptions(unused: tuple[UnusedKey, ...]) -> list[str]:
     """Say of the first few keys why they are not used, and how many there are besides."""
-    more = len(left_out) - MAX_LISTED
-    return [*map(str, left_out[:MAX_LISTED]), *([f"and {more} more"] if more > 0 else [])]
+    more = len(unused) - MAX_LISTED
+    return [*map(str, unused[:MAX_LISTED]), *([f"and {more} more"] if more > 0 else [])]
 
 
 @lru_cache(maxsize=256)  # the same keys are read again at every refresh
 def is_weak(modulus: int) -> bool:
-    """Tell whether an RSA modulus has a small factor, close primes, or the structure of ROCA keys (CVE-2017-15361).
+    """Return whether an RSA modulus has a small factor, close primes, or the structure of ROCA keys (CVE-2017-15361).
 
     The test for the last is its published fingerprint: modulo every small prime the modulus is a power of 65537.
     """
@@ -163,6 +163,6 @@ def _verifies(key: PyJWK, data: bytes, signature: bytes) -> bool:
 
 def _thumbprint(key: PyJWK, algorithm: str) -> str:
     """Hash the members that make the key, written again from its numbers: no spelling of them makes another key."""
-    written = key.Algorithm.to_jwk(key.key, as_dict=True)
-    members = {name: written[name] for name in _THUMBPRINT_MEMBERS[algorithm]}
+    jwk = key.Algorithm.to_jwk(key.key, as_dict=True)
+    members = {name: jwk[name] for name in _THUMBPRINT_MEMBERS[algorithm]}
     return hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).hexdigest()

@@ -52,11 +52,11 @@ def head(database: Database) -> tuple[int, str]:
 
 
 def export(database: Database, after: int = 0) -> Iterator[str]:
-    """Yield the rows behind a number as JSON lines, then the line that tells the state of the store."""
-    told = None
+    """Yield the rows behind a number as JSON lines, then the line with the state of the store."""
+    last = None
     for row in rows(database, after):
-        told = row.number, row.mac.hex()
+        last = row.number, row.mac.hex()
         yield chain.line(row)
     with database.reading() as connection:
         state = read_state(connection)
-    yield chain.last_line(told or head(database), state.epoch, state.head)
+    yield chain.last_line(last or head(database), state.epoch, state.head)

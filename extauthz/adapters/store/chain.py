@@ -21,14 +21,14 @@ START = bytes(32)
 """Stands before the first row."""
 
 Note = tuple[str, str | None, object, object]
-"""What is told of a change: action, token id, before, after."""
+"""What is recorded of a change: action, token id, before, after."""
 
 CREATED, REVOKED, ROTATED, EXPIRY, TOMBSTONE, RESTORE = "create", "revoke", "rotate", "expire", "tombstone", "accept-restore"
 
 _FIELDS = ("number", "at", "actor", "action", "token_id", "source", "before", "after", "pepper_id")
 _LIMIT = 2**53
-_TELLS_OF_REVOCATION = frozenset({REVOKED, TOMBSTONE})
-_TELLS_OF_EXPIRY = frozenset({ROTATED, EXPIRY})
+_REVOCATIONS = frozenset({REVOKED, TOMBSTONE})
+_EXPIRIES = frozenset({ROTATED, EXPIRY})
 
 
 def canonical(value: object) -> str:
@@ -38,11 +38,11 @@ def canonical(value: object) -> str:
 
 def facts(token: TokenRecord, **more: object) -> dict[str, Any]:
     """Return what the audit keeps of a new token: everything but its digest."""
-    told = {
+    fields = {
         name: getattr(token, name) for name in ("id", "description", "user", "created_at", "created_by", "expires_at", "pepper_id")
     }
-    known = {"revoked_at": token.revoked_at, "revoked_by": token.revoked_by} if token.revoked_at is not None else {}
-    return told | {"permission": str(token.permission), "scopes": sorted(token.scopes)} | known | more
+    revocation = {"revoked_at": token.revoked_at, "revoked_by": token.revoked_by} if token.revoked_at is not None else {}
+    return fields | {"permission": str(token.permission), "scopes": sorted(token.scopes)} | revocation | more
 
 
 def mac(row: AuditRow, key: bytes, previous: bytes) -> bytes:
@@ -100,9 +100,9 @@ def _fits(row: AuditRow, key: bytes, previous: bytes) -> bool:
 
 def line(row: AuditRow) -> str:
     """Write a row as one line of the export; raise StoreError for one that no release wrote."""
-    told = {name: getattr(row, name) for name in _FIELDS}
+    fields = {name: getattr(row, name) for name in _FIELDS}
     try:
-        return canonical(told | {"before": json.loads(row.before), "after": json.loads(row.after), "mac": row.mac.hex()})
+        return canonical(fields | {"before": json.loads(row.before), "after": json.loads(row.after), "mac": row.mac.hex()})
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(f"row {row.number} of the audit is not what was written; see: extauthz audit verify") from error
 
@@ -123,15 +123,15 @@ def read_lines(lines: Iterable[str]) -> tuple[list[AuditRow], AuditExport]:
         if not text.strip():
             continue
         try:
-            told = json.loads(text)
-            complete = "number" not in told
+            document = json.loads(text)
+            complete = "number" not in document
             if complete:
-                ends.append({"audit": (_whole(told["audit"][0]), _text(told["audit"][1])), **_position(told)})
+                ends.append({"audit": (_whole(document["audit"][0]), _text(document["audit"][1])), **_position(document)})
                 continue
-            row = _row(told)
+            row = _row(document)
             rows.append(row)
             if row.token_id is not None:
-                _learn(row, told["after"], revocations, expiries)
+                _collect(row, document["after"], revocations, expiries)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(f"line {number} is not of 'extauthz audit export'") from error
     if not complete:
@@ -140,38 +140,38 @@ def read_lines(lines: Iterable[str]) -> tuple[list[AuditRow], AuditExport]:
     return rows, AuditExport(tuple(revocations.values()), expiries, epoch, head, ends[-1]["audit"])
 
 
-def _row(told: dict[str, Any]) -> AuditRow:
-    token_id = told["token_id"]
+def _row(document: dict[str, Any]) -> AuditRow:
+    token_id = document["token_id"]
     if token_id is not None and not (possible(_text(token_id)) and len(token_id) <= MAX_ID):
         raise ValueError("not an id")
     return AuditRow(
-        number=_whole(told["number"]),
-        at=_whole(told["at"]),
-        actor=_text(told["actor"]),
-        action=_text(told["action"]),
+        number=_whole(document["number"]),
+        at=_whole(document["at"]),
+        actor=_text(document["actor"]),
+        action=_text(document["action"]),
         token_id=token_id,
-        source=_text(told["source"]),
-        before=canonical(told["before"]),
-        after=canonical(told["after"]),
-        pepper_id=_text(told["pepper_id"]),
-        mac=bytes.fromhex(told["mac"]),
+        source=_text(document["source"]),
+        before=canonical(document["before"]),
+        after=canonical(document["after"]),
+        pepper_id=_text(document["pepper_id"]),
+        mac=bytes.fromhex(document["mac"]),
     )
 
 
-def _learn(row: AuditRow, after: dict[str, Any], revocations: dict[str, Revocation], expiries: dict[str, int]) -> None:
+def _collect(row: AuditRow, after: dict[str, Any], revocations: dict[str, Revocation], expiries: dict[str, int]) -> None:
     """Take from a row the first revocation of its token, or the last expiry."""
     token_id = str(row.token_id)
-    if row.action in _TELLS_OF_REVOCATION or (row.action == CREATED and "revoked_at" in after):
+    if row.action in _REVOCATIONS or (row.action == CREATED and "revoked_at" in after):
         by, why = _text(after["revoked_by"]), after.get("revoked_why")
         check_text("revoked_by", by, MAX_ACTOR)
         check_text("revoked_why", why, MAX_WHY)
         revocations.setdefault(token_id, Revocation(token_id, _whole(after["revoked_at"]), by, why))
-    elif row.action in _TELLS_OF_EXPIRY:
+    elif row.action in _EXPIRIES:
         expiries[token_id] = _whole(after["expires_at"])
 
 
-def _position(told: dict[str, Any]) -> dict[str, int]:
-    return {name: _whole(told[name]) for name in ("epoch", "head")}
+def _position(document: dict[str, Any]) -> dict[str, int]:
+    return {name: _whole(document[name]) for name in ("epoch", "head")}
 
 
 def _whole(value: object) -> int:

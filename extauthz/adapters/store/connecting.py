@@ -15,7 +15,7 @@ from extauthz.config.database_address import DatabaseAddress
 from extauthz.errors import StoreError
 
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 10_000}
-# A standby may lag behind what the change feed has told: what is read there must not be remembered as current.
+# A standby may lag behind what the change feed has brought: what is read there must not be remembered as current.
 _OBLIGATORY = {"connect_timeout": 2, "client_encoding": "UTF8", "target_session_attrs": "primary"}
 
 _ADVICE = "is the server there, and is a pool that stands in between not full?"
@@ -36,7 +36,7 @@ def read_address(text: str) -> DatabaseAddress:
 
 
 def parameters(address: DatabaseAddress, application: str) -> dict[str, Any]:
-    """Return what libpq is told, the password aside; the name of the application is only a proposal."""
+    """Return the parameters for libpq, the password aside; the name of the application is only a proposal."""
     return {"fallback_application_name": application, **_KEEPALIVES, **address.parameters, **_OBLIGATORY}
 
 
@@ -46,12 +46,12 @@ class DeadlineConnection(psycopg.Connection[Any]):
     deadline: float | None = None
     patience: float | None = None
 
-    def wait(self, gen: Generator[Any, Any, _T], *arguments: Any, **named: Any) -> _T:
+    def wait(self, gen: Generator[Any, Any, _T], *arguments: Any, **keywords: Any) -> _T:
         """Wait for an answer; raises StatementOverdue."""
         ends = [self.deadline] if self.deadline is not None else []
         if self.patience is not None:
             ends.append(time.monotonic() + self.patience)
-        return super().wait(self._until(gen, min(ends)) if ends else gen, *arguments, **named)
+        return super().wait(self._until(gen, min(ends)) if ends else gen, *arguments, **keywords)
 
     def _until(self, gen: Generator[Any, Any, _T], end: float) -> Generator[Any, Any, _T]:
         # psycopg comes by every tenth of a second, also when nothing can be read.
@@ -64,35 +64,35 @@ class DeadlineConnection(psycopg.Connection[Any]):
                     self.pgconn.finish()
                     raise StatementOverdue(f"no answer in time: {_ADVICE}")
                 state = gen.send(ready)
-        except StopIteration as done:
-            answer: _T = done.value
+        except StopIteration as stop:
+            answer: _T = stop.value
             return answer
 
 
-def connect(deadline: float, **given: Any) -> DeadlineConnection:
+def connect(deadline: float, **arguments: Any) -> DeadlineConnection:
     """Connect by a time of the monotonic clock, the looking up of names and all addresses included; raises StatementOverdue.
 
     The connection keeps the deadline, until somebody takes it away.
     """
-    opened: Future[DeadlineConnection] = Future()
+    future: Future[DeadlineConnection] = Future()
 
     def work() -> None:
         try:
-            opened.set_result(DeadlineConnection.connect(**given))
+            future.set_result(DeadlineConnection.connect(**arguments))
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
-            opened.set_exception(error)
+            future.set_exception(error)
 
     # One that is overdue stays behind: the process may end before it does.
     threading.Thread(target=work, name="connect", daemon=True).start()
     try:
-        connection = opened.result(timeout=max(deadline - time.monotonic(), 0.0))
+        connection = future.result(timeout=max(deadline - time.monotonic(), 0.0))
     except TimeoutError:
-        opened.add_done_callback(_close_late)
+        future.add_done_callback(_close_late)
         raise StatementOverdue(f"no connection in time: {_ADVICE}") from None
     connection.deadline = deadline
     return connection
 
 
-def _close_late(opened: Future[DeadlineConnection]) -> None:
-    if opened.exception() is None:
-        opened.result().pgconn.finish()
+def _close_late(future: Future[DeadlineConnection]) -> None:
+    if future.exception() is None:
+        future.result().pgconn.finish()

@@ -31,7 +31,7 @@ MIGRATION_TIMEOUT = 30.0
 DEADLINE = 10.0
 """Seconds for a connection and the first statement on it together, whatever stands in between; then each statement has as many."""
 PATIENCE = 2.0
-"""Seconds after which whoever waits is told what for."""
+"""Seconds after which the caller is notified that its statement waits."""
 POOL_SIZE, POOL_TIMEOUT = 4, 0.2
 BATCH = 1000
 """Rows or parameters of one statement."""
@@ -43,7 +43,7 @@ _OTHER_WRITER = "55P03"
 class Database:
     """A database and its transactions.
 
-    `name` is how it is told to people: the file, or the address without password and options; `address` has the options.
+    `name` is its name for people: the file, or the address without password and options; `address` has the options.
     """
 
     kind: Kind
@@ -93,7 +93,7 @@ class Database:
             return revision_of(connection)
 
     def close(self) -> None:
-        """Close the pool; after a change of a SQLite store empty the write-ahead log before, if nobody is in the way."""
+        """Close the pool; after a change of a SQLite store empty the write-ahead log before, if nobody else uses it."""
         if self.kind == "sqlite" and self._written:
             with suppress(SQLAlchemyError), self._writers.connect() as connection:
                 # Who reads or writes at the moment is not waited for: the log stays, and its next writer empties it.
@@ -138,7 +138,7 @@ class Database:
 
     def _begin(self, engine: sa.Engine, *, locked: bool, any_schema: bool) -> sa.Connection:
         _deadline.set(time.monotonic() + DEADLINE)
-        with self._telling():
+        with self._notifying():
             try:
                 return self._begin_once(engine, locked=locked, any_schema=any_schema)
             except DBAPIError as error:
@@ -164,12 +164,12 @@ class Database:
         return connection
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Tell whom it may concern, once, that the block takes long."""
+    def _notifying(self) -> Iterator[None]:
+        """Call `waiting`, once, when the block takes long."""
         if self._waiting is None:
             yield
             return
-        timer = threading.Timer(PATIENCE, self._tell)
+        timer = threading.Timer(PATIENCE, self._notify)
         timer.daemon = True
         due = time.monotonic() + PATIENCE
         timer.start()
@@ -180,9 +180,9 @@ class Database:
             timer.join()
             # On a busy machine its turn may never have come.
             if time.monotonic() >= due:
-                self._tell()
+                self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting(self.name)
@@ -229,10 +229,10 @@ class Database:
         address = read_address(text)
         self.address, self.name = address.text, address.name
         # Nothing that belongs to a session, so that a transaction pooler may stand between.
-        given = parameters(address, "extauthz") | {"password": password, "prepare_threshold": None}
+        arguments = parameters(address, "extauthz") | {"password": password, "prepare_threshold": None}
         self._writers = sa.create_engine(
             "postgresql+psycopg://",
-            creator=lambda: connect(_deadline.get(), **given),
+            creator=lambda: connect(_deadline.get(), **arguments),
             pool_size=POOL_SIZE,
             max_overflow=0,
             pool_timeout=POOL_TIMEOUT,
@@ -262,8 +262,8 @@ def revision_of(connection: sa.Connection) -> str | None:
 
 
 def _revision(connection: sa.Connection) -> str | None:
-    found = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
-    return None if found is None else str(found)
+    revision = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return None if revision is None else str(revision)
 
 
 def _bound(connection: sa.Connection, *, deadline: float | None = None, patience: float | None = None) -> None:

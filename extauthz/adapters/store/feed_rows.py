@@ -1,4 +1,4 @@
-"""The rows of the change feed as both databases tell them, and the batch that they make."""
+"""The rows of the change feed as both databases return them, and the batch that they make."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def feed_batch(rows: Sequence[Sequence[Any]], limit: int | None = None) -> FeedB
     """Turn rows, at most `limit`, into a batch; raise ValueError for some that no release wrote.
 
     A row holds epoch, head, oldest, number and MAC of the audit's last row, and number and token id of a change. All but these two
-    are the same in every row; they are None in the one row that tells that nothing changed, as those of an empty audit are.
+    are the same in every row; they are None in the one row that says that nothing changed, as those of an empty audit are.
     """
     if not rows:
         raise ValueError("the store has no state: restore it from a backup")

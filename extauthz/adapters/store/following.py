@@ -40,7 +40,7 @@ class FeedLost(Exception):
     """The database did not answer: it was `overdue`, it refused with an SQLSTATE in `code`, or the connection broke."""
 
     def __init__(self, cause: str, *, code: str | None = None, overdue: bool = False) -> None:
-        """Tell the cause in one line."""
+        """Take the cause, as one line."""
         super().__init__(" ".join(cause.split()))
         self.code = code
         self.overdue = overdue
@@ -70,34 +70,34 @@ class FeedFile(Protocol):
 
 
 class Contact:
-    """Whether a store is heard: `lost` and `back` may be called at every attempt, what they change is logged once."""
+    """Whether a store can be reached: each attempt is marked, only changes are logged."""
 
-    def __init__(self, what: str) -> None:
-        """Say of what the lines are; nothing is logged when the first attempt succeeds."""
-        self._what = what
+    def __init__(self, subject: str) -> None:
+        """Take what the log lines are about; nothing is logged when the first attempt succeeds."""
+        self._subject = subject
         self._logged_problems: set[str] = set()
         self._pause = FIRST_PAUSE
         self.is_lost = False
 
-    def lost(self, cause: BaseException) -> None:
-        """Note an attempt that failed; a problem that somebody has to mend is told even when the store was lost before."""
+    def mark_lost(self, cause: BaseException) -> None:
+        """Note an attempt that failed; a problem that an operator has to mend is logged even when the store was lost before."""
         problem = str(cause) if isinstance(cause, StoreError) else None
         if not self.is_lost or (problem and problem not in self._logged_problems):
-            _log.warning("%s lost", self._what, extra={"cause": str(cause)})
+            _log.warning("%s lost", self._subject, extra={"cause": str(cause)})
         if problem:
             self._logged_problems.add(problem)
         self.is_lost = True
 
-    def broken(self, cause: Exception) -> None:
-        """Note an attempt that failed in a way that nobody thought of."""
+    def mark_failed(self, cause: Exception) -> None:
+        """Note an attempt that failed in an unexpected way."""
         if not self.is_lost:
-            _log.error("%s failed", self._what, exc_info=cause)
-        self.lost(cause)
+            _log.error("%s failed", self._subject, exc_info=cause)
+        self.mark_lost(cause)
 
-    def back(self) -> None:
+    def mark_restored(self) -> None:
         """Note an attempt that succeeded."""
         if self.is_lost:
-            _log.warning("%s back", self._what)
+            _log.warning("%s back", self._subject)
         self._logged_problems.clear()
         self._pause = FIRST_PAUSE
         self.is_lost = False
@@ -142,9 +142,9 @@ class PostgresFollower:
                 try:
                     await self._follow()
                 except (FeedLost, StoreError) as error:
-                    self._contact.lost(error)
+                    self._contact.mark_lost(error)
                 except Exception as error:  # noqa: BLE001 - whatever it is, following must go on
-                    self._contact.broken(error)
+                    self._contact.mark_failed(error)
                 await self._contact.pause()
         finally:
             await self._link.close()
@@ -153,24 +153,24 @@ class PostgresFollower:
         """Follow until something fails."""
         await self._link.connect()
         if self._listen:
-            # Before the first read: what is committed after that read is told, what was committed before is read.
+            # Before the first read: what is committed after that read is notified, what was committed before is read.
             await self._link.ask(f"LISTEN {CHANNEL}", seconds=READ_TIME)
-        # The first reading tells what happened before.
+        # The first reading brings what happened before.
         notified = True
         while True:
             is_changed = await self._catch_up()
-            self._contact.back()
+            self._contact.mark_restored()
             if await self._read_ids():
                 continue
             if self._listen:
-                self._hear(is_changed=is_changed, notified=notified)
+                self._watch_notifications(is_changed=is_changed, notified=notified)
                 await asyncio.sleep(GATHER)
                 notified = await self._link.notified(self.poll_interval - GATHER)
             else:
                 await asyncio.sleep(self.poll_interval)
 
     async def _read_ids(self) -> bool:
-        """Read a page of ids, if one is wanted; tell whether the next one is."""
+        """Read a page of ids, if one is needed; return whether the next one is."""
         place = self._ids.next_page if self._ids else None
         if self._ids is None or place is None or asyncio.get_running_loop().time() < self._ids_at:
             return False
@@ -182,8 +182,8 @@ class PostgresFollower:
         self._ids.take(place, [row[0] for row in rows])
         return self._ids.next_page is not None
 
-    def _hear(self, *, is_changed: bool, notified: bool) -> None:
-        """Tell, once, that changes come without the notifications that announce them."""
+    def _watch_notifications(self, *, is_changed: bool, notified: bool) -> None:
+        """Log, once, that changes come without the notifications that announce them."""
         if notified:
             self._unannounced = 0
         elif is_changed:
@@ -193,7 +193,7 @@ class PostgresFollower:
                 _log.warning("changes of the token store come without notifications", extra={"cause": POOLED})
 
     async def _catch_up(self) -> bool:
-        """Read and apply slices until nothing is left; tell whether anything changed. Each question lets the event loop go on."""
+        """Read and apply slices while there are more; return whether anything changed. Each question lets the event loop go on."""
         is_changed = False
         while True:
             before = self._position()
@@ -205,7 +205,7 @@ class PostgresFollower:
             self._apply(batch)
             is_changed = is_changed or bool(batch.changes)
             if not batch.more or self._position() == before:
-                # A rewound store is not followed, however much it has to tell.
+                # A rewound store is not followed, however many changes it has.
                 return is_changed
 
 
@@ -239,12 +239,12 @@ class SqliteFollower:
         while True:
             try:
                 await self._catch_up()
-                self._contact.back()
+                self._contact.mark_restored()
                 await self._read_ids(asyncio.get_running_loop().time() + self._look_interval)
             except Unavailable as error:
-                self._contact.lost(error.__cause__ or error)
+                self._contact.mark_lost(error.__cause__ or error)
             except Exception as error:  # noqa: BLE001 - whatever it is, following must go on
-                self._contact.broken(error)
+                self._contact.mark_failed(error)
             await asyncio.sleep(self._look_interval)
 
     async def _catch_up(self) -> None:
@@ -267,16 +267,16 @@ class SqliteFollower:
             await asyncio.sleep(IDS_PAUSE)
 
     def _look(self, now: float) -> bool:
-        """Read and apply a slice if there may be one; tell whether another one is there."""
-        # Asked before the rows are read: what is committed in between is read once more.
+        """Read and apply a slice if there may be one; return whether another one is there."""
+        # Read before the rows are: what is committed in between is read once more.
         version = self._reader.version()
         if version == self._version and now - self._read_at < self.poll_interval:
             return False
         before = self._position()
         batch = self._reader.read_feed(before)
         self._apply(batch)
-        # A rewound store is not followed, however much it has to tell.
-        is_left = batch.more and self._position() != before
-        if not is_left:
+        # A rewound store is not followed, however many changes it has.
+        has_more = batch.more and self._position() != before
+        if not has_more:
             self._version, self._read_at = version, now
-        return is_left
+        return has_more

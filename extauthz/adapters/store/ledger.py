@@ -10,7 +10,7 @@ from extauthz.adapters.store import chain
 from extauthz.adapters.store.database import Kind
 from extauthz.adapters.store.following import CHANNEL
 from extauthz.adapters.store.records import AuditKey, Change
-from extauthz.adapters.store.rules import KEPT
+from extauthz.adapters.store.rules import RETENTION
 from extauthz.adapters.store.schema import audit, changes, read_state, store_state
 
 PRUNED = 10_000
@@ -18,27 +18,27 @@ PRUNED = 10_000
 
 
 class Ledger:
-    """Collects what is told of one change; `settle` writes it at the end of the transaction, under the lock of all writers.
+    """Collects what is recorded of one change; `settle` writes it at the end of the transaction, under the lock of all writers.
 
     The numbers of the feed are drawn under that lock, which is held to the commit: they become visible in their order.
     """
 
     def __init__(self, connection: sa.Connection, kind: Kind, change: Change, key: AuditKey) -> None:
-        """Begin with nothing told."""
+        """Begin with no entry."""
         self.connection = connection
         self.change = change
         self._kind = kind
         self._key = key
         self._notes: list[chain.Note] = []
-        self._changed: list[tuple[str, str]] = []
+        self._changes: list[tuple[str, str]] = []
 
     def note(self, action: str, token_id: str | None, before: object, after: object) -> None:
-        """Tell the audit."""
+        """Add an entry to the audit."""
         self._notes.append((action, token_id, before, after))
 
-    def changed(self, kind: str, action: str, token_id: str, before: object, after: object) -> None:
-        """Tell feed and audit of a token."""
-        self._changed.append((token_id, kind))
+    def note_change(self, kind: str, action: str, token_id: str, before: object, after: object) -> None:
+        """Add a change of a token to feed and audit."""
+        self._changes.append((token_id, kind))
         self.note(action, token_id, before, after)
 
     def settle(self) -> None:
@@ -54,11 +54,11 @@ class Ledger:
 
     def _write_feed(self) -> int:
         head = int(read_state(self.connection).head)
-        if not self._changed:
+        if not self._changes:
             return head
         rows = [
             {"number": number, "token_id": token_id, "kind": kind, "at": self.change.at}
-            for number, (token_id, kind) in enumerate(self._changed, head + 1)
+            for number, (token_id, kind) in enumerate(self._changes, head + 1)
         ]
         self.connection.execute(changes.insert(), rows)
         head += len(rows)
@@ -69,8 +69,8 @@ class Ledger:
     def _prune(self) -> None:
         """Remove old rows from the beginning, so that what is kept has no gaps."""
         oldest = self.connection.scalar(sa.select(sa.func.min(changes.c.number)))
-        kept = changes.c.at >= self.change.at - KEPT
-        first = self.connection.scalar(sa.select(changes.c.number).where(kept).order_by(changes.c.number).limit(1))
+        is_recent = changes.c.at >= self.change.at - RETENTION
+        first = self.connection.scalar(sa.select(changes.c.number).where(is_recent).order_by(changes.c.number).limit(1))
         self.connection.execute(changes.delete().where(changes.c.number < min(first, oldest + PRUNED)))
 
 

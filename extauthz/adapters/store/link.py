@@ -27,7 +27,7 @@ Row = tuple[Any, ...]
 
 
 class DatabaseLink:
-    """One connection that is lost with the first question that fails; whoever waits for an answer can be cancelled at once."""
+    """One connection that is lost with the first question that fails; a task that waits for an answer can be cancelled at once."""
 
     def __init__(self, address: str, password: str | None, *, prepare: bool) -> None:
         """Take a `postgresql://` URL without password; raises StoreError. With `prepare` the server keeps plans of the queries."""
@@ -61,7 +61,7 @@ class DatabaseLink:
             raise FeedLost(f"{error}: {POOLED}" if code in _OTHER_SESSION else str(error), code=code) from error
 
     async def notified(self, seconds: float) -> bool:
-        """Wait at most so many seconds for a notification and tell whether one came, also during a question; raises FeedLost."""
+        """Wait at most so many seconds for a notification and return whether one came, also during a question; raises FeedLost."""
         connection = self._connected()
         came = False
         try:
@@ -124,10 +124,10 @@ class DatabaseLink:
         task.cancel()
 
 
-def collect(done: asyncio.Future[Any]) -> None:
+def collect(future: asyncio.Future[Any]) -> None:
     """Look at a failure, so that asyncio does not complain of one that nobody waits for any more."""
-    if not done.cancelled():
-        done.exception()
+    if not future.cancelled():
+        future.exception()
 
 
 async def _rows(connection: psycopg.AsyncConnection[Row], query: str, parameters: Sequence[Any]) -> list[Row]:

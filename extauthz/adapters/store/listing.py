@@ -36,42 +36,42 @@ def get(connection: sa.Connection, token_id: str) -> StoredToken | None:
 
 
 def page(
-    connection: sa.Connection, kind: Kind, wanted: TokenFilter, after: tuple[int, str] | None, limit: int
+    connection: sa.Connection, kind: Kind, filters: TokenFilter, after: tuple[int, str] | None, limit: int
 ) -> list[StoredToken]:
     """Return tokens behind a key, the newest first; the key of a token is when it was made, and its id."""
-    asked = (wanted.scope, wanted.user, wanted.pepper_id, after and after[1])
-    if not all(text is None or text.isprintable() for text in asked):
-        # No token has it, and not every database can be asked.
+    texts = (filters.scope, filters.user, filters.pepper_id, after and after[1])
+    if not all(text is None or text.isprintable() for text in texts):
+        # No token has it, and not every database takes it in a query.
         return []
-    query = stored_tokens().where(*_conditions(wanted, kind))
+    query = stored_tokens().where(*_conditions(filters, kind))
     if after is not None:
         query = query.where(sa.tuple_(*after) > _KEY)
     query = query.order_by(tokens.c.created_at.desc(), tokens.c.id.desc()).limit(limit)
     return [stored(row) for row in connection.execute(query)]
 
 
-def _conditions(wanted: TokenFilter, kind: Kind) -> Iterator[sa.ColumnElement[bool]]:
-    if wanted.permission is not None:
-        yield tokens.c.permission == wanted.permission.value
-    if wanted.scope is not None:
+def _conditions(filters: TokenFilter, kind: Kind) -> Iterator[sa.ColumnElement[bool]]:
+    if filters.permission is not None:
+        yield tokens.c.permission == filters.permission.value
+    if filters.scope is not None:
         # The column is a JSON list of texts; LIKE would read a name with "_" as a pattern.
         position = sa.func.strpos if kind == "postgresql" else sa.func.instr
-        yield position(tokens.c.scopes, json.dumps(wanted.scope)) > 0
-    if wanted.user is not None:
-        yield tokens.c.user == wanted.user
-    if wanted.pepper_id is not None:
-        yield tokens.c.pepper_id == wanted.pepper_id
-    if wanted.expires_before is not None:
-        yield tokens.c.expires_at < wanted.expires_before
-    if wanted.unused_since is not None:
-        yield sa.func.coalesce(token_usage.c.last_used_at, tokens.c.created_at) < wanted.unused_since
-    if wanted.active_at is not None:
+        yield position(tokens.c.scopes, json.dumps(filters.scope)) > 0
+    if filters.user is not None:
+        yield tokens.c.user == filters.user
+    if filters.pepper_id is not None:
+        yield tokens.c.pepper_id == filters.pepper_id
+    if filters.expires_before is not None:
+        yield tokens.c.expires_at < filters.expires_before
+    if filters.unused_since is not None:
+        yield sa.func.coalesce(token_usage.c.last_used_at, tokens.c.created_at) < filters.unused_since
+    if filters.active_at is not None:
         yield tokens.c.revoked_at.is_(None)
-        yield tokens.c.expires_at > wanted.active_at
+        yield tokens.c.expires_at > filters.active_at
 
 
 def status(connection: sa.Connection, kind: Kind, revision: str, now: int) -> StoreState:
-    """Count the tokens and tell how far feed and audit are."""
+    """Count the tokens; return that with the heads of feed and audit."""
     is_revoked = tokens.c.revoked_at.is_not(None)
     is_active = sa.and_(tokens.c.revoked_at.is_(None), tokens.c.expires_at > now)
     counts = sa.select(tokens.c.pepper_id, sa.func.count(), _count(is_revoked), _count(is_active)).group_by(tokens.c.pepper_id)

@@ -57,12 +57,12 @@ class PostgresReader:
         self._first = self._down = True
         self._wake = asyncio.Event()
         self._waiting: _Waiting = {}
-        self._asked: _Waiting = {}
+        self._in_query: _Waiting = {}
         self._task: asyncio.Task[None] | None = None
 
     @property
     def reachable(self) -> bool:
-        """Tell whether look-ups are sent to the database."""
+        """Return whether look-ups are sent to the database."""
         return not self._down
 
     async def open(self) -> None:
@@ -82,7 +82,7 @@ class PostgresReader:
     def find(self, token_id: str) -> asyncio.Future[TokenRecord | None]:
         """Return the record of an id in a future that is the caller's own; raises Unavailable at once, or the future does.
 
-        Who asks for an id gets what the database says from now on: a query that is under way already answers nobody else.
+        A caller that looks up an id gets what the database says from now on: a query that is under way already answers nobody else.
         """
         if self._down:
             raise Unavailable(Reason.STORE_UNAVAILABLE)
@@ -96,7 +96,7 @@ class PostgresReader:
         return future
 
     async def check_peppers(self, peppers: Mapping[str, bytes], now: int) -> None:
-        """Raise StoreError when a pepper is missing that tokens need, or is another one, or when the database does not tell."""
+        """Raise StoreError when a pepper is missing that tokens need, or is another one, or when that cannot be read."""
         try:
             await self._check_peppers(peppers, now, all_needed=True)
         except FeedLost as error:
@@ -119,7 +119,7 @@ class PostgresReader:
             except (FeedLost, StoreError) as error:
                 self._lose(error)
             except Exception as error:  # noqa: BLE001 - whatever it is, look-ups must be possible again
-                self._contact.broken(error)
+                self._contact.mark_failed(error)
                 self._lose(error)
             await self._contact.pause()
 
@@ -137,13 +137,13 @@ class PostgresReader:
                 raise StoreError(f"the token store may not be read ({error}): grant it, see 'extauthz store migrate'") from error
             raise
         self._first = self._down = False
-        self._contact.back()
+        self._contact.mark_restored()
 
     async def _check_peppers(self, peppers: Mapping[str, bytes], now: int, *, all_needed: bool) -> None:
-        known: dict[str, str] = dict(await self.link.ask("SELECT id, fingerprint FROM peppers", seconds=LOOK_UP_TIME))
-        missing = known.keys() - peppers.keys() if all_needed else ()
+        fingerprints: dict[str, str] = dict(await self.link.ask("SELECT id, fingerprint FROM peppers", seconds=LOOK_UP_TIME))
+        missing = fingerprints.keys() - peppers.keys() if all_needed else ()
         needing = {name: await self.link.ask(_NEEDING, (name, now), seconds=CONNECT_TIME) for name in missing}
-        check_peppers(known, peppers, needing)
+        check_peppers(fingerprints, peppers, needing)
 
     async def _answer(self) -> None:
         """Answer look-ups until a query fails."""
@@ -151,11 +151,11 @@ class PostgresReader:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                self._asked = {token_id: self._waiting.pop(token_id) for token_id in list(islice(self._waiting, BATCH))}
-                found = {row[_ID]: row[:-1] for row in await self._ask(list(self._asked))}
-                for token_id, futures in self._asked.items():
-                    _settle(futures, found.get(token_id))
-                self._asked = {}
+                self._in_query = {token_id: self._waiting.pop(token_id) for token_id in list(islice(self._waiting, BATCH))}
+                records = {row[_ID]: row[:-1] for row in await self._ask(list(self._in_query))}
+                for token_id, futures in self._in_query.items():
+                    _settle(futures, records.get(token_id))
+                self._in_query = {}
 
     async def _ask(self, ids: list[str]) -> list[Row]:
         try:
@@ -163,7 +163,7 @@ class PostgresReader:
         except FeedLost as error:
             if error.overdue:
                 raise
-        # Most likely cut while nobody asked anything: those who wait need not know of it.
+        # Most likely cut while no query was under way: the callers that wait need not know of it.
         try:
             async with asyncio.timeout(LOOK_UP_TIME):
                 await self._connect()
@@ -179,13 +179,13 @@ class PostgresReader:
 
     def _lose(self, error: Exception) -> None:
         self._refuse_all()
-        self._contact.lost(error)
+        self._contact.mark_lost(error)
 
     def _refuse_all(self) -> None:
         self._down = True
-        for future in chain(*self._asked.values(), *self._waiting.values()):
+        for future in chain(*self._in_query.values(), *self._waiting.values()):
             _refuse(future)
-        self._asked, self._waiting = {}, {}
+        self._in_query, self._waiting = {}, {}
 
 
 class PostgresUsage:
@@ -196,7 +196,7 @@ class PostgresUsage:
         self.link = DatabaseLink(address, password, prepare=False)
 
     async def record_usage(self, uses: Mapping[str, Use]) -> int:
-        """Keep what is later than what is known, in one statement; return how many rows were written; raises Unavailable."""
+        """Keep what is later than what is stored, in one statement; return how many rows were written; raises Unavailable."""
         rows = use_rows(uses)
         columns = [[row[index] for row in rows] for index in range(3)]
         try:
@@ -220,14 +220,14 @@ async def _check_schema(link: DatabaseLink, seconds: float) -> None:
 
 def _settle(futures: list[asyncio.Future[TokenRecord | None]], row: Row | None) -> None:
     try:
-        found = None if row is None else record(row)
+        token = None if row is None else record(row)
     except ValueError:
         for future in futures:
             _refuse(future)
     else:
         for future in futures:
             if not future.done():
-                future.set_result(found)
+                future.set_result(token)
 
 
 def _refuse(future: asyncio.Future[TokenRecord | None]) -> None:

@@ -70,9 +70,9 @@ class SqliteReader:
         answered from what was open before.
         """
         try:
-            found = sqlite_file.identity(self._path)
+            identity = sqlite_file.identity(self._path)
             # A checkpoint changes the stamp, and so does a copy over the file, which SQLite itself would not notice.
-            if self._connection is None or found != self._identity or (self._alone and not self._is_the_same()):
+            if self._connection is None or identity != self._identity or (self._alone and not self._is_the_same()):
                 self._open()
             return self._openings, self._ask("PRAGMA data_version")[0][0]
         except (sqlite3.Error, OSError, StoreError) as error:
@@ -80,7 +80,7 @@ class SqliteReader:
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
 
     def read_feed(self, after: int) -> FeedBatch:
-        """Return the first changes after a position; raises Unavailable, and then nothing is found until `version` is asked again.
+        """Return the first changes after a position; raises Unavailable, and so does each look-up until `version` is called again.
 
         A file whose changes cannot be read may be an older store put in this one's place, which knows nothing of later revocations.
         """
@@ -106,17 +106,17 @@ class SqliteReader:
         if self._connection is None:
             raise StoreError(f"{self._path}: the token store is closed")
         try:
-            known = dict(self._ask("SELECT id, fingerprint FROM peppers"))
-            missing = known.keys() - peppers.keys()
+            fingerprints = dict(self._ask("SELECT id, fingerprint FROM peppers"))
+            missing = fingerprints.keys() - peppers.keys()
             needing = {name: self._ask(_NEEDING, name, now) for name in missing}
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{self._path}: the peppers cannot be read ({error})") from error
-        check_peppers(known, peppers, needing)
+        check_peppers(fingerprints, peppers, needing)
 
     def current_file(self) -> Path:
         """Return the file, to be written to; raises FileNotFoundError while another one stands there than the one that is read.
 
-        A log may lie beside that one which is not its own: whoever opens it to write would mix the two.
+        A log may lie beside that one which is not its own: to open it for writing would mix the two.
         """
         if self._connection is None or self._identity is None or sqlite_file.identity(self._path)[0] != self._identity[0]:
             raise FileNotFoundError(f"{self._path}: the token store is out of reach, or was just replaced")
@@ -131,13 +131,13 @@ class SqliteReader:
     def _open(self) -> None:
         """Open the file that stands there now; raises what opening raises, and StoreError for one that a log would be laid over."""
         self.close()
-        found = sqlite_file.identity(self._path)
-        if self._identity is not None and found[0] != self._identity[0] and not sqlite_file.is_alone(self._path):
+        identity = sqlite_file.identity(self._path)
+        if self._identity is not None and identity[0] != self._identity[0] and not sqlite_file.is_alone(self._path):
             raise StoreError(f"{self._path}: was replaced beside the write-ahead log of another store")
         self._connection, self._alone = sqlite_file.open_to_read(self._path)
         # Two changes within a tick of the file system's clock look like one: what was just opened is opened once more.
-        self._again_at = None if found == self._identity else time.monotonic() + SETTLED
-        self._identity = found
+        self._again_at = None if identity == self._identity else time.monotonic() + SETTLED
+        self._identity = identity
         self._openings += 1
 
     def _ask(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -162,6 +162,6 @@ class SqliteReader:
         raise StoreError(f"{self._path}: changes all the time, and no log can be made beside it")
 
     def _is_the_same(self) -> bool:
-        """Tell whether the file that was opened alone still is the store."""
+        """Return whether the file that was opened alone still is the store."""
         is_due = self._again_at is not None and time.monotonic() >= self._again_at
         return not is_due and sqlite_file.identity(self._path) == self._identity and sqlite_file.is_alone(self._path)

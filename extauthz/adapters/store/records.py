@@ -35,7 +35,7 @@ class AuditKey:
 
 @dataclass(frozen=True, slots=True)
 class StoredToken(TokenRecord):
-    """A token with all that the store knows of it; uses are told minutes later and by the quarter of an hour."""
+    """A token with all that the store knows of it; uses are written minutes later and by the quarter of an hour."""
 
     revoked_why: str | None = None
     rotated_from: str | None = None
@@ -79,7 +79,7 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
-    """The state of a store. `peppers` tells how many active tokens need each pepper, `audit` is number and MAC of the last row."""
+    """The state of a store. `peppers` is how many active tokens need each pepper, `audit` is number and MAC of the last row."""
 
     revision: str
     kind: str
@@ -94,7 +94,7 @@ class StoreState:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """A revocation as the audit tells it."""
+    """A revocation as the audit records it."""
 
     token_id: str
     at: int

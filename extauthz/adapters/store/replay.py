@@ -1,4 +1,4 @@
-"""The tokens against the audit: without the triggers anybody can undo what was done to a token, but not what the chain tells."""
+"""The tokens against the audit: without the triggers anybody can undo what was done to a token, but not what the chain records."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ _STATE = struct.Struct(">qB16s")
 
 
 class _Flag(IntFlag):
-    MADE = 1
+    CREATED = 1
     REVOKED = 2
     ROTATED = 4
-    BURIED = 8
-    SEEN = 16
+    TOMBSTONE = 8
+    COMPARED = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A token whose row is not what the audit tells; None stands for nothing, also where the whole row or its making is missing."""
+    """A token whose row is not what the audit says; None stands for nothing, also where the whole row or its making is missing."""
 
     token_id: str
     field: str
@@ -73,25 +73,25 @@ class History:
         self._key = os.urandom(16)
 
     def follow(self, rows: Iterable[AuditRow]) -> Iterator[AuditRow]:
-        """Learn from rows while they are handed on."""
+        """Note what rows say while they are handed on."""
         for row in rows:
             yield row
-            # Only now was it checked by whoever asked for the next one.
+            # Only now was it checked by the caller, which took the next one.
             if row.token_id is not None:
                 try:
-                    self._learn(row, json.loads(row.after))
+                    self._note(row, json.loads(row.after))
                 except (ValueError, TypeError, KeyError, struct.error) as error:
                     raise StoreError(f"row {row.number} of the audit is of no release") from error
 
     def differences(self, rows: Iterable[Any]) -> Iterator[Difference]:
-        """Compare rows of _COLUMNS; fixed fields are named without what the audit tells of them."""
+        """Compare rows of _COLUMNS; fixed fields are named without what the audit says of them."""
         for row in rows:
             expires_at, flags, fixed = _STATE.unpack(self._states.get(row.id, _NOTHING))
-            self._states[row.id] = _STATE.pack(expires_at, flags | _Flag.SEEN, fixed)
-            if not flags & _Flag.MADE:
+            self._states[row.id] = _STATE.pack(expires_at, flags | _Flag.COMPARED, fixed)
+            if not flags & _Flag.CREATED:
                 yield Difference(str(row.id), "created_at", None, _plain(row.created_at))
                 continue
-            if flags & (_Flag.REVOKED | _Flag.BURIED) and row.revoked_at is None:
+            if flags & (_Flag.REVOKED | _Flag.TOMBSTONE) and row.revoked_at is None:
                 yield Difference(str(row.id), "revoked_at", "revoked", None)
             if flags & _Flag.ROTATED and row.rotated_to is None:
                 yield Difference(str(row.id), "rotated_to", "rotated", None)
@@ -101,28 +101,28 @@ class History:
             if self._hash(stored) != fixed:
                 yield from (Difference(str(row.id), name, None, _plain(stored[name])) for name in FIXED)
 
-    def lost(self, buried: Iterable[str]) -> Iterator[Difference]:
-        """Return what should be there and was not compared; `buried` are the ids that have a tombstone."""
-        for token_id in buried:
-            if not _STATE.unpack(self._states.get(token_id, _NOTHING))[1] & _Flag.MADE:
+    def missing(self, tombstone_ids: Iterable[str]) -> Iterator[Difference]:
+        """Return what should be there and was not compared; `tombstone_ids` are the ids that have a tombstone."""
+        for token_id in tombstone_ids:
+            if not _STATE.unpack(self._states.get(token_id, _NOTHING))[1] & _Flag.CREATED:
                 self._states.pop(token_id, None)
         for token_id, state in self._states.items():
             flags = _STATE.unpack(state)[1]
-            if not flags & _Flag.SEEN:
-                field = "tombstone" if flags & _Flag.BURIED and not flags & _Flag.MADE else "row"
+            if not flags & _Flag.COMPARED:
+                field = "tombstone" if flags & _Flag.TOMBSTONE and not flags & _Flag.CREATED else "row"
                 yield Difference(token_id, field, "made" if field == "row" else "buried", None)
 
-    def _learn(self, row: AuditRow, after: Mapping[str, Any]) -> None:
+    def _note(self, row: AuditRow, after: Mapping[str, Any]) -> None:
         token_id = str(row.token_id)
         expires_at, flags, fixed = _STATE.unpack(self._states.get(token_id, _NOTHING))
         match row.action:
             case chain.CREATED:
-                flags |= _Flag.MADE | (_Flag.REVOKED if after.get("revoked_at") is not None else 0)
+                flags |= _Flag.CREATED | (_Flag.REVOKED if after.get("revoked_at") is not None else 0)
                 expires_at, fixed = after["expires_at"], self._hash({name: after.get(name) for name in FIXED})
             case chain.REVOKED:
                 flags |= _Flag.REVOKED
             case chain.TOMBSTONE:
-                flags |= _Flag.BURIED
+                flags |= _Flag.TOMBSTONE
             case chain.ROTATED:
                 flags |= _Flag.ROTATED
                 expires_at = min(expires_at, after["expires_at"])
@@ -142,18 +142,18 @@ def check(database: Database, keys: Mapping[str, bytes], head: tuple[int, str] |
     """Check the chain, against a noted head if there is one, then all tokens against the chain, in one state of the store."""
     with database.reading() as connection:
         number, mac = audit_head(connection)
-        known = head or ((number, mac.hex()) if number else None)
+        expected_head = head or ((number, mac.hex()) if number else None)
         count = sa.select(sa.func.count())
         total = number + (connection.scalar(count.select_from(tokens)) or 0)
         history = History()
         rows = _counted(audit.rows_of(connection), advance, 0, total)
-        broken = chain.first_broken(history.follow(rows), keys, known)
+        broken = chain.first_broken(history.follow(rows), keys, expected_head)
         if broken is not None:
             return Checked((number, mac.hex()), broken)
         differences = list(islice(history.differences(_counted(_rows(connection), advance, number, total)), MAX_DIFFERENCES))
         if len(differences) < MAX_DIFFERENCES:
-            buried = connection.scalars(sa.select(tombstones.c.id))
-            differences += islice(history.lost(buried), MAX_DIFFERENCES - len(differences))
+            tombstone_ids = connection.scalars(sa.select(tombstones.c.id))
+            differences += islice(history.missing(tombstone_ids), MAX_DIFFERENCES - len(differences))
         return Checked((number, mac.hex()), None, tuple(_explained(connection, differences)))
 
 
@@ -185,15 +185,15 @@ def _plain(value: object) -> object:
 
 
 def _explained(connection: sa.Connection, differences: Sequence[Difference]) -> Iterator[Difference]:
-    """Add what the audit tells of fixed fields, and leave out those of them that are as they were."""
+    """Add what the audit says of fixed fields, and leave out those of them that are as they were."""
     ids = dict.fromkeys(item.token_id for item in differences if item.field in FIXED)
-    made: dict[str, Mapping[str, object]] = {}
+    creations: dict[str, Mapping[str, object]] = {}
     for batch in batches(ids):
         query = sa.select(audit_table.c.token_id, audit_table.c.after)
         query = query.where(audit_table.c.action == chain.CREATED, audit_table.c.token_id.in_(batch))
-        made |= {row.token_id: json.loads(row.after) for row in connection.execute(query)}
+        creations |= {row.token_id: json.loads(row.after) for row in connection.execute(query)}
     for item in differences:
-        if item.field not in FIXED or item.token_id not in made:
+        if item.field not in FIXED or item.token_id not in creations:
             yield item
-        elif made[item.token_id].get(item.field) != item.row:
-            yield Difference(item.token_id, item.field, made[item.token_id].get(item.field), item.row)
+        elif creations[item.token_id].get(item.field) != item.row:
+            yield Difference(item.token_id, item.field, creations[item.token_id].get(item.field), item.row)

@@ -85,15 +85,15 @@ def check_revision(revision: str | None) -> None:
         raise StoreError(f"the token store has schema {revision}, this release serves {' and '.join(SERVED)}: {hint}")
 
 
-def check_peppers(known: Mapping[str, str], peppers: Mapping[str, bytes], needing: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+def check_peppers(digests: Mapping[str, str], peppers: Mapping[str, bytes], needing: Mapping[str, Sequence[Sequence[Any]]]) -> None:
     """Raise StoreError when a pepper is missing that active tokens need, or is not the one that tokens were made with.
 
-    `known` are the fingerprints of the store, `needing` the rows of NEEDING for each pepper that is missing.
+    `digests` are the fingerprints that the store has, `needing` the rows of NEEDING for each pepper that is missing.
     """
     needs = "; ".join(_need(name, needing[name]) for name in sorted(needing) if needing[name])
     if needs:
         raise StoreError(f"tokens.peppers: {needs}: list it again, behind the newest; if it is lost, revoke them")
-    for name, expected in known.items():
+    for name, expected in digests.items():
         if name in peppers and fingerprint(peppers[name]) != expected:
             raise StoreError(f"pepper {name!r} is not the one that the tokens in the store were made with: restore its file")
 

@@ -12,8 +12,8 @@ MAX_ACTOR = 254
 MAX_SOURCE = 254
 MAX_WHY = 200
 MAX_USED_FROM = 64
-KEPT = 7 * 86400
-"""Seconds that the feed keeps a change; whoever was away for longer drops everything that it has in memory."""
+RETENTION = 7 * 86400
+"""Seconds that the feed keeps a change; a sidecar that was away for longer drops everything that it has in memory."""
 
 
 def check_text(name: str, text: str | None, limit: int) -> None:
@@ -23,12 +23,12 @@ def check_text(name: str, text: str | None, limit: int) -> None:
 
 
 def possible(token_id: str) -> bool:
-    """Tell whether an id may be asked of every database; one that may not is unknown."""
+    """Return whether an id may be in a query to every database; one that may not is unknown."""
     return token_id.isascii() and token_id.isprintable()
 
 
-def audited(change: Change, key: AuditKey | None) -> AuditKey:
-    """Return the key of the audit; refuse a change that the audit cannot tell of."""
+def audit_key(change: Change, key: AuditKey | None) -> AuditKey:
+    """Return the key of the audit; refuse a change that the audit cannot record."""
     check_text("actor", change.actor, MAX_ACTOR)
     check_text("source", change.source, MAX_SOURCE)
     if key is None:
@@ -36,13 +36,13 @@ def audited(change: Change, key: AuditKey | None) -> AuditKey:
     return key
 
 
-def check_fingerprint(pepper_id: str, known: str | None, given: str | None) -> str:
-    """Return the fingerprint of a pepper; refuse another one than the known, and none at all."""
-    if given is None:
+def check_fingerprint(pepper_id: str, expected: str | None, fingerprint: str | None) -> str:
+    """Return the fingerprint of a pepper; refuse another one than expected, and none at all."""
+    if fingerprint is None:
         raise StoreError(f"pepper {pepper_id!r} has no fingerprint: list it in `tokens.peppers`")
-    if known is not None and known != given:
+    if expected is not None and expected != fingerprint:
         raise StoreError(f"pepper {pepper_id!r} is not the one that the tokens were made with: restore its file")
-    return given
+    return fingerprint
 
 
 def in_use(token_id: str) -> ChangeRefused:
@@ -50,7 +50,7 @@ def in_use(token_id: str) -> ChangeRefused:
     return ChangeRefused(f"token {token_id} exists already")
 
 
-def buried(token_id: str) -> ChangeRefused:
+def has_tombstone(token_id: str) -> ChangeRefused:
     """Return the refusal of an id that has a tombstone."""
     return ChangeRefused(f"token {token_id} was revoked before the store was restored, and may not come back: make a new one")
 
@@ -70,15 +70,15 @@ def check_rotation(token: StoredToken | None, token_id: str, successor: TokenRec
     return token
 
 
-def meets(token: StoredToken, wanted: TokenFilter) -> bool:
-    """Tell whether a token is one of those that are wanted."""
+def meets(token: StoredToken, filters: TokenFilter) -> bool:
+    """Return whether a token meets every condition of a filter."""
     last_used_at = token.created_at if token.last_used_at is None else token.last_used_at
     return (
-        wanted.permission in (None, token.permission)
-        and (wanted.scope is None or wanted.scope in token.scopes)
-        and wanted.user in (None, token.user)
-        and wanted.pepper_id in (None, token.pepper_id)
-        and (wanted.expires_before is None or token.expires_at < wanted.expires_before)
-        and (wanted.unused_since is None or last_used_at < wanted.unused_since)
-        and (wanted.active_at is None or (token.revoked_at is None and token.expires_at > wanted.active_at))
+        filters.permission in (None, token.permission)
+        and (filters.scope is None or filters.scope in token.scopes)
+        and filters.user in (None, token.user)
+        and filters.pepper_id in (None, token.pepper_id)
+        and (filters.expires_before is None or token.expires_at < filters.expires_before)
+        and (filters.unused_since is None or last_used_at < filters.unused_since)
+        and (filters.active_at is None or (token.revoked_at is None and token.expires_at > filters.active_at))
     )

@@ -13,7 +13,7 @@ from extauthz.adapters.store.database import Database, revision_of
 from extauthz.adapters.store.ledger import Ledger
 from extauthz.adapters.store.records import AuditExport, AuditKey, AuditRow, Change, Restored, StoredToken, StoreState, TokenFilter
 from extauthz.adapters.store.rows import COLUMNS, SERVED, check_revision
-from extauthz.adapters.store.rules import audited
+from extauthz.adapters.store.rules import audit_key
 from extauthz.adapters.store.schema import tokens
 from extauthz.core.tokens import TokenRecord
 from extauthz.errors import StoreError
@@ -49,7 +49,7 @@ class SqlTokenStore:
 
     @property
     def name(self) -> str:
-        """How to tell people which store this is: the file, or the address without password."""
+        """Which store this is, for people: the file, or the address without password."""
         return self._database.name
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class SqlTokenStore:
         return self._database.revision()
 
     def status(self, now: int) -> StoreState:
-        """Count the tokens and tell how far feed and audit are."""
+        """Count the tokens; return that with the heads of feed and audit."""
         revision = str(self.revision())
         with self._database.reading() as connection:
             return listing.status(connection, self._database.kind, revision, now)
@@ -105,17 +105,17 @@ class SqlTokenStore:
         with self._database.reading() as connection:
             return listing.get(connection, token_id)
 
-    def page(self, wanted: TokenFilter = _EVERYTHING, after: tuple[int, str] | None = None, limit: int = 100) -> list[StoredToken]:
+    def page(self, filters: TokenFilter = _EVERYTHING, after: tuple[int, str] | None = None, limit: int = 100) -> list[StoredToken]:
         """Return the newest tokens, or those behind the (created_at, id) of the last one of the page before."""
         with self._database.reading() as connection:
-            return listing.page(connection, self._database.kind, wanted, after, limit)
+            return listing.page(connection, self._database.kind, filters, after, limit)
 
     def list_tokens(self) -> list[StoredToken]:
         """Return all tokens, the newest first."""
-        found: list[StoredToken] = []
-        while batch := self.page(after=(found[-1].created_at, found[-1].id) if found else None, limit=_PAGE):
-            found += batch
-        return found
+        records: list[StoredToken] = []
+        while batch := self.page(after=(records[-1].created_at, records[-1].id) if records else None, limit=_PAGE):
+            records += batch
+        return records
 
     def pepper_fingerprints(self) -> dict[str, str]:
         """Return the fingerprint of each pepper that a token was made with."""
@@ -137,7 +137,7 @@ class SqlTokenStore:
     def add(self, new: TokenRecord, pepper_fingerprint: str, change: Change | None = None) -> None:
         """Insert a token; who made it and when is in the record, unless a change says where from.
 
-        Refuses a known id, one that may not come back, and a pepper that is not the one that the store knows by this id.
+        Refuses an id in use, one that may not come back, and a pepper that is not the one that the store has by this id.
         """
         self.add_many([new], {new.pepper_id: pepper_fingerprint}, change or Change(new.created_at, new.created_by))
 
@@ -170,7 +170,7 @@ class SqlTokenStore:
             return writing.rotate(ledger, token_id, successor, expires_at, pepper_fingerprint)
 
     def accept_restore(self, export: AuditExport, change: Change) -> Restored:
-        """Do again what an exported audit tells, and begin a new epoch of the feed: see `chain.read_lines`."""
+        """Do again what an exported audit records, and begin a new epoch of the feed: see `chain.read_lines`."""
         with self._changing(change) as ledger:
             return writing.accept_restore(ledger, export)
 
@@ -192,18 +192,18 @@ class SqlTokenStore:
         return chain.first_broken(audit.rows(self._database), keys, head)
 
     def check_audit(
-        self, keys: Mapping[str, bytes], head: tuple[int, str] | None = None, advance: replay.Advance = lambda done, total: None
+        self, keys: Mapping[str, bytes], head: tuple[int, str] | None = None, advance: replay.Advance = lambda rows, total: None
     ) -> replay.Checked:
-        """Do the same, in one state of the store, and compare every token with what the rows tell of it."""
+        """Do the same, in one state of the store, and compare every token with what the rows say of it."""
         return replay.check(self._database, keys, head, advance)
 
     def export_audit(self, after: int = 0) -> Iterator[str]:
-        """Yield the audit as JSON lines; the last one tells the state of the store."""
+        """Yield the audit as JSON lines; the last one is the state of the store."""
         return audit.export(self._database, after)
 
     @contextmanager
     def _changing(self, change: Change) -> Iterator[Ledger]:
-        key = audited(change, self.audit)
+        key = audit_key(change, self.audit)
         with self._database.writing() as connection:
             ledger = Ledger(connection, self._database.kind, change, key)
             yield ledger

@@ -1,7 +1,7 @@
 """The file of a SQLite store: how it is made, how its log is turned on, and how it is read where nothing can be written.
 
 SQLite reads a file with a write-ahead log only where the log and its index are there, or can be made. Where they are not there and
-cannot be made, nobody is changing the store, and the file alone is the store: it is then opened as one that never changes. Whoever
+cannot be made, nobody is changing the store, and the file alone is the store: it is then opened as one that never changes. Who
 reads it so has to look, afterwards, that no log has come and that the file is the same.
 """
 
@@ -65,8 +65,8 @@ def check_there(path: Path) -> None:
     try:
         os.stat(path)
     except FileNotFoundError:
-        made = "make one with 'extauthz store migrate' or 'extauthz token create'"
-        raise StoreError(f"{path}: no token store; {made}") from None
+        advice = "make one with 'extauthz store migrate' or 'extauthz token create'"
+        raise StoreError(f"{path}: no token store; {advice}") from None
     except OSError as error:
         raise StoreError(f"{path}: the token store cannot be reached ({error.strerror or error})") from error
 
@@ -77,7 +77,7 @@ def log_of(path: Path) -> Path:
 
 
 def is_alone(path: Path) -> bool:
-    """Tell whether no log beside the file holds anything, so that the file alone is the store; raises OSError."""
+    """Return whether no log beside the file holds anything, so that the file alone is the store; raises OSError."""
     for log in (f"{path}-wal", f"{path}-journal"):
         with suppress(FileNotFoundError):
             if os.stat(log).st_size:
@@ -86,7 +86,7 @@ def is_alone(path: Path) -> bool:
 
 
 def is_read_only(path: Path) -> bool:
-    """Tell whether this user cannot change the store, because of the file, or because no log can be made beside it."""
+    """Return whether this user cannot change the store, because of the file, or because no log can be made beside it."""
     can_write = [os.access(place, os.W_OK, effective_ids=True) for place in (path, path.parent, log_of(path))]
     return not can_write[0] or not (can_write[1] or can_write[2])
 
@@ -114,9 +114,9 @@ def open_to_read(path: Path) -> tuple[SnapshotConnection, bool]:
 
 
 class SnapshotConnection(sqlite3.Connection):
-    """A connection for reading; `opened` tells which state of which file it has, if it notices no change itself."""
+    """A connection for reading; `snapshot` is which state of which file it has, if it notices no change itself."""
 
-    opened: tuple[Path, Identity] | None = None
+    snapshot: tuple[Path, Identity] | None = None
 
 
 def open_for_one_reading(path: Path) -> SnapshotConnection:
@@ -126,16 +126,16 @@ def open_for_one_reading(path: Path) -> SnapshotConnection:
         connection, alone = open_to_read(path)
     except (OSError, StoreError) as error:
         raise sqlite3.OperationalError(str(error)) from error
-    connection.opened = (path, before) if alone else None
+    connection.snapshot = (path, before) if alone else None
     return connection
 
 
 def check_unchanged(connection: object) -> None:
     """Raise StoreError when a file that was read alone is not what it was when it was opened."""
-    opened = getattr(connection, "opened", None)
-    if opened is None:
+    snapshot = getattr(connection, "snapshot", None)
+    if snapshot is None:
         return
-    path, before = opened
+    path, before = snapshot
     try:
         changed = identity(path) != before or not is_alone(path)
     except OSError:
@@ -144,19 +144,19 @@ def check_unchanged(connection: object) -> None:
         raise StoreError(f"{path}: changed while it was read: try again")
 
 
-def _connect(path: Path, how: str) -> SnapshotConnection:
-    address = f"file:{quote(str(path))}?{how}"
-    opened: SnapshotConnection = sqlite3.connect(
+def _connect(path: Path, options: str) -> SnapshotConnection:
+    address = f"file:{quote(str(path))}?{options}"
+    connection: SnapshotConnection = sqlite3.connect(
         address, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, factory=SnapshotConnection
     )
-    return opened
+    return connection
 
 
 def _unreadable(path: Path, error: sqlite3.Error) -> str:
     names = [f"{path.name}-wal", f"{path.name}-shm"]
     missing = [name for name in names if not os.access(path.with_name(name), os.R_OK, effective_ids=True)]
-    what = " and ".join(missing or names)
+    files = " and ".join(missing or names)
     return (
-        f"{path}: the store was changed, and its log cannot be read ({error}): let this user read {what} in {path.parent}, "
+        f"{path}: the store was changed, and its log cannot be read ({error}): let this user read {files} in {path.parent}, "
         "or write to that folder; 'extauthz store status' by a user who may write there removes a log that nobody uses"
     )

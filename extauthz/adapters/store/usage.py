@@ -1,4 +1,4 @@
-"""When and from where tokens were last used: written late, in batches, and told to nobody."""
+"""When and from where tokens were last used: written late, in batches, and not announced to other sidecars."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from extauthz.errors import Unavailable
 from extauthz.ports import RESOLUTION, Use
 
 BUSY_TIMEOUT = 0.4
-"""Seconds that a batch waits for whoever else writes."""
+"""Seconds that a batch waits for other writers."""
 
 IF_LATER = f"""
 ON CONFLICT (token_id) DO UPDATE SET last_used_at = excluded.last_used_at, last_used_from = excluded.last_used_from
@@ -45,7 +45,7 @@ class SqliteUsage:
         self._reader = reader
 
     async def record_usage(self, uses: Mapping[str, Use]) -> int:
-        """Keep what is later than what is known; return how many rows were written; raises Unavailable."""
+        """Keep what is later than what is stored; return how many rows were written; raises Unavailable."""
         return await asyncio.to_thread(self.write, uses)
 
     def write(self, uses: Mapping[str, Use]) -> int:
@@ -57,9 +57,9 @@ class SqliteUsage:
                 # With a log nobody who reads has to wait; a restored file has none before somebody writes.
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
-                written = connection.execute(_USE, (json.dumps(use_rows(uses)),)).rowcount
+                count = connection.execute(_USE, (json.dumps(use_rows(uses)),)).rowcount
                 # A log that stays would be laid over a file that is put in this one's place.
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                return written
+                return count
         except (sqlite3.Error, OSError) as error:
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error

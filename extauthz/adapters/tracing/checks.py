@@ -1,4 +1,4 @@
-"""A span for each sampled check, below the span of the Envoy that asked.
+"""A span for each sampled check, below the span of the Envoy that sent it.
 
 Whether a check is sampled is decided from the text of its traceparent; the library is not touched for one that is not.
 """
@@ -55,7 +55,7 @@ class Tracing:
         clock: Clock,
         random: Callable[[], float],
     ) -> None:
-        """SpanExport to `endpoint`.
+        """Export spans to `endpoint`.
 
         A check with a parent is sampled as the parent is, one without with the probability `ratio`; of either kind at most
         `checks_per_second`. `random` returns numbers from 0 to less than 1.
@@ -125,7 +125,7 @@ class Tracing:
         return TracedIntrospector(introspector, self._spans, issuer=issuer, method=method)
 
     async def close(self) -> None:
-        """SpanExport what is left, for a bounded time."""
+        """Export what is left, for a bounded time."""
         await self.export.close()
 
     def _begin(self, request: Request | None) -> Request | None:
@@ -156,14 +156,14 @@ class Tracing:
         """Begin a span; return its traceparent, "" where there is none."""
         span = self._spans.start("check", _remote(parent, state) if parent else Context(), SpanKind.SERVER, attributes=_RPC)
         context = span.get_span_context()
-        self._spans.asked = False
+        self._spans.has_child = False
         CURRENT.set(span)
         return traceparent.write(context.trace_id, context.span_id) if context.is_valid else ""
 
     def _followed(self, answer: Awaitable[bytes], span: Span) -> Awaitable[bytes]:
         """Give the rest of a check a task, which inherits the span, and end the span when nobody waits for the task any more."""
         rest = asyncio.ensure_future(answer)
-        if not self._spans.asked:
+        if not self._spans.has_child:
             self._spans.note(span, JOINED)
         rest.add_done_callback(partial(self._over, span))
         return rest

@@ -50,7 +50,7 @@ class SpanExport:
         interval: float = INTERVAL,
     ) -> None:
         """Start the thread; `service` are the attributes of the resource, `interval` is in seconds."""
-        # What they have to say is told by `_Sender`, seldom and without a word of the collector's own, which may quote a header.
+        # What they have to say is logged by `_Sender`, seldom and without a word of the collector's own, which may quote a header.
         for chatty in ("opentelemetry", "urllib3"):
             logging.getLogger(chatty).setLevel(logging.CRITICAL)
         self._sender = _Sender(endpoint, headers, ca_file, clock)
@@ -61,7 +61,7 @@ class SpanExport:
             )
         )
         self.tracer: Tracer = self._provider.get_tracer("extauthz", service.get("service.version"))
-        self._taken = 0
+        self._accepted = 0
         self.dropped = 0
 
     @property
@@ -76,10 +76,10 @@ class SpanExport:
 
     def take(self, span: Span) -> None:
         """End a span and let it wait for the collector."""
-        if self._taken - self.exported - self.failed >= QUEUE:
+        if self._accepted - self.exported - self.failed >= QUEUE:
             self.dropped += 1
             return
-        self._taken += 1
+        self._accepted += 1
         span.end()
 
     async def close(self) -> None:

@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 
 
 class Spans:
-    """Begins and ends spans; `asked` tells whether the check at work has begun any below its own."""
+    """Begins and ends spans; `has_child` is whether the check at work has begun any below its own."""
 
     def __init__(self, tracer: Tracer, take: Callable[[Span], None], *, clock: Clock) -> None:
         """Make spans with a tracer, and hand over to `take` those that are to be ended."""
@@ -34,7 +34,7 @@ class Spans:
         self._take = take
         self._clock = clock
         self._complained_at = float("-inf")
-        self.asked = False
+        self.has_child = False
 
     def start(
         self,
@@ -54,7 +54,7 @@ class Spans:
         if parent is None:
             return None
         try:
-            self.asked = True
+            self.has_child = True
             return self.start(name, set_span_in_context(parent, Context()), SpanKind.CLIENT, attributes=attributes, links=links)
         except Exception:  # noqa: BLE001 - see above
             self.complain()
@@ -84,7 +84,7 @@ class Spans:
 
     def follow(self, span: Span, pending: Future[_T], outcome: Callable[[_T], str]) -> None:
         """End a span when a future is done, with what `outcome` says of its result."""
-        pending.add_done_callback(partial(self._done, span, outcome))
+        pending.add_done_callback(partial(self._end_with, span, outcome))
 
     def complain(self) -> None:
         """Log the exception at hand, unless one was logged a moment ago."""
@@ -93,14 +93,14 @@ class Spans:
             self._complained_at = now
             _log.exception("tracing failed; checks go on without")
 
-    def _done(self, span: Span, outcome: Callable[[_T], str], done: Future[_T]) -> None:
-        if done.cancelled():
+    def _end_with(self, span: Span, outcome: Callable[[_T], str], future: Future[_T]) -> None:
+        if future.cancelled():
             self.end(span, {OUTCOME: CANCELLED}, error=CANCELLED)
             return
-        error = done.exception()
+        error = future.exception()
         if isinstance(error, Unavailable):
             self.fail(span, error)
         elif error is not None:
             self.end(span, {OUTCOME: "failed"}, error=type(error).__name__)
         else:
-            self.end(span, {OUTCOME: outcome(done.result())})
+            self.end(span, {OUTCOME: outcome(future.result())})

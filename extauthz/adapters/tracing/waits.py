@@ -1,4 +1,4 @@
-"""The ports that a check may have to ask, each with a span around what is asked for a sampled check."""
+"""The ports that a check may wait for, each with a span around the work for a sampled check."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ class TracedStore:
         if span is None:
             return self._find(token_id)
         try:
-            found = self._find(token_id)
+            answer = self._find(token_id)
         except Unavailable as unavailable:
             self._spans.fail(span, unavailable)
             raise
-        if isinstance(found, Awaitable):
-            pending = asyncio.ensure_future(found)
-            self._spans.follow(span, pending, _found)
+        if isinstance(answer, Awaitable):
+            pending = asyncio.ensure_future(answer)
+            self._spans.follow(span, pending, _outcome)
             return pending
-        self._spans.end(span, {OUTCOME: _found(found)})
-        return found
+        self._spans.end(span, {OUTCOME: _outcome(answer)})
+        return answer
 
 
 class TracedKeys:
     """The keys of one issuer: a fetch is below the check that caused it, and linked from the spans of those that joined it."""
 
     def __init__(self, source: KeySource, spans: Spans, *, issuer: str) -> None:
-        """Fetch from this source; what is asked of memory goes there directly."""
+        """Fetch from this source; what is in memory comes from there directly."""
         self.keys = source.keys
         self._source = source
         self._spans = spans
@@ -88,7 +88,7 @@ class TracedKeys:
 
 
 class TracedIntrospector:
-    """One issuer that is asked about tokens; a question that a budget or a breaker refuses has no span."""
+    """One issuer that verifies tokens remotely; a question that a budget or a breaker refuses has no span."""
 
     def __init__(self, introspector: Introspector, spans: Spans, *, issuer: str, method: str) -> None:
         """Ask this introspector."""
@@ -97,14 +97,14 @@ class TracedIntrospector:
         self._attributes = {ISSUER: issuer, "extauthz.method": method}
 
     def ask(self, token: str, *, is_known: bool = False) -> Coroutine[None, None, Mapping[str, Any] | Reason]:
-        """Ask what the issuer says of a token; raises Unavailable, at once or when awaited."""
+        """Ask the issuer about a token; raises Unavailable, at once or when awaited."""
         question, check = self._ask(token, is_known=is_known), CURRENT.get()
         if check is None:
             return question
-        self._spans.asked = True
-        return self._asked(question, check)
+        self._spans.has_child = True
+        return self._answer(question, check)
 
-    async def _asked(self, question: Coroutine[None, None, Mapping[str, Any] | Reason], check: Span) -> Mapping[str, Any] | Reason:
+    async def _answer(self, question: Coroutine[None, None, Mapping[str, Any] | Reason], check: Span) -> Mapping[str, Any] | Reason:
         span = self._spans.below(REMOTE, self._attributes, of=check)
         if span is None:
             return await question
@@ -120,5 +120,5 @@ class TracedIntrospector:
         return answer
 
 
-def _found(record: TokenRecord | None) -> str:
+def _outcome(record: TokenRecord | None) -> str:
     return "unknown" if record is None else "found"

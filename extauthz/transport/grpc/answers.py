@@ -15,7 +15,7 @@ OK = http2.fields([(b"grpc-status", b"0")])
 SHUTTING_DOWN = http2.fields([(b"grpc-status", b"%d" % GrpcStatus.UNAVAILABLE), (b"grpc-message", b"the server is shutting down")])
 
 
-def framed(message: bytes) -> bytes:
+def frame_message(message: bytes) -> bytes:
     """Return a message as gRPC sends it: not compressed, its length, its bytes."""
     return b"\x00" + len(message).to_bytes(4, "big") + message
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from extauthz.transport.grpc import messages
-from extauthz.transport.grpc.answers import framed
+from extauthz.transport.grpc.answers import frame_message
 from extauthz.transport.grpc.connection import Connection
 from extauthz.transport.grpc.messages import RequestHead, RequestRefusal
 from extauthz.transport.grpc.reflection import MAX_REQUEST_SIZE, MAX_REQUESTS, MAX_STREAMS
@@ -23,7 +23,7 @@ def respond(connection: Connection, stream: Stream, head: RequestHead, method: C
     body = connection.release(stream)
     if stream.refusal is RESET or (stream.answer and not stream.more):
         return
-    refusal = stream.refusal or (None if stream.is_counted else _admitted(connection, stream))
+    refusal = stream.refusal or (None if stream.is_counted else _admit(connection, stream))
     responses = b""
     while refusal is None and len(body) >= messages.PREFIX:
         size = messages.PREFIX + int.from_bytes(body[1 : messages.PREFIX], "big")
@@ -36,10 +36,10 @@ def respond(connection: Connection, stream: Stream, head: RequestHead, method: C
         stream.requests += 1
         if isinstance(response, RequestRefusal):
             refusal = response
-        elif stream.requests > MAX_REQUESTS or len(stream.answer) - stream.sent + len(responses) + len(response) > MAX_UNSENT:
+        elif stream.requests > MAX_REQUESTS or len(stream.answer) - stream.offset + len(responses) + len(response) > MAX_UNSENT:
             refusal = messages.TOO_MANY_REQUESTS
         else:
-            responses += framed(response)
+            responses += frame_message(response)
             body = body[size:]
     if refusal is None:
         connection.keep(stream, body)
@@ -50,7 +50,7 @@ def respond(connection: Connection, stream: Stream, head: RequestHead, method: C
         connection.end(stream, refusal)
 
 
-def _admitted(connection: Connection, stream: Stream) -> RequestRefusal | None:
+def _admit(connection: Connection, stream: Stream) -> RequestRefusal | None:
     """Count a stream that begins, unless there are too many."""
     if connection.counters.streams >= MAX_STREAMS:
         return messages.TOO_MANY_REQUESTS
@@ -59,8 +59,8 @@ def _admitted(connection: Connection, stream: Stream) -> RequestRefusal | None:
     return None
 
 
-def _response(piece: bytes | bytearray, head: RequestHead, method: Callable[[bytes], bytes | None]) -> bytes | RequestRefusal:
-    request = messages.read(piece, head.encoding, MAX_REQUEST_SIZE)
+def _response(frame: bytes | bytearray, head: RequestHead, method: Callable[[bytes], bytes | None]) -> bytes | RequestRefusal:
+    request = messages.read_message(frame, head.encoding, MAX_REQUEST_SIZE)
     if isinstance(request, RequestRefusal):
         return request
     response = method(request)

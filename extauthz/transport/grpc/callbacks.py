@@ -23,15 +23,15 @@ _stream_id = struct.Struct("=i").unpack_from
 _log = logging.getLogger(__name__)
 
 
-def _failed(code: int) -> int:
+def _log_failure(code: int) -> int:
     _log.exception("callback failed")
     return code
 
 
-def _given_up(session: int, number: int) -> int:
+def _give_up(session: int, number: int) -> int:
     """End one stream from within a callback whose failure would end the connection."""
     http2.submit_reset(session, 0, number, http2.INTERNAL_ERROR)
-    return _failed(0)
+    return _log_failure(0)
 
 
 def _begin_headers(_: int, frame: int, table: StreamTable) -> int:
@@ -42,9 +42,9 @@ def _begin_headers(_: int, frame: int, table: StreamTable) -> int:
         stream = table.streams.get(number)
         if stream is None:
             stream = table.streams[number] = Stream(number, table.now)
-        table.begun = stream
+        table.current = stream
     except BaseException:  # noqa: BLE001 - C would get garbage
-        return _failed(http2.TEMPORAL_CALLBACK_FAILURE)
+        return _log_failure(http2.TEMPORAL_CALLBACK_FAILURE)
     return 0
 
 
@@ -52,15 +52,15 @@ def _header(_: int, __: int, name: bytes, name_length: int, value: bytes, value_
     try:
         table.list_size += name_length + value_length + 32
         if table.list_size > table.max_list_size:
-            if table.begun is not None and table.begun.refusal is None:
-                table.begun.refusal = RESET
-                table.refused(RefusalReason.FIELDS_TOO_LARGE)
+            if table.current is not None and table.current.refusal is None:
+                table.current.refusal = RESET
+                table.count_refusal(RefusalReason.FIELDS_TOO_LARGE)
             return http2.TEMPORAL_CALLBACK_FAILURE
         fields = table.fields
         fields.append(name)
         fields.append(value)
     except BaseException:  # noqa: BLE001 - C would get garbage
-        return _failed(http2.TEMPORAL_CALLBACK_FAILURE)
+        return _log_failure(http2.TEMPORAL_CALLBACK_FAILURE)
     return 0
 
 
@@ -71,7 +71,7 @@ def _data(session: int, _: int, number: int, data: int, length: int, table: Stre
         if stream is not None:
             table.take(stream, http2.bytes_at(data, length))
     except BaseException:  # noqa: BLE001 - C would get garbage
-        return _given_up(session, number)
+        return _give_up(session, number)
     return 0
 
 
@@ -102,16 +102,16 @@ def _frame(session: int, frame: int, table: StreamTable) -> int:
         elif kind == http2.GOAWAY:
             table.peer_leaves = True
     except BaseException:  # noqa: BLE001 - C would get garbage
-        return _given_up(session, _stream_id(head, _STREAM)[0])
+        return _give_up(session, _stream_id(head, _STREAM)[0])
     return 0
 
 
 def _invalid(_: int, __: int, code: int, table: StreamTable) -> int:
     try:
         if code == http2.REFUSED_STREAM:
-            table.refused(RefusalReason.STREAM_LIMIT)
+            table.count_refusal(RefusalReason.STREAM_LIMIT)
     except BaseException:  # noqa: BLE001 - C would get garbage
-        return _failed(0)
+        return _log_failure(0)
     return 0
 
 
@@ -120,22 +120,22 @@ def _closed(_: int, number: int, code: int, table: StreamTable) -> int:
         stream = table.streams.pop(number, None)
         if stream is not None:
             if code and stream.refusal is None and number != table.reset_by_peer:
-                table.refused(RefusalReason.INTERNAL if code == http2.INTERNAL_ERROR else RefusalReason.STREAM_ERROR)
+                table.count_refusal(RefusalReason.INTERNAL if code == http2.INTERNAL_ERROR else RefusalReason.STREAM_ERROR)
             table.close(stream)
     except BaseException:  # noqa: BLE001 - C would get garbage
-        return _failed(0)
+        return _log_failure(0)
     return 0
 
 
-def _read(session: int, number: int, buffer: int, length: int, flags: int, _: int, table: StreamTable) -> int:
+def _copy_answer(session: int, number: int, buffer: int, length: int, flags: int, _: int, table: StreamTable) -> int:
     try:
         stream = table.streams[number]
-        sent = stream.sent
-        size = min(length, len(stream.answer) - sent)
+        offset = stream.offset
+        size = min(length, len(stream.answer) - offset)
         if size:
-            ctypes.memmove(buffer, stream.answer[sent : sent + size] if sent else stream.answer, size)
-            stream.sent = sent + size
-        if stream.sent == len(stream.answer):
+            ctypes.memmove(buffer, stream.answer[offset : offset + size] if offset else stream.answer, size)
+            stream.offset = offset + size
+        if stream.offset == len(stream.answer):
             if not stream.more:
                 c_uint32.from_address(flags).value = http2.EOF | http2.NO_END_STREAM
                 if http2.submit_trailer(session, number, stream.trailer, len(stream.trailer)) < 0:
@@ -143,7 +143,7 @@ def _read(session: int, number: int, buffer: int, length: int, flags: int, _: in
             if not size:
                 return http2.DEFERRED
     except BaseException:  # noqa: BLE001 - C would get garbage
-        return _failed(http2.TEMPORAL_CALLBACK_FAILURE)
+        return _log_failure(http2.TEMPORAL_CALLBACK_FAILURE)
     return size
 
 
@@ -157,6 +157,6 @@ _FUNCTIONS: dict[str, Any] = {
     "on_stream_close": http2.StreamClosed(_closed),
 }
 CALLBACKS = http2.callbacks(_FUNCTIONS)
-_PROVIDER = http2.DataProvider(None, http2.ReadData(_read))
+_PROVIDER = http2.DataProvider(None, http2.ReadData(_copy_answer))
 PROVIDER = ctypes.byref(_PROVIDER)
 """Reads the answer of a stream."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 
 from extauthz.transport.grpc import libnghttp2 as http2
 from extauthz.transport.grpc import messages
-from extauthz.transport.grpc.answers import RESPONSE, SHUTTING_DOWN, Fields, framed, refusal_fields, status_fields
+from extauthz.transport.grpc.answers import RESPONSE, SHUTTING_DOWN, Fields, frame_message, refusal_fields, status_fields
 from extauthz.transport.grpc.callbacks import CALLBACKS, PROVIDER
 from extauthz.transport.grpc.eviction import has_unread
 from extauthz.transport.grpc.refusals import RefusalReason, Refusals
@@ -34,7 +34,7 @@ class ConnectionOwner(Protocol):
         """Take a new connection with the certificate of its peer, or refuse it."""
 
     def forget(self, connection: Connection) -> None:
-        """Hear of the end of a connection, a refused one too."""
+        """Note the end of a connection, a refused one too."""
 
     def call(self, connection: Connection, stream: Stream) -> None:
         """Answer a request, now or later."""
@@ -46,7 +46,7 @@ class Connection(StreamTable, asyncio.Protocol):
     def __init__(
         self, owner: ConnectionOwner, options: ctypes.c_void_p, limits: Limits, counters: TransportCounters, refusals: Refusals
     ) -> None:
-        """Belong to a server, which is asked before anything is read."""
+        """Belong to a server, which admits it before anything is read."""
         super().__init__(limits, counters, refusals)
         self._owner = owner
         self._options = options
@@ -56,7 +56,7 @@ class Connection(StreamTable, asyncio.Protocol):
         self._out_reference = ctypes.byref(self._out)
         self._paused = False
         self._flush_due = False
-        self.opened = self.used = self.now
+        self.opened_at = self.used_at = self.now
         self.leaving_since: float | None = None
         self.refuses_new = False
         self.stalled_since: float | None = None
@@ -73,7 +73,7 @@ class Connection(StreamTable, asyncio.Protocol):
         secured = transport.get_extra_info("ssl_object")
         other_protocol = secured is not None and secured.selected_alpn_protocol() not in (None, "h2")
         if other_protocol:
-            self.refused(RefusalReason.TLS_PROTOCOL)
+            self.count_refusal(RefusalReason.TLS_PROTOCOL)
         if other_protocol or not self._owner.admit(self, transport.get_extra_info("peercert")):
             transport.abort()
             return
@@ -83,13 +83,13 @@ class Connection(StreamTable, asyncio.Protocol):
 
     @property
     def silent(self) -> bool:
-        """Tell whether it has asked nothing, and nothing that it sent waits to be read."""
-        return self.used == self.opened and (self._transport is None or not has_unread(self._transport))
+        """Return whether it has made no call, and nothing that it sent waits to be read."""
+        return self.used_at == self.opened_at and (self._transport is None or not has_unread(self._transport))
 
     @property
     def resting(self) -> bool:
-        """Tell whether no call waits for us: watches, and answers that nobody takes, hold no place."""
-        return self.used != self.opened and all(stream.task is None for stream in self.streams.values())
+        """Return whether no call waits for us: watches, and answers that nobody takes, hold no place."""
+        return self.used_at != self.opened_at and all(stream.task is None for stream in self.streams.values())
 
     def connection_lost(self, _: Exception | None) -> None:
         """Stop waiting for what nobody reads, and free the session."""
@@ -98,7 +98,7 @@ class Connection(StreamTable, asyncio.Protocol):
             self.close(stream)
         self.streams.clear()
         self.ready.clear()
-        self.begun = None
+        self.current = None
         if session is not None:
             http2.delete_session(session)
         self._owner.forget(self)
@@ -111,11 +111,11 @@ class Connection(StreamTable, asyncio.Protocol):
         self.now = monotonic()
         code = http2.memory_receive(session, data, len(data))
         if code < 0:
-            self.refused(reason_of_failure(code, data))
+            self.count_refusal(reason_of_failure(code, data))
             self.abort()
             return
         if self.ready:
-            self.used = self.now
+            self.used_at = self.now
             for stream in self.unqueued():
                 if not stream.closed:
                     self._call(stream)
@@ -165,10 +165,10 @@ class Connection(StreamTable, asyncio.Protocol):
         if chunks:
             transport.write(b"".join(chunks))
         if length < 0:
-            self.refused(RefusalReason.INTERNAL)
+            self.count_refusal(RefusalReason.INTERNAL)
             transport.abort()
         elif not http2.want_read(session) and not http2.want_write(session):
-            self._ended(frame)
+            self._count_end(frame)
             self.leaving_since = self.leaving_since or self.now
             transport.close()
 
@@ -205,17 +205,17 @@ class Connection(StreamTable, asyncio.Protocol):
 
     def answer(self, stream: Stream, message: bytes) -> None:
         """Queue the one message of a call."""
-        stream.answer = framed(message)
+        stream.answer = frame_message(message)
         self._submit(stream, RESPONSE, PROVIDER)
 
     def wait(self, stream: Stream, pending: Awaitable[bytes], finish: Callable[[asyncio.Future[bytes]], bytes]) -> None:
         """Answer when the awaitable is done, with what `finish` makes of it; a reset stream stops waiting."""
         stream.task = asyncio.ensure_future(pending)
-        stream.task.add_done_callback(partial(self._done, stream, finish))
+        stream.task.add_done_callback(partial(self._answer_late, stream, finish))
 
     def refuse(self, stream: Stream, refusal: messages.RequestRefusal) -> None:
         """Answer with a status and nothing else."""
-        self.refused(refusal.reason)
+        self.count_refusal(refusal.reason)
         self._submit(stream, refusal_fields(refusal), None)
 
     def watch(self, stream: Stream, service: str, message: bytes) -> None:
@@ -225,17 +225,17 @@ class Connection(StreamTable, asyncio.Protocol):
             self._end_watch(stream)
         self.answer(stream, message)
 
-    def tell(self, stream: Stream, message: bytes) -> None:
+    def notify(self, stream: Stream, message: bytes) -> None:
         """Queue one more message of such a call."""
-        self.reply(stream, framed(message))
+        self.reply(stream, frame_message(message))
 
     def reply(self, stream: Stream, answers: bytes) -> None:
         """Queue framed messages of a call that may get more; the first ones begin its response."""
         if not answers:
             return
         if stream.more:
-            stream.answer = stream.answer[stream.sent :] + answers
-            stream.sent = 0
+            stream.answer = stream.answer[stream.offset :] + answers
+            stream.offset = 0
             self._resume(stream)
         else:
             stream.more, stream.answer = True, answers
@@ -250,7 +250,7 @@ class Connection(StreamTable, asyncio.Protocol):
             self.refuse(stream, refusal)
             return
         if refusal is not None:
-            self.refused(refusal.reason)
+            self.count_refusal(refusal.reason)
             stream.refusal, stream.trailer = refusal, status_fields(refusal)
         if not stream.answer:
             self._submit(stream, RESPONSE, PROVIDER)
@@ -275,11 +275,11 @@ class Connection(StreamTable, asyncio.Protocol):
         """Reset a stream whose length is not the one that was announced."""
         self.reset(self._session, stream, RefusalReason.FIELDS_MALFORMED, http2.PROTOCOL_ERROR)
 
-    def _ended(self, frame: bytes) -> None:
+    def _count_end(self, frame: bytes) -> None:
         """Count a connection that the library ends because of what it received; `frame` is the last that was sent."""
         code, words = http2.goaway(frame) or (http2.NO_ERROR, "")
         if code or not (self.leaving_since or self.peer_leaves):
-            self.refused(REASONS.get(code, RefusalReason.PROTOCOL_ERROR) if self.greeted else RefusalReason.PREFACE, words)
+            self.count_refusal(REASONS.get(code, RefusalReason.PROTOCOL_ERROR) if self.greeted else RefusalReason.PREFACE, words)
 
     def _end_watch(self, stream: Stream) -> None:
         stream.watches, stream.more, stream.trailer = None, False, SHUTTING_DOWN
@@ -292,9 +292,9 @@ class Connection(StreamTable, asyncio.Protocol):
             _log.error("answer not queued", extra={"code": code})
             http2.submit_reset(self._session, 0, stream.id, http2.INTERNAL_ERROR)
 
-    def _done(self, stream: Stream, finish: Callable[[asyncio.Future[bytes]], bytes], done: asyncio.Future[bytes]) -> None:
+    def _answer_late(self, stream: Stream, finish: Callable[[asyncio.Future[bytes]], bytes], future: asyncio.Future[bytes]) -> None:
         stream.task = None
-        message = finish(done)
+        message = finish(future)
         if not stream.closed:
             self.answer(stream, message)
             self.flush_soon()

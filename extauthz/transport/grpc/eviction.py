@@ -1,4 +1,4 @@
-"""Who makes room on a listener that is full: who has asked nothing, then who rests, and nobody whose request is under way."""
+"""Which connection makes room on a full listener: one without a request, then one that rests, and none with a request under way."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from typing import Protocol, TypeVar
 class Evictable(Protocol):
     """A connection that holds one of the places."""
 
-    used: float
-    """When it last asked, or connected, on the monotonic clock."""
+    used_at: float
+    """When its last request came, or when it connected, on the monotonic clock."""
 
     @property
     def silent(self) -> bool:
-        """Tell whether it has asked nothing, and nothing that it sent waits to be read."""
+        """Return whether it has sent no request, and nothing that it sent waits to be read."""
 
     @property
     def resting(self) -> bool:
-        """Tell whether no request of it is under way here."""
+        """Return whether no request of it is under way here."""
 
 
 T = TypeVar("T", bound=Evictable)
 
 
 def evictable(holders: Iterable[T]) -> T | None:
-    """Return who has to go, None if nobody may be asked to; `holders` come in the order in which they connected."""
+    """Return the one to be closed, None if none may be; `holders` come in the order in which they connected."""
     resting: list[T] = []
     for holder in holders:
         if holder.silent:
             return holder
         if holder.resting:
             resting.append(holder)
-    return min(resting, key=lambda holder: holder.used, default=None)
+    return min(resting, key=lambda holder: holder.used_at, default=None)
 
 
 def has_unread(transport: asyncio.BaseTransport) -> bool:
-    """Tell whether bytes of the peer wait in the kernel: many connect within one turn of the loop, and some have asked already."""
-    looked = select.poll()
+    """Return whether bytes of the peer wait in the kernel: many connect within one turn of the loop, some with a request."""
+    poll = select.poll()
     try:
-        looked.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(looked.poll(0))
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
     except (AttributeError, OSError, ValueError):
-        # Closed, although its end was not told yet.
+        # Closed, although its end was not reported yet.
         return False

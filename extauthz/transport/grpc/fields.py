@@ -33,9 +33,9 @@ MAX_MEMO, MEMOS = 2048, 1024
 """Size of a list beyond which nothing of it is remembered, and how many are: peers choose fields."""
 
 _PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
-_READ = (b":method", b":scheme", b":path", b"te", b"content-type", b"grpc-encoding", b"grpc-timeout")
+_FIELDS = (b":method", b":scheme", b":path", b"te", b"content-type", b"grpc-encoding", b"grpc-timeout")
 _TRACE = (b"traceparent", b"tracestate")
-_ONCE = _PSEUDO.union(_READ, (b"host", b"content-length"))
+_ONCE = _PSEUDO.union(_FIELDS, (b"host", b"content-length"))
 _OF_CONNECTIONS = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 _NAME = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
 _SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
@@ -43,7 +43,7 @@ _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 
 _LINE_FEED, _CARRIAGE_RETURN = 0x0A, 0x0D
 
-_known: dict[bytes, tuple[int, RequestHead | RequestRefusal]] = {}
+_memo: dict[bytes, tuple[int, RequestHead | RequestRefusal]] = {}
 
 
 def judge(fields: list[bytes], size: int) -> RequestHead | RequestRefusal | None:
@@ -52,9 +52,9 @@ def judge(fields: list[bytes], size: int) -> RequestHead | RequestRefusal | None
     `size` is that of the list as it came: C's strings end at a NUL, so fields that are shorter had one.
     """
     joined = b"\0".join(fields)
-    known = _known.get(joined)
-    if known is not None and known[0] == size:
-        return known[1]
+    entry = _memo.get(joined)
+    if entry is not None and entry[0] == size:
+        return entry[1]
     names = fields[::2]
     if len(joined) + 1 + (OVERHEAD - 2) * len(names) != size or _LINE_FEED in joined or _CARRIAGE_RETURN in joined:
         return None
@@ -63,30 +63,30 @@ def judge(fields: list[bytes], size: int) -> RequestHead | RequestRefusal | None
     if shape is None:
         return None
     values: list[bytes | None] = [*fields[1::2], None]
-    judged = (_request if is_small else _request.__wrapped__)(shape.has_length, *shape.read(values))
+    result = (_request if is_small else _request.__wrapped__)(shape.has_length, *shape.pick(values))
     # A list with the ids of a trace does not come twice.
-    if judged is not None and is_small and not shape.has_trace:
-        if len(_known) >= MEMOS:
-            _known.clear()
-        _known[joined] = size, judged
-    return judged
+    if result is not None and is_small and not shape.has_trace:
+        if len(_memo) >= MEMOS:
+            _memo.clear()
+        _memo[joined] = size, result
+    return result
 
 
 def trace(fields: list[bytes]) -> tuple[str, str]:
     """Return traceparent and tracestate, empty where there is none; values of one that comes again are joined with a comma."""
     pairs = list(zip(fields[::2], fields[1::2], strict=True))
-    parent, state = (b",".join(value for name, value in pairs if name == wanted) for wanted in _TRACE)
+    parent, state = (b",".join(value for name, value in pairs if name == field) for field in _TRACE)
     return parent.decode("latin-1"), state.decode("latin-1")
 
 
 def has_its_length(fields: list[bytes], length: int) -> bool:
-    """Tell whether the content-length, which is among the fields, says that there are so many bytes."""
+    """Return whether the content-length, which is among the fields, says that there are so many bytes."""
     value = fields[2 * fields[::2].index(b"content-length") + 1]
     return _LENGTH(value) is not None and int(value) == length
 
 
 def are_trailers(fields: list[bytes], size: int) -> bool:
-    """Tell whether fields may stand behind a message; the arguments are those of `judge`."""
+    """Return whether fields may stand behind a message; the arguments are those of `judge`."""
     whole = sum(map(len, fields)) + OVERHEAD * (len(fields) // 2) == size
     plain = not any(b"\n" in value or b"\r" in value for value in fields[1::2])
     return whole and plain and all(_NAME(name) and not name.startswith(b":") for name in fields[::2])
@@ -96,7 +96,7 @@ def are_trailers(fields: list[bytes], size: int) -> bool:
 class _Shape:
     """Where in a list of values, which ends with one for what is absent, the values stand that are read."""
 
-    read: Callable[[list[bytes | None]], tuple[bytes | None, ...]]
+    pick: Callable[[list[bytes | None]], tuple[bytes | None, ...]]
     has_length: bool
     has_trace: bool
 
@@ -107,7 +107,7 @@ def _shape(joined: bytes) -> _Shape | None:
     names = joined.split(b"\0")
     pseudo = tuple(takewhile(lambda name: name.startswith(b":"), names))
     once = [name for name in names if name in _ONCE]
-    fine = (
+    is_valid = (
         all(map(_NAME, names))
         and _PSEUDO.issuperset(pseudo)
         and not any(name.startswith(b":") for name in names[len(pseudo) :])
@@ -115,11 +115,11 @@ def _shape(joined: bytes) -> _Shape | None:
         and _OF_CONNECTIONS.isdisjoint(names)
         and (b":authority" in names or b"host" in names)
     )
-    if not fine:
+    if not is_valid:
         return None
     places = {name: at for at, name in enumerate(names)}
-    read: Any = itemgetter(*(places.get(name, -1) for name in _READ))
-    return _Shape(read, b"content-length" in places, any(name in places for name in _TRACE))
+    pick: Any = itemgetter(*(places.get(name, -1) for name in _FIELDS))
+    return _Shape(pick, b"content-length" in places, any(name in places for name in _TRACE))
 
 
 @lru_cache(maxsize=MEMOS)

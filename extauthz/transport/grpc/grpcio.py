@@ -26,7 +26,7 @@ from extauthz.transport.tls import Certificates
 SERVICE = ext_authz_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name
 NAME = "grpcio"
 LONGEST_IDLE = 60.0
-"""Seconds without a call after which a connection is asked to go at the latest: the runtime tells nobody who never asked."""
+"""Seconds without a call after which a connection is told to go away at the latest: the runtime names no peer that made no call."""
 _NAMES = "x509_subject_alternative_name"
 VISIBLE = (
     RefusalReason.TLS_NAME,
@@ -34,7 +34,7 @@ VISIBLE = (
     RefusalReason.SERVICE_UNKNOWN,
     RefusalReason.REFLECTION,
 )
-"""Reasons for refusals that reach Python; grpc's core refuses all else by itself, and tells nobody."""
+"""Reasons for refusals that reach Python; grpc's core refuses all else by itself, and reports nothing."""
 
 _OPTIONS = (
     # Envoy's connection_keepalive pings would otherwise end an idle connection with GOAWAY too_many_pings.
@@ -116,7 +116,7 @@ class GrpcioServer:
         for path in messages.BIDIRECTIONAL:
             _, service, name = path.decode("ascii").split("/")
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: reflects}),))
-        # Whatever nobody before it knows.
+        # What none of the handlers before it serves.
         server.add_generic_rpc_handlers((_Unknown(self._refusals),))
         target = f"unix:{address.path}" if address.path else str(address)
         try:
@@ -219,9 +219,9 @@ class _Unknown(grpc.GenericRpcHandler):
 
 
 def _trace(context: grpc.aio.ServicerContext[bytes, bytes]) -> tuple[str, str]:
-    sent = context.invocation_metadata() or ()
+    fields = context.invocation_metadata() or ()
     traceparent, tracestate = (
-        ",".join(value for key, value in sent if key == name and isinstance(value, str)) for name in ("traceparent", "tracestate")
+        ",".join(value for key, value in fields if key == name and isinstance(value, str)) for name in ("traceparent", "tracestate")
     )
     return traceparent, tracestate
 
@@ -236,7 +236,7 @@ def _limits(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", limits.message_size),
         ("grpc.absolute_max_metadata_size", limits.header_list_size),
         ("grpc.max_concurrent_streams", limits.concurrent_streams),
-        # It cannot end one connection for another: who has asked nothing goes soon, and others wait for a place meanwhile.
+        # It cannot end one connection for another: one without a call ends soon, and others wait for a place meanwhile.
         ("grpc.max_allowed_incoming_connections", limits.connections),
         ("grpc.server_handshake_timeout_ms", int(limits.half_open_timeout * 1000)),
         ("grpc.max_connection_idle_ms", int(min(limits.idle_timeout, LONGEST_IDLE) * 1000)),

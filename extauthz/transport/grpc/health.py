@@ -1,4 +1,4 @@
-"""grpc.health.v1 as the fast transport answers it: what the server is asked, and the messages of its answers."""
+"""grpc.health.v1 as the fast transport answers it: its requests, and the messages of its answers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ CHECK, LIST, WATCH = (f"/grpc.health.v1.Health/{name}".encode() for name in ("Ch
 _States = health_pb2.HealthCheckResponse
 
 
-def _written(state: health_pb2.HealthCheckResponse.ServingStatus) -> bytes:
+def _response(state: health_pb2.HealthCheckResponse.ServingStatus) -> bytes:
     return bytes(_States(status=state).SerializeToString())
 
 
-def _listed(state: health_pb2.HealthCheckResponse.ServingStatus) -> bytes:
+def _list_response(state: health_pb2.HealthCheckResponse.ServingStatus) -> bytes:
     statuses = {name: _States(status=state) for name in NAMES}
     return bytes(health_pb2.HealthListResponse(statuses=statuses).SerializeToString(deterministic=True))
 
 
-_SERVING, _NOT_SERVING, _UNKNOWN = map(_written, (_States.SERVING, _States.NOT_SERVING, _States.SERVICE_UNKNOWN))
-_LIST_SERVING, _LIST_NOT_SERVING = map(_listed, (_States.SERVING, _States.NOT_SERVING))
+_SERVING, _NOT_SERVING, _UNKNOWN = map(_response, (_States.SERVING, _States.NOT_SERVING, _States.SERVICE_UNKNOWN))
+_LIST_SERVING, _LIST_NOT_SERVING = map(_list_response, (_States.SERVING, _States.NOT_SERVING))
 
 
 def state(*, serving: bool) -> bytes:

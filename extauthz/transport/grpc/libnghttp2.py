@@ -143,43 +143,43 @@ def fields(pairs: Iterable[tuple[bytes, bytes]]) -> ctypes.Array[HeaderField]:
 
 def callbacks(functions: Mapping[str, Any]) -> c_void_p:
     """Return the set of callbacks of every session, each named as in nghttp2.h; they must live as long as any session."""
-    made = c_void_p()
-    _checked(_new_callbacks(ctypes.byref(made)))
+    pointer = c_void_p()
+    _check(_new_callbacks(ctypes.byref(pointer)))
     for name, function in functions.items():
-        _declared(f"session_callbacks_set_{name}_callback", None, c_void_p, type(function))(made, function)
-    return made
+        _declared(f"session_callbacks_set_{name}_callback", None, c_void_p, type(function))(pointer, function)
+    return pointer
 
 
 def options(limits: Limits) -> c_void_p:
     """Return the options of every session; a flood limit that the library lacks is left out."""
-    made = c_void_p()
-    _checked(_new_option(ctypes.byref(made)))
+    pointer = c_void_p()
+    _check(_new_option(ctypes.byref(pointer)))
     # What a request's fields may hold is judged in `fields`.
-    _declared("option_set_no_http_messaging", None, c_void_p, c_int)(made, 1)
-    _declared("option_set_no_closed_streams", None, c_void_p, c_int)(made, 1)
-    _declared("option_set_max_outbound_ack", None, c_void_p, c_size_t)(made, limits.outbound_acknowledgements)
-    _declared("option_set_max_settings", None, c_void_p, c_size_t)(made, limits.settings_entries)
+    _declared("option_set_no_http_messaging", None, c_void_p, c_int)(pointer, 1)
+    _declared("option_set_no_closed_streams", None, c_void_p, c_int)(pointer, 1)
+    _declared("option_set_max_outbound_ack", None, c_void_p, c_size_t)(pointer, limits.outbound_acknowledgements)
+    _declared("option_set_max_settings", None, c_void_p, c_size_t)(pointer, limits.settings_entries)
     missing = missing_flood_limits()
     if "stream_reset_rate_limit" not in missing:
         set_resets = _declared("option_set_stream_reset_rate_limit", None, c_void_p, ctypes.c_uint64, ctypes.c_uint64)
-        set_resets(made, limits.resets, limits.resets_per_second)
+        set_resets(pointer, limits.resets, limits.resets_per_second)
     if "max_continuations" not in missing:
-        _declared("option_set_max_continuations", None, c_void_p, c_size_t)(made, limits.continuations)
-    return made
+        _declared("option_set_max_continuations", None, c_void_p, c_size_t)(pointer, limits.continuations)
+    return pointer
 
 
 def new_session(connection: object, own_callbacks: c_void_p, own_options: c_void_p, limits: Limits, *, window: int) -> int:
     """Return a server session whose callbacks get the connection, which must outlive it; `window` is in bytes."""
-    made = c_void_p()
-    _checked(_new_session(ctypes.byref(made), own_callbacks, connection, own_options))
+    pointer = c_void_p()
+    _check(_new_session(ctypes.byref(pointer), own_callbacks, connection, own_options))
     entries = ((MAX_CONCURRENT_STREAMS, limits.concurrent_streams), (MAX_HEADER_LIST_SIZE, limits.header_list_size))
-    _checked(_submit_settings(made, 0, (_Setting * len(entries))(*starmap(_Setting, entries)), len(entries)))
-    _checked(_set_window(made, 0, 0, window))
-    if made.value is None:
+    _check(_submit_settings(pointer, 0, (_Setting * len(entries))(*starmap(_Setting, entries)), len(entries)))
+    _check(_set_window(pointer, 0, 0, window))
+    if pointer.value is None:
         raise MemoryError
-    return made.value
+    return pointer.value
 
 
-def _checked(code: int) -> None:
+def _check(code: int) -> None:
     if code < 0:
         raise RuntimeError(f"libnghttp2 refused a call with {code}")

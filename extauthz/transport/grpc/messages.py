@@ -71,7 +71,7 @@ NO_METHOD = RequestRefusal(GrpcStatus.UNIMPLEMENTED, "unknown method", RefusalRe
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """What the headers of a request ask for; `timeout` is in seconds, and `has_length` tells of a content-length."""
+    """What the headers of a request ask for; `timeout` is in seconds, and `has_length` is for a content-length."""
 
     path: bytes
     encoding: bytes
@@ -89,11 +89,11 @@ def head(
         return NOT_GRPC
     if not timeout:
         return RequestHead(path, encoding, None, has_length)
-    found = _TIMEOUT(timeout)
-    return TIMEOUT_MALFORMED if found is None else RequestHead(path, encoding, int(found[1]) * _UNITS[found[2]], has_length)
+    match = _TIMEOUT(timeout)
+    return TIMEOUT_MALFORMED if match is None else RequestHead(path, encoding, int(match[1]) * _UNITS[match[2]], has_length)
 
 
-def read(body: bytes | bytearray, encoding: bytes, limit: int) -> bytes | RequestRefusal:
+def read_message(body: bytes | bytearray, encoding: bytes, limit: int) -> bytes | RequestRefusal:
     """Return the one message that a request holds; `limit` is in bytes, after decompression."""
     size = len(body) - PREFIX
     announced = int.from_bytes(body[1:PREFIX], "big")
@@ -108,7 +108,7 @@ def read(body: bytes | bytearray, encoding: bytes, limit: int) -> bytes | Reques
         return message
     match body[0], encoding:
         case 1, b"gzip":
-            return _unpacked(message, limit)
+            return _unpack(message, limit)
         case 1, b"" | b"identity":
             return FLAG_WITHOUT_ENCODING
         case 0 | 1, _:
@@ -117,12 +117,12 @@ def read(body: bytes | bytearray, encoding: bytes, limit: int) -> bytes | Reques
             return FLAG_UNKNOWN
 
 
-def _unpacked(message: bytes, limit: int) -> bytes | RequestRefusal:
-    unpacking = zlib.decompressobj(wbits=31)
+def _unpack(message: bytes, limit: int) -> bytes | RequestRefusal:
+    decompressor = zlib.decompressobj(wbits=31)
     try:
-        unpacked = unpacking.decompress(message, limit + 1)
+        data = decompressor.decompress(message, limit + 1)
     except zlib.error:
         return NOT_GZIP
-    if len(unpacked) > limit:
+    if len(data) > limit:
         return TOO_LARGE
-    return unpacked if unpacking.eof and not unpacking.unused_data else NOT_GZIP
+    return data if decompressor.eof and not decompressor.unused_data else NOT_GZIP

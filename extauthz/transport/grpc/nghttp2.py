@@ -66,7 +66,7 @@ class Nghttp2Server:
         self._open: dict[Connection, None] = {}
         self._serving = False
         self._stopping = False
-        self._opened: socket.socket | None = None
+        self._socket: socket.socket | None = None
         self._listener: asyncio.Server | TlsListener | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -87,25 +87,25 @@ class Nghttp2Server:
 
     async def start(self, address: Address, *, shared: bool = False) -> int:
         """Listen and serve, NOT_SERVING for now; return the port, 0 for a unix socket. Raises ListenError."""
-        opened = open_listener(address, shared=shared)
-        await self._listen(opened)
+        listener = open_listener(address, shared=shared)
+        await self._listen(listener)
         self._sweeper = asyncio.create_task(self._sweep())
-        return 0 if address.path else int(opened.getsockname()[1])
+        return 0 if address.path else int(listener.getsockname()[1])
 
     async def listen_again(self, address: Address) -> None:
         """Listen on a unix socket that was removed; connections that are open live on. Raises ListenError and OSError."""
-        opened = open_listener(address)
+        listener = open_listener(address)
         try:
-            await self._listen(opened)
+            await self._listen(listener)
         except OSError:
-            opened.close()
+            listener.close()
             raise
 
     async def reload_tls(self, certificates: Certificates) -> None:
         """Use other certificates from the next connection on; those that are open live on."""
         self._certificates = certificates
-        if self._opened is not None:
-            await self._listen(self._opened.dup())
+        if self._socket is not None:
+            await self._listen(self._socket.dup())
 
     async def set_serving(self, *, serving: bool) -> None:
         """Answer health checks for the server and for the service."""
@@ -113,7 +113,7 @@ class Nghttp2Server:
         for connection in list(self._open):
             for stream in list(connection.streams.values()):
                 if stream.watches in health.NAMES:
-                    connection.tell(stream, health.state(serving=serving))
+                    connection.notify(stream, health.state(serving=serving))
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, and give those under way `grace` seconds."""
@@ -124,46 +124,46 @@ class Nghttp2Server:
                 await self._sweeper
         if isinstance(self._listener, TlsListener):
             self._listener.abort()
-        for listening in (self._listener, self._opened):
+        for listening in (self._listener, self._socket):
             if listening is not None:
                 listening.close()
         await self.set_serving(serving=False)
         for connection in list(self._open):
             connection.leave()
-        await self._closed_within(min(NOTICE, grace))
+        await self._wait_closed(min(NOTICE, grace))
         for connection in list(self._open):
             connection.refuse_new()
-        await self._closed_within(grace - NOTICE)
+        await self._wait_closed(grace - NOTICE)
         for connection in list(self._open):
             connection.abort()
-        await self._closed_within(1.0)
+        await self._wait_closed(1.0)
 
     def admit(self, connection: Connection, certificate: Mapping[str, Any] | None) -> bool:
         """Take a new connection unless all places are busy, the end has come during its handshake, or its peer is another one."""
         if self._stopping:
-            connection.refused(RefusalReason.STOPPING)
+            connection.count_refusal(RefusalReason.STOPPING)
             return False
         if self._certificates is not None and not self._certificates.permits(subject_alternative_names(certificate)):
-            connection.refused(RefusalReason.TLS_NAME)
+            connection.count_refusal(RefusalReason.TLS_NAME)
             return False
         if len(self._open) >= self._limits.connections and not self._make_room():
-            connection.refused(RefusalReason.CONNECTION_LIMIT)
+            connection.count_refusal(RefusalReason.CONNECTION_LIMIT)
             return False
         self._open[connection] = None
         return True
 
     def _make_room(self) -> bool:
-        """End a connection that asks nothing; tell whether there was one."""
-        found = evictable(self._open)
-        if found is None:
+        """End a connection without a request under way; return whether there was one."""
+        connection = evictable(self._open)
+        if connection is None:
             return False
-        del self._open[found]
-        found.refused(RefusalReason.EVICTED)
-        found.abort()
+        del self._open[connection]
+        connection.count_refusal(RefusalReason.EVICTED)
+        connection.abort()
         return True
 
     def forget(self, connection: Connection) -> None:
-        """Hear of the end of a connection, a refused one too."""
+        """Note the end of a connection, a refused one too."""
         self._open.pop(connection, None)
 
     def call(self, connection: Connection, stream: Stream) -> None:
@@ -192,9 +192,9 @@ class Nghttp2Server:
             return stream.refusal
         if head.path not in METHODS:
             return messages.NO_METHOD
-        if head.timeout is not None and monotonic() - stream.opened >= head.timeout:
+        if head.timeout is not None and monotonic() - stream.opened_at >= head.timeout:
             return messages.TOO_LATE
-        return messages.read(body, head.encoding, self._limits.message_size)
+        return messages.read_message(body, head.encoding, self._limits.message_size)
 
     def _check(self, connection: Connection, stream: Stream, message: bytes) -> None:
         try:
@@ -205,19 +205,19 @@ class Nghttp2Server:
         if isinstance(answer, bytes) and answer:
             connection.answer(stream, answer)
         elif isinstance(answer, Awaitable):
-            connection.wait(stream, answer, self._finished)
+            connection.wait(stream, answer, self._outcome)
         else:
             connection.answer(stream, self._fallback)
 
-    def _finished(self, done: asyncio.Future[bytes]) -> bytes:
+    def _outcome(self, future: asyncio.Future[bytes]) -> bytes:
         """Return what a check that had to wait has come to."""
-        if done.cancelled():
+        if future.cancelled():
             return self._fallback
-        error = done.exception()
+        error = future.exception()
         if error is not None:
             _log.error("the handler raised", exc_info=error)
             return self._fallback
-        answer: object = done.result()
+        answer: object = future.result()
         return answer if isinstance(answer, bytes) and answer else self._fallback
 
     def _health(self, connection: Connection, stream: Stream, message: bytes, path: bytes) -> None:
@@ -229,19 +229,19 @@ class Nghttp2Server:
         else:
             connection.answer(stream, response[1])
 
-    async def _listen(self, opened: socket.socket) -> None:
+    async def _listen(self, listener: socket.socket) -> None:
         """Accept on this socket with the certificates of now, and no longer on an earlier one, or with earlier ones."""
-        previous, accepting = (self._listener, self._opened), opened.dup()
+        previous, duplicate = (self._listener, self._socket), listener.dup()
         if self._certificates is not None:
             context, timeout = self._certificates.context, self._limits.half_open_timeout
             self._listener = TlsListener(
-                accepting, context, self._connection, handshake_timeout=timeout, refused=self._handshake_refused
+                duplicate, context, self._connection, handshake_timeout=timeout, on_refusal=self._count_handshake
             )
         else:
             loop = asyncio.get_running_loop()
-            create = loop.create_unix_server if accepting.family == socket.AF_UNIX else loop.create_server
-            self._listener = await create(self._connection, sock=accepting, backlog=BACKLOG)
-        self._opened = opened
+            create = loop.create_unix_server if duplicate.family == socket.AF_UNIX else loop.create_server
+            self._listener = await create(self._connection, sock=duplicate, backlog=BACKLOG)
+        self._socket = listener
         for listening in previous:
             if listening is not None:
                 listening.close()
@@ -249,7 +249,7 @@ class Nghttp2Server:
     def _connection(self) -> Connection:
         return Connection(self, self._options, self._limits, self._counters, self._refusals)
 
-    def _handshake_refused(self, reason: RefusalReason, detail: str) -> None:
+    def _count_handshake(self, reason: RefusalReason, detail: str) -> None:
         self._refusals.count(reason, now=monotonic(), detail=detail)
 
     async def _sweep(self) -> None:
@@ -268,27 +268,27 @@ class Nghttp2Server:
     def _end_late(self, connection: Connection, now: float) -> None:
         limits = self._limits
         stalled = connection.stalled_since is not None and now - connection.stalled_since > limits.idle_timeout
-        if stalled or (not connection.greeted and now - connection.opened > limits.half_open_timeout):
+        if stalled or (not connection.greeted and now - connection.opened_at > limits.half_open_timeout):
             if not connection.greeted:
-                connection.refused(RefusalReason.GREETING_TIMEOUT)
+                connection.count_refusal(RefusalReason.GREETING_TIMEOUT)
             connection.abort()
             return
         for stream in list(
-            itertools.takewhile(lambda one: now - one.opened > limits.half_open_timeout, connection.streams.values())
+            itertools.takewhile(lambda one: now - one.opened_at > limits.half_open_timeout, connection.streams.values())
         ):
             if not stream.complete:
                 connection.give_up(stream)
         leaving_since = connection.leaving_since
         if leaving_since is None:
-            idle = not connection.streams and now - connection.used > limits.idle_timeout
-            if idle or (limits.max_connection_age is not None and now - connection.opened > limits.max_connection_age):
+            idle = not connection.streams and now - connection.used_at > limits.idle_timeout
+            if idle or (limits.max_connection_age is not None and now - connection.opened_at > limits.max_connection_age):
                 connection.leave()
         elif now - leaving_since > limits.max_connection_age_grace + NOTICE:
             connection.abort()
         elif now - leaving_since > NOTICE:
             connection.refuse_new()
 
-    async def _closed_within(self, seconds: float) -> None:
+    async def _wait_closed(self, seconds: float) -> None:
         deadline = monotonic() + seconds
         while self._open and monotonic() < deadline:  # noqa: ASYNC110 - a handful of times, at the end
             await asyncio.sleep(0.005)

@@ -36,7 +36,7 @@ def answer(message: bytes) -> bytes | None:
     except DecodeError:
         return None
     try:
-        response = _looked_up(request)
+        response = _look_up(request)
     except KeyError:
         response = _error(GrpcStatus.NOT_FOUND, "it is not served here")
     response.valid_host = request.host
@@ -44,7 +44,7 @@ def answer(message: bytes) -> bytes | None:
     return bytes(response.SerializeToString())
 
 
-def _looked_up(request: Any) -> Any:
+def _look_up(request: Any) -> Any:
     """Return the response without its head; raises KeyError for what is not served."""
     match request.WhichOneof("message_request"):
         case "list_services":
@@ -84,8 +84,8 @@ def _files(file: FileDescriptor) -> Any:
         if one.name not in needed:
             needed[one.name] = one
             waiting += one.dependencies
-    written = [one.serialized_pb for one in needed.values()]
-    return _Response(file_descriptor_response=reflection_pb2.FileDescriptorResponse(file_descriptor_proto=written))
+    files = [one.serialized_pb for one in needed.values()]
+    return _Response(file_descriptor_response=reflection_pb2.FileDescriptorResponse(file_descriptor_proto=files))
 
 
 def _error(status: GrpcStatus, message: str) -> Any:
@@ -108,16 +108,16 @@ def _pool(*files: FileDescriptor) -> Any:
 
 def _as_v1(alpha: FileDescriptor) -> descriptor_pb2.FileDescriptorProto:
     """Return v1's descriptor, which the library does not have: v1alpha's with the other package."""
-    made = descriptor_pb2.FileDescriptorProto.FromString(alpha.serialized_pb)
-    made.name, made.package = "grpc/reflection/v1/reflection.proto", _V1
-    for message in made.message_type:
+    file = descriptor_pb2.FileDescriptorProto.FromString(alpha.serialized_pb)
+    file.name, file.package = "grpc/reflection/v1/reflection.proto", _V1
+    for message in file.message_type:
         for field in filter(lambda each: each.type_name, message.field):
             field.type_name = field.type_name.replace(f".{_ALPHA}.", f".{_V1}.")
-    for service in made.service:
+    for service in file.service:
         for method in service.method:
             method.input_type = method.input_type.replace(f".{_ALPHA}.", f".{_V1}.")
             method.output_type = method.output_type.replace(f".{_ALPHA}.", f".{_V1}.")
-    return made
+    return file
 
 
 _FILES = (ext_authz_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)

@@ -24,10 +24,10 @@ class RefusalReason(StrEnum):
 
     def __new__(cls, value: str, hint: str) -> Self:
         """Make a member that is its value."""
-        made = str.__new__(cls, value)
-        made._value_ = value
-        made.hint = hint
-        return made
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.hint = hint
+        return member
 
     # Connections.
     PREFACE = (

@@ -21,7 +21,7 @@ REASONS = {http2.ENHANCE_YOUR_CALM: RefusalReason.FLOOD, http2.INTERNAL_ERROR: R
 
 
 class Stream:
-    """One call; `answer` holds framed messages, of which `sent` bytes are gone, and `trailer` comes behind them.
+    """One call; `answer` holds framed messages, of which those before `offset` are sent, and `trailer` comes behind them.
 
     With `more` other messages may follow before it. A bidirectional stream `is_counted` among those of the process.
     """
@@ -36,27 +36,27 @@ class Stream:
         "id",
         "is_counted",
         "more",
-        "opened",
+        "offset",
+        "opened_at",
         "queued",
         "refusal",
         "requests",
-        "sent",
         "task",
         "trailer",
         "watches",
     )
 
-    def __init__(self, number: int, opened: float) -> None:
-        """Begin with nothing received; `opened` is on the monotonic clock."""
+    def __init__(self, number: int, opened_at: float) -> None:
+        """Begin with nothing received; `opened_at` is on the monotonic clock."""
         self.id = number
-        self.opened = opened
+        self.opened_at = opened_at
         self.fields: list[bytes] = []
         self.head: RequestHead | RequestRefusal | None = None
         self.body: bytes | bytearray = b""
         self.complete = False
         self.refusal: RequestRefusal | None = None
         self.answer = b""
-        self.sent = 0
+        self.offset = 0
         self.trailer = OK
         self.task: asyncio.Future[bytes] | None = None
         self.more = False
@@ -94,7 +94,7 @@ class StreamTable:
         self.greeted = False
         self.peer_leaves = False
         self.reset_by_peer = 0
-        self.begun: Stream | None = None
+        self.current: Stream | None = None
         self.fields: list[bytes] = []
         self.list_size = 0
         self.max_list_size = limits.header_list_size
@@ -139,31 +139,31 @@ class StreamTable:
             stream.queued = False
         return ready
 
-    def refused(self, reason: RefusalReason, detail: str = "") -> None:
+    def count_refusal(self, reason: RefusalReason, detail: str = "") -> None:
         """Count what is refused."""
         self.refusals.count(reason, now=self.now, peer=self.peer, detail=detail)
 
     def reset(self, session: int | None, stream: Stream, reason: RefusalReason, code: int) -> None:
-        """End a stream without an answer; once, since a peer that does not read hears nothing of it."""
+        """End a stream without an answer; once, since a peer that does not read gets nothing of it."""
         self.release(stream)
         if stream.refusal is None:
-            self.refused(reason)
+            self.count_refusal(reason)
         stream.complete, stream.refusal = True, RESET
         if session is not None:
             http2.submit_reset(session, 0, stream.id, code)
 
     def judge(self, session: int, ends: int) -> None:
         """Judge the fields that have come completely: of a request, or behind one, which they must end."""
-        stream = self.begun
+        stream = self.current
         if stream is None or stream.refusal is not None:
             return
         if stream.head is None:
             stream.fields = self.fields
             stream.head = judge(self.fields, self.list_size)
-            fine = stream.head is not None
+            is_valid = stream.head is not None
         else:
-            fine = bool(ends) and are_trailers(self.fields, self.list_size)
-        if not fine:
+            is_valid = bool(ends) and are_trailers(self.fields, self.list_size)
+        if not is_valid:
             self.reset(session, stream, RefusalReason.FIELDS_MALFORMED, http2.PROTOCOL_ERROR)
 
     def release(self, stream: Stream) -> bytes | bytearray:
@@ -184,7 +184,7 @@ class StreamTable:
             self.queue(stream)
 
     def close(self, stream: Stream) -> None:
-        """Forget a stream; whoever waits for its answer stops."""
+        """Forget a stream; a task that waits for its answer stops."""
         stream.closed = True
         self.release(stream)
         if stream.is_counted:

@@ -16,14 +16,14 @@ MAX_AGE = 300
 
 
 class BriefConnection(BoundedConnection):
-    """A connection of somebody who asks for the keys: anybody may."""
+    """A connection of a client that fetches the keys: any client may."""
 
     lifetime = 5.0
     grace = 5.0
 
 
 def application(key_set: Callable[[], bytes]) -> Application:
-    """Return the ASGI application; `key_set` is asked for the document at each request, so that a reload shows."""
+    """Return the ASGI application; `key_set` returns the document at each request, so that a reload shows."""
 
     async def serve(scope: Any, _: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -42,10 +42,10 @@ def application(key_set: Callable[[], bytes]) -> Application:
 
 
 @contextlib.asynccontextmanager
-async def serving(opened: socket.socket, key_set: Callable[[], bytes]) -> AsyncIterator[None]:
+async def serving(listener: socket.socket, key_set: Callable[[], bytes]) -> AsyncIterator[None]:
     """Serve the key set on a socket inside the block."""
     server = HttpServer(application(key_set), http=BriefConnection)
-    task = asyncio.create_task(server.run_on(opened))
+    task = asyncio.create_task(server.run_on(listener))
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The ops listener: /metrics, /healthz, /readyz and /config over HTTP, for monitoring, probes and whoever looks after it."""
+"""The ops listener: /metrics, /healthz, /readyz and /config over HTTP, for monitoring, probes and operators."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _NOT_HERE = b"/config is shown over loopback, asked for by a loopback name, on a
 
 
 class BoundedConnection(H11Protocol):
-    """A connection that must ask within `header_timeout` seconds, and ends after `lifetime`, cut if its client does not let it.
+    """A connection that must send a request within `header_timeout` seconds, and ends after `lifetime`, cut if need be.
 
-    Of more than `most` the one goes that has asked nothing, or rested longest. So nobody can keep what probes and checks need:
+    Of more than `most` the one is closed that sent no request, or rested longest. So nobody can keep what probes and checks need:
     places, descriptors and memory.
     """
 
@@ -40,27 +40,27 @@ class BoundedConnection(H11Protocol):
     grace = 10.0
     _end: asyncio.TimerHandle | None = None
     _header_due: asyncio.TimerHandle | None = None
-    opened = used = 0.0
+    opened_at = used_at = 0.0
 
     @property
-    def _asked(self) -> bool:
+    def _has_request(self) -> bool:
         # None before the first request, whatever uvicorn says of its type.
         return bool(self.cycle)
 
     @property
     def silent(self) -> bool:
-        """Tell whether no header has come completely, and nothing that its client sent waits to be read."""
-        return not self._asked and not has_unread(self.transport)
+        """Return whether no header has come completely, and nothing that its client sent waits to be read."""
+        return not self._has_request and not has_unread(self.transport)
 
     @property
     def resting(self) -> bool:
-        """Tell whether it has asked, and was answered."""
-        return self._asked and self.cycle.response_complete
+        """Return whether its request has come, and was answered."""
+        return self._has_request and self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place, and set its ends."""
         super().connection_made(transport)
-        self.opened = self.used = monotonic()
+        self.opened_at = self.used_at = monotonic()
         if len(self.connections) > self.most and not self._make_room():
             transport.abort()
             return
@@ -69,22 +69,22 @@ class BoundedConnection(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Rest from now on."""
-        self.used = monotonic()
+        self.used_at = monotonic()
         super().on_response_complete()
 
     def _make_room(self) -> bool:
-        """End another connection that asks nothing; tell whether there was one."""
+        """End another connection without a request under way; return whether there was one."""
         others = [one for one in self.connections if isinstance(one, BoundedConnection) and one is not self]
-        found = evictable(sorted(others, key=lambda one: one.opened))
-        if found is None:
+        connection = evictable(sorted(others, key=lambda one: one.opened_at))
+        if connection is None:
             return False
-        self.connections.discard(found)
-        found.transport.abort()
+        self.connections.discard(connection)
+        connection.transport.abort()
         return True
 
     def _expect_header(self) -> None:
         """End a connection whose first header has not come."""
-        if not self._asked:
+        if not self._has_request:
             self.transport.abort()
 
     def _close(self, transport: asyncio.Transport) -> None:
@@ -132,25 +132,25 @@ class HttpServer(uvicorn.Server):
         """Leave the signal handlers alone."""
         yield
 
-    async def run_on(self, opened: socket.socket) -> None:
+    async def run_on(self, listener: socket.socket) -> None:
         """Serve on a socket until `should_exit` is set."""
-        await self.serve(sockets=[opened])
+        await self.serve(sockets=[listener])
 
-    async def listen_again(self, opened: socket.socket) -> None:
+    async def listen_again(self, listener: socket.socket) -> None:
         """Serve on another socket from now on, beside the connections that are open; raises OSError, and closes it then."""
         servers, listeners = self.servers, self._listeners
         try:
-            await self.startup([opened])
+            await self.startup([listener])
         except OSError:
-            opened.close()
+            listener.close()
             raise
         if self._tls is not None:
             # What accepts is a copy of it.
-            opened.close()
+            listener.close()
         for server in servers:
             server.close()
-        for listener in listeners:
-            listener.close()
+        for previous in listeners:
+            previous.close()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept; over TLS by ourselves, since uvicorn lets a handshake take a minute and counts none."""
@@ -159,7 +159,7 @@ class HttpServer(uvicorn.Server):
             return
         await super().startup([])
         self._listeners = [
-            TlsListener(opened.dup(), self._tls, self._protocol, handshake_timeout=self._handshake_timeout) for opened in sockets
+            TlsListener(each.dup(), self._tls, self._protocol, handshake_timeout=self._handshake_timeout) for each in sockets
         ]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -170,8 +170,8 @@ class HttpServer(uvicorn.Server):
 
     def _protocol(self) -> asyncio.Protocol:
         """Make a connection as uvicorn does."""
-        made: type[Any] = self.config.http_protocol_class
-        return made(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[no-any-return]
+        protocol: type[Any] = self.config.http_protocol_class
+        return protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,15 +183,15 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Tell whether every part is in order."""
+        """Return whether every part is in order."""
         return all(self.parts.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """What the ops listener shows; `metrics` is told whether OpenMetrics is wanted, and returns type and text.
+    """What the ops listener shows; `metrics` takes whether the client accepts OpenMetrics, and returns type and text.
 
-    With `trusted` whoever connects may see the configuration: the listener is a unix socket, or asks for client certificates.
+    With `trusted` every client may see the configuration: the listener is a unix socket, or asks for client certificates.
     """
 
     metrics: Callable[[bool], Awaitable[tuple[str, bytes]]]
@@ -208,9 +208,9 @@ class Pages:
             case "/healthz":
                 return 200, "text/plain", b"ok\n"
             case "/readyz":
-                found = await self.readiness()
-                body = {"ready": found.ready, "parts": dict(found.parts), "details": dict(found.details)}
-                return (200 if found.ready else 503), "application/json", json.dumps(body).encode() + b"\n"
+                state = await self.readiness()
+                body = {"ready": state.ready, "parts": dict(state.parts), "details": dict(state.details)}
+                return (200 if state.ready else 503), "application/json", json.dumps(body).encode() + b"\n"
             case "/config":
                 if not self.trusted and not _is_local(scope):
                     return 403, "text/plain", _NOT_HERE
@@ -235,7 +235,7 @@ def application(pages: Pages) -> Application:
 
 
 def _is_local(scope: Mapping[str, Any]) -> bool:
-    """Tell whether a request came over loopback and was meant to: a web page elsewhere can send a browser here by another name."""
+    """Return whether a request came over loopback and was meant to: a web page elsewhere can use another name for this host."""
     ends = (scope.get("client"), scope.get("server"))
     host = _header(scope, b"host").lower()
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
@@ -251,4 +251,4 @@ def _is_loopback(host: str) -> bool:
 
 def _header(scope: Mapping[str, Any], name: bytes) -> str:
     """Return the values of a header, joined; a header that was sent twice equals no single value."""
-    return ",".join(value.decode("latin-1") for found, value in scope["headers"] if found == name)
+    return ",".join(value.decode("latin-1") for key, value in scope["headers"] if key == name)

@@ -59,7 +59,7 @@ def test_tls_of_the_cluster(cluster: dict[str, Any], expected: list[str]) -> Non
 
 
 def told_of(server_info: Any, config_dump: Any, clusters: Any, configuration: Configuration) -> list[tuple[str, Level]]:
-    found = envoy_admin.judge(envoy_dump.read(server_info, config_dump, clusters), configuration)
+    found = envoy_admin.judge(envoy_dump.read_dump(server_info, config_dump, clusters), configuration)
     return [(each.name, each.level) for each in found]
 
 

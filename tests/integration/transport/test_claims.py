@@ -18,7 +18,7 @@ from extauthz.addresses import Address
 from extauthz.cli import main
 from extauthz.errors import AddressInUseError
 from extauthz.serve.orphanhood import time_of
-from extauthz.transport.address_claims import AddressClaim, Taken, claim, offered, take
+from extauthz.transport.address_claims import AddressClaim, SuccessorWait, claim, offer, take
 from extauthz.transport.select import Server, choose
 from extauthz.transport.sockets import open_listener
 from tests.support.ports import free_port
@@ -91,7 +91,7 @@ def has_file(address: Address) -> bool:
     return bool(address.path) and Path(address.path).exists()
 
 
-async def has_come(taken: Taken) -> bool:
+async def has_come(taken: SuccessorWait) -> bool:
     """Tell whether a successor serves, which is known soon or never."""
     waiting = asyncio.ensure_future(taken())
     done, _ = await asyncio.wait({waiting}, timeout=0.15)
@@ -110,7 +110,7 @@ async def test_one_successor_takes_the_address_over(address: Address, transport:
     other: Name = "grpcio" if transport == "nghttp2" else "nghttp2"
     async with AsyncExitStack() as later:
         with claim(address) as first:
-            async with served(transport, first, b"first"), offered(first) as taken:
+            async with served(transport, first, b"first"), offer(first) as taken:
                 second = later.enter_context(closing(await claimed_beside(address)))
                 assert await refused(address), "there is room for one"
                 assert await answers(address) == {b"first"}
@@ -120,13 +120,13 @@ async def test_one_successor_takes_the_address_over(address: Address, transport:
                 assert await refused(address), "nor for one that comes behind it"
         assert await answers(address) == {b"second"}
         assert await refused(address)
-        async with offered(second):
+        async with offer(second):
             assert not await refused(address), "it can be handed over again"
 
 
 async def test_a_successor_that_ends_before_it_serves_makes_room_for_the_next(address: Address, transport: Name) -> None:
     with claim(address) as first:
-        async with served(transport, first, b"first"), offered(first) as taken:
+        async with served(transport, first, b"first"), offer(first) as taken:
             with closing(await claimed_beside(address)) as second:
                 async with bound(transport, second, b"second"):
                     pass
@@ -142,13 +142,13 @@ async def test_a_successor_that_ends_before_it_serves_makes_room_for_the_next(ad
 
 async def test_who_may_not_take_over_is_refused(address: Address) -> None:
     with claim(address) as first:
-        async with served("nghttp2", first, b"first"), offered(first):
+        async with served("nghttp2", first, b"first"), offer(first):
             assert await refused(address, take_over=False)
 
 
 async def test_an_address_that_nobody_takes_is_free_at_the_end(address: Address) -> None:
     with claim(address) as first:
-        async with served("nghttp2", first, b"first"), offered(first):
+        async with served("nghttp2", first, b"first"), offer(first):
             pass
     assert not await refused(address)
     assert not has_file(address)
@@ -160,7 +160,7 @@ async def test_a_process_of_another_user_is_not_believed(monkeypatch: pytest.Mon
     """Anybody can take the name on which a successor asks."""
     address = Address(host="127.0.0.1", port=free_port())
     with claim(address) as first:
-        async with served("nghttp2", first, b"first"), offered(first) as taken:
+        async with served("nghttp2", first, b"first"), offer(first) as taken:
             monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
             assert await refused(address)
             with socket.socket(socket.AF_UNIX) as stranger:
@@ -175,7 +175,7 @@ async def test_an_address_that_cannot_be_offered_is_told(caplog: pytest.LogCaptu
     address = Address(host="127.0.0.1", port=free_port())
     with claim(address) as first, socket.socket(socket.AF_UNIX) as taken:
         taken.bind(f"\0extauthz {address}")
-        async with served("nghttp2", first, b"first"), offered(first) as successor:
+        async with served("nghttp2", first, b"first"), offer(first) as successor:
             assert not await has_come(successor)
             assert await answers(address) == {b"first"}
     assert [record.getMessage() for record in caplog.records] == ["an address cannot be handed over"]

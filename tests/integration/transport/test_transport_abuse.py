@@ -1663,7 +1663,7 @@ def test_half_open_bodies_are_limited_together(serve: Serve) -> None:
         assert {peer.answers[number].status for number in refused_now} == {8}
         peer.read(lambda: all(number in peer.answers for number in numbers))
         eventually(lambda: served.streams == 0)
-        assert served.server._tally.unfinished == 0
+        assert served.server._counters.unfinished == 0
         assert peer.ask(b"small").message == b"!small"
     served.serves()
 

@@ -252,7 +252,7 @@ def test_what_is_remembered_is_what_would_be_judged_anew(pairs: list[tuple[bytes
         first = fields.judge(entries, size)
         assert fields.judge(entries, size + cut) == (None if cut else first)
         assert fields.judge(entries, size) == first
-        fields._known.clear()
+        fields._memo.clear()
         fields._shape.cache_clear()
         fields._request.cache_clear()
         assert fields.judge(entries, size) == first

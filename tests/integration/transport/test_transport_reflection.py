@@ -36,7 +36,7 @@ def served(loop: Loop, caplog: pytest.LogCaptureFixture) -> Iterator[Served]:
     yield made
     made.rests()
     if loop.transport.name == "nghttp2":
-        assert made.server._tally.streams == made.server._tally.unfinished == 0
+        assert made.server._counters.streams == made.server._counters.unfinished == 0
     made.stop()
     assert [record for record in caplog.records if record.exc_info] == []
 

@@ -403,7 +403,7 @@ def test_a_connection_that_comes_with_the_stop_is_counted(loop: Loop) -> None:
     async def admitted() -> bool:
         server = served.server
         await server.stop(0.0)
-        return bool(server.admit(Connection(server, server._options, server._limits, server._tally, server._refusals), None))
+        return bool(server.admit(Connection(server, server._options, server._limits, server._counters, server._refusals), None))
 
     assert not loop.run(admitted())
     served._stopped = True

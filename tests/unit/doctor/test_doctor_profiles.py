@@ -60,7 +60,7 @@ NONSENSE: list[Any] = [None, [], {}, {"configs": None}, {"configs": [None, 1, {"
 @pytest.mark.parametrize("plane", ControlPlane)
 @pytest.mark.parametrize("nonsense", NONSENSE)
 def test_a_dump_that_is_none_is_no_check(nonsense: Any, plane: ControlPlane, loaded: Configuration) -> None:
-    result = envoy_admin.judge(envoy_dump.read(nonsense, nonsense, nonsense), loaded, plane)
+    result = envoy_admin.judge(envoy_dump.read_dump(nonsense, nonsense, nonsense), loaded, plane)
     assert ("envoy.ext_authz", Level.PROBLEM) in [(each.name, each.level) for each in result]
 
 
@@ -75,7 +75,7 @@ def manager(check: dict[str, Any], *before: envoy_dump.Filter, disabled: bool = 
 
 
 def read(plane: ControlPlane, one: Manager) -> tuple[Manager, ...]:
-    return envoy_planes.read(Dump("", "", (one,), {}, {}), plane)[0].managers
+    return envoy_planes.adapt(Dump("", "", (one,), {}, {}), plane)[0].managers
 
 
 @pytest.mark.parametrize(

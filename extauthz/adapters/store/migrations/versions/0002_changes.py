@@ -123,16 +123,16 @@ def _guard_sqlite() -> None:
     frozen = " OR ".join(f'NEW."{name}" IS NOT OLD."{name}"' for name in ("rowid", *_FROZEN))
     undone = " OR ".join(f"(OLD.{name} IS NOT NULL AND NEW.{name} IS NOT OLD.{name})" for name in _ONCE)
     added = " OR ".join(f"NEW.{name} IS NOT OLD.{name}" for name in _REVOKED)
-    known = "EXISTS (SELECT 1 FROM tokens WHERE id = NEW.id OR rowid = NEW.rowid)"
-    buried = "EXISTS (SELECT 1 FROM tombstones WHERE id = NEW.id)"
-    _sqlite_trigger("tokens_once", "INSERT ON tokens", f"{known} OR {buried}", _KNOWN)
+    has_token = "EXISTS (SELECT 1 FROM tokens WHERE id = NEW.id OR rowid = NEW.rowid)"
+    has_tombstone = "EXISTS (SELECT 1 FROM tombstones WHERE id = NEW.id)"
+    _sqlite_trigger("tokens_once", "INSERT ON tokens", f"{has_token} OR {has_tombstone}", _KNOWN)
     _sqlite_trigger("tokens_frozen", "UPDATE ON tokens", frozen, _CHANGED)
     _sqlite_trigger("tokens_undone", "UPDATE ON tokens", f"{undone} OR (OLD.revoked_at IS NOT NULL AND ({added}))", _UNDONE)
     _sqlite_trigger("tokens_longer", "UPDATE ON tokens", "NEW.expires_at > OLD.expires_at", _LONGER)
     _sqlite_trigger("tokens_removed", "DELETE ON tokens", "1", _REMOVED)
     for table, key in _APPEND_ONLY.items():
-        known = f"EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})"  # noqa: S608 - our own names
-        _sqlite_trigger(f"{table}_once", f"INSERT ON {table}", known, _APPENDED)
+        exists = f"EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})"  # noqa: S608 - our own names
+        _sqlite_trigger(f"{table}_once", f"INSERT ON {table}", exists, _APPENDED)
         _sqlite_trigger(f"{table}_changed", f"UPDATE ON {table}", "1", _APPENDED)
         _sqlite_trigger(f"{table}_removed", f"DELETE ON {table}", "1", _APPENDED)
 
@@ -199,8 +199,8 @@ def _grant(schema: str) -> None:
             f"THEN CREATE ROLE {role} NOLOGIN; END IF; "
             "EXCEPTION WHEN duplicate_object OR unique_violation OR insufficient_privilege THEN NULL; END $make$"
         )
-        known = op.get_bind().exec_driver_sql(f"SELECT 1 FROM pg_roles WHERE rolname = '{role}'").first()  # noqa: S608
-        if known is None:
+        row = op.get_bind().exec_driver_sql(f"SELECT 1 FROM pg_roles WHERE rolname = '{role}'").first()  # noqa: S608
+        if row is None:
             continue
         op.get_bind().exec_driver_sql(f"GRANT USAGE ON SCHEMA {schema} TO {role}")
         for right, tables in rights.items():
