@@ -195,9 +195,10 @@ async def _readiness(ops: Address) -> Finding:
         advice = "look at `parts` in this document, and at the log"
         return problem("server.ops", f"{address} answers with status {answer.status}: not ready", advice)
     details = answer.document.get("details") if isinstance(answer.document, dict) else None
-    off = [part for part, good in details.items() if good is False] if isinstance(details, dict) else []
-    if off:
-        return warning("server.ops", f"{address}: ready, but without {', '.join(off)}", "look at the log for the cause")
+    unmet = [one for one in details if isinstance(one, dict) and one.get("met") is False] if isinstance(details, list) else []
+    if unmet:
+        text = "; ".join(" ".join(str(one[key]) for key in ("message", "issuer") if key in one) for one in unmet)
+        return warning("server.ops", f"{address}: ready, but this does not hold: {text}", "look at the log for the cause")
     return ok("server.ops", f"{address}: ready")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 from math import nan
 from time import monotonic
 
@@ -12,6 +13,7 @@ from extauthz.config.loader import Configuration
 from extauthz.process.standard_streams import dropped_lines
 from extauthz.runtime.build import RuntimeParts
 from extauthz.service import Authorizer
+from extauthz.telemetry.conditions import Condition, ConditionKey
 from extauthz.telemetry.last_used import LastUsedTimes
 from extauthz.telemetry.metric_table import Samples
 from extauthz.transport.select import Server
@@ -79,13 +81,13 @@ def of_parts(parts: RuntimeParts) -> Samples:
     return samples
 
 
-def of_issuers(parts: RuntimeParts) -> dict[str, bool]:
-    """Return whether the keys of each issuer, and each remote verification, are in order."""
-    details: dict[str, bool] = {}
+def of_issuers(parts: RuntimeParts) -> Iterator[Condition]:
+    """Yield whether the keys of each issuer, and each remote verification, are in order."""
     for source in parts.key_sources:
-        details[f"keys of {source.issuer}"] = source.keys() is not None
-        details[f"keys of {source.issuer} newer than the last unknown kid"] = not source.is_behind
-    return details | {f"{each.method} of {each.issuer}": each.answers for each in parts.introspections}
+        yield Condition(ConditionKey.ISSUER_KEYS, source.keys() is not None, source.issuer)
+        yield Condition(ConditionKey.ISSUER_KEYS_CURRENT, not source.is_behind, source.issuer)
+    for remote in parts.introspections:
+        yield Condition(ConditionKey(f"issuer_{remote.method}"), remote.answers, remote.issuer)
 
 
 def of_process(

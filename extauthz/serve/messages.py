@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
+from extauthz.telemetry.conditions import Condition, ConditionKey
 from extauthz.telemetry.metric_table import Exemplar, Histogram, Samples, Value
 
 MAX_LINE = 64 * 1024 * 1024
@@ -93,7 +94,7 @@ class State:
 
     samples: Samples = field(default_factory=dict)
     readiness: Mapping[str, bool] = field(default_factory=dict)
-    details: Mapping[str, bool] = field(default_factory=dict)
+    details: tuple[Condition, ...] = ()
     transport: str | None = None
 
 
@@ -167,6 +168,14 @@ def _unpack_files(packed: Mapping[str, str]) -> dict[Path, bytes]:
     return {Path(path): base64.b64decode(content, validate=True) for path, content in packed.items()}
 
 
+def _pack_conditions(conditions: tuple[Condition, ...]) -> list[dict[str, Any]]:
+    return [asdict(condition) for condition in conditions]
+
+
+def _unpack_conditions(packed: list[dict[str, Any]]) -> tuple[Condition, ...]:
+    return tuple(Condition(ConditionKey(one.pop("key")), **one) for one in packed)
+
+
 def packed_samples(samples: Samples) -> list[list[Any]]:
     """Write samples as lists."""
     return [
@@ -191,5 +200,6 @@ _PACKED: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "file": (str, Path),
     "files": (_pack_files, _unpack_files),
     "samples": (packed_samples, unpacked_samples),
+    "details": (_pack_conditions, _unpack_conditions),
 }
 """How the fields travel that JSON does not know, by name: there, and back."""

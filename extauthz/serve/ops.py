@@ -16,6 +16,7 @@ from extauthz.config.loader import Configuration
 from extauthz.runtime.codec import build_internal_tokens
 from extauthz.serve.messages import State
 from extauthz.serve.worker import Worker
+from extauthz.telemetry.conditions import Condition, ConditionKey
 from extauthz.telemetry.metric_table import Samples, merged
 from extauthz.transport.address_claims import AddressClaim, keep
 from extauthz.transport.http import key_set, ops
@@ -137,13 +138,12 @@ def _pages(served: ServedState, files: ConfigurationStatus, *, trusted: bool) ->
 
     async def readiness() -> ops.Readiness:
         state = await served.state()
-        enforced = not files.configuration.policy.monitored
-        conditions = {
-            "configuration is that of the files": files.problem is None,
-            "configuration files are replaced as a whole": files.replaced_as_a_whole,
-            "every refusal is enforced": enforced,
-        }
-        return ops.Readiness(state.readiness, conditions | dict(state.details))
+        conditions = (
+            Condition(ConditionKey.CONFIGURATION_CURRENT, files.problem is None),
+            Condition(ConditionKey.FILES_REPLACED, files.replaced_as_a_whole),
+            Condition(ConditionKey.ENFORCED, not files.configuration.policy.monitored),
+        )
+        return ops.Readiness(state.readiness, tuple(one.document() for one in (*conditions, *state.details)))
 
     async def configuration() -> dict[str, object]:
         server = files.configuration.settings.server

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ class Supervisor:
         own: Samples = {("extauthz_process_log_dropped_total", ()): float(dropped_lines())}
         samples = [own, *(part for slot in self._slots for part in (slot.state.samples, slot.ended, _slot_samples(slot)))]
         readiness = {f"worker {slot.index}": slot.is_ready for slot in self._slots}
-        details = {f"worker {slot.index}: {name}": well for slot in self._slots for name, well in slot.state.details.items()}
+        details = tuple(replace(each, worker=slot.index) for slot in self._slots for each in slot.state.details)
         # `auto` is settled by each worker, and by all of one machine alike.
         transports = sorted({slot.state.transport for slot in self._slots if slot.state.transport})
         return State(merged(samples), readiness, details, ", ".join(transports) or None)

@@ -8,7 +8,7 @@ import gc
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from extauthz.runtime.decision_log import DecisionLogs
 from extauthz.serve import figures
 from extauthz.serve.messages import State
 from extauthz.service import Authorizer
+from extauthz.telemetry.conditions import Condition, ConditionKey
 from extauthz.telemetry.last_used import LastUsedTimes
 from extauthz.telemetry.metric_table import Histogram, Samples, counters, merged
 from extauthz.transport.address_claims import AddressClaim, first_of, keep, offer
@@ -116,7 +117,7 @@ class Worker:
 
     def state(self) -> State:
         """Return everything that this process reports."""
-        return State(self.samples(), self.readiness(), self.details(), self.transport)
+        return State(self.samples(), self.readiness(), tuple(self.details()), self.transport)
 
     def readiness(self) -> dict[str, bool]:
         """Name every part that has to be in order; an issuer that is down stops its own tokens only.
@@ -129,13 +130,13 @@ class Worker:
         is_followed = not feed.rewound and feed.age <= max(tokens.max_staleness, LATELY)
         return {"serving": self.serving, "store": is_followed}
 
-    def details(self) -> dict[str, bool]:
-        """Name what is worth knowing besides."""
-        feed = self.parts.feed
-        details = {"change feed of the token store": feed.age <= LATELY} if feed else {}
+    def details(self) -> Iterator[Condition]:
+        """Yield what is worth knowing besides."""
+        if feed := self.parts.feed:
+            yield Condition(ConditionKey.STORE_FOLLOWED, feed.age <= LATELY)
         if self.orphaned:
-            details["parent process"] = False
-        return details | figures.of_issuers(self.parts)
+            yield Condition(ConditionKey.PARENT_RUNNING, met=False)
+        yield from figures.of_issuers(self.parts)
 
     async def prepare(self, configuration: Configuration) -> RuntimeParts:
         """Build the parts of another configuration and wait a moment for new keys; raises StoreError and ConfigurationError."""

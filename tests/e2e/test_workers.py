@@ -62,7 +62,7 @@ def ready(demo: Demo) -> dict[str, bool]:
 def details(demo: Demo) -> dict[str, bool]:
     """Return the details of /readyz, none while nobody answers there."""
     with contextlib.suppress(OSError):
-        return dict(json.loads(page(demo, "/readyz"))["details"])
+        return {one["key"]: one["met"] for one in json.loads(page(demo, "/readyz"))["details"]}
     return {}
 
 
@@ -182,7 +182,7 @@ def test_workers_outlive_their_parent_until_there_is_a_new_one(tmp_path_factory:
         assert len(left) == 2
         with under_load(demo) as load:
             os.kill(sidecar_of(demo), signal.SIGKILL)
-            until(lambda: details(demo).get("parent process") is False)
+            until(lambda: details(demo).get("parent_running") is False)
             checks = metric(demo, "extauthz_checks_total")
             until(lambda: metric(demo, "extauthz_checks_total") > checks)
             running.run(demo.extauthz("token", "revoke", demo.ids["GLOBAL"], "--yes"))

@@ -351,7 +351,8 @@ class Installation:
         if not text:
             return {}
         document = json.loads(text)
-        return {**document["parts"], **document["details"], "ready": document["ready"]}
+        conditions = {one["key"]: one["met"] for one in document["details"]}
+        return {**document["parts"], **conditions, "ready": document["ready"]}
 
     # --- Envoy
 

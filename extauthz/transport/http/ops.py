@@ -179,7 +179,7 @@ class Readiness:
     """What has to be in order, each by name, and what is worth knowing besides."""
 
     parts: Mapping[str, bool]
-    details: Mapping[str, object]
+    details: tuple[Mapping[str, object], ...]
 
     @property
     def ready(self) -> bool:
@@ -209,7 +209,7 @@ class Pages:
                 return 200, "text/plain", b"ok\n"
             case "/readyz":
                 state = await self.readiness()
-                body = {"ready": state.ready, "parts": dict(state.parts), "details": dict(state.details)}
+                body = {"ready": state.ready, "parts": dict(state.parts), "details": list(state.details)}
                 return (200 if state.ready else 503), "application/json", json.dumps(body).encode() + b"\n"
             case "/config":
                 if not self.trusted and not _is_local(scope):

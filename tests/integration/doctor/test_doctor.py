@@ -31,6 +31,7 @@ from extauthz.demo.wiring import write_certificates
 from extauthz.doctor import certificates, files, machine, run, world
 from extauthz.doctor.findings import Finding, Level
 from extauthz.errors import ListenError
+from extauthz.telemetry.conditions import Condition, ConditionKey
 from extauthz.transport.http.ops import HttpServer
 from extauthz.transport.limits import descriptors_missing
 from extauthz.transport.sockets import open_port
@@ -555,9 +556,14 @@ async def test_listeners(faulty: FaultyServer, two_ports: int, tmp_path: Path) -
     for status in (404, 503):
         faulty.pages["/readyz"] = Page(b"{}", status)
         assert await told() == [("server.listen", OK), ("server.ops", PROBLEM)]
-    for details, level in (({"keys of a": True, "workers": 2}, OK), ({"keys of a": False}, WARNING), ([], OK)):
+    keys = Condition(ConditionKey.ISSUER_KEYS, met=False, issuer="https://acme.okta.com").document()
+    for details, level in (([keys | {"met": True}], OK), ([keys], WARNING), ([], OK), ({}, OK), ([None, {"met": 0}], OK)):
         faulty.pages["/readyz"] = document({"details": details})
         assert await told() == [("server.listen", OK), ("server.ops", level)]
+    faulty.pages["/readyz"] = document({"details": [keys, {"met": False}]})
+    (_, finding) = await world.listeners(load(tmp_path / "extauthz.yaml").settings.server)
+    assert "there are keys of the issuer https://acme.okta.com" in finding.found
+    faulty.pages["/readyz"] = document({"details": []})
     everywhere = ops.replace("127.0.0.1", "0.0.0.0")  # noqa: S104 - nobody binds it
     assert await told(ops=everywhere) == [("server.listen", OK), ("server.ops", WARNING), ("server.ops", OK)]
     assert await told(ops="127.0.0.1:1") == [("server.listen", OK), ("server.ops", WARNING)]

@@ -35,6 +35,7 @@ from extauthz.transport.sockets import open_port
 from tests.support.h2_client import PREFACE, settings
 from tests.support.ports import free_port, successive_ports
 from tests.support.postgresql import MakePlace
+from tests.support.readyz import condition
 from tests.support.sidecar import PATIENCE, SERVICE, Sidecar, sidecar
 from tests.support.silence import Silence
 from tests.support.transports import Authority
@@ -406,7 +407,7 @@ def test_a_strict_sidecar_answers_nothing_without_its_store(sidecar: Sidecar) ->
     eventually(lambda: sidecar.check(bearer(token)).status.code != 0, seconds=PATIENCE / 2, pause=0.05)
     assert sidecar.check(bearer(token)).denied_response.status.code == 503
     eventually(lambda: sidecar.page("/readyz")[0] != 200, seconds=PATIENCE / 2, pause=0.05)
-    assert json.loads(sidecar.page("/readyz")[1])["details"]["change feed of the token store"] is False
+    assert condition(json.loads(sidecar.page("/readyz")[1]), "store_followed") is False
     sidecar.stop()
 
 

@@ -34,7 +34,7 @@ async def page(
         return render({("extauthz_ready", ()): 1.0}, openmetrics=openmetrics)
 
     async def readiness() -> Readiness:
-        return Readiness({"serving": True, "store": ready}, {"keys": False})
+        return Readiness({"serving": True, "store": ready}, ({"key": "enforced", "met": False},))
 
     async def configuration() -> Mapping[str, Any]:
         return {"settings": {"realm": "r"}}
@@ -66,7 +66,11 @@ async def test_the_metrics_page_is_served(accept: str, kind: str) -> None:
 async def test_readiness_names_its_parts(ready: bool, status: int) -> None:
     found, headers, body = await page("/readyz", ready=ready)
     assert (found, headers["content-type"]) == (status, "application/json")
-    assert json.loads(body) == {"ready": ready, "parts": {"serving": True, "store": ready}, "details": {"keys": False}}
+    assert json.loads(body) == {
+        "ready": ready,
+        "parts": {"serving": True, "store": ready},
+        "details": [{"key": "enforced", "met": False}],
+    }
 
 
 @pytest.mark.parametrize(
@@ -139,7 +143,7 @@ async def test_a_connection_that_says_nothing_ends(monkeypatch: pytest.MonkeyPat
     opened = open_port(Address(host="127.0.0.1", port=0))
 
     async def nobody() -> Readiness:
-        return Readiness({}, {})
+        return Readiness({}, ())
 
     async def nothing(_: bool) -> tuple[str, bytes]:
         return TEXT_TYPE, b""

@@ -53,7 +53,7 @@ PATIENCE = 5.0
 
 
 async def _ready() -> Readiness:
-    return Readiness({}, {})
+    return Readiness({}, ())
 
 
 async def _metrics(_: bool) -> tuple[str, bytes]:

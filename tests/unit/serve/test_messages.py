@@ -11,6 +11,7 @@ import pytest
 
 from extauthz.serve import messages as control
 from extauthz.serve.messages import Channel, Message
+from extauthz.telemetry.conditions import Condition, ConditionKey
 from extauthz.telemetry.metric_table import Histogram
 
 FILES = {Path("/etc/extauthz.yaml"): b"version: 1\n\xff", Path("/etc/routes.yaml"): b""}
@@ -28,7 +29,12 @@ MESSAGES: list[Message] = [
     control.Serving(),
     control.Failed("no"),
     control.Done(),
-    control.State(SAMPLES, {"serving": True}, {"store": False}, "nghttp2"),
+    control.State(
+        SAMPLES,
+        {"serving": True},
+        (Condition(ConditionKey.ISSUER_KEYS, met=False, issuer="https://acme.okta.com", worker=1),),
+        "nghttp2",
+    ),
 ]
 
 
