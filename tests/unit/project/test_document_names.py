@@ -19,6 +19,7 @@ from extauthz.config.settings import Settings
 from extauthz.config.upstream import UpstreamSection
 from extauthz.core.model import Reason
 from extauthz.core.providers import PROVIDERS
+from extauthz.telemetry.conditions import ConditionKey
 from extauthz.telemetry.decision_record import RecordField
 from extauthz.telemetry.metric_table import DEFINITIONS
 from extauthz.transport.grpc.refusals import RefusalReason
@@ -100,6 +101,7 @@ WORDS = (
     | {str(value) for reason in Reason for value in (reason, reason.public_name)}
     | {str(reason) for reason in RefusalReason}
     | {str(field) for field in RecordField}
+    | {str(key) for key in ConditionKey}
     | {label for definition in DEFINITIONS for label in definition.labels}
     | {*RouteLine.model_fields, *RouteFile.model_fields, *UpstreamSection.model_fields}
     | {part for finding in FINDINGS for part in finding.split(".")}
