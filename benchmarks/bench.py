@@ -29,9 +29,10 @@ from extauthz.core.credentials import Kind
 from extauthz.core.paths import Path as RequestPath
 from extauthz.core.paths import parse
 from extauthz.core.routes import Route, compile_routes
-from extauthz.serve.worker import Recorders, SystemClock, decision_id
+from extauthz.serve.worker import SystemClock, decision_id
 from extauthz.service import Authorizer
 from extauthz.telemetry.last_used import LastUsedTimes
+from extauthz.telemetry.recorders import Recorders
 from extauthz.verifiers.oauth import Signer
 from extauthz.verifiers.verdicts import VerdictCache
 from tests.support.world import NOW, World, bearer, check_request, claims, oauth, sign

@@ -41,8 +41,9 @@ from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, fingerprint
 from extauthz.errors import StoreError
-from extauthz.serve.worker import Recorders, SystemClock, decision_id
+from extauthz.serve.worker import SystemClock, decision_id
 from extauthz.service import Authorizer
+from extauthz.telemetry.recorders import Recorders
 from tests.support.postgres_server import PostgresServer
 from tests.support.world import PEPPER, World, bearer, check_request
 

@@ -16,8 +16,9 @@ from benchmarks.bench import TYPICAL, machine, row
 from extauthz import __version__
 from extauthz.adapters.metrics import DecisionCounters
 from extauthz.adapters.tracing.checks import Tracing
-from extauthz.serve.worker import Recorders, SystemClock, decision_id
+from extauthz.serve.worker import SystemClock, decision_id
 from extauthz.service import Authorizer
+from extauthz.telemetry.recorders import Recorders
 from tests.support.world import World, bearer, check_request
 
 ROUNDS, TIMES = 150, 100

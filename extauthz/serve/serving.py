@@ -14,9 +14,10 @@ from extauthz.core.model import Reason
 from extauthz.runtime.build import RuntimeBuilder
 from extauthz.runtime.decision_log import DecisionLogs
 from extauthz.runtime.tracing import open_tracing
-from extauthz.serve.worker import Recorders, SystemClock, Worker, decision_id
+from extauthz.serve.worker import SystemClock, Worker, decision_id
 from extauthz.service import Authorizer
 from extauthz.telemetry.last_used import LastUsedTimes
+from extauthz.telemetry.recorders import Recorders
 from extauthz.transport.address_claims import AddressClaim
 from extauthz.transport.limits import Limits
 from extauthz.transport.select import Transport

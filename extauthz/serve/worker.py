@@ -16,9 +16,7 @@ from extauthz import __version__
 from extauthz.adapters.metrics import DecisionCounters
 from extauthz.adapters.oauth.jwks import JwksSource
 from extauthz.config.loader import Configuration
-from extauthz.core.model import Decision, Request
 from extauthz.errors import Unavailable
-from extauthz.ports import Recorder
 from extauthz.runtime.build import RuntimeBuilder, RuntimeParts
 from extauthz.runtime.decision_log import DecisionLogs
 from extauthz.serve import figures
@@ -27,6 +25,7 @@ from extauthz.service import Authorizer
 from extauthz.telemetry.conditions import Condition, ConditionKey
 from extauthz.telemetry.last_used import LastUsedTimes
 from extauthz.telemetry.metric_table import Histogram, Samples, counters, merged
+from extauthz.telemetry.recorders import Recorders
 from extauthz.transport.address_claims import AddressClaim, first_of, keep, offer
 from extauthz.transport.select import Server
 from extauthz.transport.sockets import restricted_umask
@@ -56,23 +55,6 @@ class SystemClock:
 def decision_id() -> str:
     """Return 128 random bits in hex."""
     return os.urandom(16).hex()
-
-
-@dataclass(slots=True)
-class Recorders:
-    """Several recorders as one."""
-
-    recorders: tuple[Recorder, ...]
-
-    def record(self, request: Request, decision: Decision, seconds: float) -> None:
-        """Hand the decision to each."""
-        for recorder in self.recorders:
-            recorder.record(request, decision, seconds)
-
-    def replace(self, before: Recorder | None, after: Recorder | None) -> None:
-        """Hand decisions to another recorder from now on; None stands for none."""
-        others = (recorder for recorder in self.recorders if recorder is not before)
-        self.recorders = (*others, after) if after is not None else tuple(others)
 
 
 @dataclass(slots=True, kw_only=True)
