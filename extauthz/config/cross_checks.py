@@ -14,7 +14,8 @@ from extauthz.config.values import one_or_many, scope
 from extauthz.core.act_as import ACT_AS_HEADERS, address
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
 from extauthz.core.identity import FORWARDED_HOST_HEADERS, MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
-from extauthz.core.providers import PROVIDERS, Provider, Verification
+from extauthz.core.provider_table import PROVIDERS
+from extauthz.core.providers import Provider, Verification
 from extauthz.errors import Problem
 
 _NO_USE = {

@@ -11,7 +11,8 @@ import pytest
 
 from extauthz.core import claims
 from extauthz.core.model import Reason
-from extauthz.core.providers import PROVIDERS, Provider, ProviderRules, Verification
+from extauthz.core.provider_table import PROVIDERS
+from extauthz.core.providers import Provider, ProviderRules, Verification
 from tests.support import remote, vectors, world
 from tests.support.azure_claims import CLAIMS, CLIENT, TENANT, V1, V2
 from tests.support.world import NOW

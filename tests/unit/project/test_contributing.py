@@ -14,7 +14,7 @@ from extauthz.admin.rights import Operation
 from extauthz.cli import main
 from extauthz.config.oauth import ProviderEntry
 from extauthz.config.settings import Settings
-from extauthz.core.providers import PROVIDERS
+from extauthz.core.provider_table import PROVIDERS
 from extauthz.demo.providers import IssuerRole
 from tests.support.project import ROOT
 from tests.unit.cli.test_cli_rights import COMMANDS

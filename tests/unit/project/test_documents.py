@@ -19,7 +19,8 @@ from extauthz.cli import main
 from extauthz.config import routes, tables
 from extauthz.config.loader import load
 from extauthz.config.settings import Settings
-from extauthz.core.providers import PROVIDERS, Verification
+from extauthz.core.provider_table import PROVIDERS
+from extauthz.core.providers import Verification
 from extauthz.errors import ConfigurationError
 from tests.support.documents import CONFIG, EXAMPLE, whole_vocabulary, yaml_blocks
 from tests.support.project import ROOT
