@@ -336,7 +336,9 @@ def test_the_core_reaches_for_nothing(name: str) -> None:
 
 
 def test_the_core_is_small() -> None:
-    core = {name: sum(map(bool, source.split("\n"))) for name, source in modules().items() if room_of(name) == "core" and name != TABLE}
+    core = {
+        name: sum(map(bool, source.split("\n"))) for name, source in modules().items() if room_of(name) == "core" and name != TABLE
+    }
     total = sum(core.values())
     sys.stdout.write(f"core: {total} lines that are not blank in {len(core)} modules\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import typing
 from functools import cache
@@ -57,6 +58,22 @@ def test_every_part_names_files_and_tests_that_are_there() -> None:
 
 def test_the_schema_knows_the_providers_of_the_table() -> None:
     assert set(typing.get_args(ProviderEntry.model_fields["provider"].annotation)) == set(PROVIDERS)
+
+
+KNOW_NAMES = {"core/provider_table.py", "config/oauth.py", "config/provider_rules.py", "demo"}
+"""Where a provider has a name: elsewhere its row says what is to be done, so that a new one is not forgotten."""
+
+
+def test_nothing_else_knows_a_provider_by_name() -> None:
+    package = ROOT / "extauthz"
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and node.value in set(PROVIDERS)
+    }
+    assert "core/provider_table.py" in found
+    assert {name for name in found if name not in KNOW_NAMES and name.partition("/")[0] not in KNOW_NAMES} == set()
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
