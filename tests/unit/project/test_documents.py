@@ -145,7 +145,7 @@ def test_every_kind_of_provider_is_shown() -> None:
     shown = {(rules.provider.name, rules.verification) for rules in load(SEVERAL).providers}
     assert {name for name, _ in shown} == PROVIDERS.keys()
     assert {Verification.JWKS, Verification.INTROSPECTION, Verification.TOKENINFO} == {way for _, way in shown}
-    assert len(load(SEVERAL).providers) == 5
+    assert {rules.provider for rules in load(SEVERAL).providers} >= set(PROVIDERS["okta"])
 
 
 def test_defaults_are_those_of_the_example() -> None:
