@@ -14,7 +14,7 @@ from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.core.credentials import Kind
 from extauthz.demo.issuer import Fault
 from extauthz.serve.figures import of_issuers
-from tests.support.live import ISSUED_BY, Live, live
+from tests.support.live import ISSUED_BY, ROLES, Live, live
 from tests.support.waiting import until
 from tests.support.world import base64url, check_request, oauth
 
@@ -37,7 +37,7 @@ def with_random_key_id(token: str, issued_at: float) -> str:
     )
 
 
-@pytest.mark.parametrize("name", ISSUED_BY)
+@pytest.mark.parametrize("name", ROLES)
 async def test_a_token_is_verified_and_then_known(tmp_path: Path, name: str) -> None:
     async with live(tmp_path, name) as it:
         token = it.token(name)

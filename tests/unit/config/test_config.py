@@ -1,7 +1,8 @@
 """Every problem that can be made in the configuration, one file each in config/bad: what is said about it, word by word.
 
 A file begins with comments: `# stands for:` the file of config/base that it replaces, and for each problem in it one line
-`# expect: LINE key.path: message`, in which <providers> stands for the names of all providers. A folder holds several files, each with its own expectations.
+`# expect: LINE key.path: message`, in which <providers> stands for the names of all providers. A folder holds several files, each
+with its own expectations.
 """
 
 from __future__ import annotations

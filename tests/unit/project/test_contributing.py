@@ -82,7 +82,7 @@ def test_a_provider_is_documented_played_and_its_claims_are_tried(name: str) -> 
     assert re.search(rf"^\| {name}\b", table, re.MULTILINE), "docs/decisions.md: no row"
     page = (ROOT / "docs" / "oauth-providers.md").read_text("utf-8")
     assert re.search(rf"^\| `{name}`", page, re.MULTILINE), "docs/oauth-providers.md: no row"
-    assert name in {role.value.partition("_")[0] for role in IssuerRole}, "extauthz/demo/providers.py: no role"
+    assert name in {role.value.partition("-")[0] for role in IssuerRole}, "extauthz/demo/providers.py: no role"
     assert name in {source.rules.provider.name for source in SOURCES.values()}, "tests/vectors/claims.yaml: no claims"
 
 
