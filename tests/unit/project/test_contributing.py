@@ -9,6 +9,7 @@ from functools import cache
 
 import click
 import pytest
+import yaml
 
 from docs.reference import generate
 from extauthz.admin.rights import Operation
@@ -16,7 +17,7 @@ from extauthz.cli import main
 from extauthz.config.oauth import ProviderEntry
 from extauthz.config.settings import Settings
 from extauthz.core.provider_table import PROVIDERS
-from extauthz.demo.providers import IssuerRole
+from extauthz.demo.providers import IssuerRole, entry_of
 from tests.support.project import ROOT
 from tests.unit.cli.test_cli_rights import COMMANDS
 from tests.unit.core.test_claim_types import SOURCES
@@ -84,6 +85,29 @@ def test_a_provider_is_documented_played_and_its_claims_are_tried(name: str) -> 
     assert re.search(rf"^\| `{name}`", page, re.MULTILINE), "docs/oauth-providers.md: no row"
     assert name in {role.value.partition("-")[0] for role in IssuerRole}, "extauthz/demo/providers.py: no role"
     assert name in {source.rules.provider.name for source in SOURCES.values()}, "tests/vectors/claims.yaml: no claims"
+
+
+@pytest.mark.parametrize("key", ["provider", "issuer", "user_claim"])
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_the_example_says_of_a_key_what_it_means_for_each_provider(name: str, key: str) -> None:
+    comment = re.search(rf"((?:  #.*\n)+)  {key}: ", (ROOT / "config" / "extauthz.yaml").read_text("utf-8"))
+    assert comment
+    assert re.search(rf"\b{name}\b", comment[1])
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_provider_is_named_where_users_look_for_it(name: str) -> None:
+    default = yaml.safe_load((ROOT / "docs" / "reference" / "keys.yaml").read_text("utf-8"))["oauth.user_claim"]["default"]
+    assert re.search(rf"\b{name}\b", default), "docs/reference/keys.yaml: no default of user_claim"
+    release = (ROOT / "README.md").read_text("utf-8").partition("\n## In this release\n")[2].partition(";")[0]
+    assert re.search(rf"\b{name}\b", release, re.IGNORECASE), "README.md: not in this release"
+
+
+@pytest.mark.parametrize("role", IssuerRole)
+def test_a_role_of_the_demo_is_an_entry_of_its_provider(role: IssuerRole) -> None:
+    entry = ProviderEntry.model_validate(entry_of(role, "http://127.0.0.1:9002"))
+    assert (entry.name, entry.provider) == (role.value, role.value.partition("-")[0])
+    assert entry.row in PROVIDERS[entry.provider]
 
 
 # A command
