@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from docs.reference import generate
+from extauthz import cli
 from extauthz.admin.rights import Operation
 from extauthz.cli import main
 from extauthz.config.oauth import ProviderEntry
@@ -46,6 +47,10 @@ def test_every_part_names_files_and_tests_that_are_there() -> None:
     assert list(PARTS) == ["a provider", "a reason", "a metric", "a command", "a key of the YAML"]
     tests = set(re.findall(r"^(?:async )?def (test_\w+)", sources("tests"), re.MULTILINE))
     tests |= {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    lines = [
+        line for line in PAGE.partition("\n## How to add …\n")[2].splitlines() if line and not line.startswith(("**", "Each "))
+    ]
+    assert lines == [line for part in PARTS.values() for line in part.splitlines()], "a line that is not read is not checked"
     for name, part in PARTS.items():
         for line in part.splitlines():
             assert re.search(r"`[a-z]+/[^`]*`|the table of", line), f"{name}: {line}"
@@ -120,6 +125,12 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()) -> dict[tuple[str
     context = click.Context(command)
     inner = [(name, command.get_command(context, name)) for name in command.list_commands(context)]
     return {leaf: flags for name, each in inner if each is not None for leaf, flags in leaves(each, (*path, name)).items()}
+
+
+def test_a_module_that_has_a_command_is_listed() -> None:
+    modules = {path.stem: path.read_text("utf-8") for path in (ROOT / "extauthz" / "cli").glob("*.py")}
+    names = {name.replace("_", "-") for name, text in modules.items() if re.search(r"^def command\(", text, re.MULTILINE)}
+    assert names == {*cli.COMMANDS, *cli.HIDDEN}
 
 
 def test_what_a_role_may_do_with_a_command_is_tried() -> None:
