@@ -14,19 +14,18 @@ from extauthz.config.values import one_or_many, scope
 from extauthz.core.act_as import ACT_AS_HEADERS, address
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
 from extauthz.core.identity import FORWARDED_HOST_HEADERS, MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
-from extauthz.core.providers import PROVIDERS, Provider, Verification
+from extauthz.core.provider_table import PROVIDERS
+from extauthz.core.providers import Provider, Verification
 from extauthz.errors import Problem
 
 _NO_USE = {
-    "issuer": "gsuite has one issuer for everybody",
-    "audience": "gsuite tokens are for the client that they name, and client_ids says which clients are yours",
+    "issuer": "{name} has one issuer for everybody",
+    "audience": "{name} tokens are for the client that they name, and client_ids says which clients are yours",
     "guests": "only azure tokens tell who is a guest",
     "hosted_domains": "only gsuite tells hosted domains; `domains` is there for every provider",
 }
-_NO_USERINFO = {
-    "gsuite": "userinfo is asked for nothing but hosted_domains",
-    "onelogin": "`users` tells the addresses, so that userinfo is not asked",
-}
+_NO_HOSTED_DOMAINS = "userinfo is asked for nothing but hosted_domains"
+_USERS_INSTEAD = "`users` tells the addresses, so that userinfo is not asked"
 _OF_HTTP = re.compile(
     r"(?:accept|access-control|content|grpc|if|proxy|sec|x-b3|x-envoy|x-forwarded)-.*"
     r"|accept|age|allow|b3|baggage|cache-control|connection|cookie|date|dnt|etag|expect|expires|forwarded|host|keep-alive|last-modified"
@@ -74,10 +73,12 @@ def _misused_providers(source: Document) -> Iterator[Problem]:
     """Ask for what keeps out the tokens of others, and for nothing that a provider would not use; names and issuers must differ."""
     entries = list(provider_entries(source))
     issuers: list[tuple[int, str]] = []
+    opaque_names: dict[int, str] = {}
     for index, (path, entry) in enumerate(entries):
         if pair := _row(entry):
             row, issuer = pair
             issuers.append((index, issuer))
+            opaque_names |= {index: row.name} if row.opaque else {}
             yield from _missing(source, path, entry, row)
             yield from _unused(source, path, entry, row)
             yield from _misused_claims(source, path, entry, row)
@@ -85,9 +86,9 @@ def _misused_providers(source: Document) -> Iterator[Problem]:
     for index, name in twice((index, name) for index, name in names if isinstance(name, str)):
         yield source.problem((*entries[index][0], "name"), f"another provider above is named {name!r}: give each its own name")
     for index, _ in twice(issuers):
-        opaque = entries[index][1].get("provider") == "gsuite"
+        opaque = opaque_names.get(index)
         key = "provider" if opaque else "issuer"
-        why = "is gsuite too, and its tokens name no issuer" if opaque else "has the same issuer"
+        why = f"is {opaque} too, and its tokens name no issuer" if opaque else "has the same issuer"
         yield source.problem((*entries[index][0], key), f"another provider above {why}: write one entry for both")
 
 
@@ -100,7 +101,8 @@ def _ways(entry: dict[str, object], row: Provider) -> tuple[Verification, ...]:
 
 
 def _missing(source: Document, path: document.KeyPath, entry: dict[str, object], row: Provider) -> Iterator[Problem]:
-    if row.name == "okta" and Verification.JWKS in row.verifications and entry.get("audience") is None:
+    # The keys sign for every API of the issuer: the client itself must be one of them, or it has to be said which one is ours.
+    if Verification.JWKS in row.verifications and not row.own_audience and entry.get("audience") is None:
         message = (
             "is missing: write it, like audience: api://default "
             "(it stands in the settings of the authorization server, and tokens for other audiences are not yours)"
@@ -113,29 +115,32 @@ def _missing(source: Document, path: document.KeyPath, entry: dict[str, object],
         )
         yield source.problem((*path, "domains"), message)
     if _ways(entry, row) == (Verification.INTROSPECTION,) and entry.get("client_secret") is None:
-        message = "is missing: write where it is, like client_secret: {env: OKTA_CLIENT_SECRET}, or verification: userinfo"
+        other_ways = [f", or verification: {way}" for way in row.verifications if way is not Verification.INTROSPECTION]
+        example = f"client_secret: {{env: {row.name.upper()}_CLIENT_SECRET}}"
+        message = f"is missing: write where it is, like {example}{''.join(other_ways)}"
         yield source.problem((*path, "client_secret"), message)
 
 
 def _unused(source: Document, path: document.KeyPath, entry: dict[str, object], row: Provider) -> Iterator[Problem]:
     """Find keys that would promise what is not done."""
-    ways, google = _ways(entry, row), row.name == "gsuite"
-    asks_user = (row.userinfo_user and entry.get("users") is None) or (google and entry.get("hosted_domains") is not None)
+    ways, opaque = _ways(entry, row), row.opaque is not None
+    asks_user = (row.userinfo_user and entry.get("users") is None) or (opaque and entry.get("hosted_domains") is not None)
     uses = {
-        "issuer": not row.opaque,
-        "audience": not row.opaque,
+        "issuer": not opaque,
+        "audience": not opaque,
         "guests": bool(row.home_claim),
-        "hosted_domains": google,
+        "hosted_domains": opaque,
         "client_secret": Verification.INTROSPECTION in ways,
         "jwks_uri": Verification.JWKS in ways,
         "tokeninfo_uri": Verification.TOKENINFO in ways,
         "introspection_uri": Verification.INTROSPECTION in ways,
         "userinfo_uri": Verification.USERINFO in ways or asks_user,
     }
-    reasons = _NO_USE | ({"userinfo_uri": _NO_USERINFO[row.name]} if row.name in _NO_USERINFO else {})
+    no_userinfo = _NO_HOSTED_DOMAINS if opaque else _USERS_INSTEAD if row.userinfo_user else None
+    reasons = _NO_USE | ({"userinfo_uri": no_userinfo} if no_userinfo else {})
     for key, is_used in uses.items():
         if not is_used and entry.get(key) not in (None, False):
-            why = reasons.get(key, f"{row.name} tokens of this issuer are verified by {' or '.join(ways)}")
+            why = reasons.get(key, f"{{name}} tokens of this issuer are verified by {' or '.join(ways)}").format(name=row.name)
             yield source.problem((*path, key), f"nothing uses it, because {why}: leave it out")
 
 

@@ -21,7 +21,8 @@ from extauthz.config.values import (
     text,
 )
 from extauthz.core.act_as import address
-from extauthz.core.providers import PROVIDERS, Provider, Verification
+from extauthz.core.provider_table import PROVIDERS
+from extauthz.core.providers import Provider, Verification
 
 MAX_LEEWAY = 60.0
 MIN_REFRESH, MAX_REFRESH = 60.0, 3600.0

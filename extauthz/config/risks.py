@@ -23,9 +23,10 @@ _RULE_WARNING = (
     "extauthz envoy-config prints what fits"
 )
 _INTROSPECTION_WARNING = (
-    "introspection asks as the first of these clients, and Okta may know nothing of tokens of the others: "
-    "name one client, or write verification: userinfo, which works for all, and leave client_secret out"
+    "introspection asks as the first of these clients, and {provider} may know nothing of tokens of the others: "
 )
+_ONE_CLIENT = "name one client"
+_OTHER_WAY = ", or write verification: {way}, which works for all, and leave client_secret out"
 _EVERYBODY_WARNING = "lets in everybody who makes a Google account: hosted_domains or users would keep others out"
 _TIMEOUT_WARNING = (
     "its tokens are verified by asking the issuer, which takes longer than server.check_timeout waits: "
@@ -69,6 +70,8 @@ def _oauth_risks(settings: Settings, source: Document) -> Iterator[Problem]:
             for domain in sorted({domain.lower() for domain in entry.domains or ()}.intersection(EVERYBODYS_DOMAINS)):
                 yield source.problem((*path, "domains"), f"{domain!r} {_EVERYBODY_WARNING}")
         if entry.method is Verification.INTROSPECTION and len(entry.client_ids) > 1:
-            yield source.problem((*path, "client_ids"), _INTROSPECTION_WARNING)
+            other_ways = [way for way in entry.row.verifications if way is not Verification.INTROSPECTION]
+            hint = _ONE_CLIENT + "".join(_OTHER_WAY.format(way=way) for way in other_ways)
+            yield source.problem((*path, "client_ids"), _INTROSPECTION_WARNING.format(provider=entry.provider) + hint)
         if (entry.method is not Verification.JWKS or entry.asks_userinfo) and settings.server.check_timeout < REMOTE_CHECK_TIMEOUT:
             yield source.problem((*path, "provider"), _TIMEOUT_WARNING)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+from extauthz.demo.providers import IssuerRole
+
 API = "/rest/api/v1"
 
 
@@ -64,12 +66,10 @@ CASES = (
     ),
     Case("ANONYMOUS token searches", "POST", _SEARCH, (_bearer("ANONYMOUS"),), 200, "allowed", ""),
     Case("ANONYMOUS token elsewhere", "POST", _CHAT, (_bearer("ANONYMOUS"),), 403, "anonymous_not_allowed"),
-    Case("Okta access token of ana", "POST", _CHAT, (_bearer("OAUTH"), _OAUTH), 200, "allowed", "ana@acme.com"),
-    Case("the same of Okta's org server", "POST", _CHAT, (_bearer("OKTA_ORG"), _OAUTH), 200, "allowed", "ana@acme.com"),
-    Case("Azure access token of ana", "POST", _CHAT, (_bearer("AZURE"), _OAUTH), 200, "allowed", "ana@acme.com"),
-    Case("the same in version 1.0", "POST", _CHAT, (_bearer("AZURE_1"), _OAUTH), 200, "allowed", "ana@acme.com"),
-    Case("GSuite access token of ana", "POST", _CHAT, (_bearer("GSUITE"), _OAUTH), 200, "allowed", "ana@acme.com"),
-    Case("OneLogin access token of ana", "POST", _CHAT, (_bearer("ONELOGIN"), _OAUTH), 200, "allowed", "ana@acme.com"),
+    *(
+        Case(f"{role} access token of ana", "POST", _CHAT, (_bearer(role.variable), _OAUTH), 200, "allowed", "ana@acme.com")
+        for role in IssuerRole
+    ),
     Case("OAuth token, header forgotten", "POST", _CHAT, (_bearer("OAUTH"),), 401, "token_invalid"),
     Case("revoked token", "POST", _SEARCH, (_bearer("REVOKED"), "X-Scio-ActAs: ana@acme.com"), 401, "token_invalid"),
     Case("no token", "POST", _SEARCH, (), 401, "credential_missing"),

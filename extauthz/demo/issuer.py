@@ -1,4 +1,4 @@
-"""A local issuer that plays Okta (both kinds of server), Azure (both versions), Google and OneLogin, for tests and the demo."""
+"""A local issuer that plays every provider, in each role that `providers` lists, for tests and the demo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import jwt
 
-from extauthz.demo import providers
+from extauthz.demo import discovery, providers
 from extauthz.demo.faults import MOVED, Fault, Faults, IssuerRequest, Reply, pause, spoiled
 from extauthz.demo.keys import IssuerKey, KeyRing
 from extauthz.demo.providers import (
@@ -42,7 +42,7 @@ _OPAQUE_PREFIX, _OPAQUE_BYTES = "ya29.", 120
 
 
 class DemoIssuer:
-    """Five issuers at one address as an ASGI application, tokens of each for the asking, and faults on demand.
+    """All issuers at one address as an ASGI application, tokens of each for the asking, and faults on demand.
 
     `requests` counts paths and `seen_tokens_at` keeps which tokens came to them; `leaks` counts requests with a token where it
     does not belong: in a query, or in any form but that of introspection. `profiles` changes what userinfo says of a user,
@@ -65,29 +65,43 @@ class DemoIssuer:
         self._issued: dict[str, providers.Issued] = {}
         self._faults = Faults()
 
+    def issue(self, role: IssuerRole, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
+        """Issue an access token that lives `lifetime` seconds; `changes` replace claims, None removes one."""
+        now = int(_now())
+        claims = providers.present(providers.claims_of(role, self._base, user, now, now + lifetime) | changes)
+        if role is IssuerRole.GSUITE:
+            token = _opaque()
+        else:
+            key = self._org_key if role is IssuerRole.OKTA_ORG else self._keys.signing()
+            token = jwt.encode(claims, key.private, algorithm="RS256", headers=providers.headers_of(role, key.kid))
+        expiry = claims.get("exp")
+        expires_at = expiry if isinstance(expiry, int | float) else now + lifetime
+        self._issued[token] = providers.Issued(role, user, claims, expires_at)
+        return token
+
     def token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
-        """Issue an access token of the Okta custom server that lives `lifetime` seconds; `changes` replace claims, None removes."""
-        return self._issue(IssuerRole.OKTA, user, lifetime, changes)
+        """Issue an access token of the Okta custom server."""
+        return self.issue(IssuerRole.OKTA, user, lifetime=lifetime, **changes)
 
     def okta_org_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
         """Issue an access token of the Okta org server, signed with a key that no set holds."""
-        return self._issue(IssuerRole.OKTA_ORG, user, lifetime, changes)
+        return self.issue(IssuerRole.OKTA_ORG, user, lifetime=lifetime, **changes)
 
     def azure_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
         """Issue an Azure access token of version 2.0."""
-        return self._issue(IssuerRole.AZURE, user, lifetime, changes)
+        return self.issue(IssuerRole.AZURE, user, lifetime=lifetime, **changes)
 
     def azure_v1_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
         """Issue an Azure access token of version 1.0."""
-        return self._issue(IssuerRole.AZURE_V1, user, lifetime, changes)
+        return self.issue(IssuerRole.AZURE_V1, user, lifetime=lifetime, **changes)
 
     def gsuite_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
         """Issue an opaque Google access token; `changes` replace members of what tokeninfo says, as they are given."""
-        return self._issue(IssuerRole.GSUITE, user, lifetime, changes)
+        return self.issue(IssuerRole.GSUITE, user, lifetime=lifetime, **changes)
 
     def onelogin_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
         """Issue a OneLogin access token, which does not hold the user's address."""
-        return self._issue(IssuerRole.ONELOGIN, user, lifetime, changes)
+        return self.issue(IssuerRole.ONELOGIN, user, lifetime=lifetime, **changes)
 
     def forged(self, token: str) -> str:
         """Return the same header and claims signed with nobody's key; for an opaque token another one of its shape."""
@@ -101,19 +115,6 @@ class DemoIssuer:
     def revoke(self, token: str) -> None:
         """Let no endpoint accept a token any more; its signature stays good."""
         self._issued.pop(token, None)
-
-    def _issue(self, role: IssuerRole, user: str, lifetime: int, changes: dict[str, Any]) -> str:
-        now = int(_now())
-        claims = providers.present(providers.claims_of(role, self._base, user, now, now + lifetime) | changes)
-        if role is IssuerRole.GSUITE:
-            token = _opaque()
-        else:
-            key = self._org_key if role is IssuerRole.OKTA_ORG else self._keys.signing()
-            token = jwt.encode(claims, key.private, algorithm="RS256", headers=providers.headers_of(role, key.kid))
-        expiry = claims.get("exp")
-        expires_at = expiry if isinstance(expiry, int | float) else now + lifetime
-        self._issued[token] = providers.Issued(role, user, claims, expires_at)
-        return token
 
     @cached_property
     def _org_key(self) -> IssuerKey:
@@ -145,9 +146,9 @@ class DemoIssuer:
 
     def document(self, path: str) -> dict[str, Any] | None:
         """Return what stands at a path: discovery, keys, or nothing."""
-        if path in providers.KEY_SETS:
-            return {"keys": [key.published(providers.KEY_SETS[path]) for key in self._keys.published()]}
-        return providers.discovery_documents(self._base).get(path)
+        if path in discovery.KEY_SETS:
+            return {"keys": [key.published(discovery.KEY_SETS[path]) for key in self._keys.published()]}
+        return discovery.discovery_documents(self._base).get(path)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer an HTTP request (ASGI)."""

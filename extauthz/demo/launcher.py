@@ -16,16 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from extauthz.addresses import Address
-from extauthz.demo.issuer import (
-    AUDIENCE,
-    AZURE_CLIENT,
-    CLIENT_ID,
-    CLIENT_SECRET,
-    GOOGLE_CLIENT,
-    ONELOGIN_CLIENT,
-    TENANT,
-    DemoIssuer,
-)
+from extauthz.demo.issuer import CLIENT_SECRET, DemoIssuer
+from extauthz.demo.providers import IssuerRole, entry_of
 from extauthz.demo.upstream import echo
 from extauthz.demo.wiring import Wiring
 from extauthz.errors import DemoError
@@ -42,27 +34,7 @@ version: 1
 server: {server}
 oauth:
   providers:
-    - {{provider: okta, issuer: "{base}/oauth2/default", client_ids: [{okta}], audience: "{audience}"}}
-    - name: okta-org
-      provider: okta
-      issuer: {base}
-      client_ids: [{okta}]
-      client_secret: {{file: client-secret}}
-    - {{provider: azure, issuer: {tenant}/v2.0, client_ids: [{azure}], jwks_uri: "{base}/{tenant}/discovery/v2.0/keys"}}
-    - name: azure-1
-      provider: azure
-      issuer: https://sts.windows.net/{tenant}/
-      client_ids: [{azure}]
-      jwks_uri: {base}/{tenant}/discovery/keys
-    - name: gsuite
-      provider: gsuite
-      client_ids: [{google}]
-      domains: [acme.com]
-      hosted_domains: [acme.com]
-      tokeninfo_uri: {base}/tokeninfo
-      userinfo_uri: {base}/v1/userinfo
-    - {{provider: onelogin, issuer: "{base}/oidc/2", client_ids: [{onelogin}]}}
-tokens:
+{providers}tokens:
   store: sqlite:///tokens.db
   peppers: [{{id: demo, file: pepper}}]
 act_as: {{allow: ["*@acme.com"], deny: ["ceo@acme.com"]}}
@@ -184,13 +156,7 @@ def _write_files(demo: Demo, more_settings: str) -> None:
     more = {"ops": f"127.0.0.1:{ports.ops}", "check_timeout": "900ms"}
     settings = _SETTINGS.format(
         server=json.dumps(demo.wiring.server(ports.sidecar, demo.folder) | more),
-        base=demo.issuer.org_issuer,
-        okta=CLIENT_ID,
-        audience=AUDIENCE,
-        tenant=TENANT,
-        azure=AZURE_CLIENT,
-        google=GOOGLE_CLIENT,
-        onelogin=ONELOGIN_CLIENT,
+        providers="".join(f"    - {json.dumps(entry_of(role, demo.issuer.org_issuer))}\n" for role in IssuerRole),
         routes=json.dumps(str(routes)),
     )
     demo.configuration.write_text(settings + more_settings, encoding="utf-8")
@@ -219,12 +185,7 @@ async def _make_tokens(demo: Demo) -> None:
         REVOKED={"permission": "GLOBAL", "scopes": ["SEARCH"]},
     )
     await demo.extauthz("token", "revoke", demo.ids["REVOKED"], "--yes")
-    demo.tokens["OAUTH"] = demo.issuer.token(USER)
-    demo.tokens["OKTA_ORG"] = demo.issuer.okta_org_token(USER)
-    demo.tokens["AZURE"] = demo.issuer.azure_token(USER)
-    demo.tokens["AZURE_1"] = demo.issuer.azure_v1_token(USER)
-    demo.tokens["GSUITE"] = demo.issuer.gsuite_token(USER)
-    demo.tokens["ONELOGIN"] = demo.issuer.onelogin_token(USER)
+    demo.tokens |= {role.variable: demo.issuer.issue(role, USER) for role in IssuerRole}
     demo.variables.touch(mode=0o600)
     demo.variables.write_text("".join(f"{name}='{token}'\n" for name, token in demo.tokens.items()), encoding="ascii")
 

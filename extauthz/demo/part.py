@@ -7,7 +7,6 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from extauthz.addresses import Address, parse_address
 from extauthz.demo.faults import IssuerRequest, Reply
 from extauthz.demo.issuer import DemoIssuer
+from extauthz.demo.providers import IssuerRole
 from extauthz.demo.upstream import echo
 from extauthz.demo.wiring import write_certificates
 from extauthz.errors import ListenError
@@ -31,14 +31,6 @@ class TokenEndpoint:
     def __init__(self, issuer: DemoIssuer) -> None:
         """Give out tokens of this issuer."""
         self._issuer = issuer
-        self._makers: dict[str, Callable[[str], str]] = {
-            "okta": issuer.token,
-            "okta-org": issuer.okta_org_token,
-            "azure": issuer.azure_token,
-            "azure-1": issuer.azure_v1_token,
-            "gsuite": issuer.gsuite_token,
-            "onelogin": issuer.onelogin_token,
-        }
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer an HTTP request."""
@@ -50,13 +42,13 @@ class TokenEndpoint:
     def _give(self, request: IssuerRequest) -> Reply:
         try:
             order = json.loads(request.body)
-            make = self._makers[order.get("provider", "okta")]
+            role = IssuerRole(order.get("provider", IssuerRole.OKTA))
             user = order["user"]
             if request.method != "POST" or not isinstance(user, str):
                 raise TypeError
         except (ValueError, KeyError, TypeError, AttributeError):
-            return Reply(400, {"error": f"POST {_EXAMPLE}; providers: {', '.join(self._makers)}"})
-        return Reply(200, {"token": make(user)})
+            return Reply(400, {"error": f"POST {_EXAMPLE}; providers: {', '.join(IssuerRole)}"})
+        return Reply(200, {"token": self._issuer.issue(role, user)})
 
 
 def main(arguments: list[str]) -> None:
@@ -86,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m extauthz.demo.part", description=__doc__)
     parts = parser.add_subparsers(dest="part", required=True)
     upstream = parts.add_parser("upstream", help="the API behind Envoy: answers with the request that reached it")
-    issuer = parts.add_parser("issuer", help=f"Okta, Azure, Google and OneLogin; tokens: POST /demo/token {_EXAMPLE}")
+    issuer = parts.add_parser("issuer", help=f"every provider; tokens: POST /demo/token {_EXAMPLE}")
     certificates = parts.add_parser("certificates", help="of a server: ca.crt, server.crt and server.key")
     certificates.add_argument("--name", default="localhost", metavar="HOST", help="the host that others reach it at")
     certificates.add_argument("folder", type=Path, metavar="FOLDER", help="where they are written")

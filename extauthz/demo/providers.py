@@ -1,4 +1,4 @@
-"""What Okta, Azure, Google and OneLogin publish, write into access tokens and answer about them, for the local issuer."""
+"""What the providers write into access tokens and answer about them, for the local issuer, and how the demo accepts them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ ONELOGIN_CLIENT = "ed6dd790-0000-0136-df57-0a163e67b84c140139"
 
 AZURE_ISSUER = f"https://login.microsoftonline.com/{TENANT}/v2.0"
 AZURE_V1_ISSUER = f"https://sts.windows.net/{TENANT}/"
-DISCOVERY = "/.well-known/openid-configuration"
 OKTA, ONELOGIN = "/oauth2/default", "/oidc/2"
 INTROSPECTION, TOKENINFO = "/oauth2/v1/introspect", "/tokeninfo"
 
@@ -32,14 +31,19 @@ _SECONDS_LEFT = "<seconds left>"
 
 
 class IssuerRole(StrEnum):
-    """Whose part the issuer plays."""
+    """Whose part the issuer plays; its value is the name of the demo's entry for it, and begins with that of the provider."""
 
     OKTA = "okta"
-    OKTA_ORG = "okta_org"
+    OKTA_ORG = "okta-org"
     AZURE = "azure"
-    AZURE_V1 = "azure_v1"
+    AZURE_V1 = "azure-1"
     GSUITE = "gsuite"
     ONELOGIN = "onelogin"
+
+    @property
+    def variable(self) -> str:
+        """The shell variable that holds a token of this role in the demo."""
+        return "OAUTH" if self is IssuerRole.OKTA else self.value.upper().replace("-", "_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,90 +63,38 @@ class Issued:
         return [name.removeprefix(_GOOGLE_SCOPES) for name in names]
 
 
-KEY_SETS: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        f"{OKTA}/v1/keys": {"alg": "RS256"},
-        "/oauth2/v1/keys": {"alg": "RS256"},
-        f"/{TENANT}/discovery/v2.0/keys": {"x5t": "", "issuer": AZURE_ISSUER},
-        f"/{TENANT}/discovery/keys": {"x5t": ""},
-        f"{ONELOGIN}/certs": {},
-    }
-)
-"""What the keys at a path have beside kty, use, kid, n and e; an empty x5t stands for the kid."""
-
 USERINFO: Mapping[str, IssuerRole] = MappingProxyType(
     {"/oauth2/v1/userinfo": IssuerRole.OKTA_ORG, "/v1/userinfo": IssuerRole.GSUITE, f"{ONELOGIN}/me": IssuerRole.ONELOGIN}
 )
 """Whose tokens each userinfo endpoint takes."""
 
 
-def discovery_documents(base: str) -> dict[str, Document]:
-    """Return the discovery document of every issuer by its path."""
-    return {
-        OKTA + DISCOVERY: {"issuer": base + OKTA, "jwks_uri": f"{base}{OKTA}/v1/keys"},
-        DISCOVERY: _okta_org(base),
-        f"/{TENANT}/v2.0{DISCOVERY}": _azure(AZURE_ISSUER, f"{base}/{TENANT}", "/v2.0"),
-        f"/{TENANT}{DISCOVERY}": _azure(AZURE_V1_ISSUER, f"{base}/{TENANT}", ""),
-        ONELOGIN + DISCOVERY: _onelogin(base + ONELOGIN),
-    }
-
-
-def _okta_org(base: str) -> Document:
-    return {
-        "issuer": base,
-        "authorization_endpoint": f"{base}/oauth2/v1/authorize",
-        "token_endpoint": f"{base}/oauth2/v1/token",
-        "userinfo_endpoint": f"{base}/oauth2/v1/userinfo",
-        "jwks_uri": f"{base}/oauth2/v1/keys",
-        "id_token_signing_alg_values_supported": ["RS256"],
-        "introspection_endpoint": base + INTROSPECTION,
-        "introspection_endpoint_auth_methods_supported": _words(
-            "client_secret_basic client_secret_post client_secret_jwt private_key_jwt none"
-        ),
-        "request_object_signing_alg_values_supported": _words("HS256 HS384 HS512 RS256 RS384 RS512 ES256 ES384 ES512"),
-    }
-
-
-def _azure(issuer: str, tenant: str, version: str) -> Document:
-    return {
-        "token_endpoint": f"{tenant}/oauth2{version}/token",
-        "token_endpoint_auth_methods_supported": _words("client_secret_post private_key_jwt client_secret_basic"),
-        "jwks_uri": f"{tenant}/discovery{version}/keys",
-        "response_modes_supported": _words("query fragment form_post"),
-        "subject_types_supported": ["pairwise"],
-        "id_token_signing_alg_values_supported": ["RS256"],
-        "response_types_supported": ["code", "id_token", "code id_token", "id_token token"],
-        "scopes_supported": _words("openid profile email offline_access"),
-        "issuer": issuer,
-        "request_uri_parameter_supported": False,
-        "userinfo_endpoint": "https://graph.microsoft.com/oidc/userinfo",
-        "authorization_endpoint": f"{tenant}/oauth2{version}/authorize",
-        "claims_supported": _words(
-            "sub iss cloud_instance_name cloud_instance_host_name cloud_graph_host_name msgraph_host aud exp iat auth_time acr "
-            "nonce preferred_username name tid ver at_hash c_hash email"
-        ),
-        "tenant_region_scope": "WW",
-    }
-
-
-def _onelogin(issuer: str) -> Document:
-    return {
-        "issuer": issuer,
-        "jwks_uri": f"{issuer}/certs",
-        "userinfo_endpoint": f"{issuer}/me",
-        "introspection_endpoint": f"{issuer}/token/introspection",
-        "introspection_endpoint_auth_methods_supported": _words("client_secret_basic client_secret_post none"),
-        "token_endpoint": f"{issuer}/token",
-        "revocation_endpoint": f"{issuer}/token/revocation",
-        "id_token_signing_alg_values_supported": _words("HS256 RS256 PS256"),
-        "userinfo_signing_alg_values_supported": _words("HS256 RS256 PS256"),
-        "claims_supported": _words(
-            "sub email preferred_username name updated_at given_name family_name locale groups email_verified params phone_number "
-            "acr sid auth_time iss"
-        ),
-        "scopes_supported": _words("openid name profile groups email params phone"),
-        "grant_types_supported": _words("authorization_code implicit refresh_token client_credentials password"),
-    }
+def entry_of(role: IssuerRole, base: str) -> Document:
+    """Return the entry of `oauth.providers` that accepts the tokens of the issuer at `base`; its secret is in client-secret."""
+    entry: Document
+    match role:
+        case IssuerRole.OKTA:
+            entry = {"provider": "okta", "issuer": base + OKTA, "client_ids": [CLIENT_ID], "audience": AUDIENCE}
+        case IssuerRole.OKTA_ORG:
+            entry = {"provider": "okta", "issuer": base, "client_ids": [CLIENT_ID], "client_secret": {"file": "client-secret"}}
+        case IssuerRole.AZURE:
+            keys = f"{base}/{TENANT}/discovery/v2.0/keys"
+            entry = {"provider": "azure", "issuer": f"{TENANT}/v2.0", "client_ids": [AZURE_CLIENT], "jwks_uri": keys}
+        case IssuerRole.AZURE_V1:
+            keys = f"{base}/{TENANT}/discovery/keys"
+            entry = {"provider": "azure", "issuer": AZURE_V1_ISSUER, "client_ids": [AZURE_CLIENT], "jwks_uri": keys}
+        case IssuerRole.GSUITE:
+            entry = {
+                "provider": "gsuite",
+                "client_ids": [GOOGLE_CLIENT],
+                "domains": ["acme.com"],
+                "hosted_domains": ["acme.com"],
+                "tokeninfo_uri": base + TOKENINFO,
+                "userinfo_uri": f"{base}/v1/userinfo",
+            }
+        case IssuerRole.ONELOGIN:
+            entry = {"provider": "onelogin", "issuer": base + ONELOGIN, "client_ids": [ONELOGIN_CLIENT]}
+    return {"name": role.value, **entry}
 
 
 def claims_of(role: IssuerRole, base: str, user: str, now: int, expires_at: int) -> Document:
@@ -281,7 +233,3 @@ def userinfo(token: Issued) -> Document:
 def present(members: Mapping[str, Any]) -> Document:
     """Leave out the members that are None."""
     return {name: value for name, value in members.items() if value is not None}
-
-
-def _words(text: str) -> list[str]:
-    return text.split()

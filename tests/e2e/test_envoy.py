@@ -6,15 +6,19 @@ import asyncio
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from extauthz.config.oauth import expand_issuer, provider_of
 from extauthz.core.identity import OVERRIDE_HEADERS
+from extauthz.core.providers import Provider, Verification
 from extauthz.demo.cases import CASES, Case
 from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.launcher import Demo
+from extauthz.demo.providers import IssuerRole, entry_of
 from extauthz.demo.wiring import EnvoyLink, Wiring
 from tests.support.running import Reply, RunningDemo, running_demo
 from tests.support.waiting import eventually
@@ -26,28 +30,28 @@ ANA = ("X-Scio-ActAs", "ana@acme.com")
 OAUTH = ("X-Glean-Auth-Type", "OAUTH")
 
 
-CLIENT_CLAIMS = {
-    "OAUTH": ("cid",),
-    "OKTA_ORG": ("cid",),
-    "AZURE": ("azp",),
-    "AZURE_1": ("appid",),
-    "GSUITE": ("aud", "azp"),
-    "ONELOGIN": ("aud",),
-}
-ASKED = ("OKTA_ORG", "GSUITE", "ONELOGIN")
+ROLES = {role.variable: role for role in IssuerRole}
+"""The providers by the name of the demo's token."""
+
+
+def row_of(role: IssuerRole) -> Provider:
+    """Return the provider whose tokens a role issues."""
+    entry = entry_of(role, "https://issuer.example")
+    row = provider_of(entry["provider"], expand_issuer(entry["provider"], entry.get("issuer", "")))
+    assert row is not None
+    return row
+
+
+def client_claims(role: IssuerRole) -> set[str]:
+    """Return the claims that name the client."""
+    row = row_of(role)
+    return {row.client_claim, row.second_client_claim} - {""}
+
+
+ASKED = tuple(
+    name for name, role in ROLES.items() if row_of(role).verifications[0] is not Verification.JWKS or row_of(role).userinfo_user
+)
 """Providers whose tokens are verified by asking: they learn of a revocation."""
-
-
-def makers(issuer: DemoIssuer) -> dict[str, Callable[..., str]]:
-    """Return what issues the tokens of each provider, by the name of the demo's token."""
-    return {
-        "OAUTH": issuer.token,
-        "OKTA_ORG": issuer.okta_org_token,
-        "AZURE": issuer.azure_token,
-        "AZURE_1": issuer.azure_v1_token,
-        "GSUITE": issuer.gsuite_token,
-        "ONELOGIN": issuer.onelogin_token,
-    }
 
 
 async def prepare(demo: Demo) -> None:
@@ -63,10 +67,11 @@ async def prepare(demo: Demo) -> None:
         ANONYMOUS_CHAT=anonymous | {"scopes": ["CHAT"]},
     )
     await demo.extauthz("token", "revoke", demo.ids["USER_REVOKED"], demo.ids["ANONYMOUS_REVOKED"], "--yes")
-    for name, make in makers(demo.issuer).items():
+    for name, role in ROLES.items():
+        make = partial(demo.issuer.issue, role)
         demo.tokens[f"{name}_FORGED"] = demo.issuer.forged(demo.tokens[name])
         demo.tokens[f"{name}_EXPIRED"] = make("ana@acme.com", lifetime=-10)
-        demo.tokens[f"{name}_OTHER_CLIENT"] = make("ana@acme.com", **dict.fromkeys(CLIENT_CLAIMS[name], "of-somebody-else"))
+        demo.tokens[f"{name}_OTHER_CLIENT"] = make("ana@acme.com", **dict.fromkeys(client_claims(role), "of-somebody-else"))
         demo.tokens[f"{name}_WITHDRAWN"] = make("ana@acme.com")
         demo.issuer.revoke(demo.tokens[f"{name}_WITHDRAWN"])
     demo.tokens["GSUITE_ELSEWHERE"] = demo.issuer.gsuite_token("ana@evil.com")
@@ -148,14 +153,7 @@ def test_an_oauth_identity_reaches_the_upstream(envoy: RunningDemo) -> None:
     assert "x-glean-auth-type" not in seen
 
 
-ACTORS = {
-    "OAUTH": "oauth:okta:",
-    "OKTA_ORG": "oauth:okta-org:",
-    "AZURE": "oauth:azure:",
-    "AZURE_1": "oauth:azure-1:",
-    "GSUITE": "oauth:gsuite:",
-    "ONELOGIN": "oauth:onelogin:",
-}
+ACTORS = {name: f"oauth:{role}:" for name, role in ROLES.items()}
 
 
 @pytest.mark.parametrize("provider", ACTORS)

@@ -17,16 +17,8 @@ from extauthz.adapters.oauth.jwks import RETRY, JwksSource
 from extauthz.adapters.tracing.checks import Tracing
 from extauthz.addresses import Address
 from extauthz.config.loader import Configuration, load
-from extauthz.demo.issuer import (
-    AUDIENCE,
-    AZURE_CLIENT,
-    CLIENT_ID,
-    CLIENT_SECRET,
-    GOOGLE_CLIENT,
-    ONELOGIN_CLIENT,
-    TENANT,
-    DemoIssuer,
-)
+from extauthz.demo.issuer import CLIENT_ID, CLIENT_SECRET, DemoIssuer
+from extauthz.demo.providers import IssuerRole, entry_of
 from extauthz.errors import Unavailable
 from extauthz.runtime.build import RuntimeBuilder, RuntimeParts
 from extauthz.runtime.tracing import open_tracing
@@ -37,37 +29,23 @@ from extauthz.transport.sockets import open_port
 from tests.support.world import DECISION_ID, ListRecorder, StillClock, check_request, oauth
 
 ANA = "ana@acme.com"
-ISSUED_BY = {
-    "okta": "token",
-    "okta-org": "okta_org_token",
-    "okta-userinfo": "okta_org_token",
-    "azure": "azure_token",
-    "gsuite": "gsuite_token",
-    "onelogin": "onelogin_token",
-}
-"""Which method of the issuer makes the tokens of which provider below."""
+ROLES = {role.value: role for role in IssuerRole} | {"okta-userinfo": IssuerRole.OKTA_ORG}
+"""Whose part the issuer plays for the providers below, by their names."""
+ISSUED_BY = ("okta", "okta-org", "okta-userinfo", "azure", "gsuite", "onelogin")
+"""One provider for each way to verify."""
 
 
 def providers(base: str) -> dict[str, dict[str, Any]]:
     """Return the provider entries for the issuer at `base`, by name."""
-    return {
-        "okta": {"provider": "okta", "issuer": f"{base}/oauth2/default", "client_ids": [CLIENT_ID], "audience": AUDIENCE},
-        "okta-org": {"provider": "okta", "issuer": base, "client_ids": [CLIENT_ID], "client_secret": {"file": "client-secret"}},
-        "okta-userinfo": {"provider": "okta", "issuer": base, "client_ids": [CLIENT_ID]},
-        "azure": {
-            "provider": "azure",
-            "issuer": f"{TENANT}/v2.0",
-            "client_ids": [AZURE_CLIENT],
-            "jwks_uri": f"{base}/{TENANT}/discovery/v2.0/keys",
-        },
-        "gsuite": {
-            "provider": "gsuite",
-            "client_ids": [GOOGLE_CLIENT],
-            "domains": ["acme.com"],
-            "tokeninfo_uri": f"{base}/tokeninfo",
-        },
-        "onelogin": {"provider": "onelogin", "issuer": f"{base}/oidc/2", "client_ids": [ONELOGIN_CLIENT]},
-    }
+    demo = {role.value: entry_of(role, base) for role in IssuerRole}
+    by_userinfo = {"okta-userinfo": {"provider": "okta", "issuer": base, "client_ids": [CLIENT_ID]}}
+    only_asked_once = {"gsuite": without(demo["gsuite"], "hosted_domains", "userinfo_uri")}
+    return demo | by_userinfo | only_asked_once
+
+
+def without(entry: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """Return an entry that leaves out some of its keys."""
+    return {key: value for key, value in entry.items() if key not in keys}
 
 
 @dataclass
@@ -91,7 +69,7 @@ class Live:
 
     def token(self, name: str, user: str = ANA, **changes: Any) -> str:
         """Issue a token of a provider."""
-        return str(getattr(self.issuer, ISSUED_BY[name])(user, **changes))
+        return self.issuer.issue(ROLES[name], user, **changes)
 
     async def check(self, token: str) -> str:
         """Ask about a request with this token; return the reason."""
@@ -137,7 +115,7 @@ async def live(folder: Path, *names: str, **more: Any) -> AsyncIterator[Live]:
     settings = {
         "version": 1,
         "server": {"listen": "127.0.0.1:9001", "check_timeout": "60s"},
-        "oauth": {"providers": [{"name": name, **entry} for name, entry in providers(base).items() if name in names]},
+        "oauth": {"providers": [{**entry, "name": name} for name, entry in providers(base).items() if name in names]},
         "scopes": ["SEARCH"],
         "routes": ["routes.yaml"],
         **more,

@@ -1,7 +1,8 @@
 """Every problem that can be made in the configuration, one file each in config/bad: what is said about it, word by word.
 
 A file begins with comments: `# stands for:` the file of config/base that it replaces, and for each problem in it one line
-`# expect: LINE key.path: message`. A folder holds several files, each with its own expectations.
+`# expect: LINE key.path: message`, in which <providers> stands for the names of all providers. A folder holds several files, each
+with its own expectations.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from extauthz.config import (
     values,
 )
 from extauthz.config.loader import load
+from extauthz.core.provider_table import PROVIDERS
 from extauthz.errors import ConfigurationError
 from extauthz.responses import denials
 from tests.support.project import TESTS
@@ -71,7 +73,9 @@ def expected(bad: Path) -> list[str]:
 
 def expectations(file: Path) -> list[str]:
     lines = re.findall(rb"^# expect: ([0-9]+) (.+)$", file.read_bytes(), re.MULTILINE)
-    return [f"{int(line)}: {text.decode()}" for line, text in lines]
+    *names, last = (repr(name) for name in sorted(PROVIDERS))
+    providers = f"{', '.join(names)} or {last}"
+    return [f"{int(line)}: {text.decode().replace('<providers>', providers)}" for line, text in lines]
 
 
 def problems_in(folder: Path) -> list[str]:

@@ -154,7 +154,7 @@ IS_ASKED = (
 )
 EVERYBODY = "lets in everybody who makes a Google account: hosted_domains or users would keep others out"
 FIRST_CLIENT = (
-    "introspection asks as the first of these clients, and Okta may know nothing of tokens of the others: "
+    "introspection asks as the first of these clients, and okta may know nothing of tokens of the others: "
     "name one client, or write verification: userinfo, which works for all, and leave client_secret out"
 )
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
 
 from extauthz.core import claims
 from extauthz.core.model import Reason
-from extauthz.core.providers import PROVIDERS, Provider, ProviderRules, Verification
+from extauthz.core.provider_table import PROVIDERS
+from extauthz.core.providers import Provider, ProviderRules, Verification
 from tests.support import remote, vectors, world
 from tests.support.azure_claims import CLAIMS, CLIENT, TENANT, V1, V2
 from tests.support.world import NOW
@@ -61,9 +62,10 @@ def google_user(document: dict[str, Any], rules: ProviderRules) -> claims.Claims
 
 
 OKTA, OKTA_ORG = PROVIDERS["okta"]
-AZURE_2, AZURE_1, _ = PROVIDERS["azure"]
+AZURE_2, AZURE_1, AZURE_1_CHINA = PROVIDERS["azure"]
 (GSUITE,), (ONELOGIN,) = PROVIDERS["gsuite"], PROVIDERS["onelogin"]
 TIMES = {"iat": NOW - 60, "nbf": NOW - 60, "exp": NOW + 4000}
+CHINA = f"https://sts.chinacloudapi.cn/{TENANT}/"
 FOR_CLIENT = frozenset({CLIENT, f"api://{CLIENT}"})
 GOOGLE_RULES = rules(GSUITE, remote.GOOGLE, remote.GOOGLE_CLIENT, verification=Verification.TOKENINFO)
 ONELOGIN_RULES = rules(
@@ -73,6 +75,27 @@ SOURCES = {
     "okta": Source(world.claims(), rules(OKTA, world.ISSUER, world.CLIENT, audience=frozenset({"api://default"})), itself),
     "azure-2": Source(CLAIMS[V2] | TIMES, rules(AZURE_2, V2, CLIENT, tenant=TENANT, audience=FOR_CLIENT), itself),
     "azure-1": Source(CLAIMS[V1] | TIMES, rules(AZURE_1, V1, CLIENT, tenant=TENANT, audience=FOR_CLIENT), itself),
+    "azure-1-guest": Source(
+        {name: value for name, value in (CLAIMS[V1] | TIMES).items() if name != "upn"},
+        rules(AZURE_1, V1, CLIENT, tenant=TENANT, audience=FOR_CLIENT),
+        itself,
+    ),
+    "azure-1-china": Source(
+        CLAIMS[V1] | TIMES | {"iss": CHINA}, rules(AZURE_1_CHINA, CHINA, CLIENT, tenant=TENANT, audience=FOR_CLIENT), itself
+    ),
+    "azure-users": Source(
+        CLAIMS[V2] | TIMES,
+        rules(
+            AZURE_2,
+            V2,
+            CLIENT,
+            tenant=TENANT,
+            audience=FOR_CLIENT,
+            users={CLAIMS[V2]["oid"]: "abeli@acme.com"},
+            user_claims=(AZURE_2.subject_claim,),
+        ),
+        itself,
+    ),
     "onelogin": Source(remote.onelogin_claims(), ONELOGIN_RULES, of_onelogin),
     "tokeninfo": Source(remote.tokeninfo(), GOOGLE_RULES, answered),
     "introspection": Source(
@@ -113,10 +136,16 @@ ODD: list[Any] = [
 ]
 
 
+def scope_names(value: Any) -> set[str]:
+    """Return the scopes of Google by their short names."""
+    return set(" ".join(claims.strings(value)).replace(remote.GOOGLE_SCOPES, "").split(" "))
+
+
 FREE: dict[str, Callable[[Any], bool]] = {
     "nothing": lambda _: False,
     "text": lambda value: isinstance(value, str),
     "words": lambda value: bool(claims.strings(value)),
+    "all three": lambda value: {"openid", "email", "profile"} <= scope_names(value),
 }
 """What a claim may hold besides, whose text means nothing to us: `any` in a row."""
 
@@ -176,6 +205,28 @@ def test_every_source_and_claim_stands_there_once() -> None:
     assert len({named(row) for row in ROWS}) == len(ROWS)
     for row in ROWS:
         vectors.known(row, {"of", "claim", "says", "absent", "any", "good", "bad"}, named(row))
+
+
+BY_PRESENCE = {"id_token_claims"}
+"""Fields of a provider that name claims of which no value is ever accepted."""
+
+
+def claims_of(provider: Provider) -> set[str]:
+    """Return every claim that decides something for this provider: those of every token, and those that its row names."""
+    names = {"iss", "aud", "exp", "sub", *provider.app_token_marks}
+    for name in {field.name for field in fields(provider)} - BY_PRESENCE:
+        if name.endswith(("_claim", "_claims")):
+            value = getattr(provider, name)
+            names |= {value} - {""} if isinstance(value, str) else set(value)
+    return names
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_every_claim_that_a_provider_is_read_by_stands_there(name: str) -> None:
+    ways = {(source.rules.provider, source.rules.verification) for source in SOURCES.values()}
+    assert {(row, way) for row in PROVIDERS[name] for way in row.verifications} - ways == set(), "SOURCES has no document"
+    tried = {row["claim"] for row in ROWS if SOURCES[row["of"]].rules.provider in PROVIDERS[name]}
+    assert {claim for row in PROVIDERS[name] for claim in claims_of(row)} - tried == set()
 
 
 @pytest.mark.parametrize(("aud", "azp", "client"), [(["x", "b", "a"], None, "b"), (["x", "b", "a"], "a", "b"), ("a", None, "a")])

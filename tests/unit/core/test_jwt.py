@@ -10,7 +10,8 @@ import pytest
 from extauthz.core import jwt
 from extauthz.core.credentials import Credential, Kind
 from extauthz.core.model import Reason
-from extauthz.core.providers import PROVIDERS, ProviderRules
+from extauthz.core.provider_table import PROVIDERS
+from extauthz.core.providers import ProviderRules
 
 
 def token(header: object, signature: bytes = b"signature") -> str:

@@ -9,7 +9,8 @@ import pytest
 
 from extauthz.core import claims
 from extauthz.core.model import Identity, Reason
-from extauthz.core.providers import PROVIDERS, ProviderRules, Verification
+from extauthz.core.provider_table import PROVIDERS
+from extauthz.core.providers import ProviderRules, Verification
 from tests.support.world import CLIENT, ISSUER, NOW
 from tests.support.world import claims as good_claims
 

@@ -104,7 +104,9 @@ PURE = {
 REACHING_OUT = {"__import__", "breakpoint", "compile", "eval", "exec", "input", "open", "print"}
 
 MAX_LINES = 300
-MAX_CORE_LINES = 1_400
+MAX_CORE_LINES = 1_300
+TABLE = "core.provider_table"
+"""Rows of data, which the limit of the core does not count: a provider more must fit in."""
 
 
 def dotted(path: Path) -> str:
@@ -334,12 +336,20 @@ def test_the_core_reaches_for_nothing(name: str) -> None:
 
 
 def test_the_core_is_small() -> None:
-    core = {name: sum(map(bool, source.split("\n"))) for name, source in modules().items() if room_of(name) == "core"}
+    core = {
+        name: sum(map(bool, source.split("\n"))) for name, source in modules().items() if room_of(name) == "core" and name != TABLE
+    }
     total = sum(core.values())
     sys.stdout.write(f"core: {total} lines that are not blank in {len(core)} modules\n")
 
     assert len(core) > 8, "the core was not found"
     assert total <= MAX_CORE_LINES, core
+
+
+def test_the_table_of_providers_is_data() -> None:
+    """What decides something counts as a part of the core."""
+    deciding = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.If, ast.For, ast.While, ast.Try, ast.Match)
+    assert [ast.unparse(node) for node in ast.walk(ast.parse(modules()[TABLE])) if isinstance(node, deciding)] == []
 
 
 # --- the laws of the house

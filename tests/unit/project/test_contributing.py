@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import typing
 from functools import cache
 
 import click
 import pytest
+import yaml
 
 from docs.reference import generate
+from extauthz import cli
 from extauthz.admin.rights import Operation
 from extauthz.cli import main
 from extauthz.config.oauth import ProviderEntry
 from extauthz.config.settings import Settings
-from extauthz.core.providers import PROVIDERS
-from extauthz.demo.providers import IssuerRole
+from extauthz.core.provider_table import PROVIDERS
+from extauthz.demo.providers import IssuerRole, entry_of
 from tests.support.project import ROOT
 from tests.unit.cli.test_cli_rights import COMMANDS
 from tests.unit.core.test_claim_types import SOURCES
@@ -44,6 +47,10 @@ def test_every_part_names_files_and_tests_that_are_there() -> None:
     assert list(PARTS) == ["a provider", "a reason", "a metric", "a command", "a key of the YAML"]
     tests = set(re.findall(r"^(?:async )?def (test_\w+)", sources("tests"), re.MULTILINE))
     tests |= {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    lines = [
+        line for line in PAGE.partition("\n## How to add …\n")[2].splitlines() if line and not line.startswith(("**", "Each "))
+    ]
+    assert lines == [line for part in PARTS.values() for line in part.splitlines()], "a line that is not read is not checked"
     for name, part in PARTS.items():
         for line in part.splitlines():
             assert re.search(r"`[a-z]+/[^`]*`|the table of", line), f"{name}: {line}"
@@ -59,14 +66,53 @@ def test_the_schema_knows_the_providers_of_the_table() -> None:
     assert set(typing.get_args(ProviderEntry.model_fields["provider"].annotation)) == set(PROVIDERS)
 
 
+KNOW_NAMES = {"core/provider_table.py", "config/oauth.py", "config/provider_rules.py", "demo"}
+"""Where a provider has a name: elsewhere its row says what is to be done, so that a new one is not forgotten."""
+
+
+def test_nothing_else_knows_a_provider_by_name() -> None:
+    package = ROOT / "extauthz"
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and node.value in set(PROVIDERS)
+    }
+    assert "core/provider_table.py" in found
+    assert {name for name in found if name not in KNOW_NAMES and name.partition("/")[0] not in KNOW_NAMES} == set()
+
+
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_provider_is_documented_played_and_its_claims_are_tried(name: str) -> None:
     table = (ROOT / "docs" / "decisions.md").read_text("utf-8").partition("\nBy provider")[2].partition("\n- ")[0]
     assert re.search(rf"^\| {name}\b", table, re.MULTILINE), "docs/decisions.md: no row"
     page = (ROOT / "docs" / "oauth-providers.md").read_text("utf-8")
     assert re.search(rf"^\| `{name}`", page, re.MULTILINE), "docs/oauth-providers.md: no row"
-    assert name in {role.value.partition("_")[0] for role in IssuerRole}, "extauthz/demo/providers.py: no role"
+    assert name in {role.value.partition("-")[0] for role in IssuerRole}, "extauthz/demo/providers.py: no role"
     assert name in {source.rules.provider.name for source in SOURCES.values()}, "tests/vectors/claims.yaml: no claims"
+
+
+@pytest.mark.parametrize("key", ["provider", "issuer", "user_claim"])
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_the_example_says_of_a_key_what_it_means_for_each_provider(name: str, key: str) -> None:
+    comment = re.search(rf"((?:  #.*\n)+)  {key}: ", (ROOT / "config" / "extauthz.yaml").read_text("utf-8"))
+    assert comment
+    assert re.search(rf"\b{name}\b", comment[1])
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_provider_is_named_where_users_look_for_it(name: str) -> None:
+    default = yaml.safe_load((ROOT / "docs" / "reference" / "keys.yaml").read_text("utf-8"))["oauth.user_claim"]["default"]
+    assert re.search(rf"\b{name}\b", default), "docs/reference/keys.yaml: no default of user_claim"
+    release = (ROOT / "README.md").read_text("utf-8").partition("\n## In this release\n")[2].partition(";")[0]
+    assert re.search(rf"\b{name}\b", release, re.IGNORECASE), "README.md: not in this release"
+
+
+@pytest.mark.parametrize("role", IssuerRole)
+def test_a_role_of_the_demo_is_an_entry_of_its_provider(role: IssuerRole) -> None:
+    entry = ProviderEntry.model_validate(entry_of(role, "http://127.0.0.1:9002"))
+    assert (entry.name, entry.provider) == (role.value, role.value.partition("-")[0])
+    assert entry.row in PROVIDERS[entry.provider]
 
 
 # A command
@@ -79,6 +125,12 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()) -> dict[tuple[str
     context = click.Context(command)
     inner = [(name, command.get_command(context, name)) for name in command.list_commands(context)]
     return {leaf: flags for name, each in inner if each is not None for leaf, flags in leaves(each, (*path, name)).items()}
+
+
+def test_a_module_that_has_a_command_is_listed() -> None:
+    modules = {path.stem: path.read_text("utf-8") for path in (ROOT / "extauthz" / "cli").glob("*.py")}
+    names = {name.replace("_", "-") for name, text in modules.items() if re.search(r"^def command\(", text, re.MULTILINE)}
+    assert names == {*cli.COMMANDS, *cli.HIDDEN}
 
 
 def test_what_a_role_may_do_with_a_command_is_tried() -> None:

@@ -18,7 +18,7 @@ from extauthz.config.routes import RouteFile, RouteLine
 from extauthz.config.settings import Settings
 from extauthz.config.upstream import UpstreamSection
 from extauthz.core.model import Reason
-from extauthz.core.providers import PROVIDERS
+from extauthz.core.provider_table import PROVIDERS
 from extauthz.telemetry.conditions import ConditionKey
 from extauthz.telemetry.decision_record import RecordField
 from extauthz.telemetry.metric_table import DEFINITIONS

@@ -13,7 +13,8 @@ import pytest
 from extauthz.core import jwt
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
-from extauthz.core.providers import PROVIDERS, ProviderRules, Verification
+from extauthz.core.provider_table import PROVIDERS
+from extauthz.core.providers import ProviderRules, Verification
 from extauthz.errors import Unavailable
 from extauthz.verifiers.oauth import MAX_PENDING, Issuer, OAuthVerifier, Signer
 from extauthz.verifiers.throttling import Budget

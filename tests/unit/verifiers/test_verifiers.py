@@ -17,7 +17,8 @@ from extauthz.core import jwt
 from extauthz.core.act_as import ActAs
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
-from extauthz.core.providers import PROVIDERS, ProviderRules
+from extauthz.core.provider_table import PROVIDERS
+from extauthz.core.providers import ProviderRules
 from extauthz.core.tokens import TokenRecord, digest, fingerprint, mint
 from extauthz.errors import Unavailable
 from extauthz.ports import Evidence, FeedBatch, Verdict
