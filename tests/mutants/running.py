@@ -438,7 +438,7 @@ class _Fresh:
     root: Path
 
     def run(self, order: Sequence[int]) -> str:
-        """Collect and run the tests file by file, since most faults are noticed in the first one; a failed import is noticed, too."""
+        """Collect and run the tests file by file, most faults are noticed in the first; a failed import is, too."""
         sys.meta_path.insert(0, _Finder(self.mutant, self.root))
         files: dict[str, list[int]] = {}
         for test in order:
