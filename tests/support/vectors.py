@@ -16,7 +16,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,7 @@ class Case:
         return f"{self.file}-{self.group}-{self.number}-{label}"
 
 
+@cache
 def load(name: str) -> dict[str, Any]:
     """Read a vector file, refusing keys that stand twice."""
     data = yaml.load((VECTORS / f"{name}.yaml").read_text("utf-8"), _UniqueKeys)  # noqa: S506 - a safe loader
@@ -129,7 +130,7 @@ def known(data: Mapping[str, Any], allowed: set[str], where: str) -> None:
         raise ValueError(f"{where}: unknown keys {sorted(unknown)}")
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class _UniqueKeys(yaml.CSafeLoader):
     """A safe loader that refuses a mapping in which a key stands twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
