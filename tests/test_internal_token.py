@@ -25,7 +25,7 @@ from extauthz.config.changes import needing_restart
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import load
 from extauthz.core.model import AuthType, Identity, Reason
-from extauthz.internal_tokens import ALGORITHMS, InternalTokens, Recipe, new_key, signing_key
+from extauthz.internal_tokens import ALGORITHMS, InternalTokens, Recipe, Signed, SigningCodec, new_key, signing_key
 from tests.support import fuzz
 from tests.support.world import DECISION_ID, NOW, Answer, MakeWorld, World, bearer, check_request, claims, oauth, sign
 
@@ -640,3 +640,30 @@ def test_a_token_that_was_signed_again_is_the_last_to_go() -> None:
     assert ask("a", 51)  # past its half: signed again
     assert [ask("d", 52), ask("e", 53), ask("f", 54)] == [True, True, True]  # b and c go
     assert [ask("a", 55), ask("d", 55), ask("e", 55), ask("f", 55)] == [False, False, False, False]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_no_key_and_no_token_is_shown(algorithm: str) -> None:
+    key = signing_key("k1", new_key(algorithm))
+    signed = Signed((HEADER, "aVerySecretToken"), 0.0, 1.0)
+
+    assert repr(key) == f"SigningKey(id='k1', algorithm='{algorithm}')"
+    assert repr(signed) == "Signed(since=0.0, until=1.0)"
+
+
+@pytest.mark.parametrize("pem", NO_KEYS.values(), ids=NO_KEYS)
+def test_what_is_no_key_is_refused_with_a_hint(pem: bytes) -> None:
+    with pytest.raises(ValueError, match="private key") as refused:
+        signing_key("k1", pem)
+
+    assert str(refused.value) == (
+        "is not the PEM text of an unencrypted private key for ES256 (P-256) or EdDSA (Ed25519): "
+        "make one with 'extauthz internal-token new-key'"
+    )
+
+
+def test_denials_of_the_fence_are_those_of_the_protocol(token_world: MakeTokenWorld) -> None:
+    world = token_world()
+    codec = SigningCodec(EnvoyCodec(), tokens_of(world), audience=AUDIENCE, audiences={}, clock=world.clock)
+
+    assert codec.fixed(Reason.INTERNAL, DECISION_ID) == EnvoyCodec().fixed(Reason.INTERNAL, DECISION_ID)
