@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import re
@@ -541,6 +542,16 @@ def private(key: Any, encryption: Any = None) -> bytes:
 
 
 P256 = ec.generate_private_key(ec.SECP256R1())
+
+
+def unknown_curve() -> bytes:
+    """Write a key of prime239v3, which no library of ours has."""
+    der = P256.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    changed = der.replace(bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d030106"))
+    assert changed != der
+    return b"-----BEGIN PRIVATE KEY-----\n" + base64.encodebytes(changed) + b"-----END PRIVATE KEY-----\n"
+
+
 NO_KEYS: dict[str, bytes] = {
     "empty": b"",
     "text": b"hunter2",
@@ -548,6 +559,7 @@ NO_KEYS: dict[str, bytes] = {
     "encrypted": private(P256, BestAvailableEncryption(b"hunter2")),
     "RSA": private(rsa.generate_private_key(public_exponent=65537, key_size=2048)),
     "another curve": private(ec.generate_private_key(ec.SECP384R1())),
+    "a curve of nobody": unknown_curve(),
     "DER": P256.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
 }
 
