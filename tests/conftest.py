@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.transports import NAMES, Loop, Name
-from tests.support.world import MakeWorld, World
+# Whatever PYTHONDONTWRITEBYTECODE says: hundreds of processes of the tests would each compile all that they import. They read what
+# is written here, and still write nothing themselves: some run where a file may not grow, and half of one would break the others.
+sys.dont_write_bytecode = False
+
+from tests.support.transports import NAMES, Loop, Name  # noqa: E402
+from tests.support.world import MakeWorld, World  # noqa: E402
 
 SLOW_FILES = (
     "envoy",
