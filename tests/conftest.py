@@ -12,8 +12,8 @@ from typing import Any
 import httpx2
 import pytest
 
-# Whatever PYTHONDONTWRITEBYTECODE says: hundreds of processes of the tests would each compile all that they import. They read what
-# is written here, and still write nothing themselves: some run where a file may not grow, and half of one would break the others.
+# Whatever PYTHONDONTWRITEBYTECODE says: hundreds of processes of the tests would each compile all that they import. It stays as it
+# is for them: they read what is written here. Some run where no file may grow, and half a compiled file would break all the others.
 sys.dont_write_bytecode = False
 
 from tests.support.transports import NAMES, Loop, Name  # noqa: E402
