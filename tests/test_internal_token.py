@@ -483,6 +483,7 @@ def test_nothing_private_is_published(token_world: MakeTokenWorld) -> None:
         ["alg", "crv", "kid", "kty", "use", "x", "y"],
         ["alg", "crv", "kid", "kty", "use", "x"],
     ]
+    assert {key["use"] for key in published} == {"sig"}, "RFC 7517 4.2"
     assert "PRIVATE" not in repr(tokens_of(world).recipe)
 
 
