@@ -334,7 +334,7 @@ def test_a_scope_that_a_reload_takes_away_is_told_to_no_upstream_any_more(token_
 
 def test_a_token_says_what_was_found_out_about_this_caller_whatever_was_signed_before() -> None:
     """Each fact alone makes another token."""
-    made = InternalTokens(Recipe(ISSUER, HEADER, 60.0, (KEY,)), token_ids=lambda: "id")
+    made = InternalTokens(Recipe(ISSUER, HEADER, 60.0, (KEY,), capacity=100), token_ids=lambda: "id")
     ana = Identity(AuthType.USER, "token:1", "ana@acme.com", frozenset({"SEARCH"}), NOW + 30.0)
     callers: list[tuple[Identity, str | None, str]] = [
         (ana, ana.user, AUDIENCE),
@@ -365,7 +365,7 @@ def test_a_token_says_what_was_found_out_about_this_caller_whatever_was_signed_b
 def test_no_token_outlives_its_credential_or_ends_before_it_begins(
     lifetime: float, fraction: float, left: float, steps: list[float]
 ) -> None:
-    made = InternalTokens(Recipe(ISSUER, HEADER, lifetime, (KEY,)), token_ids=lambda: "id")
+    made = InternalTokens(Recipe(ISSUER, HEADER, lifetime, (KEY,), capacity=100), token_ids=lambda: "id")
     now = NOW + fraction
     identity = Identity(AuthType.USER, "token:x", "ana@acme.com", frozenset({"SEARCH"}), now + left)
     for step in (0.0, *steps):
@@ -483,6 +483,7 @@ def test_nothing_private_is_published(token_world: MakeTokenWorld) -> None:
         ["alg", "crv", "kid", "kty", "use", "x", "y"],
         ["alg", "crv", "kid", "kty", "use", "x"],
     ]
+    assert {key["use"] for key in published} == {"sig"}, "RFC 7517 4.2"
     assert "PRIVATE" not in repr(tokens_of(world).recipe)
 
 
