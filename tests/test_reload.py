@@ -9,7 +9,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import watchfiles
@@ -17,7 +17,8 @@ import watchfiles
 from extauthz.adapters.store.rows import StoreError
 from extauthz.config.document import ConfigurationError
 from extauthz.config.loader import Configuration, load
-from extauthz.reload import Refused, Reloader
+from extauthz.reload import LOOK, Refused, Reloader
+from tests.support.virtual_time import elapse, in_virtual_time
 from tests.support.waiting import settled, until
 
 SETTINGS = """\
@@ -534,3 +535,43 @@ async def test_secrets_may_be_written_in_place(files: Watched, caplog: pytest.Lo
     assert len(files.taken) == 1
     assert "in place" not in caplog.text
     assert reloader.replaced_as_a_whole
+
+
+class Broken(Reloader):
+    """A reloader that cannot tell which folders to watch."""
+
+    times: ClassVar[list[float]] = []
+
+    def _watched(self) -> dict[Path, int]:
+        self.times.append(asyncio.get_running_loop().time())
+        raise OSError("no watches are left")
+
+
+def test_a_watch_that_breaks_is_tried_again_every_five_seconds(files: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    broken = Broken(files.reloader.configuration, files.take, environment={}, now=lambda: 1_000.0)
+
+    async def watched() -> None:
+        running = asyncio.create_task(broken.run())
+        await elapse(12)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    in_virtual_time(watched)
+    assert broken.times == [0.0, 5.0, 10.0]
+    assert [record.getMessage() for record in caplog.records] == ["files not watched"] * 3
+
+
+def test_folders_that_are_gone_are_looked_for_every_five_seconds(files: Watched) -> None:
+    reloader = files.reloader
+    aside = files.folder.rename(files.folder.with_name("aside"))
+
+    async def looked() -> float:
+        await reloader._watch()
+        return round(asyncio.get_running_loop().time(), 6)
+
+    assert in_virtual_time(looked) == LOOK == 5.0
+    assert (count(reloader, "failed"), files.taken) == (1, [])
+    aside.rename(files.folder)
+    files.write(routes=MORE)
+    in_virtual_time(reloader._look)
+    assert [len(taken.route_places) for taken in files.taken] == [2]
