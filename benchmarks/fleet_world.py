@@ -137,6 +137,7 @@ class Sidecar:
             budget=Budget(500, 64, clock=CLOCK),
             fresh=fleet.verdict_ttl,
             max_staleness=STALENESS,
+            contact=3.0,
         )
         it = cls(reader, feed, verifier, [text for text, _ in RANDOM.sample(database.tokens, fleet.tokens)])
         await reader.open()

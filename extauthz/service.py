@@ -28,8 +28,8 @@ class Runtime:
     policy: Policy
     verifiers: Mapping[Kind, Verifier]
     codec: Codec
-    check_timeout: float = 0.15
-    max_in_flight: int = 1000
+    check_timeout: float
+    max_in_flight: int
 
 
 class Authorizer:

@@ -35,6 +35,10 @@ MAX_BYTES_OF_TEMPLATES = MAX_TEMPLATES * MAX_TEMPLATE_BYTES
 
 FILTERED_INTERVAL = 60.0
 """Seconds in which the log says at most once that Envoy keeps headers from the check."""
+_FILTERED = (
+    "requests were refused whose headers did not all reach the check: remove allowed_headers from ext_authz in Envoy "
+    "(headersToExtAuth in Envoy Gateway); see docs/troubleshooting.md"
+)
 
 _SIZE_OF_GRPC = -1
 """What servers of gRPC, which send no pseudo-headers, write as the size of a body (gRFC A92); Envoy never does."""
@@ -154,10 +158,7 @@ class EnvoyCodec:
         now = self._clock()
         if self._filtered_at is None or now - self._filtered_at >= FILTERED_INTERVAL:
             self._filtered_at = now
-            _log.warning(
-                "requests were refused whose headers did not all reach the check: remove allowed_headers from ext_authz in Envoy "
-                "(headersToExtAuth in Envoy Gateway); see docs/troubleshooting.md"
-            )
+            _log.warning(_FILTERED)
 
     def _serialised(
         self, decision: Decision, decision_id: str, *, grpc: bool, filtered: bool = False, header: Header | None = None

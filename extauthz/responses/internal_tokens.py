@@ -60,7 +60,7 @@ class Recipe:
     header: str
     lifetime: float
     keys: tuple[SigningKey, ...]
-    capacity: int = 10_000
+    capacity: int
 
 
 class InternalTokens:

@@ -17,8 +17,6 @@ from extauthz.verifiers.throttling import Budget
 
 ATTEMPTS = 3
 """Reads of one record, when each time the feed tells of a change of it meanwhile."""
-CONTACT = 3.0
-"""Seconds: the feed's usual time between two completed reads, and one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +50,9 @@ class IssuedVerifier:
         clock: Clock,
         budget: Budget,
         strangers: Budget | None = None,
-        fresh: float = 60.0,
-        max_staleness: float = 600.0,
-        contact: float = CONTACT,
+        fresh: float,
+        max_staleness: float,
+        contact: float,
     ) -> None:
         """Take the store and what is remembered of it; `budget` bounds the look-ups of tokens that are not in memory."""
         self._store = store

@@ -53,7 +53,7 @@ def load() -> dict[str, Any]:
     """Read the results: `measured` tells when and on what, `trials` are entries by name."""
     if not RESULTS.exists():
         return {"measured": None, "trials": {}}
-    return dict(yaml.safe_load(RESULTS.read_text(encoding="utf-8")))
+    return dict(yaml.load(RESULTS.read_text(encoding="utf-8"), yaml.CSafeLoader))
 
 
 def save(entries: Iterable[Mapping[str, Any]], rows: Iterable[Row], *, measured: str) -> None:

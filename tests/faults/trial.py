@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 from tests.faults import issuer_faults, process_faults, store_faults
 from tests.faults.injector import INJECTORS
@@ -49,6 +50,7 @@ class Trial:
         return f"{self.row.id}/{self.database}/{self.phase}"
 
 
+@cache
 def rows() -> tuple[Row, ...]:
     """Read the table; raises TableError."""
     return read(FAULTS.read_text(encoding="utf-8"), injectors=INJECTORS)

@@ -45,6 +45,8 @@ FACTOR = 4
 """A mutant whose tests take so many times as long as without it is noticed."""
 PATIENCE = 30.0
 """Seconds besides, in which a test may wait for a busy machine: what needs no processor is no evidence of a fault by itself."""
+IMPORT_TIME = 30
+"""Seconds of the processor besides, in which a process that has not imported the project may collect tests."""
 EACH = 6
 """Tests that run the same lines are tried in two rounds: so many of them, and the others only for what these do not notice."""
 ARGUMENTS = (
@@ -436,14 +438,17 @@ class _Fresh:
     root: Path
 
     def run(self, order: Sequence[int]) -> str:
-        """Collect and run the tests; a module that cannot be imported is noticed, too."""
+        """Collect and run the tests file by file, most faults are noticed in the first; a failed import is, too."""
         sys.meta_path.insert(0, _Finder(self.mutant, self.root))
-        names = [self.tests.names[test] for test in order]
-        files = tuple(dict.fromkeys(name.partition("::")[0] for name in names))
-        plugin = _Chosen(names, [self.tests.seconds[test] for test in order])
-        group = Group(self.group.name, self.group.modules, files, self.group.left_out)
-        _pytest(group, self.root, plugin)
-        return plugin.failed if plugin.has_run else "collection"
+        files: dict[str, list[int]] = {}
+        for test in order:
+            files.setdefault(self.tests.file(test), []).append(test)
+        for file, chosen in files.items():
+            plugin = _Chosen([self.tests.names[test] for test in chosen], [self.tests.seconds[test] for test in chosen])
+            _pytest(Group(self.group.name, self.group.modules, (file,), self.group.left_out), self.root, plugin)
+            if plugin.failed or not plugin.has_run:
+                return plugin.failed or "collection"
+        return ""
 
 
 class _Chosen:
@@ -510,7 +515,7 @@ def _pool(
                 continue
             place = folder / f"mutant-{number}"
             place.mkdir(exist_ok=True)
-            limit = FACTOR * sum(trial.tests.processor[test] for test in chosen) + (5 if isinstance(trial, _Fresh) else 1)
+            limit = FACTOR * sum(trial.tests.processor[test] for test in chosen) + (IMPORT_TIME if isinstance(trial, _Fresh) else 1)
             patience = FACTOR * (limit + sum(trial.tests.seconds[test] for test in chosen)) + PATIENCE
             order = _order(chosen, trial.tests, recent)
             pid = _fork(partial(_try, trial, order, place, limit), place / "output")

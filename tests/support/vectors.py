@@ -132,7 +132,7 @@ def known(data: Mapping[str, Any], allowed: set[str], where: str) -> None:
 
 
 class _UniqueKeys(yaml.CSafeLoader):
-    """A safe loader that refuses a mapping in which a key stands twice."""
+    """A safe loader, written in C as the files are long, that refuses a mapping in which a key stands twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Compare the keys before the mapping swallows one."""

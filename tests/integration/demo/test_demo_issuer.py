@@ -82,7 +82,8 @@ class Served:
     def __init__(self, base: str) -> None:
         self.issuer = DemoIssuer(base)
         self.base = base
-        self.client = httpx2.AsyncClient(base_url=base, timeout=10, trust_env=False)
+        authorities = httpx2.create_ssl_context(trust_env=False)
+        self.client = httpx2.AsyncClient(base_url=base, timeout=10, trust_env=False, verify=authorities)
 
     async def document(self, path: str) -> Any:
         answer = await self.client.get(path)

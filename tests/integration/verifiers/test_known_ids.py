@@ -296,6 +296,8 @@ class Flooded:
             clock=self.clock,
             budget=Budget(100, 64, clock=self.clock),
             strangers=Budget(10, 8, clock=self.clock),
+            fresh=60.0,
+            max_staleness=600.0,
             contact=3.0,
         )
         self.real = [self.made() for _ in range(40)]

@@ -68,8 +68,11 @@ def test_a_fault_is_one_line_with_traceback_and_decision_but_no_token(world: Wor
         prefixes=frozenset({"glean"}),
         clock=world.clock,
         budget=Budget(100, clock=world.clock),
+        fresh=60.0,
+        max_staleness=600.0,
+        contact=3.0,
     )
-    runtime = Runtime(world.configuration.policy, {Kind.ISSUED: verifier}, EnvoyCodec())
+    runtime = Runtime(world.configuration.policy, {Kind.ISSUED: verifier}, EnvoyCodec(), check_timeout=5.0, max_in_flight=10)
     authorizer = Authorizer(runtime, world.recorder, clock=world.clock, decision_ids=lambda: DECISION_ID)
     authorizer.check(check_request("POST", f"/search?q={MARKER}", bearer(token, cookie=MARKER).items()))
     (text,) = process_log.getvalue().splitlines()

@@ -101,7 +101,16 @@ def verifier_of(store: TokenStore) -> IssuedVerifier:
     feed.apply(FeedBatch(1, 0, 1))
     budget = Budget(1e9, 64, clock=clock)
     return IssuedVerifier(
-        store, Forgetful(), feed, peppers=PEPPERS, prefixes=frozenset({"glean"}), clock=clock, budget=budget, fresh=60.0
+        store,
+        Forgetful(),
+        feed,
+        peppers=PEPPERS,
+        prefixes=frozenset({"glean"}),
+        clock=clock,
+        budget=budget,
+        fresh=60.0,
+        max_staleness=600.0,
+        contact=3.0,
     )
 
 

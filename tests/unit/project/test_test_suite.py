@@ -5,8 +5,10 @@ What is found names the line and what to do. A line that has to break a rule say
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +63,13 @@ def test_pytest_itself_finds_what_the_source_does_not_show(pytestconfig: pytest.
     assert pytestconfig.getini("xfail_strict") is True
     assert pytestconfig.getini("filterwarnings") == ["error"]
     assert {"--strict-markers", "--strict-config"} <= set(pytestconfig.getini("addopts"))
+
+
+def test_what_tests_import_is_compiled_once_for_all_processes() -> None:
+    """Whatever PYTHONDONTWRITEBYTECODE says: each of the processes that tests start would compile all of it again."""
+    compiled = {name: module.__cached__ for name, module in list(sys.modules.items()) if name.partition(".")[0] == "extauthz"}
+    assert "extauthz.core.decide" in compiled
+    assert [name for name, file in compiled.items() if not Path(file).is_file()] == []
 
 
 BROKEN: list[tuple[Rule, str, str]] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import re
@@ -24,7 +25,7 @@ from extauthz.config.loader import Configuration, load
 from extauthz.config.restart import needing_restart
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.errors import ConfigurationError
-from extauthz.responses.internal_tokens import ALGORITHMS, InternalTokens, Recipe, new_key, signing_key
+from extauthz.responses.internal_tokens import ALGORITHMS, InternalTokens, Recipe, Signed, SigningCodec, new_key, signing_key
 from extauthz.runtime.codec import build_internal_tokens
 from tests.support import fuzz
 from tests.support.world import DECISION_ID, NOW, Answer, MakeWorld, World, bearer, check_request, claims, oauth, sign
@@ -340,7 +341,7 @@ def test_a_scope_that_a_reload_takes_away_is_told_to_no_upstream_any_more(token_
 
 def test_a_token_says_what_was_found_out_about_this_caller_whatever_was_signed_before() -> None:
     """Each fact alone makes another token."""
-    made = InternalTokens(Recipe(ISSUER, HEADER, 60.0, (KEY,)), token_ids=lambda: "id")
+    made = InternalTokens(Recipe(ISSUER, HEADER, 60.0, (KEY,), capacity=100), token_ids=lambda: "id")
     ana = Identity(AuthType.USER, "token:1", "ana@acme.com", frozenset({"SEARCH"}), NOW + 30.0)
     callers: list[tuple[Identity, str | None, str]] = [
         (ana, ana.user, AUDIENCE),
@@ -371,7 +372,7 @@ def test_a_token_says_what_was_found_out_about_this_caller_whatever_was_signed_b
 def test_no_token_outlives_its_credential_or_ends_before_it_begins(
     lifetime: float, fraction: float, left: float, steps: list[float]
 ) -> None:
-    made = InternalTokens(Recipe(ISSUER, HEADER, lifetime, (KEY,)), token_ids=lambda: "id")
+    made = InternalTokens(Recipe(ISSUER, HEADER, lifetime, (KEY,), capacity=100), token_ids=lambda: "id")
     now = NOW + fraction
     identity = Identity(AuthType.USER, "token:x", "ana@acme.com", frozenset({"SEARCH"}), now + left)
     for step in (0.0, *steps):
@@ -489,6 +490,7 @@ def test_nothing_private_is_published(token_world: MakeTokenWorld) -> None:
         ["alg", "crv", "kid", "kty", "use", "x", "y"],
         ["alg", "crv", "kid", "kty", "use", "x"],
     ]
+    assert {key["use"] for key in published} == {"sig"}, "RFC 7517 4.2"
     assert "PRIVATE" not in repr(tokens_of(world).recipe)
 
 
@@ -548,6 +550,16 @@ def private(key: Any, encryption: Any = None) -> bytes:
 
 
 P256 = ec.generate_private_key(ec.SECP256R1())
+
+
+def unknown_curve() -> bytes:
+    """Write a key of prime239v3, which no library of ours has."""
+    der = P256.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    changed = der.replace(bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d030106"))
+    assert changed != der
+    return b"-----BEGIN PRIVATE KEY-----\n" + base64.encodebytes(changed) + b"-----END PRIVATE KEY-----\n"
+
+
 NO_KEYS: dict[str, bytes] = {
     "empty": b"",
     "text": b"hunter2",
@@ -555,6 +567,7 @@ NO_KEYS: dict[str, bytes] = {
     "encrypted": private(P256, BestAvailableEncryption(b"hunter2")),
     "RSA": private(rsa.generate_private_key(public_exponent=65537, key_size=2048)),
     "another curve": private(ec.generate_private_key(ec.SECP384R1())),
+    "a curve of nobody": unknown_curve(),
     "DER": P256.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
 }
 
@@ -647,3 +660,30 @@ def test_a_token_that_was_signed_again_is_the_last_to_go() -> None:
     assert ask("a", 51)  # past its half: signed again
     assert [ask("d", 52), ask("e", 53), ask("f", 54)] == [True, True, True]  # b and c go
     assert [ask("a", 55), ask("d", 55), ask("e", 55), ask("f", 55)] == [False, False, False, False]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_no_key_and_no_token_is_shown(algorithm: str) -> None:
+    key = signing_key("k1", new_key(algorithm))
+    signed = Signed((HEADER, "aVerySecretToken"), 0.0, 1.0)
+
+    assert repr(key) == f"SigningKey(id='k1', algorithm='{algorithm}')"
+    assert repr(signed) == "Signed(since=0.0, until=1.0)"
+
+
+@pytest.mark.parametrize("pem", NO_KEYS.values(), ids=NO_KEYS)
+def test_what_is_no_key_is_refused_with_a_hint(pem: bytes) -> None:
+    with pytest.raises(ValueError, match="private key") as refused:
+        signing_key("k1", pem)
+
+    assert str(refused.value) == (
+        "is not the PEM text of an unencrypted private key for ES256 (P-256) or EdDSA (Ed25519): "
+        "make one with 'extauthz internal-token new-key'"
+    )
+
+
+def test_denials_of_the_fence_are_those_of_the_protocol(token_world: MakeTokenWorld) -> None:
+    world = token_world()
+    codec = SigningCodec(EnvoyCodec(), tokens_of(world), audience=AUDIENCE, audiences={}, clock=world.clock)
+
+    assert codec.fixed(Reason.INTERNAL, DECISION_ID) == EnvoyCodec().fixed(Reason.INTERNAL, DECISION_ID)

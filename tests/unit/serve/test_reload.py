@@ -9,14 +9,15 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import watchfiles
 
 from extauthz.config.loader import Configuration, load
 from extauthz.errors import ConfigurationError, StoreError
-from extauthz.serve.reload import Reloader, ReloadRefused
+from extauthz.serve.reload import LOOK, Reloader, ReloadRefused
+from tests.support.virtual_time import elapse, in_virtual_time
 from tests.support.waiting import settled, until
 
 SETTINGS = """\
@@ -141,6 +142,9 @@ async def test_files_are_watched_for_changes_and_compared_every_five_seconds(
     async with watching(files.reloader):
         await until(lambda: bool(told))
     assert (told["step"], told["debounce"], told["rust_timeout"], told["yield_on_timeout"]) == (250, 2_000, 5_000, True)
+    assert told["recursive"] is False
+    concerns = {name: told["watch_filter"](None, str(files.folder / name)) for name in ("routes.yaml", "pepper", "..data", "notes")}
+    assert concerns == {"routes.yaml": True, "pepper": True, "..data": True, "notes": False}
 
 
 def link_to_itself(path: Path) -> None:
@@ -533,3 +537,141 @@ async def test_secrets_may_be_written_in_place(files: Watched, caplog: pytest.Lo
     assert len(files.taken) == 1
     assert "in place" not in caplog.text
     assert reloader.replaced_as_a_whole
+
+
+class Broken(Reloader):
+    """A reloader that cannot tell which folders to watch."""
+
+    times: ClassVar[list[float]] = []
+
+    def _watched(self) -> dict[Path, int]:
+        self.times.append(asyncio.get_running_loop().time())
+        raise OSError("no watches are left")
+
+
+def test_a_watch_that_breaks_is_tried_again_every_five_seconds(files: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    broken = Broken(files.reloader.configuration, files.take, environment={}, now=lambda: 1_000.0)
+
+    async def watched() -> None:
+        running = asyncio.create_task(broken.run())
+        await elapse(12)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    in_virtual_time(watched)
+    assert broken.times == [0.0, 5.0, 10.0]
+    assert [record.getMessage() for record in caplog.records] == ["files not watched"] * 3
+
+
+def test_folders_that_are_gone_are_looked_for_every_five_seconds(files: Watched) -> None:
+    reloader = files.reloader
+    aside = files.folder.rename(files.folder.with_name("aside"))
+
+    async def looked() -> float:
+        await reloader._watch()
+        return round(asyncio.get_running_loop().time(), 6)
+
+    assert in_virtual_time(looked) == LOOK == 5.0
+    assert (count(reloader, "failed"), files.taken) == (1, [])
+    aside.rename(files.folder)
+    files.write(routes=MORE)
+    in_virtual_time(reloader._look)
+    assert [len(taken.route_places) for taken in files.taken] == [2]
+
+
+async def test_reloads_are_counted_and_nothing_is_read_twice(files: Watched) -> None:
+    reloader = files.reloader
+    before = {f"extauthz_config_reloads_total {result}": 0.0 for result in ("ok", "failed", "restart_needed")}
+    times = {"extauthz_config_last_reload_success_timestamp_seconds": 1_000.0, "extauthz_config_stale": 0.0}
+    info = f"extauthz_config_info {reloader.configuration.files.digest}"
+    assert {" ".join([name, *labels]): value for (name, labels), value in reloader.samples().items()} == before | times | {
+        info: 1.0
+    }
+    assert (reloader.problem, reloader.shown_problem) == (None, None)
+    await reloader._look()
+    assert files.taken == []
+
+    for number, routes in enumerate((MORE, ROUTES), 1):
+        files.write(routes=routes)
+        for _ in range(3):
+            await reloader._look()
+        assert (len(files.taken), count(reloader, "ok")) == (number, number)
+
+
+async def test_every_problem_is_kept_on_a_line_of_its_own(files: Watched) -> None:
+    reloader = files.reloader
+    files.write(routes=MORE.replace("SEARCH", "SAERCH").replace("CHAT", "CAHT"))
+    await reloader._look()
+
+    assert [line.partition(": unknown")[0] for line in str(reloader.problem).split("\n")] == [
+        f"{files.folder}/routes.yaml:2: routes[0].scope",
+        f"{files.folder}/routes.yaml:3: routes[1].scope",
+    ]
+    shown = ", ".join(f"{files.folder}/routes.yaml:{line}: routes[{line - 2}].scope" for line in (2, 3))
+    assert reloader.shown_problem == f"{shown}: the log says why"
+    for _ in range(3):
+        await reloader._look()
+    assert count(reloader, "failed") == 1, "what is wrong is not read again before it changes"
+
+
+@pytest.mark.parametrize("error", [StoreError("busy"), ReloadRefused("not now")])
+async def test_what_cannot_be_taken_is_told_in_its_own_words_and_tried_again(files: Watched, error: Exception) -> None:
+    reloader = files.reloader
+    files.write(routes=MORE)
+    files.error = error
+    for number in (1, 2):
+        await reloader._look()
+        assert (reloader.problem, count(reloader, "failed")) == (str(error), number)
+    files.error = None
+    await reloader._look()
+
+    assert (reloader.problem, len(files.taken)) == (None, 1)
+
+
+async def test_what_needs_a_restart_is_not_tried_again(files: Watched) -> None:
+    reloader = files.reloader
+    files.write(extauthz=SETTINGS.replace("9001", "9002"))
+    for _ in range(3):
+        await reloader._look()
+
+    assert (count(reloader, "restart_needed"), files.taken) == (1, [])
+
+
+async def test_a_file_that_was_changed_in_place_is_told_while_others_are_replaced(
+    files: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    reloader = files.reloader
+    files.write(routes=MORE)
+    await reloader._look()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"{files.folder}/routes.yaml was changed in place, and half of it may have been served: write a new file and move it there "
+        "with mv, or write reload: {end_marker: true}"
+    ]
+    new = files.folder / "new"
+    new.write_text(SETTINGS + "realm: other\n")
+    new.rename(files.folder / "extauthz.yaml")
+    await reloader._look()
+    assert (len(files.taken), reloader.replaced_as_a_whole) == (2, False)
+    new.write_text(ROUTES)
+    new.rename(files.folder / "routes.yaml")
+    await reloader._look()
+    assert (len(files.taken), reloader.replaced_as_a_whole) == (3, True)
+
+
+async def test_files_that_were_tried_and_not_taken_are_watched_too(files: Watched, tmp_path: Path) -> None:
+    """Also where a link leads: the file that mends it may be any of them."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "more.yaml").write_text("routes: [{match: nonsense, scope: SEARCH}]")
+    (files.folder / "more.yaml").symlink_to(elsewhere / "more.yaml")
+    reloader = files.reloader
+    inode = files.folder.stat().st_ino
+    assert reloader._watched() == {files.folder: inode}
+    files.write(extauthz=SETTINGS.replace("[routes.yaml]", "[routes.yaml, more.yaml]"))
+    await reloader._look()
+
+    assert count(reloader, "failed") == 1
+    assert {str(files.folder / "more.yaml"), str(elsewhere / "more.yaml")} <= reloader._names()
+    assert reloader._watched() == {files.folder: inode, elsewhere: elsewhere.stat().st_ino}
+    shutil.rmtree(elsewhere)
+    assert reloader._watched() == {files.folder: inode}

@@ -39,6 +39,7 @@ from tests.support.fence import (
     reason_of,
     returning_later,
 )
+from tests.support.virtual_time import in_virtual_time
 from tests.support.waiting import settled
 from tests.support.world import (
     DECISION_ID,
@@ -151,6 +152,24 @@ async def test_a_codec_that_raises_is_a_denial(fence: Fence, part: str, error: E
     assert set(fence.recorded) == {"internal"}, "what is recorded is what was answered"
 
 
+async def test_a_denial_that_cannot_be_written_is_the_fixed_one_of_this_check(fence: Fence) -> None:
+    work: asyncio.Future[Evidence] = asyncio.get_running_loop().create_future()
+    authorizer = fence.around(lambda: work, codec=BrokenCodec("write", ValueError()))
+    waiting = asyncio.ensure_future(authorizer.check(REQUEST))  # type: ignore[arg-type]
+    await settled()
+    work.set_exception(asyncio.CancelledError())
+    response = await finished(await waiting)
+
+    assert response.denied_response.status.code == 503
+    assert response.dynamic_metadata.fields["decision_id"].string_value == DECISION_ID
+
+
+async def test_what_is_no_request_is_recorded_as_one_of_nothing(fence: Fence) -> None:
+    await finished(fence.around(lambda: ANA).check(b"\xff"))
+
+    assert fence.recorder.requests == [Request(method="", path="", host="", headers={}, raw=False, decision_id=DECISION_ID)]
+
+
 async def test_an_allow_that_cannot_be_written_is_recorded_as_what_was_answered(fence: Fence) -> None:
     authorizer = fence.around(lambda: ANA, codec=BrokenCodec("write", ValueError()))
     await finished(authorizer.check(REQUEST))
@@ -204,7 +223,10 @@ async def test_a_clock_that_cannot_be_read_is_a_denial(fence: Fence) -> None:
 
 async def test_a_kind_without_a_verifier_is_a_denial(fence: Fence) -> None:
     authorizer = Authorizer(
-        Runtime(fence.policy, {}, EnvoyCodec()), fence.recorder, clock=fence.clock, decision_ids=lambda: DECISION_ID
+        Runtime(fence.policy, {}, EnvoyCodec(), check_timeout=5.0, max_in_flight=10),
+        fence.recorder,
+        clock=fence.clock,
+        decision_ids=lambda: DECISION_ID,
     )
 
     assert await reason_of(authorizer.check(REQUEST)) == "internal"
@@ -249,6 +271,21 @@ async def test_time_that_passed_before_the_wait_counts(fence: Fence) -> None:
 
     answer = await asyncio.wait_for(reason_of(fence.around(slow, check_timeout=30.0).check(REQUEST)), 5)
     assert answer == "check_timeout"
+
+
+def test_a_limit_that_is_over_before_the_wait_is_not_waited_for(make_world: MakeWorld) -> None:
+    fence = Fence(make_world(ROUTES))
+
+    async def asked() -> tuple[str, float]:
+        work: asyncio.Future[Evidence] = asyncio.get_running_loop().create_future()
+
+        def slow() -> Any:
+            fence.clock.advance(60)
+            return work
+
+        return await reason_of(fence.around(slow, check_timeout=30.0).check(REQUEST)), asyncio.get_running_loop().time()
+
+    assert in_virtual_time(asked) == ("check_timeout", 0.0)
 
 
 class SlowKeys:
@@ -334,7 +371,7 @@ async def test_a_check_keeps_the_snapshot_it_began_with(make_world: MakeWorld) -
     authorizer = fence.around(lambda: work)
     waiting = asyncio.ensure_future(authorizer.check(REQUEST))  # type: ignore[arg-type]
     await asyncio.sleep(0)
-    authorizer.swap(Runtime(other.configuration.policy, {}, EnvoyCodec()))
+    authorizer.swap(Runtime(other.configuration.policy, {}, EnvoyCodec(), check_timeout=5.0, max_in_flight=10))
     assert await reason_of(authorizer.check(REQUEST)) == "route_denied"
     work.set_result(ANA)
 

@@ -147,6 +147,17 @@ async def test_a_check_that_something_of_ours_cancels_is_answered() -> None:
     assert checks.in_flight == 0
 
 
+async def test_a_cancelled_check_whose_answer_cannot_be_written_is_answered_by_its_id() -> None:
+    class Wordless(Reasons):
+        def write(self, request: Request, decision: Decision, header: object = None) -> bytes:
+            raise RuntimeError("a fault of ours") if decision.reason is Reason.DRAINING else asyncio.CancelledError
+
+    checks, waiting = authorizer(ListRecorder())
+    checks.swap(replace(checks._runtime, codec=Wordless()))
+    waiting.evidence.set_result(Reason.TOKEN_REVOKED)
+    assert await checks.check(b"/a") == b"fixed draining 5eed"  # type: ignore[misc]
+
+
 async def test_a_check_whose_stream_goes_away_goes_with_it() -> None:
     recorder = ListRecorder()
     checks, _ = authorizer(recorder)
@@ -164,8 +175,10 @@ async def test_evidence_that_is_cancelled_or_late_is_no_evidence() -> None:
     await asyncio.sleep(0)
     waiting.evidence.cancel()
     assert await check == b"draining 5eed"
-    late, _ = authorizer(ListRecorder(), check_timeout=0.0)
+    late, waiting = authorizer(ListRecorder(), check_timeout=0.0)
+    answer = asyncio.get_running_loop().call_later(0.5, waiting.evidence.set_result, Reason.TOKEN_REVOKED)
     assert await late.check(b"/a") == b"check_timeout 5eed"  # type: ignore[misc]
+    answer.cancel()
 
 
 async def test_a_request_that_cannot_be_read_is_recorded_as_nobodys(caplog: pytest.LogCaptureFixture) -> None:
@@ -193,8 +206,8 @@ async def test_a_request_that_cannot_be_read_is_recorded_as_nobodys(caplog: pyte
     runtime = replace(checks._runtime, codec=Unreadable(), verifiers={Kind.ISSUED: Broken()})
     checks = Authorizer(runtime, recorder, clock=Ticking(), decision_ids=lambda: DECISION_ID)
     assert checks.check(b"nonsense") == b"fixed request_malformed 5eed"
-    assert (recorder.requests[-1].method, recorder.requests[-1].path) == ("", "")
-    assert recorder.requests[-1].decision_id == DECISION_ID
+    nobody = recorder.requests[-1]
+    assert (nobody.method, nobody.path, nobody.host, nobody.headers, nobody.decision_id) == ("", "", "", {}, DECISION_ID)
     assert caplog.records == []  # that is the client's fault, not ours
     assert checks.check(b"/a") == b"internal 5eed"
     assert (recorder.requests[-1].method, recorder.requests[-1].path) == ("GET", "/a")

@@ -195,6 +195,19 @@ def test_changes_are_remembered_for_a_while(feed: Feed, clock: StillClock) -> No
 # --- slice by slice
 
 
+def test_another_memory_counts_from_then_on(feed: Feed, clock: StillClock) -> None:
+    before = feed.mark
+    feed.apply(changes(11))
+    feed.remember(2 * MEMORY)
+    clock.advance(1.5 * MEMORY)
+    feed.apply(changes(12))
+    assert feed.changed_since("token 11", before)
+    clock.advance(MEMORY)
+    feed.apply(changes(13))
+
+    assert not feed.changed_since("token 11", before)
+
+
 def part(first: int, last: int, head: int, *, epoch: int = 0) -> FeedBatch:
     """Return some changes of a store that has later ones."""
     return FeedBatch(epoch, head, 1, tuple((number, f"token {number}") for number in range(first, last + 1)), more=last < head)

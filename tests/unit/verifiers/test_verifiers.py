@@ -119,6 +119,7 @@ class Issued:
             budget=self.budget,
             fresh=FRESH,
             max_staleness=max_staleness,
+            contact=3.0,
         )
 
     def token(self, permission: AuthType = AuthType.USER, expires_at: int = NOW + 3600) -> tuple[str, TokenRecord]:
@@ -1236,6 +1237,26 @@ async def test_a_revocation_that_the_feed_tells_during_a_look_up_is_not_missed(w
     answers[1].set_result(MemoryTokenStore.find(waiting.store, record.id))
     assert await pending is Reason.TOKEN_REVOKED
     assert waiting.budget.under_way == 0
+
+
+async def test_the_second_look_up_may_be_answered_at_once(waiting: Issued, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that answers from memory the second time is asked for the same token, and its record is judged by the time then."""
+    token, record = waiting.token(expires_at=NOW + 100)
+    waiting.poll()
+    pending = waiting.verify(token)
+    assert not isinstance(pending, Identity | Reason)
+    await asyncio.sleep(0)
+    answers = waiting.store.answers  # type: ignore[attr-defined]
+    monkeypatch.setattr(waiting.store, "find", lambda token_id: MemoryTokenStore.find(waiting.store, token_id))
+    waiting.feed.apply(FeedBatch(0, 2, 1, ((2, record.id),)))
+    waiting.clock.wall += 99
+    answers[0].set_result(None)
+    evidence = await pending
+    assert holder(evidence) == (AuthType.USER, "ana@acme.com")
+    assert waiting.verify(token) is evidence, "it is remembered, and no change came after it"
+    waiting.feed.apply(FeedBatch(2, 3, 1, ((3, record.id),)))
+    waiting.clock.wall += 1
+    assert waiting.verify(token) is Reason.TOKEN_EXPIRED
 
 
 async def test_a_gap_during_a_look_up_makes_it_be_asked_again(waiting: Issued) -> None:
