@@ -116,7 +116,7 @@ class RouteTable:
     def search(self, segments: tuple[str, ...]) -> MethodTable | None:
         """Return the routes of the most specific pattern that matches, or None."""
         methods, rest = _most_specific(self.root, segments)
-        if rest and not segments[-1] and len(segments) > 1:
+        if rest and not segments[-1]:
             without_slash, _ = _most_specific(self.root, segments[:-1])
             if without_slash is not methods:
                 return None

@@ -71,7 +71,7 @@ class Parts:
     def send(self, token: str, *headers: tuple[str, str]) -> tuple[int, dict[str, Any]]:
         """Search through Envoy."""
         address = f"http://127.0.0.1:{self.ports.envoy}/rest/api/v1/search"
-        request = urllib.request.IssuerRequest(address, b"{}", {"authorization": f"Bearer {token}", **dict(headers)})
+        request = urllib.request.Request(address, b"{}", {"authorization": f"Bearer {token}", **dict(headers)})
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, json.loads(answer.read())

@@ -234,8 +234,7 @@ def _holds(condition: str, value: float, baseline: float) -> bool:
 
 def _told(it: Installation, wanted: Mapping[str, bool]) -> bool:
     said = it.readyz()
-    issuer = it.issuer.issuer.issuer
-    return bool(said) and all(said.get(name.replace("ISSUER", issuer)) == value for name, value in wanted.items())
+    return bool(said) and all(said.get(name) == value for name, value in wanted.items())
 
 
 def _recovered(it: Installation, trial: Trial, load: Load, ended: float, control: float) -> None:

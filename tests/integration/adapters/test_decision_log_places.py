@@ -418,10 +418,7 @@ import sys
 from pathlib import Path
 from extauthz.adapters.decision_log.log import DecisionLog
 from extauthz.adapters.decision_log.sinks import File, StandardOutput
-from extauthz.config.document import ConfigurationError
-from extauthz.config.loader import Configuration, load
 from extauthz.core.model import Deny, Reason, Request
-from extauthz.runtime.decision_log import DecisionLogs, open_decision_log
 sink = File(Path(sys.argv[1])) if len(sys.argv) > 2 else StandardOutput(1)
 log = DecisionLog(sink, interval=0.0005)
 for number in range(3000):

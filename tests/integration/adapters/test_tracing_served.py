@@ -184,12 +184,12 @@ def test_a_missing_extra_is_named(sidecar: Sidecar, collector: Collector, worker
 WATCHED = """
 import json, os, signal, sys, threading, time
 from pathlib import Path
-from extauthz.adapters import logs
+from extauthz.adapters import process_log
 from extauthz.serve.main import run
 from extauthz.config.loader import load
 
 log = Path(sys.argv[2])
-logs.configure(log.open("w"))
+process_log.configure(log.open("w"))
 
 def end():
     while '"serving"' not in log.read_text():

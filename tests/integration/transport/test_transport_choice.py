@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import pytest
 
-from extauthz import transport
 from extauthz.errors import ListenError
+from extauthz.transport import grpc as grpc_transports
 from extauthz.transport.grpc import libnghttp2
 from extauthz.transport.select import choose
 from tests.support.transports import default_limits
@@ -62,7 +62,7 @@ def test_a_library_without_a_flood_limit_serves_only_who_insists(
 
 def test_without_the_library_grpcio_serves(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setitem(sys.modules, "extauthz.transport.grpc.libnghttp2", None)
-    monkeypatch.delattr(transport, "libnghttp2")
+    monkeypatch.delattr(grpc_transports, "libnghttp2")
     caplog.set_level(logging.INFO)
     assert choose("auto").name == choose("grpcio").name == "grpcio"
     (record,) = caplog.records

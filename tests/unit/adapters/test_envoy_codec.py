@@ -12,7 +12,7 @@ from extauthz.adapters import envoy
 from extauthz.adapters.envoy import MAX_TEMPLATE_BYTES, EnvoyCodec
 from extauthz.core.model import DECISION_ID as PLACEHOLDER
 from extauthz.core.model import Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request, WouldDeny
-from extauthz.responses.denials import FILTERED, GRPC_CODES, Answers, Denials, OwnAnswer, Template, Told
+from extauthz.responses.denials import FILTERED, GRPC_CODES, Answers, ClientAnswer, Denials, OwnAnswer, Template
 from tests.support.world import DECISION_ID
 
 ANA = Identity(AuthType.USER, "token:abc", "ana@acme.com", frozenset({"SEARCH"}), 2_000_000_000)
@@ -155,9 +155,9 @@ def test_what_would_not_deny_is_not_served_whatever_the_cause(monkeypatch: pytes
             EnvoyCodec(answers=answers)
     turns = count()
 
-    def growing(self: Denials, decision: Deny, decision_id: str, **how: bool) -> Told:
-        return Told(decision.reason.status, (), "a" * next(turns))
+    def growing(self: Denials, decision: Deny, decision_id: str, **how: bool) -> ClientAnswer:
+        return ClientAnswer(decision.reason.status, (), "a" * next(turns))
 
-    monkeypatch.setattr(Denials, "told", growing)
+    monkeypatch.setattr(Denials, "answer", growing)
     with pytest.raises(RuntimeError, match="would not deny"):
         EnvoyCodec()

@@ -15,6 +15,8 @@ from extauthz.errors import ConfigurationError
 from tests.support.client_address import CLIENT, EXTERNAL, FORWARDED, LIE, PEER, PROXY
 from tests.support.world import MakeWorld, bearer, check_request
 
+LONGEST = "0000:0000:0000:0000:0000:ffff:255.255.255.255"
+
 
 @pytest.mark.parametrize(
     ("peer", "headers", "client"),
@@ -32,6 +34,9 @@ from tests.support.world import MakeWorld, bearer, check_request
         (PEER, {FORWARDED: PEER, EXTERNAL: "fe80::1%eth0"}, PEER),
         (PEER, {FORWARDED: PEER, EXTERNAL: f"{CLIENT}:443"}, PEER),
         (PEER, {FORWARDED: PEER, EXTERNAL: "1" * 5000}, PEER),
+        (PEER, {FORWARDED: PEER, EXTERNAL: LONGEST}, str(ip_address(LONGEST))),
+        (PEER, {FORWARDED: PEER, EXTERNAL: f" \t{CLIENT}\t "}, CLIENT),
+        *((PEER, {FORWARDED: PEER, EXTERNAL: CLIENT + other}, PEER) for other in "X\n\v\xa0"),
         # For a peer on loopback Envoy adds an address of its own.
         ("127.0.0.1", {FORWARDED: "192.0.2.2", EXTERNAL: CLIENT}, CLIENT),
         ("127.0.0.1", {EXTERNAL: LIE}, "127.0.0.1"),
@@ -50,6 +55,7 @@ def test_the_external_address(peer: str, headers: Mapping[str, str], client: str
         (1, f"{LIE}, {CLIENT} , {PEER}", CLIENT),
         (2, f"{LIE},{CLIENT},{PROXY},{PEER}", CLIENT),
         (1, f"{LIE},2001:db8::9,{PEER}", "2001:db8::9"),
+        (0, f"{LIE},{CLIENT},{PEER}", PEER),
         # Fewer proxies than are trusted: somebody came past them.
         (1, PEER, PEER),
         (2, f"{LIE},{PEER}", PEER),

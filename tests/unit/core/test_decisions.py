@@ -224,3 +224,10 @@ def test_patterns_are_ordered_from_the_left_and_a_rest_comes_last() -> None:
     ranks = [match.specificity for match in ordered]
     assert ranks == [(0, 0), (0, 0, 2), (0, 1), (0, 2), (1, 0)]
     assert ranks == sorted(ranks)
+
+
+def test_a_parameter_takes_no_empty_segment_also_where_a_path_may_end_with_one() -> None:
+    """`parse` refuses an empty segment in the middle; the table does not rely on it."""
+    table = compile_routes([route("GET /a/"), route("GET /a/{id}/b")])
+    assert table.search(("a", "", "b")) is None
+    assert table.search(("a", "1", "b")) is not None

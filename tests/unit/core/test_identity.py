@@ -54,11 +54,12 @@ def test_a_name_is_ours_however_it_is_spelt(name: str, is_ours: bool) -> None:
     ],
 )
 def test_an_upstream_is_told_who_asks_and_as_whom(kind: AuthType, user: str | None, expected: dict[str, str]) -> None:
-    sets, removes = found(RULES, HOLDERS[kind], user, "accept", "x.extauthz.user")
+    spellings = {"x.extauthz.user", "x-extauthz user"}
+    sets, removes = found(RULES, HOLDERS[kind], user, "accept", *spellings)
     common = {"auth-type": kind.value, "scopes": "CHAT,SEARCH", "decision-id": DECISION_ID}
     assert sets == {f"x-extauthz-{name}": value for name, value in (expected | common).items()}
     absent = {f"x-extauthz-{name}" for name in FIELDS if name not in expected | common}
-    assert removes == absent | {"authorization", "x-glean-auth-type", "x-scio-actas", "x-glean-actas", "x.extauthz.user"}
+    assert removes == absent | {"authorization", "x-glean-auth-type", "x-scio-actas", "x-glean-actas"} | spellings
 
 
 @pytest.mark.parametrize("kind", AuthType)

@@ -27,6 +27,13 @@ ASKED = replace(OKTA, verification=Verification.INTROSPECTION, user_claims=("ema
 ACTIVE = {"active": True, "token_type": "Bearer", "client_id": CLIENT, "exp": NOW + 60, "sub": "ana@acme.com"}
 
 
+@pytest.mark.parametrize("issuer", ["https://acme.okta.com", "https://acme.okta.com/oauth2/X"])
+def test_the_discovery_document_stands_behind_one_slash(issuer: str) -> None:
+    """OpenID Connect Discovery 4: a slash at the end of the issuer is removed before."""
+    for end in ("", "/"):
+        assert replace(OKTA, issuer=issuer + end).discovery == f"{issuer}/.well-known/openid-configuration"
+
+
 @pytest.mark.parametrize(
     ("payload", "expected"),
     [

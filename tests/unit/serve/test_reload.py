@@ -544,7 +544,7 @@ class Broken(Reloader):
 
     times: ClassVar[list[float]] = []
 
-    def _watched(self) -> dict[Path, int]:
+    def _folders(self) -> dict[Path, int]:
         self.times.append(asyncio.get_running_loop().time())
         raise OSError("no watches are left")
 
@@ -666,12 +666,12 @@ async def test_files_that_were_tried_and_not_taken_are_watched_too(files: Watche
     (files.folder / "more.yaml").symlink_to(elsewhere / "more.yaml")
     reloader = files.reloader
     inode = files.folder.stat().st_ino
-    assert reloader._watched() == {files.folder: inode}
+    assert reloader._folders() == {files.folder: inode}
     files.write(extauthz=SETTINGS.replace("[routes.yaml]", "[routes.yaml, more.yaml]"))
     await reloader._look()
 
     assert count(reloader, "failed") == 1
     assert {str(files.folder / "more.yaml"), str(elsewhere / "more.yaml")} <= reloader._names()
-    assert reloader._watched() == {files.folder: inode, elsewhere: elsewhere.stat().st_ino}
+    assert reloader._folders() == {files.folder: inode, elsewhere: elsewhere.stat().st_ino}
     shutil.rmtree(elsewhere)
-    assert reloader._watched() == {files.folder: inode}
+    assert reloader._folders() == {files.folder: inode}
