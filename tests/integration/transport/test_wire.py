@@ -7,6 +7,7 @@ that both sides stand next to each other and read each other's bytes.
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
