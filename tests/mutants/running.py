@@ -117,10 +117,10 @@ class _Tests:
     alike: list[int] = field(default_factory=list)
 
     def of(self, mutant: Mutant) -> list[int]:
-        """Return the tests that run a line of a mutant, or that use its module if it runs at import."""
+        """Return the tests that run a line of a mutant, or that use its module if it runs at import; all for a module of data."""
         lines = self.lines.get(mutant.key.module, {})
         if self.at_import(mutant):
-            return sorted({test for tests in lines.values() for test in tests})
+            return sorted({test for tests in lines.values() for test in tests}) or list(range(len(self.names)))
         return sorted({test for line in range(mutant.first, mutant.last + 1) for test in lines.get(line, ())})
 
     def first_of(self, chosen: Sequence[int]) -> list[int]:
