@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import sqlite3
 import tempfile
@@ -18,16 +19,15 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, InvalidRequestError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from extauthz.adapters.store import database, sqlite_file
+from extauthz.adapters.store import database, sql, sqlite_file
 from extauthz.adapters.store.database import Database
 from extauthz.adapters.store.feed_rows import feed_batch, feed_slice
 from extauthz.adapters.store.records import AuditExport, Revocation
 from extauthz.adapters.store.rules import MAX_USED_FROM, possible
 from extauthz.adapters.store.sql import SqlTokenStore
-from extauthz.adapters.store.usage import BUSY_TIMEOUT, use_rows
+from extauthz.adapters.store.usage import use_rows
 from extauthz.errors import ChangeRefused, StoreError
 from extauthz.ports import EMPTY_AUDIT, FeedBatch
-from extauthz.telemetry.last_used import CLOSING
 from extauthz.verifiers.change_feed import SLICE
 from tests.support.postgresql import ANA, FINGERPRINT, KEY, NOW, fill, token
 from tests.support.unprivileged import owner, unprivileged
@@ -148,6 +148,7 @@ def test_a_store_of_a_newer_release_is_not_migrated_by_this_one(path: Path, othe
 def test_who_waits_is_notified_once_and_while_it_waits(
     path: Path, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert (database.PATIENCE, database.DEADLINE) == (2.0, 10.0)
     monkeypatch.setattr(database, "PATIENCE", 0.05)
     notified: list[tuple[str, bool]] = []
 
@@ -172,8 +173,9 @@ def test_a_wait_that_is_over_is_told_where_no_thread_had_its_turn(path: Path, mo
     monkeypatch.setattr(threading, "Timer", Never)
     monkeypatch.setattr(database, "PATIENCE", 0.0)
     notified: list[str] = []
-    with closing(Database(path, waiting=notified.append)) as opened, opened.reading():
-        assert notified == [str(path)]
+    with closing(SqlTokenStore(path, waiting=notified.append)) as store:
+        assert store.get(A) is None
+    assert notified == [str(path)]
 
 
 def test_who_does_not_wait_is_not_notified(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +219,35 @@ def test_a_connection_that_was_cut_in_the_pool_is_made_anew_once(
     assert pool.tries == tries
 
 
+class Cut(Database):
+    """A database whose connections in the pool were all cut; `begun` is how each transaction was begun."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.begun: list[tuple[bool, bool]] = []
+
+    def _begin_once(self, engine: sa.Engine, *, locked: bool, any_schema: bool) -> sa.Connection:
+        self.begun.append((locked, any_schema))
+        if len(self.begun) % 2:
+            raise DBAPIError("SELECT", {}, Exception("cut"), connection_invalidated=True)
+        return super()._begin_once(engine, locked=locked, any_schema=any_schema)
+
+
+def test_who_writes_locks_out_the_others_also_on_a_second_connection(path: Path) -> None:
+    with closing(Cut(path)) as opened:
+        for transaction, expected in (
+            (opened.reading, (False, False)),
+            (opened.writing, (True, False)),
+            (opened.migrating, (True, True)),
+        ):
+            opened.begun.clear()
+            with transaction():
+                assert opened.begun == [expected] * 2
+        opened.begun.clear()
+        assert opened.revision() == "0002"
+        assert opened.begun == [(False, True)] * 2
+
+
 def test_a_connection_whose_transaction_cannot_begin_goes_back(opened: Database, other: sqlite3.Connection) -> None:
     other.execute("BEGIN IMMEDIATE")
     opened._writers.pool.dispose()
@@ -233,6 +264,16 @@ def test_a_connection_of_a_file_keeps_what_it_commits(opened: Database) -> None:
     with opened.writing() as connection:
         pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         assert [connection.scalar(sa.text(f"PRAGMA {name}")) for name in pragmas] == ["wal", 2, 1, 5000]
+
+
+def test_a_statement_waits_as_long_as_the_constant_says(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "LOCK_TIMEOUT", 0.3)
+    with closing(Database(path)) as opened, opened.reading() as connection:
+        assert connection.scalar(sa.text("PRAGMA busy_timeout")) == 300
+
+
+def test_no_statement_has_more_than_a_thousand_rows() -> None:
+    assert [len(batch) for batch in database.batches(range(2001))] == [1000, 1000, 1]
 
 
 def test_who_reads_has_one_state_and_keeps_nobody_waiting(opened: Database, other: sqlite3.Connection) -> None:
@@ -274,6 +315,28 @@ def test_a_file_alone_is_the_store_after_a_change(path: Path, other: sqlite3.Con
         assert bool(size_of_log(path)) == is_read
         if is_read:
             other.execute("COMMIT")
+
+
+def test_a_change_is_made_also_when_its_log_cannot_be_emptied(path: Path, other: sqlite3.Connection) -> None:
+    """As on a disk that is full, or gone: the next writer empties it."""
+    opened = Database(path)
+    with opened.writing() as connection:
+        connection.exec_driver_sql("INSERT INTO peppers VALUES ('p1', 'f')")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        opened.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert other.execute("SELECT id FROM peppers").fetchall() == [("p1",)]
+    opened = Database(path)
+    with opened.writing() as connection:
+        connection.exec_driver_sql("INSERT INTO peppers VALUES ('p2', 'f')")
+    opened._writers.dispose()
+    path.unlink()
+    path.mkdir()
+    opened.close()
+    assert opened._writers.pool.checkedin() == 0  # type: ignore[attr-defined]
 
 
 # --- the file
@@ -411,7 +474,58 @@ def test_what_may_not_be_changed_is_read_and_not_written(open_path: Path) -> Non
                 driver: Any = connection.connection.driver_connection
                 assert driver.snapshot == (open_path, sqlite_file.identity(open_path))
                 assert driver.isolation_level is None
+            with owner(open_path):
+                os.utime(open_path, (1, 1))
+        with pytest.raises(StoreError) as failed, opened.reading() as connection:
+            connection.execute(sa.text("SELECT :secret FROM nowhere"), {"secret": "s3cret"})
+        assert "s3cret" not in f"{failed.value}{failed.value.__cause__}"
     assert [each.name for each in open_path.parent.iterdir()] == ["tokens.db"]
+
+
+def test_who_may_only_read_the_file_makes_no_log(open_path: Path) -> None:
+    """One of another user could be closed to whoever changes the store."""
+    with owner(open_path):
+        open_path.parent.chmod(0o777)
+        open_path.chmod(0o444)
+    with unprivileged():
+        connection, is_alone = sqlite_file.open_to_read(open_path)
+        with closing(connection):
+            assert connection.execute("SELECT count(*) FROM tokens").fetchone() == (1,)
+    assert is_alone
+    assert [each.name for each in open_path.parent.iterdir()] == ["tokens.db"]
+
+
+def test_where_no_log_can_be_made_the_file_alone_is_read(open_path: Path) -> None:
+    with owner(open_path):
+        open_path.chmod(0o666)
+        open_path.parent.chmod(0o555)
+    with unprivileged():
+        connection, is_alone = sqlite_file.open_to_read(open_path)
+        with closing(connection):
+            assert connection.execute("SELECT count(*) FROM tokens").fetchone() == (1,)
+    assert is_alone
+    assert [each.name for each in open_path.parent.iterdir()] == ["tokens.db"]
+
+
+def test_a_log_that_somebody_has_open_is_read_also_when_it_is_empty(open_path: Path) -> None:
+    open_path.parent.chmod(0o755)
+    with closing(sqlite3.connect(open_path)) as other:
+        other.execute("SELECT count(*) FROM tokens").fetchone()
+        assert sqlite_file.log_of(open_path).stat().st_size == 0
+        with unprivileged():
+            connection, is_alone = sqlite_file.open_to_read(open_path)
+            with closing(connection):
+                assert connection.execute("SELECT count(*) FROM tokens").fetchone() == (1,)
+        assert not is_alone
+
+
+def test_a_rollback_that_is_under_way_is_not_read_over(open_path: Path) -> None:
+    open_path.parent.chmod(0o755)
+    journal = open_path.with_name("tokens.db-journal")
+    journal.write_bytes(b"a change that was under way" * 100)
+    with unprivileged(), pytest.raises(sqlite3.OperationalError) as caught:
+        sqlite_file.open_to_read(open_path)
+    assert caught.value.sqlite_errorname == "SQLITE_READONLY_ROLLBACK"
 
 
 CHANGED: dict[str, Callable[[Path], object]] = {
@@ -454,6 +568,7 @@ def test_what_hides_behind_a_connection_is_an_error_of_the_database(tmp_path: Pa
         made.execute("CREATE TABLE t (x)")
     with closing(sqlite_file.open_for_one_reading(tmp_path / "a?b%20c.db")) as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("t",)]
+        assert connection.snapshot is None
 
 
 def test_a_log_that_cannot_be_read_is_named_with_its_folder(open_path: Path, sqlite_template: Path) -> None:
@@ -467,11 +582,19 @@ def test_a_log_that_cannot_be_read_is_named_with_its_folder(open_path: Path, sql
         log.chmod(mode)
         if os.geteuid():
             folder.chmod(0o555)
-        with unprivileged(), pytest.raises(StoreError) as caught:
-            sqlite_file.open_to_read(open_path)
-        text = str(caught.value)
-        assert text.startswith(f"{open_path}: the store was changed, and its log cannot be read (")
-        assert text.endswith(f"): let this user read {names} in {folder}, {remedy}")
+        with unprivileged():
+            with pytest.raises(StoreError) as caught:
+                sqlite_file.open_to_read(open_path)
+            with pytest.raises(sqlite3.OperationalError) as in_a_transaction:
+                sqlite_file.open_for_one_reading(open_path)
+        said = f"{open_path}: the store was changed, and its log cannot be read ({caught.value.__cause__})"
+        assert str(caught.value) == str(in_a_transaction.value) == f"{said}: let this user read {names} in {folder}, {remedy}"
+        assert isinstance(caught.value.__cause__, sqlite3.Error)
+    for each in ("tokens.db-wal", "tokens.db-shm"):
+        open_path.with_name(each).touch()
+        open_path.with_name(each).chmod(0o644)
+    both = sqlite_file._unreadable(open_path, sqlite3.OperationalError("disk I/O error"))
+    assert ": let this user read tokens.db-wal and tokens.db-shm in " in both
 
 
 # --- rows
@@ -500,6 +623,7 @@ def test_rows_of_the_feed_make_a_batch() -> None:
         ([], "the store has no state: restore it from a backup"),
         *(([row(**{name: "1"})], "changes that no release wrote") for name in ("epoch", "head", "oldest", "last", "number")),
         ([row(), row(number=True)], "changes that no release wrote"),
+        ([row(token_id=None)], "changes that no release wrote"),
         ([row(token_id=7)], "changes that no release wrote"),
         ([row(mac="01")], "an audit that no release wrote"),
         ([row(mac=None)], "an audit that no release wrote"),
@@ -523,11 +647,23 @@ def test_ids_that_not_every_database_takes_are_no_ids() -> None:
     assert use_rows(uses) == [(A, NOW + 1, ""), (B, NOW, "x" * MAX_USED_FROM)]
 
 
-def test_a_batch_of_uses_waits_less_than_the_end_of_a_worker() -> None:
-    assert BUSY_TIMEOUT < CLOSING
-
-
 # --- what a change records
+
+
+def test_what_is_said_of_a_revocation_of_a_user_is_kept(path: Path) -> None:
+    with closing(SqlTokenStore(path, audit=KEY)) as store:
+        fill(store, token(A))
+        assert store.status(NOW).kind == "sqlite"
+        assert store.revoke_user("ana@acme.com", "left", ANA) == (A,)
+        found = store.get(A)
+        assert (found is not None, found and found.revoked_why) == (True, "left")
+
+
+def test_the_migrations_are_found_in_a_folder_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "100%s").symlink_to(Path(sql.__file__).parent)
+    monkeypatch.setattr(sql, "__file__", str(tmp_path / "100%s" / "sql.py"))
+    with closing(SqlTokenStore(tmp_path / "tokens.db", create=True)) as store:
+        assert store.migrate() == "0002"
 
 
 def test_an_id_that_is_given_twice_is_refused_by_its_name(path: Path) -> None:
