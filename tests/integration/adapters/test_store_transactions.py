@@ -184,7 +184,7 @@ def test_who_does_not_wait_is_not_notified(path: Path, monkeypatch: pytest.Monke
     with closing(Database(path, waiting=notified.append)) as opened, opened.reading():
         assert notified == []
     assert notified == []
-    assert not any(isinstance(one, threading.Timer) for one in threading.enumerate())
+    assert [one for one in threading.enumerate() if isinstance(one, threading.Timer)] == []
 
 
 class Pool:
