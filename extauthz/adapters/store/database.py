@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -95,8 +96,9 @@ class Database:
     def close(self) -> None:
         """Close the pool; after a change of a SQLite store empty the write-ahead log before, if nobody else uses it."""
         if self.kind == "sqlite" and self._written:
-            with suppress(SQLAlchemyError), self._writers.connect() as connection:
-                # Who reads or writes at the moment is not waited for: the log stays, and its next writer empties it.
+            with suppress(SQLAlchemyError, sqlite3.Error), self._writers.connect() as connection:
+                # Who reads or writes at the moment is not waited for, and a full disk is no error of what is committed: the log
+                # stays, and its next writer empties it.
                 connection.connection.execute("PRAGMA busy_timeout = 0")
                 connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._writers.dispose()

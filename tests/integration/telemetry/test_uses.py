@@ -521,6 +521,7 @@ def test_another_writer_is_not_waited_for_long(file: Place, reader: SqliteReader
         started = time.monotonic()
         with pytest.raises(Unavailable):
             SqliteUsage(reader).write({A: (NOW, "")})
+        assert usage.BUSY_TIMEOUT < CLOSING, "and the last batch, too, is written or lost within that"
         assert usage.BUSY_TIMEOUT - 0.1 < time.monotonic() - started < AT_ONCE
         other.execute("COMMIT")
     assert SqliteUsage(reader).write({A: (NOW, "")}) == 1
