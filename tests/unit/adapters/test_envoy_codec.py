@@ -16,7 +16,7 @@ from extauthz.responses.denials import FILTERED, GRPC_CODES, Answers, ClientAnsw
 from tests.support.world import DECISION_ID
 
 ANA = Identity(AuthType.USER, "token:abc", "ana@acme.com", frozenset({"SEARCH"}), 2_000_000_000)
-NO_ID = Answers(reasons={name: OwnAnswer(body=Template.parse("no id")) for name in ("credential_missing", "token_invalid")})
+NO_ID = Answers(reasons={name: OwnAnswer(body=Template("no id")) for name in ("credential_missing", "token_invalid")})
 REQUEST = Request("POST", "/search", "api.acme.com", {}, raw=True, decision_id=DECISION_ID)
 GRPC = replace(REQUEST, headers={"content-type": "application/grpc"})
 
