@@ -67,6 +67,7 @@ pythons: $(STAMP)  ## Unit tests on Python 3.12, 3.13 and 3.14, as far as this m
 	  echo "Python $$version: $$python"; \
 	  $(BIN)/uv venv --quiet --clear --no-project --python "$$python" build/python$$version \
 	  && VIRTUAL_ENV=build/python$$version $(BIN)/uv pip sync --quiet --require-hashes requirements/uv.txt requirements/dev.txt \
+	  && VIRTUAL_ENV=build/python$$version $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . \
 	  && build/python$$version/bin/python -m pytest -q -n 2 -p no:cacheprovider tests/unit || exit 1; \
 	done
 

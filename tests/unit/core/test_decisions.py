@@ -231,3 +231,9 @@ def test_a_parameter_takes_no_empty_segment_also_where_a_path_may_end_with_one()
     table = compile_routes([route("GET /a/"), route("GET /a/{id}/b")])
     assert table.search(("a", "", "b")) is None
     assert table.search(("a", "1", "b")) is not None
+
+
+def test_a_request_has_no_trace_context_unless_it_brings_one() -> None:
+    request = Request("GET", "/", "api.acme.com", {}, raw=True, decision_id="0" * 32)
+
+    assert (request.traceparent, request.source) == ("", "")
