@@ -78,6 +78,7 @@ resolution: $(STAMP)  ## Unit tests with the lowest versions that pyproject.toml
 	@$(COMPILE) pyproject.toml --extra otel --group dev --resolution $(RESOLUTION) -o build/$(RESOLUTION).txt
 	@$(BIN)/uv venv --quiet --clear --no-project --python $(BIN)/python build/$(RESOLUTION)
 	@VIRTUAL_ENV=build/$(RESOLUTION) $(BIN)/uv pip sync --quiet --require-hashes build/$(RESOLUTION).txt
+	@VIRTUAL_ENV=build/$(RESOLUTION) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@build/$(RESOLUTION)/bin/python -m pytest -q -n 2 -p no:cacheprovider tests/unit
 
 # Kindly to the machine: they take long. MUTANTS narrows a run, e.g. MUTANTS='--module extauthz/core/jwt.py'.
