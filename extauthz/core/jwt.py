@@ -16,7 +16,7 @@ from typing import Any
 from extauthz.core.model import Reason
 from extauthz.core.providers import ProviderRules
 
-MAX_KEY_ID = 256
+MAX_KEY_ID, MAX_BRACKETS = 256, 500  # how deep json reads depends on the release of Python
 
 _TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 
@@ -109,8 +109,8 @@ def _base64url(part: str) -> bytes:
 
 def _object(data: bytes) -> Mapping[str, Any]:
     document = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    if not isinstance(document, dict):
-        raise ValueError("not a JSON object")
+    if not isinstance(document, dict) or data.count(b"[") + data.count(b"{") > MAX_BRACKETS:
+        raise ValueError("not a JSON object, or one of too many lists and objects")
     return document
 
 

@@ -37,6 +37,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.seconds
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - its signature
+        """Wait for threads without a limit, which made-up time would pass at once."""
+        await super().shutdown_default_executor()
+
 
 class LoopClock:
     """The two clocks of the product, as the loop has the time."""

@@ -252,7 +252,9 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 
 def test_a_name_with_a_nul_byte(tmp_path: Path) -> None:
-    assert [problem.message for problem in read(tmp_path / "a\0b").problems] == ["cannot be read: embedded null byte"]
+    with pytest.raises(ValueError, match="embedded null") as said:  # in words of its own in each release of Python
+        os.open(tmp_path / "a\0b", os.O_RDONLY)
+    assert [problem.message for problem in read(tmp_path / "a\0b").problems] == [f"cannot be read: {said.value}"]
 
 
 def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:

@@ -112,6 +112,17 @@ def test_a_part_may_end_in_any_letter(signature: bytes) -> None:
     assert found.signature == signature
 
 
+@pytest.mark.parametrize("more", [b"", b"[", b"{", b"]"])
+@pytest.mark.parametrize("shape", [b"[" * 498 + b"]" * 498, b"[" + b",".join([b"{}"] * 497) + b"]"], ids=["deep", "wide"])
+def test_a_document_has_five_hundred_lists_and_objects_at_most(shape: bytes, more: bytes) -> None:
+    """Whatever the release of Python reads: with 3.13 it is no depth at which reading would end by itself."""
+    parts = b'{"x":' + shape + b',"y":"' + more + b'"}', b'{"x":' + shape + b',"y":["' + more + b'"]}'
+    texts = [".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (b"{}", payload, b"")) for payload in parts]
+    refused = [jwt.read(text) is Reason.TOKEN_MALFORMED for text in texts]
+
+    assert refused == [False, more in (b"[", b"{")]
+
+
 def test_no_part_of_a_token_is_in_its_representation() -> None:
     assert repr(read({"kid": "secret", "alg": "RS256"})) == "Unverified()"
     assert repr(Credential(Kind.ISSUED, "secret")) == "Credential(issued)"
