@@ -21,7 +21,7 @@ $(STAMP): requirements/uv.txt requirements/dev.txt pyproject.toml
 
 setup: $(STAMP)  ## Install everything into .venv, nothing else
 
-check: lint check-generated test mutants-changed wheel workflows  ## All that CI does
+check: lint check-generated test mutants-changed wheel workflows pythons  ## All that CI does
 
 run: $(STAMP)  ## The main job: issuer, upstream, sidecar and a real Envoy, with curl lines to paste
 	@$(BIN)/extauthz demo
