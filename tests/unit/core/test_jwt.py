@@ -30,8 +30,8 @@ def read(header: object) -> jwt.Unverified:
     ("header", "expected"),
     [
         ({"kid": "k", "alg": "RS256"}, ("k", "RS256")),
-        ({"kid": "k" * jwt.MAX_KEY_ID, "alg": "RS256"}, ("k" * jwt.MAX_KEY_ID, "RS256")),
-        ({"kid": "k" * (jwt.MAX_KEY_ID + 1), "alg": "RS256"}, None),
+        ({"kid": "k" * 256, "alg": "RS256"}, ("k" * 256, "RS256")),
+        ({"kid": "k" * 257, "alg": "RS256"}, None),
         ({"kid": "", "alg": "RS256"}, None),
         ({"kid": 1, "alg": "RS256"}, None),
         ({"kid": ["k"], "alg": "RS256"}, None),
