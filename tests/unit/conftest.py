@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ def _refuse(event: str, _: tuple[Any, ...]) -> None:
 sys.addaudithook(_refuse)
 
 
-@pytest.fixture(autouse=True)
-def stays_inside(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Refuse what reaches out of the process while a unit test runs."""
-    if OF_THE_PROJECT in request.path.parents:
-        yield
-        return
-    _running.append(request.node.nodeid)
-    yield
-    _running.pop()
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Refuse what reaches out of the process while a unit test runs, with its fixtures."""
+    if OF_THE_PROJECT in item.path.parents:
+        return (yield)
+    _running.append(item.nodeid)
+    try:
+        return (yield)
+    finally:
+        _running.pop()
