@@ -28,6 +28,7 @@ from extauthz.core.identity import FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS, Ide
 from extauthz.core.policy import Policy
 from extauthz.core.providers import ProviderRules
 from extauthz.errors import ConfigurationError, Problem
+from extauthz.responses.remembered_edits import RememberedIdentityHeaders
 
 T = TypeVar("T")
 MIN_PEPPER_BYTES = 32
@@ -246,7 +247,7 @@ def _identity(settings: Settings, *, one_host: bool) -> IdentityHeaders:
 
 
 # What was worked out with the same names before a reload is used again.
-_identity_headers = lru_cache(maxsize=16)(IdentityHeaders)
+_identity_headers = lru_cache(maxsize=16)(RememberedIdentityHeaders)
 
 
 def _route_files(file: Path, source: Document, files: Files) -> Iterator[tuple[Path, list[Problem]]]:

@@ -11,7 +11,6 @@ from typing import Final
 
 from extauthz.core.act_as import effective_user
 from extauthz.core.credentials import Credential, read_credential
-from extauthz.core.identity import edits, monitored_edits
 from extauthz.core.model import FORWARDED, Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request, WouldDeny
 from extauthz.core.paths import Path, parse, parse_with_slashes
 from extauthz.core.policy import Policy
@@ -82,7 +81,7 @@ def decide(plan: Plan, evidence: Identity | Reason, now: float) -> Decision:
         return Deny(Reason.ANONYMOUS_NOT_ALLOWED, route.name, evidence)
     if not route.permits(evidence.scopes):
         return Deny(Reason.SCOPE_MISSING, route.name, evidence, user, route.scopes)
-    changes = edits(plan.policy.identity, plan.request, evidence, user)
+    changes = plan.policy.identity.edits(plan.request.headers, evidence, user)
     if isinstance(changes, Reason):
         return Deny(changes, route.name, evidence, user)
     return Allow(Reason.ALLOWED, route.name, changes, evidence, user)
@@ -93,17 +92,17 @@ def monitored(policy: Policy, request: Request, decision: Decision) -> Decision:
     if decision.route not in policy.monitored:
         return decision
     if isinstance(decision, Allow):
-        changes = monitored_edits(policy.identity, decision.edits, refused=False)
+        changes = policy.identity.monitored_edits(decision.edits, refused=False)
         return Allow(decision.reason, decision.route, changes, decision.identity, decision.user)
-    nobody = edits(policy.identity, request, None, None)
+    nobody = policy.identity.edits(request.headers, None, None)
     if isinstance(decision, Deny) and decision.reason in FORWARDED and isinstance(nobody, HeaderEdits):
-        changes = monitored_edits(policy.identity, nobody, refused=True)
+        changes = policy.identity.monitored_edits(nobody, refused=True)
         return WouldDeny(decision.reason, decision.route, changes, decision.identity, decision.user)
     return decision
 
 
 def _allow_public(policy: Policy, request: Request, route: Route) -> Decision:
-    changes = edits(policy.identity, request, None, None)
+    changes = policy.identity.edits(request.headers, None, None)
     return Deny(changes, route.name) if isinstance(changes, Reason) else Allow(Reason.PUBLIC, route.name, changes)
 
 

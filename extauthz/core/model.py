@@ -147,7 +147,8 @@ class Identity:
     """A verified token: who holds it and what it may do, before act-as rules; each verification makes its own.
 
     `user` is the address that the token is bound to: None for GLOBAL and ANONYMOUS. `expires_at` is in seconds since the epoch,
-    `token_id` that of an issued token, `client_id` that of an OAuth client.
+    `token_id` that of an issued token, `client_id` that of an OAuth client. `usual_edits` are those of most of its requests, and
+    whose they are.
     """
 
     auth_type: AuthType
@@ -157,17 +158,19 @@ class Identity:
     expires_at: float
     client_id: str | None = None
     token_id: str | None = None
+    usual_edits: tuple[object, HeaderEdits | Reason] | None = field(default=None, init=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderEdits:
     """What the upstream's request gets: headers to overwrite, and names to remove. No name is in both.
 
-    The value DECISION_ID stands for the id of the decision.
+    The value DECISION_ID stands for the id of the decision. `encoded` is what a codec keeps with them, as long as they live.
     """
 
     set: tuple[tuple[str, str], ...]
     remove: tuple[str, ...]
+    encoded: object = field(default=None, init=False, compare=False, repr=False)
 
 
 @dataclass(slots=True)

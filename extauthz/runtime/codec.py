@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from extauthz.adapters.envoy import EnvoyCodec
+from extauthz.adapters.envoy.codec import EnvoyCodec
 from extauthz.config.loader import Configuration
 from extauthz.errors import ConfigurationError
 from extauthz.ports import Clock, Codec

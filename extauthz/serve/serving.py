@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator
 
-from extauthz.adapters.envoy import EnvoyCodec
+from extauthz.adapters.envoy.codec import EnvoyCodec
 from extauthz.adapters.metrics import DecisionCounters
 from extauthz.config.loader import Configuration
 from extauthz.core.model import Reason

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from extauthz._pb import ext_authz_pb2 as pb
-from extauthz.adapters.envoy import EnvoyCodec
+from extauthz.adapters.envoy.codec import EnvoyCodec
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Decision, Identity, Reason, Request
 from extauthz.ports import Clock, Codec, Evidence, Recorder, Verifier

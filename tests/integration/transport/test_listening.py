@@ -17,7 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from extauthz.adapters.envoy import EnvoyCodec
+from extauthz.adapters.envoy.codec import EnvoyCodec
 from extauthz.addresses import Address
 from extauthz.core.model import Reason
 from extauthz.errors import ListenError

@@ -447,7 +447,7 @@ def test_envoy_is_told_the_same_as_the_log(world: World, lines: Lines, decided: 
     lines.log.record(request(), decided, 0.0)
     (line,) = lines.read()
     from extauthz._pb import ext_authz_pb2 as pb
-    from extauthz.adapters.envoy import EnvoyCodec
+    from extauthz.adapters.envoy.codec import EnvoyCodec
 
     message = pb.CheckResponse.FromString(EnvoyCodec().write(request(), decided))
     told = {name: value.string_value or value.number_value for name, value in message.dynamic_metadata.fields.items()}

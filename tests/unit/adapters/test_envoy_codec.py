@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
 
 import pytest
 
 from extauthz._pb import ext_authz_pb2 as pb
-from extauthz.adapters import envoy
-from extauthz.adapters.envoy import MAX_TEMPLATE_BYTES, EnvoyCodec
+from extauthz.adapters.envoy import allowances
+from extauthz.adapters.envoy import codec as envoy
+from extauthz.adapters.envoy.codec import MAX_TEMPLATE_BYTES, EnvoyCodec
 from extauthz.core.model import DECISION_ID as PLACEHOLDER
 from extauthz.core.model import Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request, WouldDeny
 from extauthz.responses.denials import FILTERED, GRPC_CODES, Answers, ClientAnswer, Denials, OwnAnswer, Template
@@ -54,13 +56,14 @@ def test_text_is_read_as_the_bytes_that_came() -> None:
 def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the decision ids of the answers that are written field by field."""
     ids: list[str] = []
-    write = envoy._write_metadata
+    write = allowances.write_metadata
 
-    def noted(response: pb.CheckResponse, decision: Decision, decision_id: str) -> None:
+    def noted(response: pb.CheckResponse, decision_id: str, record: Mapping[str, str | int]) -> None:
         ids.append(decision_id)
-        write(response, decision, decision_id)
+        write(response, decision_id, record)
 
-    monkeypatch.setattr(envoy, "_write_metadata", noted)
+    monkeypatch.setattr(envoy, "write_metadata", noted)
+    monkeypatch.setattr(allowances, "write_metadata", noted)
     return ids
 
 
@@ -90,17 +93,16 @@ def test_an_answer_is_written_once_and_then_only_gets_its_id(
     assert len(written) == writings
 
 
-def sized(size: int) -> Allow:
-    """Return an allow whose answer has so many bytes."""
+def sized(size: int) -> WouldDeny:
+    """Return what monitor mode forwards, with an answer of so many bytes."""
 
-    def padded(padding: int) -> Allow:
-        edits = HeaderEdits((("x-id", PLACEHOLDER), ("x-padding", "a" * padding)), ())
-        return Allow(Reason.ALLOWED, "r", edits, ANA, ANA.user)
+    def padded(padding: int) -> WouldDeny:
+        return replace(FORWARDED, edits=HeaderEdits((("x-padding", "a" * padding),), ()))
 
-    allow = padded(1000)
-    allow = padded(1000 + size - len(EnvoyCodec().write(REQUEST, allow)))
-    assert len(EnvoyCodec().write(REQUEST, allow)) == size
-    return allow
+    decision = padded(1000)
+    decision = padded(1000 + size - len(EnvoyCodec().write(REQUEST, decision)))
+    assert len(EnvoyCodec().write(REQUEST, decision)) == size
+    return decision
 
 
 def test_an_answer_that_is_too_long_is_not_remembered_and_whole_nevertheless() -> None:
@@ -108,8 +110,8 @@ def test_an_answer_that_is_too_long_is_not_remembered_and_whole_nevertheless() -
     for size, kept in ((MAX_TEMPLATE_BYTES, 1), (MAX_TEMPLATE_BYTES + 1, 1)):
         codec.write(REQUEST, sized(size))
         assert len(codec._templates) == kept
-    answer = pb.CheckResponse.FromString(codec.write(REQUEST, sized(3000), ("x-token", "signed")))
-    assert ("x-token", "signed") in [(option.header.key, option.header.value) for option in answer.ok_response.headers]
+    answer = pb.CheckResponse.FromString(codec.write(REQUEST, sized(3000)))
+    assert len(answer.ok_response.headers[0].header.value) > 2000
     for filtered in (True, False):
         long = codec.write(replace(REQUEST, filtered=filtered), Deny(Reason.CREDENTIAL_MISSING, "r" * 3000))
         assert (FILTERED in pb.CheckResponse.FromString(long).denied_response.body) == filtered
@@ -120,20 +122,19 @@ def remembered() -> list[int]:
     """Write six answers of one length; return how many were in memory after each."""
     codec, found = EnvoyCodec(), []
     for number in range(6):
-        edits = HeaderEdits((("x-id", PLACEHOLDER), ("x-user", f"{number}")), ())
-        codec.write(REQUEST, Allow(Reason.ALLOWED, "r", edits, ANA, ANA.user))
+        codec.write(REQUEST, replace(FORWARDED, route=f"{number}"))
         found.append(len(codec._templates))
+    assert next(reversed(codec._templates)) == replace(FORWARDED, route="5")
     return found
 
 
 def test_memory_is_full_at_its_limits_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(envoy, "MAX_TEMPLATES", 3)
-    assert remembered() == [1, 2, 3, 1, 2, 3]
+    assert remembered() == [1, 2, 3, 3, 3, 3]
     monkeypatch.setattr(envoy, "MAX_TEMPLATES", 100)
-    edits = HeaderEdits((("x-id", PLACEHOLDER), ("x-user", "0")), ())
-    size = len(EnvoyCodec().write(REQUEST, Allow(Reason.ALLOWED, "r", edits, ANA, ANA.user)))
+    size = len(EnvoyCodec().write(REQUEST, replace(FORWARDED, route="0"))) - len(DECISION_ID)
     monkeypatch.setattr(envoy, "MAX_BYTES_OF_TEMPLATES", 3 * size)
-    assert remembered() == [1, 2, 3, 1, 2, 3]
+    assert remembered() == [1, 2, 3, 3, 3, 3]
 
 
 def test_answers_that_say_the_same_are_the_same_bytes() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from extauthz.adapters.envoy import EnvoyCodec
+from extauthz.adapters.envoy.codec import EnvoyCodec
 from extauthz.adapters.process_log import configure
 from extauthz.core.credentials import Kind
 from extauthz.core.tokens import TokenRecord

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from extauthz.adapters.envoy import EnvoyCodec
+from extauthz.adapters.envoy.codec import EnvoyCodec
 from extauthz.core import jwt
 from extauthz.core.credentials import Kind
 from extauthz.core.model import Decision, Reason, Request

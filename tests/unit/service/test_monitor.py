@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.decision_log.log import DecisionLog
 from extauthz.adapters.decision_log.sinks import File
-from extauthz.adapters.envoy import MAX_TEMPLATES, EnvoyCodec
+from extauthz.adapters.envoy.codec import MAX_TEMPLATES, EnvoyCodec
 from extauthz.adapters.metrics import DecisionCounters
 from extauthz.config.loader import Configuration
 from extauthz.config.monitor import MAX_NAMED, monitored, weakened
 from extauthz.core.decide import monitored as step
-from extauthz.core.identity import FIELDS, OVERRIDE_HEADERS, IdentityHeaders, monitored_edits
+from extauthz.core.identity import FIELDS, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.core.model import ALLOWING, FORWARDED, Allow, Decision, Deny, HeaderEdits, Reason, Request, WouldDeny
 from extauthz.core.policy import Policy
 from extauthz.errors import Unavailable
@@ -168,15 +168,6 @@ def test_no_name_that_an_upstream_could_take_for_ours_is_forwarded(
         assert (name in answer.headers or name in answer.removed) == (dangerous and name not in CREDENTIALS), name
 
 
-def test_long_lists_of_names_are_not_remembered() -> None:
-    """Clients choose names: what is kept of them is bounded."""
-    rules = IdentityHeaders()
-    short, long = (HeaderEdits((), ("x_extauthz_" + "a" * length,)) for length in (10, 2000))
-    assert monitored_edits(rules, short, refused=True) is monitored_edits(rules, short, refused=True)
-    assert monitored_edits(rules, long, refused=True) is not monitored_edits(rules, long, refused=True)
-    assert monitored_edits(rules, long, refused=True) == monitored_edits(rules, long, refused=True)
-
-
 # --- what waits, and what breaks
 
 
@@ -270,7 +261,7 @@ def test_templates_of_the_modes_do_not_mix() -> None:
     codec, request = EnvoyCodec(), Request("GET", "/", "api.acme.com", {}, raw=True, decision_id=DECISION_ID)
     rules, identity = IdentityHeaders(), ANA
     changes = HeaderEdits((("x-extauthz-decision-id", "0123456789abcdef" * 2),), ("authorization",))
-    forwarded = monitored_edits(rules, changes, refused=True)
+    forwarded = rules.monitored_edits(changes, refused=True)
     decisions = [
         Allow(Reason.ALLOWED, "r", changes, identity, "ana@acme.com"),
         Deny(Reason.SCOPE_MISSING, "r", identity, "ana@acme.com"),
@@ -280,7 +271,7 @@ def test_templates_of_the_modes_do_not_mix() -> None:
         WouldDeny(Reason.CREDENTIAL_MISSING, "r", forwarded),
         WouldDeny(Reason.CREDENTIAL_MISSING, None, forwarded),
         Deny(Reason.CREDENTIAL_MISSING, "r"),
-        Allow(Reason.ALLOWED, "r", monitored_edits(rules, changes, refused=False), identity, "ana@acme.com"),
+        Allow(Reason.ALLOWED, "r", rules.monitored_edits(changes, refused=False), identity, "ana@acme.com"),
     ]
     first = [EnvoyCodec().write(request, decision) for decision in decisions]
     assert len(set(first)) == len(decisions)

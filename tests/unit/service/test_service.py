@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 
 from extauthz._pb import ext_authz_pb2 as pb
-from extauthz.adapters.envoy import EnvoyCodec
+from extauthz.adapters.envoy.allowances import serialised
+from extauthz.adapters.envoy.codec import EnvoyCodec
 from extauthz.core.credentials import Kind
-from extauthz.core.model import Decision, Reason, Request
+from extauthz.core.model import Allow, Decision, Reason, Request
 from extauthz.core.policy import Policy
 from extauthz.core.routes import Match, Route, compile_routes
 from extauthz.ports import Evidence
@@ -53,7 +54,12 @@ def test_a_spliced_answer_is_the_one_that_protobuf_would_write(make_world: MakeW
         answers = [world.check_bytes(data) for _ in range(2)]
         request = codec.read(data, DECISION_ID)
         assert request is not None
-        fresh = codec._serialised(answers[1].decision, DECISION_ID, grpc="content-type" in headers)
+        decision = answers[1].decision
+        fresh = (
+            serialised(decision, DECISION_ID, None)
+            if isinstance(decision, Allow)
+            else codec._serialised(decision, DECISION_ID, grpc="content-type" in headers, filtered=False)
+        )
         assert [answer.message for answer in answers] == [pb.CheckResponse.FromString(fresh)] * 2
 
 

@@ -14,20 +14,18 @@ from time import monotonic
 from google.protobuf.message import DecodeError
 
 from extauthz._pb import ext_authz_pb2 as pb
+from extauthz.adapters.envoy.allowances import Allowances, serialised, set_headers, write_metadata
 from extauthz.core.client_address import ForwardedClient
 from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, Reason, Request, WouldDeny
 from extauthz.ports import Header
 from extauthz.responses.denials import GRPC_CODES, PUBLIC_REASONS, REALM, STATUSES, Answers, Denials
 from extauthz.telemetry.decision_record import record_of
 
-OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 OTHER_ID = DECISION_ID[::-1]
 """A decision id that differs from DECISION_ID in every character."""
 
-ALLOW_PARTS = 3
-"""An allow names its decision id twice: in a header and in the metadata."""
 FORWARDED_PARTS = 2
-"""What monitor mode forwards names it in the metadata alone."""
+"""What monitor mode forwards names its decision id in the metadata alone."""
 MAX_TEMPLATES = 4096
 MAX_TEMPLATE_BYTES = 2048
 """Without what the configuration says in a denial."""
@@ -56,7 +54,7 @@ class _TemplateShape:
     size: int
 
 
-_ALLOWANCE, _FORWARDED = _TemplateShape(ALLOW_PARTS, MAX_TEMPLATE_BYTES), _TemplateShape(FORWARDED_PARTS, MAX_TEMPLATE_BYTES)
+_FORWARDED = _TemplateShape(FORWARDED_PARTS, MAX_TEMPLATE_BYTES)
 
 
 class EnvoyCodec:
@@ -87,7 +85,8 @@ class EnvoyCodec:
             for name in answers.reasons
             for grpc in (False, True)
         }
-        self._templates: dict[object, tuple[Decision, list[bytes]]] = {}
+        self._allowances = Allowances()
+        self._templates: dict[object, list[bytes]] = {}
         self._bytes_of_templates = 0
 
     def read(self, data: bytes, decision_id: str) -> Request | None:
@@ -124,35 +123,37 @@ class EnvoyCodec:
         An allow sets `header` as well, whatever its edits say of that name.
         """
         if isinstance(decision, Allow):
-            key: object = (id(decision.edits), decision.route, header)
-            grpc, shape = False, _ALLOWANCE
-        elif isinstance(decision, WouldDeny):
-            key, grpc, shape = decision, False, _FORWARDED
+            return self._allowances.write(decision, request.decision_id, header)
+        if isinstance(decision, WouldDeny):
+            key: object = decision
+            grpc, shape = False, _FORWARDED
         else:
             grpc, shape = _is_grpc(request.header("content-type")), None
             key = (decision, grpc, request.filtered)
             if request.filtered:
                 self._warn_of_filtered_headers()
-        entry = self._templates.get(key)
-        if entry is None:
+        parts = self._templates.get(key)
+        if parts is None:
             shape = shape or self._shape_of(decision.reason, grpc=grpc)
-            template = self._serialised(decision, DECISION_ID, grpc=grpc, filtered=request.filtered, header=header)
-            entry = decision, template.split(DECISION_ID.encode())
-            own_bytes = len(header[1]) if header else 0
-            if len(entry[1]) != shape.parts or len(template) - own_bytes > shape.size:
+            template = self._serialised(decision, DECISION_ID, grpc=grpc, filtered=request.filtered)
+            parts = template.split(DECISION_ID.encode())
+            if len(parts) != shape.parts or len(template) > shape.size:
                 # The placeholder stands in the client's own words too, or the client sent names without end: no template.
-                return self._serialised(decision, request.decision_id, grpc=grpc, filtered=request.filtered, header=header)
-            self._bytes_of_templates += len(template)
-            if len(self._templates) >= MAX_TEMPLATES or self._bytes_of_templates > MAX_BYTES_OF_TEMPLATES:
-                self._templates.clear()
-                self._bytes_of_templates = len(template)
-            # The decision is kept with its template, so that no other edits get the same id while it lives.
-            self._templates[key] = entry
-        return request.decision_id.encode("ascii").join(entry[1])
+                return self._serialised(decision, request.decision_id, grpc=grpc, filtered=request.filtered)
+            self._remember(key, parts)
+        return request.decision_id.encode("ascii").join(parts)
 
     def fixed(self, reason: Reason, decision_id: str) -> bytes:
         """Return one of the denials that were checked at start."""
         return decision_id.encode("ascii").join(self._fixed[reason])
+
+    def _remember(self, key: object, parts: list[bytes]) -> None:
+        """Keep a template; the oldest make room."""
+        self._templates[key] = parts
+        self._bytes_of_templates += sum(map(len, parts))
+        while len(self._templates) > MAX_TEMPLATES or self._bytes_of_templates > MAX_BYTES_OF_TEMPLATES:
+            oldest = next(iter(self._templates))
+            self._bytes_of_templates -= sum(map(len, self._templates.pop(oldest)))
 
     def _warn_of_filtered_headers(self) -> None:
         now = self._clock()
@@ -160,11 +161,9 @@ class EnvoyCodec:
             self._filtered_at = now
             _log.warning(_FILTERED)
 
-    def _serialised(
-        self, decision: Decision, decision_id: str, *, grpc: bool, filtered: bool = False, header: Header | None = None
-    ) -> bytes:
-        if isinstance(decision, (Allow, WouldDeny)):
-            return _allowance(decision, decision_id, header)
+    def _serialised(self, decision: Deny | WouldDeny, decision_id: str, *, grpc: bool, filtered: bool) -> bytes:
+        if isinstance(decision, WouldDeny):
+            return serialised(decision, decision_id, None)
         return self._denial(decision, decision_id, grpc=grpc, filtered=filtered)
 
     def _denial(self, decision: Deny, decision_id: str, *, grpc: bool, filtered: bool = False) -> bytes:
@@ -172,12 +171,12 @@ class EnvoyCodec:
         denial = self._denials.answer(decision, decision_id, grpc=grpc, filtered=filtered)
         response = pb.CheckResponse()
         response.status.code = GRPC_CODES[reason.status]
-        _write_metadata(response, decision, decision_id)
+        write_metadata(response, decision_id, record_of(decision))
         use_error = self._error_response and reason in _ERROR_RESPONSES
         denied = response.error_response if use_error else response.denied_response
         denied.status.code = denial.status
         denied.body = denial.body
-        _set_headers(denied.headers, denial.headers)
+        set_headers(denied.headers, denial.headers)
         return response.SerializeToString(deterministic=True)
 
     def _shape_of(self, reason: Reason, *, grpc: bool) -> _TemplateShape:
@@ -210,18 +209,6 @@ def _around_the_id(data: bytes, other: bytes) -> list[bytes]:
     return [data[begin + size : end] for begin, end in pairwise(begins)]
 
 
-def _allowance(decision: Allow | WouldDeny, decision_id: str, header: Header | None) -> bytes:
-    response = pb.CheckResponse()
-    response.status.code = GRPC_CODES[500]
-    _write_metadata(response, decision, decision_id)
-    own = {name: decision_id if value == DECISION_ID else value for name, value in decision.edits.set}
-    own |= (header,) if header else ()
-    _set_headers(response.ok_response.headers, own.items())
-    response.ok_response.headers_to_remove.extend(name for name in decision.edits.remove if name not in own)
-    response.status.code = 0
-    return response.SerializeToString(deterministic=True)
-
-
 def _exact(lines: Sequence[pb.HeaderValue]) -> dict[str, str]:
     """Read header lines with exact bytes; the short way is for lines that need no joining."""
     headers = {line.key: line.raw_value.decode("latin-1") for line in lines}
@@ -245,22 +232,3 @@ def _latin1(text: str) -> str:
 def _is_grpc(content_type: str) -> bool:
     """Return whether Envoy takes a request for gRPC, and makes trailers of its denial: a parameter makes it HTTP."""
     return content_type == "application/grpc" or content_type.startswith("application/grpc+")
-
-
-def _set_headers(target: Iterable[pb.HeaderValueOption], pairs: Iterable[tuple[str, str]]) -> None:
-    for name, value in pairs:
-        option = target.add()  # type: ignore[attr-defined]
-        option.header.key = name
-        option.header.value = value
-        option.append_action = OVERWRITE
-
-
-def _write_metadata(response: pb.CheckResponse, decision: Decision, decision_id: str) -> None:
-    """Write what the decision log tells too, but for what differs from request to request: Envoy's own access log has that."""
-    fields = response.dynamic_metadata.fields
-    fields["decision_id"].string_value = decision_id
-    for name, value in record_of(decision).items():
-        if isinstance(value, int):
-            fields[name].number_value = value
-        else:
-            fields[name].string_value = value
