@@ -40,7 +40,8 @@ _OF_ROUTE = frozenset({RecordField.DECISION, RecordField.REASON, RecordField.ROU
 class EncodedEdits:
     """Parts of an answer for one caller, around the decision id; `header` names a header that every answer brings along itself.
 
-    `ok_size` and `metadata_size` are in bytes: of ok_response without that header, of the metadata without what a route adds.
+    `before` begins the answer where there is no such header. `ok_size` and `metadata_size` are in bytes: of ok_response without
+    that header, of the metadata without what a route adds.
     """
 
     identity: Identity | None
@@ -78,26 +79,12 @@ class Allowances:
             if len(parts.before) + len(parts.after) + len(parts.caller) + len(parts.rest) + len(parts.removals) <= MAX_KEPT:
                 object.__setattr__(decision.edits, "encoded", parts)
         route = self._routes.get((decision.reason, decision.route)) or self._route(decision)
-        number = decision_id.encode("ascii")
-        added = b"" if header is None else _option(header)
-        return b"".join(
-            (
-                _STATUS_OK,
-                _OK_RESPONSE,
-                _varint(parts.ok_size + len(added)),
-                parts.before,
-                number,
-                parts.after,
-                added,
-                parts.removals,
-                _METADATA,
-                _varint(parts.metadata_size + len(route)),
-                parts.caller,
-                number,
-                route,
-                parts.rest,
-            )
-        )
+        number, size = decision_id.encode("ascii"), _varint(parts.metadata_size + len(route))
+        if header is None:
+            return b"".join((parts.before, number, parts.after, parts.removals, size, parts.caller, number, route, parts.rest))
+        added = _option(header)
+        before = b"".join((_STATUS_OK, _OK_RESPONSE, _varint(parts.ok_size + len(added)), parts.before))
+        return b"".join((before, number, parts.after, added, parts.removals, size, parts.caller, number, route, parts.rest))
 
     def _route(self, decision: Allow) -> bytes:
         part = _entries({name: value for name, value in record_of(decision).items() if name in _OF_ROUTE})
@@ -160,11 +147,10 @@ def _encoded(decision: Allow, header: str | None) -> EncodedEdits | None:
     caller = _entries({name: value for name, value in record.items() if name < RecordField.DECISION}) + _ID_ENTRY
     rest = _entries({name: value for name, value in record.items() if name > RecordField.STATUS})
     removals = _removals(edits, header)
-    ok_size = len(around[0]) + len(_PLACEHOLDER) + len(around[1]) + len(removals)
+    ok_size = sum(map(len, around)) + len(_PLACEHOLDER) + len(removals) - len(_METADATA)
+    before = around[0] if header else b"".join((_STATUS_OK, _OK_RESPONSE, _varint(ok_size), around[0]))
     metadata_size = len(caller) + len(_PLACEHOLDER) + len(rest)
-    return EncodedEdits(
-        decision.identity, decision.user, header, around[0], around[1], removals, ok_size, caller, rest, metadata_size
-    )
+    return EncodedEdits(decision.identity, decision.user, header, before, around[1], removals, ok_size, caller, rest, metadata_size)
 
 
 _ID_ENTRY = _entries({"decision_id": DECISION_ID}).removesuffix(_PLACEHOLDER)
@@ -178,8 +164,8 @@ def _removals(edits: HeaderEdits, header: str | None) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _removals_of(names: tuple[str, ...]) -> bytes:
-    """Return the one object that all edits share which remove the same names."""
-    return pb.OkHttpResponse(headers_to_remove=names).SerializeToString(deterministic=True)
+    """Return what ends ok_response, one object that all edits share which remove the same names."""
+    return pb.OkHttpResponse(headers_to_remove=names).SerializeToString(deterministic=True) + _METADATA
 
 
 def _option(header: Header) -> bytes:
