@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Self
 
-from extauthz.core.model import Decision
+from extauthz.core.model import Decision, Identity
 
 MAX_VALUE = 512
 """Characters of a value; what is longer is cut."""
@@ -53,19 +53,24 @@ class RecordField(StrEnum):
 
 def record_of(decision: Decision) -> dict[str, str | int]:
     """Return what a decision itself tells, by the names of the fields; what it does not know is left out."""
-    identity = decision.identity
-    fields: dict[str, str | int] = {
+    return {
         "decision": decision.outcome,
         "reason": decision.reason.value,
         "status": decision.reason.status,
+        **record_of_caller(decision.route, decision.identity, decision.user),
     }
-    if decision.route is not None:
-        fields["route"] = decision.route
+
+
+def record_of_caller(route: str | None, identity: Identity | None, user: str | None) -> dict[str, str | int]:
+    """Return what does not depend on the reason: the name of the route, who called, and the effective user."""
+    fields: dict[str, str | int] = {}
+    if route is not None:
+        fields["route"] = route
     if identity is not None:
         fields["auth_type"] = identity.auth_type.value
         fields["actor"] = identity.actor[:MAX_VALUE]
-    if decision.user is not None:
-        fields["user"] = decision.user[:MAX_VALUE]
+    if user is not None:
+        fields["user"] = user[:MAX_VALUE]
     if identity is not None:
         if identity.client_id is not None:
             fields["client_id"] = identity.client_id[:MAX_VALUE]
