@@ -5,12 +5,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+COMPILED := $(shell git ls-files 'extauthz/*.pyx' 2>/dev/null)
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # uv comes in by hash, then everything else by hash; the stamp makes later runs start at once.
-$(STAMP): requirements/uv.txt requirements/dev.txt pyproject.toml
+$(STAMP): requirements/uv.txt requirements/dev.txt pyproject.toml setup.py $(COMPILED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "extauthz needs Python 3.11 or newer; name one with: make PYTHON=python3.12 setup")'
 	@echo "Setting up .venv (about ten seconds, once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
@@ -19,7 +20,7 @@ $(STAMP): requirements/uv.txt requirements/dev.txt pyproject.toml
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-setup: $(STAMP)  ## Install everything into .venv, nothing else
+setup: $(STAMP)  ## Install everything into .venv, and build what is compiled if there is a C compiler
 
 check: lint check-generated test mutants-changed wheel workflows pythons  ## All that CI does
 
@@ -124,10 +125,13 @@ bench: $(STAMP)  ## Speed and memory, with the machine and the versions
 	@$(BIN)/python benchmarks/store.py
 	@$(BIN)/python benchmarks/transport.py
 
-wheel: $(STAMP)  ## Build the wheel, install it outside of the tree, and ask what it serves
+wheel: $(STAMP)  ## Build the wheels with and without compiled modules, install them outside of the tree, and ask what they serve
 	@rm -rf dist
-	@$(BIN)/hatchling build -t wheel -d dist >/dev/null
+	@VIRTUAL_ENV=.venv $(BIN)/uv build --quiet --wheel --no-build-isolation --out-dir dist
 	@$(BIN)/python -m tests.installed_wheel dist/*.whl
+	@rm -rf dist build/lib* build/bdist*
+	@EXTAUTHZ_PURE=1 VIRTUAL_ENV=.venv $(BIN)/uv build --quiet --wheel --no-build-isolation --out-dir dist
+	@$(BIN)/python -m tests.installed_wheel dist/*-py3-none-any.whl
 
 proto: $(STAMP)  ## Compile protos/ into extauthz/_pb
 	@$(BIN)/python -m grpc_tools.protoc -Iextauthz/_pb=protos --python_out=. --pyi_out=. extauthz/_pb/ext_authz.proto
@@ -137,6 +141,7 @@ COMPILE := VIRTUAL_ENV=.venv $(BIN)/uv pip compile --quiet --universal --python-
 requirements: $(STAMP)  ## Compile requirements/*.txt from pyproject.toml, keeping the pinned versions
 	@$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	@$(COMPILE) requirements/build.in -o requirements/build.txt
+	@$(COMPILE) requirements/wheels.in -o requirements/wheels.txt
 	@$(COMPILE) requirements/actionlint.in -o requirements/actionlint.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --extra otel -o requirements/otel.txt

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from extauthz import __version__
 from extauthz.doctor.findings import Finding, ok, problem, warning
 from extauthz.transport.limits import SPARE
+from extauthz.transport.select import fast_library
 
 
 def look(transport: str, connections: int) -> Iterator[Finding]:
@@ -50,14 +51,14 @@ def fast_transport(transport: str, version: str | None, missing: list[str], caus
     if version is None:
         slower = "; until then grpcio serves, which answers a fraction of the checks a second"
         hint = slower if transport == "auto" else ", or write server.transport: auto"
-        return verdict("transport", f"nghttp2 cannot serve: {cause}", f"install it{hint}")
+        return verdict("transport", f"nghttp2 cannot serve: {cause}", f"mend that{hint}")
     if missing:
         return verdict(
             "transport",
             f"libnghttp2 {version} lacks {' and '.join(missing)}: a peer could keep the process busy",
             "update the library to 1.61 or newer" + ("; until then grpcio serves" if transport == "auto" else ""),
         )
-    return ok("transport", f"libnghttp2 {version} with both limits against floods, and uvloop")
+    return ok("transport", f"libnghttp2 {version} with both limits against floods, the compiled modules, and uvloop")
 
 
 def descriptors(limit: int, connections: int) -> Finding:
@@ -80,9 +81,7 @@ def _installed(name: str) -> str | None:
 
 def _fast_library() -> tuple[str | None, list[str], str]:
     try:
-        import uvloop  # noqa: F401 - only whether it is there
-
-        from extauthz.transport.grpc import libnghttp2
+        version, missing = fast_library()
     except (ImportError, AttributeError) as error:
         return None, [], str(error)
-    return libnghttp2.version(), libnghttp2.missing_flood_limits(), ""
+    return version, missing, ""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -16,6 +18,9 @@ from extauthz.transport.sockets import Handler, TracedHandler
 from extauthz.transport.tls import Certificates
 
 Name = Literal["auto", "nghttp2", "grpcio"]
+
+PURE = "EXTAUTHZ_PURE"
+COMPILED = "extauthz.transport.grpc._session"
 
 _log = logging.getLogger(__name__)
 
@@ -75,26 +80,44 @@ def choose(name: Name) -> Transport:
     if name == "grpcio":
         return _grpcio()
     try:
-        import uvloop
-
-        from extauthz.transport.grpc import libnghttp2
-        from extauthz.transport.grpc.nghttp2 import NAME, Nghttp2Server
+        version, missing = fast_library()
     except ImportError as error:
         if name == "nghttp2":
             raise ListenError(f"server.transport: nghttp2 cannot be had: {error}; or write auto") from error
         _log.info("serving with grpcio: %s", error)
         return _grpcio()
-    missing = libnghttp2.missing_flood_limits()
     if missing and name == "auto":
-        _log.info("serving with grpcio: libnghttp2 %s lacks %s", libnghttp2.version(), " and ".join(missing))
+        _log.info("serving with grpcio: libnghttp2 %s lacks %s", version, " and ".join(missing))
         return _grpcio()
     if missing:
         _log.warning(
             "libnghttp2 %s lacks %s: a peer can keep this process busy; update the library, or write transport: auto",
-            libnghttp2.version(),
+            version,
             " and ".join(missing),
         )
+    import uvloop
+
+    from extauthz.transport.grpc.nghttp2 import NAME, Nghttp2Server
+
     return Transport(NAME, Nghttp2Server, uvloop.new_event_loop)
+
+
+def fast_library() -> tuple[str, list[str]]:
+    """Return the version of libnghttp2, and which limits against floods it lacks; raises ImportError for a part that is missing.
+
+    With EXTAUTHZ_PURE=1, for finding out whether a fault is one of the compiled modules, there is none.
+    """
+    if os.environ.get(PURE) == "1":
+        raise ImportError(f"{PURE} is 1, so nothing that is compiled is used")
+    import uvloop  # noqa: F401 - only whether it is there
+
+    from extauthz.transport.grpc import libnghttp2
+
+    if importlib.util.find_spec(COMPILED) is None:
+        raise ImportError(
+            "the compiled modules are missing: install the wheel of this platform, or a C compiler before extauthz is built"
+        )
+    return libnghttp2.version(), libnghttp2.missing_flood_limits()
 
 
 def _grpcio() -> Transport:

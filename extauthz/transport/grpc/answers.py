@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 from functools import lru_cache
 
-from extauthz.transport.grpc import libnghttp2 as http2
+from extauthz.transport.grpc._session import HeaderBlock
 from extauthz.transport.grpc.messages import GrpcStatus, RequestRefusal
 
-Fields = ctypes.Array[http2.HeaderField]
-
-RESPONSE = http2.fields([(b":status", b"200"), (b"content-type", b"application/grpc")])
-OK = http2.fields([(b"grpc-status", b"0")])
-SHUTTING_DOWN = http2.fields([(b"grpc-status", b"%d" % GrpcStatus.UNAVAILABLE), (b"grpc-message", b"the server is shutting down")])
+SHUTTING_DOWN = HeaderBlock([(b"grpc-status", b"%d" % GrpcStatus.UNAVAILABLE), (b"grpc-message", b"the server is shutting down")])
 
 
 def frame_message(message: bytes) -> bytes:
@@ -25,15 +20,15 @@ def _status(refusal: RequestRefusal) -> list[tuple[bytes, bytes]]:
 
 
 @lru_cache(maxsize=64)
-def status_fields(refusal: RequestRefusal) -> Fields:
+def status_fields(refusal: RequestRefusal) -> HeaderBlock:
     """Return the trailers of a refusal."""
-    return http2.fields(_status(refusal))
+    return HeaderBlock(_status(refusal))
 
 
 @lru_cache(maxsize=64)
-def refusal_fields(refusal: RequestRefusal) -> Fields:
+def refusal_fields(refusal: RequestRefusal) -> HeaderBlock:
     """Return the header fields of a refusal; there are a handful, all of our own words, and the library reads them in place."""
     pairs = [(b":status", b"%d" % refusal.http), (b"content-type", b"application/grpc")]
     if refusal.status is GrpcStatus.UNIMPLEMENTED:
         pairs.append((b"grpc-accept-encoding", b"identity,gzip"))
-    return http2.fields([*pairs, *_status(refusal)])
+    return HeaderBlock([*pairs, *_status(refusal)])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from extauthz.transport.grpc import messages
+from extauthz.transport.grpc._session import RESET_STREAM, Stream
 from extauthz.transport.grpc.answers import frame_message
 from extauthz.transport.grpc.connection import Connection
 from extauthz.transport.grpc.messages import RequestHead, RequestRefusal
 from extauthz.transport.grpc.reflection import MAX_REQUEST_SIZE, MAX_REQUESTS, MAX_STREAMS
-from extauthz.transport.grpc.streams import RESET, Stream
 
 MAX_UNSENT = 256 * 1024
 """Bytes of responses that the client has not taken, of one stream."""
@@ -21,7 +21,7 @@ def respond(connection: Connection, stream: Stream, head: RequestHead, method: C
     `method` returns None for a request that is not readable.
     """
     body = connection.release(stream)
-    if stream.refusal is RESET or (stream.answer and not stream.more):
+    if stream.refusal is RESET_STREAM or (stream.answer and not stream.more):
         return
     refusal = stream.refusal or (None if stream.is_counted else _admit(connection, stream))
     responses = b""

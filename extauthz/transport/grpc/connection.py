@@ -1,9 +1,8 @@
-"""One HTTP/2 connection: libnghttp2 does the protocol, this moves its bytes and queues its answers."""
+"""One HTTP/2 connection: the compiled session does the protocol, this decides what becomes of it and of its streams."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -12,17 +11,16 @@ from typing import Any, Protocol, cast
 
 from extauthz.transport.grpc import libnghttp2 as http2
 from extauthz.transport.grpc import messages
-from extauthz.transport.grpc.answers import RESPONSE, SHUTTING_DOWN, Fields, frame_message, refusal_fields, status_fields
-from extauthz.transport.grpc.callbacks import CALLBACKS, PROVIDER
+from extauthz.transport.grpc._session import RESPONSE, Session, Stream, TransportCounters
+from extauthz.transport.grpc.answers import SHUTTING_DOWN, frame_message, refusal_fields, status_fields
 from extauthz.transport.grpc.eviction import has_unread
 from extauthz.transport.grpc.refusals import RefusalReason, Refusals
-from extauthz.transport.grpc.streams import REASONS, Stream, StreamTable, TransportCounters, reason_of_failure
 from extauthz.transport.limits import Limits
 
 WINDOW = 1024 * 1024
 """Bytes of requests on a connection before a WINDOW_UPDATE is due."""
-WRITE_SIZE = 64 * 1024
-"""Bytes handed to the socket at once."""
+REASONS = {http2.ENHANCE_YOUR_CALM: RefusalReason.FLOOD, http2.INTERNAL_ERROR: RefusalReason.FLOOD}
+"""Why a connection ends with an error code; this library ends one that resets too much with INTERNAL_ERROR."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,37 +37,45 @@ class ConnectionOwner(Protocol):
     def call(self, connection: Connection, stream: Stream) -> None:
         """Answer a request, now or later."""
 
+    def settle(self, connection: Connection, stream: Stream, answer: object) -> None:
+        """Answer a check with what the handler returned, which is no message that could be sent at once."""
 
-class Connection(StreamTable, asyncio.Protocol):
+
+class Connection(Session, asyncio.Protocol):
     """Bytes of a peer to calls, and answers to bytes."""
 
+    transport: asyncio.Transport | None
+
     def __init__(
-        self, owner: ConnectionOwner, options: ctypes.c_void_p, limits: Limits, counters: TransportCounters, refusals: Refusals
+        self,
+        owner: ConnectionOwner,
+        options: int,
+        limits: Limits,
+        counters: TransportCounters,
+        refusals: Refusals,
+        *,
+        check: bytes,
+        handler: Callable[[bytes], bytes | Awaitable[bytes]] | None,
     ) -> None:
-        """Belong to a server, which admits it before anything is read."""
-        super().__init__(limits, counters, refusals)
+        """Belong to a server, which admits it before anything is read; checks, by the path `check`, go straight to the handler."""
+        super().__init__(limits, counters, check, handler)
         self._owner = owner
         self._options = options
-        self._transport: asyncio.Transport | None = None
-        self._session: int | None = None
-        self._out = ctypes.c_void_p()
-        self._out_reference = ctypes.byref(self._out)
-        self._paused = False
-        self._flush_due = False
-        self.opened_at = self.used_at = self.now
+        self._refusals = refusals
+        self.opened_at = self.used_at
         self.leaving_since: float | None = None
         self.refuses_new = False
         self.stalled_since: float | None = None
 
     @property
-    def peer(self) -> str:  # type: ignore[override]
+    def peer(self) -> str:
         """Host and port of the other side, as the kernel knows them; nothing on a unix socket."""
-        name = self._transport.get_extra_info("peername") if self._transport is not None else None
+        name = self.transport.get_extra_info("peername") if self.transport is not None else None
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin a session, unless there are too many or TLS agreed on another protocol."""
-        self._transport = transport = cast(asyncio.Transport, transport)
+        self.transport = transport = cast(asyncio.Transport, transport)
         secured = transport.get_extra_info("ssl_object")
         other_protocol = secured is not None and secured.selected_alpn_protocol() not in (None, "h2")
         if other_protocol:
@@ -77,14 +83,14 @@ class Connection(StreamTable, asyncio.Protocol):
         if other_protocol or not self._owner.admit(self, transport.get_extra_info("peercert")):
             transport.abort()
             return
-        self._session = http2.new_session(self, CALLBACKS, self._options, self.limits, window=WINDOW)
+        self.open(self._options, WINDOW)
         transport.set_write_buffer_limits(high=self.limits.output_buffer)
         self.flush()
 
     @property
     def silent(self) -> bool:
         """Return whether it has made no call, and nothing that it sent waits to be read."""
-        return self.used_at == self.opened_at and (self._transport is None or not has_unread(self._transport))
+        return self.used_at == self.opened_at and (self.transport is None or not has_unread(self.transport))
 
     @property
     def resting(self) -> bool:
@@ -93,120 +99,74 @@ class Connection(StreamTable, asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         """Stop waiting for what nobody reads, and free the session."""
-        session, self._session = self._session, None
-        for stream in self.streams.values():
-            self.close(stream)
-        self.streams.clear()
-        self.ready.clear()
-        self.current = None
-        if session is not None:
-            http2.delete_session(session)
+        self.shut()
         self._owner.forget(self)
 
-    def data_received(self, data: bytes) -> None:
-        """Take what came, answer what is complete, and send."""
-        session = self._session
-        if session is None:
-            return
-        self.now = monotonic()
-        code = http2.memory_receive(session, data, len(data))
-        if code < 0:
-            self.count_refusal(reason_of_failure(code, data))
-            self.abort()
-            return
-        if self.ready:
-            self.used_at = self.now
-            for stream in self.unqueued():
-                if not stream.closed:
-                    self._call(stream)
-        self.flush()
+    def count_refusal(self, reason: RefusalReason, detail: str = "") -> None:
+        """Count what is refused."""
+        self._refusals.count(reason, now=self.now, peer=self.peer, detail=detail)
 
-    def _call(self, stream: Stream) -> None:
-        try:
-            self._owner.call(self, stream)
-        except Exception:  # noqa: BLE001 - one stream fails, the others of the connection live
-            _log.exception("call failed")
-            if self._session is not None:
-                http2.submit_reset(self._session, 0, stream.id, http2.INTERNAL_ERROR)
+    def call(self, stream: Stream) -> None:
+        """Answer a request that is not a usual check."""
+        self._owner.call(self, stream)
+
+    def settle(self, stream: Stream, answer: object) -> None:
+        """Answer a check that has to wait, or whose handler failed."""
+        self._owner.settle(self, stream, answer)
+
+    def broken(self, code: int, data: bytes) -> None:
+        """Cut a connection whose bytes the library does not take."""
+        self.count_refusal(reason_of_failure(code, data))
+        self.abort()
+
+    def ended(self, frame: bytes) -> None:
+        """Close when both sides are done; `frame` is the last that was sent."""
+        code, words = http2.goaway(frame) or (http2.NO_ERROR, "")
+        if code or not (self.leaving_since or self.peer_leaves):
+            # The library ends it because of what it received.
+            self.count_refusal(REASONS.get(code, RefusalReason.PROTOCOL_ERROR) if self.greeted else RefusalReason.PREFACE, words)
+        self.leaving_since = self.leaving_since or self.now
+        if self.transport is not None:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """Read nothing from a peer that does not read."""
-        self._paused = True
+        self.paused = True
         self.stalled_since = monotonic()
-        if self._transport is not None:
-            self._transport.pause_reading()
+        if self.transport is not None:
+            self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Go on with what waited."""
-        self._paused = False
+        self.paused = False
         self.stalled_since = None
         self.flush()
-        if self._transport is not None and not self._paused and not self._transport.is_closing():
-            self._transport.resume_reading()
-
-    def flush(self) -> None:
-        """Send all that may be sent; close when both sides are done."""
-        self._flush_due = False
-        session, transport = self._session, self._transport
-        if session is None or transport is None or self._paused:
-            return
-        chunks: list[bytes] = []
-        frame = b""
-        size = 0
-        while (length := http2.memory_send(session, self._out_reference)) > 0:
-            frame = http2.bytes_at(self._out.value, length)
-            chunks.append(frame)
-            size += length
-            if size >= WRITE_SIZE:
-                transport.write(b"".join(chunks))
-                chunks, size = [], 0
-                if self._paused:
-                    return
-        if chunks:
-            transport.write(b"".join(chunks))
-        if length < 0:
-            self.count_refusal(RefusalReason.INTERNAL)
-            transport.abort()
-        elif not http2.want_read(session) and not http2.want_write(session):
-            self._count_end(frame)
-            self.leaving_since = self.leaving_since or self.now
-            transport.close()
-
-    def flush_soon(self) -> None:
-        """Send at the end of this turn of the loop, together with what else becomes ready in it."""
-        if not self._flush_due:
-            self._flush_due = True
-            asyncio.get_running_loop().call_soon(self.flush)
+        if self.transport is not None and not self.paused and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def abort(self) -> None:
         """Cut the connection."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     def leave(self) -> None:
         """Announce that the connection will end (RFC 9113 6.8), and end the streams that would stay for ever."""
-        if self._session is None or self.leaving_since is not None:
+        if not self.is_open or self.leaving_since is not None:
             return
         self.leaving_since = monotonic()
-        http2.submit_shutdown_notice(self._session)
+        self.announce_end()
         for stream in self.streams.values():
             if stream.more:
                 self._end_watch(stream)
-                http2.resume_data(self._session, stream.id)
+                self.resume(stream)
         self.flush()
 
     def refuse_new(self) -> None:
         """Refuse streams that begin from now on; the connection closes behind the last one in flight."""
-        if self._session is not None and not self.refuses_new:
+        if self.is_open and not self.refuses_new:
             self.refuses_new = True
-            last = http2.last_processed_stream(self._session)
-            http2.submit_goaway(self._session, 0, last, http2.NO_ERROR, None, 0)
+            self.refuse_streams()
             self.flush()
-
-    def answer(self, stream: Stream, message: bytes) -> None:
-        """Queue the one message of a call."""
-        stream.answer = frame_message(message)
-        self._submit(stream, RESPONSE, PROVIDER)
 
     def wait(self, stream: Stream, pending: Awaitable[bytes], finish: Callable[[asyncio.Future[bytes]], bytes]) -> None:
         """Answer when the awaitable is done, with what `finish` makes of it; a reset stream stops waiting."""
@@ -216,7 +176,7 @@ class Connection(StreamTable, asyncio.Protocol):
     def refuse(self, stream: Stream, refusal: messages.RequestRefusal) -> None:
         """Answer with a status and nothing else."""
         self.count_refusal(refusal.reason)
-        self._submit(stream, refusal_fields(refusal), None)
+        self.submit(stream, refusal_fields(refusal), has_body=False)
 
     def watch(self, stream: Stream, service: str, message: bytes) -> None:
         """Queue the first message of a call that may get more."""
@@ -236,10 +196,10 @@ class Connection(StreamTable, asyncio.Protocol):
         if stream.more:
             stream.answer = stream.answer[stream.offset :] + answers
             stream.offset = 0
-            self._resume(stream)
+            self.resume(stream)
         else:
             stream.more, stream.answer = True, answers
-            self._submit(stream, RESPONSE, PROVIDER)
+            self.submit(stream, RESPONSE, has_body=True)
             if self.leaving_since is not None and not stream.complete:
                 self._end_watch(stream)
 
@@ -253,44 +213,25 @@ class Connection(StreamTable, asyncio.Protocol):
             self.count_refusal(refusal.reason)
             stream.refusal, stream.trailer = refusal, status_fields(refusal)
         if not stream.answer:
-            self._submit(stream, RESPONSE, PROVIDER)
+            self.submit(stream, RESPONSE, has_body=True)
         elif stream.more:
             stream.more = False
-            self._resume(stream)
-
-    def _resume(self, stream: Stream) -> None:
-        if self._session is not None:
-            http2.resume_data(self._session, stream.id)
-            self.flush_soon()
+            self.resume(stream)
 
     def give_up(self, stream: Stream) -> None:
         """Reset a stream whose request does not come, or end one that has had answers."""
         if stream.more:
             self.end(stream, messages.OPEN_TOO_LONG)
             return
-        self.reset(self._session, stream, RefusalReason.REQUEST_TIMEOUT, http2.CANCEL)
+        self.reset(stream, RefusalReason.REQUEST_TIMEOUT, http2.CANCEL)
         self.flush_soon()
 
     def malformed(self, stream: Stream) -> None:
         """Reset a stream whose length is not the one that was announced."""
-        self.reset(self._session, stream, RefusalReason.FIELDS_MALFORMED, http2.PROTOCOL_ERROR)
-
-    def _count_end(self, frame: bytes) -> None:
-        """Count a connection that the library ends because of what it received; `frame` is the last that was sent."""
-        code, words = http2.goaway(frame) or (http2.NO_ERROR, "")
-        if code or not (self.leaving_since or self.peer_leaves):
-            self.count_refusal(REASONS.get(code, RefusalReason.PROTOCOL_ERROR) if self.greeted else RefusalReason.PREFACE, words)
+        self.reset(stream, RefusalReason.FIELDS_MALFORMED, http2.PROTOCOL_ERROR)
 
     def _end_watch(self, stream: Stream) -> None:
         stream.watches, stream.more, stream.trailer = None, False, SHUTTING_DOWN
-
-    def _submit(self, stream: Stream, fields: Fields, provider: object) -> None:
-        if self._session is None or stream.closed:
-            return
-        code = http2.submit_response(self._session, stream.id, fields, len(fields), provider)
-        if code < 0:
-            _log.error("answer not queued", extra={"code": code})
-            http2.submit_reset(self._session, 0, stream.id, http2.INTERNAL_ERROR)
 
     def _answer_late(self, stream: Stream, finish: Callable[[asyncio.Future[bytes]], bytes], future: asyncio.Future[bytes]) -> None:
         stream.task = None
@@ -298,3 +239,14 @@ class Connection(StreamTable, asyncio.Protocol):
         if not stream.closed:
             self.answer(stream, message)
             self.flush_soon()
+
+
+def reason_of_failure(code: int, data: bytes) -> RefusalReason:
+    """Name what the library ends a connection for at once; what speaks TLS begins with a record of version 3 (RFC 8446 5.1)."""
+    match code:
+        case http2.BAD_PREFACE:
+            return RefusalReason.TLS_NOT_CONFIGURED if data.startswith(b"\x16\x03") else RefusalReason.PREFACE
+        case http2.FLOODED | http2.CALLBACK_FAILURE:
+            return RefusalReason.FLOOD
+        case _:
+            return RefusalReason.PROTOCOL_ERROR

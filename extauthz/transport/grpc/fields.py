@@ -27,8 +27,6 @@ from typing import Any
 
 from extauthz.transport.grpc.messages import RequestHead, RequestRefusal, head
 
-OVERHEAD = 32
-"""Of a field in the size of a list, in bytes (RFC 9113 6.5.2)."""
 MAX_MEMO, MEMOS = 2048, 1024
 """Size of a list beyond which nothing of it is remembered, and how many are: peers choose fields."""
 
@@ -41,35 +39,24 @@ _NAME = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
 _SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 
+_BREAKS = re.compile(rb"[\0\r\n]")
 _LINE_FEED, _CARRIAGE_RETURN = 0x0A, 0x0D
-
-_memo: dict[bytes, tuple[int, RequestHead | RequestRefusal]] = {}
 
 
 def judge(fields: list[bytes], size: int) -> RequestHead | RequestRefusal | None:
     """Return what the fields of a request, names and values by turns, ask for, or the status that refuses it; None: malformed.
 
-    `size` is that of the list as it came: C's strings end at a NUL, so fields that are shorter had one.
+    `size` is that of the list (RFC 9113 6.5.2), in bytes.
     """
     joined = b"\0".join(fields)
-    entry = _memo.get(joined)
-    if entry is not None and entry[0] == size:
-        return entry[1]
-    names = fields[::2]
-    if len(joined) + 1 + (OVERHEAD - 2) * len(names) != size or _LINE_FEED in joined or _CARRIAGE_RETURN in joined:
+    if joined.count(b"\0") != len(fields) - 1 or _LINE_FEED in joined or _CARRIAGE_RETURN in joined:
         return None
     is_small = size <= MAX_MEMO
-    shape = (_shape if is_small else _shape.__wrapped__)(b"\0".join(names))
+    shape = (_shape if is_small else _shape.__wrapped__)(b"\0".join(fields[::2]))
     if shape is None:
         return None
     values: list[bytes | None] = [*fields[1::2], None]
-    result = (_request if is_small else _request.__wrapped__)(shape.has_length, *shape.pick(values))
-    # A list with the ids of a trace does not come twice.
-    if result is not None and is_small and not shape.has_trace:
-        if len(_memo) >= MEMOS:
-            _memo.clear()
-        _memo[joined] = size, result
-    return result
+    return (_request if is_small else _request.__wrapped__)(shape.has_length, *shape.pick(values))
 
 
 def trace(fields: list[bytes]) -> tuple[str, str]:
@@ -85,11 +72,10 @@ def has_its_length(fields: list[bytes], length: int) -> bool:
     return _LENGTH(value) is not None and int(value) == length
 
 
-def are_trailers(fields: list[bytes], size: int) -> bool:
-    """Return whether fields may stand behind a message; the arguments are those of `judge`."""
-    whole = sum(map(len, fields)) + OVERHEAD * (len(fields) // 2) == size
-    plain = not any(b"\n" in value or b"\r" in value for value in fields[1::2])
-    return whole and plain and all(_NAME(name) and not name.startswith(b":") for name in fields[::2])
+def are_trailers(fields: list[bytes]) -> bool:
+    """Return whether fields, names and values by turns, may stand behind a message."""
+    plain = not any(_BREAKS.search(value) for value in fields[1::2])
+    return plain and all(_NAME(name) and not name.startswith(b":") for name in fields[::2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +84,6 @@ class _Shape:
 
     pick: Callable[[list[bytes | None]], tuple[bytes | None, ...]]
     has_length: bool
-    has_trace: bool
 
 
 @lru_cache(maxsize=MEMOS)
@@ -119,7 +104,7 @@ def _shape(joined: bytes) -> _Shape | None:
         return None
     places = {name: at for at, name in enumerate(names)}
     pick: Any = itemgetter(*(places.get(name, -1) for name in _FIELDS))
-    return _Shape(pick, b"content-length" in places, any(name in places for name in _TRACE))
+    return _Shape(pick, b"content-length" in places)
 
 
 @lru_cache(maxsize=MEMOS)

@@ -93,6 +93,12 @@ def head(
     return TIMEOUT_MALFORMED if match is None else RequestHead(path, encoding, int(match[1]) * _UNITS[match[2]], has_length)
 
 
+def path_of_plain(head: RequestHead | RequestRefusal) -> bytes | None:
+    """Return the path of a request whose message needs nothing but its length to be read; None for any other."""
+    is_plain = isinstance(head, RequestHead) and not head.has_length and head.encoding in _READ_AS_THEY_ARE
+    return head.path if is_plain and isinstance(head, RequestHead) else None
+
+
 def read_message(body: bytes | bytearray, encoding: bytes, limit: int) -> bytes | RequestRefusal:
     """Return the one message that a request holds; `limit` is in bytes, after decompression."""
     size = len(body) - PREFIX

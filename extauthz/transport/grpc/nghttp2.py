@@ -14,12 +14,12 @@ from typing import Any
 from extauthz.addresses import Address
 from extauthz.transport.grpc import bidirectional, health, messages, reflection
 from extauthz.transport.grpc import libnghttp2 as http2
+from extauthz.transport.grpc._session import Stream, TransportCounters
 from extauthz.transport.grpc.connection import Connection
 from extauthz.transport.grpc.eviction import evictable
 from extauthz.transport.grpc.fields import has_its_length, trace
 from extauthz.transport.grpc.messages import RequestHead, RequestRefusal
 from extauthz.transport.grpc.refusals import RefusalReason, Refusals
-from extauthz.transport.grpc.streams import Stream, TransportCounters
 from extauthz.transport.limits import Limits
 from extauthz.transport.sockets import BACKLOG, Handler, TracedHandler, checked_fallback, open_listener
 from extauthz.transport.tls import Certificates, subject_alternative_names
@@ -202,6 +202,10 @@ class Nghttp2Server:
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - no exception may become a gRPC status
             _log.exception("the handler raised")
             answer = self._fallback
+        self.settle(connection, stream, answer)
+
+    def settle(self, connection: Connection, stream: Stream, answer: object) -> None:
+        """Answer a check with what the handler returned, now or when it is there; with the fallback for what is no message."""
         if isinstance(answer, bytes) and answer:
             connection.answer(stream, answer)
         elif isinstance(answer, Awaitable):
@@ -247,7 +251,8 @@ class Nghttp2Server:
                 listening.close()
 
     def _connection(self) -> Connection:
-        return Connection(self, self._options, self._limits, self._counters, self._refusals)
+        handler = self._handler if self._traced is None else None
+        return Connection(self, self._options, self._limits, self._counters, self._refusals, check=CHECK, handler=handler)
 
     def _count_handshake(self, reason: RefusalReason, detail: str) -> None:
         self._refusals.count(reason, now=monotonic(), detail=detail)

@@ -19,7 +19,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from extauthz.addresses import Address
-from extauthz.transport.grpc import callbacks, connection, libnghttp2, streams
+from extauthz.transport.grpc import _session, connection, messages
 from tests.support.h2_client import (
     ACK,
     CANCEL,
@@ -55,7 +55,6 @@ from tests.support.h2_client import (
     STREAM_CLOSED,
     UNKNOWN,
     WINDOW_UPDATE,
-    Answer,
     Client,
     Fields,
     GoneError,
@@ -1390,16 +1389,16 @@ def test_who_does_not_read_cannot_pile_up_resets(serve: Serve, monkeypatch: pyte
 
     def then(peer: Peer) -> None:
         (open_one,) = served.server._open
-        eventually(lambda: open_one._paused)
+        eventually(lambda: open_one.paused)
         submitted: list[int] = []
-        submit: Any = libnghttp2.submit_reset
+        reset = connection.Connection.reset
 
-        def counted(*arguments: Any) -> Any:
-            submitted.append(arguments[2])
-            return submit(*arguments)
+        def counted(self: connection.Connection, stream: _session.Stream, *arguments: Any) -> None:
+            submitted.append(stream.id)
+            reset(self, stream, *arguments)
 
         with monkeypatch.context() as patched:
-            patched.setattr(libnghttp2, "submit_reset", counted)
+            patched.setattr(connection.Connection, "reset", counted)
             eventually(lambda: not served.connections or len(submitted) > 500 or monotonic() > deadline)
         assert len(submitted) == len(set(submitted)), f"{len(submitted)} resets of {len(set(submitted))} streams"
 
@@ -1800,53 +1799,59 @@ def raising(*_: Any, **__: Any) -> Any:
 
 
 @only_nghttp2
-@pytest.mark.parametrize("place", ["begin", "field", "data", "answer", "trailer", "end"])
+@pytest.mark.parametrize("place", ["refusal", "fields", "trailers", "data", "end"])
 def test_a_callback_that_raises_ends_its_stream_and_is_logged(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
 ) -> None:
-    served = serve()
+    """Whatever of Python a callback reaches: the rules for fields, the answer to a message that is too large, the counts."""
+    served = serve(limits=replace(LIMITS, message_size=1000, header_list_size=4000))
+    code, error = INTERNAL_ERROR, ValueError
     with Peer(served.target) as peer:
         assert peer.ask(b"before").message == b"!before"
+        number = peer.stream()
         with monkeypatch.context() as patched:
             match place:
-                case "begin":
-                    patched.setattr(callbacks, "Stream", raising)
-                case "field":
-                    patched.setattr(streams.StreamTable, "fields", property(raising, lambda *_: None), raising=False)
+                case "refusal":
+                    patched.setattr(connection.Connection, "count_refusal", raising)
+                    sent = peer.request(number, entries=(*FIELDS, ("x-long", "a" * 5000)))
+                case "fields":
+                    patched.setattr(_session, "judge", raising)
+                    sent = peer.request(number, entries=(*FIELDS, ("x-new", "new")))
+                case "trailers":
+                    patched.setattr(_session, "are_trailers", raising)
+                    body = data(number, framed(b"hello"))
+                    sent = peer.headers(number) + body + peer.headers(number, (("x-last", "1"),), flags=END_STREAM)
                 case "data":
-                    patched.setattr(streams.StreamTable, "take", raising)
-                case "answer":
-                    patched.setattr("ctypes.memmove", raising)
-                case "trailer":
-                    patched.setattr(libnghttp2, "submit_trailer", raising)
+                    patched.delattr(messages, "TOO_LARGE")
+                    error = AttributeError
+                    sent = peer.request(number, b"a" * 2000)
                 case "end":
-                    patched.setattr(streams.StreamTable, "close", raising)
-            answer: Answer | None
-            try:
-                answer = peer.ask(b"hello")
-            except GoneError:
-                answer = None
-        if place != "end" and answer is not None:
-            assert answer.reset == INTERNAL_ERROR
+                    patched.setattr(connection.Connection, "count_refusal", raising)
+                    code = FLOW_CONTROL_ERROR
+                    sent = peer.headers(number) + window_update(number, 2**31 - 1)
+            peer.send(sent)
+            assert peer.answer(number).reset == code
         (record, *_) = [record for record in caplog.records if record.name.startswith("extauthz")]
         assert record.exc_info is not None
-        assert record.exc_info[0] is ValueError
-        assert answer is not None, "the connection is gone"
+        assert record.exc_info[0] is error
         assert peer.ask(b"after").message == b"!after"
     served.serves()
 
 
 @only_nghttp2
+@pytest.mark.parametrize("method", ["call", "settle"])
 def test_an_answer_that_the_transport_cannot_make_ends_one_stream(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str
 ) -> None:
     """Whatever raises between the request and its answer, outside of every callback."""
     served = serve()
     with Peer(served.target) as peer:
         assert peer.ask(b"before").message == b"!before"
         with monkeypatch.context() as patched:
-            patched.setattr(type(served.server), "_message", raising)
-            answer = peer.ask(b"hello")
+            patched.setattr(type(served.server), method, raising)
+            # A request with its length is no usual check; an answer that has to be waited for is not sent at once.
+            odd = (*FIELDS, ("content-length", "10"))
+            answer = peer.ask(b"hello", entries=odd) if method == "call" else peer.ask(b"wait")
             assert answer.reset == INTERNAL_ERROR
         assert any(record.exc_info for record in caplog.records)
         assert peer.ask(b"after").message == b"!after"
@@ -1902,7 +1907,7 @@ ABUSES: list[Callable[[Served], None]] = [
 def alive() -> int:
     """Count the connections and streams that are still objects."""
     gc.collect()
-    return sum(isinstance(one, connection.Connection | streams.Stream) for one in gc.get_objects())
+    return sum(isinstance(one, connection.Connection | _session.Stream) for one in gc.get_objects())
 
 
 @only_nghttp2

@@ -12,6 +12,7 @@ import pytest
 
 from extauthz.errors import ListenError
 from extauthz.transport import grpc as grpc_transports
+from extauthz.transport import select
 from extauthz.transport.grpc import libnghttp2
 from extauthz.transport.select import choose
 from tests.support.transports import default_limits
@@ -69,6 +70,26 @@ def test_without_the_library_grpcio_serves(monkeypatch: pytest.MonkeyPatch, capl
     assert record.getMessage().startswith("serving with grpcio: ")
     with pytest.raises(ListenError, match=r"nghttp2 cannot be had: .*; or write auto"):
         choose("nghttp2")
+
+
+def test_without_compiled_modules_grpcio_serves(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(select, "COMPILED", "extauthz.transport.grpc._not_built")
+    caplog.set_level(logging.INFO)
+    assert choose("auto").name == "grpcio"
+    (record,) = caplog.records
+    assert "install the wheel of this platform, or a C compiler before" in record.getMessage()
+    with pytest.raises(ListenError, match=r"nghttp2 cannot be had: the compiled modules are missing: .*; or write auto"):
+        choose("nghttp2")
+
+
+def test_a_switch_leaves_out_what_is_compiled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """For a support case: is it the compiled part?"""
+    caplog.set_level(logging.INFO)
+    for value, expected in (("1", "grpcio"), ("0", "nghttp2"), ("", "nghttp2")):
+        monkeypatch.setenv("EXTAUTHZ_PURE", value)
+        assert choose("auto").name == expected
+    (record,) = caplog.records
+    assert record.getMessage() == "serving with grpcio: EXTAUTHZ_PURE is 1, so nothing that is compiled is used"
 
 
 def test_a_missing_library_is_told_with_its_packages() -> None:

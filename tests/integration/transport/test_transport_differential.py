@@ -242,20 +242,29 @@ VALUES = st.sampled_from(
 )
 
 
-@given(st.lists(st.tuples(NAMES_OF_FIELDS, VALUES), max_size=9), st.integers(0, 3))
-def test_what_is_remembered_is_what_would_be_judged_anew(pairs: list[tuple[bytes, bytes]], cut: int) -> None:
-    """Whatever came before, and with `cut` bytes that C's strings hide behind a NUL."""
+@given(st.lists(st.tuples(NAMES_OF_FIELDS, VALUES), max_size=9), st.integers(0, 20))
+def test_what_is_remembered_is_what_would_be_judged_anew(pairs: list[tuple[bytes, bytes]], place: int) -> None:
+    """Whatever came before; and a NUL in any part makes a list malformed."""
     listed = [METHOD, SCHEME, PATH, AUTHORITY, TE, TYPE]
     for given_pairs in (pairs, [(name.encode(), value.encode()) for name, value in listed] + pairs):
         entries = [part for pair in given_pairs for part in pair]
-        size = sum(map(len, entries)) + fields.OVERHEAD * len(given_pairs)
+        size = sum(map(len, entries)) + 32 * len(given_pairs)
         first = fields.judge(entries, size)
-        assert fields.judge(entries, size + cut) == (None if cut else first)
+        broken = [f"{part.decode()}\0x".encode() if number == place else part for number, part in enumerate(entries)]
+        assert fields.judge(broken, size + 2) == (None if place < len(entries) else first)
         assert fields.judge(entries, size) == first
-        fields._memo.clear()
         fields._shape.cache_clear()
         fields._request.cache_clear()
         assert fields.judge(entries, size) == first
+
+
+def test_lists_that_came_before_are_judged_as_at_first(pair: tuple[Served, Served]) -> None:
+    """Also one that differs from them in nothing but where a name ends and its value begins."""
+    lists = [called(), called(("x-a", "bc")), called(("x-ab", "c")), called(("x-a", "b\0c")), called(("traceparent", TRACE))]
+    first = [answer(pair[0], entries) for entries in lists]
+    assert first[0] == first[1] == first[2] == b"hello||"
+    for _ in range(3):
+        assert [answer(pair[0], entries) for entries in lists] == first
 
 
 def test_two_tracestates_are_one_list(pair: tuple[Served, Served]) -> None:

@@ -17,7 +17,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extauthz.transport import tls_listening
 from extauthz.transport.grpc import refusals
-from extauthz.transport.grpc.connection import Connection
 from extauthz.transport.grpc.grpcio import VISIBLE
 from extauthz.transport.grpc.reflection import MAX_REQUESTS
 from extauthz.transport.grpc.refusals import RefusalReason, Refusals
@@ -287,8 +286,8 @@ def test_an_error_of_ours_is_counted(serve: Callable[..., Served], monkeypatch: 
         raise ValueError
 
     with Peer(served.target) as peer, monkeypatch.context() as patched:
-        patched.setattr(type(served.server), "_message", raising)
-        assert peer.ask(b"hello").reset is not None
+        patched.setattr(type(served.server), "call", raising)
+        assert peer.ask(b"hello", entries=fields(("content-length", "10"))).reset is not None
     eventually(lambda: counted(served) == {"internal": 1}, what=lambda: counted(served))
 
 
@@ -403,7 +402,7 @@ def test_a_connection_that_comes_with_the_stop_is_counted(loop: Loop) -> None:
     async def admitted() -> bool:
         server = served.server
         await server.stop(0.0)
-        return bool(server.admit(Connection(server, server._options, server._limits, server._counters, server._refusals), None))
+        return bool(server.admit(server._connection(), None))
 
     assert not loop.run(admitted())
     served._stopped = True

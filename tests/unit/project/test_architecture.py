@@ -67,7 +67,7 @@ LIBRARIES = {
     "opentelemetry": ("adapters.tracing",),
     "requests": ("adapters.tracing",),
     "structlog": ("adapters.process_log",),
-    "ctypes": ("transport.grpc.libnghttp2", "transport.grpc.callbacks", "transport.grpc.connection", "transport.grpc.answers"),
+    "ctypes": ("transport.grpc.libnghttp2",),
     "uvloop": ("transport.select", "doctor.machine"),
     "ssl": ("transport.tls", "transport.tls_listening", "transport.http.ops", "adapters.oauth.http"),
     "watchfiles": ("serve.reload",),

@@ -32,8 +32,9 @@ AS_ONESELF = {("token", "verify"), ("store", "status"), ("store", "migrate"), ("
 
 @cache
 def sources(folder: str) -> str:
-    """Return all that a folder of the project has in Python, as one text."""
-    return "\n".join(path.read_text("utf-8") for path in sorted((ROOT / folder).rglob("*.py")))
+    """Return all that a folder of the project has in Python and in Cython, as one text."""
+    paths = (path for path in sorted((ROOT / folder).rglob("*")) if path.suffix in (".py", ".pyx"))
+    return "\n".join(path.read_text("utf-8") for path in paths)
 
 
 # The page
