@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check run demo-check prometheus pgbouncer browser test test-unit pythons resolution mutants mutants-changed fleet faults soak lint workflows format bench wheel \
+.PHONY: help setup check run demo-check prometheus pgbouncer browser test test-unit pure pythons resolution mutants mutants-changed fleet faults fuzz soak lint workflows format bench wheel \
 	proto requirements reference check-generated clean
 
 PYTHON ?= python3
@@ -22,7 +22,7 @@ $(STAMP): requirements/uv.txt requirements/dev.txt pyproject.toml setup.py $(COM
 
 setup: $(STAMP)  ## Install everything into .venv, and build what is compiled if there is a C compiler
 
-check: lint check-generated test mutants-changed wheel workflows pythons  ## All that CI does
+check: lint check-generated test pure mutants-changed wheel workflows pythons  ## All that CI does
 
 run: $(STAMP)  ## The main job: issuer, upstream, sidecar and a real Envoy, with curl lines to paste
 	@$(BIN)/extauthz demo
@@ -54,6 +54,12 @@ browser:
 # One worker more than there are cores: many tests wait for processes and clocks.
 test: $(STAMP) prometheus pgbouncer browser  ## All tests, through a real Envoy too
 	@$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
+
+# The kill switch for support cases: everything has to work without what is compiled.
+pure: $(STAMP)  ## The unit tests and those of the other transport, without the compiled modules
+	@EXTAUTHZ_PURE=1 $(BIN)/pytest -q -n $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') --dist loadfile --no-loadscope-reorder tests/unit
+	@EXTAUTHZ_PURE=1 $(BIN)/pytest -q -n $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') --dist loadfile --no-loadscope-reorder \
+	  tests/integration/transport -k "grpcio and not test_claims and not test_transport_choice"
 
 # They start no process and open no connection, but for those in tests/unit/project.
 test-unit: $(STAMP)  ## The unit tests alone, within a minute
@@ -96,6 +102,11 @@ fleet: $(STAMP)  ## Eight sidecars on one store: how soon each honours a revocat
 faults: $(STAMP)  ## Every fault under load through a real Envoy, at most half an hour; writes docs/reliability.md
 	@status=0; $(BIN)/python -m pytest -m faults -n 2 -p tests.faults.plugin tests/e2e/test_faults_all.py || status=$$?; \
 	$(BIN)/python -m tests.faults.report; exit $$status
+
+SECONDS ?= 60
+
+fuzz: $(STAMP)  ## Compare the compiled reader of CheckRequest with protobuf; SECONDS=600 for ten minutes
+	@$(BIN)/python -m tests.fuzz_reader $(SECONDS)
 
 soak: $(STAMP)  ## Ten minutes of the fast transport at full speed, beside a peer that resets its calls, and under reloads
 	@$(BIN)/python benchmarks/under_load.py

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from extauthz.addresses import Address
 from extauthz.errors import ListenError
+from extauthz.process.compiled import PURE, is_wanted
 from extauthz.transport.grpc.refusals import RefusalReason
 from extauthz.transport.limits import Limits
 from extauthz.transport.sockets import Handler, TracedHandler
@@ -19,7 +19,6 @@ from extauthz.transport.tls import Certificates
 
 Name = Literal["auto", "nghttp2", "grpcio"]
 
-PURE = "EXTAUTHZ_PURE"
 COMPILED = "extauthz.transport.grpc._session"
 
 _log = logging.getLogger(__name__)
@@ -107,7 +106,7 @@ def fast_library() -> tuple[str, list[str]]:
 
     With EXTAUTHZ_PURE=1, for finding out whether a fault is one of the compiled modules, there is none.
     """
-    if os.environ.get(PURE) == "1":
+    if not is_wanted():
         raise ImportError(f"{PURE} is 1, so nothing that is compiled is used")
     import uvloop  # noqa: F401 - only whether it is there
 

@@ -18,6 +18,7 @@ from extauthz.adapters.envoy.allowances import Allowances, serialised, set_heade
 from extauthz.core.client_address import ForwardedClient
 from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, Reason, Request, WouldDeny
 from extauthz.ports import Header
+from extauthz.process.compiled import is_wanted
 from extauthz.responses.denials import GRPC_CODES, PUBLIC_REASONS, REALM, STATUSES, Answers, Denials
 from extauthz.telemetry.decision_record import record_of
 
@@ -37,6 +38,9 @@ _FILTERED = (
     "requests were refused whose headers did not all reach the check: remove allowed_headers from ext_authz in Envoy "
     "(headersToExtAuth in Envoy Gateway); see docs/troubleshooting.md"
 )
+
+CheckParts = tuple[str, str, str, dict[str, str], bool, str, bool]
+"""Method, path, host, headers, whether they are exact, the address of the peer, and whether headers were kept back."""
 
 _SIZE_OF_GRPC = -1
 """What servers of gRPC, which send no pseudo-headers, write as the size of a body (gRFC A92); Envoy never does."""
@@ -79,6 +83,7 @@ class EnvoyCodec:
         self._client_address = client_address
         self._clock = clock
         self._filtered_at: float | None = None
+        self._read_usual = usual_reader()
         self._fixed = {reason: _around_the_id(*self._checked(reason, grpc=False)) for reason in _FIXED}
         self._shapes = {
             (PUBLIC_REASONS[name], grpc): self._shape(PUBLIC_REASONS[name], grpc=grpc)
@@ -91,31 +96,13 @@ class EnvoyCodec:
 
     def read(self, data: bytes, decision_id: str) -> Request | None:
         """Return the request, or None for bytes that hold no HTTP request."""
-        try:
-            message = pb.CheckRequest.FromString(data)
-        except DecodeError:
+        check = self._read_usual(data) or read_by_protobuf(data)
+        if check is None:
             return None
-        attributes = message.attributes
-        http = attributes.request.http
-        method = http.method
-        if not method:
-            return None
-        lines = http.header_map.headers
-        headers = _exact(lines) if lines else _joined((name, _latin1(value)) for name, value in http.headers.items())
-        source = attributes.source.address.socket_address.address
+        method, path, host, headers, raw, source, filtered = check
         if self._client_address is not None:
             source = self._client_address.address(source, headers)
-        filtered = ":method" not in headers and not {":path", ":authority"} & headers.keys() and http.size != _SIZE_OF_GRPC
-        return Request(
-            method,
-            headers.get(":path") or _latin1(http.path),
-            headers.get(":authority") or _latin1(http.host),
-            headers,
-            bool(lines),
-            decision_id,
-            source,
-            filtered=filtered,
-        )
+        return Request(method, path, host, headers, raw, decision_id, source, "", filtered)
 
     def write(self, request: Request, decision: Decision, header: Header | None = None) -> bytes:
         """Return the serialised answer; a decision like an earlier one is answered as that one was, with another decision id.
@@ -199,6 +186,35 @@ class EnvoyCodec:
         if message.status.code == 0 or status not in (reason.status, *STATUSES) or len(data) != len(other):
             raise RuntimeError(f"the denial {reason} would not deny: not serving")
         return data, other
+
+
+def usual_reader() -> Callable[[bytes], CheckParts | None]:
+    """Return what reads usual messages without protobuf, and no other; none at all where it is not built, or not wanted."""
+    if not is_wanted():
+        return lambda _: None
+    try:
+        from extauthz.adapters.envoy import _reader
+    except ImportError:
+        return lambda _: None
+    return _reader.read
+
+
+def read_by_protobuf(data: bytes) -> CheckParts | None:
+    """Return the parts of any CheckRequest, None for bytes that hold no HTTP request."""
+    try:
+        message = pb.CheckRequest.FromString(data)
+    except DecodeError:
+        return None
+    attributes = message.attributes
+    http = attributes.request.http
+    method = http.method
+    if not method:
+        return None
+    lines = http.header_map.headers
+    headers = _exact(lines) if lines else _joined((name, _latin1(value)) for name, value in http.headers.items())
+    filtered = ":method" not in headers and not {":path", ":authority"} & headers.keys() and http.size != _SIZE_OF_GRPC
+    path, host = headers.get(":path") or _latin1(http.path), headers.get(":authority") or _latin1(http.host)
+    return method, path, host, headers, bool(lines), attributes.source.address.socket_address.address, filtered
 
 
 def _around_the_id(data: bytes, other: bytes) -> list[bytes]:
