@@ -59,7 +59,8 @@ test: $(STAMP) prometheus pgbouncer browser  ## All tests, through a real Envoy 
 pure: $(STAMP)  ## The unit tests and those of the other transport, without the compiled modules
 	@EXTAUTHZ_PURE=1 $(BIN)/pytest -q -n $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') --dist loadfile --no-loadscope-reorder tests/unit
 	@EXTAUTHZ_PURE=1 $(BIN)/pytest -q -n $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') --dist loadfile --no-loadscope-reorder \
-	  tests/integration/transport -k "grpcio and not test_claims and not test_transport_choice"
+	  tests/integration/transport tests/integration/adapters/test_decision_log_places.py \
+	  -k "grpcio and not test_claims and not test_transport_choice or test_decision_log_places"
 
 # They start no process and open no connection, but for those in tests/unit/project.
 test-unit: $(STAMP)  ## The unit tests alone, within a minute

@@ -14,7 +14,8 @@ from extauthz.adapters.decision_log.sinks import PATIENCE, Sink, SinkClosed
 from extauthz.core.model import Decision, Reason, Request
 from extauthz.telemetry.decision_record import RecordField
 
-BATCH = 128
+BATCH = 1024
+"""Lines that the thread takes at once."""
 FIRST_DELAY, LAST_DELAY = 0.1, 5.0
 """Seconds between two attempts to write to a place that is broken, at first and after many that failed."""
 REPEAT_INTERVAL = 60.0

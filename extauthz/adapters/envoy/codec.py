@@ -18,7 +18,7 @@ from extauthz.adapters.envoy.allowances import Allowances, serialised, set_heade
 from extauthz.core.client_address import ForwardedClient
 from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, Reason, Request, WouldDeny
 from extauthz.ports import Header
-from extauthz.process.compiled import is_wanted
+from extauthz.process.compiled import load
 from extauthz.responses.denials import GRPC_CODES, PUBLIC_REASONS, REALM, STATUSES, Answers, Denials
 from extauthz.telemetry.decision_record import record_of
 
@@ -190,13 +190,8 @@ class EnvoyCodec:
 
 def usual_reader() -> Callable[[bytes], CheckParts | None]:
     """Return what reads usual messages without protobuf, and no other; none at all where it is not built, or not wanted."""
-    if not is_wanted():
-        return lambda _: None
-    try:
-        from extauthz.adapters.envoy import _reader
-    except ImportError:
-        return lambda _: None
-    return _reader.read
+    compiled = load("extauthz.adapters.envoy._reader")
+    return compiled.read if compiled else lambda _: None
 
 
 def read_by_protobuf(data: bytes) -> CheckParts | None:

@@ -1,0 +1,76 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""Writes many runs of lines without taking the interpreter's lock back between them: the loop would have to wait for every one."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.errno cimport EINTR, ETIMEDOUT, errno
+from libc.stdlib cimport free, malloc
+from posix.unistd cimport write
+
+cdef extern from "<poll.h>" nogil:
+    cdef struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd *, unsigned long, int)
+    short POLLOUT
+
+cdef struct Run:
+    const char *data
+    size_t size
+
+
+cdef ssize_t write_one(int descriptor, Run run, int milliseconds, int *error) noexcept nogil:
+    """Wait until there is room, and write; -1 with an error."""
+    cdef pollfd waiting
+    cdef int ready
+    cdef ssize_t written
+    waiting.fd = descriptor
+    waiting.events = POLLOUT
+    while True:
+        waiting.revents = 0
+        ready = poll(&waiting, 1, milliseconds)
+        if ready < 0:
+            if errno == EINTR:
+                continue
+            error[0] = errno
+            return -1
+        if ready == 0:
+            error[0] = ETIMEDOUT
+            return -1
+        written = write(descriptor, run.data, run.size)
+        if written < 0 and errno == EINTR:
+            continue
+        if written < 0:
+            error[0] = errno
+        return written
+
+
+def write_runs(int descriptor, list runs not None, int milliseconds):
+    """Write runs one after the other, and wait so long for room before each; return how many bytes went out, and the error or 0.
+
+    It ends at the first that is not written whole.
+    """
+    cdef Py_ssize_t count = len(runs), at
+    cdef Run *all_runs = <Run *>malloc((count or 1) * sizeof(Run))
+    cdef size_t total = 0
+    cdef ssize_t written
+    cdef int error = 0
+    cdef bytes run
+    if all_runs == NULL:
+        raise MemoryError
+    try:
+        for at in range(count):
+            run = runs[at]
+            all_runs[at].data = PyBytes_AS_STRING(run)
+            all_runs[at].size = PyBytes_GET_SIZE(run)
+        with nogil:
+            for at in range(count):
+                written = write_one(descriptor, all_runs[at], milliseconds, &error)
+                if written < 0:
+                    break
+                total += written
+                if <size_t>written < all_runs[at].size:
+                    break
+    finally:
+        free(all_runs)
+    return total, error
