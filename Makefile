@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check run demo-check prometheus pgbouncer browser test test-unit pure pythons resolution mutants mutants-changed fleet faults fuzz soak lint workflows format bench wheel \
+.PHONY: help setup check run demo-check prometheus pgbouncer browser test test-unit pure pythons resolution mutants mutants-changed fleet faults fuzz sanitize soak lint workflows format bench wheel \
 	proto requirements reference check-generated clean
 
 PYTHON ?= python3
@@ -109,6 +109,20 @@ SECONDS ?= 60
 fuzz: $(STAMP)  ## Compare the compiled reader of CheckRequest with protobuf; SECONDS=600 for ten minutes
 	@$(BIN)/python -m tests.fuzz_reader $(SECONDS)
 
+# A copy of the tree, so that nobody else gets these modules. Python's own allocator would hide what they do to its memory.
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZED := build/sanitized
+
+sanitize: $(STAMP)  ## The transport, abuse and fuzz tests with the compiled modules under AddressSanitizer and UndefinedBehaviorSanitizer
+	@rm -rf $(SANITIZED) && mkdir -p $(SANITIZED) && git ls-files -z | xargs -0 cp --parents -t $(SANITIZED)
+	@cd $(SANITIZED) && CFLAGS="$(SANITIZERS) -O1 -g" LDFLAGS="$(SANITIZERS)" $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
+	@cd $(SANITIZED) && export LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+	&& $(CURDIR)/$(BIN)/python -c 'import extauthz.transport.grpc._session as module; assert "$(SANITIZED)" in module.__file__' \
+	&& $(CURDIR)/$(BIN)/python -m pytest -q -p no:xdist -p no:cacheprovider tests/integration/transport tests/unit/adapters/test_usual_reader.py \
+	  tests/integration/adapters/test_decision_log_places.py -k "not test_nothing_leaks and not test_long_paths_are_not_kept and (nghttp2 or differential or usual or decision_log)" \
+	&& $(CURDIR)/$(BIN)/python -m tests.fuzz_reader $(SECONDS)
+
 soak: $(STAMP)  ## Ten minutes of the fast transport at full speed, beside a peer that resets its calls, and under reloads
 	@$(BIN)/python benchmarks/under_load.py
 	@$(BIN)/python benchmarks/soak.py
@@ -131,11 +145,12 @@ format: $(STAMP)  ## Let ruff write the format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP)  ## Speed and memory, with the machine and the versions
+bench: $(STAMP)  ## Speed and memory, with the machine and the versions; first as a user starts it
+	@$(BIN)/python benchmarks/transport.py
 	@$(BIN)/python benchmarks/bench.py
 	@$(BIN)/python benchmarks/flood.py
 	@$(BIN)/python benchmarks/store.py
-	@$(BIN)/python benchmarks/transport.py
+	@$(BIN)/python benchmarks/population.py
 
 wheel: $(STAMP)  ## Build the wheels with and without compiled modules, install them outside of the tree, and ask what they serve
 	@rm -rf dist

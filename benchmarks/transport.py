@@ -33,9 +33,9 @@ from extauthz.addresses import Address
 from extauthz.demo.issuer import AUDIENCE, CLIENT_ID, DemoIssuer
 from extauthz.transport.grpc import libnghttp2
 from extauthz.transport.http.ops import HttpServer
-from extauthz.transport.limits import Limits
 from extauthz.transport.select import Name, choose
 from extauthz.transport.sockets import open_port
+from tests.support.transports import default_limits
 from tests.support.world import check_request, oauth
 
 SECONDS = 4
@@ -214,7 +214,7 @@ def serve_empty(transport: Name, port: int) -> None:
     answer = EMPTY
 
     async def forever() -> None:
-        server = chosen.server(lambda _: answer, answer, limits=Limits(), certificates=None)
+        server = chosen.server(lambda _: answer, answer, limits=default_limits(), certificates=None)
         await server.start(Address(host="127.0.0.1", port=port))
         await asyncio.Event().wait()
 
