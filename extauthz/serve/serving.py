@@ -14,7 +14,8 @@ from extauthz.core.model import Reason
 from extauthz.runtime.build import RuntimeBuilder
 from extauthz.runtime.decision_log import DecisionLogs
 from extauthz.runtime.tracing import open_tracing
-from extauthz.serve.worker import SystemClock, Worker, decision_id
+from extauthz.serve.decision_ids import decision_id
+from extauthz.serve.worker import SystemClock, Worker
 from extauthz.service import Authorizer
 from extauthz.telemetry.last_used import LastUsedTimes
 from extauthz.telemetry.recorders import Recorders

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -50,11 +49,6 @@ class SystemClock:
 
     now = staticmethod(time.time)  # noqa: TID251 - the one reading of the wall clock
     monotonic = staticmethod(time.monotonic)
-
-
-def decision_id() -> str:
-    """Return 128 random bits in hex."""
-    return os.urandom(16).hex()
 
 
 @dataclass(slots=True, kw_only=True)
