@@ -93,7 +93,7 @@ class GrpcSection(Section):
     message_size: PositiveSize = 4 * 1024 * 1024
     requests_size: PositiveSize = 64 * 1024 * 1024
     header_list_size: PositiveSize = 16 * 1024
-    concurrent_streams: int = Field(default=2_000, ge=1)
+    concurrent_streams: int = Field(default=2_000, ge=1, le=2**31 - 1)
     connections: int = Field(default=1_000, ge=1)
     half_open_timeout: PositiveDuration = 5.0
     max_connection_age: PositiveDuration | None = None

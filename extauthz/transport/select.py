@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,8 +17,6 @@ from extauthz.transport.sockets import Handler, TracedHandler
 from extauthz.transport.tls import Certificates
 
 Name = Literal["auto", "nghttp2", "grpcio"]
-
-COMPILED = "extauthz.transport.grpc._session"
 
 _log = logging.getLogger(__name__)
 
@@ -112,10 +109,13 @@ def fast_library() -> tuple[str, list[str]]:
 
     from extauthz.transport.grpc import libnghttp2
 
-    if importlib.util.find_spec(COMPILED) is None:
+    try:
+        from extauthz.transport.grpc import _session  # noqa: F401 - it looks for what it calls
+    except (ImportError, AttributeError) as error:
         raise ImportError(
-            "the compiled modules are missing: install the wheel of this platform, or a C compiler before extauthz is built"
-        )
+            f"the compiled modules are missing, or do not fit this libnghttp2 ({error}): "
+            "install the wheel of this platform, or a C compiler before extauthz is built"
+        ) from error
     return libnghttp2.version(), libnghttp2.missing_flood_limits()
 
 

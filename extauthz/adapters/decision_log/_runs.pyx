@@ -46,9 +46,9 @@ cdef ssize_t write_one(int descriptor, Run run, int milliseconds, int *error) no
 
 
 def write_runs(int descriptor, list runs not None, int milliseconds):
-    """Write runs one after the other, and wait so long for room before each; return how many bytes went out, and the error or 0.
+    """Write runs one after the other; return how many bytes went out, and the error or 0.
 
-    It ends at the first that is not written whole.
+    Room is waited for before the first, for so long. It ends at the first that is not written whole, or for which there is no room any more.
     """
     cdef Py_ssize_t count = len(runs), at
     cdef Run *all_runs = <Run *>malloc((count or 1) * sizeof(Run))
@@ -65,8 +65,10 @@ def write_runs(int descriptor, list runs not None, int milliseconds):
             all_runs[at].size = PyBytes_GET_SIZE(run)
         with nogil:
             for at in range(count):
-                written = write_one(descriptor, all_runs[at], milliseconds, &error)
+                written = write_one(descriptor, all_runs[at], milliseconds if at == 0 else 0, &error)
                 if written < 0:
+                    if at > 0 and error == ETIMEDOUT:
+                        error = 0
                     break
                 total += written
                 if <size_t>written < all_runs[at].size:

@@ -188,17 +188,18 @@ class _Descriptor:
 
 
 def write_runs(descriptor: int, runs: Sequence[bytes], milliseconds: int) -> tuple[int, int]:
-    """Write runs one after the other, and wait so long for room before each; return how many bytes went out, and the error or 0.
+    """Write runs one after the other; return how many bytes went out, and the error or 0.
 
-    It ends at the first that is not written whole. The compiled one does not take the interpreter's lock back in between.
+    Room is waited for before the first, for so long. It ends at the first that is not written whole, or for which there is no room
+    any more. The compiled one does not take the interpreter's lock back in between.
     """
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     total = 0
     for run in runs:
         try:
-            if not poll.poll(milliseconds):
-                return total, errno.ETIMEDOUT
+            if not poll.poll(0 if total else milliseconds):
+                return total, 0 if total else errno.ETIMEDOUT
             size = os.write(descriptor, run)
         except OSError as error:
             return total, error.errno or errno.EIO

@@ -19,7 +19,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.time cimport clock_gettime, clockid_t, timespec
 
 from extauthz.transport.grpc import libnghttp2 as _http2
 from extauthz.transport.grpc import messages as _messages
@@ -27,6 +27,17 @@ from extauthz.transport.grpc.fields import MAX_MEMO as _MAX_MEMO
 from extauthz.transport.grpc.fields import are_trailers, judge
 from extauthz.transport.grpc.messages import GrpcStatus, RequestHead, RequestRefusal
 from extauthz.transport.grpc.refusals import RefusalReason
+
+cdef extern from *:
+    """
+    #ifdef __APPLE__
+    #define CLOCK_OF_PYTHON CLOCK_UPTIME_RAW
+    #else
+    #define CLOCK_OF_PYTHON CLOCK_MONOTONIC
+    #endif
+    """
+    # That of time.monotonic, with which its times are compared.
+    clockid_t CLOCK_OF_PYTHON
 
 # --- libnghttp2 (nghttp2.h)
 
@@ -50,6 +61,7 @@ cdef enum:
     MAX_CONCURRENT_STREAMS = 0x3
     MAX_HEADER_LIST_SIZE = 0x6
     GOAWAY_SIZE = 17
+    LARGEST_SETTING = 0x7FFFFFFF
 
 cdef struct nghttp2_session:
     int opaque
@@ -151,6 +163,7 @@ cdef enum:
     MAX_FIELDS = 8
     WRITE_SIZE = 64 * 1024
 
+# One loop runs in a process, and nothing that is called while it is filled sends for another connection.
 cdef uint8_t OUT[WRITE_SIZE]
 
 
@@ -373,7 +386,10 @@ cdef ssize_t on_read(
     nghttp2_session *session, int32_t number, uint8_t *buffer, size_t length, uint32_t *flags, nghttp2_data_source *source,
     void *data
 ) noexcept:
-    cdef Stream stream = <Stream>source.pointer
+    cdef void *known = get_stream_data(session, number)
+    if known == NULL:
+        return TEMPORAL_CALLBACK_FAILURE
+    cdef Stream stream = <Stream>known
     cdef Py_ssize_t rest = PyBytes_GET_SIZE(stream.answer) - stream.offset
     cdef Py_ssize_t size = rest if rest < <Py_ssize_t>length else <Py_ssize_t>length
     if size > 0:
@@ -412,7 +428,7 @@ cdef int must(int code) except -1:
 
 cdef inline double monotonic() noexcept:
     cdef timespec moment
-    clock_gettime(CLOCK_MONOTONIC, &moment)
+    clock_gettime(CLOCK_OF_PYTHON, &moment)
     return moment.tv_sec + moment.tv_nsec * 1e-9
 
 
@@ -477,11 +493,11 @@ cdef class Session:
     def open(self, size_t options, int32_t window):
         """Begin: say which limits hold. `window` is in bytes; raises RuntimeError."""
         cdef nghttp2_settings_entry entries[2]
-        must(server_new(&self.session, _callbacks, <void *>self, <nghttp2_option *>options))
         entries[0].identifier = MAX_CONCURRENT_STREAMS
-        entries[0].value = self.limits.concurrent_streams
+        entries[0].value = min(self.limits.concurrent_streams, LARGEST_SETTING)
         entries[1].identifier = MAX_HEADER_LIST_SIZE
-        entries[1].value = self.limits.header_list_size
+        entries[1].value = min(self.limits.header_list_size, LARGEST_SETTING)
+        must(server_new(&self.session, _callbacks, <void *>self, <nghttp2_option *>options))
         must(submit_settings(self.session, 0, entries, 2))
         must(set_local_window(self.session, 0, 0, window))
 
@@ -592,8 +608,9 @@ cdef class Session:
         stream.answer = b""
         stream.block = b""
         stream.trailer = _OK
-        must(set_stream_data(session, number, <void *>stream))
+        # The library keeps no pointer to a stream that is not in the table.
         self.streams[number] = stream
+        must(set_stream_data(session, number, <void *>stream))
         return stream
 
     cdef int keep_field(self, const uint8_t *text, size_t length) except -1:
@@ -761,7 +778,7 @@ cdef class Session:
         cdef int code
         if self.session == NULL or stream.closed:
             return 0
-        provider.source.pointer = <void *>stream
+        provider.source.pointer = NULL
         provider.read = on_read
         code = submit_response(self.session, stream.id, block.fields, block.count, &provider if has_body else NULL)
         if code < 0:
@@ -795,7 +812,8 @@ cdef class Session:
                 break
         if size:
             self.transport.write(PyBytes_FromStringAndSize(<const char *>OUT, size))
-        if self.session == NULL or self.paused:
+        if self.session == NULL or length > 0:
+            # There is more to send, when there is room again.
             return 0
         if length < 0:
             self.count_refusal(RefusalReason.INTERNAL)

@@ -212,6 +212,24 @@ def test_the_wait_for_a_reader_ends_when_he_reads(pipe: Pipe, monkeypatch: pytes
     sink.close()
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_reader_is_waited_for_once_in_a_call_and_not_before_every_run(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    """One that takes 4 KiB now and then would otherwise keep the thread from its end, and from a rotation, for minutes."""
+    if not compiled:
+        monkeypatch.setenv("EXTAUTHZ_PURE", "1")
+    sink = StandardOutput(pipe.writing)
+    lines = [f"{number:04093}\n".encode() for number in range(20)]
+    # A whole hour would be waited for room that does not come.
+    monkeypatch.setattr(sinks_module, "PATIENCE", 3600.0)
+    taken = sink.write(lines)
+    assert 0 < taken < 20
+    assert os.read(pipe.reading, 2**20) == b"".join(lines[:taken])
+    assert sink.write(lines[taken:]) == 20 - taken
+    sink.close()
+
+
 def test_closing_does_not_wait_for_a_reader_that_stalls(pipe: Pipe, opened: Open) -> None:
     log = opened(StandardOutput(pipe.writing))
     record(log, *range(5000))

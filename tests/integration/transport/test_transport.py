@@ -1001,3 +1001,14 @@ def test_a_drain_is_graceful_over_tls_too(serve: Serve, pki: Authority) -> None:
         assert running.result() == b"!?"
         stopping.result(20)
     served.rests()
+
+
+@only_nghttp2
+def test_limits_beyond_what_the_protocol_can_say_are_the_largest_that_it_can(loop: Loop) -> None:
+    """A setting has 32 bits (RFC 9113 6.5.1)."""
+    served = Served(loop, echo, limits=default_limits(concurrent_streams=5_000_000_000, header_list_size=2**33))
+    try:
+        with Peer(served.target) as peer:
+            assert peer.ask(b"hello").message == b"!hello"
+    finally:
+        served.stop()

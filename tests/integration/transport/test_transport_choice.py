@@ -12,7 +12,6 @@ import pytest
 
 from extauthz.errors import ListenError
 from extauthz.transport import grpc as grpc_transports
-from extauthz.transport import select
 from extauthz.transport.grpc import libnghttp2
 from extauthz.transport.select import choose
 from tests.support.transports import default_limits
@@ -73,13 +72,30 @@ def test_without_the_library_grpcio_serves(monkeypatch: pytest.MonkeyPatch, capl
 
 
 def test_without_compiled_modules_grpcio_serves(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(select, "COMPILED", "extauthz.transport.grpc._not_built")
+    monkeypatch.setitem(sys.modules, "extauthz.transport.grpc._session", None)
+    monkeypatch.delattr(grpc_transports, "_session")
     caplog.set_level(logging.INFO)
     assert choose("auto").name == "grpcio"
     (record,) = caplog.records
     assert "install the wheel of this platform, or a C compiler before" in record.getMessage()
-    with pytest.raises(ListenError, match=r"nghttp2 cannot be had: the compiled modules are missing: .*; or write auto"):
+    with pytest.raises(ListenError, match=r"nghttp2 cannot be had: the compiled modules are missing, .*; or write auto"):
         choose("nghttp2")
+
+
+@pytest.mark.parametrize("error", ["AttributeError('nghttp2_submit_trailer')", "ImportError('undefined symbol')"])
+def test_a_compiled_module_that_does_not_fit_the_library_does_not_end_the_start(error: str) -> None:
+    """In a process of its own: here it is loaded."""
+    code = (
+        "from extauthz.transport.grpc import libnghttp2\n"
+        f"def refuse(name): raise {error}\n"
+        "libnghttp2.address = refuse\n"
+        "from extauthz.transport.select import choose\n"
+        "assert choose('auto').name == 'grpcio'\n"
+        "choose('nghttp2')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "server.transport: nghttp2 cannot be had: the compiled modules are missing, or do not fit this libnghttp2" in done.stderr
 
 
 def test_a_switch_leaves_out_what_is_compiled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

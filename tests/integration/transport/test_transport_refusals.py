@@ -24,7 +24,9 @@ from extauthz.transport.limits import Limits
 from tests.support.h2_client import (
     ACK,
     CHECK,
+    END_HEADERS,
     END_STREAM,
+    HEADERS,
     PREFACE,
     Fields,
     GoneError,
@@ -407,6 +409,65 @@ def test_a_connection_that_comes_with_the_stop_is_counted(loop: Loop) -> None:
     assert not loop.run(admitted())
     served._stopped = True
     assert counted(served) == {"stopping": 1}
+
+
+class Pausing(asyncio.Transport):
+    """A transport in memory, on which every write fills the buffer."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.is_closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Take it, and say that it was too much."""
+        self.protocol.pause_writing()
+
+    def close(self) -> None:
+        """Note the end."""
+        self.is_closed = True
+
+    def is_closing(self) -> bool:
+        """Return whether it came to its end."""
+        return self.is_closed
+
+    def abort(self) -> None:
+        """End at once."""
+        self.is_closed = True
+
+    def pause_reading(self) -> None:
+        """Read on."""
+
+    def resume_reading(self) -> None:
+        """Read on."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Keep none."""
+
+
+def test_an_end_is_counted_and_carried_out_although_its_last_write_was_too_much(loop: Loop) -> None:
+    """A stream with an even number is an error of the peer's (RFC 9113 5.1.1), which has been told before that it is over."""
+    served = Served(loop, Handler())
+
+    async def ended() -> bool:
+        connection = served.server._connection()
+        transport = Pausing(connection)
+        connection.connection_made(transport)
+        connection.resume_writing()
+        connection.data_received(PREFACE + settings())
+        connection.resume_writing()
+        connection.leave()
+        connection.resume_writing()
+        connection.data_received(frame(HEADERS, b"", stream=2, flags=END_HEADERS | END_STREAM))
+        closed = transport.is_closed
+        connection.connection_lost(None)
+        return closed
+
+    try:
+        assert loop.run(ended())
+        assert counted(served) == {"protocol_error": 1}
+    finally:
+        served.stop()
 
 
 # --- the log
