@@ -57,9 +57,9 @@ class Provider:
     id_token_claims: frozenset[str] = frozenset({"nonce", "at_hash", "c_hash"})
     id_token_jti: str = ""
     user_token_claims: frozenset[str] = frozenset()
-    app_token_marks: Mapping[str, str] = field(default_factory=dict, hash=False)
+    app_token_marks: Mapping[str, str] = field(default_factory=dict)
     app_users: re.Pattern[str] = re.compile(r"(?!)")
-    fixed_claims: Mapping[str, str] = field(default_factory=dict, hash=False)
+    fixed_claims: Mapping[str, str] = field(default_factory=dict)
     home_claim: str = ""
     homes: re.Pattern[str] = re.compile(r"(?!)")
     guest_mark: str = ""
@@ -93,7 +93,7 @@ class ProviderRules:
     hosted_domains: frozenset[str] | None = None
     leeway: float = 60.0
     guests: bool = False
-    users: Mapping[str, str] | None = field(default=None, hash=False)
+    users: Mapping[str, str] | None = None
     userinfo: bool = False
 
     @property
