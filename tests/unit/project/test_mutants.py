@@ -77,6 +77,11 @@ def test_the_same_change_twice_in_a_function_has_two_names(tmp_path: Path) -> No
     assert sorted(mutant.key.nth for mutant in found if mutant.key.was == "return 1" and mutant.key.now == "pass") == [1, 2]
 
 
+def test_a_text_of_several_lines_runs_where_it_begins(tmp_path: Path) -> None:
+    found = written(tmp_path, "def f(a):\n    return (\n        'one '\n        f'{a} two '\n        'three'\n    )\n")
+    assert [(mutant.first, mutant.last) for mutant in found if "XXthreeXX" in mutant.key.now] == [(3, 5)]
+
+
 def test_a_constant_and_a_default_are_known_to_be_set_at_import(tmp_path: Path) -> None:
     found = written(tmp_path, "LIMIT = 5\n\ndef f(a=6):\n    return a\n")
     assert {(mutant.key.now, mutant.within_function) for mutant in found} == {("LIMIT = 6", False), ("def f(a=7):", False)}
