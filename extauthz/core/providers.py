@@ -57,9 +57,9 @@ class Provider:
     id_token_claims: frozenset[str] = frozenset({"nonce", "at_hash", "c_hash"})
     id_token_jti: str = ""
     user_token_claims: frozenset[str] = frozenset()
-    app_token_marks: Mapping[str, str] = field(default_factory=dict)
+    app_token_marks: Mapping[str, str] = field(default_factory=dict, hash=False)
     app_users: re.Pattern[str] = re.compile(r"(?!)")
-    fixed_claims: Mapping[str, str] = field(default_factory=dict)
+    fixed_claims: Mapping[str, str] = field(default_factory=dict, hash=False)
     home_claim: str = ""
     homes: re.Pattern[str] = re.compile(r"(?!)")
     guest_mark: str = ""
