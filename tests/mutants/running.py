@@ -124,12 +124,17 @@ class Noted:
             return sorted({test for tests in lines.values() for test in tests}) or list(range(len(self.names)))
         return sorted({test for line in range(mutant.first, mutant.last + 1) for test in lines.get(line, ())})
 
-    def rounds(self, mutant: Mutant) -> tuple[list[int], list[int]]:
-        """Return the tests to try first, and those for what they do not notice: what is set at import any test may look at."""
+    def rounds(self, mutant: Mutant, recent: Collection[str] = ()) -> tuple[list[int], list[int]]:
+        """Return the tests to try first, and those for what they do not notice.
+
+        What is set at import any test may look at, and those do that noticed the `recent` ones of their kind.
+        """
         every = self.of(mutant)
         first = self._first_of(every)
-        others = range(len(self.names)) if self.at_import(mutant) else every
-        return first, sorted(set(others).difference(first))
+        if not self.at_import(mutant):
+            return first, sorted(set(every).difference(first))
+        likely = (test for test, name in enumerate(self.names) if name in recent)
+        return sorted({*first, *likely}), sorted(set(range(len(self.names))).difference(first))
 
     def _first_of(self, chosen: Sequence[int]) -> list[int]:
         """Return EACH tests of those of a file that run the same lines: most of the others show nothing more."""
@@ -512,7 +517,7 @@ def _pool(
         while waiting and len(running) < PROCESSES:
             number = waiting.popleft()
             trial = make(number)
-            chosen = trial.tests.rounds(trial.mutant)[number in second]
+            chosen = trial.tests.rounds(trial.mutant, recent)[number in second]
             if number in second and not chosen:
                 yield number, Outcome.SURVIVED, ""
                 continue

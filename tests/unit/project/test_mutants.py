@@ -91,8 +91,10 @@ def test_what_is_set_at_import_is_tried_with_tests_that_run_no_line_of_its_modul
     constant, statement = written(tmp_path, "LIMIT = 5\n\ndef f():\n    return 6\n")[:2]
     alike = list(range(EACH + 1))
     tests = Noted([f"a.py::{number}" for number in alike] + ["b.py::0"], [], [], {"module.py": {4: alike}}, {"module.py": [1, 3]})
-    assert tests.rounds(constant) == (alike[:EACH], [EACH, EACH + 1])
-    assert tests.rounds(statement) == (alike[:EACH], [EACH])
+    others = [EACH, EACH + 1]
+    assert tests.rounds(constant) == (alike[:EACH], others)
+    assert tests.rounds(constant, recent=["b.py::0"]) == ([*alike[:EACH], EACH + 1], others)
+    assert tests.rounds(statement, recent=["b.py::0"]) == (alike[:EACH], [EACH])
 
 
 KEY = Key("module.py", "f", "return a < b", "return a <= b")
