@@ -93,7 +93,7 @@ class ProviderRules:
     hosted_domains: frozenset[str] | None = None
     leeway: float = 60.0
     guests: bool = False
-    users: Mapping[str, str] | None = field(default=None, hash=False)
+    users: Mapping[str, str] | None = None
     userinfo: bool = False
 
     @property

@@ -95,8 +95,8 @@ class RouteTable:
 
     literals: Mapping[str, MethodTable]
     root: Node
-    upstream: Upstream = STRICT
-    encoded_slashes: bool = False
+    upstream: Upstream
+    encoded_slashes: bool
 
     def find(self, method: str, path: Path) -> Route | Reason:
         """Return the route, or ROUTE_UNKNOWN or METHOD_NOT_ALLOWED; a denying route is returned like any other."""
@@ -131,8 +131,8 @@ class LooseRouteTable(RouteTable):
     `is_ascii` tells that this matters for no path in ASCII.
     """
 
-    words: Mapping[str, str] = field(default_factory=dict)
-    is_ascii: bool = True
+    words: Mapping[str, str]
+    is_ascii: bool
 
     def find(self, method: str, path: Path) -> Route | Reason:
         """Return what `RouteTable.find` does, or PATH_AMBIGUOUS for a word beyond ASCII that may be a literal."""

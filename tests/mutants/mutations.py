@@ -53,6 +53,8 @@ class Mutant:
 class _Place:
     function: str = MODULE
     within_function: bool = False
+    first: int = 0
+    """Where the text begins that it is a part of: Python runs strings that are written one after another as one."""
 
 
 def mutants_of(path: Path, *, root: Path) -> list[Mutant]:
@@ -77,7 +79,7 @@ def mutants_of(path: Path, *, root: Path) -> list[Mutant]:
             Mutant(
                 Key(name, place.function, was, now, counts[place.function, was, now]),
                 mutated,
-                text.count("\n", 0, start) + 1,
+                text.count("\n", 0, place.first) + 1,
                 text.count("\n", 0, end) + 1,
                 place.within_function,
             )
@@ -99,6 +101,7 @@ class _Collector(cst.CSTVisitor):
         self._bodies: list[cst.FunctionDef] = []
         self._inner: set[int] = set()
         self._targets: set[int] = set()
+        self._texts: list[cst.ConcatenatedString] = []
 
     def on_visit(self, node: cst.CSTNode) -> bool:
         """Take the mutants of a node; false where nothing below is mutated."""
@@ -109,6 +112,8 @@ class _Collector(cst.CSTVisitor):
         if isinstance(node, cst.FunctionDef):
             self._bodies.append(node)
             self._inner.update(id(statement) for statement in node.body.body)
+        if isinstance(node, cst.ConcatenatedString):
+            self._texts.append(node)
         if isinstance(node, cst.AssignTarget | cst.For | cst.CompFor):
             self._targets.add(id(node.target))
         if isinstance(node, cst.AnnAssign | cst.Assign) and not self._bodies and _is_alias(node):
@@ -119,7 +124,9 @@ class _Collector(cst.CSTVisitor):
         return True
 
     def on_leave(self, original_node: cst.CSTNode) -> None:
-        """Leave a function or a class."""
+        """Leave a function, a class or a text."""
+        if self._texts and original_node is self._texts[-1]:
+            self._texts.pop()
         if isinstance(original_node, cst.ClassDef | cst.FunctionDef):
             self._scopes.pop()
         if isinstance(original_node, cst.FunctionDef):
@@ -178,7 +185,9 @@ class _Collector(cst.CSTVisitor):
         self.found.append((start, end, replacement, self._place(start)))
 
     def _place(self, start: int) -> _Place:
-        return _Place(".".join(self._scopes) or MODULE, bool(self._bodies) and start >= self._span(self._bodies[0].body.body[0])[0])
+        within_function = bool(self._bodies) and start >= self._span(self._bodies[0].body.body[0])[0]
+        first = self._span(self._texts[0])[0] if self._texts else start
+        return _Place(".".join(self._scopes) or MODULE, within_function, first)
 
     def _line(self, offset: int) -> int:
         low = 0

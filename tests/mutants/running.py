@@ -3,7 +3,8 @@
 pytest is started once for a group of modules. A first fork runs all tests of the group without a mutant and notes which lines each
 of them runs; then every mutant has a fork of its own, which runs the tests of its lines up to the first that fails. Where a line
 runs at import the module has to be imported with the fault in it: those mutants have forks of a process that has not imported the
-project, and take about a second each.
+project, and take about a second each. A test may look at a constant and run no line of its module: where those that run one do not
+notice such a fault, all the others are tried too.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class CleanRunFailed(Exception):
 
 
 @dataclass
-class _Tests:
+class Noted:
     """What the run without a mutant noted; tests are named by their number in the collection."""
 
     names: list[str]
@@ -123,7 +124,19 @@ class _Tests:
             return sorted({test for tests in lines.values() for test in tests}) or list(range(len(self.names)))
         return sorted({test for line in range(mutant.first, mutant.last + 1) for test in lines.get(line, ())})
 
-    def first_of(self, chosen: Sequence[int]) -> list[int]:
+    def rounds(self, mutant: Mutant, recent: Collection[str] = ()) -> tuple[list[int], list[int]]:
+        """Return the tests to try first, and those for what they do not notice.
+
+        What is set at import any test may look at, and those do that noticed the `recent` ones of their kind.
+        """
+        every = self.of(mutant)
+        first = self._first_of(every)
+        if not self.at_import(mutant):
+            return first, sorted(set(every).difference(first))
+        likely = (test for test, name in enumerate(self.names) if name in recent)
+        return sorted({*first, *likely}), sorted(set(range(len(self.names))).difference(first))
+
+    def _first_of(self, chosen: Sequence[int]) -> list[int]:
         """Return EACH tests of those of a file that run the same lines: most of the others show nothing more."""
         counts: dict[tuple[str, int], int] = {}
         found = []
@@ -174,7 +187,7 @@ def run(
         for line in (folder / "results").read_text().splitlines():
             number, outcome, by = json.loads(line)
             yield Result(left.pop(number), Outcome(outcome), by)
-        noted = _Tests(**json.loads((folder / "tests").read_text(), object_hook=_numbers))
+        noted = Noted(**json.loads((folder / "tests").read_text(), object_hook=_numbers))
         for library in noted.libraries:
             _import_library(library)
         fresh = _pool(list(left), lambda number: _Fresh(left[number], group, noted, root), deadline, folder, accepted=accepted)
@@ -253,7 +266,7 @@ class _Server:
             print((clean / "output").read_text(errors="replace")[-3000:])
             return True
         del noted["failed"]
-        tests = _Tests(**json.loads(json.dumps(noted), object_hook=_numbers), imported=imported)
+        tests = Noted(**json.loads(json.dumps(noted), object_hook=_numbers), imported=imported)
         tests.libraries = _libraries_loaded()
         (self._folder / "tests").write_text(json.dumps(vars(tests)))
         at_once = [number for number, mutant in enumerate(self._mutants) if not tests.at_import(mutant)]
@@ -364,7 +377,7 @@ class _Exchanged:
     """A mutant for a fork of the process that has the tests: the code of its function is exchanged."""
 
     mutant: Mutant
-    tests: _Tests
+    tests: Noted
     session: pytest.Session
     functions: Mapping[str, list[FunctionType]]
     root: Path
@@ -434,7 +447,7 @@ class _Fresh:
 
     mutant: Mutant
     group: Group
-    tests: _Tests
+    tests: Noted
     root: Path
 
     def run(self, order: Sequence[int]) -> str:
@@ -504,9 +517,7 @@ def _pool(
         while waiting and len(running) < PROCESSES:
             number = waiting.popleft()
             trial = make(number)
-            every = trial.tests.of(trial.mutant)
-            first = trial.tests.first_of(every)
-            chosen = sorted(set(every).difference(first)) if number in second else first
+            chosen = trial.tests.rounds(trial.mutant, recent)[number in second]
             if number in second and not chosen:
                 yield number, Outcome.SURVIVED, ""
                 continue
@@ -551,7 +562,7 @@ def _pool(
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _order(chosen: Sequence[int], tests: _Tests, recent: Sequence[str]) -> list[int]:
+def _order(chosen: Sequence[int], tests: Noted, recent: Sequence[str]) -> list[int]:
     """Begin with tests that noticed the last mutants; then whole files, the quickest first, so that their fixtures are shared."""
     first = [test for name in recent for test in chosen if tests.names[test] == name]
     totals: dict[str, float] = {}

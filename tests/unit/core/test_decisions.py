@@ -15,7 +15,8 @@ from extauthz.core import act_as
 from extauthz.core.act_as import ActAs, effective_user
 from extauthz.core.credentials import Kind
 from extauthz.core.decide import Plan, decide, monitored, plan
-from extauthz.core.model import Allow, AuthType, Decision, Deny, Identity, Reason, Request, WouldDeny
+from extauthz.core.model import FORWARDED, Allow, AuthType, Decision, Deny, Identity, Reason, Request, WouldDeny
+from extauthz.core.paths import Path
 from extauthz.core.policy import Policy
 from extauthz.core.routes import Match, Route, compile_routes
 from extauthz.core.upstream import Upstream
@@ -38,6 +39,7 @@ ROUTES = (
     route("GET /shared", scopes=("SEARCH",), preflight=True),
     route("OPTIONS /shared", scopes=("CHAT",)),
 )
+FILES = route("GET /files/{name}", public=True)
 POLICY = Policy(routes=compile_routes(ROUTES), act_as=ActAs(allow=re.compile(".*@acme.com")))
 OVERRIDING = replace(POLICY, routes=compile_routes(ROUTES, Upstream(overrides_method=True)))
 GLOBAL = Identity(AuthType.GLOBAL, "token:a", None, frozenset({"CHAT", "SEARCH"}), NOW + 60)
@@ -68,6 +70,10 @@ def request(text: str, headers: dict[str, str]) -> Request:
         (OVERRIDING, "OPTIONS /shared?_method=DELETE", CORS, Deny(Reason.METHOD_IN_QUERY, "GET /shared")),
         (OVERRIDING, "OPTIONS /shared?_method=DELETE", {}, Deny(Reason.METHOD_IN_QUERY, "OPTIONS /shared")),
         (POLICY, "OPTIONS /shared", {}, Deny(Reason.CREDENTIAL_MISSING, "OPTIONS /shared")),
+        # A preflight is answered, and an encoded slash taken, where the route says so.
+        (POLICY, "OPTIONS /a", CORS, Deny(Reason.METHOD_NOT_ALLOWED)),
+        (replace(POLICY, routes=compile_routes([FILES])), "GET /files/a%2Fb", {}, Deny(Reason.PATH_AMBIGUOUS)),
+        (POLICY, "GET /a", {"authorization": f"Bearer {'a' * 16_385}"}, Deny(Reason.AUTHORIZATION_MALFORMED, "GET /a")),
     ],
 )
 def test_a_refusal_before_the_credential_names_the_route(
@@ -89,6 +95,10 @@ def planned(sent: str, headers: dict[str, str], policy: Policy = POLICY) -> Plan
     found = plan(policy, request(sent, headers))
     assert isinstance(found, Plan)
     return found
+
+
+def test_a_token_may_have_16_kibibytes() -> None:
+    assert planned("GET /a", {"authorization": f"Bearer {'a' * 16_384}"}).policy.max_token_size == 16_384
 
 
 LONG = replace(GLOBAL, actor="token:" + "a" * 600)
@@ -139,6 +149,23 @@ def test_monitor_mode_tells_the_same_of_a_request_as_enforcing() -> None:
     assert dict(would.edits.set) == {"x-extauthz-decision": "would-deny"}
     elsewhere = replace(refused, route="GET /user")
     assert monitored(watched, asked, elsewhere) is elsewhere
+
+
+ENFORCED = {
+    *("request_malformed", "path_malformed", "path_ambiguous", "host_malformed", "method_in_query"),  # not read in one way
+    "route_denied",  # open to nobody
+    "internal",  # a fault of ours
+    *("allowed", "public"),  # no refusals
+}
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_monitor_mode_forwards_what_can_be_read_and_is_open_to_somebody(reason: Reason) -> None:
+    watched = replace(POLICY, monitored=frozenset({"GET /a"}))
+    refused = Deny(reason, "GET /a")
+    forwarded = monitored(watched, request("GET /a", ACT_AS), refused)
+    assert forwarded is refused if reason.value in ENFORCED else isinstance(forwarded, WouldDeny)
+    assert (reason in FORWARDED) is (reason.value not in ENFORCED)
 
 
 def acting(rules: ActAs, headers: dict[str, str], *, raw: bool = True) -> str | Reason | None:
@@ -208,8 +235,8 @@ def test_a_token_in_the_query_is_found_whichever_character_of_its_name_is_encode
     ],
 )
 def test_an_encoded_slash_excuses_nothing_else(sent: str, expected: Decision | None) -> None:
-    files = route("GET /files/{name}", public=True, encoded_slashes=True)
-    decided = plan(replace(POLICY, routes=compile_routes([files])), request(sent, {}))
+    files = compile_routes([replace(FILES, encoded_slashes=True)])
+    decided = plan(replace(POLICY, routes=files), request(sent, {}))
     assert isinstance(decided, Allow) if expected is None else decided == expected
 
 
@@ -226,14 +253,25 @@ def test_patterns_are_ordered_from_the_left_and_a_rest_comes_last() -> None:
     assert ranks == sorted(ranks)
 
 
+def test_a_path_without_parameters_is_found_in_a_dictionary_in_front_of_the_trie() -> None:
+    """No parameter is taken for the word that Python writes for it: the literal route decides, wherever it stands."""
+    rest = Route("GET /a/**", Match("GET /a/**", ("GET",), ("a",), True), public=True)
+    denied = route("GET /None", deny=True)
+    table = compile_routes([route("GET /"), route("GET /a/b"), route("POST /a/b"), denied, route("GET /{id}"), rest])
+    assert set(table.literals) == {"/", "/a/b", "/None"}
+    assert {text: table.search(Path(text).segments) for text in table.literals} == table.literals
+    assert table.find("GET", Path("/None")) is denied
+
+
+def test_a_table_knows_whether_a_route_takes_encoded_slashes() -> None:
+    """The configuration for Envoy goes by it: it lets them through where one does."""
+    assert not compile_routes([]).encoded_slashes
+    assert not compile_routes([FILES], Upstream(ignores_case=True)).encoded_slashes
+    assert compile_routes([FILES, replace(FILES, name="other", encoded_slashes=True), FILES]).encoded_slashes
+
+
 def test_a_parameter_takes_no_empty_segment_also_where_a_path_may_end_with_one() -> None:
     """`parse` refuses an empty segment in the middle; the table does not rely on it."""
     table = compile_routes([route("GET /a/"), route("GET /a/{id}/b")])
     assert table.search(("a", "", "b")) is None
     assert table.search(("a", "1", "b")) is not None
-
-
-def test_a_request_has_no_trace_context_unless_it_brings_one() -> None:
-    request = Request("GET", "/", "api.acme.com", {}, raw=True, decision_id="0" * 32)
-
-    assert (request.traceparent, request.source) == ("", "")

@@ -13,7 +13,7 @@ from tests.mutants import score as scores
 from tests.mutants.__main__ import FOLDER, PAGE, ROOT, groups
 from tests.mutants.baseline import Baseline, BaselineError, Rule
 from tests.mutants.mutations import Key, Mutant, in_lines, mutants_of
-from tests.mutants.running import Outcome, Result
+from tests.mutants.running import EACH, Noted, Outcome, Result
 
 OPERATORS = [
     ("if a < b:\n        return 1", "if a <= b:"),
@@ -77,9 +77,24 @@ def test_the_same_change_twice_in_a_function_has_two_names(tmp_path: Path) -> No
     assert sorted(mutant.key.nth for mutant in found if mutant.key.was == "return 1" and mutant.key.now == "pass") == [1, 2]
 
 
+def test_a_text_of_several_lines_runs_where_it_begins(tmp_path: Path) -> None:
+    found = written(tmp_path, "def f(a):\n    return (\n        'one '\n        f'{a} two '\n        'three'\n    )\n")
+    assert [(mutant.first, mutant.last) for mutant in found if "XXthreeXX" in mutant.key.now] == [(3, 5)]
+
+
 def test_a_constant_and_a_default_are_known_to_be_set_at_import(tmp_path: Path) -> None:
     found = written(tmp_path, "LIMIT = 5\n\ndef f(a=6):\n    return a\n")
     assert {(mutant.key.now, mutant.within_function) for mutant in found} == {("LIMIT = 6", False), ("def f(a=7):", False)}
+
+
+def test_what_is_set_at_import_is_tried_with_tests_that_run_no_line_of_its_module_too(tmp_path: Path) -> None:
+    constant, statement = written(tmp_path, "LIMIT = 5\n\ndef f():\n    return 6\n")[:2]
+    alike = list(range(EACH + 1))
+    tests = Noted([f"a.py::{number}" for number in alike] + ["b.py::0"], [], [], {"module.py": {4: alike}}, {"module.py": [1, 3]})
+    others = [EACH, EACH + 1]
+    assert tests.rounds(constant) == (alike[:EACH], others)
+    assert tests.rounds(constant, recent=["b.py::0"]) == ([*alike[:EACH], EACH + 1], others)
+    assert tests.rounds(statement, recent=["b.py::0"]) == (alike[:EACH], [EACH])
 
 
 KEY = Key("module.py", "f", "return a < b", "return a <= b")

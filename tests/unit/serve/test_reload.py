@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from extauthz.config.loader import load
+from extauthz.config.files import Files
+from extauthz.config.loader import Configuration, load
 from extauthz.errors import ConfigurationError, StoreError
 from extauthz.serve.reload import LOOK, Reloader, ReloadRefused
 from tests.support.virtual_time import elapse, in_virtual_time
@@ -267,6 +268,15 @@ async def test_a_file_that_was_changed_in_place_is_told_until_it_is_replaced(
     assert len(files.taken) == 2
 
 
+async def test_what_was_written_in_place_with_its_end_is_whole_also_when_no_end_is_asked_for_any_more(files: Watched) -> None:
+    files.write(extauthz=MARKED + END, routes=ROUTES + END)
+    reloader = files.reloader
+    for settings, routes, whole in ((MARKED, MORE, True), (SETTINGS, MORE + "# more\n", False), (MARKED, MORE, True)):
+        files.write(extauthz=settings + END, routes=routes + END)
+        await reloader.reload()
+        assert (reloader.problem, reloader.replaced_as_a_whole) == (None, whole)
+
+
 async def test_secrets_may_be_written_in_place(files: Watched, caplog: pytest.LogCaptureFixture) -> None:
     reloader = files.reloader
     files.write(pepper=PEPPER[::-1])
@@ -274,6 +284,16 @@ async def test_secrets_may_be_written_in_place(files: Watched, caplog: pytest.Lo
     assert len(files.taken) == 1
     assert "in place" not in caplog.text
     assert reloader.replaced_as_a_whole
+
+
+def run_for_twelve_seconds(reloader: Reloader) -> None:
+    async def watched() -> None:
+        running = asyncio.create_task(reloader.run())
+        await elapse(12)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    in_virtual_time(watched)
 
 
 class Broken(Reloader):
@@ -288,14 +308,7 @@ class Broken(Reloader):
 
 def test_a_watch_that_breaks_is_tried_again_every_five_seconds(files: Watched, caplog: pytest.LogCaptureFixture) -> None:
     broken = Broken(files.reloader.configuration, files.take, environment={}, now=lambda: 1_000.0)
-
-    async def watched() -> None:
-        running = asyncio.create_task(broken.run())
-        await elapse(12)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-    in_virtual_time(watched)
+    run_for_twelve_seconds(broken)
     assert broken.times == [0.0, 5.0, 10.0]
     assert [record.getMessage() for record in caplog.records] == ["files not watched"] * 3
 
@@ -314,6 +327,42 @@ def test_folders_that_are_gone_are_looked_for_every_five_seconds(files: Watched)
     files.write(routes=MORE)
     in_virtual_time(reloader._look)
     assert [len(taken.route_places) for taken in files.taken] == [2]
+
+
+class Nowhere(Reloader):
+    """A reloader whose folders are gone for good."""
+
+    looks: ClassVar[list[float]] = []
+
+    def _folders(self) -> dict[Path, int]:
+        return {}
+
+    async def _look(self) -> None:
+        self.looks.append(round(asyncio.get_running_loop().time(), 6))
+
+
+def test_without_a_folder_nothing_is_watched(files: Watched) -> None:
+    nowhere = Nowhere(files.reloader.configuration, files.take, environment={}, now=lambda: 1_000.0)
+    run_for_twelve_seconds(nowhere)
+    assert nowhere.looks == [5.0, 10.0]
+
+
+class Faulty(Reloader):
+    """A reloader with a fault of ours in what reads the files."""
+
+    def _load(self, files: Files) -> Configuration:
+        super()._load(files)
+        raise RuntimeError("a fault of ours")
+
+
+async def test_files_that_cannot_be_read_for_a_fault_of_ours_are_not_read_again_before_they_change(files: Watched) -> None:
+    faulty = Faulty(files.reloader.configuration, files.take, environment={}, now=lambda: 1_000.0)
+    for number, routes in enumerate((MORE, ROUTES), 1):
+        files.write(routes=routes)
+        for _ in range(3):
+            await faulty._look()
+        assert (count(faulty, "failed"), files.taken) == (number, [])
+    assert faulty.problem == "RuntimeError('a fault of ours')"
 
 
 async def test_reloads_are_counted_and_nothing_is_read_twice(files: Watched) -> None:
