@@ -522,6 +522,8 @@ def test_what_each_transaction_is_for_the_server(postgres_place: Place) -> None:
             with transaction() as connection:
                 settings = ("transaction_isolation", "transaction_read_only", "application_name")
                 found = [connection.scalar(sa.text(f"SHOW {setting}")) for setting in settings]
+                driver: Any = connection.connection.driver_connection
+                assert driver.prepare_threshold is None, "a prepared statement belongs to a session"
             assert found == [*expected, "extauthz"]
         with pytest.raises(StoreError, match="read-only transaction"), store._database.reading() as connection:
             connection.execute(sa.text("DELETE FROM changes"))
