@@ -51,12 +51,13 @@ def head(database: Database) -> tuple[int, str]:
     return number, mac.hex()
 
 
-def export(database: Database, after: int = 0) -> Iterator[str]:
+def export(database: Database, after: int) -> Iterator[str]:
     """Yield the rows behind a number as JSON lines, then the line with the state of the store."""
-    last = None
+    # A row that is made behind the last one that is read belongs to the next export, and so does its MAC.
+    last = head(database)
     for row in rows(database, after):
         last = row.number, row.mac.hex()
         yield chain.line(row)
     with database.reading() as connection:
         state = read_state(connection)
-    yield chain.last_line(last or head(database), state.epoch, state.head)
+    yield chain.last_line(last, state.epoch, state.head)

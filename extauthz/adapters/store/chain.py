@@ -132,6 +132,8 @@ def read_lines(lines: Iterable[str]) -> tuple[list[AuditRow], AuditExport]:
             rows.append(row)
             if row.token_id is not None:
                 _collect(row, document["after"], revocations, expiries)
+        except StoreError as error:
+            raise StoreError(f"line {number}: {error}") from error
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(f"line {number} is not of 'extauthz audit export'") from error
     if not complete:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from extauthz.adapters.store import chain
 from extauthz.adapters.store.records import AuditExport, AuditKey, AuditRow, Change, Revocation
@@ -134,12 +135,48 @@ def test_no_pepper_no_change(store: AnyStore, name: str) -> None:
     fill(store, token(), token(B))
     before = facts(store)
     store.audit = None
-    with pytest.raises(StoreError, match="no pepper was given"):
+    with pytest.raises(StoreError) as caught:
         CHANGES[name](store)
 
+    text = "nothing was changed: the audit is signed with a key of the pepper, and no pepper was given"
+    assert str(caught.value) == text
     assert facts(store) == before
     assert store.verify_audit(KEYS, store.audit_head()) is None
     use(store, {A: (NOW, "10.0.0.1")})
+
+
+def test_many_rows_are_read_a_thousand_at_once_and_their_head_alone(place: Place) -> None:
+    """Who reads more at once holds a transaction, and memory, for as long as that takes."""
+    limits: list[int | None] = []
+
+    def look(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if "FROM audit" in statement:
+            found = parameters.values() if isinstance(parameters, dict) else parameters
+            limits.append(next((value for value in found if value in (1, 1000)), None) if "LIMIT" in statement else None)
+
+    with place.opened() as store:
+        store.add_many([token(f"{number:012}") for number in range(1_500)], {"p1": FINGERPRINT}, ANA)
+        sa.event.listen(store._database._writers, "before_cursor_execute", look)
+        head = store.audit_head()
+        assert limits == [1]
+        limits.clear()
+        assert store.verify_audit(KEYS, head) is None
+        assert store.check_audit(KEYS, head).first_broken is None
+        assert len(list(store.export_audit())) == 1_501
+        sa.event.remove(store._database._writers, "before_cursor_execute", look)
+        assert {limit for limit in limits if limit != 1} == {1000}
+        assert len(limits) >= 9
+        assert [len(store.audit_page()), len(store.page())] == [100, 100]
+
+
+def test_rows_are_read_by_their_numbers_wherever_they_lie(place: Place) -> None:
+    with place.opened() as store:
+        some_changes(store)
+        place.unguard("audit")
+        place.run(copied(2, 99), "DELETE FROM audit WHERE number = 2", "UPDATE audit SET number = 2 WHERE number = 99")
+        assert [row.number for row in store.audit_page()] == [1, 2, 3, 4, 5]
+        assert store.verify_audit(KEYS, store.audit_head()) is None
+        assert store.check_audit(KEYS).first_broken is None
 
 
 def test_a_key_is_not_shown() -> None:
@@ -149,6 +186,26 @@ def test_a_key_is_not_shown() -> None:
 
 
 # --- the chain
+
+
+def test_a_later_release_makes_the_same_keys_and_signs_the_same_text() -> None:
+    """Otherwise it would find every row broken that was written before it. The values were computed without this code."""
+    key = AuditKey.of("p1", b"pepper")
+    assert key.key.hex() == "2293e77b155b65de67d1a4bc3362168a1a2529eb172547ba2470919ef123b869"
+    before, after = {"revoked_why": None, "revoked_at": None}, {"revoked_why": "é", "revoked_at": 1}
+    (row,) = chain.append((0, chain.START), Change(NOW, "ana", "cli"), key, [("revoke", A, before, after)])
+    assert (row.before, row.after) == ('{"revoked_at":null,"revoked_why":null}', '{"revoked_at":1,"revoked_why":"\\u00e9"}')
+    assert row.mac.hex() == "218f4061cf4c4cae3037bffb2e4d241b2681ad284ef75489eec39025d40c5a28"
+
+
+def test_rows_that_are_signed_under_other_numbers_are_found() -> None:
+    """Who has the pepper can sign rows that begin, or go on, anywhere."""
+    note = ("revoke", A, None, None)
+    first, second = chain.append((0, chain.START), ANA, KEY, [note, note])
+    assert chain.first_broken([first, second], KEYS) is None
+    assert chain.first_broken(chain.append((5, chain.START), ANA, KEY, [note]), KEYS) == 1
+    assert chain.first_broken([first, *chain.append((5, first.mac), ANA, KEY, [note])], KEYS) == 2
+    assert chain.first_broken([first, *chain.append((0, first.mac), ANA, KEY, [note])], KEYS) == 2
 
 
 def copied(number: int, to: int) -> str:
@@ -303,6 +360,22 @@ def test_a_token_that_came_in_revoked_is_exported_as_revoked(store: AnyStore) ->
     assert chain.read_lines(store.export_audit())[1].revocations == (Revocation(A, 5, "eve", None),)
 
 
+def test_an_export_ends_with_the_head_of_its_own_rows(place: Place) -> None:
+    """Another change is made behind the last row that was read: a head of it would belong to a row that is missing."""
+    with place.opened() as store, place.opened() as other:
+        some_changes(store)
+
+        def meanwhile(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            if "FROM store_state" in statement:
+                fill(other, token(f"{other.audit_head()[0]:012}"))
+
+        sa.event.listen(store._database._writers, "before_cursor_execute", meanwhile)
+        for after, count in ((0, 5), (6, 0)):
+            head = store.audit_head()
+            rows, export = chain.read_lines(store.export_audit(after))
+            assert (len(rows), export.audit, other.audit_head()[0]) == (count, head, head[0] + 1)
+
+
 ROW = {
     "number": 1,
     "at": NOW,
@@ -358,6 +431,46 @@ def test_what_is_no_export_is_refused(lines: list[Any]) -> None:
         chain.read_lines(line if isinstance(line, str) else json.dumps(line) for line in lines)
 
 
+NOT_OF_EXPORT = "line 3 is not of 'extauthz audit export'"
+AT_MOST = "write at most {} printable characters"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("not JSON", NOT_OF_EXPORT),
+        (ROW | {"number": 2**53}, NOT_OF_EXPORT),
+        (END | {"head": 2**53}, NOT_OF_EXPORT),
+        (ROW | {"after": {"revoked_at": 1, "revoked_by": "x" * 255}}, f"line 3: revoked_by: {AT_MOST.format(254)}"),
+        (
+            ROW | {"after": {"revoked_at": 1, "revoked_by": "ana", "revoked_why": "x" * 201}},
+            f"line 3: revoked_why: {AT_MOST.format(200)}",
+        ),
+        (ROW, "the exported audit was cut off: its last line tells the state of the store"),
+    ],
+)
+def test_a_line_that_is_not_of_an_export_is_named(line: Any, message: str) -> None:
+    text = line if isinstance(line, str) else json.dumps(line)
+    with pytest.raises(StoreError) as caught:
+        chain.read_lines([json.dumps(END), "", text])
+    assert str(caught.value) == message
+
+
+def test_the_largest_number_is_read() -> None:
+    assert chain.read_lines([json.dumps(END | {"head": 2**53 - 1})])[1].head == 2**53 - 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"before": "no JSON"}, {"before": None}, {"after": "[" * 100_000}, {"mac": "a text"}, {"mac": None}]
+)
+def test_a_row_that_no_release_wrote_is_no_line(changes: dict[str, Any]) -> None:
+    row = AuditRow(7, NOW, "ana", "revoke", A, "", "null", "null", "p1", bytes(32))
+    assert json.loads(chain.line(row))["number"] == 7
+    with pytest.raises(StoreError) as caught:
+        chain.line(replace(row, **changes))
+    assert str(caught.value) == "row 7 of the audit is not what was written; see: extauthz audit verify"
+
+
 def test_an_unreadable_row_is_not_exported(place: Place) -> None:
     with place.opened() as store:
         some_changes(store)
@@ -409,6 +522,14 @@ def test_a_restored_store_learns_again_what_was_revoked(store: AnyStore) -> None
         ("tombstone", C, "root", NOW + 500),
         ("accept-restore", None, "root", NOW + 500),
     ]
+    made = NOW + 86_400
+    assert [json.loads(row.before) for row in store.audit_page(4)] == [
+        {"expires_at": made},
+        {"revoked_at": None, "revoked_by": None, "revoked_why": None},
+        None,
+        {"epoch": 0, "head": 4},
+    ]
+    assert json.loads(store.audit_page(4)[0].after) == {"expires_at": NOW + 3600}
     assert json.loads(store.audit_page(7)[0].after) == {
         "audit": list(live.audit_head()),
         "epoch": 1,

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.records import AuditExport, Change, Revocation, StoredToken, TokenFilter
-from extauthz.adapters.store.rows import COLUMNS, record
+from extauthz.adapters.store.rows import COLUMNS, check_revision, record
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.tokens import TokenRecord
@@ -215,16 +215,18 @@ def test_a_revocation_is_kept_as_it_was_first_made(store: AnyStore) -> None:
 
 def test_what_no_database_could_keep_is_refused(store: AnyStore) -> None:
     fill(store, token())
-    for why, change in [
-        ("x" * 201, ANA),
-        ("two\nlines", ANA),
-        ("\x00", ANA),
-        ("\udc80", ANA),
-        (None, replace(ANA, actor="x" * 255)),
-        (None, replace(ANA, source="\x00")),
+    for why, change, message in [
+        ("x" * 201, ANA, "why: write at most 200 printable characters"),
+        ("two\nlines", ANA, "why: write at most 200 printable characters"),
+        ("\x00", ANA, "why: write at most 200 printable characters"),
+        ("\udc80", ANA, "why: write at most 200 printable characters"),
+        (None, replace(ANA, actor="x" * 255), "actor: write at most 254 printable characters"),
+        (None, replace(ANA, source="\x00"), "source: write at most 254 printable characters"),
+        (None, replace(ANA, source="x" * 255), "source: write at most 254 printable characters"),
     ]:
-        with pytest.raises(StoreError, match="printable characters"):
+        with pytest.raises(StoreError) as caught:
             store.revoke([A], why, change)
+        assert str(caught.value) == message
 
     assert plain(store.get(A)) == token()
     assert store.revoke([A], "é" * 200, replace(ANA, actor="x" * 254, source="日" * 254)) == (A,)
@@ -274,6 +276,13 @@ def test_all_tokens_of_a_user_are_revoked(store: AnyStore) -> None:
     assert ids_of(store.page(TokenFilter(active_at=0))) == ["c"]
 
 
+def test_the_oldest_token_of_a_user_is_revoked_first_and_of_one_second_the_first_id(store: AnyStore) -> None:
+    fill(store, token(C), token(A), token(D, created_at=NOW - 1), token(B))
+
+    assert store.revoke_user("ana@acme.com", None, ANA) == (D, A, B, C)
+    assert feed(store, 4) == [(5, "d"), (6, "a"), (7, "b"), (8, "c")]
+
+
 # --- rotation
 
 
@@ -305,13 +314,14 @@ def test_only_a_good_token_is_rotated_and_only_once(store: AnyStore) -> None:
     store.rotate(B, token(D), NOW + 3600, FINGERPRINT, ANA)
     before = store.audit_head(), listed(store)
     for old, refusal in (
-        (A, "is revoked"),
-        (B, f"was rotated before, to {D}"),
-        (C, "is expired"),
-        ("x" * 12, "no token has the id"),
+        (A, f"token {A} is revoked: make a new one with 'extauthz token create'"),
+        (B, f"token {B} was rotated before, to {D}: rotate that one"),
+        (C, f"token {C} is expired: make a new one with 'extauthz token create'"),
+        ("x" * 12, "no token has the id 'xxxxxxxxxxxx'; see: extauthz token list"),
     ):
-        with pytest.raises(StoreError, match=refusal):
+        with pytest.raises(StoreError) as caught:
             store.rotate(old, token(E), NOW + 3600, FINGERPRINT, ANA)
+        assert str(caught.value) == refusal
     for id_, refusal in ((D, "exists already"), (A, "exists already")):
         with pytest.raises(StoreError, match=refusal):
             store.rotate(D, token(id_), NOW + 3600, FINGERPRINT, ANA)
@@ -481,6 +491,22 @@ def test_old_rows_of_the_feed_go_and_its_head_stays(store: AnyStore) -> None:
     assert store.read_feed(0) == FeedBatch(epoch=0, head=7, oldest=5, changes=((5, B), (6, C), (7, D)), audit=store.audit_head())
 
 
+def test_one_change_removes_ten_thousand_old_rows_of_the_feed_at_most(place: Place) -> None:
+    """An admin who comes back after a year does not wait until all of them are gone."""
+    numbers = "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 10500)"
+    with place.opened() as store:
+        fill(store, token())
+        place.run(
+            f"INSERT INTO changes {numbers} SELECT i, 'aaaaaaaaaaaa', 'created', {NOW} FROM n",  # noqa: S608 - our own numbers
+            "UPDATE store_state SET head = 10500",
+        )
+        later = replace(ANA, at=NOW + 30 * 86_400)
+        store.revoke([A], None, later)
+        assert place.rows("SELECT min(number), max(number) FROM changes") == [(10_001, 10_501)]
+        store.add(token(B), FINGERPRINT, later)
+        assert place.rows("SELECT min(number), max(number) FROM changes") == [(10_501, 10_502)]
+
+
 def test_a_head_outlives_the_last_row_of_the_feed(place: Place) -> None:
     with place.opened() as store:
         fill(store, token())
@@ -494,8 +520,9 @@ def test_the_kinds_of_changes_are_told(place: Place) -> None:
     with place.opened() as store:
         rotated(store, "a", "b")
         store.revoke([A], None, ANA)
+        store.accept_restore(AuditExport((Revocation(C, NOW, "eve", None),), {B: NOW}, 0, 0, (0, "")), ANA)
 
-    told = [(1, A, "created"), (2, B, "created"), (3, A, "rotated"), (4, A, "revoked")]
+    told = [(1, A, "created"), (2, B, "created"), (3, A, "rotated"), (4, A, "revoked"), (6, B, "expiry"), (7, C, "revoked")]
     assert place.rows("SELECT number, token_id, kind FROM changes ORDER BY number") == told
 
 
@@ -1000,6 +1027,37 @@ def test_an_unreadable_row_is_no_answer(path: Path, column: str, value: object) 
         reader.close()
 
 
+ROW = ("a" * 12, "d", "USER", "ana@acme.com", '["SEARCH"]', 1, "root", 9, "p1", bytes(32), None, None)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *((name, 7) for name in ("id", "description", "permission", "user", "scopes", "created_by", "pepper_id", "revoked_by")),
+        *((name, b"text") for name in ("id", "description", "user", "created_by", "pepper_id", "revoked_by")),
+        *((name, None) for name in ("id", "description", "permission", "scopes", "created_by", "pepper_id", "digest")),
+        *((name, "7") for name in ("created_at", "expires_at", "revoked_at", "digest")),
+        *((name, 7.0) for name in ("created_at", "expires_at", "revoked_at")),
+        *((name, None) for name in ("created_at", "expires_at")),
+        ("scopes", b'["SEARCH"]'),
+        ("scopes", "null"),
+        ("scopes", '["SEARCH", 7]'),
+    ],
+)
+def test_a_row_with_one_value_of_another_type_is_refused(column: str, value: object) -> None:
+    assert record(ROW).scopes == {"SEARCH"}
+    index = COLUMNS.index(column)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole text is compared
+        record((*ROW[:index], value, *ROW[index + 1 :]))
+    assert str(caught.value) == "a row that no release wrote"
+
+
+def test_a_row_of_another_length_is_refused() -> None:
+    for row in (ROW[:-1], (*ROW, None)):
+        with pytest.raises(ValueError, match="zip"):
+            record(row)
+
+
 def test_the_writer_says_which_store_has_an_unreadable_row(path: Path) -> None:
     filled(path, "a" * 12)
     Place("sqlite", path).unguard("tokens")
@@ -1034,6 +1092,24 @@ def test_another_schema_is_refused_with_a_hint(path: Path, revision: str | None)
     revision_set_to(path, revision)
     with pytest.raises(StoreError, match="extauthz store migrate"):
         SqliteReader(path)
+
+
+MIGRATE = "run 'extauthz store migrate'"
+NEWER = "use the release that ran 'extauthz store migrate' last, or a later one"
+
+
+@pytest.mark.parametrize(
+    ("revision", "message"),
+    [
+        (None, f"the token store is empty: {MIGRATE}"),
+        ("0001", f"the token store has schema 0001, this release serves 0002 and 0003: {MIGRATE}"),
+        ("0004", f"the token store has schema 0004, this release serves 0002 and 0003: {NEWER}"),
+    ],
+)
+def test_another_schema_is_refused_with_what_mends_it(revision: str | None, message: str) -> None:
+    with pytest.raises(StoreError) as caught:
+        check_revision(revision)
+    assert str(caught.value) == message
 
 
 def test_no_file_is_refused_with_a_hint(tmp_path: Path) -> None:

@@ -508,6 +508,55 @@ def test_a_connection_cut_within_a_change_undoes_it_and_is_told(postgres_place: 
         assert store.revoke([A], None, ANA) == (A,)
 
 
+def test_what_each_transaction_is_for_the_server(postgres_place: Place) -> None:
+    """Who reads has one state and can change nothing; who writes sees what others committed. The server may have other defaults."""
+    name = str(postgres_place.rows("SELECT current_database()")[0][0])
+    postgres_place.run(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    with postgres_place.opened() as store:
+        for transaction, *expected in (
+            (store._database.reading, "repeatable read", "on"),
+            (store._database.writing, "read committed", "off"),
+            (store._database.migrating, "read committed", "off"),
+            (store._database.reading, "repeatable read", "on"),
+        ):
+            with transaction() as connection:
+                settings = ("transaction_isolation", "transaction_read_only", "application_name")
+                found = [connection.scalar(sa.text(f"SHOW {setting}")) for setting in settings]
+                driver: Any = connection.connection.driver_connection
+                assert driver.prepare_threshold is None, "a prepared statement belongs to a session"
+            assert found == [*expected, "extauthz"]
+        with pytest.raises(StoreError, match="read-only transaction"), store._database.reading() as connection:
+            connection.execute(sa.text("DELETE FROM changes"))
+
+
+def test_values_are_in_no_error_of_the_server(postgres_place: Place) -> None:
+    """A traceback that somebody logs would have them: digests are among them."""
+    with postgres_place.opened() as store:
+        for transaction in (store._database.reading, store._database.writing):
+            with pytest.raises(StoreError, match="nowhere") as caught, transaction() as connection:
+                connection.execute(sa.text("SELECT :secret FROM nowhere"), {"secret": "s3cret"})
+            assert "s3cret" not in f"{caught.value}{caught.value.__cause__}"
+
+
+def test_a_connection_of_the_pool_has_an_end_again(postgres_place: Place) -> None:
+    """A migration took its own away: the next who gets the connection would wait for ever for a server that says nothing."""
+    bounds: list[tuple[bool, float | None]] = []
+
+    def look(connection: sa.Connection, *_: object) -> None:
+        driver: Any = connection.connection.driver_connection
+        bounds.append((driver.deadline is not None and driver.deadline == database._deadline.get(), driver.patience))
+
+    with postgres_place.opened() as store:
+        with store._database.migrating():
+            pass
+        sa.event.listen(store._database._writers, "before_cursor_execute", look)
+        for transaction in (store._database.reading, store._database.writing):
+            bounds.clear()
+            with transaction() as connection:
+                connection.execute(sa.text("SELECT 1"))
+            assert (bounds[0], set(bounds[1:])) == ((True, None), {(False, database.DEADLINE)})
+
+
 def test_nobody_waits_long_for_a_connection(postgres_place: Place) -> None:
     with postgres_place.opened() as store:
         held = [store._database.reading() for _ in range(database.POOL_SIZE)]

@@ -178,6 +178,20 @@ def test_a_wait_that_is_over_is_told_where_no_thread_had_its_turn(path: Path, mo
     assert notified == [str(path)]
 
 
+def test_who_went_on_is_not_notified_any_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread has ended before the transaction begins: what it is just about to say would come at any time later."""
+    ended: list[bool] = []
+
+    class Watched(threading.Timer):
+        def join(self, timeout: float | None = None) -> None:
+            super().join(timeout)
+            ended.append(not self.is_alive())
+
+    monkeypatch.setattr(threading, "Timer", Watched)
+    with closing(Database(path, waiting=lambda _: None)) as opened, opened.reading():
+        assert ended == [True]
+
+
 def test_who_does_not_wait_is_not_notified(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "PATIENCE", FOREVER)
     notified: list[str] = []
@@ -505,6 +519,49 @@ def test_where_no_log_can_be_made_the_file_alone_is_read(open_path: Path) -> Non
             assert connection.execute("SELECT count(*) FROM tokens").fetchone() == (1,)
     assert is_alone
     assert [each.name for each in open_path.parent.iterdir()] == ["tokens.db"]
+
+
+class Failing:
+    """A connection to a file whose log cannot be made, as SQLite says in several ways."""
+
+    def __init__(self, name: str) -> None:
+        self.error = sqlite3.OperationalError("no log")
+        self.error.sqlite_errorname = name  # type: ignore[misc]
+        self.is_closed = False
+
+    def execute(self, _statement: str) -> None:
+        raise self.error
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize(
+    ("name", "is_without_log"),
+    [
+        ("SQLITE_CANTOPEN", True),
+        ("SQLITE_READONLY_DIRECTORY", True),
+        ("SQLITE_READONLY_CANTINIT", True),
+        ("SQLITE_READONLY_RECOVERY", True),
+        ("SQLITE_READONLY_ROLLBACK", False),
+        ("SQLITE_IOERR", False),
+    ],
+)
+def test_the_file_alone_is_read_where_the_error_says_that_it_has_no_log(
+    path: Path, monkeypatch: pytest.MonkeyPatch, name: str, *, is_without_log: bool
+) -> None:
+    failing: Any = Failing(name)
+    connect = sqlite_file._connect
+    monkeypatch.setattr(sqlite_file, "_connect", lambda path, options: failing if options == "mode=ro" else connect(path, options))
+    if is_without_log:
+        connection, is_alone = sqlite_file.open_to_read(path)
+        with closing(connection):
+            assert (is_alone, connection.execute("SELECT count(*) FROM tokens").fetchone()) == (True, (0,))
+    else:
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            sqlite_file.open_to_read(path)
+        assert caught.value is failing.error
+    assert failing.is_closed
 
 
 def test_a_log_that_somebody_has_open_is_read_also_when_it_is_empty(open_path: Path) -> None:
