@@ -15,7 +15,8 @@ from extauthz.adapters.store.replay import Difference
 from extauthz.admin import audits
 from extauthz.admin.metadata import utc
 from extauthz.cli import configuration
-from extauthz.cli.output import json_option, progress, write_json, write_table
+from extauthz.cli.output import json_option, write_json
+from extauthz.cli.rendering import progress, write_table
 from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
 

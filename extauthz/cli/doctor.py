@@ -14,7 +14,8 @@ from pathlib import Path
 import click
 
 from extauthz.cli import configuration
-from extauthz.cli.output import json_option, progress, titled, write_json
+from extauthz.cli.output import json_option, write_json
+from extauthz.cli.rendering import progress, titled
 from extauthz.cli.terminal import Styled, echo, printable
 from extauthz.config.loader import load
 from extauthz.doctor import run

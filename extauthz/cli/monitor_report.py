@@ -12,8 +12,9 @@ from typing import IO, Any
 import click
 
 from extauthz.cli.monitor_hints import hint
-from extauthz.cli.output import json_option, now, progress, write_json, write_table
+from extauthz.cli.output import json_option, now, write_json
 from extauthz.cli.refusals import EVER, MAX_CALLERS, OUTCOMES, RefusalReport, RefusalRow, seconds
+from extauthz.cli.rendering import progress, write_table
 from extauthz.cli.terminal import echo, printable
 from extauthz.config.values import duration
 

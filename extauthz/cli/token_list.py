@@ -12,7 +12,8 @@ from extauthz.adapters.store.records import TokenFilter
 from extauthz.admin import tokens
 from extauthz.admin.metadata import token_metadata
 from extauthz.cli import configuration
-from extauthz.cli.output import json_option, now, write_facts, write_json, write_table
+from extauthz.cli.output import json_option, now, write_facts, write_json
+from extauthz.cli.rendering import write_table
 from extauthz.cli.session import Session, TokenId, as_option, unwrap
 from extauthz.cli.terminal import echo
 from extauthz.cli.times import length

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from extauthz.cli.output import progress
+from extauthz.cli.rendering import progress
 from tests.support.command_line import GOOD, configured, created, folder, run, told
 from tests.support.several_tokens import DAY, NOW, opened, several
 from tests.support.waiting import eventually
