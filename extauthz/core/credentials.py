@@ -64,7 +64,7 @@ def read_credential(request: Request, query: str, *, max_token_size: int) -> Cre
         return None
     token = authorization.removeprefix("Bearer ")
     # As most clients write it, without a second space or "=": a third of what the expression takes.
-    if len(token) == len(authorization) or not token or token.encode("latin-1", "replace").translate(None, _TOKEN):
+    if len(token) == len(authorization) or token.encode("latin-1", "replace").translate(None, _TOKEN):
         bearer = _BEARER(authorization)
         if bearer is None:
             scheme = _SCHEME(authorization)

@@ -83,6 +83,9 @@ def test_the_parts_of_a_caller_are_serialised_once(monkeypatch: pytest.MonkeyPat
     for value in ("one", "two"):
         Allowances().write(Allow(Reason.ALLOWED, "r", edits, ANA, ANA.user), DECISION_ID, (TOKEN, value))
     assert made == [None, TOKEN]
+    Allowances().write(Allow(Reason.ALLOWED, "r", edits, ANA, "eva@acme.com"), DECISION_ID, (TOKEN, "two"))
+    assert made == [None, TOKEN, TOKEN]
+    made.pop()
     again = Identity(AuthType.USER, ANA.actor, ANA.user, SCOPES, 2.0, token_id="other")
     Allowances().write(Allow(Reason.ALLOWED, "r", edits, again, ANA.user), DECISION_ID, (TOKEN, "two"))
     assert made == [None, TOKEN, TOKEN]
@@ -103,6 +106,31 @@ def test_parts_that_are_long_are_not_kept(extra: int, is_kept: bool) -> None:
     other, other_size = sized(1500 + MAX_KEPT - sum(map(len, parts)) + extra)
     assert other_size - size == MAX_KEPT - sum(map(len, parts)) + extra
     assert (other.encoded is not None) is is_kept
+
+
+def test_the_part_of_a_route_is_the_same_for_all_callers() -> None:
+    made: list[tuple[str, str]] = []
+
+    class Counting(Allowances):
+        def _route(self, decision: Allow) -> bytes:
+            made.append((decision.reason, decision.route))
+            return super()._route(decision)
+
+    written = Counting()
+    for reason, route in [(Reason.ALLOWED, "a"), (Reason.ALLOWED, "b"), (Reason.PUBLIC, "a")] * 2:
+        for user in ("ana@acme.com", "eva@acme.com"):
+            edits = HeaderEdits((("x-id", PLACEHOLDER), ("x-user", user)), ())
+            answer = pb.CheckResponse.FromString(written.write(Allow(reason, route, edits, ANA, user), DECISION_ID, None))
+            told = answer.dynamic_metadata.fields
+            assert (told["reason"].string_value, told["route"].string_value) == (reason, route)
+    assert made == [(Reason.ALLOWED, "a"), (Reason.ALLOWED, "b"), (Reason.PUBLIC, "a")]
+
+
+@pytest.mark.parametrize(
+    ("number", "data"), [(0, b"\x00"), (127, b"\x7f"), (128, b"\x80\x01"), (16_383, b"\xff\x7f"), (16_384, b"\x80\x80\x01")]
+)
+def test_a_length_is_as_short_as_it_can_be(number: int, data: bytes) -> None:
+    assert allowances._varint(number) == data
 
 
 def test_routes_make_room_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +158,7 @@ def test_edits_that_remove_the_same_names_share_the_bytes() -> None:
 
 def test_long_names_that_are_removed_do_not_stay_in_memory() -> None:
     allowances._removals_of.cache_clear()
-    for length in (MAX_KEPT, MAX_KEPT + 1):
+    for length in (2048, 2049):
         edits = HeaderEdits((("x-id", PLACEHOLDER),), ("x" * length,))
         Allowances().write(Allow(Reason.ALLOWED, "r", edits), DECISION_ID, None)
     assert allowances._removals_of.cache_info().currsize == 1

@@ -40,6 +40,7 @@ def asked(*lines: tuple[str, bytes], headers: dict[str, str] | None = None, **ht
 def test_the_header_says_host_and_path_before_what_envoy_made_of_them() -> None:
     exact = asked((":authority", b"b\xfccher.acme.com"), (":path", b"/b\xfc"), host="b!cher.acme.com", path="/b!")
     assert (exact.host, exact.path) == ("b\xfccher.acme.com", "/b\xfc")
+    assert exact.traceparent == ""
     filtered = asked(("authorization", b"Bearer x"), host="api.acme.com", path="/search")
     assert (filtered.host, filtered.path) == ("api.acme.com", "/search")
 

@@ -11,7 +11,7 @@ from extauthz.core.act_as import ActAs
 from extauthz.core.credentials import Credential, Kind
 from extauthz.core.identity import IdentityHeaders
 from extauthz.core.jwt import Key
-from extauthz.core.model import Request
+from extauthz.core.model import AuthType, HeaderEdits, Identity, Request
 
 RULES = ActAs(allow=re.compile("[^@]*@acme.com"))
 KEY = Key("k", "RS256", "thumbprint", lambda signed, signature: signed == signature)
@@ -37,6 +37,17 @@ def test_what_a_request_shows_holds_no_credential() -> None:
 )
 def test_what_follows_from_the_other_fields_is_not_shown(thing: object, fields: list[str]) -> None:
     assert re.findall(r"(\w+)=", repr(thing)) == fields
+
+
+def test_what_is_kept_with_a_value_is_no_part_of_it() -> None:
+    """Edits keep their serialised form, an identity its usual edits."""
+    one, other = (HeaderEdits((("x-user", "ana@acme.com"),), ()) for _ in range(2))
+    object.__setattr__(one, "encoded", "its bytes")
+    assert one == other
+    identity = Identity(AuthType.USER, "token:b", "ana@acme.com", frozenset(), 1.0)
+    object.__setattr__(identity, "usual_edits", (None, one))
+    assert re.findall(r"(\w+)=", repr(one)) == ["set", "remove"]
+    assert re.findall(r"(\w+)=", repr(identity)) == ["auth_type", "actor", "user", "scopes", "expires_at", "client_id", "token_id"]
 
 
 def test_rules_that_say_the_same_are_equal() -> None:

@@ -80,6 +80,8 @@ def test_long_names_like_ours_are_removed_and_not_remembered(length: int, is_rem
     one, two = (rules.edits(names, ana, "ana@acme.com") for _ in range(2))
     assert isinstance(one, HeaderEdits)
     assert {*names} <= {*one.remove}
+    assert dict(one.set)["x-extauthz-user"] == "ana@acme.com"
+    assert dict(one.set)["x-extauthz-actor"] == "token:b"
     assert one == two
     assert (one is two) is is_remembered
     assert (rules.monitored_edits(one, refused=True) is rules.monitored_edits(one, refused=True)) is False
@@ -108,6 +110,22 @@ def test_names_that_clients_choose_make_room_one_by_one() -> None:
     assert max(sizes) == MAX_NAMES
     assert len(rules.known) == MAX_NAMES
     assert "z" * (MAX_NAME + 1) not in rules.known
+    assert "y" * MAX_NAME in rules.known
+
+
+def test_a_name_of_ours_that_had_to_make_room_is_known_again() -> None:
+    """Else each request that it comes with would be an unusual one for ever."""
+    rules, ana = RememberedIdentityHeaders(), Identity(AuthType.USER, "token:b", "ana@acme.com", SCOPES, 1.0)
+    first = rules.edits(["x-extauthz-user"], ana, "ana@acme.com")
+    rules.known.discard("x-extauthz-user")
+    assert rules.edits(["x-extauthz-user"], ana, "ana@acme.com") is first
+    assert "x-extauthz-user" in rules.known
+
+
+def test_what_is_remembered_has_bounds() -> None:
+    rules = RememberedIdentityHeaders()
+    caches = (rules.for_users, rules.unusual, rules.monitored)
+    assert [cache.cache_parameters()["maxsize"] for cache in caches] == [16_384, 4096, 4096]  # type: ignore[attr-defined]
 
 
 def test_what_an_identity_keeps_goes_with_it() -> None:
