@@ -10,5 +10,9 @@ from setuptools import Extension, setup
 
 MODULES = ("extauthz.adapters.decision_log._runs", "extauthz.adapters.envoy._reader", "extauthz.transport.grpc._session")
 
-extensions = [Extension(name, [f"{name.replace('.', '/')}.pyx"], extra_compile_args=["-g0"], optional=True) for name in MODULES]
-setup(ext_modules=[] if os.environ.get("EXTAUTHZ_PURE") == "1" else cythonize(extensions, build_dir="build/cython"))
+sources = [Extension(name, [f"{name.replace('.', '/')}.pyx"], extra_compile_args=["-g0"]) for name in MODULES]
+extensions = [] if os.environ.get("EXTAUTHZ_PURE") == "1" else cythonize(sources, build_dir="build/cython")
+for extension in extensions:
+    # cythonize does not hand this on. Without a compiler the package is built, and says so.
+    extension.optional = True
+setup(ext_modules=extensions)
