@@ -16,6 +16,7 @@ from extauthz.adapters.metrics import DecisionCounters
 from extauthz.adapters.oauth.jwks import JwksSource
 from extauthz.config.loader import Configuration
 from extauthz.errors import Unavailable
+from extauthz.process import memory
 from extauthz.runtime.build import RuntimeBuilder, RuntimeParts
 from extauthz.runtime.decision_log import DecisionLogs
 from extauthz.serve import figures
@@ -176,6 +177,7 @@ class Worker:
         # What is alive now lives as long as the process: no later collection has to look at it.
         gc.collect()
         gc.freeze()
+        memory.give_back()
 
     async def drain(self, second: Coroutine[None, None, object]) -> None:
         """Say that this process goes, and go on answering for the time of the drain, or until a `second` request to stop.

@@ -67,7 +67,7 @@ LIBRARIES = {
     "opentelemetry": ("adapters.tracing",),
     "requests": ("adapters.tracing",),
     "structlog": ("adapters.process_log",),
-    "ctypes": ("transport.grpc.libnghttp2",),
+    "ctypes": ("transport.grpc.libnghttp2", "process.memory"),
     "uvloop": ("transport.select", "doctor.machine"),
     "ssl": ("transport.tls", "transport.tls_listening", "transport.http.ops", "adapters.oauth.http"),
     "watchfiles": ("serve.reload",),
