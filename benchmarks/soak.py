@@ -19,7 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.answers import allowed
 from benchmarks.bench import TYPICAL, machine
-from benchmarks.transport import USER, Asked, answered, configuration, free_port, h2load, issuer, process
+from benchmarks.load import LoadRequest, answered, h2load
+from benchmarks.servers import configuration, free_port, issuer, process
+from benchmarks.transport import USER
 from tests.support.h2_client import Peer, reset
 from tests.support.world import check_request, oauth
 
@@ -41,7 +43,7 @@ class RudePeer:
     """Asks and resets by chance, on one connection after the other."""
 
     port: int
-    asked: Asked
+    request: LoadRequest
     ending: threading.Event = field(default_factory=threading.Event)
     calls: int = 0
     judged: int = 0
@@ -58,7 +60,7 @@ class RudePeer:
         with Peer(self.port) as peer:
             for _ in range(200):
                 stream = peer.stream()
-                request = peer.request(stream, self.asked.data)
+                request = peer.request(stream, self.request.data)
                 if chance.random() < 0.05:
                     cut = request[: chance.randrange(len(request))]
                     break
@@ -68,24 +70,24 @@ class RudePeer:
                 self.calls += 1
             if not cut or chance.random() < 0.5:
                 for stream in waiting:
-                    self.asked.judge(peer.answer(stream).message)
+                    self.request.judge(peer.answer(stream).message)
                     self.judged += 1
             peer.send(cut)
 
 
-def soak(pid: int, port: int, asked: Asked, log: Path, seconds: float) -> list[int]:
+def soak(pid: int, port: int, request: LoadRequest, log: Path, seconds: float) -> list[int]:
     """Load piece by piece; return the resident memory behind each; raises WrongAnswer, and what ended the rude peer."""
-    answer = answered(port, asked.data, asked.judge)
-    rude, sizes = RudePeer(port, asked), list[int]()
+    answer = answered(port, request.data, request.judge)
+    rude, sizes = RudePeer(port, request), list[int]()
     with ThreadPoolExecutor() as pool:
         playing = pool.submit(rude.play)
         try:
             until = time.monotonic() + seconds
             while time.monotonic() < until and not playing.done():
-                h2load(port, asked.file, answer, seconds=PIECE, shape=SHAPE, log=log, pinned=True)
+                h2load(port, request.file, answer, seconds=PIECE, shape=SHAPE, log=log, pinned=True)
                 calls = len(log.read_text().splitlines())
                 log.unlink()
-                answered(port, asked.data, asked.judge)
+                answered(port, request.data, request.judge)
                 sizes.append(resident(pid))
                 print(
                     f"  {sizes[-1]:>7,} kB  {rude.calls:>8,} calls of the rude peer, {rude.judged:,} judged  {calls:>9,} of h2load",
@@ -105,11 +107,11 @@ def main(seconds: float) -> int:
         with issuer(issuer_port) as keys:
             token = keys.token(USER, lifetime=int(seconds) + 3600)
             data = check_request("POST", "/rest/api/v1/search", (TYPICAL | oauth(token)).items())
-            asked = Asked.of(folder, data, allowed(USER))
+            request = LoadRequest.of(folder, data, allowed(USER))
             file = configuration(folder, issuer_port, port, "nghttp2")
             log = folder / "sidecar.log"
             with process("-m", "extauthz", "serve", "--config", str(file), "--no-decision-log", log=log) as running:
-                sizes = soak(running.pid, port, asked, folder / "times", seconds)
+                sizes = soak(running.pid, port, request, folder / "times", seconds)
             logged = [line for line in log.read_text().splitlines() if '"INFO"' not in line]
     half = sizes[len(sizes) // 2 :]
     growth = max(0.0, half[-1] / half[0] - 1)

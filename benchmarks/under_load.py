@@ -25,7 +25,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.answers import allowed
 from benchmarks.bench import TYPICAL, machine
-from benchmarks.transport import USER, Asked, answered, free_port, h2load, issuer, process
+from benchmarks.load import LoadRequest, answered, h2load
+from benchmarks.servers import free_port, issuer, process
+from benchmarks.transport import USER
 from extauthz.adapters.store.records import AuditKey, Change
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin.token_requests import TokenRequest, TokenRules, issue
@@ -131,7 +133,7 @@ class Load:
     """One h2load after the other; `lines` are its lines: when a call began, its status and its time."""
 
     port: int
-    asked: Asked
+    request: LoadRequest
     answer: bytes
     folder: Path
     ending: threading.Event = field(default_factory=threading.Event)
@@ -142,8 +144,8 @@ class Load:
         log = self.folder / "times"
         while not self.ending.is_set():
             log.unlink(missing_ok=True)
-            h2load(self.port, self.asked.file, self.answer, seconds=PIECE, shape=(4, 8), log=log, pinned=True)
-            answered(self.port, self.asked.data, self.asked.judge)
+            h2load(self.port, self.request.file, self.answer, seconds=PIECE, shape=(4, 8), log=log, pinned=True)
+            answered(self.port, self.request.data, self.request.judge)
             self.lines += [line.split("\t") for line in log.read_text().splitlines()]
 
 
@@ -195,9 +197,9 @@ def main() -> int:
         )
         with issuer(issuer_port) as keys:
             data = check_request("POST", "/rest/api/v1/search", (TYPICAL | oauth(keys.token(USER))).items())
-            asked = Asked.of(folder, data, allowed(USER))
+            request = LoadRequest.of(folder, data, allowed(USER))
             with process("-m", "extauthz", "serve", "--config", str(file), "--no-decision-log") as running:
-                load = Load(port, asked, answered(port, data, asked.judge), folder)
+                load = Load(port, request, answered(port, data, request.judge), folder)
                 with ThreadPoolExecutor() as pool:
                     beside = pool.submit(load.run)
                     try:

@@ -13,9 +13,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from benchmarks import bench, flood, soak, transport, under_load
+from benchmarks import bench, flood, load, soak, under_load
 from benchmarks.answers import Judge, WrongAnswer, allowed, exactly, judge_all, judge_h2load, refused
-from benchmarks.transport import USER, Asked
+from benchmarks.load import LoadRequest
+from benchmarks.transport import USER
 from tests.support.world import World, bearer, check_request, claims, oauth, sign
 
 ROUTES = [{"match": "POST /rest/api/v1/search", "scope": "SEARCH", "anonymous": True}, {"match": "POST /chat", "scope": "CHAT"}]
@@ -33,8 +34,8 @@ def answers_of(folder: Path, *, monitor: bool = False) -> dict[str, bytes]:
         "no token": ("/rest/api/v1/search", {}),
         "scope": ("/chat", bearer(issued, x_scio_actas=USER)),
     }
-    asked = {name: check_request("POST", path, headers.items()) for name, (path, headers) in requests.items()}
-    return {name: world.check_bytes(data).message.SerializeToString() for name, data in asked.items()}
+    sent = {name: check_request("POST", path, headers.items()) for name, (path, headers) in requests.items()}
+    return {name: world.check_bytes(data).message.SerializeToString() for name, data in sent.items()}
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +131,9 @@ def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def asked(tmp_path: Path) -> Asked:
+def load_request(tmp_path: Path) -> LoadRequest:
     """A request that nothing is wrong with."""
-    return Asked.of(tmp_path, check_request("POST", "/rest/api/v1/search", {}.items()), allowed(USER))
+    return LoadRequest.of(tmp_path, check_request("POST", "/rest/api/v1/search", {}.items()), allowed(USER))
 
 
 def test_bench_stops_at_a_wrong_answer(genuine: dict[str, bytes]) -> None:
@@ -144,25 +145,25 @@ def test_bench_stops_at_a_wrong_answer(genuine: dict[str, bytes]) -> None:
         judge_all(allowed(USER), [genuine["ana"], genuine["bob"]])
 
 
-def test_transport_stops_at_a_wrong_answer(lying: int, asked: Asked) -> None:
+def test_transport_stops_at_a_wrong_answer(lying: int, load_request: LoadRequest) -> None:
     with pytest.raises(WrongAnswer, match="token_expired"):
-        transport.load(lying, os.getpid(), asked, (1, 1), seconds=1, pinned=False)
+        load.load(lying, os.getpid(), load_request, (1, 1), seconds=1, pinned=False)
 
 
 @pytest.mark.usefixtures("changed")
-def test_a_load_stops_when_answers_change(asked: Asked, tmp_path: Path) -> None:
+def test_a_load_stops_when_answers_change(load_request: LoadRequest, tmp_path: Path) -> None:
     """The token expires behind the answer that was judged before: what h2load reads has another length."""
     with pytest.raises(WrongAnswer, match="1140 bytes came"):
-        transport.h2load(1, asked.file, bytes(100), seconds=1, shape=(1, 1), log=tmp_path / "log", pinned=False)
+        load.h2load(1, load_request.file, bytes(100), seconds=1, shape=(1, 1), log=tmp_path / "log", pinned=False)
     with pytest.raises(WrongAnswer, match="1140 bytes came"):
-        under_load.Load(1, asked, bytes(100), tmp_path).run()
+        under_load.Load(1, load_request, bytes(100), tmp_path).run()
 
 
-def test_soak_stops_at_a_wrong_answer(lying: int, asked: Asked, tmp_path: Path) -> None:
+def test_soak_stops_at_a_wrong_answer(lying: int, load_request: LoadRequest, tmp_path: Path) -> None:
     with pytest.raises(WrongAnswer, match="token_expired"):
-        soak.soak(os.getpid(), lying, asked, tmp_path / "log", 1.0)
+        soak.soak(os.getpid(), lying, load_request, tmp_path / "log", 1.0)
     with pytest.raises(WrongAnswer, match="token_expired"):
-        soak.RudePeer(lying, asked).play()
+        soak.RudePeer(lying, load_request).play()
 
 
 def test_under_load_stops_at_a_wrong_answer(lying: int) -> None:
