@@ -96,3 +96,19 @@ def configuration(folder: Path, issuer_port: int, port: int, transport: str, ops
         f"audience: '{AUDIENCE}'}}\nscopes: [SEARCH]\nroutes: [routes.yaml]\n"
     )
     return file
+
+
+def listening_pid(port: int) -> int | None:
+    """Return the process that listens on a TCP port of this machine, None if it is not to be seen."""
+    listening = "0A"
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == listening and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if str(descriptor.readlink()) in inodes:
+                return int(descriptor.parts[2])
+    return None
