@@ -26,14 +26,15 @@ from benchmarks.answers import Judge, WrongAnswer, allow, allowed
 from benchmarks.bench import TYPICAL, machine
 from benchmarks.chart import Bar, draw
 from benchmarks.contenders import BODY, PATH, USER, Contender, Envoy
-from benchmarks.load import Figures, LoadRequest, load, run_h2load, times_of
+from benchmarks.load import Figures, LoadRequest, answered, load, run_h2load, times_of
 from benchmarks.open_loop import OpenLoad, open_loop
-from benchmarks.servers import configuration, cpu_seconds, free_port, issuer, process
+from benchmarks.servers import built_floor, configuration, cpu_seconds, free_port, issuer, process
 from extauthz.addresses import Address
 from tests.support.world import check_request
 
 SHAPES = ((1, 1), (4, 8), (8, 32))
 WITHOUT = "no authorization"
+FLOOR = "floor: C, allows everything"
 TRANSPORTS = {"extauthz, grpcio": "grpcio", "extauthz": "nghttp2"}
 BUSY = 32
 """Connections of the load that wants as many requests as there can be."""
@@ -94,7 +95,7 @@ def _closed_loop(port: int, headers: Mapping[str, str], folder: Path, connection
 
 
 def _cpu(envoy: Envoy, contender: Contender) -> tuple[float, float]:
-    return cpu_seconds(envoy.pid), cpu_seconds(contender.pid) if contender.pid else 0.0
+    return cpu_seconds(envoy.pid), cpu_seconds(contender.pid)
 
 
 def started(stack: ExitStack, folder: Path, issuer_port: int) -> tuple[list[Contender], Path]:
@@ -110,6 +111,17 @@ def started(stack: ExitStack, folder: Path, issuer_port: int) -> tuple[list[Cont
     return made, file
 
 
+def floor(stack: ExitStack, folder: Path, ours: Contender, data: bytes) -> list[Contender]:
+    """Start the server in C, which gives the sidecar's answer to anybody; none where no compiler is. Raises WrongAnswer."""
+    program, port = built_floor(folder), free_port()
+    if program is None or ours.server is None:
+        return []
+    message = folder / "message"
+    message.write_bytes(answered(ours.server.port, data, allowed(USER)))
+    running = stack.enter_context(process(str(port), str(message), program=str(program), pinned=False))
+    return [Contender(FLOOR, server=Address(host="127.0.0.1", port=port), pid=running.pid)]
+
+
 def bytes_to_bytes(servers: Iterable[Contender], data: Mapping[str, bytes], folder: Path, *, rounds: int, seconds: int) -> None:
     """Print the first table; raises WrongAnswer."""
     measured: dict[tuple[str, tuple[int, int]], list[Figures]] = {}
@@ -119,7 +131,7 @@ def bytes_to_bytes(servers: Iterable[Contender], data: Mapping[str, bytes], fold
             judge: Judge = allowed(USER) if server.name in TRANSPORTS else allow
             request = LoadRequest.of(folder, data["raw" if server.is_ours else "map"], judge)
             for shape in SHAPES:
-                figures = load(server.server.port, server.pid or 0, request, shape, seconds=seconds, pinned=False)
+                figures = load(server.server.port, server.pid, request, shape, seconds=seconds, pinned=False)
                 measured.setdefault((server.name, shape), []).append(figures)
         print(f"  round {round_ + 1} of {rounds} done", file=sys.stderr, flush=True)
     print(f"\n| bytes to bytes, connections × streams | {' | '.join(f'{a} × {b}' for a, b in SHAPES)} |")
@@ -165,6 +177,9 @@ def print_goals(figures: Mapping[str, Mapping[str, float]], others: Iterable[Con
     print(f"  busy at {BUSY} connections: the sidecar           {ours['server_busy']:.0%}   goal ≤ 25 %, Envoy near 100 %")
     added, bare_added = ours["p50"] - nothing["p50"], bare["p50"] - nothing["p50"]
     print(f"  latency added at one connection : bare grpc.aio {added / bare_added:.2f}")
+    if FLOOR in figures:
+        floor_added = figures[FLOOR]["p50"] - nothing["p50"]
+        print(f"  latency added at one connection : floor         {added / floor_added:.2f}")
     for other in others:
         each = figures[other.name]
         print(f"  requests/s : {other.name}   {ours['rate'] / each['rate']:.1f}   goal for OPA-Envoy ≥ 4")
@@ -188,6 +203,7 @@ def main(arguments: argparse.Namespace) -> None:
             return
         data = {form: check_request("POST", PATH, headers.items(), form=form) for form in ("raw", "map")}
         servers, file = started(stack, folder, port)
+        servers += floor(stack, scratch, servers[-1], data["raw"])
         servers += others
         address = keys.issuer
         key_set = json.dumps(keys.document("/oauth2/default/v1/keys"))

@@ -95,7 +95,7 @@ def times_of(log: Path) -> list[int]:
     return sorted(int(line.split("\t")[2]) for line in log.read_text().splitlines())
 
 
-def load(port: int, pid: int, request: LoadRequest, shape: tuple[int, int], *, seconds: int, pinned: bool) -> Figures:
+def load(port: int, pid: int | None, request: LoadRequest, shape: tuple[int, int], *, seconds: int, pinned: bool) -> Figures:
     """Load a server for some seconds, after one to warm up; raises WrongAnswer."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "times"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -57,6 +58,16 @@ def process(
             reading.join(timeout=20)
 
 
+def built_floor(folder: Path) -> Path | None:
+    """Compile the server in C; None where no compiler is."""
+    program, source = folder / "floor", Path(__file__).with_name("floor.c")
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return None
+    subprocess.run([compiler, "-O2", "-o", str(program), str(source), "-l:libnghttp2.so.14"], check=True)
+    return program
+
+
 def read_to_the_end(pipe: IO[bytes]) -> None:
     """Read what a process prints, as a log collector does, and forget it."""
     with pipe:
@@ -79,8 +90,10 @@ def issuer(port: int) -> Iterator[DemoIssuer]:
         thread.join()
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time of a process so far."""
+def cpu_seconds(pid: int | None) -> float:
+    """Return the processor time of a process so far; 0.0 for one that is not to be seen."""
+    if pid is None:
+        return 0.0
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

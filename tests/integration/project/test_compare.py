@@ -8,14 +8,15 @@ from contextlib import ExitStack
 
 import pytest
 
-from benchmarks import contenders
-from benchmarks.contenders import BODY, USER, Contender, Envoy
+from benchmarks import compare, contenders
+from benchmarks.contenders import BODY, PATH, USER, Contender, Envoy
 from benchmarks.servers import configuration, free_port, issuer, process
 from extauthz.addresses import Address
 from extauthz.demo.issuer import DemoIssuer
+from tests.support.world import check_request
 
 OURS = "extauthz"
-NAMES = ("nothing", "cache off", "cache on", "bare", OURS)
+NAMES = ("nothing", "cache off", "cache on", "bare", OURS, compare.FLOOR)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DemoIssuer
             Contender("nothing"),
             *(Contender(f"cache {word}", contenders.in_envoy(keys.issuer, key_set, cached=word == "on")) for word in ("off", "on")),
             Contender("bare", server=Address(host="127.0.0.1", port=bare), is_ours=False),
-            Contender(OURS, server=Address(host="127.0.0.1", port=port)),
+            (ours := Contender(OURS, server=Address(host="127.0.0.1", port=port))),
+            *compare.floor(stack, scratch, ours, check_request("POST", PATH, headers(keys.token(USER)).items())),
         )
         envoys = {}
         for number, contender in enumerate(compared):
