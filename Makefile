@@ -184,7 +184,8 @@ requirements: $(STAMP)  ## Compile requirements/*.txt from pyproject.toml, keepi
 	@$(COMPILE) requirements/actionlint.in -o requirements/actionlint.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --extra otel -o requirements/otel.txt
-	@$(COMPILE) pyproject.toml --extra otel --group dev -o requirements/dev.txt
+	@$(COMPILE) pyproject.toml --extra console -o requirements/console.txt
+	@$(COMPILE) pyproject.toml --extra otel --extra console --group dev -o requirements/dev.txt
 
 reference: $(STAMP)  ## Write the pages of docs/reference/, and who imports whom, from the code
 	@$(BIN)/python -m docs.reference.generate
