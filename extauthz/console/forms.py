@@ -1,0 +1,75 @@
+"""What a form sends: read strictly, and with a token that only a page of this session can have."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+
+MAX_BODY = 64 * 1024
+"""Bytes."""
+MAX_FIELDS = 100
+CONTENT_TYPE = "application/x-www-form-urlencoded"
+TOKEN = "csrf"
+"""The field that `form_token` fills."""
+
+
+class BadForm(Exception):
+    """A form that no page of ours sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The fields of a form; some may come several times."""
+
+    fields: Mapping[str, tuple[str, ...]]
+
+    def text(self, name: str) -> str:
+        """Return the text of a field without blanks around it, "" for none."""
+        return self.fields.get(name, ("",))[0].strip()
+
+    def all(self, name: str) -> tuple[str, ...]:
+        """Return all values of a field."""
+        return self.fields.get(name, ())
+
+
+async def read_form(request: Request, repeated: Collection[str] = ()) -> Form:
+    """Read a form of which only the `repeated` fields may come several times; raise BadForm."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CONTENT_TYPE:
+        raise BadForm(f"a form is sent as {CONTENT_TYPE}")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise BadForm(f"a form has {MAX_BODY} bytes at most")
+    fields: dict[str, tuple[str, ...]] = {}
+    for name, value in _pairs(bytes(body)):
+        if name in fields and name not in repeated:
+            raise BadForm("a field came twice")
+        if "\0" in value:
+            raise BadForm("a field holds a NUL")
+        fields[name] = (*fields.get(name, ()), value)
+    return Form(fields)
+
+
+def _pairs(body: bytes) -> list[tuple[str, str]]:
+    if not body:
+        return []
+    try:
+        text = body.decode("ascii")
+        return parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=MAX_FIELDS)
+    except ValueError as error:
+        raise BadForm("not the fields of a form") from error
+
+
+def form_token(session: bytes, action: str) -> str:
+    """Return what a form to an action carries: nobody who does not know the session's id can make it."""
+    return hmac.digest(session, b"csrf\0" + action.encode(), "sha256").hex()
+
+
+def is_own(form: Form, session: bytes, action: str) -> bool:
+    """Tell whether a form was made by a page of this session, for this action."""
+    return hmac.compare_digest(form.text(TOKEN).encode(), form_token(session, action).encode())

@@ -1,0 +1,85 @@
+"""A form is read strictly, and belongs to a session and an action."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.requests import Request
+
+from extauthz.console.forms import CONTENT_TYPE, MAX_BODY, TOKEN, BadForm, Form, form_token, is_own, read_form
+
+
+def read(body: bytes, content_type: str = CONTENT_TYPE, repeated: tuple[str, ...] = ("scopes",)) -> Form:
+    chunks = [body[start : start + 1000] for start in range(0, len(body), 1000)] or [b""]
+    messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+    messages[-1]["more_body"] = False
+    left = iter(messages)
+
+    async def receive() -> Any:
+        return next(left)
+
+    scope = {"type": "http", "method": "POST", "headers": [(b"content-type", content_type.encode())]}
+    return asyncio.run(read_form(Request(scope, receive), repeated))
+
+
+TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"))
+
+
+@given(TEXTS, st.lists(TEXTS, max_size=20))
+def test_what_a_browser_sends_is_read(text: str, scopes: list[str]) -> None:
+    form = read(urlencode([("description", text), *(("scopes", scope) for scope in scopes)]).encode())
+    assert form.text("description") == text.strip()
+    assert form.all("scopes") == tuple(scopes)
+    assert (form.text("missing"), form.all("missing")) == ("", ())
+
+
+def test_an_empty_form_has_no_fields() -> None:
+    assert read(b"").fields == {}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"a=1&a=2",
+        b"a=%00",
+        b"a=%ff",
+        b"a=\xc3\xa4",
+        b"a",
+        b"a=1&b",
+        b"&",
+        b"&".join(b"scopes=%d" % number for number in range(101)),
+        b"a=" + b"x" * MAX_BODY,
+    ],
+)
+def test_what_no_page_sends_is_refused(body: bytes) -> None:
+    with pytest.raises(BadForm):
+        read(body)
+
+
+@pytest.mark.parametrize("content_type", ["", "application/json", "multipart/form-data; boundary=x", "text/plain"])
+def test_another_content_type_is_refused(content_type: str) -> None:
+    with pytest.raises(BadForm, match=CONTENT_TYPE):
+        read(b"a=1", content_type)
+
+
+def test_a_content_type_may_have_a_charset() -> None:
+    assert read(b"a=1", f"{CONTENT_TYPE.title()}; charset=UTF-8").text("a") == "1"
+
+
+def test_a_form_belongs_to_a_session_and_an_action() -> None:
+    mine, other = bytes(32), bytes(31) + b"x"
+    token = form_token(mine, "/tokens")
+
+    def sent(value: str) -> Form:
+        return Form({TOKEN: (value,)})
+
+    assert is_own(sent(token), mine, "/tokens")
+    assert not is_own(sent(token), other, "/tokens")
+    assert not is_own(sent(token), mine, "/tokens/revoke")
+    assert not any(is_own(sent(value), mine, "/tokens") for value in ("", token[:-1], token + "0", "ä" * 64))
+    assert not is_own(Form({}), mine, "/tokens")
