@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pytest
 
@@ -382,6 +383,52 @@ async def test_reloads_are_counted_and_nothing_is_read_twice(files: Watched) -> 
         for _ in range(3):
             await reloader._look()
         assert (len(files.taken), count(reloader, "ok")) == (number, number)
+
+
+class CountingLock(asyncio.Lock):
+    """A lock that counts who asks for it."""
+
+    requests = 0
+
+    async def acquire(self) -> Literal[True]:
+        """Count, then wait as others do."""
+        self.requests += 1
+        return await super().acquire()
+
+
+@pytest.mark.parametrize(("change", "times"), [({}, 1), ({"routes": ROUTES}, 2)], ids=["the same change", "another change"])
+async def test_a_change_that_a_reload_is_taking_is_not_taken_again(files: Watched, change: dict[str, str], times: int) -> None:
+    """SIGHUP and the watcher tell of one change, the watcher while the reload is under way."""
+    began, may_end = asyncio.Event(), asyncio.Event()
+
+    async def take(configuration: Configuration) -> None:
+        began.set()
+        await may_end.wait()
+        await files.take(configuration)
+
+    reloader = Reloader(files.reloader.configuration, take, environment={}, now=lambda: 1_000.0)
+    lock = reloader._lock = CountingLock()
+    files.write(routes=MORE)
+    reloading = asyncio.create_task(reloader.reload())
+    await began.wait()
+    files.write(**change)
+    looking = asyncio.create_task(reloader._look())
+    await until(lambda: lock.requests == 2)
+    may_end.set()
+    await asyncio.gather(reloading, looking)
+    assert len(files.taken) == times
+
+
+async def test_policies_are_not_compared_in_the_loop(files: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 10,000 routes that takes tens of milliseconds, in which no check would be answered."""
+    threads = []
+    for name in ("losses.warning", "weakened"):
+        monkeypatch.setattr(f"extauthz.serve.reload.{name}", lambda *_: threads.append(threading.current_thread()) or [])
+    files.write(routes=MORE)
+    await files.reloader.reload()
+    assert len(files.taken) == 1
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
 
 
 async def test_every_problem_is_kept_on_a_line_of_its_own(files: Watched) -> None:
