@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -33,12 +33,14 @@ def on_core(core: int, *, pinned: bool) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def process(*command: str, log: Path | None = None, pinned: bool = True) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    *command: str, log: Path | None = None, pinned: bool = True, read: Callable[[IO[bytes]], None] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process, on the server's core if pinned; what it logs goes to a file, if one is named, and what it prints is read."""
     with log.open("w+b") if log else tempfile.TemporaryFile() as errors:
         begin = on_core(SERVER_CORE, pinned=pinned)
         running = subprocess.Popen([*begin, sys.executable, *command], stdout=subprocess.PIPE, stderr=errors)
-        reading = threading.Thread(target=read_to_the_end, args=(running.stdout,))
+        reading = threading.Thread(target=read or read_to_the_end, args=(running.stdout,))
         reading.start()
         try:
             yield running
