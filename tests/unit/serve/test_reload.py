@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
+from extauthz.config.digests import digest
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
 from extauthz.errors import ConfigurationError, StoreError
@@ -160,6 +161,21 @@ async def test_the_hash_tells_configurations_apart_and_nothing_of_secrets(files:
     await reloader.reload()
     assert reloader.configuration.files.digest != first
     assert ("extauthz_config_info", (reloader.configuration.files.digest,)) in reloader.samples()
+
+
+async def test_the_hash_is_made_once(files: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each scrape shows it, and may not take longer with larger files; what is read later still counts."""
+    made = []
+    monkeypatch.setattr("extauthz.config.files.digest", lambda *parts: made.append(parts) or digest(*parts))
+    reloader, other = files.reloader, files.folder / "other"
+    other.write_text("a bundle")
+    hashes = [reloader.samples().keys() for _ in range(3)]
+    assert (len(made), hashes[0]) == (1, hashes[2])
+    reloader.configuration.files.read(other)
+    assert reloader.samples().keys() != hashes[0]
+    hashed = reloader.configuration.files.digest
+    reloader.configuration.files.read(files.folder / "extauthz.yaml", secret=True)
+    assert reloader.configuration.files.digest != hashed
 
 
 @pytest.mark.parametrize("ending", ["# end", "# end\n", "# end\r\n", "# end \n\n  \n"])
