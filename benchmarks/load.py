@@ -15,7 +15,9 @@ from benchmarks.answers import Judge, judge_h2load
 from benchmarks.servers import CLIENT_CORE, cpu_seconds, on_core
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
-HEADERS = ("content-type: application/grpc", "te: trailers", "grpc-timeout: 200m", "user-agent: envoy", "x-envoy-internal: true")
+HEADERS = ("content-type: application/grpc", "te: trailers", "user-agent: envoy", "x-envoy-internal: true")
+ENVOY_TIMEOUT = "200m"
+"""What Envoy gives a check by default, as gRPC writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,22 @@ def answered(port: int, data: bytes, judge: Judge) -> bytes:
                 return answer
 
 
-def h2load(port: int, request: Path, answer: bytes, *, seconds: int, shape: tuple[int, int], log: Path, pinned: bool) -> None:
+def h2load(
+    port: int,
+    request: Path,
+    answer: bytes,
+    *,
+    seconds: int,
+    shape: tuple[int, int],
+    log: Path,
+    pinned: bool,
+    timeout: str = ENVOY_TIMEOUT,
+) -> None:
     """Load for some seconds and judge: raises WrongAnswer where not every answer is like the given one."""
     connections, streams = shape
     command = [*on_core(CLIENT_CORE, pinned=pinned), "h2load", "-D", str(seconds), f"--log-file={log}"]
     command += ["-c", str(connections), "-m", str(streams), "-d", str(request)]
-    command += [part for header in HEADERS for part in ("-H", header)]
+    command += [part for header in (*HEADERS, f"grpc-timeout: {timeout}") for part in ("-H", header)]
     run = subprocess.run([*command, f"http://127.0.0.1:{port}{METHOD}"], capture_output=True, text=True, check=False)
     judge_h2load(run.stdout, answer, in_flight=connections * streams)
 

@@ -16,6 +16,7 @@ from extauthz.config import losses
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
 from extauthz.config.monitor import weakened
+from extauthz.config.pacing import beside_the_loop
 from extauthz.config.restart import needing_restart
 from extauthz.errors import ConfigurationError, Problem, StoreError
 from extauthz.telemetry.metric_table import Samples
@@ -117,10 +118,11 @@ class Reloader:
 
     def _read(self, files: Files) -> tuple[Configuration, list[str]]:
         """Return what the files say, and what there is to be said of how it differs from what is served."""
-        configuration = self._load(files)
-        before, after = self.configuration.policy, configuration.policy
-        loss = losses.warning(before, after)
-        return configuration, [*weakened(before, after), *([loss] if loss else [])]
+        with beside_the_loop():
+            configuration = self._load(files)
+            before, after = self.configuration.policy, configuration.policy
+            loss = losses.warning(before, after)
+            return configuration, [*weakened(before, after), *([loss] if loss else [])]
 
     def _load(self, files: Files) -> Configuration:
         configuration = load(self.configuration.file, files, end_marker=self.configuration.settings.reload.end_marker)
