@@ -123,7 +123,7 @@ sanitize: $(STAMP)  ## The transport, abuse and fuzz tests with the compiled mod
 	  tests/integration/adapters/test_decision_log_places.py -k "not test_nothing_leaks and not test_long_paths_are_not_kept and (nghttp2 or differential or usual or decision_log)" \
 	&& $(CURDIR)/$(BIN)/python -m tests.fuzz_reader $(SECONDS)
 
-soak: $(STAMP)  ## Ten minutes of the fast transport at full speed, beside a peer that resets its calls, and under reloads
+soak: $(STAMP)  ## What reloads, scrapes and new tokens cost others; then ten minutes at full speed with resets, cuts, reloads and a log that rests
 	@$(BIN)/python benchmarks/under_load.py
 	@$(BIN)/python benchmarks/soak.py
 
