@@ -126,7 +126,7 @@ def test_whatever_is_answered_is_the_line_of_python(
     assert (line is not None) >= is_usual
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(moment=st.floats() | st.floats(0, 2**41) | st.integers(0, 2**45).map(lambda sixteenth: sixteenth / 16))
 @example(moment=1_760_000_000.0625)
 @example(moment=1_760_000_000.1875)
@@ -141,7 +141,7 @@ def test_every_moment_is_rounded_alike(moment: float) -> None:
     assert line == (expected if 128 <= moment < 2**40 else None)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(seconds=st.floats() | st.floats(0, 10) | st.integers(0, 2**30).map(lambda half: (half + 0.5) / 1e6))
 @example(seconds=0)
 @example(seconds=0.5e-6)
@@ -198,7 +198,7 @@ UNUSUAL_REQUESTS = {
             f"00-{'0' * 32}-b7ad6b7169203331-01",
             f"00-{TRACE_ID}-{'0' * 16}-01",
             f"00-{TRACE_ID}-b7ad6b7169203331-0g",
-            TRACEPARENT.replace("-", "_"),
+            *(f"{TRACEPARENT[:at]}_{TRACEPARENT[at + 1 :]}" for at in (0, 1, 2, 3, 34, 35, 36, 51, 52, 53, 54)),
             "\xe9",
         )
     },
@@ -209,6 +209,7 @@ UNUSUAL_REQUESTS = {
     "a long address": dataclasses.replace(USUAL, source="a" * (MAX_ADDRESS + 1)),
     "headers that are no dictionary": with_headers(USUAL, MappingProxyType({"x-request-id": "a"})),
     "a decision id that is none": dataclasses.replace(USUAL, decision_id='"'),
+    "a decision id that is no text": dataclasses.replace(USUAL, decision_id=7),
     "a text that is more than one": dataclasses.replace(USUAL, method=AuthType.OAUTH),
 }
 
