@@ -1,8 +1,9 @@
 /* The floor: a server that answers every gRPC call with the same bytes, with epoll and libnghttp2 and nothing else.
 
-   Built and run by benchmarks/transport.py: floor PORT SIZE. What a check costs above it is what the sidecar does besides HTTP/2 and
-   the system's calls. It is no example of a server: one core, loopback, no limits, no time-outs. The declarations are those that it
-   needs of nghttp2.h, so that no header of the library has to be installed. */
+   Run by benchmarks/servers.py: floor PORT FILE, where the file is the message to answer with. What a check costs above it is what
+   the sidecar does besides HTTP/2 and the system's calls. It is no example of a server: one core, loopback, no limits, no time-outs,
+   and whoever asks is allowed. The declarations are those that it needs of nghttp2.h, so that no header of the library has to be
+   installed. */
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -24,9 +25,14 @@ typedef ssize_t (*read_callback)(nghttp2_session *, int32_t, uint8_t *, size_t, 
 typedef struct { nghttp2_data_source source; read_callback read; } nghttp2_data_provider;
 typedef struct { int32_t settings_id; uint32_t value; } nghttp2_settings_entry;
 typedef int (*frame_callback)(nghttp2_session *, const nghttp2_frame_hd *, void *);
+typedef int (*header_callback)(nghttp2_session *, const nghttp2_frame_hd *, const uint8_t *, size_t, const uint8_t *, size_t, uint8_t,
+                               void *);
+typedef int (*data_callback)(nghttp2_session *, uint8_t, int32_t, const uint8_t *, size_t, void *);
 
 int nghttp2_session_callbacks_new(nghttp2_session_callbacks **);
 void nghttp2_session_callbacks_set_on_frame_recv_callback(nghttp2_session_callbacks *, frame_callback);
+void nghttp2_session_callbacks_set_on_header_callback(nghttp2_session_callbacks *, header_callback);
+void nghttp2_session_callbacks_set_on_data_chunk_recv_callback(nghttp2_session_callbacks *, data_callback);
 int nghttp2_session_server_new(nghttp2_session **, const nghttp2_session_callbacks *, void *);
 void nghttp2_session_del(nghttp2_session *);
 ssize_t nghttp2_session_mem_recv(nghttp2_session *, const uint8_t *, size_t);
@@ -46,8 +52,8 @@ static const nghttp2_nv head[] = { FIELD(":status", "200"), FIELD("content-type"
 static const nghttp2_nv trailers[] = { FIELD("grpc-status", "0") };
 
 static nghttp2_session_callbacks *callbacks;
-static uint8_t answer[16384], input[READ_SIZE];
-static size_t answer_size;
+static uint8_t answer[16384], input[READ_SIZE], message[READ_SIZE];
+static size_t answer_size, message_size;
 
 static void die(const char *what) { perror(what); exit(1); }
 
@@ -65,6 +71,23 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame_hd *frame, voi
   if ((frame->type != DATA && frame->type != HEADERS) || !(frame->flags & END_STREAM)) return 0;
   nghttp2_data_provider provider = { { 0 }, give };
   return nghttp2_submit_response(session, frame->stream_id, head, 2, &provider);
+}
+
+/* Every name is looked at and every byte of a message is copied, as any server must; one message at a time is enough to measure. */
+static int on_header(nghttp2_session *session, const nghttp2_frame_hd *frame, const uint8_t *name, size_t name_size,
+                     const uint8_t *value, size_t value_size, uint8_t flags, void *user) {
+  static const char path[] = "/envoy.service.auth.v3.Authorization/Check";
+  (void)session, (void)frame, (void)flags, (void)user;
+  int is_path = name_size == 5 && !memcmp(name, ":path", 5);
+  return is_path && (value_size != sizeof path - 1 || memcmp(value, path, value_size)) ? -902 : 0;
+}
+
+static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *data, size_t size, void *user) {
+  (void)session, (void)flags, (void)stream, (void)user;
+  if (message_size + size > sizeof message) message_size = 0;
+  memcpy(message + message_size, data, size);
+  message_size += size;
+  return 0;
 }
 
 static int greet(connection *peer) {
@@ -106,11 +129,18 @@ static void accept_one(int listening, int poll) {
   if (flush(peer) || epoll_ctl(poll, EPOLL_CTL_ADD, peer->descriptor, &event)) die("connection");
 }
 
+/* The message is framed as gRPC does it: a flag, the length in four bytes, the bytes. */
+static void read_answer(const char *name) {
+  FILE *file = fopen(name, "rb");
+  size_t length = file ? fread(answer + 5, 1, sizeof answer - 5, file) : 0;
+  if (!length || ferror(file) || fclose(file)) die(name);
+  memcpy(answer, (uint8_t[]) { 0, 0, 0, (uint8_t)(length >> 8), (uint8_t)length }, 5);
+  answer_size = length + 5;
+}
+
 int main(int count, char **words) {
-  if (count != 3 || (answer_size = (size_t)atoi(words[2]) + 5) > sizeof answer) return 2;
-  memset(answer, 'x', answer_size);
-  uint32_t length = (uint32_t)answer_size - 5;
-  memcpy(answer, (uint8_t[]) { 0, length >> 24, length >> 16, length >> 8, length }, 5);
+  if (count != 3) return 2;
+  read_answer(words[2]);
   int listening = socket(AF_INET, SOCK_STREAM, 0), poll = epoll_create1(0), one = 1;
   setsockopt(listening, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(words[1])),
@@ -118,6 +148,8 @@ int main(int count, char **words) {
   if (bind(listening, (struct sockaddr *)&address, sizeof address) || listen(listening, 128)) die("listen");
   nghttp2_session_callbacks_new(&callbacks);
   nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+  nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
+  nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
   struct epoll_event event = { .events = EPOLLIN, .data.ptr = NULL }, events[EVENTS];
   if (epoll_ctl(poll, EPOLL_CTL_ADD, listening, &event)) die("epoll");
   for (;;) {

@@ -78,7 +78,8 @@ class Latencies:
         def share(values: list[float], part: float) -> float:
             return values[min(len(values) - 1, int(len(values) * part))] * 1e6
 
-        return cls(len(times), *(share(times, part) for part in (0.5, 0.99, 0.999)), times[-1] * 1e6, share(lateness, 0.99))
+        p50, p99, p999 = (share(times, part) for part in (0.5, 0.99, 0.999))
+        return cls(len(times), p50, p99, p999, times[-1] * 1e6, share(lateness, 0.99))
 
 
 @dataclass(eq=False)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import replace
@@ -24,7 +23,7 @@ from benchmarks.answers import allowed, exactly
 from benchmarks.bench import TYPICAL, machine
 from benchmarks.load import Figures, LoadRequest, answered, load
 from benchmarks.open_loop import OpenLoad, open_loop
-from benchmarks.servers import CLIENT_CORE, SERVER_CORE, configuration, free_port, issuer, process
+from benchmarks.servers import CLIENT_CORE, SERVER_CORE, built_floor, configuration, free_port, issuer, process
 from extauthz.addresses import Address
 from extauthz.transport.grpc import libnghttp2
 from extauthz.transport.select import Name, choose
@@ -36,7 +35,6 @@ SHAPES = ((1, 1), (4, 8), (8, 32))
 EMPTY = b"x" * 490
 """What the empty handler answers."""
 USER = "ana@acme.com"
-FLOOR = Path(__file__).with_name("floor.c")
 
 
 Table = dict[tuple[int, int], Figures]
@@ -105,13 +103,12 @@ def empty(request: LoadRequest, transport: str, *, seconds: int) -> Table:
 
 def floor_in_c(request: LoadRequest, folder: Path, *, seconds: int) -> Table | None:
     """Measure a server in C that does nothing but HTTP/2, on one core; None where no compiler is."""
-    program, port = folder / "floor", free_port()
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
+    program, port, message = built_floor(folder), free_port(), folder / "message"
+    if program is None:
         print("  no C compiler: the floor is not measured")
         return None
-    subprocess.run([compiler, "-O2", "-o", str(program), str(FLOOR), "-l:libnghttp2.so.14"], check=True)
-    with process(str(port), str(len(EMPTY)), program=str(program)) as running:
+    message.write_bytes(EMPTY)
+    with process(str(port), str(message), program=str(program)) as running:
         nothing = replace(request, judge=exactly(EMPTY))
         return table("C, one core, empty", port, running.pid, nothing, seconds=seconds)
 
