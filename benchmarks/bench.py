@@ -34,7 +34,7 @@ from extauthz.serve.worker import SystemClock
 from extauthz.service import Authorizer
 from extauthz.telemetry.last_used import LastUsedTimes
 from extauthz.telemetry.recorders import Recorders
-from extauthz.verifiers.oauth import Signer
+from extauthz.verifiers.oauth import Issuer
 from extauthz.verifiers.verdicts import VerdictCache
 from tests.support.world import NOW, World, bearer, check_request, claims, oauth, sign
 
@@ -129,7 +129,7 @@ def verdicts(folder: Path) -> None:
     (rules,) = world.configuration.providers
     million = 1_000_000
     cache = VerdictCache(Kind.OAUTH, bytes(32), lifetime=300.0, clock=world.clock, capacity=million)
-    signer = Signer()
+    signer = Issuer(rules, world.keys).standing
     gc.collect()
     before = resident("self")
     for number in range(million * 4 // 3):
