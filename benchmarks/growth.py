@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,11 @@ from benchmarks.bench import TYPICAL, machine, row
 from benchmarks.load import Figures, LoadRequest, answered, load
 from benchmarks.servers import configuration, issuer, process
 from benchmarks.transport import USER
+from benchmarks.under_load import make_tokens
 from extauthz.adapters.decision_log.log import DecisionLog
 from extauthz.adapters.decision_log.sinks import File
 from extauthz.adapters.metrics import DecisionCounters
+from extauthz.adapters.store.reader import SqliteReader
 from extauthz.serve.decision_ids import decision_id
 from extauthz.serve.worker import SystemClock
 from extauthz.service import Authorizer
@@ -57,17 +59,18 @@ Check = Callable[[bytes], object]
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """One size of a series: what answers, and requests that come by turns; each is an allow for USER."""
+    """One size of a series: what answers, and requests that come by turns; each is an allow for the user, or for nobody."""
 
     name: str
     check: Check
     requests: Iterator[bytes]
+    user: str | None
 
     @classmethod
-    def of(cls, name: str, check: Check, requests: Sequence[bytes]) -> Size:
+    def of(cls, name: str, check: Check, requests: Sequence[bytes], user: str | None = USER) -> Size:
         """Have every request answered once, so that it is warm from now on; raises WrongAnswer."""
-        judge_all(allowed(USER), map(check, requests))
-        return cls(name, check, itertools.cycle(requests))
+        judge_all(allowed(user), map(check, requests))
+        return cls(name, check, itertools.cycle(requests), user)
 
     def measure(self) -> float:
         """Return the microseconds of a check; raises WrongAnswer."""
@@ -75,7 +78,7 @@ class Size:
         started = time.perf_counter()
         answers = [check(each) for each in data]
         taken = time.perf_counter() - started
-        judge_all(allowed(USER), answers)
+        judge_all(allowed(self.user), answers)
         return taken / CHECKS * 1e6
 
 
@@ -105,14 +108,23 @@ def answering(world: World) -> Iterator[Check]:
         log.close()
 
 
-def access_token(**changes: object) -> dict[str, str]:
+def access_token(algorithm: str = "RS256", **changes: object) -> dict[str, str]:
     """Return the headers of an access token of USER."""
-    return oauth(sign(claims(**{"sub": USER, "iat": now() - 60, "exp": now() + 7200} | changes)))
+    return oauth(sign(claims(**{"sub": USER, "iat": now() - 60, "exp": now() + 7200} | changes), algorithm=algorithm))
 
 
 def request(path: str, credential: Mapping[str, str]) -> bytes:
     """Return a usual request."""
     return check_request("POST", path, (TYPICAL | credential).items())
+
+
+def stored(folder: Path, count: int, stack: ExitStack) -> tuple[World, list[str]]:
+    """Return a world that reads a SQLite store, and the tokens in it, which are nobody's."""
+    world = World(folder, [{**SEARCH[0], "anonymous": True}], {"limits": PLENTY})
+    texts = make_tokens(folder, count)
+    world.store = stack.enter_context(closing(SqliteReader(folder / "tokens.db")))  # type: ignore[assignment]
+    world.authorizer.swap(world.build().runtime)
+    return world, texts
 
 
 def issuers(folder: Path, count: int, stack: ExitStack) -> Size:
@@ -136,12 +148,9 @@ def routes(folder: Path, count: int, stack: ExitStack) -> Size:
 
 def tokens(folder: Path, count: int, stack: ExitStack) -> Size:
     """Issued tokens that are known, each of which comes again when all others have come."""
-    world = World(folder, SEARCH, {"limits": PLENTY})
-    world.clock.wall = float(now())
-    made = (world.token("USER", user=USER, created_at=now() - 60) for _ in range(count))
-    return Size.of(
-        f"{count:,} known tokens", stack.enter_context(answering(world)), [request("/search", bearer(text)) for text in made]
-    )
+    world, texts = stored(folder, count, stack)
+    check = stack.enter_context(answering(world))
+    return Size.of(f"{count:,} known tokens", check, [request("/search", bearer(text)) for text in texts], None)
 
 
 def headers(folder: Path, count: int, stack: ExitStack) -> Size:

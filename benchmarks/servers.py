@@ -77,8 +77,8 @@ def issuer(port: int) -> Iterator[DemoIssuer]:
         thread.join()
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time of a process so far."""
+def cpu_seconds(pid: int | str) -> float:
+    """Return the processor time of a process so far, or of one of its threads: PID/task/TID."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
