@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.answers import allowed
+from benchmarks.answers import WrongAnswer, allowed
 from benchmarks.bench import TYPICAL, machine
 from benchmarks.load import Figures, LoadRequest, load
 from benchmarks.servers import cpu_seconds, issuer, process
@@ -62,6 +62,8 @@ class Case:
             loop, whole = cpu_seconds(f"{self.pid}/task/{self.pid}"), cpu_seconds(self.pid)
             try:
                 figures = load(self.port, self.pid, request, SHAPE, seconds=SECONDS, pinned=False)
+            except WrongAnswer as error:
+                raise WrongAnswer(f"{self.name}: {error}") from error
             finally:
                 ending.set()
             loop, whole = cpu_seconds(f"{self.pid}/task/{self.pid}") - loop, cpu_seconds(self.pid) - whole

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from benchmarks import bench, flood, load, soak, under_load
+from benchmarks import bench, cold, flood, growth, load, soak, start, threads, under_load
 from benchmarks.answers import Judge, WrongAnswer, allowed, exactly, judge_all, judge_h2load, refused
 from benchmarks.load import LoadRequest
 from benchmarks.transport import USER
@@ -157,6 +158,38 @@ def test_a_load_stops_when_answers_change(load_request: LoadRequest, tmp_path: P
         load.h2load(1, load_request.file, bytes(100), seconds=1, shape=(1, 1), log=tmp_path / "log", pinned=False)
     with pytest.raises(WrongAnswer, match="1140 bytes came"):
         under_load.Load(1, load_request, bytes(100), tmp_path).run()
+
+
+def test_growth_stops_at_a_wrong_answer(genuine: dict[str, bytes], lying: int, load_request: LoadRequest) -> None:
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        growth.Size.of("one", lambda _: genuine["expired"], [b""])
+    answers = iter([genuine["ana"], *[genuine["ana"]] * (growth.CHECKS - 1), genuine["expired"]])
+    size = growth.Size.of("one", lambda _: next(answers), [b""])
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        growth.grow([size])
+    assert next(answers, None) is None, "the first round is the last one"
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        growth.together([lying], [os.getpid()], load_request, (1, 1), seconds=1)
+
+
+def test_cold_stops_at_a_wrong_answer(genuine: dict[str, bytes]) -> None:
+    mixed = iter([genuine["ana"], genuine["expired"]])
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        cold.asking(lambda _: next(mixed), [b"", b""], allowed(USER))
+
+
+def test_start_stops_at_a_wrong_answer(lying: int, load_request: LoadRequest) -> None:
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        start.first_answer(lying, load_request.data, load_request.judge)
+
+
+def test_threads_stop_at_a_wrong_answer_and_when_nothing_goes_on(lying: int, load_request: LoadRequest) -> None:
+    with pytest.raises(WrongAnswer, match=r"one: .*token_expired"):
+        threads.Case("one", lying, os.getpid(), threads.nothing).measure(load_request)
+    ended = threading.Event()
+    ended.set()
+    with pytest.raises(RuntimeError, match="there were no spans"):
+        threads.counted("spans", lambda: 7.0, ended)
 
 
 def test_soak_stops_at_a_wrong_answer(lying: int, load_request: LoadRequest, tmp_path: Path) -> None:
