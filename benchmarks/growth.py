@@ -7,6 +7,7 @@ more connections of one stream each, and with two workers, each of which gets ha
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import shutil
@@ -118,13 +119,14 @@ def request(path: str, credential: Mapping[str, str]) -> bytes:
     return check_request("POST", path, (TYPICAL | credential).items())
 
 
-def stored(folder: Path, count: int, stack: ExitStack) -> tuple[World, list[str]]:
-    """Return a world that reads a SQLite store, and the tokens in it, which are nobody's."""
+def stored(folder: Path, count: int, stack: ExitStack) -> tuple[World, SqliteReader, list[str]]:
+    """Return a world that reads a SQLite store, what it reads with, and the tokens in it, which are nobody's."""
     world = World(folder, [{**SEARCH[0], "anonymous": True}], {"limits": PLENTY})
     texts = make_tokens(folder, count)
-    world.store = stack.enter_context(closing(SqliteReader(folder / "tokens.db")))  # type: ignore[assignment]
+    reader = stack.enter_context(closing(SqliteReader(folder / "tokens.db")))
+    world.store = reader  # type: ignore[assignment]
     world.authorizer.swap(world.build().runtime)
-    return world, texts
+    return world, reader, texts
 
 
 def issuers(folder: Path, count: int, stack: ExitStack) -> Size:
@@ -148,7 +150,7 @@ def routes(folder: Path, count: int, stack: ExitStack) -> Size:
 
 def tokens(folder: Path, count: int, stack: ExitStack) -> Size:
     """Issued tokens that are known, each of which comes again when all others have come."""
-    world, texts = stored(folder, count, stack)
+    world, _, texts = stored(folder, count, stack)
     check = stack.enter_context(answering(world))
     return Size.of(f"{count:,} known tokens", check, [request("/search", bearer(text)) for text in texts], None)
 
@@ -242,6 +244,7 @@ def served(folder: Path) -> None:
 def main() -> None:
     """Print everything."""
     machine()
+    gc.freeze()  # as `serve` does when it has started
     with tempfile.TemporaryDirectory() as name:
         in_process(Path(name))
         if shutil.which("h2load") is None:
