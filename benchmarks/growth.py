@@ -135,7 +135,7 @@ def issuers(folder: Path, count: int, stack: ExitStack) -> Size:
     providers = [entry | {"name": f"okta-{n}", "issuer": ISSUER.format(n), "client_ids": [CLIENT]} for n in range(count)]
     world = World(folder, SEARCH, {"oauth": {"providers": providers}})
     data = request("/search", access_token(iss=ISSUER.format(count - 1)))
-    return Size.of(f"{count:,} issuers", stack.enter_context(answering(world)), [data])
+    return Size.of(f"issuers: {count:,}", stack.enter_context(answering(world)), [data])
 
 
 def routes(folder: Path, count: int, stack: ExitStack) -> Size:
@@ -145,14 +145,14 @@ def routes(folder: Path, count: int, stack: ExitStack) -> Size:
     lines = (f'  - {{match: "POST {pattern}", scope: SEARCH}}\n' for pattern in patterns)
     world, credential = World(folder, f"routes:\n{''.join(lines)}"), access_token()
     paths = [patterns[n * 97 % count].replace("{id}", "x42").replace("**", "a/b") for n in range(min(count, SAMPLE))]
-    return Size.of(f"{count:,} routes", stack.enter_context(answering(world)), [request(path, credential) for path in paths])
+    return Size.of(f"routes: {count:,}", stack.enter_context(answering(world)), [request(path, credential) for path in paths])
 
 
 def tokens(folder: Path, count: int, stack: ExitStack) -> Size:
     """Issued tokens that are known, each of which comes again when all others have come."""
     world, _, texts = stored(folder, count, stack)
     check = stack.enter_context(answering(world))
-    return Size.of(f"{count:,} known tokens", check, [request("/search", bearer(text)) for text in texts], None)
+    return Size.of(f"known tokens: {count:,}", check, [request("/search", bearer(text)) for text in texts], None)
 
 
 def headers(folder: Path, count: int, stack: ExitStack) -> Size:
@@ -161,7 +161,7 @@ def headers(folder: Path, count: int, stack: ExitStack) -> Size:
     lines = (access_token() | TYPICAL | more).items()
     data = check_request("POST", "/search", itertools.islice(lines, count))
     world = World(folder, SEARCH)
-    return Size.of(f"{count:,} received headers", stack.enter_context(answering(world)), [data])
+    return Size.of(f"received headers: {count:,}", stack.enter_context(answering(world)), [data])
 
 
 def in_process(folder: Path) -> None:
@@ -230,14 +230,14 @@ def served(folder: Path) -> None:
     with issuer(issuer_port) as keys:
         asked = LoadRequest.of(folder, request("/rest/api/v1/search", oauth(keys.token(USER))), allowed(USER))
         with sidecar(folder, issuer_port, asked, 1) as load_it:
-            scale({f"{count:,} connections, one stream each": partial(load_it, (count, 1)) for count in CONNECTIONS})
+            scale({f"connections of one stream: {count:,}": partial(load_it, (count, 1)) for count in CONNECTIONS})
         with ExitStack() as stack:
             series = {}
             for workers in WORKERS:
                 own = folder / f"workers-{workers}"
                 own.mkdir()
                 load_it = stack.enter_context(sidecar(own, issuer_port, asked, workers))
-                series[f"{workers} workers, {8 // workers} × 8 each"] = partial(load_it, (8 // workers, 8))
+                series[f"workers: {workers}, {8 // workers} × 8 each"] = partial(load_it, (8 // workers, 8))
             scale(series)
 
 

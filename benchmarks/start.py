@@ -22,9 +22,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.answers import Judge, allowed
 from benchmarks.bench import TYPICAL, machine, row, shipped
-from benchmarks.servers import free_port, issuer
+from benchmarks.servers import issuer
 from benchmarks.transport import USER
 from tests.support.h2_client import Peer
+from tests.support.ports import successive_ports
 from tests.support.world import bearer, check_request
 
 STARTS, SLOW_STARTS = 9, 3
@@ -121,7 +122,7 @@ def measure(file: Path, port: int, data: bytes, judge: Judge) -> None:
 def main() -> None:
     """Print everything."""
     machine()
-    issuer_port, port = free_port(), free_port()
+    issuer_port, port = successive_ports(2)
     with tempfile.TemporaryDirectory() as name, issuer(issuer_port):
         file = shipped(Path(name), f"127.0.0.1:{port}", issuer=f"http://127.0.0.1:{issuer_port}/oauth2/default")
         data = check_request("POST", "/rest/api/v1/search", (TYPICAL | bearer(token_of(file))).items())
