@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check run demo-check prometheus pgbouncer browser test test-unit pure pythons resolution mutants mutants-changed fleet faults fuzz sanitize soak lint workflows format bench wheel \
+.PHONY: help setup check run demo-check prometheus pgbouncer browser test test-unit pure pythons resolution mutants mutants-changed fleet faults fuzz sanitize soak lint workflows format bench wheel compare h2load \
 	proto requirements reference check-generated clean
 
 PYTHON ?= python3
@@ -123,7 +123,7 @@ sanitize: $(STAMP)  ## The transport, abuse and fuzz tests with the compiled mod
 	  tests/integration/adapters/test_decision_log_places.py -k "not test_nothing_leaks and not test_long_paths_are_not_kept and (nghttp2 or differential or usual or decision_log)" \
 	&& $(CURDIR)/$(BIN)/python -m tests.fuzz_reader $(SECONDS)
 
-soak: $(STAMP)  ## Ten minutes of the fast transport at full speed, beside a peer that resets its calls, and under reloads
+soak: $(STAMP) h2load  ## Ten minutes of the fast transport at full speed, beside a peer that resets its calls, and under reloads
 	@$(BIN)/python benchmarks/under_load.py
 	@$(BIN)/python benchmarks/soak.py
 
@@ -145,7 +145,14 @@ format: $(STAMP)  ## Let ruff write the format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP)  ## Speed and memory, with the machine and the versions; first as a user starts it
+# What loads and measures.
+h2load:
+	@command -v h2load >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && apt-get update -qq \
+	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nghttp2-client >/dev/null; } \
+	|| echo "h2load is missing. On Debian: sudo apt-get install nghttp2-client" >&2
+
+bench: $(STAMP) h2load  ## Speed and memory, with the machine and the versions; first as a user starts it
 	@$(BIN)/python benchmarks/transport.py
 	@$(BIN)/python benchmarks/bench.py
 	@$(BIN)/python benchmarks/cold.py
@@ -155,6 +162,11 @@ bench: $(STAMP)  ## Speed and memory, with the machine and the versions; first a
 	@$(BIN)/python benchmarks/flood.py
 	@$(BIN)/python benchmarks/store.py
 	@$(BIN)/python benchmarks/population.py
+
+ROUNDS ?= 5
+
+compare: $(STAMP) h2load  ## Other ways to authorize beside this one, bytes to bytes and through a real Envoy; ALSO=opa=127.0.0.1:9191
+	@$(BIN)/python benchmarks/compare.py --rounds $(ROUNDS) $(foreach other,$(ALSO),--also $(other)) $(if $(ISSUER_PORT),--issuer-port $(ISSUER_PORT))
 
 wheel: $(STAMP)  ## Build the wheels with and without compiled modules, install them outside of the tree, and ask what they serve
 	@rm -rf dist

@@ -30,6 +30,13 @@ def allowed(user: str | None) -> Judge:
     return judge
 
 
+def allow(answer: object) -> None:
+    """Expect an allow, whoever gives it and for whom."""
+    message, _ = _decoded(answer)
+    if not _is_allow(message):
+        raise WrongAnswer(f"expected an allow, got {message.status.code}")
+
+
 def refused(*reasons: str) -> Judge:
     """Expect a denial for one of these reasons."""
 
@@ -57,8 +64,8 @@ def judge_all(judge: Judge, answers: Iterable[object]) -> None:
         judge(answer)
 
 
-def judge_h2load(printed: str, answer: bytes, *, in_flight: int) -> None:
-    """Judge what h2load printed of a run without warm-up: all answers came, each as long as `answer`, which was judged before.
+def judge_h2load(printed: str, size: int, *, in_flight: int) -> None:
+    """Judge what h2load printed of a run without warm-up: all answers came, each with a body of `size` bytes.
 
     Of so many calls h2load may have read the answer and not have counted it, because it ended. All answers to one request have one
     length, and those to another decision have another: raises WrongAnswer for the first run in which one differs.
@@ -72,10 +79,9 @@ def judge_h2load(printed: str, answer: bytes, *, in_flight: int) -> None:
     succeeded, *failures = map(int, counted.groups())
     if any(failures) or not succeeded:
         raise WrongAnswer(f"calls failed, or there were none: {counted[0]}")
-    # Behind the five bytes that gRPC writes before a message.
-    count, rest = divmod(int(data[1]), 5 + len(answer))
+    count, rest = divmod(int(data[1]), size)
     if rest or not succeeded <= count <= succeeded + in_flight:
-        raise WrongAnswer(f"{succeeded} answers of {len(answer)} bytes were expected, and {data[1]} bytes came")
+        raise WrongAnswer(f"{succeeded} answers of {size} bytes were expected, and {data[1]} bytes came")
 
 
 def _decoded(answer: object) -> tuple[pb.CheckResponse, str]:

@@ -15,6 +15,8 @@ from benchmarks.answers import Judge, judge_h2load
 from benchmarks.servers import CLIENT_CORE, cpu_seconds, on_core
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
+PATIENCE = 30
+"""Seconds that h2load has to come to its end, behind those of the load."""
 HEADERS = ("content-type: application/grpc", "te: trailers", "grpc-timeout: 200m", "user-agent: envoy", "x-envoy-internal: true")
 
 
@@ -66,16 +68,34 @@ def answered(port: int, data: bytes, judge: Judge) -> bytes:
 
 
 def h2load(port: int, request: Path, answer: bytes, *, seconds: int, shape: tuple[int, int], log: Path, pinned: bool) -> None:
-    """Load for some seconds and judge: raises WrongAnswer where not every answer is like the given one."""
+    """Load with checks for some seconds and judge: raises WrongAnswer where not every answer is like the given one."""
+    url = f"http://127.0.0.1:{port}{METHOD}"
+    flags = [part for header in HEADERS for part in ("-H", header)]
+    run_h2load(url, request, framed_size(answer), *flags, seconds=seconds, shape=shape, log=log, pinned=pinned)
+
+
+def run_h2load(
+    url: str, body: Path, size: int, *flags: str, seconds: int, shape: tuple[int, int], log: Path, pinned: bool = False
+) -> None:
+    """Post a body for some seconds; `size` is that of an answer's body. Raises WrongAnswer where not every answer has it."""
     connections, streams = shape
     command = [*on_core(CLIENT_CORE, pinned=pinned), "h2load", "-D", str(seconds), f"--log-file={log}"]
-    command += ["-c", str(connections), "-m", str(streams), "-d", str(request)]
-    command += [part for header in HEADERS for part in ("-H", header)]
-    run = subprocess.run([*command, f"http://127.0.0.1:{port}{METHOD}"], capture_output=True, text=True, check=False)
-    judge_h2load(run.stdout, answer, in_flight=connections * streams)
+    command += ["-c", str(connections), "-m", str(streams), "-d", str(body), *flags, url]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + PATIENCE)
+    judge_h2load(run.stdout, size, in_flight=connections * streams)
 
 
-def load(port: int, pid: int, request: LoadRequest, shape: tuple[int, int], *, seconds: int, pinned: bool) -> Figures:
+def framed_size(answer: bytes) -> int:
+    """Return the size of an answer behind the five bytes that gRPC writes before a message."""
+    return 5 + len(answer)
+
+
+def times_of(log: Path) -> list[int]:
+    """Return the times that h2load wrote into its log, in microseconds, the shortest first."""
+    return sorted(int(line.split("\t")[2]) for line in log.read_text().splitlines())
+
+
+def load(port: int, pid: int | None, request: LoadRequest, shape: tuple[int, int], *, seconds: int, pinned: bool) -> Figures:
     """Load a server for some seconds, after one to warm up; raises WrongAnswer."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "times"
@@ -86,6 +106,6 @@ def load(port: int, pid: int, request: LoadRequest, shape: tuple[int, int], *, s
         h2load(port, request.file, answer, seconds=seconds, shape=shape, log=log, pinned=pinned)
         used = cpu_seconds(pid) - before
         answered(port, request.data, request.judge)
-        times = sorted(int(line.split("\t")[2]) for line in log.read_text().splitlines())
+        times = times_of(log)
     median, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
     return Figures(len(times) / seconds, statistics.fmean(times), median, p99, used / len(times) * 1e6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,11 +34,13 @@ def on_core(core: int, *, pinned: bool) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def process(*command: str, log: Path | None = None, pinned: bool = True) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    *arguments: str, program: str = sys.executable, log: Path | None = None, pinned: bool = True
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process, on the server's core if pinned; what it logs goes to a file, if one is named, and what it prints is read."""
     with log.open("w+b") if log else tempfile.TemporaryFile() as errors:
         begin = on_core(SERVER_CORE, pinned=pinned)
-        running = subprocess.Popen([*begin, sys.executable, *command], stdout=subprocess.PIPE, stderr=errors)
+        running = subprocess.Popen([*begin, program, *arguments], stdout=subprocess.PIPE, stderr=errors)
         reading = threading.Thread(target=read_to_the_end, args=(running.stdout,))
         reading.start()
         try:
@@ -53,6 +56,16 @@ def process(*command: str, log: Path | None = None, pinned: bool = True) -> Iter
             running.terminate()
             running.wait(timeout=20)
             reading.join(timeout=20)
+
+
+def built_floor(folder: Path) -> Path | None:
+    """Compile the server in C; None where no compiler is."""
+    program, source = folder / "floor", Path(__file__).with_name("floor.c")
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return None
+    subprocess.run([compiler, "-O2", "-o", str(program), str(source), "-l:libnghttp2.so.14"], check=True)
+    return program
 
 
 def read_to_the_end(pipe: IO[bytes]) -> None:
@@ -77,8 +90,10 @@ def issuer(port: int) -> Iterator[DemoIssuer]:
         thread.join()
 
 
-def cpu_seconds(pid: int | str) -> float:
-    """Return the processor time of a process so far, or of one of its threads: PID/task/TID."""
+def cpu_seconds(pid: int | str | None) -> float:
+    """Return the processor time of a process so far, or of a thread named as PID/task/TID; 0.0 for one that is not to be seen."""
+    if pid is None:
+        return 0.0
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -94,3 +109,19 @@ def configuration(folder: Path, issuer_port: int, port: int, transport: str, ops
         f"audience: '{AUDIENCE}'}}\nscopes: [SEARCH]\nroutes: [routes.yaml]\n"
     )
     return file
+
+
+def listening_pid(port: int) -> int | None:
+    """Return the process that listens on a TCP port of this machine, None if it is not to be seen."""
+    listening = "0A"
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == listening and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if str(descriptor.readlink()) in inodes:
+                return int(descriptor.parts[2])
+    return None

@@ -2,8 +2,9 @@
 
 The request is a warm OAuth token. First comes the sidecar as it is started by default: the decision log goes to a pipe that is
 read, the ops listener is there, and the system picks the cores. Then the variants without the ops listener, the server on one core
-and h2load on another: with the decision log, without it, and the same transport with an empty handler, the floor. One answer
-is judged before and behind each load, and each one of the load by its length. h2load is in Debian's package nghttp2-client.
+and h2load on another: with the decision log, without it, the same transport with an empty handler, and the floor, a server in C.
+One answer is judged before and behind each load, and each one of the load by its length. h2load is in Debian's package
+nghttp2-client.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.answers import allowed, exactly
 from benchmarks.bench import TYPICAL, machine
-from benchmarks.load import Figures, LoadRequest, load
-from benchmarks.servers import CLIENT_CORE, SERVER_CORE, configuration, free_port, issuer, process
+from benchmarks.load import Figures, LoadRequest, answered, load
+from benchmarks.open_loop import OpenLoad, open_loop
+from benchmarks.servers import CLIENT_CORE, SERVER_CORE, built_floor, configuration, free_port, issuer, process
 from extauthz.addresses import Address
 from extauthz.transport.grpc import libnghttp2
 from extauthz.transport.select import Name, choose
@@ -61,12 +63,25 @@ def serve_empty(transport: Name, port: int) -> None:
         runner.run(forever())
 
 
-def by_default(folder: Path, issuer_port: int, request: LoadRequest, transport: str, *, seconds: int) -> Table:
-    """Measure the sidecar as `extauthz serve` starts it."""
+def by_default(folder: Path, issuer_port: int, request: LoadRequest, transport: str, *flags: str, seconds: int) -> Table:
+    """Measure the sidecar as `extauthz serve` starts it; the fast transport also at half its load, with an open loop."""
     port = free_port()
     file = configuration(folder, issuer_port, port, transport, free_port())
-    with process("-m", "extauthz", "serve", "--config", str(file), pinned=False) as running:
-        return table(f"{transport}, as by default", port, running.pid, request, seconds=seconds, pinned=False)
+    name = f"{transport}, as by default{', no log' if flags else ''}"
+    with process("-m", "extauthz", "serve", "--config", str(file), *flags, pinned=False) as running:
+        figures = table(name, port, running.pid, request, seconds=seconds, pinned=False)
+        if transport == "nghttp2" and not flags:
+            print_half_load(port, request, figures[4, 8].rate / 2, folder, seconds=seconds)
+    return figures
+
+
+def print_half_load(port: int, request: LoadRequest, rate: float, folder: Path, *, seconds: int) -> None:
+    """Send checks at the moments of a schedule and print their times; raises WrongAnswer."""
+    answer = answered(port, request.data, request.judge)
+    times = open_loop(OpenLoad.of_check(port, request.data, answer, rate=rate, seconds=seconds), folder)
+    ratio = times.p99 / times.p50
+    print(f"  open loop, {rate:,.0f}/s, one connection: p50 {times.p50:,.0f} µs, p99 {times.p99:,.0f} = {ratio:.1f} × (goal ≤ 3),")
+    print(f"    p99.9 {times.p999:,.0f}, at most {times.most:,.0f}; the client itself was late by {times.late:,.0f} µs at p99")
 
 
 def on_one_core(folder: Path, issuer_port: int, request: LoadRequest, transport: str, *flags: str, seconds: int) -> Table:
@@ -86,6 +101,23 @@ def empty(request: LoadRequest, transport: str, *, seconds: int) -> Table:
         return table(f"{transport}, one core, empty", port, running.pid, nothing, seconds=seconds)
 
 
+def floor_in_c(request: LoadRequest, folder: Path, *, seconds: int) -> Table | None:
+    """Measure a server in C that does nothing but HTTP/2, on one core; None where no compiler is."""
+    program, port, message = built_floor(folder), free_port(), folder / "message"
+    if program is None:
+        print("  no C compiler: the floor is not measured")
+        return None
+    message.write_bytes(EMPTY)
+    with process(str(port), str(message), program=str(program)) as running:
+        nothing = replace(request, judge=exactly(EMPTY))
+        return table("C, one core, empty", port, running.pid, nothing, seconds=seconds)
+
+
+def goal(name: str, value: float, text: str = "", *, form: str = ",.1f") -> None:
+    """Print one line of the comparison."""
+    print(f"  {name:<44} {value:>10{form}}   {text}")
+
+
 def main(seconds: int) -> None:
     """Measure both transports and compare them with the goals."""
     if shutil.which("h2load") is None or (os.cpu_count() or 1) < 2:
@@ -95,27 +127,36 @@ def main(seconds: int) -> None:
     print(f"libnghttp2 {libnghttp2.version()}; {seconds} s each; one core: the server on {SERVER_CORE}, h2load on {CLIENT_CORE}\n")
     print(f"  {'connections × streams':<40} {'checks/s':>8} {'mean µs':>9} {'p50 µs':>9} {'p99 µs':>9} {'CPU µs':>9}")
     names = ("nghttp2", "grpcio")
+    no_log = "--no-decision-log"
     with tempfile.TemporaryDirectory() as name:
         folder, issuer_port = Path(name), free_port()
         with issuer(issuer_port) as keys:
             data = check_request("POST", "/rest/api/v1/search", (TYPICAL | oauth(keys.token(USER))).items())
             request = LoadRequest.of(folder, data, allowed(USER))
             default = {each: by_default(folder, issuer_port, request, each, seconds=seconds) for each in names}
+            unlogged = by_default(folder, issuer_port, request, "nghttp2", no_log, seconds=seconds)
             logged = {each: on_one_core(folder, issuer_port, request, each, seconds=seconds) for each in names}
-            bare = {each: on_one_core(folder, issuer_port, request, each, "--no-decision-log", seconds=seconds) for each in names}
-            floor = {each: empty(request, each, seconds=seconds) for each in names}
+            bare = {each: on_one_core(folder, issuer_port, request, each, no_log, seconds=seconds) for each in names}
+            handler = {each: empty(request, each, seconds=seconds) for each in names}
+            floor = floor_in_c(request, folder, seconds=seconds)
     print("\n  as by default:")
-    started, fast, slow = default["nghttp2"], bare["nghttp2"], bare["grpcio"]
-    print(f"  nghttp2 : grpcio, checks/s at 4 × 8    {started[4, 8].rate / default['grpcio'][4, 8].rate:>8.1f}")
-    print(f"  CPU of a whole check at 4 × 8, µs      {started[4, 8].cpu:>8.1f}   goal ≤ 22")
+    shape = (4, 8)
+    started, fast, slow = default["nghttp2"][shape], bare["nghttp2"], bare["grpcio"]
+    goal("nghttp2 : grpcio, checks/s at 4 × 8", started.rate / default["grpcio"][shape].rate)
+    goal("CPU of a whole check at 4 × 8, µs", started.cpu, "goal ≤ 22")
+    if floor:
+        goal("the same : floor in C, empty", started.cpu / floor[shape].cpu, f"goal ≤ 6.5; the floor is {floor[shape].cpu:.1f} µs")
+    goal("CPU of a line of the log at 4 × 8, µs", started.cpu - unlogged[shape].cpu, "goal ≤ 3")
     print("  on one core, without the ops listener:")
-    print(f"  checks/s at 4 × 8, with decision log   {logged['nghttp2'][4, 8].rate:>8,.0f}   goal ≥ 40,000")
-    print(f"  CPU of a line of the log at 4 × 8, µs  {logged['nghttp2'][4, 8].cpu - fast[4, 8].cpu:>8.1f}   goal ≤ 3")
+    goal("checks/s at 4 × 8, with decision log", logged["nghttp2"][shape].rate, "goal ≥ 40,000", form=",.0f")
+    goal("CPU of a line of the log at 4 × 8, µs", logged["nghttp2"][shape].cpu - fast[shape].cpu, "goal ≤ 3")
     print("  and without the decision log:")
-    print(f"  nghttp2 : grpcio, checks/s at 4 × 8    {fast[4, 8].rate / slow[4, 8].rate:>8.1f}   goal ≥ 9")
-    print(f"  CPU of a whole check at 4 × 8, µs      {fast[4, 8].cpu:>8.1f}   goal ≤ 22")
-    print(f"  the same : empty handler               {fast[4, 8].cpu / floor['nghttp2'][4, 8].cpu:>8.2f}")
-    print(f"  mean at 1 × 1, nghttp2 : grpcio        {fast[1, 1].mean / slow[1, 1].mean:>8.2f}   goal ≤ 0.55")
+    goal("nghttp2 : grpcio, checks/s at 4 × 8", fast[shape].rate / slow[shape].rate, "goal ≥ 9")
+    goal("CPU of a whole check at 4 × 8, µs", fast[shape].cpu, "goal ≤ 22")
+    goal("the same : empty handler", fast[shape].cpu / handler["nghttp2"][shape].cpu)
+    if floor:
+        goal("the same : floor in C, empty", fast[shape].cpu / floor[shape].cpu)
+    goal("mean at 1 × 1, nghttp2 : grpcio", fast[1, 1].mean / slow[1, 1].mean, "goal ≤ 0.55", form=".2f")
 
 
 if __name__ == "__main__":

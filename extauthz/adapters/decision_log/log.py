@@ -41,7 +41,7 @@ class DecisionLog:
         fields: Collection[str] = tuple(RecordField),
         sample: Mapping[Reason, float] | None = None,
         capacity: int = 10_000,
-        interval: float = 0.1,
+        interval: float = 0.05,
         wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
     ) -> None:
         """Start the writing thread; `sample` is the share that is written by reason, `interval` in seconds, `wait` its pause."""
@@ -118,7 +118,10 @@ class DecisionLog:
         went_well, before = self._reopen_if_rotated(), self.written
         self._is_stalled = False
         try:
-            while (self._lines or self._take(BATCH)) and monotonic() < self._deadline:
+            # The few lines that came up meanwhile wait for others: to take them one by one would hold up the loop each time.
+            is_more = True
+            while (self._lines or (is_more and self._take(BATCH))) and monotonic() < self._deadline:
+                is_more = len(self._lines) >= BATCH or self._stop.is_set()
                 count = self._sink.write(self._lines)
                 del self._lines[:count]
                 self.written += count

@@ -7,16 +7,22 @@ import contextlib
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent import futures
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from xml.etree import ElementTree
 
 import grpc
 import pytest
 
-from benchmarks import bench, cold, flood, growth, load, soak, start, threads, under_load
-from benchmarks.answers import Judge, WrongAnswer, allowed, exactly, judge_all, judge_h2load, refused
+from benchmarks import bench, chart, cold, compare, contenders, flood, growth, load, open_loop, soak, start, threads, under_load
+from benchmarks.answers import Judge, WrongAnswer, allow, allowed, exactly, judge_all, judge_h2load, refused
+from benchmarks.contenders import Contender, Envoy
 from benchmarks.load import LoadRequest
+from benchmarks.open_loop import OpenLoad
 from benchmarks.transport import USER
 from tests.support.world import World, bearer, check_request, claims, oauth, sign
 
@@ -52,6 +58,7 @@ def genuine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         (allowed(USER), {"ana"}),
         (allowed("bob@acme.com"), {"bob"}),
         (allowed(None), {"nobody"}),
+        (allow, {"ana", "bob", "nobody", "let through by monitor mode"}),
         (refused("credential_missing"), {"no token"}),
         (refused("scope_missing", "token_expired"), {"scope", "expired"}),
     ],
@@ -98,12 +105,12 @@ PRINTED = (
 def test_answers_to_h2load_are_judged_by_their_length(counts: dict[str, int], right: bool) -> None:
     printed = PRINTED.format(**{"succeeded": 10, "failed": 0, "late": 0, "data": 10 * 105, **counts})
     with pytest.raises(WrongAnswer) if not right else contextlib.nullcontext():
-        judge_h2load(printed, bytes(100), in_flight=2)
+        judge_h2load(printed, 105, in_flight=2)
 
 
 def test_h2load_that_prints_nothing_is_wrong() -> None:
     with pytest.raises(WrongAnswer):
-        judge_h2load("", b"x", in_flight=1)
+        judge_h2load("", 1, in_flight=1)
 
 
 @pytest.fixture
@@ -213,3 +220,101 @@ def test_flood_stops_at_a_wrong_answer(lying: int) -> None:
     process.start()
     process.join(timeout=30)
     assert process.exitcode == 1
+
+
+SERVICE = "envoy.service.auth.v3.Authorization"
+
+
+@contextlib.contextmanager
+def slow_server(seconds: float) -> Iterator[int]:
+    """Answer one call after the other, each after so many seconds; return the port."""
+
+    def check(request: bytes, _: object) -> bytes:
+        time.sleep(seconds)  # why: the server is made slow
+        return request
+
+    handler = grpc.method_handlers_generic_handler(SERVICE, {"Check": grpc.unary_unary_rpc_method_handler(check)})
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers((handler,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield port
+    server.stop(0)
+
+
+def test_an_open_loop_counts_from_the_moments_of_its_schedule() -> None:
+    """The fifth call is answered after the four before it, and has waited for them: a client that waits for answers hides that."""
+    with slow_server(0.1) as port:
+        patient = OpenLoad.of_check(port, b"abc", b"abc", rate=0, seconds=0)
+        patient = replace(patient, headers=[header for header in patient.headers if header[0] != "grpc-timeout"])
+        times = open_loop.run(patient, [0.0] * 5)
+    assert times.count == 5
+    assert times.p50 >= 300_000
+    assert times.most >= 500_000
+
+
+def test_an_open_loop_sends_more_than_the_window_and_the_limit_of_streams_hold() -> None:
+    data = b"x" * 3000
+    with slow_server(0) as port:
+        times = open_loop.run(OpenLoad.of_check(port, data, data, rate=0, seconds=0), [0.0] * 300)
+    assert times.count == 300
+
+
+def test_an_open_loop_stops_at_a_wrong_answer(lying: int, tmp_path: Path) -> None:
+    load_ = OpenLoad.of_check(lying, b"abc", b"an answer of another size", rate=100, seconds=0.1)
+    with pytest.raises(WrongAnswer, match="bytes was expected"):
+        open_loop.run(load_, [0.0])
+    with pytest.raises(WrongAnswer, match="bytes was expected"):
+        open_loop.open_loop(load_, tmp_path)
+
+
+def test_a_schedule_has_as_many_moments_as_its_rate_says() -> None:
+    moments = open_loop.schedule(10_000, 1.0)
+    assert moments == sorted(moments)
+    assert 9_000 < len(moments) < 11_000
+    assert moments[-1] < 1.0
+
+
+@pytest.mark.parametrize(("status", "body"), [(403, contenders.BODY), (200, "another page\n")])
+def test_compare_stops_at_a_wrong_answer(status: int, body: str, tmp_path: Path) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        envoy = Envoy(server.server_address[1], os.getpid())
+        with pytest.raises(WrongAnswer, match="a name: expected 200"):
+            compare.through(envoy, Contender("a name"), {}, tmp_path, seconds=1, rate=10)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize("text", ["", "opa", "=127.0.0.1:9191", "opa=127.0.0.1", "opa=unix:///run/opa.sock", "opa=127.0.0.1:x"])
+def test_another_server_is_named_with_its_address(text: str) -> None:
+    with pytest.raises(SystemExit, match=r"expected name=host:port, like opa=127\.0\.0\.1:9191"):
+        contenders.other(text)
+
+
+def test_another_server_is_found_with_its_process() -> None:
+    with slow_server(0) as port:
+        other = contenders.other(f"mine=127.0.0.1:{port}")
+    assert (other.name, other.pid, other.is_ours) == ("mine", os.getpid(), False)
+
+
+def test_a_chart_draws_each_part_in_proportion() -> None:
+    bars = [chart.Bar("a <b>", (20.0, 5.0)), chart.Bar("c", (10.0, 0.0))]
+    image = ElementTree.fromstring(chart.draw("Title", ("one", "two"), bars))  # noqa: S314 - our own
+    space = "{http://www.w3.org/2000/svg}"
+    widths = [float(each.get("width", "")) for each in image.iter(f"{space}rect")][2:]
+    assert widths[0] == pytest.approx(4 * widths[1], rel=0.01)
+    assert widths[0] == pytest.approx(2 * widths[2], rel=0.01)
+    texts = [each.text for each in image.iter(f"{space}text")]
+    assert texts == ["Title", "one", "two", "a <b>", "20.0 + 5.0", "c", "10.0"]
