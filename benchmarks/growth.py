@@ -49,7 +49,7 @@ HEADERS = (5, 20, 50, 100)
 CONNECTIONS = (1, 10, 100, 1_000)
 WORKERS = (1, 2)
 SAMPLE = 100
-"""Routes that are asked for by turns."""
+"""Requests that come by turns, each for the next of as many routes as there are; as many requests with few routes."""
 SEARCH = [{"match": "POST /search", "scope": "SEARCH"}]
 PLENTY = {"verdicts": 200_000, "signatures_per_second": 10_000_000, "store_per_second": 10_000_000}
 ISSUER = "https://acme{}.okta.com/oauth2/default"
@@ -144,8 +144,9 @@ def routes(folder: Path, count: int, stack: ExitStack) -> Size:
     patterns = [shapes[0 if n % 10 < 6 else 1 if n % 10 < 9 else 2].format(n=n) for n in range(count)]
     lines = (f'  - {{match: "POST {pattern}", scope: SEARCH}}\n' for pattern in patterns)
     world, credential = World(folder, f"routes:\n{''.join(lines)}"), access_token()
-    paths = [patterns[n * 97 % count].replace("{id}", "x42").replace("**", "a/b") for n in range(min(count, SAMPLE))]
-    return Size.of(f"routes: {count:,}", stack.enter_context(answering(world)), [request(path, credential) for path in paths])
+    paths = [patterns[n * 97 % count].replace("{id}", "x42").replace("**", "a/b") for n in range(SAMPLE)]
+    requests = [request(path, {**credential, "x-request-id": f"{n:032}"}) for n, path in enumerate(paths)]
+    return Size.of(f"routes: {count:,}", stack.enter_context(answering(world)), requests)
 
 
 def tokens(folder: Path, count: int, stack: ExitStack) -> Size:

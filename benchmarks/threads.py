@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.answers import WrongAnswer, allowed
 from benchmarks.bench import TYPICAL, machine
-from benchmarks.load import Figures, LoadRequest, load
+from benchmarks.load import Figures, LoadRequest, answered, load
 from benchmarks.servers import cpu_seconds, issuer, process
 from benchmarks.transport import USER
 from benchmarks.under_load import make_tokens, reload, scrape, write_routes
@@ -57,6 +57,7 @@ class Case:
     def measure(self, request: LoadRequest) -> tuple[Figures, float, str]:
         """Return what a load gave, the share of the loop in its CPU, and what went on; raises WrongAnswer and RuntimeError."""
         ending = threading.Event()
+        answered(self.port, request.data, request.judge)
         with ThreadPoolExecutor(1) as pool:
             doing = pool.submit(self.beside, ending)
             loop, whole = cpu_seconds(f"{self.pid}/task/{self.pid}"), cpu_seconds(self.pid)

@@ -191,7 +191,7 @@ def test_start_stops_at_a_wrong_answer(lying: int, load_request: LoadRequest) ->
 
 
 def test_threads_stop_at_a_wrong_answer_and_when_nothing_goes_on(lying: int, load_request: LoadRequest) -> None:
-    with pytest.raises(WrongAnswer, match=r"one: .*token_expired"):
+    with pytest.raises(WrongAnswer, match="token_expired"):
         threads.Case("one", lying, os.getpid(), threads.nothing).measure(load_request)
     ended = threading.Event()
     ended.set()
