@@ -120,6 +120,7 @@ sanitize: $(STAMP)  ## The transport, abuse and fuzz tests with the compiled mod
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 	&& $(CURDIR)/$(BIN)/python -c 'import extauthz.transport.grpc._session as module; assert "$(SANITIZED)" in module.__file__' \
 	&& $(CURDIR)/$(BIN)/python -m pytest -q -p no:xdist -p no:cacheprovider tests/integration/transport tests/unit/adapters/test_usual_reader.py \
+	  tests/unit/adapters/test_usual_lines.py \
 	  tests/integration/adapters/test_decision_log_places.py -k "not test_nothing_leaks and not test_long_paths_are_not_kept and (nghttp2 or differential or usual or decision_log)" \
 	&& $(CURDIR)/$(BIN)/python -m tests.fuzz_reader $(SECONDS)
 
