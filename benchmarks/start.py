@@ -1,7 +1,7 @@
 """How long `extauthz serve` takes from its start to its first answer, and what that goes into; run by `make bench`.
 
 It is the shipped configuration, with a store that has one token, and an issuer on this machine. The files are in the page cache.
-The bytecode is there, as pip, uv and the image make it when they install; what it costs to be without is printed as well.
+The bytecode is there, as pip makes it when it installs and as the image has it; what it costs to be without is printed as well.
 """
 
 from __future__ import annotations
