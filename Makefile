@@ -156,6 +156,10 @@ h2load:
 bench: $(STAMP) h2load  ## Speed and memory, with the machine and the versions; first as a user starts it
 	@$(BIN)/python benchmarks/transport.py
 	@$(BIN)/python benchmarks/bench.py
+	@$(BIN)/python benchmarks/cold.py
+	@$(BIN)/python benchmarks/start.py
+	@$(BIN)/python benchmarks/growth.py
+	@$(BIN)/python benchmarks/threads.py
 	@$(BIN)/python benchmarks/flood.py
 	@$(BIN)/python benchmarks/store.py
 	@$(BIN)/python benchmarks/population.py

@@ -94,8 +94,8 @@ def issuer(port: int) -> Iterator[DemoIssuer]:
         thread.join()
 
 
-def cpu_seconds(pid: int | None) -> float:
-    """Return the processor time of a process so far; 0.0 for one that is not to be seen."""
+def cpu_seconds(pid: int | str | None) -> float:
+    """Return the processor time of a process so far, or of a thread named as PID/task/TID; 0.0 for one that is not to be seen."""
     if pid is None:
         return 0.0
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

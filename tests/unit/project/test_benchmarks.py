@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import grpc
 import pytest
 
-from benchmarks import bench, chart, compare, contenders, flood, load, open_loop, soak, under_load
+from benchmarks import bench, chart, cold, compare, contenders, flood, growth, load, open_loop, soak, start, threads, under_load
 from benchmarks.answers import Judge, WrongAnswer, allow, allowed, exactly, judge_all, judge_h2load, refused
 from benchmarks.contenders import Contender, Envoy
 from benchmarks.load import LoadRequest
@@ -168,6 +168,38 @@ def test_a_load_stops_when_answers_change(load_request: LoadRequest, tmp_path: P
         load.h2load(1, load_request.file, bytes(100), seconds=1, shape=(1, 1), log=tmp_path / "log", pinned=False)
     with pytest.raises(WrongAnswer, match="1140 bytes came"):
         under_load.Load(1, load_request, bytes(100), tmp_path).run()
+
+
+def test_growth_stops_at_a_wrong_answer(genuine: dict[str, bytes], lying: int, load_request: LoadRequest) -> None:
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        growth.Size.of("one", lambda _: genuine["expired"], [b""])
+    answers = iter([genuine["ana"], *[genuine["ana"]] * (growth.CHECKS - 1), genuine["expired"]])
+    size = growth.Size.of("one", lambda _: next(answers), [b""])
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        growth.grow([size])
+    assert next(answers, None) is None, "the first round is the last one"
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        growth.together([lying], [os.getpid()], load_request, (1, 1), seconds=1)
+
+
+def test_cold_stops_at_a_wrong_answer(genuine: dict[str, bytes]) -> None:
+    mixed = iter([genuine["ana"], genuine["expired"]])
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        cold.asking(lambda _: next(mixed), [b"", b""], allowed(USER))
+
+
+def test_start_stops_at_a_wrong_answer(lying: int, load_request: LoadRequest) -> None:
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        start.first_answer(lying, load_request.data, load_request.judge)
+
+
+def test_threads_stop_at_a_wrong_answer_and_when_nothing_goes_on(lying: int, load_request: LoadRequest) -> None:
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        threads.Case("one", lying, os.getpid(), threads.nothing).measure(load_request)
+    ended = threading.Event()
+    ended.set()
+    with pytest.raises(RuntimeError, match="there were no spans"):
+        threads.counted("spans", lambda: 7.0, ended)
 
 
 def test_soak_stops_at_a_wrong_answer(lying: int, load_request: LoadRequest, tmp_path: Path) -> None:
