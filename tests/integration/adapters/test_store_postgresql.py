@@ -204,11 +204,11 @@ def test_a_store_of_0001_keeps_its_tokens(empty: Place) -> None:
     )
     before = empty.rows("SELECT * FROM tokens ORDER BY id")
     with empty.opened() as store:
-        with pytest.raises(StoreError, match="has schema 0001, this release serves 0002 and 0003: run 'extauthz store migrate'"):
+        with pytest.raises(StoreError, match="has schema 0001, this release serves 0003 and 0004: run 'extauthz store migrate'"):
             store.list_tokens()
         with pytest.raises(StoreError, match="run 'extauthz store migrate'"):
             store.revoke([A], None, ANA)
-        assert (store.migrate(), store.migrate(), store.revision()) == ("0002", "0002", "0002")
+        assert (store.migrate(), store.migrate(), store.revision()) == ("0003", "0003", "0003")
 
         names = ", ".join(f'"{name}"' for name in COLUMNS)
         assert empty.rows(f"SELECT {names} FROM tokens ORDER BY id") == before
@@ -238,7 +238,7 @@ def test_a_failed_migration_leaves_nothing(empty: Place, revision: str | None, i
         assert tables(empty) == before
         assert store.revision() == revision
         empty.run(f"DROP TABLE {in_the_way}")
-        assert store.migrate() == "0002"
+        assert store.migrate() == "0003"
         fill(store, token())
 
 
@@ -295,7 +295,7 @@ def test_two_who_migrate_at_once_both_succeed(make_place: MakePlace) -> None:
     for thread in threads:
         thread.join(timeout=30)
 
-    assert outcomes == ["0002"] * 4
+    assert outcomes == ["0003"] * 4
 
 
 # --- roles
@@ -353,7 +353,7 @@ def test_a_sidecar_reads_everything_and_writes_uses_alone(make_place: MakePlace)
         assert store.get(A) is not None
         assert store.verify_audit(KEYS) is None
         assert store.read_feed(0).head > 0
-        assert store.status(NOW).revision == "0002"
+        assert store.status(NOW).revision == "0003"
         assert [len(rows) for rows in everything(sidecar)] == [5, 9, 1]
         use(store, {A: (NOW, "10.0.0.1")})
         use(store, {A: (NOW + 1000, "10.0.0.1"), B: (NOW, "10.0.0.1")})
@@ -380,7 +380,7 @@ def test_an_admin_does_everything_that_is_done_to_tokens_and_nothing_else(make_p
         store.revoke([A], None, Change(NOW + 30 * 86_400, "root"))
         assert store.read_feed(0).oldest > 1, "old rows of the feed were not removed"
         use(store, {A: (NOW, "10.0.0.1")})
-        assert store.migrate() == "0002"
+        assert store.migrate() == "0003"
         assert store.verify_audit(KEYS, store.audit_head()) is None
     refused_all(admin, OF_OWNERS)
 
@@ -409,7 +409,7 @@ def test_who_may_not_make_roles_migrates_without(postgresql: PostgresServer) -> 
     try:
         url = postgresql.url(name).replace("postgres@", "plain@")
         with without_roles(postgresql), closing(SqlTokenStore(url, audit=KEY)) as store:
-            assert store.migrate() == "0002"
+            assert store.migrate() == "0003"
             fill(store, token())
             with postgresql.connect() as connection:
                 assert connection.execute("SELECT 1 FROM pg_roles WHERE rolname ~ '^extauthz_'").fetchall() == []
@@ -425,7 +425,7 @@ def test_who_may_not_make_roles_gives_rights_to_those_that_are_there(postgresql:
     name = postgresql.make("template0", owner="plain")
     try:
         with closing(SqlTokenStore(postgresql.url(name).replace("postgres@", "plain@"), audit=KEY)) as store:
-            assert store.migrate() == "0002"
+            assert store.migrate() == "0003"
             fill(store, token())
         with closing(SqlTokenStore(postgresql.url(name, options="-c%20role%3Dextauthz_sidecar"))) as store:
             assert store.get(A) is not None
@@ -745,7 +745,7 @@ def test_an_account_of_a_sidecar_cannot_keep_writers_waiting(make_place: MakePla
         assert store.get(A) is not None
         assert store.revoke([A], "lost", ANA) == (A,)
         with place.opened() as owner:
-            assert owner.migrate() == "0002"
+            assert owner.migrate() == "0003"
     assert len(place.rows("SELECT id FROM tokens WHERE revoked_at IS NOT NULL")) == 1
 
 
