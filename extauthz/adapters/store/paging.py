@@ -8,7 +8,7 @@ the page is not full by then, the table is read as it lies and what meets the fi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,36 +19,60 @@ from extauthz.adapters.store.folding import fold, others
 from extauthz.adapters.store.records import Position, Sort, StoredToken, TokenFilter
 from extauthz.adapters.store.schema import WITH_USES, stored, stored_tokens, token_usage, tokens
 
-STRETCH = 40
+STRETCH = 100
 """Rows of an index that are read first, for each row of a page."""
 _MAX_TEXT = 200
 """Characters of the longest description."""
 
+_Tokens = list[StoredToken]
 _Clause = sa.ColumnElement[bool]
 
 
 @dataclass(frozen=True, slots=True)
-class _Order:
-    """An index to read tokens by, and which columns of a filter it answers; `scanned` is read where the index is not."""
+class _Index:
+    """An index to read tokens by, and which columns of a filter it answers."""
 
     at: sa.ColumnElement[int]
     id: sa.ColumnElement[str]
     answers: frozenset[str]
     source: sa.FromClause = WITH_USES
-    scanned: sa.FromClause = tokens
 
 
-_AGE = _Order(tokens.c.created_at, tokens.c.id, frozenset({"created_at", "user"}))
-_EXPIRY = _Order(tokens.c.expires_at, tokens.c.id, frozenset({"expires_at"}))
-_USED = _Order(
+@dataclass(frozen=True, slots=True)
+class _List:
+    """A list: the indexes that have its order one behind the other, and what it is sorted by where the table itself is read."""
+
+    indexes: tuple[_Index, ...]
+    at: sa.ColumnElement[int]
+    source: sa.FromClause = tokens
+
+
+_NEVER = 2**62
+"""What a token that was never used stands before the times of all uses."""
+
+_BY_AGE = _Index(tokens.c.created_at, tokens.c.id, frozenset({"created_at", "user"}))
+_BY_EXPIRY = _Index(tokens.c.expires_at, tokens.c.id, frozenset({"expires_at"}))
+_BY_USE = _Index(
     token_usage.c.last_used_at,
     token_usage.c.token_id,
     frozenset({"last_used_at"}),
     token_usage.join(tokens, tokens.c.id == token_usage.c.token_id),
-    # No index has this text: tokens are read first, and a use is looked up only of those that meet the filter.
-    tokens.join(token_usage, token_usage.c.token_id == tokens.c.id + ""),
 )
-_NEVER_USED = _Order(tokens.c.created_at, tokens.c.id, frozenset({"created_at", "user"}))
+_NEVER_USED = _Index(tokens.c.created_at, tokens.c.id, frozenset({"created_at", "user"}))
+# No index has these sums, which are the times themselves.
+_AGE = _List((_BY_AGE,), tokens.c.created_at + 0)
+_EXPIRY = _List((_BY_EXPIRY,), tokens.c.expires_at + 0)
+_USE = _List((_BY_USE, _NEVER_USED), sa.func.coalesce(token_usage.c.last_used_at, tokens.c.created_at - _NEVER), WITH_USES)
+_LISTS = {
+    Sort.NEWEST: _AGE,
+    Sort.OLDEST: _AGE,
+    Sort.EXPIRES_SOONEST: _EXPIRY,
+    Sort.EXPIRES_LATEST: _EXPIRY,
+    Sort.RECENTLY_USED: _USE,
+    Sort.LEAST_RECENTLY_USED: _USE,
+}
+
+_Start = tuple[int, str] | None
 
 
 def page(
@@ -69,91 +93,81 @@ def page(
         return []
     if filters.text is not None and len(filters.text) > _MAX_TEXT:
         return []
-    is_descending = sort.is_descending == (before is None)
-    found: list[StoredToken] = []
-    for order, start in _orders(sort, position, is_descending=is_descending):
-        if len(found) < limit:
-            query = _Query(kind, filters, order, start, is_descending)
-            found += query.read(connection, limit - len(found))
+    query = _Query(kind, filters, _LISTS[sort], sort.is_descending == (before is None))
+    found = query.read(connection, position, limit)
     return found if before is None else found[::-1]
-
-
-def _orders(sort: Sort, position: Position | None, *, is_descending: bool) -> Iterator[tuple[_Order, Position | None]]:
-    """Yield the indexes to read one behind the other, and the position where to begin in each."""
-    if sort in (Sort.NEWEST, Sort.OLDEST):
-        yield _AGE, position
-        return
-    if sort in (Sort.EXPIRES_SOONEST, Sort.EXPIRES_LATEST):
-        yield _EXPIRY, position
-        return
-    both = (_USED, _NEVER_USED) if is_descending else (_NEVER_USED, _USED)
-    first = None if position is None else _NEVER_USED if position[0] is None else _USED
-    if first in (None, both[0]):
-        yield both[0], position
-        yield both[1], None
-    else:
-        yield both[1], position
 
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """A list in one order, behind a position."""
+    """A list in one direction."""
 
     kind: Kind
     filters: TokenFilter
-    order: _Order
-    position: Position | None
+    order: _List
     is_descending: bool
 
-    def read(self, connection: sa.Connection, limit: int) -> list[StoredToken]:
-        """Return the tokens by the shape of query that is quickest."""
-        order = self.order
-        start = self._start(connection)
-        conditions = list(self._conditions(scanned=False))
-        behind = [] if start is None else [self._behind(order.at, start)]
-        in_order = stored_tokens(order.source).where(*(clause for _, clause in conditions), *behind)
-        in_order = in_order.order_by(*self._sorted(order.at, order.id)).limit(limit)
-        answered = [clause for name, clause in conditions if name in order.answers]
+    def read(self, connection: sa.Connection, position: Position | None, limit: int) -> _Tokens:
+        """Return the tokens behind a position, by the queries that are quickest."""
+        start = None if position is None else _start(connection, position)
+        found: _Tokens = []
+        for index, begin in self._indexes(position, start):
+            part = self._in_order(connection, index, begin, limit - len(found))
+            if part is None:
+                if start is not None and position is not None and position[0] is None:
+                    start = start[0] - _NEVER, start[1]
+                return _tokens(connection, self._scan(start, limit))
+            found += part
+            if len(found) == limit:
+                break
+        return found
+
+    def _indexes(self, position: Position | None, start: _Start) -> Iterator[tuple[_Index, _Start]]:
+        """Yield the indexes to read one behind the other, and where to begin in each."""
+        indexes = self.order.indexes if self.is_descending else self.order.indexes[::-1]
+        own = None if position is None or len(indexes) == 1 else _NEVER_USED if position[0] is None else _BY_USE
+        if own in (None, indexes[0]):
+            yield indexes[0], start
+            yield from ((index, None) for index in indexes[1:])
+        else:
+            yield indexes[1], start
+
+    def _in_order(self, connection: sa.Connection, index: _Index, start: _Start, limit: int) -> _Tokens | None:
+        """Return tokens in the order of an index, None when a stretch of it is not enough."""
+        conditions = list(self._conditions(index))
+        behind = [] if start is None else [self._behind(index.at, index.id, start)]
+        in_order = self._sorted(stored_tokens(index.source), index.at, index.id).limit(limit)
+        in_order = in_order.where(*(clause for _, clause in conditions), *behind)
+        answered = [clause for name, clause in conditions if name in index.answers]
         if len(answered) == len(conditions):
             return _tokens(connection, in_order)
-        stretch = sa.select(order.at, order.id).where(*answered, *behind).order_by(*self._sorted(order.at, order.id))
+        stretch = self._sorted(sa.select(index.at, index.id), index.at, index.id).where(*answered, *behind)
         end = connection.execute(stretch.offset(limit * STRETCH - 1).limit(1)).first()
         if end is None:
             return _tokens(connection, in_order)
-        found = _tokens(connection, in_order.where(~self._behind(order.at, (end[0], end[1]))))
-        return found if len(found) == limit else _tokens(connection, self._scan(start, limit))
+        found = _tokens(connection, in_order.where(~self._behind(index.at, index.id, (end[0], end[1]))))
+        return found if len(found) == limit else None
 
-    def _start(self, connection: sa.Connection) -> Position | None:
-        """Return the position in terms of the index: tokens that were never used stand by their age."""
-        if self.position is None or self.position[0] is not None:
-            return self.position
-        made = connection.scalar(sa.select(tokens.c.created_at).where(tokens.c.id == self.position[1]))
-        return (0 if made is None else made), self.position[1]
+    def _scan(self, start: _Start, limit: int) -> sa.Select[Any]:
+        # Only keys are sorted; the rest is read of the tokens of the page alone.
+        at, token_id = self.order.at, tokens.c.id
+        conditions = [clause for _, clause in self._conditions(None)]
+        if start is not None:
+            conditions.append(self._behind(at, token_id, start))
+        keys = sa.select(token_id.label("id"), at.label("at")).select_from(self.order.source).where(*conditions)
+        page_keys = self._sorted(keys, at, token_id).limit(limit).subquery()
+        found = page_keys.join(tokens, tokens.c.id == page_keys.c.id).outerjoin(token_usage, token_usage.c.token_id == tokens.c.id)
+        return self._sorted(stored_tokens(found), page_keys.c.at, page_keys.c.id)
 
-    def _scan(self, start: Position | None, limit: int) -> sa.Select[Any]:
-        # No index has this sum, which is the time itself; and only what is sorted is read, the rest of a page's tokens at last.
-        order, at = self.order, self.order.at + 0
-        behind = [] if start is None else [self._behind(at, start)]
-        keys = (
-            sa.select(order.id.label("id"), at.label("at"))
-            .select_from(order.scanned)
-            .where(*(clause for _, clause in self._conditions(scanned=True)), *behind)
-            .order_by(*self._sorted(at, order.id))
-            .limit(limit)
-            .subquery()
-        )
-        found = keys.join(tokens, tokens.c.id == keys.c.id).outerjoin(token_usage, token_usage.c.token_id == tokens.c.id)
-        return stored_tokens(found).order_by(*self._sorted(keys.c.at, keys.c.id))
-
-    def _behind(self, at: sa.ColumnElement[int], position: Position) -> _Clause:
-        key, bound = sa.tuple_(at, self.order.id), sa.tuple_(*position)
+    def _behind(self, at: sa.ColumnElement[int], token_id: sa.ColumnElement[str], start: tuple[int, str]) -> _Clause:
+        key, bound = sa.tuple_(at, token_id), sa.tuple_(*start)
         return bound > key if self.is_descending else bound < key
 
-    def _sorted(self, *columns: sa.ColumnElement[Any]) -> Sequence[sa.ColumnElement[Any]]:
-        return [column.desc() if self.is_descending else column.asc() for column in columns]
+    def _sorted(self, query: sa.Select[*tuple[Any, ...]], *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        return query.order_by(*(column.desc() if self.is_descending else column.asc() for column in columns))
 
-    def _conditions(self, *, scanned: bool) -> Iterator[tuple[str, _Clause]]:
-        """Yield the clauses, each with the column that an index would need to answer it."""
+    def _conditions(self, index: _Index | None) -> Iterator[tuple[str, _Clause]]:
+        """Yield the clauses for an index, or for the table, each with the column that an index would need to answer it."""
         filters = self.filters
         for name, value in (("pepper_id", filters.pepper_id), ("created_by", filters.created_by), ("user", filters.user)):
             if value is not None:
@@ -169,14 +183,14 @@ class _Query:
             yield "revoked_at", tokens.c.revoked_at.is_not(None)
         if filters.active_at is not None or filters.expired_at is not None:
             yield "revoked_at", tokens.c.revoked_at.is_(None)
-        yield from (("expires_at", clause) for clause in self._expiry(scanned=scanned))
-        yield from self._unused(scanned=scanned)
+        yield from (("expires_at", clause) for clause in self._expiry(index))
+        yield from self._unused(index)
 
-    def _expiry(self, *, scanned: bool) -> Iterator[_Clause]:
+    def _expiry(self, index: _Index | None) -> Iterator[_Clause]:
         filters = self.filters
         lower = [bound for bound in (filters.expires_after, filters.active_at) if bound is not None]
         column: sa.ColumnElement[int] = tokens.c.expires_at
-        if scanned and not (lower and filters.expires_before is not None):
+        if index is None and not (lower and filters.expires_before is not None):
             # Half of all tokens may stand behind one bound; an index would fetch each of them on its own.
             column = column + 0
         for bound in lower:
@@ -186,24 +200,31 @@ class _Query:
         if filters.expired_at is not None:
             yield column <= filters.expired_at
 
-    def _unused(self, *, scanned: bool) -> Iterator[tuple[str, _Clause]]:
-        since = self.filters.unused_since
+    def _unused(self, index: _Index | None) -> Iterator[tuple[str, _Clause]]:
+        since, used_at = self.filters.unused_since, token_usage.c.last_used_at
         if since is not None:
-            yield "created_at", (tokens.c.created_at + 0 if scanned else tokens.c.created_at) < since
-        if self.order is _USED:
+            yield "created_at", (tokens.c.created_at + 0 if index is None else tokens.c.created_at) < since
+        if index is _BY_USE:
             if since is not None:
-                yield "last_used_at", token_usage.c.last_used_at < since
+                yield "last_used_at", used_at < since
             if self.filters.never_used:
                 yield "last_used_at", sa.false()
-        elif self.order is _NEVER_USED or self.filters.never_used:
-            yield "token_id", self._not_used_since(None, scanned=scanned)
+        elif index is None and self.order is _USE:
+            if since is not None:
+                yield "last_used_at", sa.func.coalesce(used_at, tokens.c.created_at) < since
+            if self.filters.never_used:
+                yield "last_used_at", used_at.is_(None)
+        elif index is _NEVER_USED or self.filters.never_used:
+            yield "token_id", self._not_used_since(None, index)
         elif since is not None:
-            yield "token_id", self._not_used_since(since, scanned=scanned)
+            yield "token_id", self._not_used_since(since, index)
 
-    def _not_used_since(self, since: int | None, *, scanned: bool) -> _Clause:
+    def _not_used_since(self, since: int | None, index: _Index | None) -> _Clause:
         uses = token_usage.alias("uses")
-        if self.kind == "sqlite" and scanned:
-            # Two keys that are read side by side take a fifth of the time of a look-up for each token.
+        filters = self.filters
+        is_narrow = any(value is not None for value in (filters.text, filters.scope, filters.user, filters.created_by))
+        if self.kind == "sqlite" and index is None and not is_narrow:
+            # Two keys that are read side by side take a fifth of the time of a look-up for each of all tokens.
             used = sa.select(uses.c.token_id)
             used = used if since is None else used.where(uses.c.last_used_at + 0 >= since)
             unused = sa.except_(sa.select(tokens.alias("every").c.id), used).order_by(sa.text("1")).subquery()
@@ -214,7 +235,15 @@ class _Query:
         return ~sa.exists().where(*conditions)
 
 
-def _tokens(connection: sa.Connection, query: sa.Select[Any]) -> list[StoredToken]:
+def _start(connection: sa.Connection, position: Position) -> tuple[int, str]:
+    """Return where a position stands in its index: tokens that were never used stand by their age."""
+    at, token_id = position
+    if at is None:
+        at = connection.scalar(sa.select(tokens.c.created_at).where(tokens.c.id == token_id)) or 0
+    return at, token_id
+
+
+def _tokens(connection: sa.Connection, query: sa.Select[Any]) -> _Tokens:
     return [stored(row) for row in connection.execute(query)]
 
 
@@ -227,10 +256,13 @@ def _matches(kind: Kind, folded: str) -> _Clause:
     cased = others(folded)
     if kind == "postgresql":
         lowered = sa.func.lower(sa.collate(tokens.c.description, "C"))
-        if cased:
-            pairs = [(other, letter) for letter, same in cased.items() for other in same]
-            lowered = sa.func.translate(lowered, "".join(other for other, _ in pairs), "".join(letter for _, letter in pairs))
-        return _contains(kind, lowered, folded)
+        if not cased:
+            return _contains(kind, lowered, folded)
+        pairs = [(other, letter) for letter, same in cased.items() for other in same]
+        lowered = sa.func.translate(lowered, "".join(other for other, _ in pairs), "".join(letter for _, letter in pairs))
+        # Most descriptions are ASCII, and that is cheaper to see.
+        is_ascii = sa.func.octet_length(tokens.c.description) == sa.func.length(tokens.c.description)
+        return sa.and_(~is_ascii, _contains(kind, lowered, folded))
     # LIKE is quickest, and knows the cases of ASCII; nothing of the text is a pattern.
     like = "".join("_" if letter in cased else f"\\{letter}" if letter in "%_\\" else letter for letter in folded)
     clause = tokens.c.description.like(f"%{like}%", escape="\\")
