@@ -37,7 +37,9 @@ _COLUMNS = ("id", "permission", "status", "expires", "last used", "user", "scope
 @click.option("--expiring-within", help="Those that end within a time, like 30d.")
 @click.option("--unused-for", help="Those that nobody used for a time, like 90d, and that are older than that.")
 @click.option("--all", "everything", is_flag=True, help="Revoked and expired tokens too.")
-@click.option("--sort", type=click.Choice([sort.value for sort in Sort]), default=Sort.NEWEST.value, show_default=True)
+@click.option(
+    "--sort", type=click.Choice([sort.value for sort in Sort]), default="newest", show_default=True, help="What stands first."
+)
 @click.option("--limit", type=click.IntRange(1, tokens.MAX_PAGE), default=100, show_default=True)
 @click.option("--after", "cursor", metavar="CURSOR", help="Go on behind a page, by what stands at its end.")
 @json_option

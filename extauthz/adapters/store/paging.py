@@ -28,7 +28,7 @@ _Tokens = list[StoredToken]
 _Clause = sa.ColumnElement[bool]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Index:
     """An index to read tokens by, and which columns of a filter it answers."""
 
@@ -38,7 +38,7 @@ class _Index:
     source: sa.FromClause = WITH_USES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _List:
     """A list: the indexes that have its order one behind the other, and what it is sorted by where the table itself is read."""
 

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import grpc
 import pytest
 
-from benchmarks import bench, chart, compare, contenders, flood, load, open_loop, soak, under_load
+from benchmarks import bench, chart, compare, contenders, flood, listing, load, open_loop, soak, under_load
 from benchmarks.answers import Judge, WrongAnswer, allow, allowed, exactly, judge_all, judge_h2load, refused
 from benchmarks.contenders import Contender, Envoy
 from benchmarks.load import LoadRequest
@@ -275,6 +275,17 @@ def test_another_server_is_found_with_its_process() -> None:
     with slow_server(0) as port:
         other = contenders.other(f"mine=127.0.0.1:{port}")
     assert (other.name, other.pid, other.is_ours) == ("mine", os.getpid(), False)
+
+
+def test_a_list_of_other_tokens_is_wrong() -> None:
+    tokens = listing.population(200)
+    for case in listing.cases():
+        right = listing.expected(tokens, case).ids
+        found = [next(token for token in tokens if token.id == token_id) for token_id in right]
+        assert len(listing.measure(lambda found=found: found, right, times=2)) == 2
+        wrong = [*found[1:], *found[:1]] if len(found) > 1 else [*found, tokens[0]]
+        with pytest.raises(WrongAnswer, match="a page of"):
+            listing.measure(lambda wrong=wrong: wrong, right, times=1)
 
 
 def test_a_chart_draws_each_part_in_proportion() -> None:
