@@ -145,14 +145,12 @@ def test_a_cursor_of_another_order_is_refused(administration: Administration, so
         lambda cursor: cursor.replace("-", "- ", 1),
         lambda cursor: cursor.replace("after-", "after-" + "1" * 17),
         lambda cursor: cursor.replace("after-", "after-\N{ARABIC-INDIC DIGIT ONE}"),
-        lambda cursor: cursor[:-12] + "0" * 12,
     ],
 )
 def test_a_cursor_that_cannot_be_read_is_refused(administration: Administration, sort: Sort, change: Any) -> None:
     cursor = change(page(administration, limit=2, sort=sort).after)
-    field, message = refused(tokens.list_tokens(administration, VIEWER, TokenSearch(), NOW, sort=sort, cursor=cursor))
-    assert field == "cursor"
-    assert cursor == "" or cursor not in message
+    outcome = tokens.list_tokens(administration, VIEWER, TokenSearch(), NOW, sort=sort, cursor=cursor)
+    assert refused(outcome) == ("cursor", "write what the end of the page before says")
 
 
 def test_only_an_order_by_use_knows_tokens_that_were_never_used(administration: Administration) -> None:

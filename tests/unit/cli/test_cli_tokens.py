@@ -218,6 +218,15 @@ def test_nothing_to_list(folder: Path) -> None:
     assert told(folder, "token", "list", "--permission", "GLOBAL") == {"tokens": [], "after": None}
 
 
+def test_a_token_that_is_pasted_into_a_list_is_found_by_its_id(folder: Path) -> None:
+    made = created(folder)
+    assert [row["id"] for row in told(folder, "token", "list", "--text", f"Bearer {made['token']}")["tokens"]] == [made["id"]]
+    secret = made["token"].split("_")[2]
+    result = run(folder, "token", "list", "--text", secret)
+    assert (result.exit_code, "--text" in result.stderr) == (2, True)
+    assert secret[:12] not in result.output
+
+
 def test_show_tells_the_use(several: Path) -> None:
     shown = told(several, "token", "show", "a" * 12)
     assert shown["last_used_from"] == "10.0.0.0/24"

@@ -41,6 +41,7 @@ from benchmarks.load import LoadRequest
 from benchmarks.open_loop import OpenLoad
 from benchmarks.reloads import RouteEditor
 from benchmarks.transport import USER
+from extauthz.adapters.store.records import Sort
 from tests.support.h2_client import reset
 from tests.support.world import World, bearer, check_request, claims, oauth, sign
 
@@ -487,7 +488,9 @@ def test_another_server_is_found_with_its_process() -> None:
 
 def test_a_list_of_other_tokens_is_wrong() -> None:
     tokens = listing.population(200)
-    for case in listing.cases():
+    cases = list(listing.cases())
+    assert {case.sort for case in cases} == set(Sort)
+    for case in cases:
         right = listing.expected(tokens, case).ids
         found = [next(token for token in tokens if token.id == token_id) for token_id in right]
         assert len(listing.measure(lambda found=found: found, right, times=2)) == 2
