@@ -7,13 +7,12 @@ threads, what goes on beside included; `loop` is that of the loop's thread. Ever
 from __future__ import annotations
 
 import asyncio
-import re
 import shutil
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -25,9 +24,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.answers import WrongAnswer, allowed
 from benchmarks.bench import TYPICAL, machine
 from benchmarks.load import Figures, LoadRequest, answered, load
+from benchmarks.reloads import RouteEditor, metric, scrape
 from benchmarks.servers import cpu_seconds, issuer, process
 from benchmarks.transport import USER
-from benchmarks.under_load import make_tokens, reload, scrape, write_routes
+from benchmarks.under_load import ROUTES, make_tokens
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.demo.issuer import AUDIENCE, CLIENT_ID
 from extauthz.ports import RESOLUTION
@@ -39,7 +39,6 @@ from tests.support.world import check_request, oauth
 SHAPE, SECONDS, RUNS = (4, 8), 4, 2
 TOKENS = 10_000
 """Whose use is written every second: as many as may wait, sixty times as often as `serve` writes."""
-WRITTEN = re.compile(r"^extauthz_token_uses_written_total(?:\{[^}]*\})? ([0-9.]+)$", re.MULTILINE)
 
 Beside = Callable[[threading.Event], str]
 """Does something until told to end, and says what it was; raises RuntimeError when nothing came of it."""
@@ -89,7 +88,7 @@ def counted(what: str, count: Callable[[], float], ending: threading.Event) -> s
 
 def written(ops: int) -> float:
     """Return how many uses of tokens a sidecar has written."""
-    return sum(map(float, WRITTEN.findall(scrape(ops))))
+    return metric(scrape(ops), "extauthz_token_uses_written_total")
 
 
 def spans(collector: Collector) -> float:
@@ -97,13 +96,11 @@ def spans(collector: Collector) -> float:
     return len(collector.spans)
 
 
-def reloading(folder: Path, pid: int, ops: int, ending: threading.Event) -> str:
-    """Reload other routes, again and again."""
-    count = 0
+def reloading(editor: RouteEditor, ending: threading.Event) -> str:
+    """Reload other routes, again and again; raises WrongAnswer."""
     while not ending.is_set():
-        count += 1
-        reload(folder, pid, ops, count)
-    return f"{count} reloads of 10,000 routes"
+        editor.reload(is_told=True)
+    return f"{editor.reloads} reloads of {editor.count:,} routes"
 
 
 @contextmanager
@@ -124,8 +121,8 @@ def sidecar(folder: Path, issuer_port: int, more: str = "", *program: str) -> It
         yield port, ops, running.pid
 
 
-def cases(folder: Path, issuer_port: int, collector: Collector, stack: ExitStack) -> Iterator[Case]:
-    """Start all sidecars."""
+def cases(folder: Path, issuer_port: int, collector: Collector, headers: Mapping[str, str], stack: ExitStack) -> Iterator[Case]:
+    """Start all sidecars; the headers are those of a request that is allowed."""
     traced = f"tracing: {{{{endpoint: '{collector.endpoint}', sample: {{}}}}}}\n"
 
     def start(name: str, more: str = "", *program: str) -> tuple[int, int, int]:
@@ -140,8 +137,9 @@ def cases(folder: Path, issuer_port: int, collector: Collector, stack: ExitStack
     port, _, pid = start("traced", traced.format("0.01"))
     yield Case("traces on, one in 100 sampled", port, pid, partial(counted, "spans", partial(spans, collector)))
     port, ops, pid = start("reloads")
-    write_routes(folder / "reloads", 0)
-    yield Case("reloads in a row", port, pid, partial(reloading, folder / "reloads", pid, ops))
+    editor = RouteEditor(folder / "reloads", ops, port, USER, headers, ROUTES, pid)
+    editor.write(0)
+    yield Case("reloads in a row", port, pid, partial(reloading, editor))
 
 
 def write_uses(database: Path) -> None:
@@ -173,9 +171,10 @@ def main() -> None:
     (issuer_port,) = successive_ports(1)
     with tempfile.TemporaryDirectory() as name, issuer(issuer_port) as keys, collecting() as collector, ExitStack() as stack:
         folder = Path(name)
-        data = check_request("POST", "/rest/api/v1/search", (TYPICAL | oauth(keys.token(USER))).items())
+        headers = TYPICAL | oauth(keys.token(USER))
+        data = check_request("POST", "/rest/api/v1/search", headers.items())
         request = LoadRequest.of(folder, data, allowed(USER))
-        every = list(cases(folder, issuer_port, collector, stack))
+        every = list(cases(folder, issuer_port, collector, headers, stack))
         runs = [{case.name: case.measure(request) for case in every} for _ in range(RUNS)]
         for case in every:
             figures, loop, what = min((run[case.name] for run in runs), key=lambda one: one[0].cpu)
