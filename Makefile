@@ -162,6 +162,7 @@ bench: $(STAMP) h2load  ## Speed and memory, with the machine and the versions; 
 	@$(BIN)/python benchmarks/threads.py
 	@$(BIN)/python benchmarks/flood.py
 	@$(BIN)/python benchmarks/store.py
+	@$(BIN)/python benchmarks/listing.py
 	@$(BIN)/python benchmarks/population.py
 
 ROUNDS ?= 5

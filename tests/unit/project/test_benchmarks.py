@@ -19,13 +19,29 @@ from xml.etree import ElementTree
 import grpc
 import pytest
 
-from benchmarks import bench, chart, cold, compare, contenders, flood, growth, load, open_loop, soak, start, threads, under_load
+from benchmarks import (
+    bench,
+    chart,
+    cold,
+    compare,
+    contenders,
+    flood,
+    growth,
+    listing,
+    load,
+    open_loop,
+    soak,
+    start,
+    threads,
+    under_load,
+)
 from benchmarks.answers import Judge, WrongAnswer, allow, allowed, exactly, judge_all, judge_h2load, refused
 from benchmarks.contenders import Contender, Envoy
 from benchmarks.load import LoadRequest
 from benchmarks.open_loop import OpenLoad
 from benchmarks.reloads import RouteEditor
 from benchmarks.transport import USER
+from extauthz.adapters.store.records import Sort
 from tests.support.h2_client import reset
 from tests.support.world import World, bearer, check_request, claims, oauth, sign
 
@@ -468,6 +484,19 @@ def test_another_server_is_found_with_its_process() -> None:
     with slow_server(0) as port:
         other = contenders.other(f"mine=127.0.0.1:{port}")
     assert (other.name, other.pid, other.is_ours) == ("mine", os.getpid(), False)
+
+
+def test_a_list_of_other_tokens_is_wrong() -> None:
+    tokens = listing.population(200)
+    cases = list(listing.cases())
+    assert {case.sort for case in cases} == set(Sort)
+    for case in cases:
+        right = listing.expected(tokens, case).ids
+        found = [next(token for token in tokens if token.id == token_id) for token_id in right]
+        assert len(listing.measure(lambda found=found: found, right, times=2)) == 2
+        wrong = [*found[1:], *found[:1]] if len(found) > 1 else [*found, tokens[0]]
+        with pytest.raises(WrongAnswer, match="a page of"):
+            listing.measure(lambda wrong=wrong: wrong, right, times=1)
 
 
 def test_a_chart_draws_each_part_in_proportion() -> None:
