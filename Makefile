@@ -120,10 +120,11 @@ sanitize: $(STAMP)  ## The transport, abuse and fuzz tests with the compiled mod
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 	&& $(CURDIR)/$(BIN)/python -c 'import extauthz.transport.grpc._session as module; assert "$(SANITIZED)" in module.__file__' \
 	&& $(CURDIR)/$(BIN)/python -m pytest -q -p no:xdist -p no:cacheprovider tests/integration/transport tests/unit/adapters/test_usual_reader.py \
+	  tests/unit/adapters/test_usual_lines.py \
 	  tests/integration/adapters/test_decision_log_places.py -k "not test_nothing_leaks and not test_long_paths_are_not_kept and (nghttp2 or differential or usual or decision_log)" \
 	&& $(CURDIR)/$(BIN)/python -m tests.fuzz_reader $(SECONDS)
 
-soak: $(STAMP) h2load  ## Ten minutes of the fast transport at full speed, beside a peer that resets its calls, and under reloads
+soak: $(STAMP) h2load  ## What reloads, scrapes and new tokens cost others; then ten minutes with resets, cuts, reloads and a log that rests
 	@$(BIN)/python benchmarks/under_load.py
 	@$(BIN)/python benchmarks/soak.py
 
@@ -155,8 +156,13 @@ h2load:
 bench: $(STAMP) h2load  ## Speed and memory, with the machine and the versions; first as a user starts it
 	@$(BIN)/python benchmarks/transport.py
 	@$(BIN)/python benchmarks/bench.py
+	@$(BIN)/python benchmarks/cold.py
+	@$(BIN)/python benchmarks/start.py
+	@$(BIN)/python benchmarks/growth.py
+	@$(BIN)/python benchmarks/threads.py
 	@$(BIN)/python benchmarks/flood.py
 	@$(BIN)/python benchmarks/store.py
+	@$(BIN)/python benchmarks/listing.py
 	@$(BIN)/python benchmarks/population.py
 
 ROUNDS ?= 5

@@ -8,7 +8,12 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = ("extauthz.adapters.decision_log._runs", "extauthz.adapters.envoy._reader", "extauthz.transport.grpc._session")
+MODULES = (
+    "extauthz.adapters.decision_log._lines",
+    "extauthz.adapters.decision_log._runs",
+    "extauthz.adapters.envoy._reader",
+    "extauthz.transport.grpc._session",
+)
 
 sources = [Extension(name, [f"{name.replace('.', '/')}.pyx"], extra_compile_args=["-g0"]) for name in MODULES]
 extensions = [] if os.environ.get("EXTAUTHZ_PURE") == "1" else cythonize(sources, build_dir="build/cython")

@@ -17,7 +17,9 @@ from benchmarks.servers import CLIENT_CORE, cpu_seconds, on_core
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 PATIENCE = 30
 """Seconds that h2load has to come to its end, behind those of the load."""
-HEADERS = ("content-type: application/grpc", "te: trailers", "grpc-timeout: 200m", "user-agent: envoy", "x-envoy-internal: true")
+HEADERS = ("content-type: application/grpc", "te: trailers", "user-agent: envoy", "x-envoy-internal: true")
+ENVOY_TIMEOUT = "200m"
+"""What Envoy gives a check by default, as gRPC writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,20 @@ def answered(port: int, data: bytes, judge: Judge) -> bytes:
                 return answer
 
 
-def h2load(port: int, request: Path, answer: bytes, *, seconds: int, shape: tuple[int, int], log: Path, pinned: bool) -> None:
+def h2load(
+    port: int,
+    request: Path,
+    answer: bytes,
+    *,
+    seconds: int,
+    shape: tuple[int, int],
+    log: Path,
+    pinned: bool,
+    timeout: str = ENVOY_TIMEOUT,
+) -> None:
     """Load with checks for some seconds and judge: raises WrongAnswer where not every answer is like the given one."""
     url = f"http://127.0.0.1:{port}{METHOD}"
-    flags = [part for header in HEADERS for part in ("-H", header)]
+    flags = [part for header in (*HEADERS, f"grpc-timeout: {timeout}") for part in ("-H", header)]
     run_h2load(url, request, framed_size(answer), *flags, seconds=seconds, shape=shape, log=log, pinned=pinned)
 
 

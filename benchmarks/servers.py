@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -35,13 +35,17 @@ def on_core(core: int, *, pinned: bool) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def process(
-    *arguments: str, program: str = sys.executable, log: Path | None = None, pinned: bool = True
+    *arguments: str,
+    program: str = sys.executable,
+    log: Path | None = None,
+    pinned: bool = True,
+    read: Callable[[IO[bytes]], None] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process, on the server's core if pinned; what it logs goes to a file, if one is named, and what it prints is read."""
     with log.open("w+b") if log else tempfile.TemporaryFile() as errors:
         begin = on_core(SERVER_CORE, pinned=pinned)
         running = subprocess.Popen([*begin, program, *arguments], stdout=subprocess.PIPE, stderr=errors)
-        reading = threading.Thread(target=read_to_the_end, args=(running.stdout,))
+        reading = threading.Thread(target=read or read_to_the_end, args=(running.stdout,))
         reading.start()
         try:
             yield running
@@ -90,8 +94,8 @@ def issuer(port: int) -> Iterator[DemoIssuer]:
         thread.join()
 
 
-def cpu_seconds(pid: int | None) -> float:
-    """Return the processor time of a process so far; 0.0 for one that is not to be seen."""
+def cpu_seconds(pid: int | str | None) -> float:
+    """Return the processor time of a process so far, or of a thread named as PID/task/TID; 0.0 for one that is not to be seen."""
     if pid is None:
         return 0.0
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

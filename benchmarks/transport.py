@@ -71,16 +71,16 @@ def by_default(folder: Path, issuer_port: int, request: LoadRequest, transport: 
     with process("-m", "extauthz", "serve", "--config", str(file), *flags, pinned=False) as running:
         figures = table(name, port, running.pid, request, seconds=seconds, pinned=False)
         if transport == "nghttp2" and not flags:
-            print_half_load(port, request, figures[4, 8].rate / 2, folder, seconds=seconds)
+            print_half_load(name, port, request, figures[4, 8].rate / 2, folder, seconds=seconds)
     return figures
 
 
-def print_half_load(port: int, request: LoadRequest, rate: float, folder: Path, *, seconds: int) -> None:
+def print_half_load(name: str, port: int, request: LoadRequest, rate: float, folder: Path, *, seconds: int) -> None:
     """Send checks at the moments of a schedule and print their times; raises WrongAnswer."""
     answer = answered(port, request.data, request.judge)
     times = open_loop(OpenLoad.of_check(port, request.data, answer, rate=rate, seconds=seconds), folder)
-    ratio = times.p99 / times.p50
-    print(f"  open loop, {rate:,.0f}/s, one connection: p50 {times.p50:,.0f} µs, p99 {times.p99:,.0f} = {ratio:.1f} × (goal ≤ 3),")
+    shown = f"p50 {times.p50:,.0f} µs, p99 {times.p99:,.0f} = {times.p99 / times.p50:.1f} × (goal ≤ 3)"
+    print(f"  {name}, open loop, {rate:,.0f}/s, one connection: {shown},")
     print(f"    p99.9 {times.p999:,.0f}, at most {times.most:,.0f}; the client itself was late by {times.late:,.0f} µs at p99")
 
 
@@ -101,15 +101,20 @@ def empty(request: LoadRequest, transport: str, *, seconds: int) -> Table:
         return table(f"{transport}, one core, empty", port, running.pid, nothing, seconds=seconds)
 
 
-def floor_in_c(request: LoadRequest, folder: Path, *, seconds: int) -> Table | None:
-    """Measure a server in C that does nothing but HTTP/2, on one core; None where no compiler is."""
+def floor_in_c(request: LoadRequest, folder: Path, rate: float, *, seconds: int) -> Table | None:
+    """Measure a server in C that does nothing but HTTP/2, on one core; None where no compiler is.
+
+    With an open loop as well, on any core and at the rate that the sidecar had: what of its times is the machine's.
+    """
     program, port, message = built_floor(folder), free_port(), folder / "message"
     if program is None:
         print("  no C compiler: the floor is not measured")
         return None
     message.write_bytes(EMPTY)
+    nothing = replace(request, judge=exactly(EMPTY))
+    with process(str(port), str(message), program=str(program), pinned=False):
+        print_half_load("C", port, nothing, rate, folder, seconds=seconds)
     with process(str(port), str(message), program=str(program)) as running:
-        nothing = replace(request, judge=exactly(EMPTY))
         return table("C, one core, empty", port, running.pid, nothing, seconds=seconds)
 
 
@@ -138,7 +143,7 @@ def main(seconds: int) -> None:
             logged = {each: on_one_core(folder, issuer_port, request, each, seconds=seconds) for each in names}
             bare = {each: on_one_core(folder, issuer_port, request, each, no_log, seconds=seconds) for each in names}
             handler = {each: empty(request, each, seconds=seconds) for each in names}
-            floor = floor_in_c(request, folder, seconds=seconds)
+            floor = floor_in_c(request, folder, default["nghttp2"][4, 8].rate / 2, seconds=seconds)
     print("\n  as by default:")
     shape = (4, 8)
     started, fast, slow = default["nghttp2"][shape], bare["nghttp2"], bare["grpcio"]

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from extauthz.adapters.store.records import AuditExport, AuditKey, AuditRow, Change, Restored, StoredToken, StoreState, TokenFilter
+from extauthz.adapters.store.records import (
+    AuditExport,
+    AuditKey,
+    AuditRow,
+    Change,
+    Position,
+    Restored,
+    Sort,
+    StoredToken,
+    StoreState,
+    TokenFilter,
+)
 from extauthz.adapters.store.replay import Advance, Checked
 from extauthz.adapters.store.rows import check_peppers
 from extauthz.admin.token_requests import TokenRules
@@ -22,7 +33,15 @@ class Store(Protocol):
     @property
     def name(self) -> str: ...
     def get(self, token_id: str) -> StoredToken | None: ...
-    def page(self, criteria: TokenFilter = ..., after: tuple[int, str] | None = None, limit: int = 100) -> list[StoredToken]: ...
+    def page(
+        self,
+        criteria: TokenFilter = ...,
+        after: Position | None = None,
+        limit: int = 100,
+        *,
+        before: Position | None = None,
+        sort: Sort = ...,
+    ) -> list[StoredToken]: ...
     def pepper_fingerprints(self) -> dict[str, str]: ...
     def needing(self, pepper_id: str, now: int) -> list[tuple[str, int]]: ...
     def status(self, now: int) -> StoreState: ...

@@ -6,16 +6,21 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from extauthz.adapters.store.records import StoredToken, TokenFilter
+from extauthz.adapters.store.records import Sort, StoredToken
+from extauthz.admin import token_search
 from extauthz.admin.administration import Administration
 from extauthz.admin.outcomes import Refusal, Refused
 from extauthz.admin.rights import Actor, Operation, forbidden
 from extauthz.admin.token_requests import TokenRequest, check, issue, refusals, successor
+from extauthz.admin.token_search import TokenSearch
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, TokenText, fingerprint
 from extauthz.errors import ChangeRefused
 
 SUCCESSOR = "successor."
 """What the field of a refusal begins with that stands against the successor of a token."""
+
+MAX_PAGE = 10_000
+"""Tokens of one page."""
 
 Entropy = Callable[[int], bytes]
 """Returns so many random bytes."""
@@ -39,10 +44,14 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some tokens, the newest first, and the key behind which the next page begins, None on the last one."""
+    """Some tokens in the order that was asked for, and the cursors of the pages behind and before them.
+
+    A cursor is None where the list ends, or begins; a page without tokens has neither: begin at the first page.
+    """
 
     tokens: tuple[StoredToken, ...]
-    after: tuple[int, str] | None
+    after: str | None
+    before: str | None
 
 
 def create(
@@ -95,14 +104,42 @@ def rotate(
 
 
 def list_tokens(
-    administration: Administration, actor: Actor, criteria: TokenFilter, *, after: tuple[int, str] | None = None, limit: int = 100
+    administration: Administration,
+    actor: Actor,
+    search: TokenSearch,
+    at: int,
+    *,
+    sort: Sort = Sort.NEWEST,
+    cursor: str | None = None,
+    limit: int = 100,
 ) -> Page | Refused:
-    """Return a page of tokens, without any secret."""
+    """Return a page of tokens, without any secret; `cursor` is what another page of the same search and order has.
+
+    The fields of refusals are `actor`, `text`, `cursor` and `limit`.
+    """
     if refused := forbidden(actor, Operation.READ):
         return refused
-    rows = administration.store.page(criteria, after, limit + 1)
-    last = rows[limit - 1] if len(rows) > limit else None
-    return Page(tuple(rows[:limit]), None if last is None else (last.created_at, last.id))
+    if not 1 <= limit <= MAX_PAGE:
+        return Refused.because("limit", f"write a number from 1 to {MAX_PAGE}")
+    readable = search.without_secret(administration.prefixes)
+    if isinstance(readable, Refused):
+        return readable
+    start = token_search.read_cursor(cursor, readable, sort)
+    if isinstance(start, Refused):
+        return start
+    rows = administration.store.page(readable.filter(at), start.after, limit + 1, before=start.before, sort=sort)
+    has_more = len(rows) > limit
+    if not rows:
+        return Page((), None, None)
+    if start.before is None:
+        found, has_earlier, has_later = rows[:limit], start.after is not None, has_more
+    else:
+        found, has_earlier, has_later = rows[-limit:], has_more, True
+    return Page(
+        tuple(found),
+        after=token_search.after(found[-1], readable, sort) if has_later else None,
+        before=token_search.before(found[0], readable, sort) if has_earlier else None,
+    )
 
 
 def show(administration: Administration, actor: Actor, token_id: str) -> StoredToken | Refused:

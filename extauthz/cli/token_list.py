@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-from extauthz.adapters.store.records import TokenFilter
+from extauthz.adapters.store.records import Sort
 from extauthz.admin import tokens
 from extauthz.admin.metadata import token_metadata
+from extauthz.admin.outcomes import Refused
+from extauthz.admin.token_search import TokenSearch, TokenStatus
 from extauthz.cli import configuration
 from extauthz.cli.output import json_option, now, write_facts, write_json
 from extauthz.cli.rendering import write_table
@@ -21,13 +22,14 @@ from extauthz.config.values import scope
 from extauthz.core.act_as import address
 from extauthz.core.model import AuthType
 
-_CURSOR = re.compile(r"([0-9]{1,12})-([0-9A-Za-z]{1,12})").fullmatch
+_FLAGS = {"text": "--text", "cursor": "--after"}
 _COLUMNS = ("id", "permission", "status", "expires", "last used", "user", "scopes", "description")
 
 
 @click.command("list")
 @configuration.option
 @as_option
+@click.option("--text", default="", help="Those with this in their description, in any case, or with this id.")
 @click.option("--permission", type=click.Choice(["GLOBAL", "USER", "ANONYMOUS"], case_sensitive=False))
 @click.option("--scope", "scope_name", help="Those that hold this scope.")
 @click.option("--user", help="Those that act for this e-mail address.")
@@ -35,33 +37,39 @@ _COLUMNS = ("id", "permission", "status", "expires", "last used", "user", "scope
 @click.option("--expiring-within", help="Those that end within a time, like 30d.")
 @click.option("--unused-for", help="Those that nobody used for a time, like 90d, and that are older than that.")
 @click.option("--all", "everything", is_flag=True, help="Revoked and expired tokens too.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option(
+    "--sort", type=click.Choice([sort.value for sort in Sort]), default="newest", show_default=True, help="What stands first."
+)
+@click.option("--limit", type=click.IntRange(1, tokens.MAX_PAGE), default=100, show_default=True)
 @click.option("--after", "cursor", metavar="CURSOR", help="Go on behind a page, by what stands at its end.")
 @json_option
-def list_tokens(config_file: Path, email: str | None, limit: int, cursor: str | None, *, as_json: bool, **criteria: Any) -> None:
-    """List active tokens, the newest first.
+def list_tokens(
+    config_file: Path, email: str | None, sort: str, limit: int, cursor: str | None, *, as_json: bool, **criteria: Any
+) -> None:
+    """List active tokens, the newest first unless told otherwise.
 
     Secrets are not kept and not shown.
 
     Example: extauthz token list --permission GLOBAL --expiring-within 30d --json
     """
     at = now()
-    after = _key(cursor)
-    token_filter = _filter(at, **criteria)
+    search = _search(**criteria)
     session = Session(config_file, email)
     with session.administration() as administration:
-        page = unwrap(tokens.list_tokens(administration, session.actor, token_filter, after=after, limit=limit))
-    more = None if page.after is None else "{}-{}".format(*page.after)
+        outcome = tokens.list_tokens(administration, session.actor, search, at, sort=Sort(sort), cursor=cursor, limit=limit)
+    if isinstance(outcome, Refused) and (flag := _FLAGS.get(outcome.refusals[0].field)):
+        raise click.BadParameter(outcome.refusals[0].message, param_hint=flag)
+    page = unwrap(outcome)
     rows = [token_metadata(token, at) for token in page.tokens]
     if as_json:
-        write_json({"tokens": rows, "after": more})
+        write_json({"tokens": rows, "after": page.after})
         return
     if not rows:
         echo("No such tokens. --all lists revoked and expired ones too; make one with: extauthz token create --help")
         return
     write_table(_COLUMNS, (_row(row) for row in rows), whole=4)
-    if more is not None:
-        echo(f"There are more: repeat the command with --after {more}", err=True)
+    if page.after is not None:
+        echo(f"There are more: repeat the command with --after {page.after}", err=True)
 
 
 @click.command("show")
@@ -88,9 +96,9 @@ def _row(row: dict[str, Any]) -> tuple[str | None, ...]:
     return row["id"], row["permission"], row["status"], expires, used, row["user"], ", ".join(row["scopes"]), row["description"]
 
 
-def _filter(
-    at: int,
+def _search(
     *,
+    text: str,
     permission: str | None,
     scope_name: str | None,
     user: str | None,
@@ -98,16 +106,16 @@ def _filter(
     expiring_within: str | None,
     unused_for: str | None,
     everything: bool,
-) -> TokenFilter:
-    within, unused = _time("--expiring-within", expiring_within), _time("--unused-for", unused_for)
-    return TokenFilter(
+) -> TokenSearch:
+    return TokenSearch(
+        text=text,
+        status=None if everything else TokenStatus.ACTIVE,
         permission=AuthType(permission.upper()) if permission else None,
         scope=_scope(scope_name),
         user=_user(user),
         pepper_id=pepper,
-        expires_before=None if within is None else at + within,
-        unused_since=None if unused is None else at - unused,
-        active_at=None if everything else at,
+        expiring_within=_time("--expiring-within", expiring_within),
+        unused_for=_time("--unused-for", unused_for),
     )
 
 
@@ -136,12 +144,3 @@ def _user(text: str | None) -> str | None:
     if user is None:
         raise click.BadParameter("write one e-mail address", param_hint="--user")
     return user
-
-
-def _key(cursor: str | None) -> tuple[int, str] | None:
-    if cursor is None:
-        return None
-    match = _CURSOR(cursor)
-    if match is None:
-        raise click.BadParameter("write what the end of the page before says", param_hint="--after")
-    return int(match[1]), match[2]

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from extauthz.config.files import MAX_BYTES, Files
+from extauthz.config.pacing import paced
 from extauthz.errors import Problem
 
 MAX_DEPTH = 20
@@ -147,7 +148,7 @@ class _Builder:
 
     def build(self, data: bytes) -> None:
         documents = 0
-        for event in yaml.parse(data, Loader=yaml.CSafeLoader):
+        for event in paced(yaml.parse(data, Loader=yaml.CSafeLoader)):
             match event:
                 case yaml.DocumentStartEvent():
                     documents += 1

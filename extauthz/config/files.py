@@ -29,6 +29,7 @@ class Files:
         self.contents: dict[Path, bytes] = dict(contents or {})
         self.missing: set[Path] = set()
         self._identities: dict[Path, Identity] = {}
+        self._digest: tuple[tuple[int, int], str] | None = None
 
     def read(self, path: Path, *, secret: bool = False) -> bytes:
         """Return the content of a file, cut off behind MAX_BYTES + 1; raises OSError and, for a path with NUL, ValueError."""
@@ -59,8 +60,13 @@ class Files:
     @property
     def digest(self) -> str:
         """Sixteen hex digits that differ when a file differs that holds no secret."""
-        paths = sorted(self.contents.keys() - self._secrets)
-        return digest(*(part for path in paths for part in (str(path).encode(), self.contents[path]))).hex()[:16]
+        # It is part of every scrape, and the files may have megabytes. What was read once stays.
+        counts = len(self.contents), len(self._secrets)
+        if self._digest is None or self._digest[0] != counts:
+            paths = sorted(self.contents.keys() - self._secrets)
+            hashed = digest(*(part for path in paths for part in (str(path).encode(), self.contents[path])))
+            self._digest = counts, hashed.hex()[:16]
+        return self._digest[1]
 
     def written_in_place(self, path: Path, before: Files) -> bool:
         """Tell whether a file has another content than it had in an earlier reading, and is the same file all the same."""

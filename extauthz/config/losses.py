@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from extauthz.config.pacing import paced
 from extauthz.core.policy import Policy
 from extauthz.core.routes import MethodTable, Node, Route, RouteTable
 
@@ -16,10 +17,10 @@ Place = tuple[str, tuple[str | None, ...], bool, str | None]
 
 def warning(before: Policy, after: Policy) -> str | None:
     """Say how many routes and denials of one policy the next one lacks, and name some; None if it lacks none."""
-    successors = dict(_places(after))
+    successors = dict(paced(_places(after)))
     removed: dict[int, Route] = {}
     weakened: dict[int, Route] = {}
-    for place, route in _places(before):
+    for place, route in paced(_places(before)):
         successor = successors.get(place)
         if successor is None:
             removed[id(route)] = route

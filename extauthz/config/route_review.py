@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from extauthz.config.pacing import paced
 from extauthz.core.model import AuthType
 from extauthz.core.routes import ANY_METHOD, Match, MethodTable, Node, Route, RouteTable
 
@@ -13,7 +14,7 @@ MAX_CHOICES = 64
 def duplicates(routes: Iterable[Route]) -> Iterator[tuple[Route, Route]]:
     """Yield (later, earlier) for routes with the same pattern and a method in common; parameter names do not count."""
     seen: dict[tuple[object, ...], Route] = {}
-    for route in routes:
+    for route in paced(routes):
         for method in route.match.methods:
             earlier = seen.setdefault((route.match.segments, route.match.rest, method), route)
             if earlier is not route:
@@ -23,7 +24,7 @@ def duplicates(routes: Iterable[Route]) -> Iterator[tuple[Route, Route]]:
 
 def cuts(table: RouteTable, routes: Iterable[Route]) -> Iterator[tuple[Route, list[Route]]]:
     """Yield each route whose paths a more specific but weaker route takes a part of, with those weaker routes."""
-    for strict in routes:
+    for strict in paced(routes):
         if strict.public or not (strict.match.rest or None in strict.match.segments):
             continue
         weaker = {

@@ -17,6 +17,7 @@ from extauthz.config.files import Files
 from extauthz.config.internal_token import Audience
 from extauthz.config.messages import problems_of, unknown_scope
 from extauthz.config.monitor import Mode
+from extauthz.config.pacing import paced
 from extauthz.config.patterns import parse_match
 from extauthz.config.upstream import UpstreamSection
 from extauthz.config.values import Scope, Section, Yes, scope
@@ -123,7 +124,7 @@ def read(file: Path, vocabulary: Iterable[str], files: Files | None = None) -> t
         head = _usable_head(source.data)
     scopes = frozenset(vocabulary)
     placed = []
-    for index, entry in enumerate(head.routes):
+    for index, entry in paced(enumerate(head.routes)):
         path: KeyPath = ("routes", index)
         unknown = [*_unknown_scopes(source, path, entry, scopes)]
         problems += unknown

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
+from extauthz.config.pacing import paced
 from extauthz.config.patterns import parse_match
 from extauthz.config.route_review import covers
 from extauthz.core.routes import ANY_METHOD, STAR_METHODS, MethodTable, Node, Route, RouteTable
@@ -49,7 +50,7 @@ def confused_words(routes: Iterable[Route], upstream: Upstream) -> Iterator[tupl
 def weaker_spellings(table: RouteTable, routes: Iterable[Route]) -> Iterator[WeakerSpelling]:
     """Yield routes beside which another letter case or last slash leads to one that lets others in; one for each pattern."""
     seen: set[int] = set()
-    for route in routes:
+    for route in paced(routes):
         for segments in _samples(route):
             methods = table.search(segments)
             if methods is not None and id(methods) not in seen:

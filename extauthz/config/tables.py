@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from extauthz.config import route_review, spellings
+from extauthz.config.pacing import paced
 from extauthz.config.routes import LocatedRoute
 from extauthz.core.routes import Route, RouteTable, compile_routes
 from extauthz.core.upstream import STRICT, Upstream
@@ -29,10 +30,10 @@ def compile_tables(placed: list[LocatedRoute]) -> tuple[RouteTable, Mapping[str,
     for host in ("", *hosts):
         entries = [entry for entry in placed if (host in entry.hosts if host else not entry.hosts)]
         upstream = entries[0].reading if entries else STRICT
-        table = tables[host] = compile_routes([entry.route for entry in entries], upstream)
+        table = tables[host] = compile_routes(paced([entry.route for entry in entries]), upstream)
         problems += [*_other_upstreams(entries), *_same_patterns(entries, upstream, lines)]
         warnings += [*_warnings(table, entries, lines), *_other_readings(table, entries, lines)]
-    for entry in placed:
+    for entry in paced(placed):
         if any(segment and "?" in segment for segment in entry.route.match.segments):
             warnings.append(entry.problem("'?' in a pattern is the character of a path (%3F): queries are not matched"))
     return tables.pop(""), tables, problems, sorted(set(warnings))
@@ -120,7 +121,7 @@ def _first_of_each_file(pairs: Iterable[tuple[LocatedRoute, T]]) -> Iterator[tup
 def _names_used_twice(placed: list[LocatedRoute]) -> list[Problem]:
     first: dict[str, LocatedRoute] = {}
     problems = []
-    for entry in placed:
+    for entry in paced(placed):
         earlier = first.setdefault(entry.route.name, entry)
         same_line = earlier.route.match.text == entry.route.match.text and earlier.hosts == entry.hosts
         if earlier is not entry and not same_line:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from extauthz.core.model import AuthType, Identity, Reason, Request
 
@@ -45,17 +45,18 @@ class ActAs:
     permits: Callable[[str], bool] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Remember what was decided for an address."""
-        object.__setattr__(self, "permits", lru_cache(maxsize=4096)(self._permits))
+        """Remember what was decided for an address, in nothing that points back here: so these rules go when nobody holds them."""
+        object.__setattr__(self, "permits", lru_cache(maxsize=4096)(partial(_permits, self.allow, self.deny)))
 
-    def _permits(self, user: str) -> bool:
-        """Tell whether a GLOBAL token may act for this lower-case address; deny is also tried without a +tag."""
-        if self.deny:
-            local, _, domain = user.partition("@")
-            without_tag = f"{local.partition('+')[0]}@{domain}"
-            if self.deny.fullmatch(user) or self.deny.fullmatch(without_tag):
-                return False
-        return self.allow is not None and self.allow.fullmatch(user) is not None
+
+def _permits(allow: re.Pattern[str] | None, deny: re.Pattern[str] | None, user: str) -> bool:
+    """Tell whether a GLOBAL token may act for this lower-case address; deny is also tried without a +tag."""
+    if deny:
+        local, _, domain = user.partition("@")
+        without_tag = f"{local.partition('+')[0]}@{domain}"
+        if deny.fullmatch(user) or deny.fullmatch(without_tag):
+            return False
+    return allow is not None and allow.fullmatch(user) is not None
 
 
 def effective_user(rules: ActAs, request: Request, identity: Identity) -> str | Reason | None:

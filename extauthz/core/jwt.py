@@ -108,7 +108,7 @@ def _base64url(part: str) -> bytes:
 
 
 def _object(data: bytes) -> Mapping[str, Any]:
-    document = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    document = _DECODER.decode(data.decode("utf-8"))
     if not isinstance(document, dict) or data.count(b"[") + data.count(b"{") > MAX_BRACKETS:
         raise ValueError("not a JSON object, or one of too many lists and objects")
     return document
@@ -123,3 +123,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)

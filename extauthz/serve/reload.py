@@ -16,6 +16,7 @@ from extauthz.config import losses
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
 from extauthz.config.monitor import weakened
+from extauthz.config.pacing import beside_the_loop
 from extauthz.config.restart import needing_restart
 from extauthz.errors import ConfigurationError, Problem, StoreError
 from extauthz.telemetry.metric_table import Samples
@@ -89,45 +90,54 @@ class Reloader:
     async def reload(self) -> None:
         """Read the files and take what they say; whatever is wrong, what is served goes on, and the log says why."""
         async with self._lock:
-            files = Files()
+            await self._reload()
+
+    async def _reload(self) -> None:
+        files = Files()
+        self._again = False
+        try:
+            configuration, warnings = await asyncio.to_thread(self._read, files)
+            problems = needing_restart(self._started_with, configuration)
+            self._again = not problems
+            if problems:
+                self._refuse("restart_needed", problems)
+                return
+            await self._take(configuration)
+        except ConfigurationError as error:
             self._again = False
-            try:
-                configuration = await asyncio.to_thread(self._load, files)
-                problems = needing_restart(self._started_with, configuration)
-                self._again = not problems
-                if problems:
-                    self._refuse("restart_needed", problems)
-                    return
-                await self._take(configuration)
-            except ConfigurationError as error:
-                self._again = False
-                self._refuse("failed", error.problems)
-            except (StoreError, ReloadRefused) as error:
-                self._refuse("failed", [str(error)])
-            except Exception as error:  # noqa: BLE001 - a problem of ours is no reason to stop serving
-                _log.exception("reload failed")
-                self._refuse("failed", [repr(error)])
-            else:
-                self._accept(configuration)
-            finally:
-                self._last_files = files
+            self._refuse("failed", error.problems)
+        except (StoreError, ReloadRefused) as error:
+            self._refuse("failed", [str(error)])
+        except Exception as error:  # noqa: BLE001 - a problem of ours is no reason to stop serving
+            _log.exception("reload failed")
+            self._refuse("failed", [repr(error)])
+        else:
+            self._accept(configuration, warnings)
+        finally:
+            self._last_files = files
+
+    def _read(self, files: Files) -> tuple[Configuration, list[str]]:
+        """Return what the files say, and what there is to be said of how it differs from what is served."""
+        with beside_the_loop():
+            configuration = self._load(files)
+            before, after = self.configuration.policy, configuration.policy
+            loss = losses.warning(before, after)
+            return configuration, [*weakened(before, after), *([loss] if loss else [])]
 
     def _load(self, files: Files) -> Configuration:
         configuration = load(self.configuration.file, files, end_marker=self.configuration.settings.reload.end_marker)
         configuration.read_secrets(self._environment)
         return configuration
 
-    def _accept(self, configuration: Configuration) -> None:
-        for weaker in weakened(self.configuration.policy, configuration.policy):
-            _log.warning(weaker)
-        if loss := losses.warning(self.configuration.policy, configuration.policy):
-            _log.warning(loss)
+    def _accept(self, configuration: Configuration, warnings: list[str]) -> None:
+        for warning in warnings:
+            _log.warning(warning)
         self._look_for_writing_in_place(configuration)
         self.configuration, self._accepted_at = configuration, self._now()
         self.problem, self.shown_problem, self._again = None, None, False
         self._outcomes["ok"] += 1
-        for warning in configuration.warnings:
-            _log.warning("configuration: %s", warning)
+        for problem in configuration.warnings:
+            _log.warning("configuration: %s", problem)
         _log.info("configuration reloaded", extra={"file": str(configuration.file), "hash": configuration.files.digest})
 
     def _look_for_writing_in_place(self, configuration: Configuration) -> None:
@@ -184,9 +194,11 @@ class Reloader:
                     return
 
     async def _look(self) -> None:
-        # What could not be taken although nothing is wrong with it is tried again.
-        if self._again or await asyncio.to_thread(self._last_files.changed):
-            await self.reload()
+        # A reload under way may be taking what has changed.
+        async with self._lock:
+            # What could not be taken although nothing is wrong with it is tried again.
+            if self._again or await asyncio.to_thread(self._last_files.changed):
+                await self._reload()
 
     def _names(self) -> set[str]:
         paths = self.configuration.files.paths | self._last_files.paths

@@ -11,6 +11,7 @@ import sys
 
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
+from extauthz.config.pacing import beside_the_loop
 from extauthz.errors import ConfigurationError, ListenError, StoreError
 from extauthz.process import early_signals
 from extauthz.runtime.build import RuntimeParts
@@ -148,7 +149,7 @@ class _Served:
                 return worker.state()
             case Prepare():
                 self._prepared = None
-                configuration = await asyncio.to_thread(_configuration, request)
+                configuration = await asyncio.to_thread(_next_configuration, request)
                 self._prepared = configuration, await worker.prepare(configuration)
             case Commit() if self._prepared is not None:
                 worker.commit(*self._prepared)
@@ -173,3 +174,9 @@ class _Served:
 def _configuration(request: Begin | Prepare) -> Configuration:
     """Load from the bytes that the parent read: every worker of it has the same."""
     return load(request.file, Files(request.files))
+
+
+def _next_configuration(request: Prepare) -> Configuration:
+    """Load in a thread, while the loop answers checks."""
+    with beside_the_loop():
+        return _configuration(request)

@@ -11,7 +11,7 @@ from extauthz.core.jwt import KeyName, KeySet
 from extauthz.core.model import Identity, Reason
 from extauthz.core.providers import ProviderRules
 from extauthz.errors import Unavailable
-from extauthz.ports import Clock, Evidence, Introspector, KeySource, Verdicts
+from extauthz.ports import Clock, Evidence, Introspector, KeySource, Verdict, Verdicts
 from extauthz.verifiers.single_flight import Flights
 from extauthz.verifiers.throttling import Budget
 
@@ -28,11 +28,16 @@ _UNSETTLED = frozenset({Reason.TOKEN_KEY_UNKNOWN, Reason.TOKEN_NOT_YET_VALID})
 Answer = Coroutine[None, None, Mapping[str, Any] | Reason]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Signer:
-    """A key that signed tokens, for as long as its issuer publishes it."""
+    """A key that signed tokens; its `issuer` for as long as that publishes it, then None, which voids what rests on the key."""
 
-    published: bool = True
+    issuer: Issuer | None
+
+    @property
+    def published(self) -> bool:
+        """Return whether what rests on the key counts."""
+        return self.issuer is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +62,14 @@ class Issuer:
     pending: int = 0
     known_keys: KeySet = field(default_factory=dict)
     signers: dict[KeyName, Signer] = field(default_factory=dict)
-    standing: Signer = field(default_factory=Signer)
+    standing: Signer = field(init=False)
     dropped: bool = False
 
     def __post_init__(self) -> None:
         """Refuse an issuer that nobody could be asked about."""
         if (self.keys is None) == (self.introspector is None):
             raise ValueError(f"{self.rules.name}: either keys or an introspector")
+        self.standing = Signer(self)
 
     def asks_the_same(self, other: Issuer) -> bool:
         """Tell whether both would ask the same objects."""
@@ -73,7 +79,7 @@ class Issuer:
         """Void every verdict, also those that are still to come from verifications under way."""
         self.dropped = True
         for signer in (self.standing, *self.signers.values()):
-            signer.published = False
+            signer.issuer = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -109,12 +115,14 @@ class OAuthVerifier:
 
     def verify(self, token: str, now: float) -> Evidence | Awaitable[Evidence]:
         """Answer at once when memory or a key in memory suffices; checks of one token share the work. Raises Unavailable."""
-        self._notice_new_keys()
         verdict = self._verdicts.recall(token)
-        if isinstance(verdict, Reason):
-            return verdict
-        if verdict is not None and self._stands(verdict.basis):
+        if isinstance(verdict, Verdict) and self._stands(verdict.basis):
             return verdict.identity
+        has_new_keys = [issuer for issuer in self._issuers if self._notice_new_keys(issuer)]
+        if isinstance(verdict, Reason):
+            if not has_new_keys:
+                return verdict
+            verdict = None
         flight = self._flights.join(token)
         if flight is not None:
             return flight
@@ -136,11 +144,17 @@ class OAuthVerifier:
         """Tell whether a verdict counts: a local one rests on its key alone, which the verdicts of that key share."""
         match basis:
             case Signer():
-                return basis.published
+                return self._is_published(basis)
             case RemoteVerification(signer, ask_at):
-                return self._clock.monotonic() < ask_at and signer.published
+                return self._clock.monotonic() < ask_at and self._is_published(signer)
             case _:
                 return False
+
+    def _is_published(self, signer: Signer) -> bool:
+        """Look at the keys of the one issuer first; a check that looked at all of them would cost more with each."""
+        if signer.issuer is not None:
+            self._notice_new_keys(signer.issuer)
+        return signer.published
 
     def _verify_signature(self, case: _PendingToken, unverified: jwt.Unverified) -> Evidence | Awaitable[Evidence]:
         source, name = case.issuer.keys, jwt.key_name(unverified)
@@ -167,7 +181,7 @@ class OAuthVerifier:
 
     async def _with_keys(self, case: _PendingToken, unverified: jwt.Unverified, pending: Awaitable[KeySet]) -> Evidence:
         await pending
-        self._notice_new_keys()
+        self._notice_new_keys(case.issuer)
         evidence = self._with_known_keys(case, unverified)
         return evidence if isinstance(evidence, (Identity, Reason)) else await evidence
 
@@ -177,7 +191,7 @@ class OAuthVerifier:
             return Reason.TOKEN_KEY_UNKNOWN
         self._signatures.take()
         refusal = jwt.signature_refusal(unverified, issuer.known_keys)
-        signer = issuer.signers.setdefault(name, Signer())
+        signer = issuer.signers.setdefault(name, Signer(issuer))
         if refusal or issuer.userinfo is None:
             return self._settled(case, refusal or claims.verify(unverified.claims, issuer.rules, self._clock.now()), signer)
         question = issuer.userinfo.ask(case.token, is_known=case.is_known)
@@ -220,19 +234,20 @@ class OAuthVerifier:
             self._verdicts.put(case.token, evidence, basis=signer)
         return evidence
 
-    def _notice_new_keys(self) -> None:
-        """Void the verdicts of every key that was removed or replaced since the last look."""
-        for issuer in self._issuers:
-            if issuer.keys is None:
-                continue
-            before, now = issuer.known_keys, issuer.keys.keys() or {}
-            if now is before:
-                continue
-            issuer.known_keys = now
-            for name in [name for name, key in before.items() if now.get(name) != key]:
-                issuer.signers.pop(name, Signer()).published = False
-            if now != before:
-                self._verdicts.forget_refusals()
+    def _notice_new_keys(self, issuer: Issuer) -> bool:
+        """Void the verdicts of every key that was removed or replaced since the last look; return whether the keys are others."""
+        if issuer.keys is None:
+            return False
+        before, now = issuer.known_keys, issuer.keys.keys() or {}
+        if now is before:
+            return False
+        issuer.known_keys = now
+        for name in [name for name, key in before.items() if now.get(name) != key]:
+            issuer.signers.pop(name, Signer(None)).issuer = None
+        if now == before:
+            return False
+        self._verdicts.forget_refusals()
+        return True
 
     def _own(self, case: _PendingToken, work: Coroutine[None, None, Evidence]) -> Awaitable[Evidence]:
         case.issuer.pending += 1

@@ -15,8 +15,10 @@ from extauthz.adapters.store.records import (
     AuditKey,
     AuditRow,
     Change,
+    Position,
     Restored,
     Revocation,
+    Sort,
     StoredToken,
     StoreState,
     TokenFilter,
@@ -112,13 +114,32 @@ class MemoryTokenStore:
             plain = {item.name: getattr(record, item.name) for item in fields(TokenRecord)}
             return StoredToken(**plain, **self._more.get(token_id, {}), last_used_at=at, last_used_from=source)
 
-    def page(self, wanted: TokenFilter = _EVERYTHING, after: tuple[int, str] | None = None, limit: int = 100) -> list[StoredToken]:
-        """Return the newest tokens, or those behind the (created_at, id) of the last one of the page before."""
-        return [
-            token
-            for token in self.list_tokens()
-            if meets(token, wanted) and (after is None or (token.created_at, token.id) < after)
-        ][:limit]
+    def page(
+        self,
+        wanted: TokenFilter = _EVERYTHING,
+        after: Position | None = None,
+        limit: int = 100,
+        *,
+        before: Position | None = None,
+        sort: Sort = Sort.NEWEST,
+    ) -> list[StoredToken]:
+        """Return the first tokens of a list, or those right after or before the position of one, in the order of the list."""
+        found = [token for token in self.list_tokens() if meets(token, wanted)]
+        found.sort(key=lambda token: self._place(sort.position(token)), reverse=sort.is_descending)
+        if before is not None:
+            return [token for token in found if self._stands(sort, sort.position(token), before)][-limit:]
+        return [token for token in found if after is None or self._stands(sort, after, sort.position(token))][:limit]
+
+    def _stands(self, sort: Sort, first: Position, second: Position) -> bool:
+        """Return whether one position is before another one."""
+        one, other = self._place(first), self._place(second)
+        return one > other if sort.is_descending else one < other
+
+    def _place(self, position: Position) -> tuple[bool, int, str]:
+        at, token_id = position
+        if at is not None:
+            return True, at, token_id
+        return False, self._records[token_id].created_at if token_id in self._records else 0, token_id
 
     def list_tokens(self) -> list[StoredToken]:
         """Return all tokens, the newest first."""

@@ -11,14 +11,14 @@ from alembic.config import Config
 from extauthz.adapters.store import schema
 from tests.support.postgresql import Place
 
-NEXT, SECOND_NEXT = "0003", "0004"
+NEXT, SECOND_NEXT = "0004", "0005"
 
 _NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 def upgrade():
     op.add_column("tokens", sa.Column("label", sa.String(64)))
@@ -28,8 +28,8 @@ def upgrade():
 _SECOND_NEXT = """
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 def upgrade():
     op.drop_table("labels")
@@ -41,8 +41,8 @@ def migrate(place: Place, revision: str, folder: Path) -> None:
     scripts = folder / "migrations"
     if not scripts.exists():
         shutil.copytree(Path(schema.__file__).parent / "migrations", scripts)
-        (scripts / "versions" / "0003_labels.py").write_text(_NEXT)
-        (scripts / "versions" / "0004_no_labels.py").write_text(_SECOND_NEXT)
+        (scripts / "versions" / "0004_labels.py").write_text(_NEXT)
+        (scripts / "versions" / "0005_no_labels.py").write_text(_SECOND_NEXT)
     config = Config()
     config.set_main_option("script_location", str(scripts))
     with place.opened() as store, store._database.migrating() as connection:

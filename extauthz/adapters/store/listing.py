@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-
 import sqlalchemy as sa
 
 from extauthz.adapters.store.database import Kind
 from extauthz.adapters.store.feed_rows import feed_batch
 from extauthz.adapters.store.ledger import audit_head
-from extauthz.adapters.store.records import StoredToken, StoreState, TokenFilter
+from extauthz.adapters.store.records import StoredToken, StoreState
 from extauthz.adapters.store.rows import NEEDING
 from extauthz.adapters.store.rules import possible
 from extauthz.adapters.store.schema import (
@@ -21,53 +18,15 @@ from extauthz.adapters.store.schema import (
     store_state,
     stored,
     stored_tokens,
-    token_usage,
     tokens,
 )
 from extauthz.ports import FeedBatch
-
-_KEY = sa.tuple_(tokens.c.created_at, tokens.c.id)
 
 
 def get(connection: sa.Connection, token_id: str) -> StoredToken | None:
     """Return one token."""
     row = connection.execute(stored_tokens().where(tokens.c.id == token_id)).first() if possible(token_id) else None
     return None if row is None else stored(row)
-
-
-def page(
-    connection: sa.Connection, kind: Kind, filters: TokenFilter, after: tuple[int, str] | None, limit: int
-) -> list[StoredToken]:
-    """Return tokens behind a key, the newest first; the key of a token is when it was made, and its id."""
-    texts = (filters.scope, filters.user, filters.pepper_id, after and after[1])
-    if not all(text is None or text.isprintable() for text in texts):
-        # No token has it, and not every database takes it in a query.
-        return []
-    query = stored_tokens().where(*_conditions(filters, kind))
-    if after is not None:
-        query = query.where(sa.tuple_(*after) > _KEY)
-    query = query.order_by(tokens.c.created_at.desc(), tokens.c.id.desc()).limit(limit)
-    return [stored(row) for row in connection.execute(query)]
-
-
-def _conditions(filters: TokenFilter, kind: Kind) -> Iterator[sa.ColumnElement[bool]]:
-    if filters.permission is not None:
-        yield tokens.c.permission == filters.permission.value
-    if filters.scope is not None:
-        # The column is a JSON list of texts; LIKE would read a name with "_" as a pattern.
-        position = sa.func.strpos if kind == "postgresql" else sa.func.instr
-        yield position(tokens.c.scopes, json.dumps(filters.scope)) > 0
-    if filters.user is not None:
-        yield tokens.c.user == filters.user
-    if filters.pepper_id is not None:
-        yield tokens.c.pepper_id == filters.pepper_id
-    if filters.expires_before is not None:
-        yield tokens.c.expires_at < filters.expires_before
-    if filters.unused_since is not None:
-        yield sa.func.coalesce(token_usage.c.last_used_at, tokens.c.created_at) < filters.unused_since
-    if filters.active_at is not None:
-        yield tokens.c.revoked_at.is_(None)
-        yield tokens.c.expires_at > filters.active_at
 
 
 def status(connection: sa.Connection, kind: Kind, revision: str, now: int) -> StoreState:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from extauthz.core.model import AuthType
@@ -46,19 +47,60 @@ class StoredToken(TokenRecord):
 
 @dataclass(frozen=True, slots=True)
 class TokenFilter:
-    """Which tokens to list: those that meet everything that is not None. A user is written as it is stored, in lower case.
+    """Which tokens to list: those that meet everything that is set. A user is written as it is stored, in lower case.
 
-    `active_at` leaves out what is revoked, or expired at that moment. `unused_since` counts a token that was never used from its
-    creation.
+    `text` is part of the description, in any case of its letters, or a whole id. `active_at` leaves out what is revoked, or expired
+    at that moment; `expired_at` takes what is expired then and not revoked, `revoked` what is revoked. Bounds of the expiry are
+    outside of what is listed. `unused_since` takes what was made before that moment and not used since, `never_used` what was
+    never used.
     """
 
+    text: str | None = None
     permission: AuthType | None = None
     scope: str | None = None
     user: str | None = None
+    created_by: str | None = None
     pepper_id: str | None = None
+    expires_after: int | None = None
     expires_before: int | None = None
     unused_since: int | None = None
+    never_used: bool = False
     active_at: int | None = None
+    expired_at: int | None = None
+    revoked: bool = False
+
+
+Position = tuple[int | None, str]
+"""Where a token stands in a list: the time that the list is sorted by, None for one that was never used, and the id."""
+
+
+class Sort(StrEnum):
+    """The order of a list. Those of one second stand by their ids.
+
+    A token that was never used counts as used before any other; those of them stand by their age.
+    """
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+    EXPIRES_SOONEST = "expires-soonest"
+    EXPIRES_LATEST = "expires-latest"
+    RECENTLY_USED = "recently-used"
+    LEAST_RECENTLY_USED = "least-recently-used"
+
+    @property
+    def is_descending(self) -> bool:
+        """Whether later times stand first."""
+        return self in (Sort.NEWEST, Sort.EXPIRES_LATEST, Sort.RECENTLY_USED)
+
+    def position(self, token: StoredToken) -> Position:
+        """Return where a token stands in a list of this order."""
+        match self:
+            case Sort.NEWEST | Sort.OLDEST:
+                return token.created_at, token.id
+            case Sort.EXPIRES_SOONEST | Sort.EXPIRES_LATEST:
+                return token.expires_at, token.id
+            case Sort.RECENTLY_USED | Sort.LEAST_RECENTLY_USED:
+                return token.last_used_at, token.id
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenRecord, fingerprint
 from extauthz.errors import StoreError
 
-REVISION = "0002"
+REVISION = "0003"
 """The schema that this release makes."""
-SERVED = (REVISION, "0003")
+SERVED = (REVISION, "0004")
 """Schemas that this release serves: its own and the next one, so that a store can be migrated before its sidecars are replaced.
 
 The next one only adds: columns that may be NULL, tables, indexes. What an earlier release writes is good in it and means the same,

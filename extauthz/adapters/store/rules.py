@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from extauthz.adapters.store.folding import fold
 from extauthz.adapters.store.records import AuditKey, Change, StoredToken, TokenFilter
 from extauthz.core.model import Reason
 from extauthz.core.tokens import TokenRecord, usable
@@ -72,13 +73,19 @@ def check_rotation(token: StoredToken | None, token_id: str, successor: TokenRec
 
 def meets(token: StoredToken, filters: TokenFilter) -> bool:
     """Return whether a token meets every condition of a filter."""
-    last_used_at = token.created_at if token.last_used_at is None else token.last_used_at
+    used_at = token.last_used_at
     return (
         filters.permission in (None, token.permission)
+        and (filters.text is None or filters.text == token.id or fold(filters.text) in fold(token.description))
         and (filters.scope is None or filters.scope in token.scopes)
         and filters.user in (None, token.user)
+        and filters.created_by in (None, token.created_by)
         and filters.pepper_id in (None, token.pepper_id)
+        and (filters.expires_after is None or token.expires_at > filters.expires_after)
         and (filters.expires_before is None or token.expires_at < filters.expires_before)
-        and (filters.unused_since is None or last_used_at < filters.unused_since)
+        and not (filters.never_used and used_at is not None)
+        and (filters.unused_since is None or max(token.created_at, used_at or token.created_at) < filters.unused_since)
         and (filters.active_at is None or (token.revoked_at is None and token.expires_at > filters.active_at))
+        and (filters.expired_at is None or (token.revoked_at is None and token.expires_at <= filters.expired_at))
+        and not (filters.revoked and token.revoked_at is None)
     )

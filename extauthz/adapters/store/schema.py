@@ -37,6 +37,7 @@ tokens = sa.Table(
     sa.Column("rotated_to", _ID),
     sa.Index("tokens_by_age", "created_at", "id"),
     sa.Index("tokens_by_user", "user", "created_at", "id"),
+    sa.Index("tokens_by_expiry", "expires_at", "id"),
 )
 
 peppers = sa.Table(
@@ -69,6 +70,7 @@ token_usage = sa.Table(
     sa.Column("token_id", _ID, primary_key=True),
     sa.Column("last_used_at", sa.BigInteger, nullable=False),
     sa.Column("last_used_from", sa.String(64), nullable=False),
+    sa.Index("token_usage_by_time", "last_used_at", "token_id"),
 )
 
 audit = sa.Table(
@@ -110,10 +112,12 @@ def read_state(connection: sa.Connection) -> Any:
     return connection.execute(sa.select(store_state.c.epoch, store_state.c.head).where(store_state.c.id == 1)).one()
 
 
-def stored_tokens() -> sa.Select[Any]:
-    """Select what `stored` reads."""
-    with_uses = tokens.outerjoin(token_usage, token_usage.c.token_id == tokens.c.id)
-    return sa.select(*(tokens.c[name] for name in COLUMNS), *_MORE).select_from(with_uses)
+WITH_USES = tokens.outerjoin(token_usage, token_usage.c.token_id == tokens.c.id)
+
+
+def stored_tokens(source: sa.FromClause = WITH_USES) -> sa.Select[Any]:
+    """Select what `stored` reads from tables that are joined."""
+    return sa.select(*(tokens.c[name] for name in COLUMNS), *_MORE).select_from(source)
 
 
 def stored(row: Sequence[Any]) -> StoredToken:

@@ -8,10 +8,21 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from extauthz.adapters.store import audit, backup, chain, listing, replay, writing
+from extauthz.adapters.store import audit, backup, chain, listing, paging, replay, writing
 from extauthz.adapters.store.database import Database, revision_of
 from extauthz.adapters.store.ledger import Ledger
-from extauthz.adapters.store.records import AuditExport, AuditKey, AuditRow, Change, Restored, StoredToken, StoreState, TokenFilter
+from extauthz.adapters.store.records import (
+    AuditExport,
+    AuditKey,
+    AuditRow,
+    Change,
+    Position,
+    Restored,
+    Sort,
+    StoredToken,
+    StoreState,
+    TokenFilter,
+)
 from extauthz.adapters.store.rows import COLUMNS, SERVED, check_revision
 from extauthz.adapters.store.rules import audit_key
 from extauthz.adapters.store.schema import tokens
@@ -105,10 +116,18 @@ class SqlTokenStore:
         with self._database.reading() as connection:
             return listing.get(connection, token_id)
 
-    def page(self, filters: TokenFilter = _EVERYTHING, after: tuple[int, str] | None = None, limit: int = 100) -> list[StoredToken]:
-        """Return the newest tokens, or those behind the (created_at, id) of the last one of the page before."""
+    def page(
+        self,
+        filters: TokenFilter = _EVERYTHING,
+        after: Position | None = None,
+        limit: int = 100,
+        *,
+        before: Position | None = None,
+        sort: Sort = Sort.NEWEST,
+    ) -> list[StoredToken]:
+        """Return the first tokens of a list, or those right after or before the position of one, in the order of the list."""
         with self._database.reading() as connection:
-            return listing.page(connection, self._database.kind, filters, after, limit)
+            return paging.page(connection, self._database.kind, filters, sort=sort, after=after, before=before, limit=limit)
 
     def list_tokens(self) -> list[StoredToken]:
         """Return all tokens, the newest first."""

@@ -679,7 +679,7 @@ def test_the_backup_of_postgresql_is_the_command_that_is_named(
 
     with empty.opened() as store:
         assert store.verify_audit(KEYS, head) is None
-        assert store.migrate() == "0002"
+        assert store.migrate() == "0003"
         with pytest.raises(StoreError, match="exists already"):
             store.add(token(), FINGERPRINT)
         store.revoke([C], None, ANA)

@@ -160,7 +160,7 @@ async def test_a_schema_beyond_the_next_one_is_refused_by_running_sidecars(
     async with serving(configuration) as running:
         assert await running.told(known) == "good"
         migrate(place, SECOND_NEXT, tmp_path)
-        await until(lambda: lost(caplog) == {"has schema 0004"})
+        await until(lambda: lost(caplog) == {"has schema 0005"})
         assert await running.told(new) == "store_unavailable"
         assert await running.told(known) == "good"
         with pytest.raises(Unavailable):

@@ -83,7 +83,7 @@ def test_an_empty_store_knows_nothing(store: AnyStore) -> None:
     assert store.audit_head() == (0, "00" * 32)
     status = store.status(NOW)
     assert (status.active, status.expired, status.revoked, status.head, dict(status.peppers)) == (0, 0, 0, 0, {})
-    assert status.revision == store.revision() == store.migrate() == "0002"
+    assert status.revision == store.revision() == store.migrate() == "0003"
 
 
 ODD = [
@@ -971,7 +971,7 @@ def test_a_corrupted_file_is_no_answer(reader: SqliteReader, path: Path) -> None
     size = probe.execute("PRAGMA page_size").fetchone()[0]
     roots = probe.execute("SELECT rootpage FROM sqlite_master WHERE tbl_name = 'tokens' AND rootpage > 0").fetchall()
     probe.close()
-    assert len(roots) == 4, "a table, the index of its key, and those by age and by user"
+    assert len(roots) == 5, "a table, the index of its key, and those by age, by user and by expiry"
     with path.open("r+b") as file:
         for (page,) in roots:
             file.seek((page - 1) * size)
@@ -1102,8 +1102,8 @@ NEWER = "use the release that ran 'extauthz store migrate' last, or a later one"
     ("revision", "message"),
     [
         (None, f"the token store is empty: {MIGRATE}"),
-        ("0001", f"the token store has schema 0001, this release serves 0002 and 0003: {MIGRATE}"),
-        ("0004", f"the token store has schema 0004, this release serves 0002 and 0003: {NEWER}"),
+        ("0001", f"the token store has schema 0001, this release serves 0003 and 0004: {MIGRATE}"),
+        ("0005", f"the token store has schema 0005, this release serves 0003 and 0004: {NEWER}"),
     ],
 )
 def test_another_schema_is_refused_with_what_mends_it(revision: str | None, message: str) -> None:

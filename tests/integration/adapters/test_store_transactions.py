@@ -116,7 +116,7 @@ def test_a_store_without_a_schema_is_told_from_one_that_cannot_be_read(tmp_path:
         with pytest.raises(StoreError) as caught, empty.reading():
             pass
         assert str(caught.value) == f"{tmp_path}/empty.db: the token store is empty: run 'extauthz store migrate'"
-    assert opened.revision() == "0002"
+    assert opened.revision() == "0003"
     with opened.writing() as connection:
         connection.exec_driver_sql("ALTER TABLE alembic_version RENAME COLUMN version_num TO another")
     with pytest.raises(StoreError, match=r"tokens\.db: the token store cannot be used \(no such column: version_num\)$"):
@@ -132,8 +132,8 @@ def test_a_store_without_a_schema_is_told_from_one_that_cannot_be_read(tmp_path:
 def test_a_store_of_a_newer_release_is_not_migrated_by_this_one(path: Path, other: sqlite3.Connection) -> None:
     with closing(SqlTokenStore(path)) as store:
         assert store.clock() is None
-        other.execute("UPDATE alembic_version SET version_num = '0003'")
-        assert (store.migrate(), store.revision()) == ("0003", "0003")
+        other.execute("UPDATE alembic_version SET version_num = '0004'")
+        assert (store.migrate(), store.revision()) == ("0004", "0004")
         other.execute("UPDATE alembic_version SET version_num = '9999'")
         with pytest.raises(StoreError) as caught:
             store.migrate()
@@ -226,7 +226,7 @@ def test_a_connection_that_was_cut_in_the_pool_is_made_anew_once(
     pool: Any = Pool(opened._readers, errors, cut=cut)
     opened._readers = pool
     if tries > errors:
-        assert opened.revision() == "0002"
+        assert opened.revision() == "0003"
     else:
         with pytest.raises(StoreError, match="the connection is lost"):
             opened.revision()
@@ -258,7 +258,7 @@ def test_who_writes_locks_out_the_others_also_on_a_second_connection(path: Path)
             with transaction():
                 assert opened.begun == [expected] * 2
         opened.begun.clear()
-        assert opened.revision() == "0002"
+        assert opened.revision() == "0003"
         assert opened.begun == [(False, True)] * 2
 
 
@@ -370,7 +370,7 @@ def test_a_store_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     sqlite_file.make(path)
     assert path.stat().st_mode & 0o777 == 0o640
     with closing(SqlTokenStore(path)) as store:
-        assert store.revision() == "0002"
+        assert store.revision() == "0003"
 
 
 def test_a_store_is_made_where_a_link_points_to(tmp_path: Path) -> None:
@@ -481,7 +481,7 @@ def test_what_may_not_be_changed_is_read_and_not_written(open_path: Path) -> Non
             with pytest.raises(StoreError) as caught:
                 attempt().__enter__()
             assert str(caught.value) == refusal
-        assert opened.revision() == "0002"
+        assert opened.revision() == "0003"
         for _ in range(2):
             with opened.reading() as connection:
                 assert connection.scalar(sa.text("SELECT count(*) FROM tokens")) == 1
@@ -659,7 +659,7 @@ def test_a_log_that_cannot_be_read_is_named_with_its_folder(open_path: Path, sql
 
 def row(**changes: object) -> tuple[object, ...]:
     """Return a row of the feed with these changes."""
-    plain = {"epoch": 1, "head": 9, "oldest": 2, "last": 7, "mac": b"\x01", "number": 9, "token_id": A, "revision": "0002"}
+    plain = {"epoch": 1, "head": 9, "oldest": 2, "last": 7, "mac": b"\x01", "number": 9, "token_id": A, "revision": "0003"}
     return tuple((plain | changes).values())
 
 
@@ -693,7 +693,7 @@ def test_rows_that_no_release_wrote_are_refused(rows: list[tuple[object, ...]], 
 
 
 def test_rows_of_another_schema_are_refused() -> None:
-    assert feed_slice([row(revision="0003")]).head == 9
+    assert feed_slice([row(revision="0004")]).head == 9
     with pytest.raises(StoreError, match="has schema 9999"):
         feed_slice([row(revision="9999")])
 
@@ -720,7 +720,7 @@ def test_the_migrations_are_found_in_a_folder_of_any_name(tmp_path: Path, monkey
     (tmp_path / "100%s").symlink_to(Path(sql.__file__).parent)
     monkeypatch.setattr(sql, "__file__", str(tmp_path / "100%s" / "sql.py"))
     with closing(SqlTokenStore(tmp_path / "tokens.db", create=True)) as store:
-        assert store.migrate() == "0002"
+        assert store.migrate() == "0003"
 
 
 def test_an_id_that_is_given_twice_is_refused_by_its_name(path: Path) -> None:

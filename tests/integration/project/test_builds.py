@@ -25,6 +25,6 @@ def test_a_machine_without_a_compiler_builds_what_it_can(tmp_path: Path) -> None
         check=False,
     )
     assert built.returncode == 0, built.stderr
-    assert built.stderr.count("failed") >= 3, "it is said"
+    assert built.stderr.count("failed") >= 4, "it is said"
     assert list(tmp_path.rglob("*.so")) == []
     assert list(tmp_path.glob("build/cython/**/*.c")), "nothing was tried"

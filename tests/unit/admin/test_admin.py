@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.adapters.store.records import TokenFilter
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin import audits, leaks, revocation, rights, stores, tokens, transfer, verification
 from extauthz.admin.administration import Administration, audit_keys
@@ -19,6 +18,7 @@ from extauthz.admin.metadata import token_metadata, utc
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor, Operation, Role, may, role_of
 from extauthz.admin.token_requests import TokenRequest, TokenRules
+from extauthz.admin.token_search import TokenSearch, TokenStatus
 from extauthz.config.patterns import compile_patterns
 from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType
@@ -231,19 +231,6 @@ def test_what_is_not_rotated(administration: Administration, case: str, actor: A
 # --- look
 
 
-def test_pages_of_tokens(administration: Administration) -> None:
-    ids = {new.record.id for new in made(administration, *[TOKEN] * 5)}
-    found: list[str] = []
-    after = None
-    for size in (2, 2, 1):
-        page = tokens.list_tokens(administration, VIEWER, TokenFilter(active_at=NOW), after=after, limit=2)
-        assert isinstance(page, tokens.Page)
-        assert len(page.tokens) == size
-        found += [token.id for token in page.tokens]
-        after = page.after
-    assert (set(found), len(found), after) == (ids, 5, None)
-
-
 def test_an_unknown_id_is_refused(administration: Administration) -> None:
     assert fields(tokens.show(administration, VIEWER, "x" * 12)) == ["id"]
 
@@ -288,7 +275,7 @@ def test_all_tokens_of_a_user(administration: Administration) -> None:
     assert revocation.count_active(administration, ADMIN, "ANA@acme.com", NOW) == 1
     outcome = revocation.revoke_user(administration, ADMIN, "ANA@acme.com", NOW, why="left")
     assert outcome == revocation.Revoked((ana.record.id,))
-    left = tokens.list_tokens(administration, VIEWER, TokenFilter(active_at=NOW))
+    left = tokens.list_tokens(administration, VIEWER, TokenSearch(status=TokenStatus.ACTIVE), NOW)
     assert isinstance(left, tokens.Page)
     assert {token.id for token in left.tokens} == {bob.record.id, everything.record.id}
 

@@ -162,6 +162,11 @@ def test_an_anonymous_token_with_a_scope_that_is_of_no_use_is_a_warning(folder: 
         (("--unused-for", "90d", "--permission", "USER"), "c"),
         (("--pepper", "p1", "--all"), "edcba"),
         (("--pepper", "p2", "--all"), ""),
+        (("--sort", "oldest"), "abc"),
+        (("--sort", "expires-soonest", "--all"), "dabce"),
+        (("--text", "a" * 12), "a"),
+        (("--text", "NO SUCH"), ""),
+        (("--sort", "recently-used"), "acb"),
     ],
 )
 def test_filters(several: Path, flags: tuple[str, ...], expected: str) -> None:
@@ -172,7 +177,16 @@ def test_filters(several: Path, flags: tuple[str, ...], expected: str) -> None:
 
 @pytest.mark.parametrize(
     "flags",
-    [("--user", "bob"), ("--scope", "a b"), ("--expiring-within", "30"), ("--unused-for", "x"), ("--after", "x"), ("--limit", "0")],
+    [
+        ("--user", "bob"),
+        ("--scope", "a b"),
+        ("--expiring-within", "30"),
+        ("--unused-for", "x"),
+        ("--after", "x"),
+        ("--limit", "0"),
+        ("--sort", "x"),
+        ("--text", "x" * 201),
+    ],
 )
 def test_filters_that_cannot_be_read(several: Path, flags: tuple[str, str]) -> None:
     result = run(several, "token", "list", *flags)
@@ -194,7 +208,7 @@ def test_pages_follow_each_other_by_key(several: Path) -> None:
         cursor = ("--after", page["after"])
     assert (found, pages) == (everything["tokens"], 3)
     result = run(several, "token", "list", "--all", "--limit", "2")
-    assert re.search(r"--after [0-9]+-[0-9A-Za-z]{12}$", result.stderr.strip())
+    assert re.search(r"--after after-[0-9]+-[0-9A-Za-z]{12}-[0-9a-f]{12}$", result.stderr.strip())
     assert len(result.stdout.splitlines()) == 3
 
 
@@ -202,6 +216,15 @@ def test_nothing_to_list(folder: Path) -> None:
     created(folder)
     assert "No such tokens" in run(folder, "token", "list", "--permission", "GLOBAL").stdout
     assert told(folder, "token", "list", "--permission", "GLOBAL") == {"tokens": [], "after": None}
+
+
+def test_a_token_that_is_pasted_into_a_list_is_found_by_its_id(folder: Path) -> None:
+    made = created(folder)
+    assert [row["id"] for row in told(folder, "token", "list", "--text", f"Bearer {made['token']}")["tokens"]] == [made["id"]]
+    secret = made["token"].split("_")[2]
+    result = run(folder, "token", "list", "--text", secret)
+    assert (result.exit_code, "--text" in result.stderr) == (2, True)
+    assert secret[:12] not in result.output
 
 
 def test_show_tells_the_use(several: Path) -> None:

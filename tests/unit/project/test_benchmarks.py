@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -18,12 +19,30 @@ from xml.etree import ElementTree
 import grpc
 import pytest
 
-from benchmarks import bench, chart, compare, contenders, flood, load, open_loop, soak, under_load
+from benchmarks import (
+    bench,
+    chart,
+    cold,
+    compare,
+    contenders,
+    flood,
+    growth,
+    listing,
+    load,
+    open_loop,
+    soak,
+    start,
+    threads,
+    under_load,
+)
 from benchmarks.answers import Judge, WrongAnswer, allow, allowed, exactly, judge_all, judge_h2load, refused
 from benchmarks.contenders import Contender, Envoy
 from benchmarks.load import LoadRequest
 from benchmarks.open_loop import OpenLoad
+from benchmarks.reloads import RouteEditor
 from benchmarks.transport import USER
+from extauthz.adapters.store.records import Sort
+from tests.support.h2_client import reset
 from tests.support.world import World, bearer, check_request, claims, oauth, sign
 
 ROUTES = [{"match": "POST /rest/api/v1/search", "scope": "SEARCH", "anonymous": True}, {"match": "POST /chat", "scope": "CHAT"}]
@@ -167,6 +186,38 @@ def test_a_load_stops_when_answers_change(load_request: LoadRequest, tmp_path: P
         under_load.Load(1, load_request, bytes(100), tmp_path).run()
 
 
+def test_growth_stops_at_a_wrong_answer(genuine: dict[str, bytes], lying: int, load_request: LoadRequest) -> None:
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        growth.Size.of("one", lambda _: genuine["expired"], [b""])
+    answers = iter([genuine["ana"], *[genuine["ana"]] * (growth.CHECKS - 1), genuine["expired"]])
+    size = growth.Size.of("one", lambda _: next(answers), [b""])
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        growth.grow([size])
+    assert next(answers, None) is None, "the first round is the last one"
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        growth.together([lying], [os.getpid()], load_request, (1, 1), seconds=1)
+
+
+def test_cold_stops_at_a_wrong_answer(genuine: dict[str, bytes]) -> None:
+    mixed = iter([genuine["ana"], genuine["expired"]])
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        cold.asking(lambda _: next(mixed), [b"", b""], allowed(USER))
+
+
+def test_start_stops_at_a_wrong_answer(lying: int, load_request: LoadRequest) -> None:
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        start.first_answer(lying, load_request.data, load_request.judge)
+
+
+def test_threads_stop_at_a_wrong_answer_and_when_nothing_goes_on(lying: int, load_request: LoadRequest) -> None:
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        threads.Case("one", lying, os.getpid(), threads.nothing).measure(load_request)
+    ended = threading.Event()
+    ended.set()
+    with pytest.raises(RuntimeError, match="there were no spans"):
+        threads.counted("spans", lambda: 7.0, ended)
+
+
 def test_soak_stops_at_a_wrong_answer(lying: int, load_request: LoadRequest, tmp_path: Path) -> None:
     with pytest.raises(WrongAnswer, match="token_expired"):
         soak.soak(os.getpid(), lying, load_request, tmp_path / "log", 1.0)
@@ -176,7 +227,165 @@ def test_soak_stops_at_a_wrong_answer(lying: int, load_request: LoadRequest, tmp
 
 def test_under_load_stops_at_a_wrong_answer(lying: int) -> None:
     with pytest.raises(WrongAnswer, match="token_expired"):
-        under_load.look_up(lying, ["glean_made_up"])
+        under_load.look_up(lying, ["glean_made_up"], lambda work: work())
+
+
+def test_a_look_up_without_an_answer_is_wrong() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, futures.ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(under_load.look_up, server.getsockname()[1], ["glean_made_up"], lambda work: work())
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(reset(1))
+            with pytest.raises(WrongAnswer, match="0 of 1 look-ups"):
+                asking.result(timeout=20)
+
+
+@pytest.fixture
+def page() -> Iterator[tuple[int, list[str]]]:
+    """The port of an ops listener that shows what stands in a list."""
+    shown: list[str] = []
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write("\n".join(shown).encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
+        serving.start()
+        yield server.server_port, shown
+        server.shutdown()
+        serving.join()
+
+
+def editor_of(folder: Path, port: int, ops: int) -> RouteEditor:
+    return RouteEditor(folder, ops, port, USER, {}, 3)
+
+
+def test_a_reload_that_does_not_come_is_wrong(page: tuple[int, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the failed ones count, nor one that was there before."""
+    ops, shown = page
+    shown += ['extauthz_config_reloads_total{result="ok"} 1.0', 'extauthz_config_reloads_total{result="failed"} 7.0']
+    monkeypatch.setattr("benchmarks.reloads.PATIENCE", 0.0)
+    with pytest.raises(WrongAnswer, match="did not come"):
+        editor_of(tmp_path, 1, ops).reload(is_told=False)
+    assert "GET /v1/items2/{id}" in (tmp_path / "routes.yaml").read_text()
+
+    log = tmp_path / "log"
+    log.write_text('"configuration reloaded"')
+    monkeypatch.setattr("benchmarks.under_load.PATIENCE", 0.0)
+    editor = editor_of(tmp_path, 1, ops)
+    told = threading.Event()
+    monkeypatch.setattr("benchmarks.under_load.os.kill", lambda *_: told.set())
+    with pytest.raises(WrongAnswer, match="did not come"):
+        under_load.reload(editor, log, under_load.Phases(), "a reload")
+    assert told.is_set()
+
+
+def test_routes_that_are_not_in_use_are_wrong(lying: int, tmp_path: Path) -> None:
+    with pytest.raises(WrongAnswer, match="token_expired"):
+        editor_of(tmp_path, lying, 1).try_routes()
+
+
+def test_a_page_without_metrics_is_wrong(page: tuple[int, list[str]]) -> None:
+    with pytest.raises(WrongAnswer, match="no metrics"):
+        under_load.scrape(page[0], lambda work: work())
+    page[1].append("extauthz_checks_total 1.0")
+    under_load.scrape(page[0], lambda work: work())
+
+
+@pytest.mark.parametrize(
+    ("decided", "written", "dropped", "read", "right"),
+    [(9, 7, 2, 7, True), (9, 7, 1, 7, False), (9, 7, 2, 6, False), (0, 0, 0, 1, False)],
+    ids=["all", "one is missing", "one was not read", "one too many"],
+)
+def test_every_decision_is_read_or_dropped(
+    page: tuple[int, list[str]], monkeypatch: pytest.MonkeyPatch, decided: int, written: int, dropped: int, read: int, right: bool
+) -> None:
+    ops, shown = page
+    shown += [f'extauthz_checks_total{{reason="a",route="GET /{{id}}"}} {decided}.0', 'extauthz_checks_total{reason="b"} 0.0']
+    shown += [f"extauthz_decision_log_written_total {written}.0", f"extauthz_decision_log_dropped_total {dropped}.0"]
+    monkeypatch.setattr("benchmarks.soak.PATIENCE", 0.0)
+    with contextlib.nullcontext() if right else pytest.raises(WrongAnswer, match=f"{decided} decisions: {read} lines read"):
+        soak.account(ops, soak.RestingReader(lines=read))
+
+
+def test_a_resting_reader_reads_every_line() -> None:
+    ours, theirs = os.pipe()
+    os.write(theirs, b"{}\n" * 7)
+    os.close(theirs)
+    reader = soak.RestingReader(longest_rest=0.0)
+    reader.read(os.fdopen(ours, "rb"))
+    assert (reader.lines, reader.rests) == (7, 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "grown"),
+    [([50, 100, 100, 100], 0.0), ([100, 100, 100, 102], 0.02), ([100, 100, 100, 99], -0.01), ([100], 0.0), ([1, 100, 103], 0.03)],
+)
+def test_growth_is_that_of_the_last_half(sizes: list[int], grown: float) -> None:
+    assert soak.growth([soak.Holdings(size, 1, 1) for size in sizes]) == pytest.approx(grown)
+
+
+@pytest.mark.parametrize(
+    ("counts", "more"),
+    [
+        ([20] * 8, False),
+        ([20, 23, 20, 23, 20, 23, 20, 23], False),
+        ([20, 21, 22, 23, 24, 25, 26, 27], True),
+        ([20, 20, 20, 20, 24], True),
+        ([24, 20, 20, 20, 24], False),
+        ([20], False),
+    ],
+)
+def test_what_is_not_given_back_becomes_more(counts: list[int], more: bool) -> None:
+    assert soak.has_more(counts) is more
+
+
+def test_only_what_the_soak_causes_is_explained() -> None:
+    """Lines of the process log as `serve` writes them."""
+    line = '{{"level": "{}", "message": "{}"}}'.format
+    explained = [
+        line("INFO", "serving"),
+        line("WARNING", "300 routes disappeared with this reload: 'GET /v0/items0/{{id}}'"),
+        line("ERROR", "decision log not written"),
+        line("WARNING", "decision log written again"),
+    ]
+    others = [
+        line("WARNING", "301 routes disappeared with this reload"),
+        line("ERROR", "decision log not written any more"),
+        line("ERROR", "check failed"),
+        "Traceback (most recent call last):",
+    ]
+    assert soak.unexplained("\n".join(explained + others)) == others
+
+
+@pytest.mark.parametrize(
+    ("began", "ended", "phase"),
+    [
+        (1.0, 1.9, "nothing else"),
+        (1.0, 2.1, "a scrape"),
+        (2.2, 2.3, "a scrape"),
+        (2.4, 9.0, "a scrape"),
+        (2.6, 9.0, "nothing else"),
+    ],
+)
+def test_a_call_belongs_to_what_went_on_while_it_was_under_way(began: float, ended: float, phase: str) -> None:
+    assert under_load.Phases([("a scrape", 2.0, 2.5)]).of(began, ended) == phase
+
+
+def test_times_are_compared_with_the_quiet_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    phases = under_load.Phases([("a scrape", 2.0, 2.5), (under_load.PREPARING, 3.0, 4.0)])
+    lines = [[str(moment), "200", took] for moment, took in ((1_000_000, "100"), (2_100_000, "250"), (3_500_000, "9999"))]
+    assert under_load.report(phases, lines) == 0
+    printed = capsys.readouterr().out
+    assert "p99 2.50 × that of nothing else" in printed
+    assert "9,999" not in printed
+    assert under_load.report(phases, [*lines, ["1", "503", "1"]]) == 1
+    assert under_load.report(phases, []) == 1
 
 
 def test_flood_stops_at_a_wrong_answer(lying: int) -> None:
@@ -275,6 +484,19 @@ def test_another_server_is_found_with_its_process() -> None:
     with slow_server(0) as port:
         other = contenders.other(f"mine=127.0.0.1:{port}")
     assert (other.name, other.pid, other.is_ours) == ("mine", os.getpid(), False)
+
+
+def test_a_list_of_other_tokens_is_wrong() -> None:
+    tokens = listing.population(200)
+    cases = list(listing.cases())
+    assert {case.sort for case in cases} == set(Sort)
+    for case in cases:
+        right = listing.expected(tokens, case).ids
+        found = [next(token for token in tokens if token.id == token_id) for token_id in right]
+        assert len(listing.measure(lambda found=found: found, right, times=2)) == 2
+        wrong = [*found[1:], *found[:1]] if len(found) > 1 else [*found, tokens[0]]
+        with pytest.raises(WrongAnswer, match="a page of"):
+            listing.measure(lambda wrong=wrong: wrong, right, times=1)
 
 
 def test_a_chart_draws_each_part_in_proportion() -> None:

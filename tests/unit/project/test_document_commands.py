@@ -28,6 +28,8 @@ NOT_RUN = {
     "extauthz doctor": "asks a running Envoy: test_doctor_envoy.py, test_control_planes_envoy.py",
     "make run": "a target of the Makefile that runs until it is ended; that targets exist is in test_document_names.py",
     "make test": "the tests themselves",
+    "make compare": "measures for minutes; that its parts agree is in test_compare.py",
+    "GOMAXPROCS=1 opa": "another program",
     "curl": "asks a sidecar that a block before has started: test_compose.py",
     "docker": "needs Docker and a network; its files are tried in test_compose.py",
     "kubectl": "needs a cluster; manifests and resources are tried in test_kubernetes.py and test_control_planes.py",

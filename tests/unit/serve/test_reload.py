@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pytest
 
+from extauthz.config.digests import digest
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
 from extauthz.errors import ConfigurationError, StoreError
@@ -159,6 +161,21 @@ async def test_the_hash_tells_configurations_apart_and_nothing_of_secrets(files:
     await reloader.reload()
     assert reloader.configuration.files.digest != first
     assert ("extauthz_config_info", (reloader.configuration.files.digest,)) in reloader.samples()
+
+
+async def test_the_hash_is_made_once(files: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each scrape shows it, and may not take longer with larger files; what is read later still counts."""
+    made = []
+    monkeypatch.setattr("extauthz.config.files.digest", lambda *parts: made.append(parts) or digest(*parts))
+    reloader, other = files.reloader, files.folder / "other"
+    other.write_text("a bundle")
+    hashes = [reloader.samples().keys() for _ in range(3)]
+    assert (len(made), hashes[0]) == (1, hashes[2])
+    reloader.configuration.files.read(other)
+    assert reloader.samples().keys() != hashes[0]
+    hashed = reloader.configuration.files.digest
+    reloader.configuration.files.read(files.folder / "extauthz.yaml", secret=True)
+    assert reloader.configuration.files.digest != hashed
 
 
 @pytest.mark.parametrize("ending", ["# end", "# end\n", "# end\r\n", "# end \n\n  \n"])
@@ -382,6 +399,52 @@ async def test_reloads_are_counted_and_nothing_is_read_twice(files: Watched) -> 
         for _ in range(3):
             await reloader._look()
         assert (len(files.taken), count(reloader, "ok")) == (number, number)
+
+
+class CountingLock(asyncio.Lock):
+    """A lock that counts who asks for it."""
+
+    requests = 0
+
+    async def acquire(self) -> Literal[True]:
+        """Count, then wait as others do."""
+        self.requests += 1
+        return await super().acquire()
+
+
+@pytest.mark.parametrize(("change", "times"), [({}, 1), ({"routes": ROUTES}, 2)], ids=["the same change", "another change"])
+async def test_a_change_that_a_reload_is_taking_is_not_taken_again(files: Watched, change: dict[str, str], times: int) -> None:
+    """SIGHUP and the watcher tell of one change, the watcher while the reload is under way."""
+    began, may_end = asyncio.Event(), asyncio.Event()
+
+    async def take(configuration: Configuration) -> None:
+        began.set()
+        await may_end.wait()
+        await files.take(configuration)
+
+    reloader = Reloader(files.reloader.configuration, take, environment={}, now=lambda: 1_000.0)
+    lock = reloader._lock = CountingLock()
+    files.write(routes=MORE)
+    reloading = asyncio.create_task(reloader.reload())
+    await began.wait()
+    files.write(**change)
+    looking = asyncio.create_task(reloader._look())
+    await until(lambda: lock.requests == 2)
+    may_end.set()
+    await asyncio.gather(reloading, looking)
+    assert len(files.taken) == times
+
+
+async def test_policies_are_not_compared_in_the_loop(files: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 10,000 routes that takes tens of milliseconds, in which no check would be answered."""
+    threads = []
+    for name in ("losses.warning", "weakened"):
+        monkeypatch.setattr(f"extauthz.serve.reload.{name}", lambda *_: threads.append(threading.current_thread()) or [])
+    files.write(routes=MORE)
+    await files.reloader.reload()
+    assert len(files.taken) == 1
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
 
 
 async def test_every_problem_is_kept_on_a_line_of_its_own(files: Watched) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.world import CLIENT, ISSUER, NOW, StillKeys, World, claims, key_set, oauth, public_jwk, rsa_key, sign
+from extauthz.core import jwt
+from tests.support.world import CLIENT, ISSUER, NOW, StillKeys, World, claims, jwks, key_set, oauth, public_jwk, rsa_key, sign
 
 TENANT = "88888888-8888-8888-8888-888888888888"
 AZURE = f"https://login.microsoftonline.com/{TENANT}/v2.0"
@@ -96,3 +97,39 @@ def test_keys_that_one_issuer_removes_void_its_verdicts(tmp_path: Path) -> None:
     guests.key_set, guests.fetched_at = key_set({"keys": [public_jwk(rsa_key("third"), "third")]}, ("RS256",)), NOW + 100
     assert world.check("POST /search", token).reason == "token_key_unknown"
     assert world.check("POST /search", oauth(sign(claims()))).allowed
+
+
+class CountedKeys(StillKeys):
+    """A key source that counts how often it is looked at."""
+
+    looks = 0
+
+    def keys(self) -> jwt.KeySet | None:
+        self.looks += 1
+        return super().keys()
+
+
+def test_a_warm_check_looks_at_the_keys_of_its_own_issuer_alone(tmp_path: Path) -> None:
+    """Its cost must not grow with the number of issuers."""
+    sources = {name: CountedKeys(key_set(jwks())) for name in ("staff", "guests", "azure")}
+    world = a_world(tmp_path, **sources)
+    token = oauth(sign(claims(**GUEST)))
+    assert world.check("POST /search", token).allowed
+    before = {name: source.looks for name, source in sources.items()}
+    assert world.check("POST /search", token).allowed
+    assert {name: source.looks - before[name] for name, source in sources.items()} == {"staff": 0, "guests": 1, "azure": 0}
+
+
+@pytest.mark.parametrize("between", ["nothing", "another issuer", "the same issuer"])
+def test_a_refused_token_is_verified_anew_when_the_keys_of_its_issuer_change(tmp_path: Path, between: str) -> None:
+    """Also when the check of another token has noticed it before."""
+    guests = StillKeys(key_set({"keys": [public_jwk(rsa_key("third"), "rsa-1")]}, ("RS256",)))
+    world = a_world(tmp_path, guests=guests)
+    token = oauth(sign(claims(**GUEST), key=rsa_key("other")))
+    known = {"another issuer": oauth(sign(claims())), "the same issuer": oauth(sign(claims(**GUEST), key=rsa_key("third")))}
+    assert all(world.check("POST /search", each).allowed for each in known.values())
+    assert [world.check("POST /search", token).reason for _ in range(2)] == ["token_signature"] * 2
+    guests.key_set = key_set({"keys": [public_jwk(rsa_key("other"), "rsa-1")]}, ("RS256",))
+    if between in known:
+        assert world.check("POST /search", known[between]).allowed == (between == "another issuer")
+    assert world.check("POST /search", token).reason == "allowed"
