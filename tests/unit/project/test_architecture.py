@@ -31,6 +31,7 @@ ROWS = (
     "adapters.oauth adapters.store adapters.decision_log adapters.tracing adapters.envoy adapters.metrics adapters.process_log",
     "runtime admin envoy_config",
     "serve doctor demo",
+    "console",
     "cli",
     "__main__",
 )
@@ -47,6 +48,7 @@ ONLY_FOR = {
     "serve": ("cli", "doctor"),
     "_pb": ("adapters.envoy", "transport"),
     "adapters.oauth": ("runtime", "serve", "doctor"),
+    "console": ("cli",),
 }
 
 # One library, one room. What is not listed here is not imported at all.
@@ -72,6 +74,7 @@ LIBRARIES = {
     "ssl": ("transport.tls", "transport.tls_listening", "transport.http.ops", "adapters.oauth.http"),
     "watchfiles": ("serve.reload",),
     "uvicorn": ("transport.http.ops", "transport.http.key_set", "demo"),
+    "starlette": ("console",),
     "click": ("cli",),
     "packaging": ("doctor",),
     "rich": ("cli",),
