@@ -19,10 +19,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.answers import allowed, exactly
+from benchmarks.answers import WrongAnswer, allowed, exactly
 from benchmarks.bench import TYPICAL, machine
 from benchmarks.load import Figures, LoadRequest, answered, load
 from benchmarks.open_loop import OpenLoad, open_loop
+from benchmarks.reloads import metric, scrape
 from benchmarks.servers import CLIENT_CORE, SERVER_CORE, built_floor, configuration, free_port, issuer, process
 from extauthz.addresses import Address
 from extauthz.transport.grpc import libnghttp2
@@ -65,14 +66,25 @@ def serve_empty(transport: Name, port: int) -> None:
 
 def by_default(folder: Path, issuer_port: int, request: LoadRequest, transport: str, *flags: str, seconds: int) -> Table:
     """Measure the sidecar as `extauthz serve` starts it; the fast transport also at half its load, with an open loop."""
-    port = free_port()
-    file = configuration(folder, issuer_port, port, transport, free_port())
+    port, ops = free_port(), free_port()
+    file = configuration(folder, issuer_port, port, transport, ops)
     name = f"{transport}, as by default{', no log' if flags else ''}"
     with process("-m", "extauthz", "serve", "--config", str(file), *flags, pinned=False) as running:
         figures = table(name, port, running.pid, request, seconds=seconds, pinned=False)
         if transport == "nghttp2" and not flags:
             print_half_load(name, port, request, figures[4, 8].rate / 2, folder, seconds=seconds)
+        if not flags:
+            judge_log(name, ops)
     return figures
+
+
+def judge_log(name: str, ops: int) -> None:
+    """Print how many lines of the decision log were written; raises WrongAnswer when some were dropped, which costs less."""
+    page = scrape(ops)
+    written, dropped = (metric(page, f"extauthz_decision_log_{each}_total") for each in ("written", "dropped"))
+    print(f"  {name}: {written:,.0f} lines of the log written, {dropped:,.0f} dropped")
+    if dropped or not written:
+        raise WrongAnswer("the decision log dropped lines: what was measured is not the default")
 
 
 def print_half_load(name: str, port: int, request: LoadRequest, rate: float, folder: Path, *, seconds: int) -> None:

@@ -118,10 +118,13 @@ class DecisionLog:
         went_well, before = self._reopen_if_rotated(), self.written
         self._is_stalled = False
         try:
-            # The few lines that came up meanwhile wait for others: to take them one by one would hold up the loop each time.
             is_more = True
-            while (self._lines or (is_more and self._take(BATCH))) and monotonic() < self._deadline:
-                is_more = len(self._lines) >= BATCH or self._stop.is_set()
+            while monotonic() < self._deadline:
+                if not self._lines:
+                    if not (is_more and self._take(BATCH)):
+                        break
+                    # Fewer wait for others: to take them one by one would hold up the loop each time.
+                    is_more = len(self._lines) == BATCH or self._stop.is_set()
                 count = self._sink.write(self._lines)
                 del self._lines[:count]
                 self.written += count
