@@ -4,6 +4,7 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EINTR, ETIMEDOUT, errno
 from libc.stdlib cimport free, malloc
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport write
 
 cdef extern from "<poll.h>" nogil:
@@ -19,24 +20,32 @@ cdef struct Run:
     size_t size
 
 
-cdef ssize_t write_one(int descriptor, Run run, int milliseconds, int *error) noexcept nogil:
+cdef long milliseconds_now() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * 1000 + now.tv_nsec // 1000000
+
+
+cdef ssize_t write_one(int descriptor, Run run, long deadline, int *error) noexcept nogil:
     """Wait until there is room, and write; -1 with an error."""
     cdef pollfd waiting
     cdef int ready
     cdef ssize_t written
+    cdef long left = 0
     waiting.fd = descriptor
     waiting.events = POLLOUT
     while True:
         waiting.revents = 0
-        ready = poll(&waiting, 1, milliseconds)
-        if ready < 0:
-            if errno == EINTR:
-                continue
+        ready = poll(&waiting, 1, <int>left)
+        if ready < 0 and errno != EINTR:
             error[0] = errno
             return -1
-        if ready == 0:
-            error[0] = ETIMEDOUT
-            return -1
+        if ready <= 0:
+            left = deadline - milliseconds_now()
+            if left <= 0:
+                error[0] = ETIMEDOUT
+                return -1
+            continue
         written = write(descriptor, run.data, run.size)
         if written < 0 and errno == EINTR:
             continue
@@ -48,12 +57,13 @@ cdef ssize_t write_one(int descriptor, Run run, int milliseconds, int *error) no
 def write_runs(int descriptor, list runs not None, int milliseconds):
     """Write runs one after the other; return how many bytes went out, and the error or 0.
 
-    Room is waited for before the first, for so long. It ends at the first that is not written whole, or for which there is no room any more.
+    Room is waited for, altogether for so long. It ends at the first that is not written whole, or that has no room by then.
     """
     cdef Py_ssize_t count = len(runs), at
     cdef Run *all_runs = <Run *>malloc((count or 1) * sizeof(Run))
     cdef size_t total = 0
     cdef ssize_t written
+    cdef long deadline
     cdef int error = 0
     cdef bytes run
     if all_runs == NULL:
@@ -64,8 +74,9 @@ def write_runs(int descriptor, list runs not None, int milliseconds):
             all_runs[at].data = PyBytes_AS_STRING(run)
             all_runs[at].size = PyBytes_GET_SIZE(run)
         with nogil:
+            deadline = milliseconds_now() + milliseconds
             for at in range(count):
-                written = write_one(descriptor, all_runs[at], milliseconds if at == 0 else 0, &error)
+                written = write_one(descriptor, all_runs[at], deadline, &error)
                 if written < 0:
                     if at > 0 and error == ETIMEDOUT:
                         error = 0

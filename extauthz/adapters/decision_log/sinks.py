@@ -9,6 +9,7 @@ import socket
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Protocol
 
 from extauthz.adapters.decision_log.lines import MAX_LINE
@@ -190,15 +191,16 @@ class _Descriptor:
 def write_runs(descriptor: int, runs: Sequence[bytes], milliseconds: int) -> tuple[int, int]:
     """Write runs one after the other; return how many bytes went out, and the error or 0.
 
-    Room is waited for before the first, for so long. It ends at the first that is not written whole, or for which there is no room
-    any more. The compiled one does not take the interpreter's lock back in between.
+    Room is waited for, altogether for so long. It ends at the first that is not written whole, or that has no room by then.
+    The compiled one does not take the interpreter's lock back in between.
     """
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
+    deadline = monotonic() + milliseconds / 1000
     total = 0
     for run in runs:
         try:
-            if not poll.poll(0 if total else milliseconds):
+            if not poll.poll(0) and not poll.poll(max(0.0, (deadline - monotonic()) * 1000)):
                 return total, 0 if total else errno.ETIMEDOUT
             size = os.write(descriptor, run)
         except OSError as error:
