@@ -66,6 +66,7 @@ EFFECTS: Mapping[str, Effect] = {
     "routes": LIVE,
     "mode": LIVE,
     "roles": LIVE,
+    "console": LIVE,
 }
 """By key; that of a section stands for each key in it."""
 

@@ -11,6 +11,7 @@ from extauthz.addresses import Address
 from extauthz.config import database_address
 from extauthz.config.answers import AnswersSection
 from extauthz.config.completeness import ReloadSection
+from extauthz.config.console import ConsoleSection
 from extauthz.config.decision_log import DecisionLogSection
 from extauthz.config.internal_token import InternalTokenSection
 from extauthz.config.monitor import Mode
@@ -287,3 +288,4 @@ class Settings(Section):
     routes: list[NonEmpty] = Field(min_length=1, examples=["routes: [routes/glean-client-api.yaml]"])
     mode: Mode = "enforce"
     roles: RolesSection = RolesSection()
+    console: ConsoleSection | None = None

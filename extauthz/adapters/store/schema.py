@@ -62,6 +62,7 @@ store_state = sa.Table(
     sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("head", sa.BigInteger, nullable=False),
+    sa.Column("settings_version", sa.BigInteger),
 )
 
 token_usage = sa.Table(
@@ -95,6 +96,70 @@ tombstones = sa.Table(
     sa.Column("revoked_at", sa.BigInteger, nullable=False),
     sa.Column("revoked_by", sa.String(254), nullable=False),
     sa.Column("revoked_why", sa.String(200)),
+)
+
+console_sessions = sa.Table(
+    "console_sessions",
+    metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("digest", sa.LargeBinary(32), nullable=False),
+    sa.Column("email", sa.String(254), nullable=False),
+    sa.Column("method", sa.String(8), nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("seen_at", sa.BigInteger, nullable=False),
+    sa.Column("authenticated_at", sa.BigInteger, nullable=False),
+    sa.Index("console_sessions_by_digest", "digest", unique=True),
+    sa.Index("console_sessions_by_age", "created_at", "id"),
+)
+
+console_accounts = sa.Table(
+    "console_accounts",
+    metadata,
+    sa.Column("email", sa.String(254), primary_key=True),
+    sa.Column("password_hash", sa.String(200), nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("created_by", sa.String(254), nullable=False),
+)
+
+admin_keys = sa.Table(
+    "admin_keys",
+    metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("description", sa.String(200), nullable=False),
+    sa.Column("role", sa.String(11), nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("created_by", sa.String(254), nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),
+    sa.Column("pepper_id", sa.String(64), nullable=False),
+    sa.Column("digest", sa.LargeBinary(32), nullable=False),
+    sa.Column("revoked_at", sa.BigInteger),
+    sa.Column("revoked_by", sa.String(254)),
+    sa.Column("last_used_at", sa.BigInteger),
+    sa.Index("admin_keys_by_age", "created_at", "id"),
+)
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("digest", sa.LargeBinary(32), primary_key=True),
+    sa.Column("request", sa.LargeBinary(32), nullable=False),
+    sa.Column("token_id", _ID, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Index("idempotency_keys_by_age", "at"),
+)
+
+settings = sa.Table(
+    "settings",
+    metadata,
+    sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("section", sa.String(16), nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.String(254), nullable=False),
+    sa.Column("source", sa.String(254), nullable=False),
+    sa.Column("pepper_id", sa.String(64), nullable=False),
+    sa.Column("mac", sa.LargeBinary(32), nullable=False),
 )
 
 _MORE = (

@@ -162,7 +162,7 @@ class SqlTokenStore:
 
     def add_many(self, new: Sequence[TokenRecord], pepper_fingerprints: Mapping[str, str], change: Change) -> None:
         """Insert all these tokens or none."""
-        with self._changing(change) as ledger:
+        with self.changing(change) as ledger:
             writing.add(ledger, new, pepper_fingerprints)
 
     def revoke(self, ids: Iterable[str], why: str | None, change: Change, *, chain: bool = False) -> tuple[str, ...]:
@@ -170,12 +170,12 @@ class SqlTokenStore:
 
         The first revocation of a token is kept; unknown ids are left out.
         """
-        with self._changing(change) as ledger:
+        with self.changing(change) as ledger:
             return writing.revoke(ledger, ids, why, linked=chain)
 
     def revoke_user(self, user: str, why: str | None, change: Change) -> tuple[str, ...]:
         """Revoke every token of a user, whose address is written as it is stored; return their ids."""
-        with self._changing(change) as ledger:
+        with self.changing(change) as ledger:
             return writing.revoke_user(ledger, user, why)
 
     def rotate(
@@ -185,12 +185,12 @@ class SqlTokenStore:
 
         Refuses a token that is revoked, expired or rotated, and a successor with another permission, user or scopes.
         """
-        with self._changing(change) as ledger:
+        with self.changing(change) as ledger:
             return writing.rotate(ledger, token_id, successor, expires_at, pepper_fingerprint)
 
     def accept_restore(self, export: AuditExport, change: Change) -> Restored:
         """Do again what an exported audit records, and begin a new epoch of the feed: see `chain.read_lines`."""
-        with self._changing(change) as ledger:
+        with self.changing(change) as ledger:
             return writing.accept_restore(ledger, export)
 
     # --- audit
@@ -220,8 +220,23 @@ class SqlTokenStore:
         """Yield the audit as JSON lines; the last one is the state of the store."""
         return audit.export(self._database, after)
 
+    # --- for what else is kept beside the tokens
+
     @contextmanager
-    def _changing(self, change: Change) -> Iterator[Ledger]:
+    def reading(self) -> Iterator[sa.Connection]:
+        """One state of the store; raises StoreError."""
+        with self._database.reading() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """One transaction for what no audit records, like the last request of a session; raises StoreError."""
+        with self._database.writing() as connection:
+            yield connection
+
+    @contextmanager
+    def changing(self, change: Change) -> Iterator[Ledger]:
+        """One transaction with its rows of the audit; raises StoreError."""
         key = audit_key(change, self.audit)
         with self._database.writing() as connection:
             ledger = Ledger(connection, self._database.kind, change, key)

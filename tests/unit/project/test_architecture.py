@@ -44,10 +44,10 @@ BARE = {"", "adapters"}
 # Our rooms that are not for everybody above them.
 ONLY_FOR = {
     "config.database_address": ("config", "adapters.store"),
-    "config": ("runtime", "serve", "cli", "envoy_config", "doctor"),
+    "config": ("runtime", "serve", "console", "cli", "envoy_config", "doctor"),
     "serve": ("cli", "doctor"),
     "_pb": ("adapters.envoy", "transport"),
-    "adapters.oauth": ("runtime", "serve", "doctor"),
+    "adapters.oauth": ("runtime", "serve", "doctor", "console"),
     "console": ("cli",),
 }
 
@@ -58,7 +58,7 @@ LIBRARIES = {
     "grpc_reflection": ("transport.grpc.reflection",),
     "jwt": ("adapters.oauth.published_keys", "responses.internal_tokens", "demo"),
     "cryptography": ("adapters.oauth.published_keys", "responses.internal_tokens", "transport.tls", "demo", "doctor.certificates"),
-    "pydantic": ("config",),
+    "pydantic": ("config", "console"),
     "yaml": ("config", "envoy_config"),
     "sqlalchemy": ("adapters.store",),
     "alembic": ("adapters.store",),
@@ -75,6 +75,9 @@ LIBRARIES = {
     "watchfiles": ("serve.reload",),
     "uvicorn": ("transport.http.ops", "transport.http.key_set", "demo"),
     "starlette": ("console",),
+    "jinja2": ("console",),
+    "argon2": ("console",),
+    "anyio": ("console",),
     "click": ("cli",),
     "packaging": ("doctor",),
     "rich": ("cli",),

@@ -1,0 +1,40 @@
+"""What every page and every operation of the API works on: the configuration as it is now, the store, the clock, and threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+import anyio
+
+from extauthz.admin.administration import Administration
+from extauthz.config.loader import Configuration
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+THREADS = 4
+"""Use cases that run at a time: as many as the store has connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One console. `configuration` and `administration` return what counts now, and change with the files; the clock is in seconds.
+
+    Use cases block, so a page calls them by `run`.
+    """
+
+    configuration: Callable[[], Configuration]
+    administration: Callable[[], Administration]
+    clock: Callable[[], float]
+    threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(THREADS))
+
+    def now(self) -> int:
+        """Return the time in whole seconds since the epoch."""
+        return int(self.clock())
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a use case in a thread; others wait for their turn. Raises what it raises."""
+        return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.threads)
