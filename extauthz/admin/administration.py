@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from extauthz.adapters.store.idempotency import EarlierRequest, IdempotencyKey
 from extauthz.adapters.store.records import (
     AuditExport,
     AuditKey,
@@ -47,7 +48,14 @@ class Store(Protocol):
     def status(self, now: int) -> StoreState: ...
     def migrate(self) -> str: ...
     def backup(self, path: Path) -> tuple[int, str]: ...
-    def add_many(self, new: Sequence[TokenRecord], pepper_fingerprints: Mapping[str, str], change: Change) -> None: ...
+    def add_many(
+        self,
+        new: Sequence[TokenRecord],
+        pepper_fingerprints: Mapping[str, str],
+        change: Change,
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> EarlierRequest | None: ...
     def revoke(self, ids: Iterable[str], why: str | None, change: Change, *, chain: bool = False) -> tuple[str, ...]: ...
     def revoke_user(self, user: str, why: str | None, change: Change) -> tuple[str, ...]: ...
     def rotate(
