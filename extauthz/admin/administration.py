@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from extauthz.adapters.store.idempotency import EarlierRequest, IdempotencyKey
+from extauthz.adapters.store.ledger import Transactions
 from extauthz.adapters.store.records import (
     AuditExport,
     AuditKey,
@@ -25,7 +27,7 @@ from extauthz.admin.token_requests import TokenRules
 from extauthz.core.tokens import TokenRecord
 
 
-class Store(Protocol):
+class Store(Transactions, Protocol):
     """A token store as admins use it; every method raises StoreError."""
 
     audit: AuditKey | None
@@ -47,7 +49,14 @@ class Store(Protocol):
     def status(self, now: int) -> StoreState: ...
     def migrate(self) -> str: ...
     def backup(self, path: Path) -> tuple[int, str]: ...
-    def add_many(self, new: Sequence[TokenRecord], pepper_fingerprints: Mapping[str, str], change: Change) -> None: ...
+    def add_many(
+        self,
+        new: Sequence[TokenRecord],
+        pepper_fingerprints: Mapping[str, str],
+        change: Change,
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> EarlierRequest | None: ...
     def revoke(self, ids: Iterable[str], why: str | None, change: Change, *, chain: bool = False) -> tuple[str, ...]: ...
     def revoke_user(self, user: str, why: str | None, change: Change) -> tuple[str, ...]: ...
     def rotate(

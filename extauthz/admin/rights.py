@@ -34,6 +34,8 @@ class Operation(StrEnum):
     ACCEPT_RESTORE = "accepting a restore"
     MIGRATE = "migrating the store"
     BACK_UP = "a backup of the store"
+    SESSIONS = "looking at other people's sessions"
+    ACCOUNTS = "managing the console's accounts"
 
 
 _OF_TOKENS = frozenset({Operation.CREATE, Operation.ROTATE, Operation.REVOKE, Operation.IMPORT})
