@@ -22,6 +22,8 @@ MAX_PAGE_BYTES = 8 * 1024 * 1024
 """48,000 series are 5 MB."""
 MAX_SIDECARS = 200
 AT_A_TIME = 8
+MIN_PAUSE = 1.0
+"""Seconds between two rounds, however long they take."""
 _UNIX = "unix://"
 
 _log = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ class Collector:
                     await self.collect()
                 except Exception:  # noqa: BLE001 - pages must go on, and the next round may be better
                     _log.exception("the sidecars could not be scraped")
-                await asyncio.sleep(max(INTERVAL - (time.monotonic() - begin), 1.0))
+                await asyncio.sleep(max(INTERVAL - (time.monotonic() - begin), MIN_PAUSE))
         finally:
             await self.close()
 

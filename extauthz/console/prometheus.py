@@ -69,9 +69,9 @@ def _minutes(results: Iterable[Mapping[str, Any]], start: int) -> dict[tuple[boo
         key = decision != "deny", MONITORED if decision == MONITORED else reason
         points = minutes.setdefault(key, [0.0] * MINUTES)
         for at, value in result["values"]:
-            index = round((at - start) / 60)
+            index, count = round((at - start) / 60), _number(value)
             if 0 <= index < MINUTES:
-                points[index] += _number(value)
+                points[index] += count
     return minutes
 
 
