@@ -24,6 +24,8 @@ from extauthz.adapters.store.records import (
 from extauthz.adapters.store.replay import Advance, Checked
 from extauthz.adapters.store.rows import check_peppers
 from extauthz.admin.token_requests import TokenRules
+from extauthz.config.loader import Configuration
+from extauthz.config.settings import TokensSection
 from extauthz.core.tokens import TokenRecord
 
 
@@ -93,6 +95,17 @@ class Administration:
         check_peppers(fingerprints, peppers, {name: self.store.needing(name, at) for name in missing})
         self.store.audit = AuditKey.of(*next(iter(peppers.items())))
         return peppers
+
+
+def rules_of(configuration: Configuration, tokens: TokensSection) -> TokenRules:
+    """Return what requests for tokens are measured by."""
+    scopes = frozenset(configuration.settings.scopes)
+    return TokenRules(tokens.prefix, scopes, tokens.max_lifetime, configuration.policy.act_as)
+
+
+def prefixes_of(tokens: TokensSection) -> frozenset[str]:
+    """Return the prefixes of tokens that count."""
+    return frozenset({tokens.prefix, *tokens.accept_prefixes})
 
 
 def audit_keys(peppers: Mapping[str, bytes]) -> dict[str, bytes]:
