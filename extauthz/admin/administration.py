@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from extauthz.adapters.store.idempotency import EarlierRequest, IdempotencyKey
+from extauthz.adapters.store.ledger import Transactions
 from extauthz.adapters.store.records import (
     AuditExport,
     AuditKey,
@@ -26,7 +27,7 @@ from extauthz.admin.token_requests import TokenRules
 from extauthz.core.tokens import TokenRecord
 
 
-class Store(Protocol):
+class Store(Transactions, Protocol):
     """A token store as admins use it; every method raises StoreError."""
 
     audit: AuditKey | None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
@@ -72,6 +73,19 @@ class Ledger:
         is_recent = changes.c.at >= self.change.at - RETENTION
         first = self.connection.scalar(sa.select(changes.c.number).where(is_recent).order_by(changes.c.number).limit(1))
         self.connection.execute(changes.delete().where(changes.c.number < min(first, oldest + PRUNED)))
+
+
+class Transactions(Protocol):
+    """A store as those use it who keep something beside the tokens; every method raises StoreError."""
+
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """Begin to read one state of the store."""
+
+    def writing(self) -> AbstractContextManager[sa.Connection]:
+        """Begin a transaction for what no audit records."""
+
+    def changing(self, change: Change) -> AbstractContextManager[Ledger]:
+        """Begin a transaction with its rows of the audit."""
 
 
 def audit_head(connection: sa.Connection) -> tuple[int, bytes]:
