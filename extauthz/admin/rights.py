@@ -36,6 +36,8 @@ class Operation(StrEnum):
     BACK_UP = "a backup of the store"
     CREATE_KEY = "creating an admin key"
     REVOKE_KEY = "revoking an admin key"
+    SESSIONS = "looking at other people's sessions"
+    ACCOUNTS = "managing the console's accounts"
 
 
 KEY_ACTOR = "key:"

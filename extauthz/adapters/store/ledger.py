@@ -76,16 +76,11 @@ class Ledger:
 
 
 class Transactions(Protocol):
-    """A store as those use it who keep something beside the tokens; every method raises StoreError."""
+    """What a store does one change in; each raises StoreError."""
 
-    def reading(self) -> AbstractContextManager[sa.Connection]:
-        """Begin to read one state of the store."""
-
-    def writing(self) -> AbstractContextManager[sa.Connection]:
-        """Begin a transaction for what no audit records."""
-
-    def changing(self, change: Change) -> AbstractContextManager[Ledger]:
-        """Begin a transaction with its rows of the audit."""
+    def reading(self) -> AbstractContextManager[sa.Connection]: ...
+    def writing(self) -> AbstractContextManager[sa.Connection]: ...
+    def changing(self, change: Change) -> AbstractContextManager[Ledger]: ...
 
 
 def audit_head(connection: sa.Connection) -> tuple[int, bytes]:
