@@ -13,9 +13,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from extauthz.admin.rights import Role
+
 _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 _IMMUTABLE = {"cache-control": "public, max-age=31536000, immutable"}
 _UNITS = (("year", 365 * 86400), ("day", 86400), ("hour", 3600), ("minute", 60))
+
+PAGES = (("/tokens", "Client tokens"),)
+SUPER_ADMIN_PAGES = (("/sessions", "Sessions"),)
+ROLE_NAMES = {Role.VIEWER: "viewer", Role.ADMIN: "admin", Role.SUPER_ADMIN: "super admin"}
 
 
 @cache
@@ -71,6 +77,11 @@ def distance(seconds: int, now: int) -> str:
     return "just now" if seconds <= now else "in less than a minute"
 
 
+def pages_of(visitor: Any) -> list[tuple[str, str]]:
+    """Return path and name of each page that a visitor may open."""
+    return [*PAGES, *(SUPER_ADMIN_PAGES if visitor.role is Role.SUPER_ADMIN else ())]
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -82,7 +93,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"moment": moment, "day": day, "machine_time": machine_time}
-    environment.globals |= {"static": static_path, "distance": distance}
+    environment.globals |= {"static": static_path, "distance": distance, "pages_of": pages_of, "role_names": ROLE_NAMES}
     return environment
 
 

@@ -132,6 +132,11 @@ class TokenListing:
         """Whether anything is left out of the list."""
         return bool(self.query.keys() - {"sort", "after"})
 
+    @property
+    def has_more_filters(self) -> bool:
+        """Whether one of the filters is set that are folded away otherwise."""
+        return not self.query.keys().isdisjoint({"expiring", "unused", "user", "created_by"})
+
 
 def _days(text: str | None) -> int | None:
     return int(text) * DAY if text is not None and text.isascii() and text.isdigit() and len(text) <= 4 else None

@@ -72,7 +72,7 @@ def row(token: StoredToken, at: int) -> dict[str, Any]:
     """Return a token as pages show it."""
     facts = token_metadata(token, at)
     ends_soon = facts["status"] == "active" and token.expires_at - at <= token_forms.SOON and token.rotated_to is None
-    return {"token": token, "status": facts["status"], "ends_soon": ends_soon, "scopes": facts["scopes"]}
+    return {"token": token, "state": facts["status"], "ends_soon": ends_soon, "scopes": facts["scopes"]}
 
 
 async def show(visit: Visit) -> Response:
@@ -109,7 +109,6 @@ async def preview(visit: Visit) -> Response:
     """Tell what a token with these scopes could call, for the form of a new one."""
     scopes = frozenset(visit.request.query_params.getlist("scope"))
     permission = visit.query.get("permission", "")
-    routes = ()
-    if permission in PERMISSIONS:
-        routes = visit.context.route_map().opened_by(scopes, AuthType(permission))
-    return JSONResponse({"count": len(routes), "routes": [entry.route.match.text for entry in routes]})
+    opened = visit.context.route_map().opened_by(scopes, AuthType(permission)) if permission in PERMISSIONS else ()
+    routes = [entry.route.match.text for entry in opened]
+    return JSONResponse({"count": len(routes), "routes": routes})
