@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 
 from extauthz.demo.faults import IssuerRequest, Reply
 from extauthz.demo.forgeries import Forgery, id_token, userinfo
-from extauthz.demo.keys import KeyRing
-from extauthz.demo.providers import Document
+from extauthz.demo.keys import IssuerKey, KeyRing
+from extauthz.demo.providers import Document, present
 
 LOGIN = "/login"
 CONSOLE_CLIENT, CONSOLE_SECRET = "0oa1console", "demo-console-secret"
@@ -74,7 +74,7 @@ class _Grant:
 class LoginProvider:
     """The OpenID provider below LOGIN; `forgery` says what is wrong with the ID tokens that it gives, None for nothing.
 
-    With `names_itself` its answers in the browser say whose they are (RFC 9207).
+    With `names_itself` its answers in the browser say whose they are (RFC 9207), with `names_keys` its keys have a `kid`.
 
     A page is shown at each login, nobody stays logged in: so `prompt=login` and `max_age` are honoured.
     """
@@ -83,7 +83,7 @@ class LoginProvider:
         """Be reached at `base`, and sign with these keys."""
         self.issuer = base + LOGIN
         self.forgery: Forgery | None = None
-        self.names_itself = True
+        self.names_itself = self.names_keys = True
         self._keys = keys
         self._clients: dict[str, LoginClient] = {}
         self._grants: dict[str, _Grant] = {}
@@ -99,7 +99,7 @@ class LoginProvider:
             case "GET" | "HEAD", "/.well-known/openid-configuration":
                 return Reply(200, self._discovery())
             case "GET" | "HEAD", "/keys":
-                return Reply(200, {"keys": [key.published({"alg": "RS256"}) for key in self._keys.published()]})
+                return Reply(200, {"keys": [self._published(key) for key in self._keys.published()]})
             case "GET" | "POST", "/authorize":
                 return self._authorize(request, now)
             case "POST", "/token":
@@ -107,6 +107,10 @@ class LoginProvider:
             case "GET", "/userinfo":
                 return self._userinfo(request)
         return Reply(404, {"error": "not_found"})
+
+    def _published(self, key: IssuerKey) -> Document:
+        members: Document = {**key.published({"alg": "RS256"})}
+        return members if self.names_keys else present(members | {"kid": None})
 
     def _discovery(self) -> Document:
         return {

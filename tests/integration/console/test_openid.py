@@ -127,6 +127,19 @@ async def test_two_consoles_share_a_login_without_sharing_memory(world: World) -
     assert await one.finish(query, begun.cookie, world.now) is LoginRefusal.CODE
 
 
+async def test_a_token_that_names_no_key_needs_a_provider_with_only_one(world: World) -> None:
+    world.issuer.login.forgery = Forgery.NO_KEY_ID
+    world.issuer.login.names_keys = False
+    login = world.login()
+    assert entered(await world.try_to(login))
+    world.issuer.publish_next_key()
+    with pytest.raises(Unavailable):
+        # Neither of two keys without a name can be told from the other.
+        await world.try_to(world.login())
+    world.issuer.login.names_keys = True
+    assert await world.try_to(world.login()) is LoginRefusal.KEY
+
+
 async def test_keys_are_fetched_again_for_one_that_is_new(world: World) -> None:
     login = world.login()
     for fetches in (1, 2):
