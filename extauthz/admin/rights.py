@@ -34,6 +34,7 @@ class Operation(StrEnum):
     ACCEPT_RESTORE = "accepting a restore"
     MIGRATE = "migrating the store"
     BACK_UP = "a backup of the store"
+    SETTINGS = "changing the OAuth settings"
 
 
 _OF_TOKENS = frozenset({Operation.CREATE, Operation.ROTATE, Operation.REVOKE, Operation.IMPORT})
