@@ -47,7 +47,7 @@ ONLY_FOR = {
     "config": ("runtime", "admin", "serve", "console", "cli", "envoy_config", "doctor"),
     "serve": ("cli", "doctor"),
     "_pb": ("adapters.envoy", "transport"),
-    "adapters.oauth": ("runtime", "serve", "doctor", "console"),
+    "adapters.oauth": ("runtime", "serve", "doctor", "console", "admin.oauth_trial"),
     "console": ("cli",),
 }
 
