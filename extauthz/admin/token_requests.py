@@ -43,12 +43,7 @@ class TokenRules:
 
 def refusals(request: TokenRequest, rules: TokenRules) -> Iterator[Refusal]:
     """Yield everything that stands against a request; the fields are those of TokenRequest."""
-    if (
-        not 1 <= len(request.description) <= MAX_DESCRIPTION
-        or not request.description.isprintable()
-        or request.description.isspace()
-    ):
-        yield Refusal("description", f"write 1 to {MAX_DESCRIPTION} printable characters")
+    yield from description_refusals(request.description)
     if request.permission not in PERMISSIONS:
         yield Refusal("permission", "write GLOBAL, USER or ANONYMOUS")
     if not request.scopes:
@@ -57,9 +52,7 @@ def refusals(request: TokenRequest, rules: TokenRules) -> Iterator[Refusal]:
         yield Refusal("scopes", f"{scope!r} is not one of {', '.join(sorted(rules.vocabulary))}")
     if len(",".join(request.scopes)) > MAX_VALUE:
         yield Refusal("scopes", f"a token's scopes are told to the upstream in a header of at most {MAX_VALUE} bytes: name fewer")
-    lifetime = request.expires_at - request.created_at
-    if not 0 < lifetime <= rules.max_lifetime:
-        yield Refusal("expires_at", f"must lie ahead, at most {rules.max_lifetime / 86400:g} days (tokens.max_lifetime)")
+    yield from lifetime_refusals(request.expires_at - request.created_at, rules)
     if request.permission is AuthType.USER:
         user = address(request.user or "")
         if user is None:
@@ -68,6 +61,18 @@ def refusals(request: TokenRequest, rules: TokenRules) -> Iterator[Refusal]:
             yield Refusal("user", f"act_as in the configuration does not allow {user}")
     elif request.user is not None:
         yield Refusal("user", f"a {request.permission} token has no user")
+
+
+def description_refusals(text: str) -> Iterator[Refusal]:
+    """Yield what stands against a description."""
+    if not 1 <= len(text) <= MAX_DESCRIPTION or not text.isprintable() or text.isspace():
+        yield Refusal("description", f"write 1 to {MAX_DESCRIPTION} printable characters")
+
+
+def lifetime_refusals(lifetime: int, rules: TokenRules) -> Iterator[Refusal]:
+    """Yield what stands against a length of life in seconds."""
+    if not 0 < lifetime <= rules.max_lifetime:
+        yield Refusal("expires_at", f"must lie ahead, at most {rules.max_lifetime / 86400:g} days (tokens.max_lifetime)")
 
 
 def check(request: TokenRequest, rules: TokenRules, actor: Actor) -> list[Refusal]:
