@@ -130,7 +130,9 @@ def _shown(row: AuditRow) -> AuditRowAnswer:
 
 
 OPERATIONS = (
-    ApiOperation("listAuditRows", "GET", "/audit", "List rows of the audit", list_rows, AuditList, query=AuditQuery),
+    ApiOperation(
+        "listAuditRows", "GET", "/audit", "List rows of the audit", list_rows, AuditList, query=AuditQuery, answer_headers=("Link",)
+    ),
     ApiOperation(
         "verifyAudit",
         "GET",

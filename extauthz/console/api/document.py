@@ -138,7 +138,11 @@ def _operation(operation: ApiOperation, schemas: dict[str, Any]) -> dict[str, An
         "description": f"Needs the role {least_role(operation)}.",
         "parameters": parameters_of(operation),
         "responses": {
-            str(operation.status.value): {"description": operation.status.phrase, "content": {JSON: {"schema": answer}}},
+            str(operation.status.value): {
+                "description": operation.status.phrase,
+                "headers": {name: {"schema": _TEXT} for name in operation.answer_headers},
+                "content": {JSON: {"schema": answer}},
+            },
             **{str(status.value): {"$ref": f"#/components/responses/{_name(status)}"} for status in problems_of(operation)},
         },
     }

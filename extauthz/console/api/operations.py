@@ -16,7 +16,7 @@ from extauthz.console.api.problems import ApiProblem
 from extauthz.console.api.values import Body, NoQuery
 
 BASE = "/api/v1"
-IDEMPOTENCY_KEY, IF_MATCH = "idempotency-key", "if-match"
+IDEMPOTENCY_KEY, IF_MATCH = "Idempotency-Key", "If-Match"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,11 @@ class HeaderParameter:
     format: str | None = None
     is_required: bool = False
 
+    @property
+    def place(self) -> str:
+        """Where an error in it is."""
+        return f"header/{self.name.lower()}"
+
 
 @dataclass(frozen=True, slots=True)
 class ApiOperation:
@@ -71,4 +76,5 @@ class ApiOperation:
     body: TypeAdapter[Any] | None = None
     query: type[Body] = NoQuery
     headers: tuple[HeaderParameter, ...] = ()
+    answer_headers: tuple[str, ...] = ()
     problems: tuple[HTTPStatus, ...] = ()

@@ -71,13 +71,13 @@ def read_headers(request: Request, known: Sequence[HeaderParameter]) -> Mapping[
     for header in known:
         sent = request.headers.getlist(header.name)
         if len(sent) > 1:
-            errors.append(FieldError(f"header/{header.name}", "send it once"))
+            errors.append(FieldError(header.place, "send it once"))
         elif sent and not re.fullmatch(header.pattern, sent[0]):
-            errors.append(FieldError(f"header/{header.name}", f"write what matches {header.pattern}"))
+            errors.append(FieldError(header.place, f"write what matches {header.pattern}"))
         elif sent:
             values[header.name] = sent[0]
         elif header.is_required:
-            problem = FieldError(f"header/{header.name}", f"missing: {header.meaning}")
+            problem = FieldError(header.place, f"missing: {header.meaning}")
             return ApiProblem.of_fields(HTTPStatus.PRECONDITION_REQUIRED, [problem])
     return ApiProblem.of_fields(HTTPStatus.UNPROCESSABLE_ENTITY, errors) if errors else values
 

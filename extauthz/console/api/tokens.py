@@ -41,10 +41,21 @@ from extauthz.console.api.token_models import (
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenRecord
 
+_KEY = HeaderParameter(
+    IDEMPOTENCY_KEY,
+    "A text of your own, another one for each token: sent again within a day, the same request makes no second token.",
+    f"^[!-~]{{1,{MAX_KEY}}}$",
+)
+_MATCH = HeaderParameter(
+    IF_MATCH,
+    "The ETag of the token that you read: the request does nothing if it was changed since.",
+    r'^(\*|"[!#-~]{1,64}")$',
+    "etag",
+)
 _QUERY_PLACES = {"text": "query/text", "limit": "query/limit"}
 _BODY_PLACES = {name: f"body/{name}" for name in ("description", "permission", "user", "scopes")} | {
     "expires_at": "body/expires_in",
-    IDEMPOTENCY_FIELD: f"header/{IDEMPOTENCY_KEY}",
+    IDEMPOTENCY_FIELD: _KEY.place,
 }
 _TAGGED = ("id", "expires_at", "revoked_at", "rotated_to")
 
@@ -100,7 +111,7 @@ def create_token(request: ApiRequest) -> ApiAnswer | ApiProblem:
             return _repeated(token_id)
         case (new,):
             content = CreatedToken(secret=new.text.text, token=_shown(new.record, request.at))
-            return ApiAnswer(content, {"location": _place(new.record.id), "etag": _etag(new.record)})
+            return ApiAnswer(content, {"Location": _place(new.record.id), "ETag": _etag(new.record)})
         case several:
             raise AssertionError(f"{len(several)} tokens were made by one request")
 
@@ -108,7 +119,7 @@ def create_token(request: ApiRequest) -> ApiAnswer | ApiProblem:
 def read_token(request: ApiRequest) -> ApiAnswer | ApiProblem:
     """Return what is known of a token."""
     token = _token(request)
-    return token if isinstance(token, ApiProblem) else ApiAnswer(_shown(token, request.at), {"etag": _etag(token)})
+    return token if isinstance(token, ApiProblem) else ApiAnswer(_shown(token, request.at), {"ETag": _etag(token)})
 
 
 def rotate_token(request: ApiRequest) -> ApiAnswer | ApiProblem:
@@ -122,7 +133,7 @@ def rotate_token(request: ApiRequest) -> ApiAnswer | ApiProblem:
         return ApiProblem.of_refusal(HTTPStatus.CONFLICT, outcome)
     new = outcome.new
     content = RotatedToken(secret=new.text.text, token=_shown(new.record, request.at), previous=_shown(outcome.old, request.at))
-    return ApiAnswer(content, {"location": _place(new.record.id), "etag": _etag(new.record)})
+    return ApiAnswer(content, {"Location": _place(new.record.id), "ETag": _etag(new.record)})
 
 
 def revoke_token(request: ApiRequest) -> ApiAnswer | ApiProblem:
@@ -135,7 +146,7 @@ def revoke_token(request: ApiRequest) -> ApiAnswer | ApiProblem:
     if isinstance(outcome, Refused):
         return ApiProblem.of_refusal(HTTPStatus.FORBIDDEN, outcome)
     now = administration.store.get(token.id) or token
-    return ApiAnswer(RevokedTokens(token=_shown(now, request.at), revoked=list(outcome.ids)), {"etag": _etag(now)})
+    return ApiAnswer(RevokedTokens(token=_shown(now, request.at), revoked=list(outcome.ids)), {"ETag": _etag(now)})
 
 
 def _token(request: ApiRequest, change: Operation | None = None) -> StoredToken | ApiProblem:
@@ -149,7 +160,7 @@ def _token(request: ApiRequest, change: Operation | None = None) -> StoredToken 
         return ApiProblem(
             HTTPStatus.PRECONDITION_FAILED,
             "the token was changed since it was read: read it again",
-            (FieldError(f"header/{IF_MATCH}", "this is not the ETag of the token now"),),
+            (FieldError(_MATCH.place, "this is not the ETag of the token now"),),
         )
     return token
 
@@ -173,23 +184,11 @@ def _repeated(token_id: str) -> ApiProblem:
         HTTPStatus.CONFLICT,
         f"this request came before and made token {token_id}, whose secret was told then and never again; "
         "if nobody has it, revoke that token and make another with a new key",
-        (FieldError(f"header/{IDEMPOTENCY_KEY}", "it was used for this request before"),),
-        headers={"location": _place(token_id)},
+        (FieldError(_KEY.place, "it was used for this request before"),),
+        headers={"Location": _place(token_id)},
         more={"token_id": token_id},
     )
 
-
-_KEY = HeaderParameter(
-    IDEMPOTENCY_KEY,
-    "A text of your own, another one for each token: sent again within a day, the same request makes no second token.",
-    f"^[!-~]{{1,{MAX_KEY}}}$",
-)
-_MATCH = HeaderParameter(
-    IF_MATCH,
-    "The ETag of the token that you read: the request does nothing if it was changed since.",
-    r'^(\*|"[!#-~]{1,64}")$',
-    "etag",
-)
 
 OPERATIONS = (
     ApiOperation(
@@ -200,6 +199,7 @@ OPERATIONS = (
         list_tokens,
         TokenList,
         query=TokenQuery,
+        answer_headers=("Link",),
         problems=(HTTPStatus.CONFLICT,),
     ),
     ApiOperation(
@@ -213,9 +213,10 @@ OPERATIONS = (
         status=HTTPStatus.CREATED,
         body=TOKEN_BODY,
         headers=(_KEY,),
+        answer_headers=("ETag", "Location"),
         problems=(HTTPStatus.CONFLICT,),
     ),
-    ApiOperation("readToken", "GET", "/tokens/{id}", "Read a client token", read_token, TokenAnswer),
+    ApiOperation("readToken", "GET", "/tokens/{id}", "Read a client token", read_token, TokenAnswer, answer_headers=("ETag",)),
     ApiOperation(
         "rotateToken",
         "POST",
@@ -227,6 +228,7 @@ OPERATIONS = (
         status=HTTPStatus.CREATED,
         body=TypeAdapter(RotationBody),
         headers=(_MATCH,),
+        answer_headers=("ETag", "Location"),
         problems=(HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED),
     ),
     ApiOperation(
@@ -239,6 +241,7 @@ OPERATIONS = (
         needs=Operation.REVOKE,
         body=TypeAdapter(RevocationBody),
         headers=(_MATCH,),
+        answer_headers=("ETag",),
         problems=(HTTPStatus.PRECONDITION_FAILED,),
     ),
 )
