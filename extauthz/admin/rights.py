@@ -38,6 +38,7 @@ class Operation(StrEnum):
     REVOKE_KEY = "revoking an admin key"
     SESSIONS = "looking at other people's sessions"
     ACCOUNTS = "managing the console's accounts"
+    SETTINGS = "changing the OAuth settings"
 
 
 KEY_ACTOR = "key:"

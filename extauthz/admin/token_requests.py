@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from extauthz.admin.outcomes import Refusal
 from extauthz.admin.rights import PERMISSIONS, Actor, Operation, refusal
+from extauthz.admin.route_map import routes_of
 from extauthz.core import tokens
 from extauthz.core.act_as import ActAs, address
 from extauthz.core.identity import MAX_VALUE
 from extauthz.core.model import AuthType
 from extauthz.core.policy import Policy
-from extauthz.core.routes import MethodTable, Node
 from extauthz.core.tokens import TokenRecord, TokenText
 
 MAX_DESCRIPTION = 200
@@ -129,16 +129,6 @@ def unused_scopes(request: TokenRequest, policy: Policy) -> list[str]:
     """Return the scopes of an ANONYMOUS request that no anonymous route asks for."""
     if request.permission is not AuthType.ANONYMOUS:
         return []
-    scopes: set[str] = set()
-    for table in (policy.routes, *policy.hosts.values()):
-        for methods in _method_tables(table.root):
-            for route in methods.values():
-                if AuthType.ANONYMOUS in route.accept:
-                    scopes.update(route.scopes)
-    return sorted(request.scopes - scopes)
-
-
-def _method_tables(node: Node) -> Iterator[MethodTable]:
-    yield from (methods for methods in (node.methods, node.rest) if methods is not None)
-    for child in (*node.literals.values(), *filter(None, (node.parameter,))):
-        yield from _method_tables(child)
+    routes = (route for table in (policy.routes, *policy.hosts.values()) for route in routes_of(table))
+    asked = {scope for route in routes if AuthType.ANONYMOUS in route.accept for scope in route.scopes}
+    return sorted(request.scopes - asked)

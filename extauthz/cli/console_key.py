@@ -11,12 +11,12 @@ from extauthz.admin import keys
 from extauthz.admin.keys import KeyRequest, key_metadata
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Role
+from extauthz.admin.times import expiry
 from extauthz.cli import configuration
 from extauthz.cli.output import confirm, json_option, now, write_facts, write_json, yes_option
 from extauthz.cli.rendering import write_table
 from extauthz.cli.session import Session, TokenId, as_option, unwrap
 from extauthz.cli.terminal import echo, showing_secrets
-from extauthz.cli.times import expiry
 
 _COLUMNS = ("id", "role", "status", "expires", "last used", "created by", "description")
 _FLAGS = {"description": "--description", "expires_at": "--expires", "actor": "--as"}

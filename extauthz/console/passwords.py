@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio
 import argon2
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -13,8 +14,8 @@ NOBODY = _HASHER.hash("nobody has this password")
 """What the password of an unknown account is compared with, so that it takes as long."""
 
 
-def make_hash(password: str) -> str:
-    """Return the hash that is stored of a password."""
+def hashed(password: str) -> str:
+    """Return the hash that is stored of a password, after 24 ms."""
     return _HASHER.hash(password)
 
 
@@ -32,3 +33,19 @@ def is_right(password: str, stored: str) -> bool:
 def is_outdated(stored: str) -> bool:
     """Tell whether a hash was made with other costs than those of now."""
     return _HASHER.check_needs_rehash(stored)
+
+
+class Hashing:
+    """Hashes in a thread, one password at a time."""
+
+    def __init__(self) -> None:
+        """Begin with nothing under way."""
+        self._limiter = anyio.CapacityLimiter(1)
+
+    async def hashed(self, password: str) -> str:
+        """Return the hash of a password."""
+        return await anyio.to_thread.run_sync(hashed, password, limiter=self._limiter)
+
+    async def is_right(self, password: str, stored: str) -> bool:
+        """Tell whether a hash was made of this password."""
+        return await anyio.to_thread.run_sync(is_right, password, stored, limiter=self._limiter)

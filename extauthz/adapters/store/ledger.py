@@ -13,6 +13,7 @@ from extauthz.adapters.store.following import CHANNEL
 from extauthz.adapters.store.records import AuditKey, Change
 from extauthz.adapters.store.rules import RETENTION
 from extauthz.adapters.store.schema import audit, changes, read_state, store_state
+from extauthz.adapters.store.settings_rows import CHANGED
 
 PRUNED = 10_000
 """Rows of the feed that one change removes at most."""
@@ -41,6 +42,11 @@ class Ledger:
         """Add a change of a token to feed and audit."""
         self._changes.append((token_id, kind))
         self.note(action, token_id, before, after)
+
+    def note_settings(self, before: object, after: object) -> None:
+        """Add a change of the saved settings to feed and audit; the feed names them in place of a token."""
+        self._changes.append((CHANGED, CHANGED))
+        self.note(CHANGED, None, before, after)
 
     def settle(self) -> None:
         """Write feed and audit; without a note nothing was changed."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
-from extauthz.adapters.store import audit, backup, chain, listing, paging, replay, writing
+from extauthz.adapters.store import audit, backup, chain, listing, paging, replay, saved_settings, writing
 from extauthz.adapters.store.database import Database, revision_of
 from extauthz.adapters.store.idempotency import EarlierRequest, IdempotencyKey, claim
 from extauthz.adapters.store.ledger import Ledger
@@ -27,6 +28,7 @@ from extauthz.adapters.store.records import (
 from extauthz.adapters.store.rows import COLUMNS, SERVED, check_revision
 from extauthz.adapters.store.rules import audit_key
 from extauthz.adapters.store.schema import tokens
+from extauthz.adapters.store.settings_rows import SettingsKey, SettingsState, SettingsVersion
 from extauthz.core.tokens import TokenRecord
 from extauthz.errors import StoreError
 from extauthz.ports import FeedBatch
@@ -230,6 +232,23 @@ class SqlTokenStore:
     def export_audit(self, after: int = 0) -> Iterator[str]:
         """Yield the audit as JSON lines; the last one is the state of the store."""
         return audit.export(self._database, after)
+
+    # --- saved settings
+
+    def settings(self) -> SettingsState:
+        """Return the settings that count, and the state of the change feed."""
+        with self._database.reading() as connection:
+            return saved_settings.state(connection)
+
+    def settings_page(self, before: int | None = None, limit: int = 100) -> list[SettingsVersion]:
+        """Return versions of the settings before a number, or the newest ones, the newest first."""
+        with self._database.reading() as connection:
+            return saved_settings.page(connection, before, limit)
+
+    def save_settings(self, values: Mapping[str, Any], expected: int, key: SettingsKey, change: Change) -> SettingsVersion:
+        """Add a version behind the one that is expected to count; raises ChangeRefused when another one does by now."""
+        with self.changing(change) as ledger:
+            return saved_settings.save(ledger, key, values, expected)
 
     # --- for what else is kept beside the tokens
 
