@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
 from extauthz.console import rendering, session_pages, settings_pages, token_changes, token_exports, token_pages
+from extauthz.console.api import app as api
 from extauthz.console.context import Context
 from extauthz.console.guard import Guard
 from extauthz.console.local_login import LocalLogin
@@ -55,10 +56,8 @@ def page_rows(login: LocalLogin) -> tuple[PageRow, ...]:
     )
 
 
-def application(
-    context: Context, origins: Collection[str], *, openid: OpenIdLogin | None = None, more: Sequence[BaseRoute] = ()
-) -> ASGIApp:
-    """Return the console as it is reached at these origins; `more` are routes of their own rules, like those of the API."""
+def application(context: Context, origins: Collection[str], *, openid: OpenIdLogin | None = None) -> ASGIApp:
+    """Return the console as it is reached at these origins, with logins by a provider if there is one."""
     login, company = LocalLogin(), OpenIdPages(openid)
     routes: list[BaseRoute] = [
         Route("/static/{path:path}", rendering.serve_static),
@@ -67,7 +66,7 @@ def application(
         Route("/login", open_page(context, login.log_in), methods=["POST"]),
         Route("/login/openid", open_page(context, company.leave), methods=["GET"]),
         Route(CALLBACK, open_page(context, company.come_back), methods=["GET"]),
-        *more,
+        Mount("/api/v1", routes=api.routes(context)),
     ]
     for row in page_rows(login):
         routes += _routes(context, row)

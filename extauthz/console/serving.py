@@ -6,13 +6,12 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute
 
 from extauthz.admin.administration import Administration, Store, prefixes_of, rules_of
 from extauthz.admin.route_map import RouteMap
@@ -98,22 +97,15 @@ def origins_of(section: ConsoleSection, port: int) -> tuple[str, ...]:
     return tuple(f"{scheme}://{name}:{port}" for name in names)
 
 
-def run(
-    configuration: Configuration,
-    store: Store,
-    started: Callable[[str], object],
-    *,
-    more: Callable[[Context], Sequence[BaseRoute]] = lambda _: (),
-) -> None:
+def run(configuration: Configuration, store: Store, started: Callable[[str], object]) -> None:
     """Serve the console until SIGTERM or SIGINT; `started` gets its address. Raises ListenError and ConfigurationError."""
-    asyncio.run(_serve(configuration, store, started, more))
+    asyncio.run(_serve(configuration, store, started))
 
 
 async def _serve(
     configuration: Configuration,
     store: Store,
     started: Callable[[str], object],
-    more: Callable[[Context], Sequence[BaseRoute]],
 ) -> None:
     section = configuration.settings.console or ConsoleSection()
     clock = SystemClock()
@@ -128,7 +120,7 @@ async def _serve(
     listener = open_port(section.listen)
     origins = origins_of(section, listener.getsockname()[1])
     login = _login(configuration, section, origins[0], clock)
-    pages = application(context, origins, openid=login, more=more(context))
+    pages = application(context, origins, openid=login)
     server = HttpServer(_Probes(pages, context), tls=None if tls is None else tls.load(protocol="http/1.1").context)
     loop = asyncio.get_running_loop()
 
