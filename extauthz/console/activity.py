@@ -146,7 +146,7 @@ class Samples:
             del self._seen[name]
         if scrapes and self.since is None:
             self.since = at
-        if self._samples and 0 <= at - self._samples[-1].at < INTERVAL / 2:
+        if self._samples and 0 <= at - self._samples[-1].at < INTERVAL * 0.9:
             # Looks in between make no sample of their own, or fewer than an hour of them would be kept.
             last = self._samples.pop()
             at, reasons, routes = last.at, _summed(last.reasons, reasons), _summed(last.routes, routes)
