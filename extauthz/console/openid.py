@@ -6,7 +6,6 @@ so that every console of a store can finish it, and no stranger can fill a table
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import hashlib
@@ -35,8 +34,8 @@ COOKIE = "__Host-login"
 """Where the browser keeps `Begun.cookie`: HttpOnly, Secure, SameSite=Lax, Path=/; deleted when it comes back."""
 LIFETIME = 600
 """Seconds from the beginning of a login to its end."""
-FETCH_TIMEOUT, TIMEOUT = 5.0, 15.0
-"""Seconds for one answer of the provider, and for all of them that a step waits for."""
+FETCH_TIMEOUT = 5.0
+"""Seconds for one answer of the provider; a login waits for four of them at most, and once for the end of a pause."""
 KEY_AGE = 600.0
 """Seconds that keys are used before newer ones are asked for."""
 MAX_PATH, MAX_QUERY = 1024, 8192
@@ -258,14 +257,12 @@ class OpenIdLogin:
 
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
-        """Bound the time of a step, and tell of a provider that cannot be asked."""
+        """Tell of a provider that cannot be asked; its addresses are read anew before the next time."""
         try:
-            async with asyncio.timeout(TIMEOUT):
-                yield
-        except (FetchError, TimeoutError) as error:
+            yield
+        except FetchError as error:
             self._discovery.expire()
-            cause = str(error) or f"no whole answer within {TIMEOUT:g} s"
-            _log.warning("provider of logins not asked", extra={"issuer": self._section.issuer, "cause": cause[:MAX_CAUSE]})
+            _log.warning("provider of logins not asked", extra={"issuer": self._section.issuer, "cause": str(error)[:MAX_CAUSE]})
             raise Unavailable(Reason.ISSUER_UNAVAILABLE) from error
 
 
