@@ -12,16 +12,21 @@ from extauthz.core.model import Reason
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing that is wrong, where, and a hint."""
+    """One thing that is wrong, where, and a hint; line 0 where `file` names something that has no lines."""
 
     file: str
     line: int
     path: str
     message: str
 
+    @property
+    def place(self) -> str:
+        """Where it is: the file and its line."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
     def __str__(self) -> str:
         """Write it as file:line: key.path: message."""
-        return f"{self.file}:{self.line}: {self.path + ': ' if self.path else ''}{self.message}"
+        return f"{self.place}: {self.path + ': ' if self.path else ''}{self.message}"
 
 
 class ConfigurationError(Exception):

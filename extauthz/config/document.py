@@ -52,13 +52,17 @@ KeyPath = tuple[str | int, ...]
 
 @dataclass(slots=True)
 class Document:
-    """Data of one file, the line of every key path, and what was wrong with its YAML."""
+    """Data of one file, the line of every key path, and what was wrong with its YAML.
+
+    `origins` names where the value at a path comes from if that is not the file.
+    """
 
     file: str
     data: Any = None
     lines: dict[KeyPath, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unread: set[KeyPath] = field(default_factory=set)
+    origins: dict[KeyPath, str] = field(default_factory=dict)
 
     def is_unread(self, path: KeyPath) -> bool:
         """Tell whether the value at this path, or one around it, is already listed as a problem of its YAML."""
@@ -66,6 +70,9 @@ class Document:
 
     def problem(self, path: KeyPath, message: str) -> Problem:
         """Describe a problem at a key path; the longest part of it that stands in the file gives the line."""
+        for end in range(len(path), 0, -1) if self.origins else ():
+            if origin := self.origins.get(path[:end]):
+                return Problem(origin, 0, dotted(path[end - 1 :]), message)
         place: KeyPath = ()
         for part in path:
             if (*place, part) in self.lines:

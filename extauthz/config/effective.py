@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from extauthz.config import document
 from extauthz.config.document import Document, KeyPath, dotted
 from extauthz.config.loader import Configuration
+from extauthz.config.saved_settings import CONSOLE
 
 DEFAULT = "default"
 
 
 def plain_settings(configuration: Configuration) -> dict[str, Any]:
     """Return the settings as they count: defaults filled in, short issuers written out, places of secrets hidden."""
-    return configuration.settings.model_dump(mode="json")
+    settings = configuration.settings.model_dump(mode="json")
+    if settings["oauth"] is None and configuration.saved is not None:
+        settings["oauth"] = {"managed_by": CONSOLE}
+    return settings
 
 
 def explained(configuration: Configuration) -> dict[str, Any]:
-    """Return the settings, and for each value its file and line, or "default"; and the same of the routes."""
+    """Return the settings, and for each value its file and line, or "default"; and the same of the routes.
+
+    What was saved in the console has its version there.
+    """
     settings = plain_settings(configuration)
-    source = document.read(configuration.file, configuration.files)
+    source = configuration.document()
     return {
         "file": str(configuration.file),
         "hash": configuration.files.digest,
@@ -35,4 +41,8 @@ def _sources(value: object, path: KeyPath, source: Document) -> Iterator[tuple[s
         for name, inner in value.items():
             yield from _sources(inner, (*path, name), source)
         return
-    yield dotted(path), f"{source.file}:{source.lines[path]}" if path in source.lines else DEFAULT
+    if path in source.lines:
+        yield dotted(path), f"{source.file}:{source.lines[path]}"
+    else:
+        is_saved = path[0] == "oauth" and path[:2] in source.origins and str(path[1]) in source.data["oauth"]
+        yield dotted(path), source.origins[path[:2]] if is_saved else DEFAULT

@@ -31,6 +31,12 @@ class Files:
         self._identities: dict[Path, Identity] = {}
         self._digest: tuple[tuple[int, int], str] | None = None
 
+    def again(self) -> Files:
+        """Return files that give the same bytes once more; what was not read before is read where this one would read it."""
+        files = Files(self.contents if self._in_memory else None)
+        files.contents, files._secrets, files._identities = dict(self.contents), set(self._secrets), dict(self._identities)
+        return files
+
     def read(self, path: Path, *, secret: bool = False) -> bytes:
         """Return the content of a file, cut off behind MAX_BYTES + 1; raises OSError and, for a path with NUL, ValueError."""
         if secret:

@@ -5,30 +5,39 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
-from extauthz.config import answers, completeness, cross_checks, document, internal_token, risks, routes, sendable, tables
+from extauthz.config import (
+    answers,
+    completeness,
+    cross_checks,
+    document,
+    internal_token,
+    policies,
+    risks,
+    routes,
+    saved_settings,
+    sendable,
+    tables,
+)
 from extauthz.config.digests import digest
 from extauthz.config.document import Document
 from extauthz.config.files import Files
 from extauthz.config.messages import problems_of
 from extauthz.config.oauth import OAuthCommon
-from extauthz.config.patterns import compile_patterns
 from extauthz.config.provider_rules import provider_rules
+from extauthz.config.saved_settings import Saved, SavedSettings
 from extauthz.config.secrets import Secrets
 from extauthz.config.settings import CertificateSection, Settings, TlsSection, TokensSection
 from extauthz.config.values import Secret
-from extauthz.core.act_as import ACT_AS_HEADERS, ActAs
 from extauthz.core.credentials import Kind
-from extauthz.core.identity import FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS, IdentityHeaders
+from extauthz.core.model import Reason
 from extauthz.core.policy import Policy
 from extauthz.core.providers import ProviderRules
 from extauthz.errors import ConfigurationError, Problem
-from extauthz.responses.remembered_edits import RememberedIdentityHeaders
 
 T = TypeVar("T")
 MIN_PEPPER_BYTES = 32
@@ -51,6 +60,7 @@ class Configuration:
     files: Files
     route_places: Mapping[str, str]
     audiences: Mapping[str, str]
+    saved: Saved | None = None
 
     @property
     def yaml_files(self) -> tuple[Path, ...]:
@@ -61,8 +71,20 @@ class Configuration:
     def store_place(self) -> Path | str | None:
         """The SQLite file of the token store, or its PostgreSQL address, or None when issued tokens are off."""
         tokens = self.settings.tokens
-        if tokens is None or not tokens.enabled:
-            return None
+        return self._store_place(tokens) if tokens is not None and tokens.enabled else None
+
+    @property
+    def settings_place(self) -> Path | str | None:
+        """The store that holds the OAuth settings, whether tokens are issued or not; None where the file holds them."""
+        tokens = self.settings.tokens
+        return self._store_place(tokens) if tokens is not None and self.saved is not None else None
+
+    @property
+    def settings_version(self) -> int:
+        """The version of the OAuth settings in the store that counts; 0 for none, and where the file has them."""
+        return self.saved.version if isinstance(self.saved, SavedSettings) else 0
+
+    def _store_place(self, tokens: TokensSection) -> Path | str:
         path = tokens.store.removeprefix("sqlite:///")
         return tokens.store if path == tokens.store else self.file.parent / path
 
@@ -118,7 +140,14 @@ class Configuration:
 
     def problem(self, path: document.KeyPath, message: str) -> Problem:
         """Describe a problem that only the world outside shows, with its line."""
-        return document.read(self.file, self.files).problem(path, message)
+        return self.document().problem(path, message)
+
+    def document(self) -> Document:
+        """Read the file once more, with the OAuth settings of the store in it."""
+        source = document.read(self.file, self.files)
+        if self.saved is not None:
+            saved_settings.overlay(source, self.saved)
+        return source
 
     def peppers(self, environment: Mapping[str, str]) -> dict[str, bytes]:
         """Read the peppers, the newest first; raises ConfigurationError."""
@@ -176,10 +205,13 @@ class Configuration:
         return digest(*(part.encode() for part in parts), *names_and_secrets)
 
 
-def load(file: Path, files: Files | None = None, *, end_marker: bool = False) -> Configuration:
+def load(
+    file: Path, files: Files | None = None, *, end_marker: bool = False, saved: Saved = Reason.STORE_UNAVAILABLE
+) -> Configuration:
     """Read extauthz.yaml and its route files; raises ConfigurationError with every problem in all of them.
 
-    With `end_marker` each file must have its end, even if extauthz.yaml itself does not ask for it.
+    With `end_marker` each file must have its end, even if extauthz.yaml itself does not ask for it. `saved` are the OAuth settings
+    in the store, which count if the console manages them; while they are not known, no OAuth token can be verified.
 
     What concerns several sections is read from the plain data, so that a problem in one section hides none in another. `files` are
     read through, and kept: whoever gave them knows which ones it took, also when there are problems.
@@ -192,8 +224,10 @@ def load(file: Path, files: Files | None = None, *, end_marker: bool = False) ->
     if not isinstance(source.data, dict):
         what = "the file is empty" if source.data is None else "the file is not a mapping"
         raise ConfigurationError(problems or [source.problem((), f"{what}: start with version: 1")])
+    is_managed = saved_settings.is_managed(source)
+    problems += saved_settings.overlay(source, saved) if is_managed else ()
     try:
-        settings = Settings.model_validate(source.data)
+        settings = Settings.model_validate(saved_settings.without_oauth(source, saved) if is_managed else source.data)
     except ValidationError as error:
         problems += problems_of(error, source, Settings)
     vocabulary = [name for _, name in cross_checks.scopes(source, "scopes")]
@@ -211,16 +245,7 @@ def load(file: Path, files: Files | None = None, *, end_marker: bool = False) ->
     if problems or settings is None:
         raise ConfigurationError(problems)
     monitored, watched = routes.monitored(placed, settings.mode, source)
-    trusts_host = any(each.upstream.trusts_forwarded_host for each in (table, *hosts.values()))
-    policy = Policy(
-        routes=table,
-        hosts=hosts,
-        kinds=_kinds(settings),
-        act_as=_act_as(settings),
-        identity=_identity(settings, one_host=not hosts and not trusts_host),
-        max_token_size=settings.server.max_token_size,
-        monitored=monitored,
-    )
+    policy = policies.policy(settings, table, hosts, monitored=monitored, saved=saved if is_managed else None)
     if settings.internal_token is None:
         warnings += routes.useless_audiences(placed)
     return Configuration(
@@ -232,30 +257,8 @@ def load(file: Path, files: Files | None = None, *, end_marker: bool = False) ->
         files=files,
         route_places={entry.route.name: entry.place for entry in placed},
         audiences={entry.route.name: entry.audience for entry in placed if entry.audience},
+        saved=saved if is_managed else None,
     )
-
-
-def _kinds(settings: Settings) -> frozenset[Kind]:
-    sections = {Kind.OAUTH: settings.oauth, Kind.ISSUED: settings.tokens}
-    return frozenset(kind for kind, section in sections.items() if section is not None and section.enabled)
-
-
-def _act_as_headers(settings: Settings) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*ACT_AS_HEADERS, *settings.act_as.headers)))
-
-
-def _act_as(settings: Settings) -> ActAs:
-    return ActAs(_act_as_headers(settings), compile_patterns(settings.act_as.allow), compile_patterns(settings.act_as.deny))
-
-
-def _identity(settings: Settings, *, one_host: bool) -> IdentityHeaders:
-    """Name the headers; where the host decides, here or in the upstream, the ones that would name another host too."""
-    overrides = OVERRIDE_HEADERS if one_host else (*OVERRIDE_HEADERS, *FORWARDED_HOST_HEADERS)
-    return _identity_headers(settings.identity.prefix, frozenset(settings.identity.keep), _act_as_headers(settings), overrides)
-
-
-# What was worked out with the same names before a reload is used again.
-_identity_headers = lru_cache(maxsize=16)(RememberedIdentityHeaders)
 
 
 def _route_files(file: Path, source: Document, files: Files) -> Iterator[tuple[Path, list[Problem]]]:

@@ -183,6 +183,7 @@ def usual_verification(row: Provider, *, with_secret: bool) -> Verification:
 class OAuthCommon(Section):
     """What counts for the tokens of every provider."""
 
+    managed_by: Literal["yaml", "console"] = "yaml"
     enabled: bool = True
     verdict_ttl: PositiveDuration = 300.0
     remote_verdict_ttl: PositiveDuration = 60.0

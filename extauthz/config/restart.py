@@ -78,10 +78,14 @@ def needing_restart(started: Configuration, after: Configuration) -> list[Proble
 
 
 def _paths(before: Configuration, after: Configuration) -> Iterator[KeyPath]:
+    if (before.saved is None) != (after.saved is None):
+        # The store is followed for the settings in it from the start on, or never.
+        yield ("oauth", "managed_by")
     if before.store_place is None and after.store_place is not None:
         # Issued tokens can be switched off at any time, but a store that is not open cannot be switched on.
         yield ("tokens",)
-    store_is_kept = before.store_place is not None and after.store_place is not None
+    places = (before.store_place, after.store_place), (before.settings_place, after.settings_place)
+    store_is_kept = any(None not in pair for pair in places)
     for key, effect in EFFECTS.items():
         path = tuple(key.split("."))
         if effect is LIVE or (path[0] == "tokens" and not store_is_kept):

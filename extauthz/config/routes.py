@@ -102,8 +102,7 @@ class LocatedRoute:
     @property
     def place(self) -> str:
         """The file and line."""
-        problem = self.problem("")
-        return f"{problem.file}:{problem.line}"
+        return self.problem("").place
 
     def problem(self, message: str, key: str = "match") -> Problem:
         """Describe a problem of this route."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
@@ -12,6 +13,7 @@ from extauthz.adapters.store.following import CHANNEL
 from extauthz.adapters.store.records import AuditKey, Change
 from extauthz.adapters.store.rules import RETENTION
 from extauthz.adapters.store.schema import audit, changes, read_state, store_state
+from extauthz.adapters.store.settings_rows import CHANGED
 
 PRUNED = 10_000
 """Rows of the feed that one change removes at most."""
@@ -40,6 +42,11 @@ class Ledger:
         """Add a change of a token to feed and audit."""
         self._changes.append((token_id, kind))
         self.note(action, token_id, before, after)
+
+    def note_settings(self, before: object, after: object) -> None:
+        """Add a change of the saved settings to feed and audit; the feed names them in place of a token."""
+        self._changes.append((CHANGED, CHANGED))
+        self.note(CHANGED, None, before, after)
 
     def settle(self) -> None:
         """Write feed and audit; without a note nothing was changed."""
@@ -72,6 +79,14 @@ class Ledger:
         is_recent = changes.c.at >= self.change.at - RETENTION
         first = self.connection.scalar(sa.select(changes.c.number).where(is_recent).order_by(changes.c.number).limit(1))
         self.connection.execute(changes.delete().where(changes.c.number < min(first, oldest + PRUNED)))
+
+
+class Transactions(Protocol):
+    """What a store does one change in; each raises StoreError."""
+
+    def reading(self) -> AbstractContextManager[sa.Connection]: ...
+    def writing(self) -> AbstractContextManager[sa.Connection]: ...
+    def changing(self, change: Change) -> AbstractContextManager[Ledger]: ...
 
 
 def audit_head(connection: sa.Connection) -> tuple[int, bytes]:

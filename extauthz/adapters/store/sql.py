@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
-from extauthz.adapters.store import audit, backup, chain, listing, paging, replay, writing
+from extauthz.adapters.store import audit, backup, chain, listing, paging, replay, saved_settings, writing
 from extauthz.adapters.store.database import Database, revision_of
+from extauthz.adapters.store.idempotency import EarlierRequest, IdempotencyKey, claim
 from extauthz.adapters.store.ledger import Ledger
 from extauthz.adapters.store.records import (
     AuditExport,
@@ -26,6 +28,7 @@ from extauthz.adapters.store.records import (
 from extauthz.adapters.store.rows import COLUMNS, SERVED, check_revision
 from extauthz.adapters.store.rules import audit_key
 from extauthz.adapters.store.schema import tokens
+from extauthz.adapters.store.settings_rows import SettingsKey, SettingsState, SettingsVersion
 from extauthz.core.tokens import TokenRecord
 from extauthz.errors import StoreError
 from extauthz.ports import FeedBatch
@@ -160,10 +163,20 @@ class SqlTokenStore:
         """
         self.add_many([new], {new.pepper_id: pepper_fingerprint}, change or Change(new.created_at, new.created_by))
 
-    def add_many(self, new: Sequence[TokenRecord], pepper_fingerprints: Mapping[str, str], change: Change) -> None:
-        """Insert all these tokens or none."""
+    def add_many(
+        self,
+        new: Sequence[TokenRecord],
+        pepper_fingerprints: Mapping[str, str],
+        change: Change,
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> EarlierRequest | None:
+        """Insert all these tokens or none; of a key that was used before, return the request that used it and insert none."""
         with self.changing(change) as ledger:
-            writing.add(ledger, new, pepper_fingerprints)
+            earlier = None if idempotency is None else claim(ledger, idempotency, new[0].id)
+            if earlier is None:
+                writing.add(ledger, new, pepper_fingerprints)
+            return earlier
 
     def revoke(self, ids: Iterable[str], why: str | None, change: Change, *, chain: bool = False) -> tuple[str, ...]:
         """Revoke tokens, with `chain` also their predecessors and successors; return the ids that were not revoked before.
@@ -219,6 +232,23 @@ class SqlTokenStore:
     def export_audit(self, after: int = 0) -> Iterator[str]:
         """Yield the audit as JSON lines; the last one is the state of the store."""
         return audit.export(self._database, after)
+
+    # --- saved settings
+
+    def settings(self) -> SettingsState:
+        """Return the settings that count, and the state of the change feed."""
+        with self._database.reading() as connection:
+            return saved_settings.state(connection)
+
+    def settings_page(self, before: int | None = None, limit: int = 100) -> list[SettingsVersion]:
+        """Return versions of the settings before a number, or the newest ones, the newest first."""
+        with self._database.reading() as connection:
+            return saved_settings.page(connection, before, limit)
+
+    def save_settings(self, values: Mapping[str, Any], expected: int, key: SettingsKey, change: Change) -> SettingsVersion:
+        """Add a version behind the one that is expected to count; raises ChangeRefused when another one does by now."""
+        with self.changing(change) as ledger:
+            return saved_settings.save(ledger, key, values, expected)
 
     # --- for what else is kept beside the tokens
 

@@ -35,6 +35,7 @@ from extauthz.config import (
     patterns,
     risks,
     routes,
+    saved_settings,
     sendable,
     settings,
     tables,
@@ -127,11 +128,13 @@ def test_many_problems_are_told_in_one_run(tmp_path: Path) -> None:
     }
 
 
-# Functions with places that config/bad cannot reach, because they are warnings or need another file system or environment:
-# test_config_document.py and test_config_settings.py have them. The last line of `_message` is for errors that no key of today can
-# have.
+# Functions with places that config/bad cannot reach, because they are warnings, or need another file system, another environment or
+# settings in a store: test_config_document.py, test_config_settings.py and test_saved_settings.py have them. The last line of
+# `_message` is for errors that no key of today can have.
 ELSEWHERE = {
     "document.read",
+    "document.problem",
+    "saved_settings.overlay",
     "loader.problem",
     "risks.risks",
     "risks._oauth_risks",
@@ -163,6 +166,7 @@ TRACED: list[ModuleType] = [
     messages,
     risks,
     routes,
+    saved_settings,
     sendable,
     settings,
     tables,

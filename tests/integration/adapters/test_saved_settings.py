@@ -1,0 +1,168 @@
+"""OAuth settings in the store: what each database promises of their versions, and what an intruder leaves behind."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from extauthz.adapters.store.settings_rows import SettingsKey, SettingsVersion, keys_of, mac, refusal
+from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.errors import ChangeRefused, StoreError
+from tests.support.postgresql import ANA, FINGERPRINT, KEY, NOW, Place, token
+
+pytest_plugins = ["tests.support.postgresql"]
+
+PEPPERS = {"p1": b"a pepper for tests, 32 bytes long", "p2": b"another pepper, also 32 bytes long"}
+KEYS = keys_of(PEPPERS)
+SIGNING = SettingsKey("p1", KEYS["p1"])
+FIRST: Mapping[str, Any] = {"enabled": True, "provider": "okta", "client_ids": ["0oa1"]}
+SECOND: Mapping[str, Any] = {**FIRST, "enabled": False}
+
+
+def saved(store: SqlTokenStore, *bodies: Mapping[str, Any]) -> list[SettingsVersion]:
+    return [store.save_settings(body, store.settings().version, SIGNING, ANA) for body in bodies]
+
+
+def test_a_store_without_settings_says_so(place: Place) -> None:
+    with place.opened() as store:
+        state = store.settings()
+        assert (state.version, state.latest, state.saved) == (0, 0, None)
+        assert store.settings_page() == []
+
+
+def test_a_version_counts_with_its_rows_of_feed_and_audit(place: Place) -> None:
+    with place.opened() as store:
+        store.add(token(), FINGERPRINT)
+        before = store.settings()
+        first, second = saved(store, FIRST, SECOND)
+        state = store.settings()
+
+        assert (state.version, state.latest, state.saved) == (2, 2, second)
+        assert (state.epoch, state.head) == (before.epoch, before.head + 2)
+        assert (second.values(), second.at, second.actor, second.source) == (SECOND, ANA.at, ANA.actor, ANA.source)
+        assert [refusal(row, KEYS) for row in (first, second)] == [None, None]
+        assert store.settings_page() == [second, first]
+        assert store.settings_page(before=2) == [first]
+        assert store.settings_page(limit=1) == [second]
+        assert [change for _, change in store.read_feed(before.head).changes] == ["settings", "settings"]
+        audit = store.audit_page(1)
+        assert [(row.action, row.token_id) for row in audit] == [("settings", None)] * 2
+        assert [json.loads(row.before) for row in audit] == [None, {"version": 1, "settings": FIRST}]
+        assert [json.loads(row.after) for row in audit] == [
+            {"version": 1, "settings": FIRST},
+            {"version": 2, "settings": SECOND},
+        ]
+        assert store.check_audit({"p1": KEY.key}).first_broken is None
+        assert store.check_audit({"p1": KEY.key}).differences == ()
+    assert place.rows("SELECT settings_version FROM store_state") == [(2,)]
+    assert place.rows("SELECT kind, token_id FROM changes WHERE token_id = 'settings'") == [("settings", "settings")] * 2
+
+
+def test_who_saw_an_older_version_changes_nothing(place: Place) -> None:
+    with place.opened() as store:
+        saved(store, FIRST)
+        head = store.audit_head()
+        for expected in (0, 2):
+            with pytest.raises(ChangeRefused, match="version 1 was saved meanwhile"):
+                store.save_settings(SECOND, expected, SIGNING, ANA)
+        assert (store.settings().version, store.audit_head()) == (1, head)
+
+
+def test_of_many_admins_at_once_one_saves(place: Place) -> None:
+    outcomes: list[object] = []
+
+    def save(number: int) -> None:
+        with place.opened() as store:
+            start.wait(20)
+            try:
+                outcomes.append(store.save_settings({"client_ids": [str(number)]}, 0, SIGNING, ANA))
+            except ChangeRefused as error:
+                outcomes.append(error)
+
+    start = threading.Barrier(4)
+    threads = [threading.Thread(target=save, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    (winner,) = [one for one in outcomes if isinstance(one, SettingsVersion)]
+    assert len(outcomes) == 4
+    with place.opened() as store:
+        assert store.settings().saved == winner
+
+
+def test_nothing_is_saved_without_a_pepper_or_in_any_size(place: Place) -> None:
+    with place.opened(audit=None) as store, pytest.raises(StoreError, match="no pepper was given"):
+        saved(store, FIRST)
+    with place.opened() as store:
+        with pytest.raises(StoreError, match="65536 characters"):
+            saved(store, {"client_ids": ["x" * 70_000]})
+        assert store.settings().version == 0
+
+
+TAMPERED = {
+    "version": "UPDATE settings SET version = 9 WHERE version = 2",
+    "section": "UPDATE settings SET section = 'tokens' WHERE version = 2",
+    "body": "UPDATE settings SET body = replace(body, 'false', 'true') WHERE version = 2",
+    "no body": "UPDATE settings SET body = '' WHERE version = 2",
+    "time": "UPDATE settings SET at = at + 1 WHERE version = 2",
+    "actor": "UPDATE settings SET actor = 'eve@acme.com' WHERE version = 2",
+    "source": "UPDATE settings SET source = '' WHERE version = 2",
+    "pepper": "UPDATE settings SET pepper_id = 'p2' WHERE version = 2",
+    "lost pepper": "UPDATE settings SET pepper_id = 'p3' WHERE version = 2",
+    "mac": "UPDATE settings SET mac = (SELECT mac FROM settings WHERE version = 1) WHERE version = 2",
+    "before": "DELETE FROM settings WHERE version = 1",
+    "other before": "UPDATE settings SET mac = (SELECT mac FROM settings WHERE version = 2) WHERE version = 1",
+    "copy": "UPDATE settings SET body = (SELECT body FROM settings WHERE version = 1) WHERE version = 2",
+    "turned back": "UPDATE store_state SET settings_version = 1",
+    "removed": "DELETE FROM settings WHERE version = 2",
+    "forgotten": "UPDATE store_state SET settings_version = NULL",
+    "ahead": "UPDATE store_state SET settings_version = 3",
+}
+
+
+@pytest.mark.parametrize("change", TAMPERED)
+def test_what_an_intruder_changes_is_noticed(place: Place, change: str) -> None:
+    """And what is saved after it counts again."""
+    with place.opened() as store:
+        saved(store, FIRST, SECOND)
+        place.unguard("settings")
+        place.run(TAMPERED[change])
+        state = store.settings()
+
+        usable = state.saved is not None and state.latest == state.version and refusal(state.saved, KEYS) is None
+        assert not usable
+        third = store.save_settings(FIRST, state.version, SIGNING, ANA)
+        healed = store.settings()
+        assert (healed.version, healed.latest, healed.saved) == (third.version, third.version, third)
+        assert healed.saved is not None
+        assert refusal(healed.saved, KEYS) is None
+        assert third.version > 2
+
+
+def test_rows_are_only_appended(place: Place) -> None:
+    with place.opened() as store:
+        saved(store, FIRST)
+    for statement in ("UPDATE settings SET body = '{}'", "DELETE FROM settings"):
+        with pytest.raises(Exception, match="only appended"):  # why: each driver has an error of its own
+            place.run(statement)
+
+
+@pytest.mark.parametrize("body", ["[]", "null", "{", "[" * 100_000, 7, None, b"{}"])
+def test_a_body_that_no_release_wrote_is_refused_although_it_is_signed(body: Any) -> None:
+    row = SettingsVersion(1, "oauth", body, NOW, "ana", "", "p1", b"", bytes(32))
+    try:
+        row = replace(row, mac=mac(row, KEYS["p1"]))
+    except TypeError:
+        row = replace(row, mac=bytes(32))
+    assert refusal(row, KEYS) is not None
+
+
+def test_a_pepper_that_is_not_listed_is_named() -> None:
+    row = SettingsVersion(1, "oauth", "{}", NOW, "ana", "", "p7", bytes(32), bytes(32))
+    assert str(refusal(row, KEYS)).startswith("needs pepper 'p7'")
