@@ -119,6 +119,8 @@ class OpenIdLogin:
         """
         self._section = section
         self._redirect_uri = redirect_uri
+        # Some ID tokens have the address, and only userinfo says that it is verified.
+        self._needed = {section.email_claim} if section.unverified_addresses else {section.email_claim, VERIFIED}
         self._secret = None if secret is None else secret.decode()
         self._fetcher = JsonFetcher(timeout=timeout, trust=trust)
         address = f"{section.issuer.rstrip('/')}/.well-known/openid-configuration"
@@ -191,7 +193,7 @@ class OpenIdLogin:
         since = max(login.begun_at, now - LIFETIME) if login.again else None
         expected = Expected(self._section.issuer, self._section.client_id, login.derived("nonce"), since)
         claims = await self._verified(text, expected, now)
-        if not isinstance(claims, LoginRefusal) and self._section.email_claim not in claims:
+        if not isinstance(claims, LoginRefusal) and not self._needed.issubset(claims):
             claims = await self._with_userinfo(claims, tokens.get("access_token"))
         if isinstance(claims, LoginRefusal):
             return claims
@@ -241,7 +243,7 @@ class OpenIdLogin:
         return keys
 
     async def _with_userinfo(self, claims: Mapping[str, Any], access_token: object) -> Mapping[str, Any] | LoginRefusal:
-        """Add the address that userinfo tells of the same user (OpenID Connect Core 5.3.2); nothing where there is none."""
+        """Add what userinfo says of the address of the same user (OpenID Connect Core 5.3.2); nothing where there is none."""
         if not isinstance(access_token, str) or "userinfo_endpoint" not in await self._discovery.document():
             return claims
         address = await self._discovery.endpoint("userinfo_endpoint")
