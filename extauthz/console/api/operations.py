@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from extauthz.admin.administration import Administration
 from extauthz.admin.rights import Actor, Operation
+from extauthz.admin.route_map import RouteMap
 from extauthz.config.loader import Configuration
 from extauthz.console.api.problems import ApiProblem
 from extauthz.console.api.values import Body, NoQuery
@@ -25,6 +26,7 @@ class ApiRequest:
 
     administration: Administration
     configuration: Configuration
+    route_map: RouteMap
     actor: Actor
     at: int
     path: Mapping[str, str]
