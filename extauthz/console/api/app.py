@@ -24,6 +24,8 @@ from extauthz.console.throttle import Throttle
 from extauthz.errors import ChangeRefused, ConfigurationError, StoreError
 
 DOCUMENT = "/openapi.json"
+CURSORS = ("after", "before")
+"""Parameters that say where a page begins."""
 
 
 def routes(context: Context) -> list[BaseRoute]:
@@ -137,7 +139,8 @@ class Document(Endpoint):
 
 
 def _written(request: Request, operation: ApiOperation, answer: ApiAnswer) -> Response:
-    links = [f'<{request.url.path}?{urlencode(parameters)}>; rel="{name}"' for name, parameters in answer.pages.items()]
+    same = {name: value for name, value in request.query_params.items() if name not in CURSORS}
+    links = [f'<{request.url.path}?{urlencode({**same, **other})}>; rel="{name}"' for name, other in answer.pages.items()]
     headers = {"cache-control": "no-store", **answer.headers, **({"link": ", ".join(links)} if links else {})}
     return Response(answer.content.model_dump_json(), operation.status.value, headers, media_type=reading.JSON)
 

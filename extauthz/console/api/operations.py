@@ -37,7 +37,7 @@ class ApiRequest:
 
 @dataclass(frozen=True, slots=True)
 class ApiAnswer:
-    """What was done; `pages` are the parameters of the pages behind (`next`) and before (`prev`) this one."""
+    """What was done; `pages` are what else the parameters of the pages behind (`next`) and before (`prev`) this one are."""
 
     content: BaseModel
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -120,8 +119,7 @@ def history(request: ApiRequest) -> ApiAnswer | ApiProblem:
         return ApiProblem.of_refusal(HTTPStatus.FORBIDDEN, found)
     shown = found[: query.limit]
     before = shown[-1].version if shown and shown[-1].version > 1 and len(found) >= limit else None
-    same = {"limit": str(query.limit)} if query.limit != VersionQuery.model_fields["limit"].default else {}
-    pages: Mapping[str, Mapping[str, str]] = {"next": {**same, "before": str(before)}} if before is not None else {}
+    pages = {"next": {"before": str(before)}} if before is not None else {}
     return ApiAnswer(VersionList(versions=[_shown(version) for version in shown], before=before), pages=pages)
 
 
