@@ -77,7 +77,11 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ],
     ("doctor",): [["--offline"], ["--offline", "--json"], ["--offline", "--config", "<evil>"]],
     ("demo",): [["--link", EVIL]],
-    ("console", "add-user"): [[EVIL], ["ana@acme.com", "--password-file", "<evil>"], ["ana@acme.com", "--password-file", "<missing>"]],
+    ("console", "add-user"): [
+        [EVIL],
+        ["ana@acme.com", "--password-file", "<evil>"],
+        ["ana@acme.com", "--password-file", "<missing>"],
+    ],
     ("console", "list-users"): [[], ["--json"]],
     ("console", "remove-user"): [[EVIL, "--yes"], ["ana@acme.com"]],
     ("console", "key", "create"): [["--role", EVIL], ["--role", "admin", "--description", EVIL, "--expires", "30d"]],
