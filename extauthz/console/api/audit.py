@@ -82,8 +82,7 @@ def list_rows(request: ApiRequest) -> ApiAnswer | ApiProblem:
     page = audits.list_rows(request.administration, request.actor, after=query.after, limit=query.limit)
     if isinstance(page, Refused):
         return ApiProblem.of_refusal(HTTPStatus.FORBIDDEN, page)
-    limit = {"limit": str(query.limit)} if query.limit != AuditQuery.model_fields["limit"].default else {}
-    pages = {"next": {**limit, "after": str(page.after)}} if page.after is not None else {}
+    pages = {"next": {"after": str(page.after)}} if page.after is not None else {}
     return ApiAnswer(AuditList(rows=[_shown(row) for row in page.rows], after=page.after), pages=pages)
 
 

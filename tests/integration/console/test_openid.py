@@ -108,6 +108,7 @@ def entered(ended: Authenticated | LoginRefusal, path: str = "/tokens") -> bool:
 @pytest.mark.parametrize("client_id", [CONSOLE_CLIENT, PUBLIC_CLIENT, AWKWARD_CLIENT])
 async def test_a_user_logs_in_through_each_kind_of_client(world: World, client_id: str) -> None:
     assert entered(await world.try_to(world.login(client_id)))
+    assert world.issuer.requests["/login/userinfo"] == 0, "the ID token says it all"
 
 
 async def test_a_user_authenticates_again(world: World) -> None:
@@ -197,7 +198,12 @@ REFUSED = {
     Forgery.FUTURE_LOGIN: LoginRefusal.NOT_YET_VALID,
     Forgery.NO_LOGIN_TIME: LoginRefusal.NOT_AGAIN,
 }
-ALLOWED = {Forgery.SEVERAL_AUDIENCES_RIGHT_PARTY, Forgery.ADDRESS_IN_USERINFO, Forgery.NO_KEY_ID}
+ALLOWED = {
+    Forgery.SEVERAL_AUDIENCES_RIGHT_PARTY,
+    Forgery.ADDRESS_IN_USERINFO,
+    Forgery.VERIFIED_IN_USERINFO,
+    Forgery.NO_KEY_ID,
+}
 AT_ANY_TIME = {Forgery.OLD_LOGIN, Forgery.NO_LOGIN_TIME}
 """What matters only where the user was asked to log in again."""
 
@@ -339,3 +345,56 @@ async def test_a_provider_of_another_name_is_not_asked(world: World) -> None:
     world.issuer.fail("/login/.well-known", Fault.WRONG_ISSUER)
     with pytest.raises(Unavailable):
         await world.login().begin("/", world.now)
+
+
+@pytest.mark.parametrize(
+    "address", [None, 1, "javascript:alert(1)", "http://acme.com/authorize", "//acme.com/authorize", "http://127.0.0.1/authorize#x"]
+)
+async def test_nobody_is_sent_to_an_address_that_is_none(world: World, address: object) -> None:
+    world.issuer.login.changes = {"authorization_endpoint": address}
+    with pytest.raises(Unavailable):
+        await world.login().begin("/", world.now)
+
+
+async def test_the_address_keeps_what_the_provider_has_in_it(world: World) -> None:
+    page = f"{world.issuer.login.issuer}/authorize?tenant=acme"
+    world.issuer.login.changes = {"authorization_endpoint": page}
+    asked = httpx2.URL((await world.login(email_claim="upn").begin("/", world.now)).address).params
+    assert (asked["tenant"], asked["response_type"], asked["response_mode"]) == ("acme", "code", "query")
+    assert asked["scope"] == "openid email profile"
+    plain = await world.login().begin("/", world.now)
+    assert httpx2.URL(plain.address).params["scope"] == "openid email"
+
+
+async def test_a_provider_without_userinfo_must_put_the_address_into_the_token(world: World) -> None:
+    world.issuer.login.changes = {"userinfo_endpoint": None}
+    assert entered(await world.try_to(world.login()))
+    world.issuer.login.forgery = Forgery.ADDRESS_IN_USERINFO
+    assert await world.try_to(world.login()) is LoginRefusal.NO_ADDRESS
+
+
+async def test_addresses_that_do_not_answer_are_read_anew(world: World) -> None:
+    login = world.login()
+    world.issuer.login.changes = {"token_endpoint": f"{world.issuer.login.issuer}/moved"}
+    with pytest.raises(Unavailable):
+        await world.try_to(login)
+    world.issuer.login.changes = {}
+    assert entered(await world.try_to(login))
+
+
+async def test_no_secret_is_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    login = world.login()
+    seen = [CONSOLE_SECRET]
+    for fault in (None, Fault.ERROR_500):
+        begun = await login.begin("/", world.now)
+        query = await world.come_back(begun.address)
+        if fault is None:
+            world.issuer.login.forgery = Forgery.OTHER_KEY
+        else:
+            world.issuer.fail("/login/token", fault)
+        seen += [begun.cookie, parse_qs(query)["code"][0], parse_qs(query)["state"][0]]
+        with contextlib.suppress(Unavailable):
+            await login.finish(query, begun.cookie, world.now)
+    records = "\n".join(str(vars(record)) for record in caplog.records if record.name.startswith("extauthz"))
+    assert records.count("extauthz.console.openid") >= 2
+    assert [secret for secret in seen if secret in records] == []
