@@ -104,8 +104,8 @@ def test_routes_are_found_by_words_and_by_what_opens_them(world: ConsoleWorld) -
         "?text=nothing": [],
     }.items():
         page = browser.get(f"/routes{query}").text
-        assert re.findall(r"<br><code>([^<]*)</code>", page) == expected, query
-        assert f"{world.folder.name}/routes.yaml:2" in page or "/search" not in expected
+        assert re.findall(r"</span> ([^<]*)</code>", page) == expected, query
+        assert '<span class="id">routes.yaml:2</span>' in page or "/search" not in expected
 
 
 def test_names_of_routes_are_no_markup(world: ConsoleWorld) -> None:
@@ -164,7 +164,7 @@ def test_activity_is_drawn_and_told(busy: ConsoleWorld) -> None:
     assert re.search(r'data-live="answering">2 of 3<', page)
     assert "does not answer: ConnectError" in page
     assert "serves an older configuration than its files are" in page
-    assert ["<code>/search</code>" in of_routes[0], "<code>/chat</code>" in of_routes[-1]] == [True, True]
+    assert ["</span> /search</code>" in of_routes[0], "</span> /chat</code>" in of_routes[-1]] == [True, True]
     assert rows(page) == 2 * MAX_LAYERS + 3 + 3
 
 
