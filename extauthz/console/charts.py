@@ -34,6 +34,18 @@ NARROW = Size("narrow", 340, 150, 3)
 
 
 @dataclass(frozen=True, slots=True)
+class Drawing:
+    """A chart in one size. A template takes it as it is: every text in it is escaped already."""
+
+    name: str
+    markup: str
+
+    def __html__(self) -> str:
+        """Return the element."""
+        return self.markup
+
+
+@dataclass(frozen=True, slots=True)
 class Chart:
     """At most MAX_LAYERS that stand one on the other, the first one at the bottom, each as many points as there are minutes.
 
@@ -70,6 +82,10 @@ class Chart:
             f"<title id={quoteattr(f'{name}-title')}>{_text(self.title)}</title>"
             f"<desc id={quoteattr(f'{name}-description')}>{_text(self.description)}</desc>{inner}</svg>"
         )
+
+    def drawing(self, size: Size) -> Drawing:
+        """Draw it for a template."""
+        return Drawing(size.name, self.svg(size))
 
     def paths(self, size: Size) -> tuple[str, ...]:
         """Return the outline of each layer, as the `d` of a path."""
