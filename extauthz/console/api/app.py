@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlencode
 
+import anyio.from_thread
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -109,6 +111,8 @@ class Endpoint:
             administration=context.administration(),
             configuration=context.configuration(),
             route_map=context.route_map(),
+            # An operation runs in a thread, and comes back to the loop for this.
+            activity=partial(anyio.from_thread.run, context.collector.current),
             actor=actor,
             at=context.now(),
             path=request.path_params,

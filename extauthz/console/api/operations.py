@@ -13,6 +13,7 @@ from extauthz.admin.administration import Administration
 from extauthz.admin.rights import Actor, Operation
 from extauthz.admin.route_map import RouteMap
 from extauthz.config.loader import Configuration
+from extauthz.console.activity import Activity
 from extauthz.console.api.problems import ApiProblem
 from extauthz.console.api.values import Body, NoQuery
 
@@ -27,6 +28,7 @@ class ApiRequest:
     administration: Administration
     configuration: Configuration
     route_map: RouteMap
+    activity: Callable[[], Activity]
     actor: Actor
     at: int
     path: Mapping[str, str]

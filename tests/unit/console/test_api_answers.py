@@ -16,11 +16,14 @@ import pytest
 from extauthz.adapters.store.records import Sort
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin.rights import Role
+from extauthz.console.activity import MINUTES, Activity, Layer, RouteCounts, SidecarState
 from extauthz.console.api.authentication import WINDOW, WRONG_KEYS
 from extauthz.console.api.document import document, least_role
 from extauthz.console.api.operations import BASE
 from extauthz.console.api.table import OPERATIONS
 from extauthz.console.api.token_models import TokenQuery
+from extauthz.console.collecting import Collector
+from extauthz.console.metrics_text import SidecarFacts
 from extauthz.core import tokens as core_tokens
 from tests.support.console_api import ANONYMOUS, DAY, GLOBAL, NOW, OKTA, USER, ApiWorld, api_world
 
@@ -325,6 +328,24 @@ def test_routes_are_those_that_were_loaded(api: ApiWorld) -> None:
     assert (route["match"], route["scopes"], route["rule"], route["hosts"]) == ("POST /search", ["SEARCH"], "scopes", [])
     assert re.search(r"routes\.yaml:\d+$", route["place"])
     assert [len(told(api.ask("GET", f"/routes?text={text}"))["routes"]) for text in ("/search", "chat")] == [1, 0]
+
+
+def test_activity_is_told_with_the_state_of_sidecars(api: ApiWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = told(api.ask("GET", "/activity"))
+    sidecars = (SidecarState("a", NOW, facts=SidecarFacts(version="1.2.3")), SidecarState("b", NOW, "status 503"))
+
+    async def current(_: Collector) -> Activity:
+        layer = Layer("scope_missing", tuple(map(float, range(MINUTES))))
+        return Activity(NOW + 0.5, NOW - 60.0, (), (layer,), (RouteCounts("items", 1.0, 2.0),), sidecars)
+
+    monkeypatch.setattr(Collector, "current", current)
+    shown = told(api.ask("GET", "/activity"))
+
+    assert (nothing["since"], nothing["denied"], nothing["answering"]) == (None, [], 0)
+    assert (shown["at"], shown["since"], shown["answering"]) == ("2027-01-15T08:00:00Z", "2027-01-15T07:59:00Z", 1)
+    assert shown["denied"] == [{"reason": "scope_missing", "total": 1770.0, "minutes": [float(each) for each in range(MINUTES)]}]
+    assert shown["routes"] == [{"route": "items", "allowed": 1.0, "denied": 2.0}]
+    assert [(each["version"], each["error"]) for each in shown["sidecars"]] == [("1.2.3", None), (None, "status 503")]
 
 
 def test_the_audit_is_read_page_by_page_and_verified(api: ApiWorld) -> None:
