@@ -12,7 +12,7 @@ MAX_ROUTES = 100
 """Routes that are told, those with the most denials first."""
 
 
-class ReasonAnswer(Answer):
+class ReasonSeries(Answer):
     """How many checks ended for a reason in each minute of the last hour, the oldest first."""
 
     reason: str
@@ -47,8 +47,8 @@ class ActivityAnswer(Answer):
     at: Time
     since: Time | None
     error: str | None
-    allowed: list[ReasonAnswer]
-    denied: list[ReasonAnswer]
+    allowed: list[ReasonSeries]
+    denied: list[ReasonSeries]
     routes: list[RouteActivityAnswer]
     answering: int
     sidecars: list[SidecarAnswer]
@@ -74,8 +74,8 @@ def read(request: ApiRequest) -> ApiAnswer | ApiProblem:
     )
 
 
-def _reason(layer: Layer) -> ReasonAnswer:
-    return ReasonAnswer(reason=layer.name, total=layer.total, minutes=list(layer.minutes[-MINUTES:]))
+def _reason(layer: Layer) -> ReasonSeries:
+    return ReasonSeries(reason=layer.name, total=layer.total, minutes=list(layer.minutes[-MINUTES:]))
 
 
 def _sidecar(sidecar: SidecarState) -> SidecarAnswer:
