@@ -13,13 +13,13 @@ from extauthz.admin import oauth_settings, oauth_trial
 from extauthz.admin.oauth_settings import CurrentSettings, Values
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Operation, may
+from extauthz.config.oauth import PROVIDERS
 from extauthz.console.forms import Form
 from extauthz.console.token_forms import by_field
 from extauthz.console.visits import Visit
 from extauthz.process.clock import SystemClock
 
 PATH = "/settings/oauth"
-PROVIDERS = {"azure": "Azure", "gsuite": "GSuite", "okta": "Okta", "onelogin": "OneLogin"}
 LABELS = {
     "enabled": "Allow OAuth token-based access",
     "provider": "SSO provider",
@@ -147,7 +147,7 @@ async def _page(
         labels=LABELS,
         hints=HINTS,
         lists=LIST_FIELDS,
-        providers=PROVIDERS,
+        providers={name: rows[0].title for name, rows in PROVIDERS.items()},
         written=written,
     )
 
