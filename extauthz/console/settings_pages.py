@@ -13,10 +13,10 @@ from extauthz.admin import oauth_settings, oauth_trial
 from extauthz.admin.oauth_settings import CurrentSettings, Values
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Operation, may
-from extauthz.config.oauth import PROVIDERS
 from extauthz.console.forms import Form
 from extauthz.console.token_forms import by_field
 from extauthz.console.visits import Visit
+from extauthz.core.provider_table import PROVIDERS
 from extauthz.process.clock import SystemClock
 
 PATH = "/settings/oauth"
