@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 from starlette.responses import RedirectResponse, Response
@@ -31,7 +32,8 @@ LABELS = {
 }
 HINTS = {
     "issuer": (
-        "Okta: the subdomain, or the whole issuer. Azure: the directory id. OneLogin: the subdomain. GSuite has one for all."
+        "As it stands in the tokens. Short forms: https://acme for Okta and OneLogin, the directory id and /v2.0 for Azure; "
+        "none for GSuite."
     ),
     "client_ids": "Separated by commas. Tokens of other applications are refused.",
     "audience": "Separated by commas; where it is left out, the provider's own rule counts.",
@@ -152,7 +154,7 @@ async def _page(
 
 def _with_changes(versions: tuple[oauth_settings.SavedVersion, ...]) -> list[dict[str, Any]]:
     """Return each version with what it changed of the one before it."""
-    pairs = zip(versions, (*versions[1:], None), strict=True)
+    pairs = zip_longest(versions, versions[1:])
     return [
         {"saved": version, "changes": oauth_settings.difference(before.values if before else {}, version.values)}
         for version, before in pairs

@@ -28,13 +28,23 @@ class Throttle:
     def wait(self, key: str, now: float) -> float:
         """Let a key through and return 0, or return the seconds until it may try again."""
         key = key[:MAX_KEY]
-        balance, at = self._buckets.pop(key, (float(self._burst), now))
-        balance = min(self._burst, balance + max(0.0, now - at) * self._per_second)
-        is_allowed = balance >= 1
-        self._buckets[key] = (balance - 1 if is_allowed else balance, now)
+        balance = self._balance(key, now)
+        self._buckets[key] = (balance - 1 if balance >= 1 else balance, now)
+        self._buckets.move_to_end(key)
         while len(self._buckets) > self._most:
             self._buckets.popitem(last=False)
-        return 0.0 if is_allowed else (1 - balance) / self._per_second
+        return self._until(balance)
+
+    def look(self, key: str, now: float) -> float:
+        """Return the seconds until a key may try, 0 for now, and do not let it through."""
+        return self._until(self._balance(key[:MAX_KEY], now))
+
+    def _balance(self, key: str, now: float) -> float:
+        balance, at = self._buckets.get(key, (float(self._burst), now))
+        return min(self._burst, balance + max(0.0, now - at) * self._per_second)
+
+    def _until(self, balance: float) -> float:
+        return 0.0 if balance >= 1 else (1 - balance) / self._per_second
 
     def forget(self, key: str) -> None:
         """Let a key begin anew."""

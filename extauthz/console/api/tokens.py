@@ -75,14 +75,12 @@ def list_tokens(request: ApiRequest) -> ApiAnswer | ApiProblem:
         status = HTTPStatus.CONFLICT if is_cursor else HTTPStatus.UNPROCESSABLE_ENTITY
         return ApiProblem.of_refusal(status, page, _QUERY_PLACES | {"cursor": "query/after" if query.after else "query/before"})
     rows = [_shown(token, request.at) for token in page.tokens]
+    cursors = {"next": ("after", page.after), "prev": ("before", page.before)}
     # What was typed may have been a whole token: the links have its id.
-    same = query.model_dump(mode="json", exclude_defaults=True, exclude={"after", "before", "text"})
-    same |= {"text": search.text} if search.text else {}
-    pages = {"next": {**same, "after": page.after}, "prev": {**same, "before": page.before}}
-    cursors = {"next": page.after, "prev": page.before}
+    text = {"text": search.text} if query.text else {}
     return ApiAnswer(
         TokenList(tokens=rows, after=page.after, before=page.before),
-        pages={name: parameters for name, parameters in pages.items() if cursors[name] is not None},
+        pages={name: {**text, parameter: cursor} for name, (parameter, cursor) in cursors.items() if cursor is not None},
     )
 
 
@@ -131,9 +129,9 @@ def rotate_token(request: ApiRequest) -> ApiAnswer | ApiProblem:
     if isinstance(outcome, Refused):
         # Neither a state nor a rule is mended by another request: so both are a conflict.
         return ApiProblem.of_refusal(HTTPStatus.CONFLICT, outcome)
-    new = outcome.new
-    content = RotatedToken(secret=new.text.text, token=_shown(new.record, request.at), previous=_shown(outcome.old, request.at))
-    return ApiAnswer(content, {"Location": _place(new.record.id), "ETag": _etag(new.record)})
+    new = request.administration.store.get(outcome.new.record.id) or outcome.new.record
+    content = RotatedToken(secret=outcome.new.text.text, token=_shown(new, request.at), previous=_shown(outcome.old, request.at))
+    return ApiAnswer(content, {"Location": _place(new.id), "ETag": _etag(new)})
 
 
 def revoke_token(request: ApiRequest) -> ApiAnswer | ApiProblem:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, WithJsonSchema
 
+from extauthz.adapters.store.rules import MAX_WHY
 from extauthz.admin.token_requests import MAX_DESCRIPTION
 from extauthz.core.act_as import address
 
@@ -115,6 +116,7 @@ Description = Annotated[
     Field(min_length=1, max_length=MAX_DESCRIPTION, json_schema_extra={"format": "printable"}),
     AfterValidator(_described),
 ]
+Why = Annotated[str, Field(min_length=1, max_length=MAX_WHY, json_schema_extra={"format": "printable"}), AfterValidator(_printable)]
 UserAddress = Annotated[str, Field(max_length=MAX_ADDRESS, json_schema_extra={"format": "user-address"}), AfterValidator(_address)]
 ScopeName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_:.-]{0,63}$")]
 Scopes = Annotated[

@@ -5,30 +5,27 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.cookies import SimpleCookie
 from pathlib import Path
 
 import httpx2
 import pytest
-import yaml
 
-from extauthz.adapters.store.sql import SqlTokenStore
-from extauthz.config.loader import load
+from extauthz.config.console import LoginSection
 from extauthz.console.app import application
-from extauthz.console.context import Context
 from extauthz.console.openid import COOKIE, LIFETIME, OpenIdLogin
 from extauthz.console.openid_pages import CALLBACK, STEPS
-from extauthz.console.serving import CurrentConfiguration
 from extauthz.console.visits import COOKIE as SESSION
 from extauthz.demo.faults import Fault
 from extauthz.demo.forgeries import Forgery
 from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.login import CONSOLE_CLIENT, CONSOLE_SECRET, USERS
+from tests.support.console_world import ORIGIN, console_world
 from tests.support.served_issuer import IssuerServer, issuer_server
 from tests.support.world import StillClock
 
-ORIGIN, OTHER_NAME = "https://console.acme.com", "https://localhost:9003"
+OTHER_NAME = "https://localhost:9003"
 ADMIN, STRANGER = USERS["Admin"], USERS["Somebody without a role"]
 ALLOWED = {
     Forgery.NO_KEY_ID,
@@ -82,32 +79,13 @@ def server() -> Iterator[IssuerServer]:
 async def console(server: IssuerServer, tmp_path: Path) -> AsyncIterator[Console]:
     server.issuer = issuer = DemoIssuer(server.base)
     issuer.login.register(CONSOLE_CLIENT, CONSOLE_SECRET, [ORIGIN + CALLBACK])
-    settings = {
-        "version": 1,
-        "server": {"listen": "127.0.0.1:9001"},
-        "tokens": {"store": "sqlite:///tokens.db", "peppers": [{"id": "p1", "file": "pepper"}]},
-        "scopes": ["SEARCH"],
-        "routes": ["routes.yaml"],
-        "roles": {"admins": [ADMIN]},
-        "console": {"public_url": ORIGIN, "oidc": {"issuer": issuer.login.issuer, "client_id": CONSOLE_CLIENT}},
-    }
-    (tmp_path / "extauthz.yaml").write_text(yaml.safe_dump(settings))
-    (tmp_path / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
-    (tmp_path / "pepper").write_text("p" * 40)
-    configuration = load(tmp_path / "extauthz.yaml")
-    section = configuration.settings.console
-    assert section is not None
-    assert section.oidc is not None
     clock = StillClock(time.time())  # noqa: TID251 - the issuer's tokens live now
-    store = SqlTokenStore(tmp_path / "tokens.db", create=True)
-    store.migrate()
-    current = CurrentConfiguration(configuration, store, monotonic=clock.monotonic)
-    login = OpenIdLogin(section.oidc, ORIGIN + CALLBACK, secret=CONSOLE_SECRET.encode(), trust=None, clock=clock)
-    context = Context(current.configuration, current.administration, current.route_map, clock=clock.now)
-    app = application(context, [ORIGIN, OTHER_NAME], openid=login)
+    section = LoginSection(issuer=issuer.login.issuer, client_id=CONSOLE_CLIENT)
+    login = OpenIdLogin(section, ORIGIN + CALLBACK, secret=CONSOLE_SECRET.encode(), trust=None, clock=clock)
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(store.close)
         stack.push_async_callback(login.close)
+        world = stack.enter_context(console_world(tmp_path))
+        app = application(replace(world.context, clock=clock.now), [ORIGIN, OTHER_NAME], openid=login)
         transport = httpx2.ASGITransport(app)
         browser = await stack.enter_async_context(httpx2.AsyncClient(transport=transport, base_url=ORIGIN))
         yield Console(issuer, browser, clock)

@@ -1,4 +1,4 @@
-"""Who may try how often, whatever strangers do: the clock is an argument."""
+"""How often somebody may try, and that nobody can fill the memory."""
 
 from __future__ import annotations
 
@@ -11,20 +11,34 @@ from extauthz.console.throttle import MAX_KEY, MOST, LoginThrottle, Throttle, ne
 ATTACKER, ANA, OFFICE = "203.0.113.7", "ana@acme.com", "198.51.100.1"
 
 
-def test_a_key_has_its_burst_and_then_its_rate() -> None:
-    throttle = Throttle(5, 60)
-    assert [throttle.wait("a", 0) for _ in range(6)] == [0, 0, 0, 0, 0, 12]
-    assert throttle.wait("a", 11.9) == pytest.approx(0.1)
-    assert throttle.wait("a", 12.0) == 0
-    assert throttle.wait("a", 12.0) == 12
-    assert [throttle.wait("a", 1000) for _ in range(6)] == [0, 0, 0, 0, 0, 12]
-    assert throttle.wait("b", 0) == 0
+def test_a_burst_and_then_one_by_one() -> None:
+    throttle = Throttle(3, 60)
+    assert [throttle.wait("a", 0.0) for _ in range(4)] == [0, 0, 0, 20]
+    assert [throttle.wait("a", at) for at in (19.0, 20.0, 20.0, 41.0)] == pytest.approx([1, 0, 20, 0])
+    assert throttle.wait("b", 41.0) == 0
 
 
-def test_a_clock_that_goes_back_gives_nothing_and_takes_nothing() -> None:
+def test_who_is_turned_away_waits_no_longer_for_it() -> None:
     throttle = Throttle(1, 60)
-    assert [throttle.wait("a", at) for at in (100, 40, 40)] == [0, 60, 60]
-    assert throttle.wait("a", 100) == 0
+    assert [throttle.wait("a", at) for at in (0.0, 30.0, 59.0, 60.0)] == pytest.approx([0, 30, 1, 0])
+
+
+def test_a_clock_that_goes_back_gives_nothing() -> None:
+    throttle = Throttle(1, 60)
+    assert [throttle.wait("a", at) for at in (100.0, 0.0, 30.0)] == [0, 60, 30]
+
+
+def test_the_oldest_is_forgotten() -> None:
+    throttle = Throttle(1, 60, most=2)
+    assert [throttle.wait(key, 0.0) for key in ("a", "b", "c", "b", "a")] == [0, 0, 0, 60, 0]
+
+
+@given(st.lists(st.text(), max_size=50))
+def test_it_never_holds_more_than_it_may(keys: list[str]) -> None:
+    throttle = Throttle(1, 60, most=5)
+    for key in keys:
+        throttle.wait(key, 0.0)
+    assert len(throttle) <= 5
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 100))))
@@ -38,13 +52,11 @@ def test_nobody_has_more_than_burst_and_rate_together(tries: list[tuple[str, flo
 
 
 def test_what_strangers_write_is_bounded() -> None:
+    assert MOST == 4096
     throttle = Throttle(1, 60)
-    for number in range(MOST + 10):
-        throttle.wait(f"{number}", 0)
-    assert len(throttle) == MOST
     long = "x" * 100_000
     assert throttle.wait(long, 0) == 0
-    assert throttle.wait(f"{long[:MAX_KEY]}y", 0) == 60
+    assert throttle.wait(f"{long[:MAX_KEY]}y", 0) == throttle.look(f"{long[:MAX_KEY]}z", 0) == 60
     throttle.forget(long)
     assert throttle.wait(long[:MAX_KEY], 0) == 0
 
