@@ -58,6 +58,10 @@ RESOLUTION = 900
 """Seconds: a use is kept only if it is later than the one that is kept by more than this."""
 
 
+ADMIN_KEY_PREFIX = "exadm"
+"""What keys of the console's API begin with; no issued token may."""
+
+
 class UsageStore(Protocol):
     """Keeps the last use of each issued token."""
 

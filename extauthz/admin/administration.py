@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from extauthz.adapters.store.idempotency import EarlierRequest, IdempotencyKey
+from extauthz.adapters.store.ledger import Transactions
 from extauthz.adapters.store.records import (
     AuditExport,
     AuditKey,
@@ -23,10 +25,12 @@ from extauthz.adapters.store.replay import Advance, Checked
 from extauthz.adapters.store.rows import check_peppers
 from extauthz.adapters.store.settings_rows import SettingsKey, SettingsState, SettingsVersion
 from extauthz.admin.token_requests import TokenRules
+from extauthz.config.loader import Configuration
+from extauthz.config.settings import TokensSection
 from extauthz.core.tokens import TokenRecord
 
 
-class Store(Protocol):
+class Store(Transactions, Protocol):
     """A token store as admins use it; every method raises StoreError."""
 
     audit: AuditKey | None
@@ -48,7 +52,14 @@ class Store(Protocol):
     def status(self, now: int) -> StoreState: ...
     def migrate(self) -> str: ...
     def backup(self, path: Path) -> tuple[int, str]: ...
-    def add_many(self, new: Sequence[TokenRecord], pepper_fingerprints: Mapping[str, str], change: Change) -> None: ...
+    def add_many(
+        self,
+        new: Sequence[TokenRecord],
+        pepper_fingerprints: Mapping[str, str],
+        change: Change,
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> EarlierRequest | None: ...
     def revoke(self, ids: Iterable[str], why: str | None, change: Change, *, chain: bool = False) -> tuple[str, ...]: ...
     def revoke_user(self, user: str, why: str | None, change: Change) -> tuple[str, ...]: ...
     def rotate(
@@ -88,6 +99,17 @@ class Administration:
         check_peppers(fingerprints, peppers, {name: self.store.needing(name, at) for name in missing})
         self.store.audit = AuditKey.of(*next(iter(peppers.items())))
         return peppers
+
+
+def rules_of(configuration: Configuration, tokens: TokensSection) -> TokenRules:
+    """Return what requests for tokens are measured by."""
+    scopes = frozenset(configuration.settings.scopes)
+    return TokenRules(tokens.prefix, scopes, tokens.max_lifetime, configuration.policy.act_as)
+
+
+def prefixes_of(tokens: TokensSection) -> frozenset[str]:
+    """Return the prefixes of tokens that count."""
+    return frozenset({tokens.prefix, *tokens.accept_prefixes})
 
 
 def audit_keys(peppers: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Refusal:
     """What stands against a change: the field that it concerns, and a sentence for people.
 
-    Fields are `actor`, `id`, `ids`, `user`, `file`, `text`, `cursor`, `limit`, `version`, `managed_by`, and those of a
-    TokenRequest, of an exported token or of the OAuth settings.
-    `position` tells which one of several requests or lines is meant, from 0.
+    Fields are `actor`, `id`, `ids`, `user`, `file`, `text`, `cursor`, `limit`, `key`, `idempotency_key`, `version`, `managed_by`,
+    and those of a TokenRequest, a KeyRequest, an exported token or the OAuth settings. `position` tells which one of several
+    requests or lines is meant, from 0.
     """
 
     field: str

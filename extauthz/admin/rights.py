@@ -34,8 +34,15 @@ class Operation(StrEnum):
     ACCEPT_RESTORE = "accepting a restore"
     MIGRATE = "migrating the store"
     BACK_UP = "a backup of the store"
+    CREATE_KEY = "creating an admin key"
+    REVOKE_KEY = "revoking an admin key"
+    SESSIONS = "looking at other people's sessions"
+    ACCOUNTS = "managing the console's accounts"
     SETTINGS = "changing the OAuth settings"
 
+
+KEY_ACTOR = "key:"
+"""What the name of an actor begins with who has an admin key."""
 
 _OF_TOKENS = frozenset({Operation.CREATE, Operation.ROTATE, Operation.REVOKE, Operation.IMPORT})
 
@@ -84,7 +91,9 @@ def refusal(actor: Actor, operation: Operation, permission: AuthType | None = No
         field, what = "permission", AuthType.GLOBAL.value
     elif operation in _OF_TOKENS:
         needed = Role.ADMIN
-    return Refusal(field, f"{what} needs {_NAMES[needed]}, and {actor.name} is {_NAMES[actor.role]}: see roles.{needed}s")
+    # A key keeps the role that it was made with.
+    hint = "use another admin key" if actor.name.startswith(KEY_ACTOR) else f"see roles.{needed}s"
+    return Refusal(field, f"{what} needs {_NAMES[needed]}, and {actor.name} is {_NAMES[actor.role]}: {hint}")
 
 
 def forbidden(actor: Actor, operation: Operation, permission: AuthType | None = None) -> Refused | None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from extauthz.admin.outcomes import Refusal
 from extauthz.admin.rights import PERMISSIONS, Actor, Operation, refusal
+from extauthz.admin.route_map import routes_of
 from extauthz.core import tokens
 from extauthz.core.act_as import ActAs, address
 from extauthz.core.identity import MAX_VALUE
 from extauthz.core.model import AuthType
 from extauthz.core.policy import Policy
-from extauthz.core.routes import MethodTable, Node
 from extauthz.core.tokens import TokenRecord, TokenText
 
 MAX_DESCRIPTION = 200
@@ -43,12 +43,7 @@ class TokenRules:
 
 def refusals(request: TokenRequest, rules: TokenRules) -> Iterator[Refusal]:
     """Yield everything that stands against a request; the fields are those of TokenRequest."""
-    if (
-        not 1 <= len(request.description) <= MAX_DESCRIPTION
-        or not request.description.isprintable()
-        or request.description.isspace()
-    ):
-        yield Refusal("description", f"write 1 to {MAX_DESCRIPTION} printable characters")
+    yield from description_refusals(request.description)
     if request.permission not in PERMISSIONS:
         yield Refusal("permission", "write GLOBAL, USER or ANONYMOUS")
     if not request.scopes:
@@ -57,9 +52,7 @@ def refusals(request: TokenRequest, rules: TokenRules) -> Iterator[Refusal]:
         yield Refusal("scopes", f"{scope!r} is not one of {', '.join(sorted(rules.vocabulary))}")
     if len(",".join(request.scopes)) > MAX_VALUE:
         yield Refusal("scopes", f"a token's scopes are told to the upstream in a header of at most {MAX_VALUE} bytes: name fewer")
-    lifetime = request.expires_at - request.created_at
-    if not 0 < lifetime <= rules.max_lifetime:
-        yield Refusal("expires_at", f"must lie ahead, at most {rules.max_lifetime / 86400:g} days (tokens.max_lifetime)")
+    yield from lifetime_refusals(request.expires_at - request.created_at, rules)
     if request.permission is AuthType.USER:
         user = address(request.user or "")
         if user is None:
@@ -68,6 +61,18 @@ def refusals(request: TokenRequest, rules: TokenRules) -> Iterator[Refusal]:
             yield Refusal("user", f"act_as in the configuration does not allow {user}")
     elif request.user is not None:
         yield Refusal("user", f"a {request.permission} token has no user")
+
+
+def description_refusals(text: str) -> Iterator[Refusal]:
+    """Yield what stands against a description."""
+    if not 1 <= len(text) <= MAX_DESCRIPTION or not text.isprintable() or text.isspace():
+        yield Refusal("description", f"write 1 to {MAX_DESCRIPTION} printable characters")
+
+
+def lifetime_refusals(lifetime: int, rules: TokenRules) -> Iterator[Refusal]:
+    """Yield what stands against a length of life in seconds."""
+    if not 0 < lifetime <= rules.max_lifetime:
+        yield Refusal("expires_at", f"must lie ahead, at most {rules.max_lifetime / 86400:g} days (tokens.max_lifetime)")
 
 
 def check(request: TokenRequest, rules: TokenRules, actor: Actor) -> list[Refusal]:
@@ -124,16 +129,6 @@ def unused_scopes(request: TokenRequest, policy: Policy) -> list[str]:
     """Return the scopes of an ANONYMOUS request that no anonymous route asks for."""
     if request.permission is not AuthType.ANONYMOUS:
         return []
-    scopes: set[str] = set()
-    for table in (policy.routes, *policy.hosts.values()):
-        for methods in _method_tables(table.root):
-            for route in methods.values():
-                if AuthType.ANONYMOUS in route.accept:
-                    scopes.update(route.scopes)
-    return sorted(request.scopes - scopes)
-
-
-def _method_tables(node: Node) -> Iterator[MethodTable]:
-    yield from (methods for methods in (node.methods, node.rest) if methods is not None)
-    for child in (*node.literals.values(), *filter(None, (node.parameter,))):
-        yield from _method_tables(child)
+    routes = (route for table in (policy.routes, *policy.hosts.values()) for route in routes_of(table))
+    asked = {scope for route in routes if AuthType.ANONYMOUS in route.accept for scope in route.scopes}
+    return sorted(request.scopes - asked)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import overload
 
 from extauthz.adapters.store.records import Sort, StoredToken
-from extauthz.admin import token_search
+from extauthz.admin import idempotency, token_search
 from extauthz.admin.administration import Administration
 from extauthz.admin.outcomes import Refusal, Refused
 from extauthz.admin.rights import Actor, Operation, forbidden
@@ -35,6 +36,13 @@ class NewToken:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeated:
+    """The same request came before, and made the token of this id; its secret was told then and is never told again."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rotation:
     """A successor, and the token that it follows as it is now."""
 
@@ -54,19 +62,53 @@ class Page:
     before: str | None
 
 
+@overload
 def create(
     administration: Administration,
     actor: Actor,
     requests: Sequence[TokenRequest],
     at: int,
     *,
+    idempotency_key: None = None,
     entropy: Entropy = os.urandom,
     advance: Callable[[], object] = lambda: None,
-) -> tuple[NewToken, ...] | Refused:
-    """Store all tokens in one change, or none; `advance` is called for each one that is made."""
+) -> tuple[NewToken, ...] | Refused: ...
+
+
+@overload
+def create(
+    administration: Administration,
+    actor: Actor,
+    requests: Sequence[TokenRequest],
+    at: int,
+    *,
+    idempotency_key: str | None,
+    entropy: Entropy = os.urandom,
+    advance: Callable[[], object] = lambda: None,
+) -> tuple[NewToken, ...] | Repeated | Refused: ...
+
+
+def create(
+    administration: Administration,
+    actor: Actor,
+    requests: Sequence[TokenRequest],
+    at: int,
+    *,
+    idempotency_key: str | None = None,
+    entropy: Entropy = os.urandom,
+    advance: Callable[[], object] = lambda: None,
+) -> tuple[NewToken, ...] | Repeated | Refused:
+    """Store all tokens in one change, or none; `advance` is called for each one that is made.
+
+    With an `idempotency_key` the actor makes one token within a day; a repetition is Repeated, and the key with another request is
+    refused by the field `idempotency_key`. Such a key is for one token: ValueError for several.
+    """
     wrong = tuple(_placed(administration, actor, requests))
     if wrong:
         return Refused(wrong)
+    key = None if idempotency_key is None else idempotency.key_of(actor, idempotency_key, requests, at)
+    if isinstance(key, Refused):
+        return key
     new_tokens, fingerprints = [], {}
     peppers = administration.unlocked(at)
     pepper_id, pepper = next(iter(peppers.items()))
@@ -75,8 +117,15 @@ def create(
         fingerprints[pepper_id] = fingerprint(pepper)
         new_tokens.append(NewToken(text, record))
         advance()
-    administration.store.add_many([new.record for new in new_tokens], fingerprints, actor.change(at))
-    return tuple(new_tokens)
+    records = [new.record for new in new_tokens]
+    earlier = administration.store.add_many(records, fingerprints, actor.change(at), idempotency=key)
+    if earlier is None:
+        return tuple(new_tokens)
+    if idempotency.is_same(earlier, requests[0], at):
+        return Repeated(earlier.token_id)
+    return Refused.because(
+        idempotency.FIELD, f"it was used for another request, which made token {earlier.token_id}: write a new one"
+    )
 
 
 def rotate(

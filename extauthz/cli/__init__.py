@@ -12,7 +12,19 @@ import click
 from extauthz import __version__
 from extauthz.cli import terminal
 
-COMMANDS = ("serve", "token", "store", "audit", "config", "internal-token", "monitor-report", "envoy-config", "doctor", "demo")
+COMMANDS = (
+    "serve",
+    "token",
+    "store",
+    "audit",
+    "config",
+    "console",
+    "internal-token",
+    "monitor-report",
+    "envoy-config",
+    "doctor",
+    "demo",
+)
 HIDDEN = ("worker",)
 """What `serve` starts, and nobody else."""
 

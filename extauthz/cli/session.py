@@ -15,7 +15,7 @@ import click
 
 from extauthz.adapters.store.rules import MAX_SOURCE, MAX_WHY
 from extauthz.adapters.store.sql import SqlTokenStore
-from extauthz.admin.administration import Administration, audit_keys
+from extauthz.admin.administration import Administration, audit_keys, prefixes_of, rules_of
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor, Role, role_of
 from extauthz.admin.token_requests import TokenRules
@@ -84,13 +84,12 @@ class Session:
     @property
     def rules(self) -> TokenRules:
         """What requests are measured by."""
-        loaded = self.loaded
-        return TokenRules(self.tokens.prefix, frozenset(loaded.settings.scopes), self.tokens.max_lifetime, loaded.policy.act_as)
+        return rules_of(self.loaded, self.tokens)
 
     @property
     def prefixes(self) -> frozenset[str]:
         """The prefixes of tokens that count."""
-        return frozenset({self.tokens.prefix, *self.tokens.accept_prefixes})
+        return prefixes_of(self.tokens)
 
     @contextmanager
     def administration(self, *, create: bool = False, make_pepper: bool = False) -> Iterator[Administration]:

@@ -110,8 +110,11 @@ def give_up(error: Unwritable) -> NoReturn:
 
 
 @contextmanager
-def showing_secrets() -> Iterator[list[str]]:
-    """Yield a list for the ids of tokens once they are stored: if anything fails before their secrets are out, it is printed."""
+def showing_secrets(*revoke: str) -> Iterator[list[str]]:
+    """Yield a list for the ids of tokens once they are stored: if anything fails before their secrets are out, it is printed.
+
+    `revoke` are the words of the command that ends what was made, those for tokens if there are none.
+    """
     stored: list[str] = []
     try:
         yield stored
@@ -121,8 +124,10 @@ def showing_secrets() -> Iterator[list[str]]:
             raise
         _turn_off_output()
         cause = error.format_message() if isinstance(error, click.ClickException) else str(error) or type(error).__name__
-        command = shlex.join(["extauthz", "token", "revoke", *stored, "--why", "its secret was not shown", "--yes", *_flags()])
-        what = "The token was" if len(stored) == 1 else "The tokens were"
+        words = [*revoke, *stored] if revoke else ["token", "revoke", *stored, "--why", "its secret was not shown"]
+        command = shlex.join(["extauthz", *words, "--yes", *_flags()])
+        kind = "key" if revoke else "token"
+        what = f"The {kind} was" if len(stored) == 1 else f"The {kind}s were"
         echo(f"Error: not all could be shown: {cause}\n{what} made all the same. Revoke what is lost:\n  {command}", err=True)
         sys.exit(1)
 

@@ -13,6 +13,7 @@ import click
 from extauthz.admin import tokens
 from extauthz.admin.metadata import token_metadata, utc
 from extauthz.admin.outcomes import Refused
+from extauthz.admin.times import length
 from extauthz.admin.token_requests import TokenRequest, unused_scopes
 from extauthz.admin.tokens import NewToken
 from extauthz.cli import configuration
@@ -21,7 +22,6 @@ from extauthz.cli.output import json_option, now, write_facts, write_json
 from extauthz.cli.rendering import progress
 from extauthz.cli.session import Session, TokenId, as_option, unwrap
 from extauthz.cli.terminal import echo, showing_secrets
-from extauthz.cli.times import length
 
 
 @click.command("create")

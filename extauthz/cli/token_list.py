@@ -11,13 +11,13 @@ from extauthz.adapters.store.records import Sort
 from extauthz.admin import tokens
 from extauthz.admin.metadata import token_metadata
 from extauthz.admin.outcomes import Refused
+from extauthz.admin.times import length
 from extauthz.admin.token_search import TokenSearch, TokenStatus
 from extauthz.cli import configuration
 from extauthz.cli.output import json_option, now, write_facts, write_json
 from extauthz.cli.rendering import write_table
 from extauthz.cli.session import Session, TokenId, as_option, unwrap
 from extauthz.cli.terminal import echo
-from extauthz.cli.times import length
 from extauthz.config.values import scope
 from extauthz.core.act_as import address
 from extauthz.core.model import AuthType

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from extauthz.admin.rights import PERMISSIONS
+from extauthz.admin.times import expiry
 from extauthz.admin.token_requests import TokenRequest, check
 from extauthz.cli.session import Session
-from extauthz.cli.times import expiry
 from extauthz.config import document
 from extauthz.config.document import Document
 from extauthz.config.values import scope

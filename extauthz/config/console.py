@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
+from collections.abc import Collection, Iterator
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from extauthz.addresses import Address
+from extauthz.addresses import Address, parse_address
+from extauthz.config import listeners
+from extauthz.config.document import Document, mapping
+from extauthz.config.oauth import PERSONAL_TENANT
 from extauthz.config.values import ListenAddress, NonEmpty, OutboundAddress, PositiveDuration, Secret, Section, Yes, text
+from extauthz.errors import Problem
 
 LISTEN = Address(host="127.0.0.1", port=9003)
 MIN_IDLE, MAX_LIFETIME = 60.0, 7 * 86400.0
+_USUAL_PORTS = {"https": ":443", "http": ":80"}
 
 _ORIGIN = r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[0-9]{1,5})?"
 _ORIGIN_RULE = "write the origin that browsers show, in lower case and without a path, like https://console.acme.com"
@@ -44,6 +51,15 @@ class LoginSection(Section):
     email_claim: NonEmpty = "email"
     unverified_addresses: bool = False
     ca_file: NonEmpty | None = None
+
+    @field_validator("issuer")
+    @classmethod
+    def _one_tenant(cls, issuer: str) -> str:
+        if "?" in issuer:
+            raise ValueError("an issuer has no query: write it as its discovery document has it")
+        if PERSONAL_TENANT in issuer:
+            raise ValueError("this is the tenant of all personal Microsoft accounts: write the directory ID of your own")
+        return issuer
 
 
 class ConsoleTlsSection(Section):
@@ -89,19 +105,35 @@ class ConsoleSection(Section):
             raise ValueError("browsers come over HTTP: write an address and a port, like 127.0.0.1:9003")
         return listen
 
-    @model_validator(mode="after")
-    def _reachable_safely(self) -> ConsoleSection:
-        if self.tls is not None and self.public_url is not None and not self.public_url.startswith("https://"):
-            raise ValueError("public_url begins with https:// where tls is set")
-        if self.public_url is not None and self.public_url.startswith("http://") and not is_loopback_origin(self.public_url):
-            raise ValueError("public_url: write an https address; without TLS the console is for a loopback address only")
-        if self.tls is None and self.public_url is None and not self.listen.is_local:
-            raise ValueError("listen: without TLS the console is for a loopback address only: set tls, or public_url of a proxy")
-        if self.trusted_proxies and self.public_url is None:
-            raise ValueError("trusted_proxies needs public_url: the origin that browsers reach the proxy at")
-        if not MIN_IDLE <= self.session_idle <= self.session_lifetime <= MAX_LIFETIME:
-            raise ValueError("write a session_idle of at least 1m, and a session_lifetime that is not shorter, up to 7d")
-        return self
+    @field_validator("public_url")
+    @classmethod
+    def _as_browsers_show_it(cls, origin: str | None) -> str | None:
+        if origin is not None and origin.endswith(_USUAL_PORTS[origin.partition(":")[0]]):
+            raise ValueError("browsers leave this port out: leave it out here too")
+        if origin is not None and origin.startswith("http://") and not is_loopback_origin(origin):
+            raise ValueError("write an https address: without TLS the console is for a loopback address only")
+        return origin
+
+    @field_validator("session_idle")
+    @classmethod
+    def _not_too_short(cls, seconds: float) -> float:
+        if seconds < MIN_IDLE:
+            raise ValueError("is too short: write at least 1m")
+        return seconds
+
+    @field_validator("session_lifetime")
+    @classmethod
+    def _bounded_lifetime(cls, seconds: float, info: ValidationInfo) -> float:
+        if seconds > MAX_LIFETIME:
+            raise ValueError("is too long: write at most 7d")
+        if seconds < info.data.get("session_idle", MIN_IDLE):
+            raise ValueError("is shorter than session_idle: write a longer time")
+        return seconds
+
+    @property
+    def origin(self) -> str:
+        """Where browsers reach the console, like https://console.acme.com."""
+        return self.public_url or f"{'https' if self.tls else 'http'}://{self.listen}"
 
     @property
     def has_local_accounts(self) -> bool:
@@ -112,3 +144,38 @@ class ConsoleSection(Section):
 def is_loopback_origin(origin: str) -> bool:
     """Tell whether an origin is one of this machine."""
     return re.fullmatch(r"https?://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?", origin) is not None
+
+
+def problems(source: Document, clients: Collection[object]) -> Iterator[Problem]:
+    """Find an address that strangers reach in clear or that is taken, and a client that is also one of access tokens.
+
+    `clients` are the client ids and audiences that access tokens may name.
+    """
+    section = source.data.get("console")
+    if not isinstance(section, dict):
+        return
+    yield from _unsafe(source, section)
+    listener = listeners.taken(source, ("console", "listen"), section.get("listen", str(LISTEN)))
+    if listener:
+        yield source.problem(("console", "listen"), f"{listener} is listened on by the sidecar itself: write another port")
+    if mapping(section.get("oidc")).get("client_id") in clients:
+        message = "is also in client_ids or audience of oauth, and a login could pass as an access token: make a client of its own"
+        yield source.problem(("console", "oidc", "client_id"), message)
+
+
+def _unsafe(source: Document, section: dict[str, object]) -> Iterator[Problem]:
+    has_tls, public_url = section.get("tls") is not None, section.get("public_url")
+    is_encrypted = has_tls or str(public_url).startswith("https://")
+    if has_tls and str(public_url).startswith("http://"):
+        yield source.problem(("console", "public_url"), "begins with http:// although tls is set: write https://")
+    if section.get("trusted_proxies") and public_url is None:
+        message = "needs public_url: without a proxy in front of the console nobody else is believed"
+        yield source.problem(("console", "trusted_proxies"), message)
+    with contextlib.suppress(ValueError):
+        listen = parse_address(str(section.get("listen", LISTEN)))
+        if not listen.is_local and not is_encrypted:
+            message = "without TLS the console is for a loopback address only: write tls, or the https public_url of a proxy"
+            yield source.problem(("console", "listen"), message)
+        elif listeners.is_everywhere(listen) and public_url is None:
+            message = "stands for every address of this machine: write public_url too, the origin that browsers show"
+            yield source.problem(("console", "listen"), message)

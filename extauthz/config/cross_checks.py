@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator
 
-from extauthz.config import document, internal_token
+from extauthz.config import console, document, internal_token
 from extauthz.config.document import Document
 from extauthz.config.messages import unknown_scope
 from extauthz.config.oauth import expand_issuer, provider_of, usual_verification
@@ -43,6 +43,7 @@ def problems(source: Document, vocabulary: list[str]) -> list[Problem]:
         *_misused_pepper_ids(source),
         *_misused_providers(source),
         *internal_token.problems(source, (pair[1] for _, entry in provider_entries(source) if (pair := _row(entry)))),
+        *console.problems(source, _clients(source)),
     ]
 
 
@@ -57,6 +58,12 @@ def provider_entries(source: Document) -> Iterator[tuple[document.KeyPath, dict[
     for index, entry in enumerate(several if isinstance(several, list) else ()):
         if isinstance(entry, dict):
             yield ("oauth", "providers", index), entry
+
+
+def _clients(source: Document) -> list[object]:
+    """List the client ids and audiences of all providers."""
+    values = (one_or_many(entry.get(key)) for _, entry in provider_entries(source) for key in ("client_ids", "audience"))
+    return [item for value in values for item in document.items(value)]
 
 
 def _row(entry: dict[str, object]) -> tuple[Provider, str] | None:

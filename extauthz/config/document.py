@@ -80,6 +80,16 @@ class Document:
         return Problem(self.file, self.lines.get(place, 1), dotted(path), message)
 
 
+def mapping(value: object) -> dict[Any, Any]:
+    """Return a section of plain data, an empty one for what is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: object) -> list[Any]:
+    """Return a list of plain data, an empty one for what is none."""
+    return value if isinstance(value, list) else []
+
+
 def dotted(path: KeyPath) -> str:
     """Write a key path as a.b[0].c; a key that would be misread stands in quotes."""
     text = ""

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from extauthz.addresses import Address, parse_address
-from extauthz.config import document
-from extauthz.config.document import Document
+from extauthz.addresses import Address
+from extauthz.config import document, listeners
+from extauthz.config.document import Document, items, mapping
 from extauthz.config.files import Files
 from extauthz.config.values import NAME, NAME_RULE, ListenAddress, PositiveDuration, Secret, Section, text
 from extauthz.errors import ConfigurationError, Problem
 
 MIN_LIFETIME, MAX_LIFETIME = 10.0, 300.0
-DEFAULT_OPS = "127.0.0.1:9090"
-
-_ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not listened on
 
 Audience = Annotated[str, text(r"[!-~]{1,256}", "write 1 to 256 printable characters without a space, like https://api.acme.com")]
 
@@ -75,10 +71,10 @@ def private_keys(file: Path, section: InternalTokenSection, environment: Mapping
 
 def problems(source: Document, issuers: Iterable[str]) -> Iterator[Problem]:
     """Find key ids that are given twice, an issuer that is also one of OAuth tokens, and an address that others listen on."""
-    section = _mapping(source.data.get("internal_token"))
+    section = mapping(source.data.get("internal_token"))
     seen: set[str] = set()
-    for index, setting in enumerate(_items(section.get("keys"))):
-        key_id = str(_mapping(setting).get("id", ""))
+    for index, setting in enumerate(items(section.get("keys"))):
+        key_id = str(mapping(setting).get("id", ""))
         if key_id and key_id in seen:
             message = "another key above has the same id: give each its own"
             yield source.problem(("internal_token", "keys", index, "id"), message)
@@ -86,35 +82,5 @@ def problems(source: Document, issuers: Iterable[str]) -> Iterator[Problem]:
     if section.get("issuer") in set(issuers):
         message = "is also an issuer of OAuth tokens, and one could be taken for the other: write a name of this sidecar's own"
         yield source.problem(("internal_token", "issuer"), message)
-    listener = next((other for other in _listening(source) if _collide(section.get("jwks"), other)), None)
-    if listener:
-        message = f"{listener} is listened on by the sidecar itself: write another port"
-        yield source.problem(("internal_token", "jwks"), message)
-
-
-def _listening(source: Document) -> Iterator[Address]:
-    """Yield the other addresses of the sidecar, those of its workers included; what is wrong is listed elsewhere."""
-    server = _mapping(source.data.get("server"))
-    workers = server.get("workers", 1)
-    for name, count in ((server.get("listen"), workers), (server.get("ops", DEFAULT_OPS), 1)):
-        with contextlib.suppress(ValueError, TypeError):
-            address = parse_address(str(name))
-            yield from () if address.path else address.of_workers(count)
-
-
-def _collide(text: object, other: Address) -> bool:
-    if not isinstance(text, str):
-        return False
-    with contextlib.suppress(ValueError):
-        own = parse_address(text)
-        same_host = own.host == other.host or not _ANYWHERE.isdisjoint({own.host, other.host})
-        return bool(own.port) and own.port == other.port and same_host
-    return False
-
-
-def _mapping(value: object) -> dict[Any, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _items(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+    if listener := listeners.taken(source, listeners.JWKS, section.get("jwks")):
+        yield source.problem(listeners.JWKS, f"{listener} is listened on by the sidecar itself: write another port")

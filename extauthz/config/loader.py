@@ -173,6 +173,14 @@ class Configuration:
         secrets = sendable.secrets(self.file, self.files, {"proxy": (("oauth", "proxy", "password"), proxy.password)}, environment)
         return proxy.user, secrets["proxy"].decode()
 
+    def console_client_secret(self, environment: Mapping[str, str]) -> bytes | None:
+        """Read the secret of the client of logins, None for a public one; only the console does. Raises ConfigurationError."""
+        oidc = self.settings.console.oidc if self.settings.console else None
+        if oidc is None or oidc.client_secret is None:
+            return None
+        places = {"console": (("console", "oidc", "client_secret"), oidc.client_secret)}
+        return sendable.secrets(self.file, self.files, places, environment)["console"]
+
     @property
     def internal_token(self) -> internal_token.InternalTokenSection | None:
         """The section of internal tokens, or None when they are off."""

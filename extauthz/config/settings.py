@@ -26,6 +26,7 @@ from extauthz.config.values import (
     NonEmpty,
     PositiveDuration,
     PositiveSize,
+    Prefix,
     Scope,
     Secret,
     Section,
@@ -41,8 +42,6 @@ MAX_WORKERS = 256
 MAX_HOPS = 10
 
 _HEADER_NAME = re.compile(r"[a-z][a-z0-9-]*").fullmatch
-
-Prefix = Annotated[str, text(r"[a-z][a-z0-9]{0,15}", "write 1 to 16 lower-case letters and digits; the first is a letter")]
 
 
 def _header_name(name: str) -> str:

@@ -23,6 +23,7 @@ from pydantic import (
 
 from extauthz.addresses import Address, parse_address
 from extauthz.config.files import Files
+from extauthz.ports import ADMIN_KEY_PREFIX
 
 MAX_DURATION = 36_500 * 86_400
 HIDDEN = "hidden"
@@ -116,11 +117,22 @@ def one_or_many(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _of_tokens(prefix: str) -> str:
+    if prefix == ADMIN_KEY_PREFIX:
+        raise ValueError(f"{prefix!r} is what admin keys begin with: write another prefix")
+    return prefix
+
+
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 NAME_RULE = "write 1 to 64 letters, digits, '.', '_' and '-'; the first is a letter or a digit"
 
 Name = Annotated[str, text(NAME, NAME_RULE)]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+Prefix = Annotated[
+    str,
+    text(r"[a-z][a-z0-9]{0,15}", "write 1 to 16 lower-case letters and digits; the first is a letter"),
+    AfterValidator(_of_tokens),
+]
 OutboundAddress = Annotated[
     str,
     text(

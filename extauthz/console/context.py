@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 import anyio
 
 from extauthz.admin.administration import Administration
+from extauthz.admin.route_map import RouteMap
 from extauthz.config.loader import Configuration
 
 P = ParamSpec("P")
@@ -21,13 +22,14 @@ THREADS = 4
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One console. `configuration` and `administration` return what counts now, and change with the files; the clock is in seconds.
+    """One console. What `configuration`, `administration` and `route_map` return counts now, and changes with the files.
 
     Use cases block, so a page calls them by `run`.
     """
 
     configuration: Callable[[], Configuration]
     administration: Callable[[], Administration]
+    route_map: Callable[[], RouteMap]
     clock: Callable[[], float]
     threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(THREADS))
 

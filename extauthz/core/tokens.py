@@ -59,9 +59,14 @@ def mint(prefix: str, entropy: bytes) -> TokenText:
     """Write a new token from ENTROPY_BYTES random bytes: 16 for the id, 32 for the secret."""
     if len(entropy) != ENTROPY_BYTES:
         raise ValueError(f"{ENTROPY_BYTES} bytes of entropy are needed, not {len(entropy)}")
-    token_id = _base62(int.from_bytes(entropy[:16]), _ID)
+    token_id = random_id(entropy[:16])
     body = f"{prefix}_{token_id}_{_base62(int.from_bytes(entropy[16:]), _SECRET)}"
     return TokenText(token_id, body + _checksum(body))
+
+
+def random_id(entropy: bytes) -> str:
+    """Write a public id from 16 random bytes."""
+    return _base62(int.from_bytes(entropy), _ID)
 
 
 def parse(text: str, prefixes: frozenset[str]) -> TokenText | Reason:

@@ -13,6 +13,7 @@ import jwt
 from extauthz.demo import discovery, providers
 from extauthz.demo.faults import MOVED, Fault, Faults, IssuerRequest, Reply, pause, spoiled
 from extauthz.demo.keys import IssuerKey, KeyRing
+from extauthz.demo.login import LOGIN, LoginProvider
 from extauthz.demo.providers import (
     AUDIENCE,
     AZURE_CLIENT,
@@ -46,7 +47,8 @@ class DemoIssuer:
 
     `requests` counts paths and `seen_tokens_at` keeps which tokens came to them; `leaks` counts requests with a token where it
     does not belong: in a query, or in any form but that of introspection. `profiles` changes what userinfo says of a user,
-    None removes a member. Requests to /demo/ control the issuer; they are not counted, and no fault reaches them.
+    None removes a member. `login` is where people log in. Requests to /demo/ control the issuer; they are not counted, and no fault
+    reaches them.
     """
 
     def __init__(self, base: str) -> None:
@@ -62,6 +64,7 @@ class DemoIssuer:
         self.slow_seconds = 5.0
         self._base = base
         self._keys = KeyRing()
+        self.login = LoginProvider(base, self._keys)
         self._issued: dict[str, providers.Issued] = {}
         self._faults = Faults()
 
@@ -177,6 +180,8 @@ class DemoIssuer:
                 return self._tokeninfo(request)
             case "GET" | "POST", _ if path in providers.USERINFO:
                 return self._userinfo(providers.USERINFO[path], request)
+            case _ if path.startswith(f"{LOGIN}/"):
+                return self.login.answer(request, path, _now())
             case "GET" | "HEAD", _ if (document := self.document(path)) is not None:
                 return Reply(200, document)
         return Reply(404, {"error": "not_found"})

@@ -15,13 +15,14 @@ from typing import Protocol
 from extauthz.config.loader import Configuration
 from extauthz.errors import AddressInUseError
 from extauthz.process import early_signals
+from extauthz.process.clock import SystemClock
 from extauthz.runtime.saved_settings import FollowedSettings
 from extauthz.serve.ops import KeySet, ServedState, SingleProcess, serving_keys, serving_ops
 from extauthz.serve.reload import Reloader
 from extauthz.serve.rereading import served_first
 from extauthz.serve.serving import serving
 from extauthz.serve.supervisor import Supervisor
-from extauthz.serve.worker import START_PRIME, SystemClock
+from extauthz.serve.worker import START_PRIME
 from extauthz.serve.worker_process import SWITCH_INTERVAL
 from extauthz.transport.address_claims import SUCCESSOR_LOOK, AddressClaim, claim, offer, take
 from extauthz.transport.limits import descriptors_missing

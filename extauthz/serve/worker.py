@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -47,13 +46,6 @@ STOP_GRACE = 1.0
 """Seconds of the drain, at most, for the checks under way at its end."""
 
 _log = logging.getLogger(__name__)
-
-
-class SystemClock:
-    """The clocks of this machine."""
-
-    now = staticmethod(time.time)  # noqa: TID251 - the one reading of the wall clock
-    monotonic = staticmethod(time.monotonic)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import grp
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol
 
 from extauthz.addresses import Address
 from extauthz.errors import AddressInUseError, ListenError
@@ -18,6 +20,18 @@ TracedHandler = Callable[[bytes, str, str], bytes | Awaitable[bytes]]
 """The same, which also gets traceparent and tracestate of the call, "" without one (W3C Trace Context 3.2, 3.3)."""
 BACKLOG = 1024
 """Connections that wait to be accepted: with few of them a burst makes everybody else's connection a second late."""
+
+
+class Accepting(Protocol):
+    """A server of asyncio, or what accepts in its stead."""
+
+    @property
+    def sockets(self) -> Iterable[Any]: ...
+    def close(self) -> None: ...
+
+
+_TURNS = 3
+"""Turns of the loop after which a protocol has every connection that asyncio accepted for it."""
 
 
 def checked_fallback(fallback: bytes) -> bytes:
@@ -79,3 +93,13 @@ def publish(address: Address, *, mode: str, group: str | None) -> None:
         os.chmod(address.path, int(mode, 8))
     except (KeyError, OSError) as error:
         raise ListenError(f"{address}: group {group!r} or mode {mode} cannot be set: {error}") from error
+
+
+async def stop_accepting(server: Accepting) -> None:
+    """Close a server when it has handed over what it accepted: asyncio closes nothing that comes to a closed server."""
+    loop = asyncio.get_running_loop()
+    for listener in server.sockets:
+        loop.remove_reader(listener)
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+    server.close()

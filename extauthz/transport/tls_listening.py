@@ -10,6 +10,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 
 from extauthz.transport.grpc.refusals import RefusalReason
 
@@ -45,12 +46,25 @@ class TlsListener:
         self._on_refusal = on_refusal
         self._loop = asyncio.get_running_loop()
         self._handshakes: dict[asyncio.Task[object], None] = {}
-        self._accepting = self._loop.create_task(self._accept())
-        self._accepting.add_done_callback(lambda _: listener.close())
+        self._waiting: set[socket.socket] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._watch()
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """What it accepts on, nothing once it is closed."""
+        return () if self._closed else (self._listener,)
 
     def close(self) -> None:
         """Accept no longer; handshakes under way go on."""
-        self._accepting.cancel()
+        if self._closed:
+            return
+        self._closed = True
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
 
     def abort(self) -> None:
         """Accept no longer, and end the handshakes under way."""
@@ -58,23 +72,31 @@ class TlsListener:
         for handshake in list(self._handshakes):
             handshake.cancel()
 
-    async def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = await self._loop.sock_accept(self._listener)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the listener outlasts it
-                _log.error("no connection is accepted for a moment: %s", error)
-                await asyncio.sleep(PAUSE)
-                continue
-            if len(self._handshakes) >= MAX_HANDSHAKES:
-                self._give_up_oldest()
-            handshake: asyncio.Task[object] = self._loop.create_task(self._greet(connection))
-            self._handshakes[handshake] = None
-            handshake.add_done_callback(self._count_failure)
-            # It begins, and every other task that waits has a turn.
-            await asyncio.sleep(0)
+    def _watch(self) -> None:
+        # Not by `sock_accept`: a task that is cancelled in the turn that accepts would lose the connection.
+        self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        """Take one connection; every other task that waits has a turn before the next one."""
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the listener outlasts it
+            _log.error("no connection is accepted for a moment: %s", error)
+            self._loop.remove_reader(self._listener)
+            self._pause = self._loop.call_later(PAUSE, self._watch)
+            return
+        connection.setblocking(False)
+        if len(self._handshakes) >= MAX_HANDSHAKES:
+            self._give_up_oldest()
+        self._waiting.add(connection)
+        handshake: asyncio.Task[object] = self._loop.create_task(self._greet(connection))
+        self._handshakes[handshake] = None
+        handshake.add_done_callback(partial(self._finish, connection))
 
     async def _greet(self, connection: socket.socket) -> object:
+        self._waiting.discard(connection)
         return await self._loop.connect_accepted_socket(
             self._protocol, connection, ssl=self._tls, ssl_handshake_timeout=self._handshake_timeout
         )
@@ -86,8 +108,12 @@ class TlsListener:
         if self._on_refusal is not None:
             self._on_refusal(RefusalReason.EVICTED, "")
 
-    def _count_failure(self, handshake: asyncio.Task[object]) -> None:
+    def _finish(self, connection: socket.socket, handshake: asyncio.Task[object]) -> None:
         self._handshakes.pop(handshake, None)
+        if connection in self._waiting:
+            # It was ended before it began, so no transport closes it.
+            self._waiting.discard(connection)
+            connection.close()
         error = None if handshake.cancelled() else handshake.exception()
         if error is None:
             return

@@ -22,6 +22,11 @@ SIBLINGS: dict[str, Any] = {
     "server": {"tls": CERTIFICATE, "ops_tls": dict(CERTIFICATE)},
     "oauth": {"proxy": {"url": "http://127.0.0.1:3128", "user": "a", "password": {"file": "b"}}},
     "internal_token": {"keys": [{"id": "k1", "file": "a"}]},
+    "console": {
+        "tls": {"certificate": "tls.crt", "key": "tls.key"},
+        "oidc": {"issuer": "https://login.acme.com", "client_id": "c", "client_secret": {"file": "a"}},
+        "sidecar_tls": {"certificate": "tls.crt", "key": "tls.key"},
+    },
 }
 """What a key needs beside it, where the example configuration has it in a comment only."""
 

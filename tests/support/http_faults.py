@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from extauthz.transport.sockets import stop_accepting
+
 DISCOVERY = "/.well-known/openid-configuration"
 
 
@@ -107,7 +109,7 @@ async def listening(answer: Connected, tls: ssl.SSLContext | None = None) -> Asy
     try:
         yield opened.sockets[0].getsockname()[1]
     finally:
-        opened.close()
+        await stop_accepting(opened)
         for task in tuple(tasks):
             task.cancel()
         if tasks:

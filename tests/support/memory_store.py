@@ -10,6 +10,7 @@ from threading import RLock
 from typing import Any
 
 from extauthz.adapters.store import chain as audit_chain
+from extauthz.adapters.store.idempotency import KEPT, EarlierRequest, IdempotencyKey
 from extauthz.adapters.store.records import (
     AuditExport,
     AuditKey,
@@ -58,6 +59,7 @@ class MemoryTokenStore:
         self._uses: dict[str, tuple[int, str]] = {}
         self._peppers: dict[str, str] = {}
         self._tombstones: set[str] = set()
+        self._requests: dict[bytes, EarlierRequest] = {}
         self._feed: list[tuple[int, str, int]] = []
         self._epoch = self._head = self._changes = 0
         self._audit: list[AuditRow] = []
@@ -169,10 +171,23 @@ class MemoryTokenStore:
         """Insert a token; who made it and when is in the record, unless a change says where from."""
         self.add_many([new], {new.pepper_id: pepper_fingerprint}, change or Change(new.created_at, new.created_by))
 
-    def add_many(self, new: Sequence[TokenRecord], pepper_fingerprints: Mapping[str, str], change: Change) -> None:
-        """Insert all these tokens or none."""
+    def add_many(
+        self,
+        new: Sequence[TokenRecord],
+        pepper_fingerprints: Mapping[str, str],
+        change: Change,
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> EarlierRequest | None:
+        """Insert all these tokens or none; of a key that was used before, return the request that used it."""
         with self._changing(change) as told:
+            earlier = self._requests.get(idempotency.digest) if idempotency is not None else None
+            if earlier is not None and earlier.at > change.at - KEPT:
+                return earlier
             self._add(told, new, pepper_fingerprints)
+            if idempotency is not None:
+                self._requests[idempotency.digest] = EarlierRequest(new[0].id, idempotency.request, change.at)
+            return None
 
     def revoke(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from extauthz.adapters.oauth.http import MAX_CAUSE, JsonFetcher
@@ -36,8 +37,8 @@ class Discovery:
         self._expired = self._failed = False
         self._flight: asyncio.Task[None] | None = None
 
-    async def endpoint(self, name: str) -> str:
-        """Return the address that the document names; raises FetchError."""
+    async def document(self) -> Mapping[str, Any]:
+        """Return the whole document; raises FetchError."""
         if self._document and self._clock.monotonic() - self._good_at > MAX_AGE:
             self._document, self._fetch_at = {}, float("-inf")
         if self._flight is None and self._clock.monotonic() >= self._fetch_at:
@@ -47,7 +48,11 @@ class Discovery:
             await asyncio.shield(self._flight)
         elif not self._document:
             raise FetchError(f"the discovery document of {self.issuer} could not be fetched a moment ago")
-        address = self._document.get(name)
+        return self._document
+
+    async def endpoint(self, name: str) -> str:
+        """Return the address that the document names; raises FetchError."""
+        address = (await self.document()).get(name)
         if not isinstance(address, str):
             self.expire()
             raise FetchError(f"the discovery document of {self.issuer} has no {name}")

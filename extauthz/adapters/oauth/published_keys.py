@@ -71,11 +71,12 @@ class UnusedKey:
         return f"{name}: {self.flaw}"
 
 
-def usable_keys(document: object, algorithms: Iterable[str]) -> tuple[KeySet, tuple[UnusedKey, ...]]:
+def usable_keys(document: object, algorithms: Iterable[str], *, unnamed: bool = False) -> tuple[KeySet, tuple[UnusedKey, ...]]:
     """Take the usable keys of a JWKS document (RFC 7517 5), and say of the others why not; raise ValueError when it is not one.
 
     A key that stands there twice is one key. Keys of different algorithms may share a `kid` (RFC 7517 4.5); two keys of one
-    algorithm that do are both left out, because a token could mean either.
+    algorithm that do are both left out, because a token could mean either. With `unnamed` a key without a `kid` is used as well, by
+    the name "".
     """
     if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
         raise ValueError("not a JWKS document: it has no list 'keys'")
@@ -86,7 +87,7 @@ def usable_keys(document: object, algorithms: Iterable[str]) -> tuple[KeySet, tu
     unused: dict[UnusedKey, None] = {}
     ambiguous: set[KeyName] = set()
     for jwk in document["keys"]:
-        key = _key(jwk, names) if isinstance(jwk, dict) else UnusedKey("", KeyFlaw.NO_KEY)
+        key = _key(jwk, names, unnamed=unnamed) if isinstance(jwk, dict) else UnusedKey("", KeyFlaw.NO_KEY)
         if isinstance(key, UnusedKey):
             unused[key] = None
         elif usable.setdefault(key.name, key) != key:
@@ -121,9 +122,9 @@ def _has_close_primes(modulus: int) -> bool:
     return any(math.isqrt(rest) ** 2 == rest for rest in rests)
 
 
-def _key(jwk: dict[str, Any], algorithms: tuple[str, ...]) -> Key | UnusedKey:
-    kid, algorithm = jwk.get("kid"), jwk.get("alg")
-    if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KEY_ID:
+def _key(jwk: dict[str, Any], algorithms: tuple[str, ...], *, unnamed: bool) -> Key | UnusedKey:
+    kid, algorithm = jwk.get("kid", "" if unnamed else None), jwk.get("alg")
+    if not isinstance(kid, str) or len(kid) > MAX_KEY_ID or not (kid or unnamed):
         return UnusedKey("", KeyFlaw.NO_ID)
     if "d" in jwk or "k" in jwk:
         return UnusedKey(kid, KeyFlaw.SECRET)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from extauthz.adapters.store import audit, backup, chain, listing, paging, replay, saved_settings, writing
 from extauthz.adapters.store.database import Database, revision_of
+from extauthz.adapters.store.idempotency import EarlierRequest, IdempotencyKey, claim
 from extauthz.adapters.store.ledger import Ledger
 from extauthz.adapters.store.records import (
     AuditExport,
@@ -162,10 +163,20 @@ class SqlTokenStore:
         """
         self.add_many([new], {new.pepper_id: pepper_fingerprint}, change or Change(new.created_at, new.created_by))
 
-    def add_many(self, new: Sequence[TokenRecord], pepper_fingerprints: Mapping[str, str], change: Change) -> None:
-        """Insert all these tokens or none."""
+    def add_many(
+        self,
+        new: Sequence[TokenRecord],
+        pepper_fingerprints: Mapping[str, str],
+        change: Change,
+        *,
+        idempotency: IdempotencyKey | None = None,
+    ) -> EarlierRequest | None:
+        """Insert all these tokens or none; of a key that was used before, return the request that used it and insert none."""
         with self.changing(change) as ledger:
-            writing.add(ledger, new, pepper_fingerprints)
+            earlier = None if idempotency is None else claim(ledger, idempotency, new[0].id)
+            if earlier is None:
+                writing.add(ledger, new, pepper_fingerprints)
+            return earlier
 
     def revoke(self, ids: Iterable[str], why: str | None, change: Change, *, chain: bool = False) -> tuple[str, ...]:
         """Revoke tokens, with `chain` also their predecessors and successors; return the ids that were not revoked before.

@@ -20,7 +20,7 @@ from extauthz.core.tokens import TokenRecord
 def add(ledger: Ledger, new: Sequence[TokenRecord], fingerprints: Mapping[str, str], *, rotated_from: str | None = None) -> None:
     """Insert tokens; refuse an id that is known or may not come back, and a pepper that is not the one known by its id."""
     _check_ids(ledger.connection, [record.id for record in new])
-    _record_peppers(ledger.connection, {record.pepper_id: fingerprints.get(record.pepper_id) for record in new})
+    record_peppers(ledger.connection, {record.pepper_id: fingerprints.get(record.pepper_id) for record in new})
     for batch in batches(new):
         ledger.connection.execute(tokens.insert(), [values(record, rotated_from=rotated_from) for record in batch])
     origin = {} if rotated_from is None else {"rotated_from": rotated_from}
@@ -127,7 +127,8 @@ def _check_ids(connection: sa.Connection, ids: Sequence[str]) -> None:
                 raise refusal(token_id)
 
 
-def _record_peppers(connection: sa.Connection, fingerprints: Mapping[str, str | None]) -> None:
+def record_peppers(connection: sa.Connection, fingerprints: Mapping[str, str | None]) -> None:
+    """Keep the fingerprints of peppers by their ids; refuse one that is not the one known by its id."""
     stored = {row.id: row.fingerprint for row in connection.execute(sa.select(peppers))}
     for pepper_id, fingerprint in fingerprints.items():
         checked = check_fingerprint(pepper_id, stored.get(pepper_id), fingerprint)

@@ -21,20 +21,18 @@ from extauthz.transport.grpc.fields import has_its_length, trace
 from extauthz.transport.grpc.messages import RequestHead, RequestRefusal
 from extauthz.transport.grpc.refusals import RefusalReason, Refusals
 from extauthz.transport.limits import Limits
-from extauthz.transport.sockets import BACKLOG, Handler, TracedHandler, checked_fallback, open_listener
+from extauthz.transport.sockets import BACKLOG, Handler, TracedHandler, checked_fallback, open_listener, stop_accepting
 from extauthz.transport.tls import Certificates, subject_alternative_names
 from extauthz.transport.tls_listening import TlsListener
 
 CHECK = f"/{health.SERVICE}/Check".encode()
 NAME = "nghttp2"
-
 SWEEP = 0.5
 """Seconds between two looks at what is late."""
 NOTICE = 0.2
 """Seconds between the announcement of the end and the refusal of new streams: a peer's streams on the way still come."""
 
 METHODS = frozenset({CHECK, health.CHECK, health.LIST, health.WATCH})
-
 
 _log = logging.getLogger(__name__)
 
@@ -124,9 +122,7 @@ class Nghttp2Server:
                 await self._sweeper
         if isinstance(self._listener, TlsListener):
             self._listener.abort()
-        for listening in (self._listener, self._socket):
-            if listening is not None:
-                listening.close()
+        await self._close(self._listener, self._socket)
         await self.set_serving(serving=False)
         for connection in list(self._open):
             connection.leave()
@@ -246,9 +242,14 @@ class Nghttp2Server:
             create = loop.create_unix_server if duplicate.family == socket.AF_UNIX else loop.create_server
             self._listener = await create(self._connection, sock=duplicate, backlog=BACKLOG)
         self._socket = listener
-        for listening in previous:
-            if listening is not None:
-                listening.close()
+        await self._close(*previous)
+
+    @staticmethod
+    async def _close(listener: asyncio.Server | TlsListener | None, opened: socket.socket | None) -> None:
+        if listener is not None:
+            await stop_accepting(listener)
+        if opened is not None:
+            opened.close()
 
     def _connection(self) -> Connection:
         handler = self._handler if self._traced is None else None

@@ -17,6 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from extauthz.transport.grpc.eviction import evictable, has_unread
+from extauthz.transport.sockets import stop_accepting
 from extauthz.transport.tls_listening import TlsListener
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
@@ -148,7 +149,7 @@ class HttpServer(uvicorn.Server):
             # What accepts is a copy of it.
             listener.close()
         for server in servers:
-            server.close()
+            await stop_accepting(server)
         for previous in listeners:
             previous.close()
 
@@ -166,6 +167,8 @@ class HttpServer(uvicorn.Server):
         """Accept no longer, and let requests under way be answered."""
         for listener in self._listeners:
             listener.abort()
+        for server in self.servers:
+            await stop_accepting(server)
         await super().shutdown(sockets)
 
     def _protocol(self) -> asyncio.Protocol:

@@ -111,7 +111,7 @@ class Managed:
         started = time.monotonic()
         eventually(lambda: self.reasons("oauth") == {expected}, seconds=PATIENCE, pause=0.02, what=lambda: self.reasons("oauth"))
         assert time.monotonic() - started < seconds
-        assert self.sidecar.settings["tokens"]["enabled"] is False or self.reasons("issued") == {"allowed"}
+        assert self.reasons("issued") == {"allowed" if self.sidecar.settings["tokens"]["enabled"] else DISABLED}
 
     def metric(self, name: str) -> float:
         lines = [line for line in self.sidecar.page("/metrics")[1].splitlines() if line.startswith((f"{name} ", f"{name}{{"))]

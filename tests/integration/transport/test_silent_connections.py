@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import socket
 import ssl
@@ -20,6 +21,7 @@ import pytest
 
 from extauthz.addresses import Address
 from extauthz.transport import tls_listening
+from extauthz.transport.grpc.nghttp2 import Nghttp2Server
 from extauthz.transport.http import key_set
 from extauthz.transport.http.ops import BoundedConnection, HttpServer, Pages, Readiness, application
 from extauthz.transport.limits import Limits
@@ -236,16 +238,16 @@ async def test_a_system_that_refuses_to_accept_is_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(tls_listening, "PAUSE", 0.01)
-    loop, refusals = asyncio.get_running_loop(), [OSError(errno.EMFILE, os.strerror(errno.EMFILE))]
-    accept = loop.sock_accept
+    refusals = [OSError(errno.EMFILE, os.strerror(errno.EMFILE))]
 
-    async def sock_accept(opened: socket.socket) -> Any:
-        if refusals:
-            raise refusals.pop()
-        return await accept(opened)
+    class Refusing(socket.socket):
+        def accept(self) -> tuple[socket.socket, Any]:
+            if refusals:
+                raise refusals.pop()
+            return super().accept()
 
-    monkeypatch.setattr(loop, "sock_accept", sock_accept)
-    authority, opened = Authority(tmp_path), open_listener(Address(host="127.0.0.1", port=0))
+    authority, plain = Authority(tmp_path), open_listener(Address(host="127.0.0.1", port=0))
+    opened = Refusing(fileno=plain.detach())
     connected = asyncio.Event()
 
     class Greeted(asyncio.Protocol):
@@ -260,6 +262,44 @@ async def test_a_system_that_refuses_to_accept_is_asked_again(
     assert "Too many open files" in caplog.text
     writer.close()
     listener.abort()
+
+
+TURNS = pytest.mark.parametrize("turns", range(6))
+"""Turns of the loop between a connection and the end."""
+
+
+@TURNS
+async def test_a_handshake_that_comes_with_the_end_leaves_no_socket(tmp_path: Path, turns: int) -> None:
+    opened = open_listener(Address(host="127.0.0.1", port=0))
+    address = opened.getsockname()[:2]
+    listener = TlsListener(opened, Authority(tmp_path).server().context, asyncio.Protocol, handshake_timeout=PATIENCE)
+    with socket.create_connection(address, timeout=PATIENCE) as client:
+        for _ in range(turns):
+            await asyncio.sleep(0)  # why: one turn of the loop, as the case says
+        listener.abort()
+        assert await asyncio.to_thread(_is_ended, client)
+    gc.collect()
+
+
+@TURNS
+async def test_a_connection_that_comes_with_the_end_leaves_no_socket(turns: int) -> None:
+    server = Nghttp2Server(lambda message: message, b"x", limits=default_limits())
+    port = await server.start(Address(host="127.0.0.1", port=0))
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+        for _ in range(turns):
+            await asyncio.sleep(0)  # why: one turn of the loop, as the case says
+        await server.stop(0.05)
+        assert await asyncio.to_thread(_is_ended, client)
+    gc.collect()
+
+
+def _is_ended(client: socket.socket) -> bool:
+    try:
+        while client.recv(1 << 16):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
 
 
 @contextmanager

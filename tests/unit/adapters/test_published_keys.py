@@ -125,3 +125,15 @@ def test_keys_are_equal_when_the_keys_themselves_are() -> None:
 
     assert one == same
     assert one != other
+
+
+def test_a_key_without_a_name_is_used_only_by_whoever_asks_for_it() -> None:
+    """An access token must name its key; a provider of logins may have one key, and no name for it."""
+    first, second = ({name: value for name, value in public_jwk(rsa_key(seed), "").items() if name != "kid"} for seed in ("a", "b"))
+
+    assert usable_keys({"keys": [first]}, ["RS256"]) == ({}, (UnusedKey("", KeyFlaw.NO_ID),))
+    assert list(usable_keys({"keys": [first]}, ["RS256"], unnamed=True)[0]) == [("", "RS256")]
+    assert list(usable_keys({"keys": [first | {"kid": "k"}]}, ["RS256"], unnamed=True)[0]) == [("k", "RS256")]
+    assert usable_keys({"keys": [first, second]}, ["RS256"], unnamed=True) == ({}, (UnusedKey("", KeyFlaw.AMBIGUOUS),))
+    for kid in (None, 1, "k" * 257):
+        assert usable_keys({"keys": [first | {"kid": kid}]}, ["RS256"], unnamed=True) == ({}, (UnusedKey("", KeyFlaw.NO_ID),))

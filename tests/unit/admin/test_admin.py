@@ -65,9 +65,8 @@ def rows(administration: Administration) -> int:
 
 OF_TOKENS = frozenset({Operation.CREATE, Operation.ROTATE, Operation.REVOKE, Operation.IMPORT})
 # Listed one by one, so that nobody forgets to decide who may do what is new.
-OF_THE_STORE = frozenset(
-    {Operation.EXPORT_DIGESTS, Operation.ACCEPT_RESTORE, Operation.MIGRATE, Operation.BACK_UP, Operation.SETTINGS}
-)
+OF_THE_STORE = frozenset({Operation.EXPORT_DIGESTS, Operation.ACCEPT_RESTORE, Operation.MIGRATE, Operation.BACK_UP})
+OF_THE_CONSOLE = frozenset({Operation.CREATE_KEY, Operation.REVOKE_KEY, Operation.SESSIONS, Operation.ACCOUNTS, Operation.SETTINGS})
 ALLOWED: Mapping[Role, Mapping[AuthType | None, frozenset[Operation]]] = {
     Role.VIEWER: {},
     Role.ADMIN: dict.fromkeys(
@@ -75,7 +74,7 @@ ALLOWED: Mapping[Role, Mapping[AuthType | None, frozenset[Operation]]] = {
         OF_TOKENS,
     ),
     Role.SUPER_ADMIN: {
-        None: OF_TOKENS | OF_THE_STORE,
+        None: OF_TOKENS | OF_THE_STORE | OF_THE_CONSOLE,
         **dict.fromkeys(
             (AuthType.USER, AuthType.ANONYMOUS, AuthType.GLOBAL),
             OF_TOKENS,

@@ -42,6 +42,11 @@ SETTINGS = {
     "internal_token": {"issuer": "https://auth.acme.com", "audience": "acme", "keys": [{"id": "k1", "file": "key.pem"}]},
     "scopes": ["SEARCH"],
     "routes": ["routes.yaml"],
+    "console": {
+        "tls": {"certificate": "a", "key": "b"},
+        "oidc": {"issuer": "https://acme.okta.com", "client_id": "0oa1console", "client_secret": {"file": "secret"}},
+        "sidecar_tls": {"certificate": "a", "key": "b"},
+    },
 }
 
 

@@ -1,0 +1,147 @@
+"""Admin keys, which programs use the console's API with: create, list, revoke, and find out whose a key is.
+
+They are a family of their own and no client tokens: another prefix, another table, and a digest that no token can have.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from extauthz.adapters.store import admin_keys
+from extauthz.adapters.store.admin_keys import AdminKeyRecord
+from extauthz.adapters.store.rules import MAX_SOURCE
+from extauthz.admin.administration import Administration
+from extauthz.admin.metadata import utc
+from extauthz.admin.outcomes import Refused
+from extauthz.admin.rights import KEY_ACTOR, Actor, Operation, Role, forbidden
+from extauthz.admin.token_requests import description_refusals, lifetime_refusals
+from extauthz.admin.tokens import Entropy
+from extauthz.core.tokens import ENTROPY_BYTES, TokenText, fingerprint, mint, parse
+from extauthz.errors import StoreError
+from extauthz.ports import ADMIN_KEY_PREFIX, RESOLUTION
+
+MAX_LISTED = 10_000
+"""Keys of one list."""
+
+_LABEL = "admin key"
+_UNKNOWN_DIGEST = bytes(32)
+_NO_KEY = Refused.because("key", "this is no admin key of this installation: make one with 'extauthz console key create'")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRequest:
+    """A key that somebody asks for; `expires_at` is in whole seconds since the epoch."""
+
+    description: str
+    role: Role
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just stored: its text, which is a secret, and its record."""
+
+    text: TokenText
+    record: AdminKeyRecord
+
+
+def create(
+    administration: Administration, actor: Actor, request: KeyRequest, at: int, *, entropy: Entropy = os.urandom
+) -> NewKey | Refused:
+    """Store a key. Whoever may make one may do everything, so that no key can do more than its maker.
+
+    The fields of refusals are `actor`, `description` and `expires_at`.
+    """
+    if refused := forbidden(actor, Operation.CREATE_KEY):
+        return refused
+    lifetime = lifetime_refusals(request.expires_at - at, administration.rules)
+    if wrong := (*description_refusals(request.description), *lifetime):
+        return Refused(wrong)
+    pepper_id, pepper = next(iter(administration.unlocked(at).items()))
+    text = mint(ADMIN_KEY_PREFIX, entropy(ENTROPY_BYTES))
+    record = AdminKeyRecord(
+        id=text.id,
+        description=request.description,
+        role=request.role.value,
+        created_at=at,
+        created_by=actor.name,
+        expires_at=request.expires_at,
+        pepper_id=pepper_id,
+        digest=_digest(text, pepper, role=request.role, created_at=at, expires_at=request.expires_at),
+    )
+    admin_keys.add(administration.store, record, fingerprint(pepper), actor.change(at))
+    return NewKey(text, record)
+
+
+def list_keys(
+    administration: Administration, actor: Actor, at: int, *, everything: bool = False
+) -> Sequence[AdminKeyRecord] | Refused:
+    """Return the keys that are good at a time, or all that there ever were, the newest first and at most MAX_LISTED."""
+    if refused := forbidden(actor, Operation.READ):
+        return refused
+    return admin_keys.newest(administration.store, MAX_LISTED, active_at=None if everything else at)
+
+
+def revoke(administration: Administration, actor: Actor, key_id: str, at: int) -> AdminKeyRecord | Refused:
+    """Revoke a key for good, and return it as it was before: it may have been revoked already."""
+    if refused := forbidden(actor, Operation.REVOKE_KEY):
+        return refused
+    administration.unlocked(at, to_revoke=True)
+    before = admin_keys.revoke(administration.store, key_id, actor.change(at))
+    return before or Refused.because("id", f"no admin key has the id {key_id!r}; see: extauthz console key list --all")
+
+
+def identify(administration: Administration, text: str, at: int, *, address: str) -> Actor | Refused:
+    """Return who acts with a key that comes from an address; only who has the secret learns that a key is revoked or expired."""
+    key = parse(text, frozenset({ADMIN_KEY_PREFIX}))
+    if not isinstance(key, TokenText):
+        return _NO_KEY
+    peppers = administration.read_peppers()
+    record = admin_keys.get(administration.store, key.id)
+    # An unknown id costs as much as a wrong secret.
+    if record is None:
+        hmac.compare_digest(_digest(key, next(iter(peppers.values())), role="", created_at=0, expires_at=0), _UNKNOWN_DIGEST)
+        return _NO_KEY
+    pepper = peppers.get(record.pepper_id, b"")
+    actual = _digest(key, pepper, role=record.role, created_at=record.created_at, expires_at=record.expires_at)
+    # A later release may know more roles.
+    if not hmac.compare_digest(actual, record.digest) or not pepper or record.role not in tuple(Role):
+        return _NO_KEY
+    if record.revoked_at is not None:
+        return Refused.because("key", f"the admin key {record.id} was revoked: make another one")
+    if at >= record.expires_at:
+        return Refused.because("key", f"the admin key {record.id} expired at {utc(record.expires_at)}: make another one")
+    if record.last_used_at is None or at > record.last_used_at + RESOLUTION:
+        # What cannot be noted now does not make the key a wrong one.
+        with suppress(StoreError):
+            admin_keys.record_use(administration.store, record.id, at)
+    return Actor(f"{KEY_ACTOR}{record.id}", Role(record.role), f"api {address}"[:MAX_SOURCE])
+
+
+def key_metadata(record: AdminKeyRecord, at: int) -> dict[str, Any]:
+    """Return what may be shown of a key at a time, ready for JSON."""
+    status = "revoked" if record.revoked_at is not None else "expired" if at >= record.expires_at else "active"
+    return {
+        "id": record.id,
+        "description": record.description,
+        "role": record.role,
+        "status": status,
+        "created_at": utc(record.created_at),
+        "created_by": record.created_by,
+        "expires_at": utc(record.expires_at),
+        "pepper_id": record.pepper_id,
+        "revoked_at": utc(record.revoked_at),
+        "revoked_by": record.revoked_by,
+        "last_used_at": utc(record.last_used_at),
+    }
+
+
+def _digest(key: TokenText, pepper: bytes, *, role: str, created_at: int, expires_at: int) -> bytes:
+    """HMAC-SHA256 over the key and what can never change of it, behind a label where that of a token has a number."""
+    return hmac.digest(pepper, json.dumps([_LABEL, key.text, role, created_at, expires_at]).encode(), "sha256")

@@ -1,0 +1,126 @@
+"""Sessions of people in the console: begin, go on, list and end them. The secret of one is in its cookie alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass, field, replace
+
+from extauthz.adapters.store import sessions
+from extauthz.adapters.store.sessions import StoredSession
+from extauthz.admin.administration import Administration
+from extauthz.admin.outcomes import Refused
+from extauthz.admin.rights import Actor, Operation, forbidden
+from extauthz.admin.tokens import Entropy
+from extauthz.core.tokens import random_id
+
+SECRET_BYTES = 32
+SEEN = 60
+"""Seconds: `seen_at` is written no more often."""
+RECENT = 600
+"""Seconds after a login in which what needs a recent one is allowed."""
+MAX_LISTED = 1000
+
+_SECRET = re.compile(r"[0-9a-f]{64}").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """How long a session lasts, in seconds: without a request, and in all."""
+
+    idle: float
+    lifetime: float
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session that just began, and its secret for the cookie."""
+
+    session: StoredSession
+    secret: str = field(repr=False)
+
+
+def begin(
+    administration: Administration,
+    actor: Actor,
+    at: int,
+    *,
+    method: str,
+    address: str,
+    limits: SessionLimits,
+    authenticated_at: int | None = None,
+    before: StoredSession | None = None,
+    entropy: Entropy = os.urandom,
+) -> NewSession:
+    """Begin a session of somebody who was authenticated at a time, just now for None.
+
+    It replaces the one `before`, and ends when that one would have.
+    """
+    secret = entropy(SECRET_BYTES).hex()
+    session = StoredSession(
+        id=random_id(entropy(16)),
+        email=actor.name,
+        method=method,
+        address=address,
+        created_at=before.created_at if before is not None else at,
+        seen_at=at,
+        authenticated_at=at if authenticated_at is None else min(authenticated_at, at),
+    )
+    administration.unlocked(at, to_revoke=True)
+    oldest = at - int(limits.lifetime)
+    replaced = before.id if before is not None else ""
+    sessions.add(administration.store, session, _digest(secret), actor.change(at), oldest=oldest, instead_of=replaced)
+    return NewSession(session, secret)
+
+
+def resume(administration: Administration, secret: str, at: int, *, limits: SessionLimits) -> StoredSession | None:
+    """Return the session of a secret while it lasts, and note that it was seen."""
+    if not _SECRET(secret):
+        return None
+    session = sessions.by_digest(administration.store, _digest(secret))
+    if session is None or not is_alive(session, at, limits):
+        return None
+    if at - session.seen_at >= SEEN:
+        sessions.touch(administration.store, session.id, at)
+        return replace(session, seen_at=at)
+    return session
+
+
+def is_alive(session: StoredSession, at: int, limits: SessionLimits) -> bool:
+    """Tell whether a session still lasts."""
+    return at - session.seen_at < limits.idle and at - session.created_at < limits.lifetime
+
+
+def is_recent(session: StoredSession, at: int) -> bool:
+    """Tell whether somebody logged in recently enough for what needs that."""
+    return at - session.authenticated_at < RECENT
+
+
+def leave(administration: Administration, actor: Actor, session: StoredSession, at: int) -> None:
+    """End one's own session."""
+    administration.unlocked(at, to_revoke=True)
+    sessions.end(administration.store, session.id, actor.change(at))
+
+
+def list_sessions(
+    administration: Administration, actor: Actor, at: int, *, limits: SessionLimits
+) -> tuple[StoredSession, ...] | Refused:
+    """Return the sessions that last, the newest first."""
+    if refused := forbidden(actor, Operation.SESSIONS):
+        return refused
+    recent = sessions.newest(administration.store, at - int(limits.idle), MAX_LISTED)
+    return tuple(session for session in recent if is_alive(session, at, limits))
+
+
+def end(administration: Administration, actor: Actor, session_id: str, at: int) -> StoredSession | Refused:
+    """End a session of anybody."""
+    if refused := forbidden(actor, Operation.SESSIONS):
+        return refused
+    administration.unlocked(at, to_revoke=True)
+    ended = sessions.end(administration.store, session_id, actor.change(at))
+    return ended or Refused.because("id", "no session has this id: it may have ended by itself")
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(bytes.fromhex(secret)).digest()

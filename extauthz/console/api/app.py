@@ -1,0 +1,137 @@
+"""The endpoints of the API, for the console to mount at `operations.BASE`; they need no other part of the console."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from http import HTTPStatus
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from extauthz.admin.rights import Actor, forbidden
+from extauthz.console.api import reading
+from extauthz.console.api.authentication import FailedKeys, authenticate
+from extauthz.console.api.document import document
+from extauthz.console.api.operations import ApiAnswer, ApiOperation, ApiRequest
+from extauthz.console.api.problems import ApiProblem, response
+from extauthz.console.api.table import OPERATIONS
+from extauthz.console.context import Context
+from extauthz.errors import ChangeRefused, ConfigurationError, StoreError
+
+DOCUMENT = "/openapi.json"
+
+
+def routes(context: Context) -> list[BaseRoute]:
+    """Return what answers below BASE, also at paths where nothing is."""
+    failures = FailedKeys()
+    paths = dict.fromkeys(operation.path for operation in OPERATIONS)
+    # One route for each path, which takes every method: otherwise `Allow` would name those of one operation alone.
+    return [
+        Route(DOCUMENT, Document(context, failures)),
+        *(
+            Route(path, Endpoint(context, failures, [operation for operation in OPERATIONS if operation.path == path]))
+            for path in paths
+        ),
+        Route("/{path:path}", Nowhere()),
+    ]
+
+
+class Nowhere:
+    """Answers where nothing is."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        problem = ApiProblem(HTTPStatus.NOT_FOUND, "there is nothing here: the OpenAPI document names all paths")
+        await response(problem)(scope, receive, send)
+
+
+class Endpoint:
+    """Answers all requests for one path."""
+
+    def __init__(self, context: Context, failures: FailedKeys, operations: Iterable[ApiOperation]) -> None:
+        """Take the operations of the path."""
+        self._context = context
+        self._failures = failures
+        self._operations = {operation.method: operation for operation in operations}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        answer = await self._answered(request)
+        await (response(answer) if isinstance(answer, ApiProblem) else answer)(scope, receive, send)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What may be sent."""
+        return tuple(self._operations)
+
+    async def _answered(self, request: Request) -> Response | ApiProblem:
+        method = "GET" if request.method == "HEAD" else request.method
+        if method not in self.methods:
+            allowed = sorted({*self.methods, *(("HEAD",) if "GET" in self.methods else ())})
+            return ApiProblem(HTTPStatus.METHOD_NOT_ALLOWED, "there is no such method here", headers={"allow": ", ".join(allowed)})
+        try:
+            actor = await authenticate(request, self._context, self._failures)
+        except (ConfigurationError, StoreError):
+            # Whoever is not known yet learns nothing of the store.
+            return _unavailable("the token store cannot be used now: try again later")
+        if isinstance(actor, ApiProblem):
+            return actor
+        try:
+            return await self._done(request, method, actor)
+        except ChangeRefused as error:
+            return ApiProblem(HTTPStatus.CONFLICT, str(error))
+        except (ConfigurationError, StoreError) as error:
+            return _unavailable(str(error))
+
+    async def _done(self, request: Request, method: str, actor: Actor) -> Response | ApiProblem:
+        """Read the rest of the request, whose sender is known, and do what it asks for."""
+        operation, context = self._operations[method], self._context
+        if refused := forbidden(actor, operation.needs):
+            return ApiProblem.of_refusal(HTTPStatus.FORBIDDEN, refused)
+        query = reading.read_query(request, operation.query)
+        if isinstance(query, ApiProblem):
+            return query
+        headers = reading.read_headers(request, operation.headers)
+        if isinstance(headers, ApiProblem):
+            return headers
+        body = None if operation.body is None else await reading.read_body(request, operation.body)
+        if isinstance(body, ApiProblem):
+            return body
+        asked = ApiRequest(
+            context.administration(), context.configuration(), actor, context.now(), request.path_params, query, headers, body
+        )
+        answer = await context.run(operation.act, asked)
+        return answer if isinstance(answer, ApiProblem) else _written(request, operation, answer)
+
+
+class Document(Endpoint):
+    """Answers with the OpenAPI document. A key of any role may read it: it names the scopes of the configuration."""
+
+    def __init__(self, context: Context, failures: FailedKeys) -> None:
+        """Take no operation: the document is none of those that it tells of."""
+        super().__init__(context, failures, ())
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What may be sent."""
+        return ("GET",)
+
+    async def _done(self, request: Request, method: str, actor: Actor) -> Response | ApiProblem:
+        rules = self._context.administration().rules
+        content = json.dumps(document(rules.vocabulary, int(rules.max_lifetime)))
+        return Response(content, headers={"cache-control": "no-store"}, media_type=reading.JSON)
+
+
+def _written(request: Request, operation: ApiOperation, answer: ApiAnswer) -> Response:
+    links = [f'<{request.url.path}?{urlencode(parameters)}>; rel="{name}"' for name, parameters in answer.pages.items()]
+    headers = {"cache-control": "no-store", **answer.headers, **({"link": ", ".join(links)} if links else {})}
+    return Response(answer.content.model_dump_json(), operation.status.value, headers, media_type=reading.JSON)
+
+
+def _unavailable(detail: str) -> ApiProblem:
+    return ApiProblem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"retry-after": "5"})

@@ -1,0 +1,80 @@
+"""What an operation of the API is, what it gets, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
+
+from extauthz.admin.administration import Administration
+from extauthz.admin.rights import Actor, Operation
+from extauthz.config.loader import Configuration
+from extauthz.console.api.problems import ApiProblem
+from extauthz.console.api.values import Body, NoQuery
+
+BASE = "/api/v1"
+IDEMPOTENCY_KEY, IF_MATCH = "Idempotency-Key", "If-Match"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """A request that was read, and whose sender may do this in general; `at` is in seconds since the epoch."""
+
+    administration: Administration
+    configuration: Configuration
+    actor: Actor
+    at: int
+    path: Mapping[str, str]
+    query: Any
+    headers: Mapping[str, str]
+    body: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiAnswer:
+    """What was done; `pages` are the parameters of the pages behind (`next`) and before (`prev`) this one."""
+
+    content: BaseModel
+    headers: Mapping[str, str] = field(default_factory=dict)
+    pages: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderParameter:
+    """A header that an operation reads."""
+
+    name: str
+    meaning: str
+    pattern: str
+    format: str | None = None
+    is_required: bool = False
+
+    @property
+    def place(self) -> str:
+        """Where an error in it is."""
+        return f"header/{self.name.lower()}"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOperation:
+    """One row of the table. `act` blocks; `needs` is what its sender must be allowed to do, with some tokens at least.
+
+    `path` is behind BASE. `problems` are the statuses that it answers beside those that every operation may answer.
+    """
+
+    name: str
+    method: str
+    path: str
+    summary: str
+    act: Callable[[ApiRequest], ApiAnswer | ApiProblem]
+    answer: type[BaseModel]
+    needs: Operation = Operation.READ
+    status: HTTPStatus = HTTPStatus.OK
+    body: TypeAdapter[Any] | None = None
+    query: type[Body] = NoQuery
+    headers: tuple[HeaderParameter, ...] = ()
+    answer_headers: tuple[str, ...] = ()
+    problems: tuple[HTTPStatus, ...] = ()

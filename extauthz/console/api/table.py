@@ -1,0 +1,8 @@
+"""All operations of the API: endpoints, document, page and tests are made of these rows."""
+
+from __future__ import annotations
+
+from extauthz.console.api import audit, tokens
+from extauthz.console.api.operations import ApiOperation
+
+OPERATIONS: tuple[ApiOperation, ...] = (*tokens.OPERATIONS, *audit.OPERATIONS)

@@ -1,0 +1,189 @@
+"""The process of the console: its files, its listener, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from extauthz.admin.administration import Administration, Store, prefixes_of, rules_of
+from extauthz.admin.route_map import RouteMap
+from extauthz.config.console import ConsoleSection
+from extauthz.config.files import Files
+from extauthz.config.loader import Configuration, load
+from extauthz.console.app import application
+from extauthz.console.context import Context
+from extauthz.console.openid import OpenIdLogin
+from extauthz.console.openid_pages import CALLBACK
+from extauthz.errors import ConfigurationError, FetchError, StoreError
+from extauthz.process import early_signals
+from extauthz.process.clock import SystemClock
+from extauthz.transport.http.ops import HttpServer
+from extauthz.transport.sockets import open_port
+from extauthz.transport.tls import TlsFiles
+
+LOOK = 0.25
+"""Seconds between two looks at the files, at most: a role that was removed ends with the next click."""
+
+_log = logging.getLogger(__name__)
+
+
+class CurrentConfiguration:
+    """The configuration as its files have it now; a change that is not valid leaves the last good one, and is logged once."""
+
+    def __init__(self, configuration: Configuration, store: Store, *, monotonic: Callable[[], float]) -> None:
+        """Begin with what was loaded at the start."""
+        self._store = store
+        self._monotonic = monotonic
+        self._looked_at = monotonic()
+        self._tried: Files = configuration.files
+        self._take(configuration)
+
+    def configuration(self) -> Configuration:
+        """Return the last good configuration, after a look at its files."""
+        now = self._monotonic()
+        if now - self._looked_at >= LOOK:
+            self._looked_at = now
+            self._look()
+        return self._configuration
+
+    def administration(self) -> Administration:
+        """Return what use cases work on."""
+        self.configuration()
+        return self._administration
+
+    def route_map(self) -> RouteMap:
+        """Return what opens what."""
+        self.configuration()
+        return self._route_map
+
+    def _look(self) -> None:
+        if not self._tried.changed():
+            return
+        self._tried = Files()
+        try:
+            configuration = load(self._configuration.file, self._tried)
+            self._take(configuration)
+        except ConfigurationError as error:
+            _log.error("the configuration was changed and is not valid: the last good one counts", extra={"problems": str(error)})
+
+    def _take(self, configuration: Configuration) -> None:
+        tokens = configuration.settings.tokens
+        if tokens is None:
+            raise ConfigurationError(
+                [configuration.problem(("tokens",), "is missing: the console keeps what it knows in its store")]
+            )
+        self._administration = Administration(
+            self._store, rules_of(configuration, tokens), prefixes_of(tokens), lambda: configuration.peppers(os.environ)
+        )
+        self._route_map = RouteMap(configuration.policy, configuration.route_places)
+        self._configuration = configuration
+
+
+def origins_of(section: ConsoleSection, port: int) -> tuple[str, ...]:
+    """Return the origins that browsers may show, the one to tell people first."""
+    if section.public_url is not None:
+        return (section.public_url,)
+    scheme = "http" if section.tls is None else "https"
+    host = f"[{section.listen.host}]" if ":" in section.listen.host else section.listen.host
+    names = dict.fromkeys((host, "localhost") if section.listen.is_local else (host,))
+    return tuple(f"{scheme}://{name}:{port}" for name in names)
+
+
+def run(configuration: Configuration, store: Store, started: Callable[[str], object]) -> None:
+    """Serve the console until SIGTERM or SIGINT; `started` gets its address. Raises ListenError and ConfigurationError."""
+    asyncio.run(_serve(configuration, store, started))
+
+
+async def _serve(
+    configuration: Configuration,
+    store: Store,
+    started: Callable[[str], object],
+) -> None:
+    section = configuration.settings.console or ConsoleSection()
+    clock = SystemClock()
+    current = CurrentConfiguration(configuration, store, monotonic=clock.monotonic)
+    context = Context(
+        current.configuration,
+        current.administration,
+        current.route_map,
+        clock=clock.now,
+    )
+    tls = _tls(section, configuration.file.parent)
+    listener = open_port(section.listen)
+    origins = origins_of(section, listener.getsockname()[1])
+    login = _login(configuration, section, origins[0], clock)
+    pages = application(context, origins, openid=login)
+    server = HttpServer(_Probes(pages, context), tls=None if tls is None else tls.load(protocol="http/1.1").context)
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        server.should_exit = True
+
+    for number in early_signals.STOPPING:
+        loop.add_signal_handler(number, stop)
+    # Files are looked at with every click.
+    loop.add_signal_handler(signal.SIGHUP, current.configuration)
+    if any(number in early_signals.STOPPING for number in early_signals.take_signals()):
+        stop()
+    started(origins[0])
+    try:
+        await server.run_on(listener)
+    finally:
+        if login is not None:
+            await login.close()
+
+
+def _login(configuration: Configuration, section: ConsoleSection, origin: str, clock: SystemClock) -> OpenIdLogin | None:
+    if section.oidc is None:
+        return None
+    place = section.oidc.ca_file
+    try:
+        trust = configuration.files.read(configuration.file.parent / place) if place else None
+        secret = configuration.console_client_secret(os.environ)
+        return OpenIdLogin(section.oidc, origin + CALLBACK, secret=secret, trust=trust, clock=clock)
+    except (OSError, ValueError, FetchError) as error:
+        raise ConfigurationError([configuration.problem(("console", "oidc", "ca_file"), f"cannot be used: {error}")]) from error
+
+
+def _tls(section: ConsoleSection, folder: Path) -> TlsFiles | None:
+    return None if section.tls is None else TlsFiles(folder / section.tls.certificate, folder / section.tls.key)
+
+
+class _Probes:
+    """Answers probes, whichever name they ask by, and hands everything else on."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], context: Context) -> None:
+        """Stand before the pages."""
+        self._app = app
+        self._context = context
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        """Answer a request (ASGI)."""
+        answer = (
+            self._answers.get(scope.get("path", "")) if scope["type"] == "http" and scope["method"] in ("GET", "HEAD") else None
+        )
+        if answer is None:
+            await self._app(scope, receive, send)
+            return
+        response = await answer(self, Request(dict(scope)))
+        await response(dict(scope), receive, send)
+
+    async def _healthy(self, _: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def _ready(self, _: Request) -> Response:
+        try:
+            await self._context.run(self._context.administration().store.audit_head)
+        except StoreError:
+            return PlainTextResponse("the token store does not answer\n", 503)
+        return PlainTextResponse("ok\n")
+
+    _answers: Mapping[str, Callable[[_Probes, Request], Awaitable[Response]]] = {"/healthz": _healthy, "/readyz": _ready}

@@ -1,0 +1,98 @@
+// What pages do more with scripts on. Everything works without them.
+
+const one = (selector, root = document) => root.querySelector(selector);
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+// Copy the secret, and say so only when it is done.
+function watchCopying() {
+  for (const button of all("[data-copy]")) {
+    const text = document.getElementById(button.dataset.copy);
+    const status = one("[data-copied]");
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(text.textContent);
+        status.textContent = "Copied.";
+      } catch {
+        const range = document.createRange();
+        range.selectNodeContents(text);
+        getSelection().removeAllRanges();
+        getSelection().addRange(range);
+        status.textContent = "It is selected: press Ctrl+C (or ⌘C) to copy it.";
+      }
+    });
+  }
+  // A page that comes back from the browser's memory shows no secret.
+  addEventListener("pagehide", () => {
+    for (const part of all("[data-secret]")) part.replaceChildren("The token was shown once.");
+  });
+}
+
+// Tell beside the form what the token will be able to call.
+function watchForm(root) {
+  const form = one("form[data-preview]", root);
+  if (!form) return;
+  const target = one("[data-preview-target]", root);
+  let latest = 0;
+  const tell = async () => {
+    for (const part of all("[data-for]", form)) part.hidden = new FormData(form).get("permission") !== part.dataset.for;
+    const fields = new FormData(form);
+    const query = new URLSearchParams(fields.getAll("scope").map((name) => ["scope", name]));
+    query.set("permission", fields.get("permission") ?? "");
+    const mine = ++latest;
+    const answer = await fetch(`${form.dataset.preview}?${query}`, { headers: { accept: "application/json" } });
+    if (!answer.ok || mine !== latest) return;
+    show(target, await answer.json(), fields.getAll("scope").length);
+  };
+  form.addEventListener("change", tell);
+  tell();
+}
+
+function show(target, { count, routes }, chosen) {
+  const line = document.createElement("p");
+  line.className = "small";
+  line.textContent = chosen || count ? `${count} kinds of requests:` : "Choose scopes to see the requests that they open.";
+  const list = document.createElement("ul");
+  list.className = "list small scroll";
+  list.tabIndex = 0;
+  list.setAttribute("aria-label", "Requests");
+  for (const route of routes.slice(0, 200)) {
+    const item = document.createElement("li");
+    const code = document.createElement("code");
+    code.textContent = route;
+    item.append(code);
+    list.append(item);
+  }
+  target.replaceChildren(line, ...(count ? [list] : []));
+}
+
+// A choice in a list of filters is applied at once.
+function watchFilters() {
+  for (const form of all("form.filters")) {
+    for (const select of all("select", form)) select.addEventListener("change", () => form.requestSubmit());
+  }
+}
+
+// A link to a form opens it over the page, where the form is part of the page.
+function watchDialogs() {
+  for (const link of all("[data-dialog]")) {
+    const dialog = document.getElementById(link.dataset.dialog);
+    if (!dialog) continue;
+    link.addEventListener("click", (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      dialog.showModal();
+    });
+    for (const close of all("[data-close]", dialog)) {
+      close.addEventListener("click", (event) => {
+        event.preventDefault();
+        dialog.close();
+      });
+    }
+  }
+}
+
+watchDialogs();
+watchCopying();
+watchForm(document);
+watchFilters();

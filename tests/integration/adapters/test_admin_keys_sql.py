@@ -1,0 +1,112 @@
+"""Admin keys on both databases, and with the rights that an admin's account has on PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from extauthz.adapters.store import admin_keys
+from extauthz.adapters.store.admin_keys import AdminKeyRecord
+from extauthz.adapters.store.records import Change
+from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.errors import ChangeRefused, StoreError
+from extauthz.ports import RESOLUTION
+from tests.support.postgresql import ANA, FINGERPRINT, KEY, NOW, MakePlace, Place
+
+pytest_plugins = ["tests.support.postgresql"]
+
+A, B, C = ("abc"[number] * 12 for number in range(3))
+RECORD = AdminKeyRecord(A, "日本語 'quoted' %s", "admin", NOW, "os:ana", NOW + 86_400, "p1", bytes(range(32)))
+
+
+def add(store: SqlTokenStore, *records: AdminKeyRecord) -> None:
+    """Add keys."""
+    for record in records:
+        admin_keys.add(store, record, FINGERPRINT, ANA)
+
+
+@pytest.fixture(params=["sqlite", "postgresql as the owner", "postgresql as an admin"])
+def place(request: pytest.FixtureRequest, make_place: MakePlace) -> Place:
+    """A database, by the account that it is used with."""
+    kind, _, account = request.param.partition(" as ")
+    made = make_place(kind)
+    return made if account != "an admin" else Place(kind, f"{made.where}&options=-c%20role%3Dextauthz_admin")
+
+
+def test_what_is_added_is_found_as_it_was(place: Place) -> None:
+    with place.opened() as store:
+        odd = replace(RECORD, id=B, revoked_at=NOW, revoked_by="eve", last_used_at=NOW, digest=b"\xff" * 32)
+        add(store, RECORD, odd)
+        assert [admin_keys.get(store, key_id) for key_id in (A, B, C, "", "\0", "é")] == [RECORD, odd, None, None, None, None]
+        assert store.pepper_fingerprints() == {"p1": FINGERPRINT}
+        assert store.verify_audit({"p1": KEY.key}, store.audit_head()) is None
+        assert store.read_feed(0).changes == ()
+
+
+def test_a_known_id_and_another_pepper_change_nothing(place: Place) -> None:
+    with place.opened() as store:
+        add(store, RECORD)
+        with pytest.raises(ChangeRefused, match=f"{A} exists already"):
+            add(store, replace(RECORD, role="viewer"))
+        with pytest.raises(StoreError, match="'p1' is not the one"):
+            admin_keys.add(store, replace(RECORD, id=B), "2" * 16, ANA)
+        assert admin_keys.newest(store, 9) == [RECORD]
+        assert store.audit_head()[0] == 1
+
+
+def test_lists_begin_with_the_newest(place: Place) -> None:
+    with place.opened() as store:
+        old, revoked = replace(RECORD, id=C, created_at=NOW - 1), replace(RECORD, id=B, revoked_at=NOW, revoked_by="eve")
+        add(store, old, RECORD, revoked)
+        assert admin_keys.newest(store, 9) == [revoked, RECORD, old]
+        assert admin_keys.newest(store, 2) == [revoked, RECORD]
+        assert admin_keys.newest(store, 9, active_at=NOW) == [RECORD, old]
+        assert admin_keys.newest(store, 9, active_at=RECORD.expires_at) == []
+
+
+def test_the_first_revocation_is_kept(place: Place) -> None:
+    with place.opened() as store:
+        add(store, RECORD, replace(RECORD, id=B))
+        after = replace(RECORD, revoked_at=NOW + 7, revoked_by="eve")
+        assert admin_keys.revoke(store, A, Change(NOW + 7, "eve")) == RECORD
+        assert admin_keys.revoke(store, A, Change(NOW + 9, "ana")) == after
+        assert [admin_keys.revoke(store, key_id, ANA) for key_id in (C, "\0")] == [None, None]
+        assert admin_keys.newest(store, 9) == [replace(RECORD, id=B), after]
+        assert [(row.action, row.token_id) for row in store.audit_page()] == [("key-create", None)] * 2 + [("key-revoke", None)]
+
+
+def test_a_use_is_kept_by_the_quarter_of_an_hour(place: Place) -> None:
+    with place.opened() as store:
+        add(store, RECORD)
+        for at, expected in (
+            (NOW, NOW),
+            (NOW + RESOLUTION, NOW),
+            (NOW + RESOLUTION + 1, NOW + RESOLUTION + 1),
+            (NOW, NOW + RESOLUTION + 1),
+        ):
+            admin_keys.record_use(store, A, at)
+            assert admin_keys.newest(store, 9)[0].last_used_at == expected
+        admin_keys.record_use(store, C, NOW)
+        assert store.audit_head()[0] == 1
+
+
+def test_two_revocations_at_once_are_one(place: Place) -> None:
+    outcomes: list[AdminKeyRecord | None] = []
+    barrier = threading.Barrier(2)
+    with place.opened() as one, place.opened() as other:
+        add(one, RECORD)
+
+        def run(store: SqlTokenStore) -> None:
+            store.audit_head()
+            barrier.wait(timeout=30)
+            outcomes.append(admin_keys.revoke(store, A, ANA))
+
+        threads = [threading.Thread(target=run, args=(store,)) for store in (one, other)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+        assert sorted(record is not None and record.revoked_at is None for record in outcomes) == [False, True]
+        assert one.audit_head()[0] == 2

@@ -1,0 +1,77 @@
+"""The section `console`: what the console reads of it, what sidecars do not, and what it means where keys are left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from extauthz.config.console import ConsoleSection
+from extauthz.config.loader import Configuration, load
+from extauthz.errors import ConfigurationError
+
+HEAD = "version: 1\nserver: {listen: 127.0.0.1:9001, workers: 2}\nscopes: [SEARCH]\nroutes: [routes.yaml]\n"
+OIDC = "console: {{oidc: {{issuer: https://acme.okta.com, client_id: 0oa1console{more}}}}}\n"
+SECRET = ", client_secret: {env: CONSOLE_SECRET}"
+
+
+def configured(folder: Path, console: str) -> Configuration:
+    (folder / "extauthz.yaml").write_text(HEAD + console)
+    (folder / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
+    return load(folder / "extauthz.yaml")
+
+
+def section(folder: Path, console: str) -> ConsoleSection:
+    loaded = configured(folder, f"console: {{{console}}}\n").settings.console
+    assert loaded is not None
+    return loaded
+
+
+@pytest.mark.parametrize(
+    ("console", "origin"),
+    [
+        ("", "http://127.0.0.1:9003"),
+        ("listen: 'localhost:8443', tls: {certificate: a, key: b}", "https://localhost:8443"),
+        ("listen: '[::1]:9003'", "http://[::1]:9003"),
+        ("listen: '0.0.0.0:9003', public_url: 'https://console.acme.com:8443'", "https://console.acme.com:8443"),
+        ("public_url: 'http://localhost:9003'", "http://localhost:9003"),
+    ],
+)
+def test_the_origin_is_that_of_browsers(tmp_path: Path, console: str, origin: str) -> None:
+    assert section(tmp_path, console).origin == origin
+
+
+@pytest.mark.parametrize(
+    ("console", "allowed"),
+    [
+        ("", True),
+        ("oidc: {issuer: https://acme.okta.com, client_id: a}", False),
+        ("oidc: {issuer: https://acme.okta.com, client_id: a}, local_accounts: true", True),
+    ],
+)
+def test_local_accounts_end_with_single_sign_on_unless_they_are_kept(tmp_path: Path, console: str, allowed: bool) -> None:
+    assert section(tmp_path, console).has_local_accounts is allowed
+
+
+def test_the_secret_of_logins_is_read_by_the_console(tmp_path: Path) -> None:
+    configuration = configured(tmp_path, OIDC.format(more=SECRET))
+    assert configuration.console_client_secret({"CONSOLE_SECRET": "s3cret\n"}) == b"s3cret"
+    for without in ("", OIDC.format(more=""), "console: {}\n"):
+        assert configured(tmp_path, without).console_client_secret({}) is None
+
+
+@pytest.mark.parametrize("value", ["two\nlines", "schön"])
+def test_a_secret_of_logins_that_cannot_be_sent_is_told_and_not_repeated(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        configured(tmp_path, OIDC.format(more=SECRET)).console_client_secret({"CONSOLE_SECRET": value})
+    (problem,) = raised.value.problems
+    assert (problem.line, problem.path) == (5, "console.oidc.client_secret")
+    assert value not in str(problem)
+
+
+def test_a_sidecar_starts_without_the_secret_of_logins(tmp_path: Path) -> None:
+    """It is the console's alone: one that a sidecar held could be taken from it."""
+    (tmp_path / "secret").write_text("s3cret")
+    configuration = configured(tmp_path, OIDC.format(more=", client_secret: {file: secret}"))
+    configuration.read_secrets({})
+    assert tmp_path / "secret" not in configuration.files.paths
