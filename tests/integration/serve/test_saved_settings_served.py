@@ -221,5 +221,6 @@ def test_a_backup_that_is_put_back_counts_when_the_restore_is_accepted(
     assert "run 'extauthz store accept-restore'" in sidecar.logs[1].read_text()
     accepted = sidecar.command("store", "accept-restore", "--audit", str(export), "--yes")
     assert accepted.exit_code == 0, accepted.output
+    assert "warning: version 1 of the OAuth settings counts again, after version 2" in accepted.output
     it.within(PROMISE, "allowed")
     assert (it.metric("extauthz_settings_version"), it.metric("extauthz_config_stale")) == (1.0, 0.0)
