@@ -29,8 +29,8 @@ from extauthz.core.credentials import Kind
 from extauthz.core.paths import Path as RequestPath
 from extauthz.core.paths import parse
 from extauthz.core.routes import Route, compile_routes
+from extauthz.process.clock import SystemClock
 from extauthz.serve.decision_ids import decision_id
-from extauthz.serve.worker import SystemClock
 from extauthz.service import Authorizer
 from extauthz.telemetry.last_used import LastUsedTimes
 from extauthz.telemetry.recorders import Recorders

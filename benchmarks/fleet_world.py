@@ -31,7 +31,7 @@ from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, fingerprint, mint
 from extauthz.errors import Unavailable
 from extauthz.ports import FeedBatch
-from extauthz.serve.main import SystemClock
+from extauthz.process.clock import SystemClock
 from extauthz.verifiers.change_feed import Feed
 from extauthz.verifiers.issued import IssuedVerifier
 from extauthz.verifiers.throttling import Budget

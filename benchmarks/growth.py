@@ -33,8 +33,8 @@ from extauthz.adapters.decision_log.log import DecisionLog
 from extauthz.adapters.decision_log.sinks import File
 from extauthz.adapters.metrics import DecisionCounters
 from extauthz.adapters.store.reader import SqliteReader
+from extauthz.process.clock import SystemClock
 from extauthz.serve.decision_ids import decision_id
-from extauthz.serve.worker import SystemClock
 from extauthz.service import Authorizer
 from extauthz.telemetry.recorders import Recorders
 from tests.support.ports import successive_ports

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.answers import allowed
 from benchmarks.bench import TYPICAL, machine, resident, row
 from extauthz.adapters.metrics import DecisionCounters
+from extauthz.process.clock import SystemClock
 from extauthz.serve.decision_ids import decision_id
-from extauthz.serve.worker import SystemClock
 from extauthz.service import Authorizer
 from tests.support.world import World, check_request, claims, ec_key, oauth, sign
 

@@ -41,8 +41,8 @@ from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, fingerprint
 from extauthz.errors import StoreError
+from extauthz.process.clock import SystemClock
 from extauthz.serve.decision_ids import decision_id
-from extauthz.serve.worker import SystemClock
 from extauthz.service import Authorizer
 from extauthz.telemetry.recorders import Recorders
 from tests.support.postgres_server import PostgresServer

@@ -16,8 +16,8 @@ from benchmarks.bench import TYPICAL, machine, row
 from extauthz import __version__
 from extauthz.adapters.metrics import DecisionCounters
 from extauthz.adapters.tracing.checks import Tracing
+from extauthz.process.clock import SystemClock
 from extauthz.serve.decision_ids import decision_id
-from extauthz.serve.worker import SystemClock
 from extauthz.service import Authorizer
 from extauthz.telemetry.recorders import Recorders
 from tests.support.world import World, bearer, check_request

@@ -49,10 +49,14 @@ def begin(
     method: str,
     address: str,
     limits: SessionLimits,
+    authenticated_at: int | None = None,
     before: StoredSession | None = None,
     entropy: Entropy = os.urandom,
 ) -> NewSession:
-    """Begin a session of somebody who was just authenticated; it replaces the one `before`, and keeps the end of that one."""
+    """Begin a session of somebody who was authenticated at a time, just now for None.
+
+    It replaces the one `before`, and ends when that one would have.
+    """
     secret = entropy(SECRET_BYTES).hex()
     session = StoredSession(
         id=random_id(entropy(16)),
@@ -61,7 +65,7 @@ def begin(
         address=address,
         created_at=before.created_at if before is not None else at,
         seen_at=at,
-        authenticated_at=at,
+        authenticated_at=at if authenticated_at is None else min(authenticated_at, at),
     )
     administration.unlocked(at, to_revoke=True)
     oldest = at - int(limits.lifetime)

@@ -24,7 +24,7 @@ from extauthz.errors import DemoError, ListenError
 
 @click.command("demo")
 @click.option("--check", "check_only", is_flag=True, help="Run the curl lines, compare, and exit 0 only if all agree.")
-@click.option("--free-ports", is_flag=True, help="Use any free ports instead of 10000, 9001, 9002, 9090 and 8080.")
+@click.option("--free-ports", is_flag=True, help="Use any free ports instead of 10000, 9001, 9002, 9003, 9090 and 8080.")
 @click.option(
     "--transport", type=click.Choice(["auto", "nghttp2", "grpcio"]), default="auto", show_default=True, help="Who serves."
 )
@@ -32,7 +32,7 @@ from extauthz.errors import DemoError, ListenError
     "--link", type=click.Choice(list(EnvoyLink)), default=EnvoyLink.TCP, show_default=True, help="How Envoy reaches the sidecar."
 )
 def command(*, check_only: bool, free_ports: bool, transport: str, link: EnvoyLink) -> None:
-    """Run issuer, upstream, sidecar and a real Envoy on this machine until Ctrl-C.
+    """Run issuer, upstream, sidecar, console and a real Envoy on this machine until Ctrl-C.
 
     Example: extauthz demo --check
     """
@@ -50,9 +50,9 @@ def command(*, check_only: bool, free_ports: bool, transport: str, link: EnvoyLi
 
 async def _demo(ports: Ports, folder: Path, wiring: Wiring, *, check_only: bool) -> bool:
     _stop_on_signals()
-    echo("Starting issuer, upstream, sidecar and Envoy, and making tokens …", err=True)
+    echo("Starting issuer, upstream, sidecar, Envoy and console, and making tokens …", err=True)
     try:
-        async with running(ports, folder, wiring=wiring) as demo:
+        async with running(ports, folder, wiring=wiring, console=True) as demo:
             if check_only:
                 return await _check(demo)
             _introduce(demo)
@@ -141,17 +141,18 @@ def _introduce(demo: Demo) -> None:
     for case in CASES:
         echo(Styled(case.title, bold=True), f"  →  {_expected(case)}\n  {case.curl(demo.address)}")
     echo(rule)
+    echo("Console, where you log in as whom you like: ", Styled(demo.console_address, bold=True))
     echo(f"Metrics: http://127.0.0.1:{demo.ports.ops}/metrics   Files: {demo.folder}   Stop: Ctrl-C\n")
     echo("Decisions as they come:")
 
 
 async def _follow(demo: Demo) -> None:
-    """Print decisions until cancelled, or until the sidecar or Envoy ends by itself."""
-    ended = [asyncio.create_task(process.wait()) for process in (demo.sidecar, demo.envoy) if process]
+    """Print decisions until cancelled, or until one of the processes ends by itself."""
+    ended = [asyncio.create_task(process.wait()) for process in (demo.sidecar, demo.envoy, demo.console) if process]
     tasks = {asyncio.create_task(_print_decisions(demo)), *ended}
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        raise DemoError("the sidecar or Envoy ended by itself")
+        raise DemoError("the sidecar, Envoy or the console ended by itself")
     finally:
         for task in tasks:
             task.cancel()

@@ -22,7 +22,7 @@ from extauthz.doctor import run
 from extauthz.doctor.findings import Finding, Level, problem
 from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.errors import ConfigurationError
-from extauthz.serve.worker import SystemClock
+from extauthz.process.clock import SystemClock
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 

@@ -131,11 +131,6 @@ class ConsoleSection(Section):
         return seconds
 
     @property
-    def origin(self) -> str:
-        """Where browsers reach the console, like https://console.acme.com."""
-        return self.public_url or f"{'https' if self.tls else 'http'}://{self.listen}"
-
-    @property
     def has_local_accounts(self) -> bool:
         """Whether accounts of `extauthz console add-user` may log in: without a provider, or where the YAML keeps them."""
         return self.oidc is None or bool(self.local_accounts)

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
-from extauthz.console import rendering, session_pages, token_changes, token_exports, token_pages
+from extauthz.console import (
+    activity_pages,
+    audit_pages,
+    overview_pages,
+    rendering,
+    route_pages,
+    session_pages,
+    settings_pages,
+    token_changes,
+    token_exports,
+    token_pages,
+)
+from extauthz.console.api import app as api
 from extauthz.console.context import Context
 from extauthz.console.guard import Guard
 from extauthz.console.local_login import LocalLogin
-from extauthz.console.visits import Page, guarded, message_page, open_page, page
+from extauthz.console.openid import OpenIdLogin
+from extauthz.console.openid_pages import CALLBACK, OpenIdPages
+from extauthz.console.visits import Page, message_page, open_page, page
 
 SCOPES = ("scope",)
 """Fields that a form may have several times."""
@@ -35,6 +49,15 @@ class PageRow:
 def page_rows(login: LocalLogin) -> tuple[PageRow, ...]:
     """Return every page that needs a session."""
     return (
+        PageRow("/", overview_pages.show),
+        PageRow("/routes", route_pages.show),
+        PageRow("/activity", activity_pages.show),
+        PageRow("/activity/numbers", activity_pages.numbers),
+        PageRow("/audit", audit_pages.list_page),
+        PageRow("/audit/search", post=audit_pages.search),
+        PageRow("/audit/verify", post=audit_pages.verify),
+        PageRow("/audit/export.csv", audit_pages.as_csv),
+        PageRow("/audit/export.json", audit_pages.as_json),
         PageRow("/tokens", token_pages.list_page, token_changes.create, SCOPES),
         PageRow("/tokens/search", post=token_pages.search),
         PageRow("/tokens/new", token_changes.new),
@@ -44,6 +67,8 @@ def page_rows(login: LocalLogin) -> tuple[PageRow, ...]:
         PageRow("/tokens/{token_id}", token_pages.show),
         PageRow("/tokens/{token_id}/rotate", token_changes.rotate_form, token_changes.rotate),
         PageRow("/tokens/{token_id}/revoke", token_changes.revoke_form, token_changes.revoke),
+        PageRow(settings_pages.PATH, settings_pages.show, settings_pages.change),
+        PageRow(f"{settings_pages.PATH}/back", post=settings_pages.go_back),
         PageRow("/sessions", session_pages.list_page),
         PageRow("/sessions/{session_id}/end", post=session_pages.end),
         PageRow("/confirm", login.confirm, login.confirm),
@@ -51,15 +76,17 @@ def page_rows(login: LocalLogin) -> tuple[PageRow, ...]:
     )
 
 
-def application(context: Context, origins: Collection[str], *, more: Sequence[BaseRoute] = ()) -> ASGIApp:
-    """Return the console as it is reached at these origins; `more` are routes of their own rules, like those of the API."""
-    login = LocalLogin()
+def application(context: Context, origins: Collection[str], *, openid: OpenIdLogin | None = None) -> ASGIApp:
+    """Return the console as it is reached at these origins, with logins by a provider if there is one."""
+    login, company = LocalLogin(), OpenIdPages(openid)
     routes: list[BaseRoute] = [
         Route("/static/{path:path}", rendering.serve_static),
         Route("/favicon.ico", _icon),
         Route("/login", open_page(context, login.show), methods=["GET"]),
         Route("/login", open_page(context, login.log_in), methods=["POST"]),
-        *more,
+        Route("/login/openid", open_page(context, company.leave), methods=["GET"]),
+        Route(CALLBACK, open_page(context, company.come_back), methods=["GET"]),
+        Mount("/api/v1", routes=api.routes(context)),
     ]
     for row in page_rows(login):
         routes += _routes(context, row)
@@ -78,7 +105,7 @@ def _routes(context: Context, row: PageRow) -> list[BaseRoute]:
             raise HTTPException(405, headers={"allow": ", ".join(methods)})
         return await page(context, handler, repeated=row.repeated)(visit_of)
 
-    return [Route(row.path, guarded(answer), methods=methods)]
+    return [Route(row.path, answer, methods=methods)]
 
 
 async def _icon(_: Request) -> Response:

@@ -41,12 +41,14 @@ class Guard:
     """Refuses unsafe requests from elsewhere, hosts that are not ours, and puts HEADERS on each answer.
 
     Cookies know no ports, so that a page on another port of this host is the same site: Origin and Sec-Fetch-Site tell it apart.
+    What is below `keyed` is asked with a key in its header, never with a cookie, so that no page can ask it in somebody's name.
     A header that comes twice is refused as well. `hosts` are those of our own addresses, so that no name of a stranger leads here.
     """
 
-    def __init__(self, app: ASGIApp, *, origins: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, *, origins: Collection[str], keyed: str = "/api/") -> None:
         """Guard an application that is reached at these origins, like `https://console.acme.com`."""
         self._app = app
+        self._keyed = keyed
         self._origins = frozenset(origins)
         self._hosts = frozenset(origin.partition("://")[2] for origin in origins)
         self._is_encrypted = all(origin.startswith("https://") for origin in origins)
@@ -66,7 +68,7 @@ class Guard:
         headers = Headers(scope=scope)
         if headers.getlist("host") == [] or not self._hosts.issuperset(headers.getlist("host")):
             await _refuse(guarded, 421, b"This console is not reached by that name. See console.public_url.\n")
-        elif scope["method"] in SAFE_METHODS or self._is_own(headers):
+        elif scope["method"] in SAFE_METHODS or scope["path"].startswith(self._keyed) or self._is_own(headers):
             await self._app(scope, receive, guarded)
         else:
             await _refuse(guarded, 403, _REFUSAL)

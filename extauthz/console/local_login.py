@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -16,6 +17,7 @@ from extauthz.admin.rights import Actor, Role
 from extauthz.config.console import ConsoleSection
 from extauthz.console import forms, passwords, rendering
 from extauthz.console.context import Context
+from extauthz.console.openid import local_path
 from extauthz.console.throttle import LoginThrottle
 from extauthz.console.visits import (
     COOKIE,
@@ -49,7 +51,7 @@ class LocalLogin:
         path = local_path(request.query_params.get("next", ""))
         visitor = await visitor_of(context, request)
         if visitor is not None and not isinstance(visitor, Response):
-            return RedirectResponse(path, 303)
+            return RedirectResponse("/" if path.startswith("/login") else path, 303)
         return login_page(console_section(context), path)
 
     async def log_in(self, context: Context, request: Request) -> Response:
@@ -61,12 +63,14 @@ class LocalLogin:
             return refused
         if isinstance(refused, str):
             return login_page(section, path, email=form.text("email"), error=refused, status=403)
-        return await begin_session(context, request, refused.email, LOCAL, path)
+        return await begin_session(context, request, refused.email, LOCAL, RedirectResponse(path, 303))
 
     async def confirm(self, visit: Visit) -> Response:
         """Ask for the password again, or take it: what needs a recent login is allowed for ten minutes then."""
         if visit.visitor.session.method != LOCAL:
-            return RedirectResponse("/login/openid?again=1&next=" + local_path(visit.query.get("next", "")), 303)
+            return RedirectResponse(
+                f"/login/openid?{urlencode({'again': 1, 'next': local_path(visit.query.get('next', ''))})}", 303
+            )
         if not visit.form.fields:
             return visit.page("confirm.html", path=local_path(visit.query.get("next", "")), error="")
         path, email = local_path(visit.form.text("next")), visit.visitor.session.email
@@ -75,7 +79,9 @@ class LocalLogin:
             return refused
         if isinstance(refused, str):
             return visit.page("confirm.html", status=403, path=path, error=refused)
-        return await begin_session(visit.context, visit.request, email, LOCAL, path, before=visit.visitor.session)
+        return await begin_session(
+            visit.context, visit.request, email, LOCAL, RedirectResponse(path, 303), before=visit.visitor.session
+        )
 
     async def log_out(self, visit: Visit) -> Response:
         """End the session."""
@@ -104,7 +110,7 @@ class LocalLogin:
             return WRONG
         if current_role(context, account.email) is None:
             return NO_ROLE
-        self._throttle.succeeded(address, email.lower())
+        self._throttle.succeeded(email.lower())
         if passwords.is_outdated(stored):
             fresh = await self._hashing.hashed(text)
             await context.run(accounts.keep_hash, context.administration(), account, fresh)
@@ -124,9 +130,16 @@ def login_page(section: ConsoleSection, path: str, *, email: str = "", error: st
 
 
 async def begin_session(
-    context: Context, request: Request, email: str, method: str, path: str, *, before: StoredSession | None = None
+    context: Context,
+    request: Request,
+    email: str,
+    method: str,
+    response: Response,
+    *,
+    authenticated_at: int | None = None,
+    before: StoredSession | None = None,
 ) -> Response:
-    """Begin a session and go on to a path; the redirect must not be one of a chain that began elsewhere."""
+    """Begin a session and give its secret to the browser with this response."""
     address = address_of(context, request)
     actor = Actor(email, current_role(context, email) or Role.VIEWER, f"{SOURCE} {address}")
     new = await context.run(
@@ -137,9 +150,9 @@ async def begin_session(
         method=method,
         address=address,
         limits=session_limits(context),
+        authenticated_at=authenticated_at,
         before=before,
     )
-    response = RedirectResponse(path, 303)
     set_session(response, new.secret)
     return response
 
@@ -147,9 +160,3 @@ async def begin_session(
 def set_session(response: Response, secret: str) -> None:
     """Give the browser the secret of a session, for as long as it is open."""
     response.set_cookie(COOKIE, secret, path="/", secure=True, httponly=True, samesite="strict")
-
-
-def local_path(text: str) -> str:
-    """Return a path of our own, "/" for anything that could lead elsewhere."""
-    is_safe = text.startswith("/") and not text.startswith("//") and text.isprintable() and text.isascii()
-    return text if is_safe and "\\" not in text and ".." not in text and not text.startswith("/login") else "/"

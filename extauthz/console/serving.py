@@ -6,14 +6,12 @@ import asyncio
 import logging
 import os
 import signal
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute
 
 from extauthz.admin.administration import Administration, Store, prefixes_of, rules_of
 from extauthz.admin.route_map import RouteMap
@@ -22,8 +20,11 @@ from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
 from extauthz.console.app import application
 from extauthz.console.context import Context
-from extauthz.errors import ConfigurationError, StoreError
+from extauthz.console.openid import OpenIdLogin
+from extauthz.console.openid_pages import CALLBACK
+from extauthz.errors import ConfigurationError, FetchError, StoreError
 from extauthz.process import early_signals
+from extauthz.process.clock import SystemClock
 from extauthz.transport.http.ops import HttpServer
 from extauthz.transport.sockets import open_port
 from extauthz.transport.tls import TlsFiles
@@ -96,35 +97,30 @@ def origins_of(section: ConsoleSection, port: int) -> tuple[str, ...]:
     return tuple(f"{scheme}://{name}:{port}" for name in names)
 
 
-def run(
-    configuration: Configuration,
-    store: Store,
-    started: Callable[[str], object],
-    *,
-    more: Callable[[Context], Sequence[BaseRoute]] = lambda _: (),
-) -> None:
+def run(configuration: Configuration, store: Store, started: Callable[[str], object]) -> None:
     """Serve the console until SIGTERM or SIGINT; `started` gets its address. Raises ListenError and ConfigurationError."""
-    asyncio.run(_serve(configuration, store, started, more))
+    asyncio.run(_serve(configuration, store, started))
 
 
 async def _serve(
     configuration: Configuration,
     store: Store,
     started: Callable[[str], object],
-    more: Callable[[Context], Sequence[BaseRoute]],
 ) -> None:
     section = configuration.settings.console or ConsoleSection()
-    current = CurrentConfiguration(configuration, store, monotonic=time.monotonic)
+    clock = SystemClock()
+    current = CurrentConfiguration(configuration, store, monotonic=clock.monotonic)
     context = Context(
         current.configuration,
         current.administration,
         current.route_map,
-        clock=time.time,  # noqa: TID251 - the console lives now
+        clock=clock.now,
     )
     tls = _tls(section, configuration.file.parent)
     listener = open_port(section.listen)
     origins = origins_of(section, listener.getsockname()[1])
-    pages = application(context, origins, more=more(context))
+    login = _login(configuration, section, origins[0], clock)
+    pages = application(context, origins, openid=login)
     server = HttpServer(_Probes(pages, context), tls=None if tls is None else tls.load(protocol="http/1.1").context)
     loop = asyncio.get_running_loop()
 
@@ -138,7 +134,26 @@ async def _serve(
     if any(number in early_signals.STOPPING for number in early_signals.take_signals()):
         stop()
     started(origins[0])
-    await server.run_on(listener)
+    collecting = asyncio.create_task(context.collector.run())
+    try:
+        await server.run_on(listener)
+    finally:
+        collecting.cancel()
+        await asyncio.wait((collecting,))
+        if login is not None:
+            await login.close()
+
+
+def _login(configuration: Configuration, section: ConsoleSection, origin: str, clock: SystemClock) -> OpenIdLogin | None:
+    if section.oidc is None:
+        return None
+    place = section.oidc.ca_file
+    try:
+        trust = configuration.files.read(configuration.file.parent / place) if place else None
+        secret = configuration.console_client_secret(os.environ)
+        return OpenIdLogin(section.oidc, origin + CALLBACK, secret=secret, trust=trust, clock=clock)
+    except (OSError, ValueError, FetchError) as error:
+        raise ConfigurationError([configuration.problem(("console", "oidc", "ca_file"), f"cannot be used: {error}")]) from error
 
 
 def _tls(section: ConsoleSection, folder: Path) -> TlsFiles | None:

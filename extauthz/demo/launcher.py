@@ -10,13 +10,14 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from extauthz.addresses import Address
 from extauthz.demo.issuer import CLIENT_SECRET, DemoIssuer
+from extauthz.demo.login import CONSOLE_CLIENT, CONSOLE_SECRET, USERS
 from extauthz.demo.providers import IssuerRole, entry_of
 from extauthz.demo.upstream import echo
 from extauthz.demo.wiring import Wiring
@@ -33,14 +34,22 @@ _SETTINGS = """\
 version: 1
 server: {server}
 oauth:
-  providers:
-{providers}tokens:
+{oauth}tokens:
   store: sqlite:///tokens.db
   peppers: [{{id: demo, file: pepper}}]
 act_as: {{allow: ["*@acme.com"], deny: ["ceo@acme.com"]}}
 scopes: [ACTIVITY, ANNOUNCEMENTS, ANSWERS, CHAT, COLLECTIONS, DOCPERMISSIONS, DOCUMENTS, ENTITIES, FEED, FEEDBACK,
          INSIGHTS, PEOPLE, PINS, SEARCH, SHORTCUTS, SUMMARIZE, VERIFICATION]
 routes: [{routes}, demo-routes.yaml]
+"""
+_CONSOLE = """\
+roles: {{viewers: [{viewer}], admins: [{admin}], super_admins: [{super_admin}]}}
+console:
+  listen: 127.0.0.1:{port}
+  public_url: {address}
+  oidc: {{issuer: {issuer}, client_id: {client}, client_secret: {{file: console-secret}}}}
+  local_accounts: true
+  sidecars: [http://127.0.0.1:{ops}]
 """
 _ROUTES = 'routes:\n  - {match: "GET|HEAD /healthz", public: true}\n'
 
@@ -54,6 +63,7 @@ class Ports:
     ops: int = 9090
     issuer: int = 9002
     upstream: int = 8080
+    console: int = 9003
 
     @classmethod
     def free(cls) -> Ports:
@@ -75,6 +85,12 @@ class Demo:
     ids: dict[str, str] = field(default_factory=dict)
     sidecar: asyncio.subprocess.Process | None = None
     envoy: asyncio.subprocess.Process | None = None
+    console: asyncio.subprocess.Process | None = None
+
+    @property
+    def console_address(self) -> str:
+        """Where the console is: the issuer has another loopback name, so that for a browser it is another site."""
+        return f"http://localhost:{self.ports.console}"
 
     @property
     def address(self) -> str:
@@ -116,10 +132,13 @@ class Demo:
 
 
 @contextlib.asynccontextmanager
-async def running(ports: Ports, folder: Path, *, wiring: Wiring | None = None, settings: str = "") -> AsyncIterator[Demo]:
+async def running(
+    ports: Ports, folder: Path, *, wiring: Wiring | None = None, settings: str = "", console: bool = False, managed: bool = False
+) -> AsyncIterator[Demo]:
     """Run the demo inside the block, `settings` appended to its extauthz.yaml; raises DemoError and ListenError.
 
-    Nothing is left running behind it.
+    With `console` the admin console runs too, and its logins are those of the issuer; with `managed` the OAuth settings are kept
+    there, and OAuth is off until somebody saves some. Nothing is left running behind it.
     """
     envoy = find_envoy()
     for name in fields(ports):
@@ -128,14 +147,34 @@ async def running(ports: Ports, folder: Path, *, wiring: Wiring | None = None, s
     async with contextlib.AsyncExitStack() as stack:
         for application, port in ((demo.issuer, ports.issuer), (echo, ports.upstream)):
             await stack.enter_async_context(_served(HttpServer(application), port))
-        _write_files(demo, settings)
+        _write_files(demo, settings + (_console_settings(demo) if console else ""), managed=managed)
         await _make_tokens(demo)
         serve = (*demo.wiring.python, "-m", "extauthz", "serve", "--config", str(demo.configuration))
         demo.sidecar = await stack.enter_async_context(_process(serve, folder / "sidecar.log", pipe=True))
         flags = ("-c", str(folder / "envoy.yaml"), "--use-dynamic-base-id", "--concurrency", "2", "--log-level", "warning")
         demo.envoy = await stack.enter_async_context(_process((envoy, *flags), folder / "envoy.log"))
+        if console:
+            pages = (sys.executable, "-m", "extauthz", "console", "--config", str(demo.configuration))
+            demo.console = await stack.enter_async_context(_process(pages, folder / "console.log"))
         await _ready(demo)
+        if console:
+            await _console_ready(demo)
         yield demo
+
+
+def _console_settings(demo: Demo) -> str:
+    demo.issuer.login.register(CONSOLE_CLIENT, CONSOLE_SECRET, [f"{demo.console_address}/login/callback"])
+    (demo.folder / "console-secret").write_text(CONSOLE_SECRET, encoding="utf-8")
+    return _CONSOLE.format(
+        viewer=USERS["Viewer"],
+        admin=USERS["Admin"],
+        super_admin=USERS["Super admin"],
+        port=demo.ports.console,
+        address=demo.console_address,
+        issuer=demo.issuer.login.issuer,
+        client=CONSOLE_CLIENT,
+        ops=demo.ports.ops,
+    )
 
 
 def find_envoy() -> str:
@@ -147,7 +186,12 @@ def find_envoy() -> str:
     return path
 
 
-def _write_files(demo: Demo, more_settings: str) -> None:
+def _providers(demo: Demo) -> str:
+    entries = (json.dumps(entry_of(role, demo.issuer.org_issuer)) for role in IssuerRole)
+    return "  providers:\n" + "".join(f"    - {entry}\n" for entry in entries)
+
+
+def _write_files(demo: Demo, more_settings: str, *, managed: bool) -> None:
     ports = demo.ports
     bootstrap = CHECKOUT / "envoy" / "envoy.yaml"
     routes = CHECKOUT / "config" / "routes" / "glean-client-api.yaml"
@@ -156,7 +200,7 @@ def _write_files(demo: Demo, more_settings: str) -> None:
     more = {"ops": f"127.0.0.1:{ports.ops}", "check_timeout": "900ms"}
     settings = _SETTINGS.format(
         server=json.dumps(demo.wiring.server(ports.sidecar, demo.folder) | more),
-        providers="".join(f"    - {json.dumps(entry_of(role, demo.issuer.org_issuer))}\n" for role in IssuerRole),
+        oauth="  managed_by: console\n" if managed else _providers(demo),
         routes=json.dumps(str(routes)),
     )
     demo.configuration.write_text(settings + more_settings, encoding="utf-8")
@@ -223,14 +267,23 @@ async def _process(command: tuple[str, ...], log: Path, *, pipe: bool = False) -
 
 async def _ready(demo: Demo) -> None:
     """Wait until Envoy gets answers from the sidecar: its first health check has passed, and 503 turns into 200."""
+    await _answering(demo, "envoy", demo.ports.envoy, {"sidecar": demo.sidecar, "envoy": demo.envoy})
+
+
+async def _console_ready(demo: Demo) -> None:
+    await _answering(demo, "the console", demo.ports.console, {"console": demo.console})
+
+
+async def _answering(demo: Demo, name: str, port: int, processes: Mapping[str, asyncio.subprocess.Process | None]) -> None:
+    """Wait until a port answers 200 to a probe; raise DemoError when a process has ended, or when it takes too long."""
     deadline = asyncio.get_running_loop().time() + START_TIMEOUT
-    while await _status(demo.ports.envoy) != 200:
-        for name, process in (("sidecar", demo.sidecar), ("envoy", demo.envoy)):
+    while await _status(port) != 200:
+        for log, process in processes.items():
             if process is not None and process.returncode is not None:
-                tail = (demo.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-2000:]
-                raise DemoError(f"{name} ended at start:\n{tail}")
+                tail = (demo.folder / f"{log}.log").read_text(encoding="utf-8", errors="replace")[-2000:]
+                raise DemoError(f"{log} ended at start:\n{tail}")
         if asyncio.get_running_loop().time() > deadline:
-            raise DemoError(f"no answer through Envoy within {START_TIMEOUT:g} s; logs: {demo.folder}")
+            raise DemoError(f"no answer of {name} within {START_TIMEOUT:g} s; logs: {demo.folder}")
         await asyncio.sleep(0.05)
 
 

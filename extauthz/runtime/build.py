@@ -16,6 +16,7 @@ from extauthz.adapters.store.following import PostgresFollower, SqliteFollower
 from extauthz.config.loader import Configuration
 from extauthz.config.secrets import Secrets
 from extauthz.core.credentials import Kind
+from extauthz.core.model import Reason
 from extauthz.core.providers import Verification
 from extauthz.errors import StoreError
 from extauthz.ports import Clock, TokenStore, UsageStore, Verifier
@@ -27,6 +28,7 @@ from extauthz.service import Runtime
 from extauthz.verifiers.change_feed import Feed
 from extauthz.verifiers.oauth import Issuer, OAuthVerifier
 from extauthz.verifiers.throttling import Budget
+from extauthz.verifiers.unknown_settings import UnknownSettings
 from extauthz.verifiers.verdicts import VerdictCache
 
 if TYPE_CHECKING:
@@ -128,6 +130,8 @@ def build_runtime(
                 signatures=Budget(settings.limits.signatures_per_second, clock=clock),
                 remote_lifetime=settings.oauth.remote_verdict_ttl,
             )
+    if isinstance(configuration.saved, Reason):
+        verifiers[Kind.OAUTH] = UnknownSettings(configuration.saved)
     server = settings.server
     runtime = Runtime(
         configuration.policy,

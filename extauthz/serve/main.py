@@ -15,11 +15,14 @@ from typing import Protocol
 from extauthz.config.loader import Configuration
 from extauthz.errors import AddressInUseError
 from extauthz.process import early_signals
+from extauthz.process.clock import SystemClock
+from extauthz.runtime.saved_settings import FollowedSettings
 from extauthz.serve.ops import KeySet, ServedState, SingleProcess, serving_keys, serving_ops
 from extauthz.serve.reload import Reloader
+from extauthz.serve.rereading import served_first
 from extauthz.serve.serving import serving
 from extauthz.serve.supervisor import Supervisor
-from extauthz.serve.worker import SystemClock
+from extauthz.serve.worker import START_PRIME
 from extauthz.serve.worker_process import SWITCH_INTERVAL
 from extauthz.transport.address_claims import SUCCESSOR_LOOK, AddressClaim, claim, offer, take
 from extauthz.transport.limits import descriptors_missing
@@ -87,12 +90,13 @@ async def _serve_alone(configuration: Configuration, transport: Transport, *, lo
         claims = await _claim(configuration, stack, signals, wait)
         if claims is None or claims.listen is None:
             return
+        configuration, settings = await _with_saved_settings(configuration, stack)
         worker = await stack.enter_async_context(serving(configuration, transport, claims.listen, log_decisions=log_decisions))
         served = SingleProcess(worker)
-        reloader = _reloader(configuration, served)
+        reloader = _reloader(configuration, served, settings)
         await stack.enter_async_context(_pages(claims, served, reloader))
         await worker.begin()
-        await stack.enter_async_context(_reloading(served, reloader, signals))
+        await stack.enter_async_context(_reloading(served, reloader, settings, signals))
         await signals.stop.get()
         await worker.hand_over(signals.stop.get(), *claims.others)
     _log.info("stopped")
@@ -104,8 +108,9 @@ async def _serve_together(configuration: Configuration, *, log_decisions: bool, 
         claims = await _claim(configuration, stack, signals, wait)
         if claims is None:
             return
+        configuration, settings = await _with_saved_settings(configuration, stack)
         supervisor = Supervisor(configuration, configuration.settings.server.transport, log_decisions=log_decisions)
-        reloader = _reloader(configuration, supervisor)
+        reloader = _reloader(configuration, supervisor, settings)
         await stack.enter_async_context(_pages(claims, supervisor, reloader))
         starting = asyncio.create_task(supervisor.start())
         stopping = asyncio.create_task(signals.stop.get())
@@ -117,7 +122,7 @@ async def _serve_together(configuration: Configuration, *, log_decisions: bool, 
             return
         stack.push_async_callback(supervisor.stop)
         await starting
-        await stack.enter_async_context(_reloading(supervisor, reloader, signals))
+        await stack.enter_async_context(_reloading(supervisor, reloader, settings, signals))
         restarting = asyncio.create_task(_when(signals.restart, supervisor.restart))
         addresses = [str(address) for address in configuration.settings.server.addresses]
         _log.info("serving with several workers", extra={"listen": addresses, "ops": str(configuration.settings.server.ops)})
@@ -135,8 +140,34 @@ async def _hurry(signals: Signals, supervisor: Supervisor) -> None:
     await supervisor.hurry()
 
 
-def _reloader(configuration: Configuration, served: ServedProcess) -> Reloader:
-    return Reloader(configuration, served.take, environment=os.environ, now=_clock.now)
+async def _with_saved_settings(
+    configuration: Configuration, stack: contextlib.AsyncExitStack
+) -> tuple[Configuration, FollowedSettings | None]:
+    """Follow the store for the OAuth settings in it, if the console manages them, and give it a moment to tell what they are.
+
+    Raises ConfigurationError, and StoreError for an address that is none.
+    """
+    if configuration.settings_place is None:
+        return configuration, None
+    settings = FollowedSettings(configuration, os.environ, clock=_clock)
+    following = asyncio.create_task(settings.run())
+
+    async def stop() -> None:
+        following.cancel()
+        await asyncio.wait({following})
+
+    stack.push_async_callback(stop)
+    saved = await settings.first(START_PRIME)
+    return await asyncio.to_thread(served_first, configuration, saved, os.environ), settings
+
+
+def _reloader(configuration: Configuration, served: ServedProcess, settings: FollowedSettings | None) -> Reloader:
+    async def take(configuration: Configuration) -> None:
+        await served.take(configuration)
+        if settings is not None:
+            settings.renew(configuration)
+
+    return Reloader(configuration, take, environment=os.environ, now=_clock.now)
 
 
 @contextlib.asynccontextmanager
@@ -151,14 +182,18 @@ async def _pages(claims: Claims, served: ServedProcess, reloader: Reloader) -> A
 
 
 @contextlib.asynccontextmanager
-async def _reloading(served: ServedProcess, reloader: Reloader, signals: Signals) -> AsyncIterator[None]:
-    """Watch the files, and reload at a signal."""
+async def _reloading(
+    served: ServedProcess, reloader: Reloader, settings: FollowedSettings | None, signals: Signals
+) -> AsyncIterator[None]:
+    """Watch the files and the saved settings, and reload at a signal."""
 
     async def renew() -> None:
         await served.reopen()
         await reloader.reload()
 
     tasks = [asyncio.create_task(reloader.run()), asyncio.create_task(_when(signals.reload, renew))]
+    if settings is not None:
+        tasks.append(asyncio.create_task(reloader.follow(settings)))
     try:
         yield
     finally:

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
+from extauthz.config.saved_settings import Saved, SavedSettings
+from extauthz.core.model import Reason
 from extauthz.telemetry.conditions import Condition, ConditionKey
 from extauthz.telemetry.metric_table import Exemplar, Histogram, Samples, Value
 
@@ -20,12 +22,13 @@ MAX_LINE = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The first request: serve at the address of this index, from the files that the parent read; answered by Serving or Failed."""
+    """The first request: serve at the address of this index, from what the parent read; answered by Serving or Failed."""
 
     index: int
     log_decisions: bool
     file: Path
     files: Mapping[Path, bytes] = field(repr=False)
+    saved: Saved | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Prepare:
 
     file: Path
     files: Mapping[Path, bytes] = field(repr=False)
+    saved: Saved | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,7 @@ class State:
 Command = Begin | Prepare | Commit | Discard | Reopen | Report | Drain | HandOver | Hurry
 Answer = Serving | Failed | Done | State
 Message = Command | Answer
+_REASONS: Mapping[str, Reason] = {reason.value: reason for reason in Reason}
 _TYPES: Mapping[str, type[Message]] = {each.__name__: each for each in (*get_args(Command), *get_args(Answer))}
 
 
@@ -168,6 +173,19 @@ def _unpack_files(packed: Mapping[str, str]) -> dict[Path, bytes]:
     return {Path(path): base64.b64decode(content, validate=True) for path, content in packed.items()}
 
 
+def _pack_saved(saved: Saved | None) -> dict[str, Any] | str | None:
+    return {"version": saved.version, "body": dict(saved.body)} if isinstance(saved, SavedSettings) else saved
+
+
+def _unpack_saved(packed: dict[str, Any] | str | None) -> Saved | None:
+    match packed:
+        case None:
+            return None
+        case str():
+            return _REASONS[packed]
+    return SavedSettings(int(packed["version"]), dict(packed["body"]))
+
+
 def _pack_conditions(conditions: tuple[Condition, ...]) -> list[dict[str, Any]]:
     return [asdict(condition) for condition in conditions]
 
@@ -199,6 +217,7 @@ def _unpacked_value(value: float | dict[str, Any]) -> Value:
 _PACKED: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "file": (str, Path),
     "files": (_pack_files, _unpack_files),
+    "saved": (_pack_saved, _unpack_saved),
     "samples": (packed_samples, unpacked_samples),
     "details": (_pack_conditions, _unpack_conditions),
 }

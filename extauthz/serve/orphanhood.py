@@ -9,6 +9,7 @@ from typing import Any
 
 from extauthz.config.loader import Configuration
 from extauthz.errors import ConfigurationError, ListenError
+from extauthz.runtime.saved_settings import max_age_of
 from extauthz.serve.ops import SingleProcess, serving_ops
 from extauthz.serve.worker import STOP_GRACE, Worker
 from extauthz.telemetry.metric_table import Samples
@@ -48,6 +49,9 @@ async def live(worker: Worker, index: int, *, ending: asyncio.Event, ending_at_o
     """Serve until a new parent has a worker at this address, the time is over, or the process is to end."""
     server = worker.configuration.settings.server
     seconds = time_of(index, orphan_time=server.orphan_time, drain=server.drain)
+    if worker.configuration.saved is not None:
+        # Nobody tells this process of other settings.
+        seconds = min(seconds, max_age_of(worker.configuration))
     worker.orphaned = True
     _log.error("the parent has gone: serving on until a new one takes the address", extra={"seconds": seconds})
     end, at_once, ops_task = map(asyncio.ensure_future, (ending.wait(), ending_at_once.wait(), _serve_ops(worker)))

@@ -8,17 +8,20 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from enum import StrEnum
 from pathlib import Path
 
 import watchfiles
 
-from extauthz.config import losses
 from extauthz.config.files import Files
-from extauthz.config.loader import Configuration, load
-from extauthz.config.monitor import weakened
+from extauthz.config.loader import Configuration
 from extauthz.config.pacing import beside_the_loop
 from extauthz.config.restart import needing_restart
+from extauthz.config.saved_settings import Saved
+from extauthz.core.model import Reason
 from extauthz.errors import ConfigurationError, Problem, StoreError
+from extauthz.serve.rereading import SettingsSource, reread, weaker, with_other_settings
+from extauthz.serve.staleness import Source, Staleness
 from extauthz.telemetry.metric_table import Samples
 
 QUIET = 0.25
@@ -27,8 +30,12 @@ IMPATIENCE = 2.0
 """Seconds after the first change when it begins although files go on changing: what is half written is refused and read again."""
 LOOK = 5.0
 """Seconds between two comparisons of the files with what was read, for file systems that report no changes."""
+RETRY = 1.0
+"""Seconds between two attempts to take saved settings with which nothing is wrong."""
 SWAPPED = "..data"
 """The link that Kubernetes replaces when a ConfigMap or a Secret changes."""
+
+_UNKNOWN = "the OAuth settings in the store are not known: OAuth tokens get 503"
 
 _log = logging.getLogger(__name__)
 
@@ -37,10 +44,18 @@ class ReloadRefused(Exception):
     """The other side cannot take a configuration; the text says why."""
 
 
-class Reloader:
-    """Keeps the configuration that is served, and takes another one when its files change.
+class Outcome(StrEnum):
+    """What became of a configuration: it was taken, it was refused for good, or it may be taken by another attempt."""
 
-    `problem` is why the files are not what is served, None while they are; `shown_problem` says only where.
+    TAKEN = "taken"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class Reloader:
+    """Keeps the configuration that is served, and takes another one when its files change, or the saved settings.
+
+    Saved settings are laid over the files that are served, whatever stands on the disk meanwhile.
     """
 
     def __init__(
@@ -53,8 +68,8 @@ class Reloader:
     ) -> None:
         """Begin with a configuration that is served; `take` makes another one served, or raises."""
         self.configuration = self._started_with = configuration
-        self.problem: str | None = None
-        self.shown_problem: str | None = None
+        self._staleness = Staleness()
+        self._wanted: Saved = configuration.saved or Reason.STORE_UNAVAILABLE
         self._in_place: frozenset[Path] = frozenset()
         self._take = take
         self._environment = environment
@@ -64,6 +79,16 @@ class Reloader:
         self._outcomes: Counter[str] = Counter(ok=0, failed=0, restart_needed=0)
         self._lock = asyncio.Lock()
         self._again = False
+
+    @property
+    def problem(self) -> str | None:
+        """Why the files, or the saved settings, are not what is served, None while they are."""
+        return self._staleness.problem
+
+    @property
+    def shown_problem(self) -> str | None:
+        """Where that is, without what may be secret."""
+        return self._staleness.shown_problem
 
     @property
     def replaced_as_a_whole(self) -> bool:
@@ -76,6 +101,7 @@ class Reloader:
         samples["extauthz_config_last_reload_success_timestamp_seconds", ()] = self._accepted_at
         samples["extauthz_config_stale", ()] = float(self.problem is not None)
         samples["extauthz_config_info", (self.configuration.files.digest,)] = 1.0
+        samples["extauthz_settings_version", ()] = float(self.configuration.settings_version)
         return samples
 
     async def run(self) -> None:
@@ -87,6 +113,25 @@ class Reloader:
                 _log.exception("files not watched")
                 await asyncio.sleep(LOOK)
 
+    async def follow(self, settings: SettingsSource) -> None:
+        """Take what is saved whenever it has changed, until cancelled."""
+        while True:
+            is_settled = await self.use(settings.saved, settings.problem)
+            await settings.changed(LOOK if is_settled else RETRY)
+
+    async def use(self, saved: Saved, problem: str | None = None) -> bool:
+        """Serve the files that are served with other saved settings; return whether another attempt would be of no use.
+
+        `problem` is what the store says of a version that may not be used. Whatever is wrong, what is served goes on.
+        """
+        async with self._lock:
+            self._staleness.note(Source.STORE, [problem] if problem else [])
+            self._wanted = saved
+            if self.configuration.saved == saved:
+                self._note_unknown()
+                return True
+            return await self._use(saved)
+
     async def reload(self) -> None:
         """Read the files and take what they say; whatever is wrong, what is served goes on, and the log says why."""
         async with self._lock:
@@ -97,22 +142,19 @@ class Reloader:
         self._again = False
         try:
             configuration, warnings = await asyncio.to_thread(self._read, files)
-            problems = needing_restart(self._started_with, configuration)
-            self._again = not problems
-            if problems:
-                self._refuse("restart_needed", problems)
+            if problems := needing_restart(self._started_with, configuration):
+                self._refuse(Source.FILES, problems, "restart_needed")
                 return
-            await self._take(configuration)
+            before = self.configuration
+            outcome = await self._attempt(Source.FILES, configuration)
+            self._again = outcome is Outcome.FAILED
+            if outcome is Outcome.TAKEN:
+                self._tell(before, warnings)
         except ConfigurationError as error:
-            self._again = False
-            self._refuse("failed", error.problems)
-        except (StoreError, ReloadRefused) as error:
-            self._refuse("failed", [str(error)])
+            self._refuse(Source.FILES, error.problems)
         except Exception as error:  # noqa: BLE001 - a problem of ours is no reason to stop serving
             _log.exception("reload failed")
-            self._refuse("failed", [repr(error)])
-        else:
-            self._accept(configuration, warnings)
+            self._refuse(Source.FILES, [repr(error)])
         finally:
             self._last_files = files
 
@@ -120,32 +162,74 @@ class Reloader:
         """Return what the files say, and what there is to be said of how it differs from what is served."""
         with beside_the_loop():
             configuration = self._load(files)
-            before, after = self.configuration.policy, configuration.policy
-            loss = losses.warning(before, after)
-            return configuration, [*weakened(before, after), *([loss] if loss else [])]
+            return configuration, weaker(self.configuration, configuration)
 
     def _load(self, files: Files) -> Configuration:
-        configuration = load(self.configuration.file, files, end_marker=self.configuration.settings.reload.end_marker)
-        configuration.read_secrets(self._environment)
-        return configuration
+        return reread(self.configuration, files, wanted=self._wanted, environment=self._environment)
 
-    def _accept(self, configuration: Configuration, warnings: list[str]) -> None:
+    async def _use(self, saved: Saved) -> bool:
+        before = self.configuration
+        try:
+            configuration = await asyncio.to_thread(with_other_settings, before, saved, self._environment)
+        except ConfigurationError as error:
+            self._refuse(Source.SETTINGS, error.problems)
+            return True
+        except Exception as error:  # noqa: BLE001 - a problem of ours is no reason to stop serving
+            _log.exception("reload failed")
+            self._refuse(Source.SETTINGS, [repr(error)])
+            return True
+        outcome = await self._attempt(Source.SETTINGS, configuration)
+        if outcome is Outcome.TAKEN:
+            for problem in set(configuration.warnings) - set(before.warnings):
+                _log.warning("configuration: %s", problem)
+            _log.info("OAuth settings taken", extra={"version": configuration.settings_version})
+            if Source.FILES in self._staleness:
+                # They may fit the files that could not be taken.
+                await self._reload()
+        return outcome is not Outcome.FAILED
+
+    async def _attempt(self, source: Source, configuration: Configuration) -> Outcome:
+        """Let a configuration be served."""
+        try:
+            await self._take(configuration)
+        except ConfigurationError as error:
+            self._refuse(source, error.problems)
+            return Outcome.REFUSED
+        except (StoreError, ReloadRefused) as error:
+            self._refuse(source, [str(error)])
+            return Outcome.FAILED
+        except Exception as error:  # noqa: BLE001 - a problem of ours is no reason to stop serving
+            _log.exception("reload failed")
+            self._refuse(source, [repr(error)])
+            return Outcome.FAILED
+        self.configuration, self._accepted_at = configuration, self._now()
+        self._outcomes["ok"] += 1
+        self._staleness.note(source, [])
+        self._note_unknown()
+        return Outcome.TAKEN
+
+    def _note_unknown(self) -> None:
+        """Note that what is saved is what is served, or that nobody can tell."""
+        if self.configuration.saved == self._wanted or self.configuration.saved is None:
+            unknown = [f"{_UNKNOWN} ({self._wanted})"] if isinstance(self.configuration.saved, Reason) else []
+            self._staleness.note(Source.SETTINGS, unknown)
+
+    def _tell(self, before: Configuration, warnings: list[str]) -> None:
+        """Log what there is to be said of files that were taken in place of others."""
         for warning in warnings:
             _log.warning(warning)
-        self._look_for_writing_in_place(configuration)
-        self.configuration, self._accepted_at = configuration, self._now()
-        self.problem, self.shown_problem, self._again = None, None, False
-        self._outcomes["ok"] += 1
-        for problem in configuration.warnings:
+        self._look_for_writing_in_place(before, self.configuration)
+        for problem in self.configuration.warnings:
             _log.warning("configuration: %s", problem)
-        _log.info("configuration reloaded", extra={"file": str(configuration.file), "hash": configuration.files.digest})
+        extra = {"file": str(self.configuration.file), "hash": self.configuration.files.digest}
+        _log.info("configuration reloaded", extra=extra)
 
-    def _look_for_writing_in_place(self, configuration: Configuration) -> None:
+    def _look_for_writing_in_place(self, earlier: Configuration, configuration: Configuration) -> None:
         """Note and log which files were changed in place, unless their end says that they are whole."""
         if configuration.settings.reload.end_marker:
             self._in_place = frozenset()
             return
-        now, before = configuration.files, self.configuration.files
+        now, before = configuration.files, earlier.files
         same = {path for path in configuration.yaml_files if now.contents.get(path) == before.contents.get(path)}
         changed = {path for path in configuration.yaml_files if now.written_in_place(path, before)}
         for path in sorted(changed):
@@ -156,16 +240,9 @@ class Reloader:
             )
         self._in_place = frozenset((self._in_place & same) | changed)
 
-    def _refuse(self, result: str, causes: list[Problem] | list[str]) -> None:
-        problem = "\n".join(map(str, causes))
+    def _refuse(self, source: Source, causes: list[Problem] | list[str], result: str = "failed") -> None:
         self._outcomes[result] += 1
-        if problem != self.problem:
-            for cause in causes:
-                _log.error("configuration not reloaded, the last good one goes on: %s", cause)
-        self.problem = problem
-        # A message may name the place of a secret, or quote what should have been none.
-        places = (f"{cause.file}:{cause.line}: {cause.path}" if isinstance(cause, Problem) else result for cause in causes)
-        self.shown_problem = f"{', '.join(dict.fromkeys(places))}: the log says why"
+        self._staleness.note(source, causes, result)
 
     async def _watch(self) -> None:
         """Reload at every change, until the files lie in other folders."""

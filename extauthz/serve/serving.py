@@ -11,11 +11,12 @@ from extauthz.adapters.envoy.codec import EnvoyCodec
 from extauthz.adapters.metrics import DecisionCounters
 from extauthz.config.loader import Configuration
 from extauthz.core.model import Reason
+from extauthz.process.clock import SystemClock
 from extauthz.runtime.build import RuntimeBuilder
 from extauthz.runtime.decision_log import DecisionLogs
 from extauthz.runtime.tracing import open_tracing
 from extauthz.serve.decision_ids import decision_id
-from extauthz.serve.worker import SystemClock, Worker
+from extauthz.serve.worker import Worker
 from extauthz.service import Authorizer
 from extauthz.telemetry.last_used import LastUsedTimes
 from extauthz.telemetry.recorders import Recorders

@@ -78,7 +78,7 @@ class Supervisor:
 
     async def take(self, configuration: Configuration) -> None:
         """Let every worker serve another configuration, all of them or none; raises ReloadRefused."""
-        request = Prepare(configuration.file, _files(configuration))
+        request = Prepare(configuration.file, _files(configuration), configuration.saved)
         async with self._changing:
             running = [slot.running for slot in self._slots if slot.running is not None]
             try:
@@ -118,8 +118,9 @@ class Supervisor:
                 if self._stopping.is_set() or slot.running is None:
                     continue
                 running = slot.running
-                _log.info("restarting a worker", extra={"worker": slot.index, "pid": running.process.pid})
-                await self._end(running, Drain())
+            _log.info("restarting a worker", extra={"worker": slot.index, "pid": running.process.pid})
+            # It answers checks meanwhile, with whatever configuration comes.
+            await self._end(running, Drain())
             while not self._stopping.is_set() and not slot.is_served_after(running):  # noqa: ASYNC110 - a handful of times
                 await asyncio.sleep(0.02)
             await asyncio.sleep(self._configuration.settings.server.drain)
@@ -159,7 +160,7 @@ class Supervisor:
         """Start the worker of a slot and wait until it serves; raises ListenError."""
         while True:
             configuration = self._configuration
-            first = Begin(slot.index, self._log_decisions, configuration.file, _files(configuration))
+            first = Begin(slot.index, self._log_decisions, configuration.file, _files(configuration), configuration.saved)
             started = await start_worker(self._transport, first)
             async with self._changing:
                 if configuration is self._configuration or self._stopping.is_set():

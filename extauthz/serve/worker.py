@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -37,19 +36,16 @@ if TYPE_CHECKING:
 
 LATELY = 10.0
 """Seconds since the store was last read, after which it counts as lost."""
-START_PRIME, RELOAD_PRIME = 2.0, 5.0
-"""Seconds that a start and a reload wait for the keys of new issuers, and the start for the first word of the token store."""
+START_PRIME, RELOAD_PRIME, SETTINGS_PRIME = 2.0, 5.0, 0.5
+"""Seconds that a start, a reload and a change of the saved settings wait for the keys of new issuers.
+
+The start waits as long for the first word of the token store. Settings that were saved count within two seconds, whatever an issuer
+does: they may take away what somebody may do.
+"""
 STOP_GRACE = 1.0
 """Seconds of the drain, at most, for the checks under way at its end."""
 
 _log = logging.getLogger(__name__)
-
-
-class SystemClock:
-    """The clocks of this machine."""
-
-    now = staticmethod(time.time)  # noqa: TID251 - the one reading of the wall clock
-    monotonic = staticmethod(time.monotonic)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,7 +121,7 @@ class Worker:
             raise
         new = [source for source in parts.key_sources if source not in self._fetching]
         self._fetch(parts.key_sources)
-        await _primed(new, None, RELOAD_PRIME)
+        await _primed(new, None, RELOAD_PRIME if configuration.saved == self.configuration.saved else SETTINGS_PRIME)
         return parts
 
     def commit(self, configuration: Configuration, parts: RuntimeParts) -> None:

@@ -12,6 +12,7 @@ import sys
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
 from extauthz.config.pacing import beside_the_loop
+from extauthz.core.model import Reason
 from extauthz.errors import ConfigurationError, ListenError, StoreError
 from extauthz.process import early_signals
 from extauthz.runtime.build import RuntimeParts
@@ -172,8 +173,8 @@ class _Served:
 
 
 def _configuration(request: Begin | Prepare) -> Configuration:
-    """Load from the bytes that the parent read: every worker of it has the same."""
-    return load(request.file, Files(request.files))
+    """Load from what the parent read: every worker of it has the same."""
+    return load(request.file, Files(request.files), saved=request.saved or Reason.STORE_UNAVAILABLE)
 
 
 def _next_configuration(request: Prepare) -> Configuration:

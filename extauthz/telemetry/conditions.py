@@ -22,7 +22,7 @@ class ConditionKey(StrEnum):
 
 
 SENTENCES = {
-    ConditionKey.CONFIGURATION_CURRENT: "the configuration that is served is that of the files",
+    ConditionKey.CONFIGURATION_CURRENT: "the configuration that is served is that of the files, and of the settings in the store",
     ConditionKey.FILES_REPLACED: "the configuration files are replaced as a whole",
     ConditionKey.ENFORCED: "every refusal is enforced",
     ConditionKey.STORE_FOLLOWED: "the change feed of the token store was read lately",

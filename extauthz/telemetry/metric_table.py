@@ -156,7 +156,17 @@ DEFINITIONS = (
         "When the configuration that is served was taken, in seconds since the epoch.",
         across=Across.LEAST,
     ),
-    _gauge("extauthz_config_stale", "1 while the files are not what is served.", across=Across.GREATEST),
+    _gauge(
+        "extauthz_config_stale",
+        "1 while the files, or the OAuth settings in the store, are not what is served.",
+        across=Across.GREATEST,
+    ),
+    _gauge(
+        "extauthz_settings_version",
+        "Version of the OAuth settings in the store that is served; 0 before the first, while none is known, and with "
+        "`oauth.managed_by: yaml`.",
+        across=Across.LEAST,
+    ),
     Definition(
         "extauthz_config_info", Type.INFO, ("hash",), "Hash of the files that are served, secrets left out.", Across.GREATEST
     ),

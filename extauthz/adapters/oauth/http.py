@@ -1,4 +1,4 @@
-"""Bounded HTTPS requests for JSON: the only HTTP client."""
+"""Bounded requests over HTTP, for JSON and for text: the only HTTP client."""
 
 from __future__ import annotations
 
@@ -57,11 +57,15 @@ class JsonFetcher:
 
     `timeout` in seconds bounds a whole request, the body of its answer included; `proxy` is the address of a proxy for those
     over https, `proxy_auth` its user and password, `trust` a bundle of certificates, PEM, in place of the system's. `unix_socket`
-    is asked instead of the host of an address. `max_bytes` bounds a document.
+    is asked instead of the host of an address. `max_bytes` bounds a document. `plain_http` asks over http on every host, which is
+    for what holds no secret and proves nothing; `client_certificate` are the files of a chain and of its key that this side shows.
 
     All that is sent only asks, so that it may be sent twice: when the other side ends a connection that was kept, before the head
     of its answer has come, the request is sent once more on a fresh one, within the same time.
     """
+
+    _form = "JSON"
+    _accept = "application/json"
 
     def __init__(
         self,
@@ -72,14 +76,22 @@ class JsonFetcher:
         trust: bytes | None = None,
         unix_socket: Path | None = None,
         max_bytes: int = MAX_BYTES,
+        plain_http: bool = False,
+        client_certificate: tuple[Path, Path] | None = None,
     ) -> None:
-        """Open a connection pool; proxies and netrc of the environment are not used. Raises FetchError for an unusable bundle."""
+        """Open a connection pool; proxies and netrc of the environment are not used.
+
+        Raises FetchError for an unusable bundle or certificate.
+        """
         self.timeout = timeout
         self._max_bytes = max_bytes
+        self._plain_http = plain_http
         try:
             tls = httpx2.create_ssl_context(trust_env=False) if trust is None else _trusting(trust)
         except (OSError, ValueError) as error:
             raise FetchError(f"not a bundle of certificates ({error})") from error
+        if client_certificate is not None:
+            _show(tls, *client_certificate)
         self._has_proxy_auth = proxy_auth is not None
         through = httpx2.Proxy(proxy, auth=proxy_auth) if proxy else None
         self._client = _client(timeout, through, tls, unix_socket)
@@ -120,11 +132,11 @@ class JsonFetcher:
         form: Mapping[str, str] | None = None,
         redirects: int = 0,
     ) -> Answer:
-        if not is_acceptable(address):
+        if not is_acceptable(address, plain_http=self._plain_http):
             raise FetchError(f"{address}: only https is asked, or http on a loopback address")
         if self._client.is_closed:
             raise FetchError(f"{address}: not asked, because another configuration is served by now")
-        headers = {"accept": "application/json"} | ({"authorization": f"Bearer {bearer}"} if bearer is not None else {})
+        headers = {"accept": self._accept} | ({"authorization": f"Bearer {bearer}"} if bearer is not None else {})
         auth = httpx2.BasicAuth(*map(quote_plus, basic)) if basic is not None else None
         try:
             async with asyncio.timeout(self.timeout):
@@ -137,7 +149,7 @@ class JsonFetcher:
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise FetchError(f"{address}: {type(error).__name__}") from error
         except (ValueError, RecursionError):
-            raise FetchError(f"{address}: the answer is not JSON") from None
+            raise FetchError(f"{address}: the answer is not {self._form}") from None
 
     async def _send(self, address: str, request: httpx2.Request, auth: httpx2.Auth | None, redirects: int) -> Answer:
         response = await self._first_response(request, auth)
@@ -146,7 +158,7 @@ class JsonFetcher:
                 return await self._send(address, response.next_request, auth, redirects - 1)
             document = None
             if response.status_code == 200:
-                document = json.loads(await self._body(address, response))
+                document = self._read(await self._body(address, response))
             else:
                 await _pass_by(response)
         finally:
@@ -178,6 +190,10 @@ class JsonFetcher:
                 raise
         return await self._fresh.send(request, stream=True, auth=auth)
 
+    def _read(self, body: bytes) -> Any:
+        """Read a document; raise ValueError or RecursionError."""
+        return json.loads(body)
+
     def _proxy_failure(self, address: str, status_line: str) -> FetchError:
         """Name the status alone: the rest of the line is the proxy's."""
         status = status_line[:3] if re.fullmatch("[0-9]{3}", status_line[:3]) else ""
@@ -193,6 +209,24 @@ class JsonFetcher:
             if len(body) > self._max_bytes:
                 raise FetchError(f"{address}: larger than {self._max_bytes} bytes")
         return bytes(body)
+
+
+class TextFetcher(JsonFetcher):
+    """Asks in the same way for text in UTF-8: the document of an answer is a str."""
+
+    _form = "text in UTF-8"
+    _accept = "text/plain"
+
+    def _read(self, body: bytes) -> Any:
+        return body.decode()
+
+
+def _show(tls: ssl.SSLContext, chain: Path, key: Path) -> None:
+    try:
+        # Without a password that is given here, OpenSSL would ask for one on the terminal.
+        tls.load_cert_chain(chain, key, password="")
+    except (OSError, ValueError) as error:
+        raise FetchError(f"{chain} and {key} are not a certificate and its unencrypted key: {error}") from error
 
 
 def _trusting(trust: bytes) -> ssl.SSLContext:
@@ -233,15 +267,15 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
-def is_acceptable(address: str) -> bool:
-    """Return whether an address may be asked: https, or http on a loopback host."""
+def is_acceptable(address: str, *, plain_http: bool = False) -> bool:
+    """Return whether an address may be asked: https, or http on a loopback host, with `plain_http` on every host."""
     try:
         url = httpx2.URL(address)
     except (httpx2.InvalidURL, TypeError, ValueError):
         return False
     if url.userinfo or not url.host or not 0 < (url.port or 443) < 65536:
         return False
-    return url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.host))
+    return url.scheme == "https" or (url.scheme == "http" and (plain_http or _is_loopback(url.host)))
 
 
 def _is_loopback(host: str) -> bool:

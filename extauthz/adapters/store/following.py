@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from extauthz.adapters.store.contact import POOLED, Contact, FeedLost
 from extauthz.adapters.store.feed_rows import FEED, feed_slice
 from extauthz.errors import StoreError, Unavailable
 from extauthz.ports import FeedBatch
@@ -20,30 +22,18 @@ READ_TIME = 1.0
 """Seconds that a read may take before its connection is given up."""
 UNANNOUNCED = 2
 """Readings in a row that bring changes without a notification: then there are none."""
-POOLED = "a pool in transaction mode stands in between, where LISTEN does not work: write tokens.feed: poll, or connect without it"
 GATHER = 0.05
 """Least seconds between two reads that notifications cause."""
 IDS_PAUSE = 0.002
 """Seconds between two pages of ids of a file, for all else that goes on in the event loop."""
 IDS_RETRY = 30.0
 """Seconds after a page of ids that could not be read, so that the feed goes on meanwhile."""
-FIRST_PAUSE, LAST_PAUSE = 0.05, 0.5
-"""Seconds between two attempts to connect: after the first failure, and after several."""
 
+_SUBJECT = "change feed of the token store"
 _READ = FEED.format("%s::bigint", SLICE)
 _IDS = "SELECT id FROM tokens WHERE id > %s ORDER BY id LIMIT %s"
 
 _log = logging.getLogger(__name__)
-
-
-class FeedLost(Exception):
-    """The database did not answer: it was `overdue`, it refused with an SQLSTATE in `code`, or the connection broke."""
-
-    def __init__(self, cause: str, *, code: str | None = None, overdue: bool = False) -> None:
-        """Take the cause, as one line."""
-        super().__init__(" ".join(cause.split()))
-        self.code = code
-        self.overdue = overdue
 
 
 class FeedLink(Protocol):
@@ -59,81 +49,30 @@ class FeedLink(Protocol):
     async def close(self) -> None: ...
 
 
-class FeedFile(Protocol):
-    """A database in a file."""
+class VersionedFile(Protocol):
+    """A database in a file, which tells when it has moved."""
 
     def version(self) -> object: ...
+
+
+class FeedFile(VersionedFile, Protocol):
+    """A token store in a file."""
 
     def read_feed(self, after: int) -> FeedBatch: ...
 
     def read_ids(self, after: str, limit: int) -> Sequence[str]: ...
 
 
-class Contact:
-    """Whether a store can be reached: each attempt is marked, only changes are logged."""
+class PostgresFollowing(ABC):
+    """Reads what is in PostgreSQL when a notification came, and every `poll_interval` seconds whatever came."""
 
-    def __init__(self, subject: str) -> None:
-        """Take what the log lines are about; nothing is logged when the first attempt succeeds."""
-        self._subject = subject
-        self._logged_problems: set[str] = set()
-        self._pause = FIRST_PAUSE
-        self.is_lost = False
-
-    def mark_lost(self, cause: BaseException) -> None:
-        """Note an attempt that failed; a problem that an operator has to mend is logged even when the store was lost before."""
-        problem = str(cause) if isinstance(cause, StoreError) else None
-        if not self.is_lost or (problem and problem not in self._logged_problems):
-            _log.warning("%s lost", self._subject, extra={"cause": str(cause)})
-        if problem:
-            self._logged_problems.add(problem)
-        self.is_lost = True
-
-    def mark_failed(self, cause: Exception) -> None:
-        """Note an attempt that failed in an unexpected way."""
-        if not self.is_lost:
-            _log.error("%s failed", self._subject, exc_info=cause)
-        self.mark_lost(cause)
-
-    def mark_restored(self) -> None:
-        """Note an attempt that succeeded."""
-        if self.is_lost:
-            _log.warning("%s back", self._subject)
-        self._logged_problems.clear()
-        self._pause = FIRST_PAUSE
-        self.is_lost = False
-
-    async def pause(self) -> None:
-        """Sleep, the longer the more attempts failed."""
-        seconds, self._pause = self._pause, min(2 * self._pause, LAST_PAUSE)
-        await asyncio.sleep(seconds)
-
-
-class PostgresFollower:
-    """Reads the changes in PostgreSQL when a notification came, and every `poll_interval` seconds whatever came.
-
-    Every completed read is handed on, also one that brought no change: it proves the contact.
-    """
-
-    def __init__(
-        self,
-        link: FeedLink,
-        *,
-        position: Callable[[], int],
-        apply: Callable[[FeedBatch], None],
-        ids: KnownIds | None = None,
-        poll_interval: float = 2.0,
-        listen: bool = True,
-    ) -> None:
-        """Read what lies behind `position` and `apply` it. Without `listen` any transaction pooler will do."""
+    def __init__(self, link: FeedLink, subject: str, *, poll_interval: float, listen: bool) -> None:
+        """Take what the log lines are about. Without `listen` any transaction pooler will do."""
         self._link = link
-        self._ids = ids
-        self._ids_at = float("-inf")
-        self._position = position
-        self._apply = apply
         self.poll_interval = poll_interval
         self._listen = listen
         self._unannounced = 0
-        self._contact = Contact("change feed of the token store")
+        self._contact = Contact(subject)
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -148,6 +87,14 @@ class PostgresFollower:
                 await self._contact.pause()
         finally:
             await self._link.close()
+
+    @abstractmethod
+    async def _catch_up(self) -> bool:
+        """Read and hand on; return whether anything changed."""
+
+    async def _read_ids(self) -> bool:
+        """Read a page of what is read only once, if one is needed; return whether the next one is."""
+        return False
 
     async def _follow(self) -> None:
         """Follow until something fails."""
@@ -169,6 +116,37 @@ class PostgresFollower:
             else:
                 await asyncio.sleep(self.poll_interval)
 
+    def _watch_notifications(self, *, is_changed: bool, notified: bool) -> None:
+        """Log, once, that changes come without the notifications that announce them."""
+        if notified:
+            self._unannounced = 0
+        elif is_changed:
+            # One may have been committed between the end of the wait and the reading.
+            self._unannounced += 1
+            if self._unannounced == UNANNOUNCED:
+                _log.warning("changes of the token store come without notifications", extra={"cause": POOLED})
+
+
+class PostgresFollower(PostgresFollowing):
+    """Reads the change feed; every completed read is handed on, also one that brought no change: it proves the contact."""
+
+    def __init__(
+        self,
+        link: FeedLink,
+        *,
+        position: Callable[[], int],
+        apply: Callable[[FeedBatch], None],
+        ids: KnownIds | None = None,
+        poll_interval: float = 2.0,
+        listen: bool = True,
+    ) -> None:
+        """Read what lies behind `position` and `apply` it."""
+        super().__init__(link, _SUBJECT, poll_interval=poll_interval, listen=listen)
+        self._ids = ids
+        self._ids_at = float("-inf")
+        self._position = position
+        self._apply = apply
+
     async def _read_ids(self) -> bool:
         """Read a page of ids, if one is needed; return whether the next one is."""
         place = self._ids.next_page if self._ids else None
@@ -181,16 +159,6 @@ class PostgresFollower:
             raise
         self._ids.take(place, [row[0] for row in rows])
         return self._ids.next_page is not None
-
-    def _watch_notifications(self, *, is_changed: bool, notified: bool) -> None:
-        """Log, once, that changes come without the notifications that announce them."""
-        if notified:
-            self._unannounced = 0
-        elif is_changed:
-            # One may have been committed between the end of the wait and the reading.
-            self._unannounced += 1
-            if self._unannounced == UNANNOUNCED:
-                _log.warning("changes of the token store come without notifications", extra={"cause": POOLED})
 
     async def _catch_up(self) -> bool:
         """Read and apply slices while there are more; return whether anything changed. Each question lets the event loop go on."""
@@ -209,8 +177,61 @@ class PostgresFollower:
                 return is_changed
 
 
-class SqliteFollower:
-    """Looks at a SQLite store every `look_interval` seconds; reads the changes when it moved, or every `poll_interval`."""
+class SqliteFollowing(ABC):
+    """Looks at a SQLite store every `look_interval` seconds; a read is due when it moved, or every `poll_interval`."""
+
+    def __init__(self, reader: VersionedFile, subject: str, *, poll_interval: float, look_interval: float = 0.25) -> None:
+        """Take what the log lines are about."""
+        self._reader = reader
+        self.poll_interval = poll_interval
+        self._look_interval = look_interval
+        self._version: object = None
+        self._read_at = float("-inf")
+        self._contact = Contact(subject)
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            try:
+                await self._visit()
+            except Unavailable as error:
+                self._contact.mark_lost(error.__cause__ or error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, following must go on
+                self._contact.mark_failed(error)
+            await asyncio.sleep(self._look_interval)
+
+    async def _visit(self) -> None:
+        """Look at the store once."""
+        await self._catch_up()
+        self._contact.mark_restored()
+
+    async def _catch_up(self) -> None:
+        """Read and apply slices until nothing is left, without a pause: revocations may be among what is left."""
+        time = asyncio.get_running_loop().time
+        more = self._look(time())
+        while more:
+            # All else that is ready has its turn before the next one.
+            await asyncio.sleep(0)
+            more = self._look(time())
+
+    def _look(self, now: float) -> bool:
+        """Read and hand on if there may be something; return whether more is there."""
+        # Read before the rows are: what is committed in between is read once more.
+        version = self._reader.version()
+        if version == self._version and now - self._read_at < self.poll_interval:
+            return False
+        has_more = self._read()
+        if not has_more:
+            self._version, self._read_at = version, now
+        return has_more
+
+    @abstractmethod
+    def _read(self) -> bool:
+        """Read and hand on; return whether more is there."""
+
+
+class SqliteFollower(SqliteFollowing):
+    """Reads the change feed of a SQLite store."""
 
     def __init__(
         self,
@@ -223,60 +244,30 @@ class SqliteFollower:
         look_interval: float = 0.25,
     ) -> None:
         """Read what lies behind `position` and `apply` it."""
-        self._reader = reader
+        super().__init__(reader, _SUBJECT, poll_interval=poll_interval, look_interval=look_interval)
+        self._feed = reader
         self._ids = ids
         self._ids_at = float("-inf")
         self._position = position
         self._apply = apply
-        self.poll_interval = poll_interval
-        self._look_interval = look_interval
-        self._version: object = None
-        self._read_at = float("-inf")
-        self._contact = Contact("change feed of the token store")
 
-    async def run(self) -> None:
-        """Follow until cancelled."""
-        while True:
-            try:
-                await self._catch_up()
-                self._contact.mark_restored()
-                await self._read_ids(asyncio.get_running_loop().time() + self._look_interval)
-            except Unavailable as error:
-                self._contact.mark_lost(error.__cause__ or error)
-            except Exception as error:  # noqa: BLE001 - whatever it is, following must go on
-                self._contact.mark_failed(error)
-            await asyncio.sleep(self._look_interval)
-
-    async def _catch_up(self) -> None:
-        """Read and apply slices until nothing is left, without a pause: revocations may be among what is left."""
-        time = asyncio.get_running_loop().time
-        more = self._look(time())
-        while more:
-            # All else that is ready has its turn before the next one.
-            await asyncio.sleep(0)
-            more = self._look(time())
+    async def _visit(self) -> None:
+        await super()._visit()
+        await self._read_ids(asyncio.get_running_loop().time() + self._look_interval)
 
     async def _read_ids(self, until: float) -> None:
         """Read pages of ids while some are wanted, until the next look."""
         time = asyncio.get_running_loop().time
         while self._ids is not None and (place := self._ids.next_page) and self._ids_at <= time() < until:
             try:
-                self._ids.take(place, self._reader.read_ids(place[1], IDS_PAGE))
+                self._ids.take(place, self._feed.read_ids(place[1], IDS_PAGE))
             except Unavailable:
                 self._ids_at = time() + IDS_RETRY
             await asyncio.sleep(IDS_PAUSE)
 
-    def _look(self, now: float) -> bool:
-        """Read and apply a slice if there may be one; return whether another one is there."""
-        # Read before the rows are: what is committed in between is read once more.
-        version = self._reader.version()
-        if version == self._version and now - self._read_at < self.poll_interval:
-            return False
+    def _read(self) -> bool:
         before = self._position()
-        batch = self._reader.read_feed(before)
+        batch = self._feed.read_feed(before)
         self._apply(batch)
         # A rewound store is not followed, however many changes it has.
-        has_more = batch.more and self._position() != before
-        if not has_more:
-            self._version, self._read_at = version, now
-        return has_more
+        return batch.more and self._position() != before

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from extauthz.adapters.store.connecting import parameters, read_address
-from extauthz.adapters.store.following import POOLED, FeedLost
+from extauthz.adapters.store.contact import POOLED, FeedLost
 
 CONNECT_TIME = 5.0
 """Seconds for all addresses of the database together; each has two."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from itertools import chain, islice
 
-from extauthz.adapters.store.following import Contact, FeedLost
+from extauthz.adapters.store.contact import Contact, FeedLost
 from extauthz.adapters.store.link import CONNECT_TIME, DatabaseLink, Row, collect
 from extauthz.adapters.store.rows import COLUMNS, NEEDING, check_peppers, check_revision, record
 from extauthz.adapters.store.usage import IF_LATER, use_rows

@@ -11,6 +11,7 @@ from typing import Any
 from extauthz.adapters.store import sqlite_file
 from extauthz.adapters.store.feed_rows import FEED, feed_slice
 from extauthz.adapters.store.rows import COLUMNS, NEEDING, check_peppers, check_revision, record
+from extauthz.adapters.store.settings_rows import SAVED, SettingsState, settings_state
 from extauthz.core.model import Reason
 from extauthz.core.tokens import TokenRecord
 from extauthz.errors import StoreError, Unavailable
@@ -99,6 +100,14 @@ class SqliteReader:
         try:
             return [row[0] for row in self._connection.execute(_IDS, (after, limit))]
         except sqlite3.Error as error:
+            raise Unavailable(Reason.STORE_UNAVAILABLE) from error
+
+    def read_settings(self) -> SettingsState:
+        """Return the saved settings that count; raises Unavailable."""
+        try:
+            return settings_state(self._ask(SAVED))
+        except (sqlite3.Error, OSError, ValueError, StoreError) as error:
+            self.close()
             raise Unavailable(Reason.STORE_UNAVAILABLE) from error
 
     def check_peppers(self, peppers: Mapping[str, bytes], now: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -19,7 +18,6 @@ from extauthz.console.api.values import Answer, Body, Time, Whole
 
 MAX_LISTED = 1000
 MAX_NUMBER = 2**53
-_ONE_AT_A_TIME = threading.Lock()
 
 
 class AuditQuery(Body):
@@ -92,8 +90,7 @@ def verify(request: ApiRequest) -> ApiAnswer | ApiProblem:
     """Check all rows, and all tokens against them."""
     query: AuditHeadQuery = request.query
     noted = query.head.partition(":") if query.head else None
-    # Each takes a thread for as long as it reads all rows, and pages need these threads too.
-    if not _ONE_AT_A_TIME.acquire(blocking=False):
+    if not audits.ONE_VERIFICATION.acquire(blocking=False):
         return ApiProblem(
             HTTPStatus.TOO_MANY_REQUESTS, "another verification is under way: wait for it", headers={"retry-after": "5"}
         )
@@ -101,7 +98,7 @@ def verify(request: ApiRequest) -> ApiAnswer | ApiProblem:
         head = (int(noted[0]), noted[2]) if noted else None
         check = audits.verify(request.administration, request.actor, head=head)
     finally:
-        _ONE_AT_A_TIME.release()
+        audits.ONE_VERIFICATION.release()
     if isinstance(check, Refused):
         return ApiProblem.of_refusal(HTTPStatus.FORBIDDEN, check)
     checked = check.checked

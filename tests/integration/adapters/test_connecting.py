@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from extauthz.adapters.store.following import FeedLost
+from extauthz.adapters.store.contact import FeedLost
 from extauthz.adapters.store.link import DatabaseLink
 from tests.support.virtual_time import in_virtual_time, now
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.adapters.store import following
+from extauthz.adapters.store import contact
 from extauthz.adapters.store.following import PostgresFollower
 from extauthz.adapters.store.link import DatabaseLink
 from extauthz.adapters.store.postgres import PostgresReader, PostgresUsage
@@ -144,7 +144,7 @@ async def test_prepared_statements_that_are_lost_name_their_cause(
     finally:
         for reader in readers:
             await reader.close()
-    assert following.POOLED.endswith("write tokens.feed: poll, or connect without it")
+    assert contact.POOLED.endswith("write tokens.feed: poll, or connect without it")
 
 
 @pytest.mark.parametrize("mode", ["transaction", "session"])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from extauthz.adapters.store.following import FeedLost
+from extauthz.adapters.store.contact import FeedLost
 from extauthz.adapters.store.link import DatabaseLink
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.errors import StoreError

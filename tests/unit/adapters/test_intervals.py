@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from extauthz.adapters.store.following import FeedLost, PostgresFollower, SqliteFollower
+from extauthz.adapters.store.contact import FeedLost
+from extauthz.adapters.store.following import PostgresFollower, SqliteFollower
 from extauthz.adapters.store.postgres import PostgresReader, PostgresUsage
 from extauthz.adapters.store.reader import SqliteReader
 from extauthz.adapters.store.rows import COLUMNS, REVISION

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from extauthz.config.saved_settings import SavedSettings
+from extauthz.core.model import Reason
 from extauthz.serve import messages as control
 from extauthz.serve.messages import Channel, Message
 from extauthz.telemetry.conditions import Condition, ConditionKey
@@ -19,6 +21,9 @@ SAMPLES = {("a", ("x", "y")): 1.5, ("b", ()): math.inf, ("c", ("z",)): Histogram
 MESSAGES: list[Message] = [
     control.Begin(3, True, Path("/etc/extauthz.yaml"), FILES),
     control.Prepare(Path("/etc/extauthz.yaml"), FILES),
+    control.Begin(0, False, Path("/etc/extauthz.yaml"), FILES, SavedSettings(7, {"client_ids": ["ü"], "enabled": False})),
+    control.Prepare(Path("/etc/extauthz.yaml"), FILES, SavedSettings(0)),
+    control.Prepare(Path("/etc/extauthz.yaml"), FILES, Reason.STORE_STALE),
     control.Commit(),
     control.Discard(),
     control.Reopen(),

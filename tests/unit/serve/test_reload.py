@@ -386,6 +386,7 @@ async def test_reloads_are_counted_and_nothing_is_read_twice(files: Watched) -> 
     reloader = files.reloader
     before = {f"extauthz_config_reloads_total {result}": 0.0 for result in ("ok", "failed", "restart_needed")}
     times = {"extauthz_config_last_reload_success_timestamp_seconds": 1_000.0, "extauthz_config_stale": 0.0}
+    times["extauthz_settings_version"] = 0.0
     info = f"extauthz_config_info {reloader.configuration.files.digest}"
     assert {" ".join([name, *labels]): value for (name, labels), value in reloader.samples().items()} == before | times | {
         info: 1.0
@@ -439,7 +440,7 @@ async def test_policies_are_not_compared_in_the_loop(files: Watched, monkeypatch
     """With 10,000 routes that takes tens of milliseconds, in which no check would be answered."""
     threads = []
     for name in ("losses.warning", "weakened"):
-        monkeypatch.setattr(f"extauthz.serve.reload.{name}", lambda *_: threads.append(threading.current_thread()) or [])
+        monkeypatch.setattr(f"extauthz.serve.rereading.{name}", lambda *_: threads.append(threading.current_thread()) or [])
     files.write(routes=MORE)
     await files.reloader.reload()
     assert len(files.taken) == 1
