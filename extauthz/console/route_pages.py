@@ -62,12 +62,14 @@ async def show(visit: Visit) -> Response:
     entries = await visit.context.run(listing.entries, routes)
     configured = visit.context.configuration().settings.scopes
     scopes = sorted({*configured, *(name for entry in routes.entries for name in entry.route.scopes)})
+    folder = f"{visit.context.configuration().file.parent}/"
     counts = {name: sum(name in entry.route.scopes for entry in routes.entries) for name in scopes}
     return visit.page(
         "routes.html",
         listing=listing,
         entries=entries[:MOST],
         more=max(0, len(entries) - MOST),
+        place=lambda text: text.removeprefix(folder),
         total=len(routes.entries),
         scopes=[(name, meaning(name), counts[name]) for name in scopes],
         permissions=[permission.value for permission in PERMISSIONS],
