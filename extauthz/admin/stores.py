@@ -24,15 +24,24 @@ class StoreStatus:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """An exported audit that belongs to the store; `head` is the number of the last row of the store's audit."""
+    """An exported audit that belongs to the store; `head` is the number of the last row of the store's audit.
+
+    `settings` is the version of the OAuth settings that counts in the store.
+    """
 
     export: AuditExport
     head: int
+    settings: int = 0
 
     @property
     def is_behind(self) -> bool:
         """Tell whether the store has rows behind the last one of the export, so that a later one may exist."""
         return self.head > self.export.audit[0]
+
+    @property
+    def has_older_settings(self) -> bool:
+        """Tell whether OAuth settings come back that were changed since: they count once the restore is accepted."""
+        return self.settings < self.export.settings
 
 
 def status(administration: Administration, actor: Actor, at: int, *, listed: Collection[str]) -> StoreStatus | Refused:
@@ -74,7 +83,7 @@ def prepare_restore(administration: Administration, actor: Actor, first: str, ex
     rows = administration.store.audit_page(0, 1)
     if rows and first and rows[0].mac.hex() != first:
         return Refused.because("audit", "this is the export of another store: their first rows differ")
-    return Restore(export, administration.store.audit_head()[0])
+    return Restore(export, administration.store.audit_head()[0], administration.store.settings().version)
 
 
 def accept_restore(administration: Administration, actor: Actor, restore: Restore, at: int) -> Restored | Refused:

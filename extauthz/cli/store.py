@@ -116,6 +116,9 @@ def accept_restore(config_file: Path, email: str | None, file: Any, *, yes: bool
         if restore.is_behind:
             ends = f"the export ends at row {export.audit[0]}, the restored store at {restore.head}"
             echo(f"warning: {ends}: is there a later export?", err=True)
+        if restore.has_older_settings:
+            versions = f"version {restore.settings} of the OAuth settings counts again, after version {export.settings}"
+            echo(f"warning: {versions}: look at them in the console, and save what should count", err=True)
         name, count = administration.store.name, len(export.revocations)
         confirm(f"Accept the restored store {name}, with {count} revocations of the export?", yes=yes)
         accepted = unwrap(stores.accept_restore(administration, session.actor, restore, now()))

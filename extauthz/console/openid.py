@@ -127,6 +127,11 @@ class OpenIdLogin:
         self._discovery = Discovery(section.issuer, address, self._fetcher, clock=clock)
         self._keys = JwksSource(self._discovery, ALGORITHMS, self._fetcher, clock=clock, unnamed=True)
 
+    @property
+    def redirect_uri(self) -> str:
+        """Where the provider sends browsers back to."""
+        return self._redirect_uri
+
     async def close(self) -> None:
         """Close the connections to the provider."""
         await self._fetcher.close()

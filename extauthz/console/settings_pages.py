@@ -16,10 +16,10 @@ from extauthz.admin.rights import Operation, may
 from extauthz.console.forms import Form
 from extauthz.console.token_forms import by_field
 from extauthz.console.visits import Visit
+from extauthz.core.provider_table import PROVIDERS
 from extauthz.process.clock import SystemClock
 
 PATH = "/settings/oauth"
-PROVIDERS = {"azure": "Azure", "gsuite": "GSuite", "okta": "Okta", "onelogin": "OneLogin"}
 LABELS = {
     "enabled": "Allow OAuth token-based access",
     "provider": "SSO provider",
@@ -147,7 +147,7 @@ async def _page(
         labels=LABELS,
         hints=HINTS,
         lists=LIST_FIELDS,
-        providers=PROVIDERS,
+        providers={name: rows[0].title for name, rows in PROVIDERS.items()},
         written=written,
     )
 

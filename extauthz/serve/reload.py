@@ -15,11 +15,12 @@ import watchfiles
 
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration
+from extauthz.config.pacing import beside_the_loop
 from extauthz.config.restart import needing_restart
 from extauthz.config.saved_settings import Saved
 from extauthz.core.model import Reason
 from extauthz.errors import ConfigurationError, Problem, StoreError
-from extauthz.serve.rereading import SettingsSource, reread, weaker, with_settings
+from extauthz.serve.rereading import SettingsSource, reread, weaker, with_other_settings
 from extauthz.serve.staleness import Source, Staleness
 from extauthz.telemetry.metric_table import Samples
 
@@ -159,8 +160,9 @@ class Reloader:
 
     def _read(self, files: Files) -> tuple[Configuration, list[str]]:
         """Return what the files say, and what there is to be said of how it differs from what is served."""
-        configuration = self._load(files)
-        return configuration, weaker(self.configuration, configuration)
+        with beside_the_loop():
+            configuration = self._load(files)
+            return configuration, weaker(self.configuration, configuration)
 
     def _load(self, files: Files) -> Configuration:
         return reread(self.configuration, files, wanted=self._wanted, environment=self._environment)
@@ -168,7 +170,7 @@ class Reloader:
     async def _use(self, saved: Saved) -> bool:
         before = self.configuration
         try:
-            configuration = await asyncio.to_thread(with_settings, before, before.files.again(), saved, self._environment)
+            configuration = await asyncio.to_thread(with_other_settings, before, saved, self._environment)
         except ConfigurationError as error:
             self._refuse(Source.SETTINGS, error.problems)
             return True

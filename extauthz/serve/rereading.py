@@ -34,19 +34,24 @@ def reread(served: Configuration, files: Files, *, wanted: Saved, environment: M
     Settings that are `wanted` and do not fit the files do not keep them from being taken, if those that are served do.
     """
     try:
-        return with_settings(served, files, wanted, environment)
+        return _with_settings(served, files, wanted, environment)
     except ConfigurationError:
         if served.saved is None or served.saved == wanted:
             raise
-    return with_settings(served, files, served.saved, environment)
+    return _with_settings(served, files, served.saved, environment)
 
 
-def with_settings(served: Configuration, files: Files, saved: Saved, environment: Mapping[str, str]) -> Configuration:
+def _with_settings(served: Configuration, files: Files, saved: Saved, environment: Mapping[str, str]) -> Configuration:
     """Read files with these settings, and their secrets; raises ConfigurationError."""
+    configuration = load(served.file, files, end_marker=served.settings.reload.end_marker, saved=saved)
+    configuration.read_secrets(environment)
+    return configuration
+
+
+def with_other_settings(served: Configuration, saved: Saved, environment: Mapping[str, str]) -> Configuration:
+    """Read what is served once more, with other settings, beside the loop; raises ConfigurationError."""
     with beside_the_loop():
-        configuration = load(served.file, files, end_marker=served.settings.reload.end_marker, saved=saved)
-        configuration.read_secrets(environment)
-        return configuration
+        return _with_settings(served, served.files.again(), saved, environment)
 
 
 def served_first(configuration: Configuration, saved: Saved, environment: Mapping[str, str]) -> Configuration:
@@ -54,13 +59,12 @@ def served_first(configuration: Configuration, saved: Saved, environment: Mappin
     if saved is Reason.STORE_UNAVAILABLE:
         return configuration
     try:
-        return with_settings(configuration, configuration.files.again(), saved, environment)
+        return with_other_settings(configuration, saved, environment)
     except ConfigurationError:
         return configuration
 
 
 def weaker(before: Configuration, after: Configuration) -> list[str]:
     """Say what may be meant, or may be an accident: routes that are gone, and refusals that are not enforced any more."""
-    with beside_the_loop():
-        loss = losses.warning(before.policy, after.policy)
-        return [*weakened(before.policy, after.policy), *([loss] if loss else [])]
+    loss = losses.warning(before.policy, after.policy)
+    return [*weakened(before.policy, after.policy), *([loss] if loss else [])]

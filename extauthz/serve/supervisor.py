@@ -118,8 +118,9 @@ class Supervisor:
                 if self._stopping.is_set() or slot.running is None:
                     continue
                 running = slot.running
-                _log.info("restarting a worker", extra={"worker": slot.index, "pid": running.process.pid})
-                await self._end(running, Drain())
+            _log.info("restarting a worker", extra={"worker": slot.index, "pid": running.process.pid})
+            # It answers checks meanwhile, with whatever configuration comes.
+            await self._end(running, Drain())
             while not self._stopping.is_set() and not slot.is_served_after(running):  # noqa: ASYNC110 - a handful of times
                 await asyncio.sleep(0.02)
             await asyncio.sleep(self._configuration.settings.server.drain)

@@ -13,7 +13,7 @@ from typing import Any
 
 import axe_playwright_python
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright
 
 WIDE, NARROW = (1280, 860), (390, 844)
 # What a page is answered with on purpose, which the browser tells as an error.
@@ -32,14 +32,13 @@ def chromium() -> str:
 
 
 @contextmanager
-def browsing() -> Iterator[Browser]:
+def browsing(playwright: Playwright) -> Iterator[Browser]:
     """Run a browser."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium())
-        try:
-            yield browser
-        finally:
-            browser.close()
+    browser = playwright.chromium.launch(executable_path=chromium())
+    try:
+        yield browser
+    finally:
+        browser.close()
 
 
 @dataclass
@@ -78,21 +77,24 @@ def tab(browser: Browser, *, size: tuple[int, int] = WIDE, scheme: Any = "light"
     )
     context.set_default_timeout(10_000)
     opened = Tab(context.new_page())
-    yield opened
-    context.close()
+    try:
+        yield opened
+    finally:
+        context.close()
     assert opened.complaints == []
 
 
 @contextmanager
-def browsing_with_profile(folder: Path) -> Iterator[Tab]:
+def browsing_with_profile(playwright: Playwright, folder: Path) -> Iterator[Tab]:
     """Run a browser that keeps a profile on disk, and pages that one leaves in memory, as everybody's browser does."""
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            folder, executable_path=chromium(), ignore_default_args=["--disable-back-forward-cache"]
-        )
-        context.set_default_timeout(10_000)
-        opened = Tab(context.new_page())
+    context = playwright.chromium.launch_persistent_context(
+        folder, executable_path=chromium(), ignore_default_args=["--disable-back-forward-cache"]
+    )
+    context.set_default_timeout(10_000)
+    opened = Tab(context.new_page())
+    try:
         yield opened
+    finally:
         context.close()
     assert opened.complaints == []
 

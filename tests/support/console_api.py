@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from extauthz.adapters.store.sessions import StoredSession
@@ -63,7 +62,7 @@ class ApiWorld:
         self.keys = {role: self.key(role) for role in Role}
         route_map = RouteMap(self.configuration.policy, self.configuration.route_places)
         context = Context(lambda: self.configuration, lambda: self.administration, lambda: route_map, clock=lambda: self.now)
-        self.app = Starlette(routes=[Mount(BASE, routes=routes(context))])
+        self.app = Starlette(routes=routes(context))
         self.client = TestClient(self.app, base_url="http://127.0.0.1")
 
     def key(self, role: Role = Role.SUPER_ADMIN, *, lasts: int = 30 * DAY) -> NewKey:

@@ -24,6 +24,7 @@ Note = tuple[str, str | None, object, object]
 """What is recorded of a change: action, token id, before, after."""
 
 CREATED, REVOKED, ROTATED, EXPIRY, TOMBSTONE, RESTORE = "create", "revoke", "rotate", "expire", "tombstone", "accept-restore"
+SETTINGS = "settings"
 
 _FIELDS = ("number", "at", "actor", "action", "token_id", "source", "before", "after", "pepper_id")
 _LIMIT = 2**53
@@ -118,6 +119,7 @@ def read_lines(lines: Iterable[str]) -> tuple[list[AuditRow], AuditExport]:
     ends: list[dict[str, Any]] = []
     revocations: dict[str, Revocation] = {}
     expiries: dict[str, int] = {}
+    settings = 0
     complete = False
     for number, text in enumerate(lines, 1):
         if not text.strip():
@@ -132,6 +134,8 @@ def read_lines(lines: Iterable[str]) -> tuple[list[AuditRow], AuditExport]:
             rows.append(row)
             if row.token_id is not None:
                 _collect(row, document["after"], revocations, expiries)
+            elif row.action == SETTINGS:
+                settings = max(settings, _whole(document["after"]["version"]))
         except StoreError as error:
             raise StoreError(f"line {number}: {error}") from error
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
@@ -139,7 +143,7 @@ def read_lines(lines: Iterable[str]) -> tuple[list[AuditRow], AuditExport]:
     if not complete:
         raise StoreError("the exported audit was cut off: its last line tells the state of the store")
     epoch, head = (max(end[name] for end in ends) for name in ("epoch", "head"))
-    return rows, AuditExport(tuple(revocations.values()), expiries, epoch, head, ends[-1]["audit"])
+    return rows, AuditExport(tuple(revocations.values()), expiries, epoch, head, ends[-1]["audit"], settings)
 
 
 def _row(document: dict[str, Any]) -> AuditRow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -62,7 +63,7 @@ class FeedFile(VersionedFile, Protocol):
     def read_ids(self, after: str, limit: int) -> Sequence[str]: ...
 
 
-class PostgresFollowing:
+class PostgresFollowing(ABC):
     """Reads what is in PostgreSQL when a notification came, and every `poll_interval` seconds whatever came."""
 
     def __init__(self, link: FeedLink, subject: str, *, poll_interval: float, listen: bool) -> None:
@@ -87,9 +88,9 @@ class PostgresFollowing:
         finally:
             await self._link.close()
 
+    @abstractmethod
     async def _catch_up(self) -> bool:
         """Read and hand on; return whether anything changed."""
-        raise NotImplementedError
 
     async def _read_ids(self) -> bool:
         """Read a page of what is read only once, if one is needed; return whether the next one is."""
@@ -176,7 +177,7 @@ class PostgresFollower(PostgresFollowing):
                 return is_changed
 
 
-class SqliteFollowing:
+class SqliteFollowing(ABC):
     """Looks at a SQLite store every `look_interval` seconds; a read is due when it moved, or every `poll_interval`."""
 
     def __init__(self, reader: VersionedFile, subject: str, *, poll_interval: float, look_interval: float = 0.25) -> None:
@@ -192,17 +193,17 @@ class SqliteFollowing:
         """Follow until cancelled."""
         while True:
             try:
-                await self._catch_up()
-                self._contact.mark_restored()
-                await self._read_ids(asyncio.get_running_loop().time() + self._look_interval)
+                await self._visit()
             except Unavailable as error:
                 self._contact.mark_lost(error.__cause__ or error)
             except Exception as error:  # noqa: BLE001 - whatever it is, following must go on
                 self._contact.mark_failed(error)
             await asyncio.sleep(self._look_interval)
 
-    async def _read_ids(self, until: float) -> None:
-        """Read pages of what is read only once while some are wanted, until the next look."""
+    async def _visit(self) -> None:
+        """Look at the store once."""
+        await self._catch_up()
+        self._contact.mark_restored()
 
     async def _catch_up(self) -> None:
         """Read and apply slices until nothing is left, without a pause: revocations may be among what is left."""
@@ -224,9 +225,9 @@ class SqliteFollowing:
             self._version, self._read_at = version, now
         return has_more
 
+    @abstractmethod
     def _read(self) -> bool:
         """Read and hand on; return whether more is there."""
-        raise NotImplementedError
 
 
 class SqliteFollower(SqliteFollowing):
@@ -249,6 +250,10 @@ class SqliteFollower(SqliteFollowing):
         self._ids_at = float("-inf")
         self._position = position
         self._apply = apply
+
+    async def _visit(self) -> None:
+        await super()._visit()
+        await self._read_ids(asyncio.get_running_loop().time() + self._look_interval)
 
     async def _read_ids(self, until: float) -> None:
         """Read pages of ids while some are wanted, until the next look."""

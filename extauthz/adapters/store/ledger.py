@@ -46,7 +46,7 @@ class Ledger:
     def note_settings(self, before: object, after: object) -> None:
         """Add a change of the saved settings to feed and audit; the feed names them in place of a token."""
         self._changes.append((CHANGED, CHANGED))
-        self.note(CHANGED, None, before, after)
+        self.note(chain.SETTINGS, None, before, after)
 
     def settle(self) -> None:
         """Write feed and audit; without a note nothing was changed."""

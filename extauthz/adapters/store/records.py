@@ -180,6 +180,7 @@ class AuditExport:
     """What an exported audit has to say to a store that was restored.
 
     `expiries` were brought forward; `epoch` and `head` are those of the change feed; `audit` is number and MAC of the last row.
+    `settings` is the last version of the saved settings, 0 for none.
     """
 
     revocations: tuple[Revocation, ...]
@@ -187,6 +188,7 @@ class AuditExport:
     epoch: int
     head: int
     audit: tuple[int, str]
+    settings: int = 0
 
 
 @dataclass(frozen=True, slots=True)

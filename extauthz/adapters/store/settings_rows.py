@@ -15,7 +15,7 @@ from extauthz.errors import StoreError
 SECTION = "oauth"
 """The section of the configuration that is saved."""
 CHANGED = "settings"
-"""Stands in the change feed, and in the audit, in place of the id of a token, which has twelve characters."""
+"""Stands in the change feed in place of the id of a token, which has twelve characters."""
 
 SAVED = """
 SELECT state.epoch, state.head, coalesce(state.settings_version, 0), (SELECT version_num FROM alembic_version),

@@ -11,14 +11,14 @@ from urllib.parse import urlencode
 import anyio.from_thread
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import Receive, Scope, Send
 
 from extauthz.admin.rights import Actor, forbidden
 from extauthz.console.api import reading
 from extauthz.console.api.authentication import WINDOW, WRONG_KEYS, authenticate
 from extauthz.console.api.document import document
-from extauthz.console.api.operations import ApiAnswer, ApiOperation, ApiRequest
+from extauthz.console.api.operations import BASE, ApiAnswer, ApiOperation, ApiRequest
 from extauthz.console.api.problems import ApiProblem, response
 from extauthz.console.api.table import OPERATIONS
 from extauthz.console.context import Context
@@ -32,17 +32,34 @@ CURSORS = ("after", "before")
 
 def routes(context: Context) -> list[BaseRoute]:
     """Return what answers below BASE, also at paths where nothing is."""
-    failures = Throttle(WRONG_KEYS, WINDOW)
-    paths = dict.fromkeys(operation.path for operation in OPERATIONS)
-    # One route for each path, which takes every method: otherwise `Allow` would name those of one operation alone.
-    return [
-        Route(DOCUMENT, Document(context, failures)),
-        *(
-            Route(path, Endpoint(context, failures, [operation for operation in OPERATIONS if operation.path == path]))
-            for path in paths
-        ),
-        Route("/{path:path}", Nowhere()),
-    ]
+    return [Api(context)]
+
+
+class Api(BaseRoute):
+    """Everything below BASE. A Mount would leave paths with a line break to the pages."""
+
+    def __init__(self, context: Context) -> None:
+        """Make an endpoint for each path of the table."""
+        failures = Throttle(WRONG_KEYS, WINDOW)
+        paths = dict.fromkeys(operation.path for operation in OPERATIONS)
+        # One route for each path, which takes every method: otherwise `Allow` would name those of one operation alone.
+        endpoints = {
+            path: Endpoint(context, failures, [operation for operation in OPERATIONS if operation.path == path]) for path in paths
+        }
+        endpoints[DOCUMENT] = Document(context, failures)
+        ours = [Route(path, endpoint) for path, endpoint in endpoints.items()]
+        self._router = Router(ours, redirect_slashes=False, default=Nowhere())
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Take every HTTP request below BASE."""
+        is_below = scope["type"] == "http" and scope["path"].startswith(f"{BASE}/")
+        return (Match.FULL if is_below else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        # For the router a line break may stand behind every path.
+        app = self._router if scope["path"].isprintable() else Nowhere()
+        await app({**scope, "root_path": BASE}, receive, send)
 
 
 class Nowhere:

@@ -168,7 +168,7 @@ def _query_parameter(name: str, schema: Mapping[str, Any], definitions: Mapping[
 
 
 def _header(header: HeaderParameter) -> dict[str, Any]:
-    schema = {"type": "string", "pattern": header.pattern, **({"format": header.format} if header.format else {})}
+    schema = {"type": "string", **({"pattern": header.pattern} if header.pattern else {})}
     return {"name": header.name, "in": "header", "required": header.is_required, "description": header.meaning, "schema": schema}
 
 

@@ -52,8 +52,7 @@ class HeaderParameter:
 
     name: str
     meaning: str
-    pattern: str
-    format: str | None = None
+    pattern: str | None = None
     is_required: bool = False
 
     @property
@@ -82,3 +81,9 @@ class ApiOperation:
     headers: tuple[HeaderParameter, ...] = ()
     answer_headers: tuple[str, ...] = ()
     problems: tuple[HTTPStatus, ...] = ()
+
+
+def is_expected(request: ApiRequest, etag: str) -> bool:
+    """Tell whether a request is meant for what has this ETag now (RFC 9110 13.1.1); one without If-Match is."""
+    tags = request.headers.get(IF_MATCH, "*").split(",")
+    return any(tag.strip() in ("*", etag) for tag in tags)

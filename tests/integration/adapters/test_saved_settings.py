@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
-from extauthz.adapters.store.settings_rows import SettingsKey, SettingsVersion, keys_of, mac, refusal
+from extauthz.adapters.store.feed_rows import feed_batch
+from extauthz.adapters.store.settings_rows import SettingsKey, SettingsState, SettingsVersion, keys_of, mac, refusal
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.errors import ChangeRefused, StoreError
+from extauthz.verifiers.change_feed import Feed
+from extauthz.verifiers.known_ids import KnownIds
 from tests.support.postgresql import ANA, FINGERPRINT, KEY, NOW, Place, token
+from tests.support.world import StillClock
 
 pytest_plugins = ["tests.support.postgresql"]
 
@@ -106,43 +110,44 @@ def test_nothing_is_saved_without_a_pepper_or_in_any_size(place: Place) -> None:
 
 
 TAMPERED = {
-    "version": "UPDATE settings SET version = 9 WHERE version = 2",
-    "section": "UPDATE settings SET section = 'tokens' WHERE version = 2",
-    "body": "UPDATE settings SET body = replace(body, 'false', 'true') WHERE version = 2",
-    "no body": "UPDATE settings SET body = '' WHERE version = 2",
-    "time": "UPDATE settings SET at = at + 1 WHERE version = 2",
-    "actor": "UPDATE settings SET actor = 'eve@acme.com' WHERE version = 2",
-    "source": "UPDATE settings SET source = '' WHERE version = 2",
-    "pepper": "UPDATE settings SET pepper_id = 'p2' WHERE version = 2",
-    "lost pepper": "UPDATE settings SET pepper_id = 'p3' WHERE version = 2",
-    "mac": "UPDATE settings SET mac = (SELECT mac FROM settings WHERE version = 1) WHERE version = 2",
-    "before": "DELETE FROM settings WHERE version = 1",
-    "other before": "UPDATE settings SET mac = (SELECT mac FROM settings WHERE version = 2) WHERE version = 1",
-    "copy": "UPDATE settings SET body = (SELECT body FROM settings WHERE version = 1) WHERE version = 2",
-    "turned back": "UPDATE store_state SET settings_version = 1",
-    "removed": "DELETE FROM settings WHERE version = 2",
+    "version": "UPDATE settings SET version = {last} + 7 WHERE version = {last}",
+    "section": "UPDATE settings SET section = 'tokens' WHERE version = {last}",
+    "body": "UPDATE settings SET body = replace(body, 'false', 'true') WHERE version = {last}",
+    "no body": "UPDATE settings SET body = '' WHERE version = {last}",
+    "time": "UPDATE settings SET at = at + 1 WHERE version = {last}",
+    "actor": "UPDATE settings SET actor = 'eve@acme.com' WHERE version = {last}",
+    "source": "UPDATE settings SET source = '' WHERE version = {last}",
+    "pepper": "UPDATE settings SET pepper_id = 'p2' WHERE version = {last}",
+    "lost pepper": "UPDATE settings SET pepper_id = 'p3' WHERE version = {last}",
+    "mac": "UPDATE settings SET mac = (SELECT mac FROM settings WHERE version = {before}) WHERE version = {last}",
+    "before": "DELETE FROM settings WHERE version = {before}",
+    "other before": "UPDATE settings SET mac = (SELECT mac FROM settings WHERE version = {last}) WHERE version = {before}",
+    "copy": "UPDATE settings SET body = (SELECT body FROM settings WHERE version = {before}) WHERE version = {last}",
+    "turned back": "UPDATE store_state SET settings_version = {before}",
+    "removed": "DELETE FROM settings WHERE version = {last}",
     "forgotten": "UPDATE store_state SET settings_version = NULL",
-    "ahead": "UPDATE store_state SET settings_version = 3",
+    "ahead": "UPDATE store_state SET settings_version = {last} + 1",
 }
 
 
-@pytest.mark.parametrize("change", TAMPERED)
-def test_what_an_intruder_changes_is_noticed(place: Place, change: str) -> None:
+def test_what_an_intruder_changes_is_noticed(place: Place) -> None:
     """And what is saved after it counts again."""
     with place.opened() as store:
-        saved(store, FIRST, SECOND)
-        place.unguard("settings")
-        place.run(TAMPERED[change])
-        state = store.settings()
+        for name, change in TAMPERED.items():
+            before, last = saved(store, FIRST, SECOND)
+            place.unguard("settings")
+            place.run(change.format(before=before.version, last=last.version))
+            state = store.settings()
+            assert not is_usable(state), name
+            healing = store.save_settings(FIRST, state.version, SIGNING, ANA)
+            healed = store.settings()
+            assert is_usable(healed), name
+            assert healed.saved == healing, name
+            assert healing.version > last.version, name
 
-        usable = state.saved is not None and state.latest == state.version and refusal(state.saved, KEYS) is None
-        assert not usable
-        third = store.save_settings(FIRST, state.version, SIGNING, ANA)
-        healed = store.settings()
-        assert (healed.version, healed.latest, healed.saved) == (third.version, third.version, third)
-        assert healed.saved is not None
-        assert refusal(healed.saved, KEYS) is None
-        assert third.version > 2
+
+def is_usable(state: SettingsState) -> bool:
+    return state.saved is not None and state.latest == state.version and refusal(state.saved, KEYS) is None
 
 
 def test_rows_are_only_appended(place: Place) -> None:
@@ -166,3 +171,39 @@ def test_a_body_that_no_release_wrote_is_refused_although_it_is_signed(body: Any
 def test_a_pepper_that_is_not_listed_is_named() -> None:
     row = SettingsVersion(1, "oauth", "{}", NOW, "ana", "", "p7", bytes(32), bytes(32))
     assert str(refusal(row, KEYS)).startswith("needs pepper 'p7'")
+
+
+FEED_OF_EARLIER_RELEASES = """
+SELECT state.epoch, state.head, coalesce((SELECT min(number) FROM changes), state.head + 1), last.number, last.mac,
+    later.number, later.token_id
+FROM store_state AS state LEFT JOIN (SELECT number, mac FROM audit ORDER BY number DESC LIMIT 1) AS last ON true
+LEFT JOIN (SELECT number, token_id FROM changes WHERE number > {} ORDER BY number LIMIT 500) AS later ON true
+WHERE state.id = 1 ORDER BY later.number
+"""
+
+
+def test_a_sidecar_of_an_earlier_release_moves_on(place: Place) -> None:
+    """It takes the change for one of an id that no token has: nothing is read anew, and nothing counts as restored."""
+    clock = StillClock()
+    feed = Feed(clock=clock, memory=600.0, ids=KnownIds(1000))
+
+    def read() -> None:
+        feed.apply(feed_batch(place.rows(FEED_OF_EARLIER_RELEASES.format(feed.position)), 500))
+
+    with place.opened() as store:
+        store.add(token(), FINGERPRINT)
+        read()
+        start = feed.ids.next_page
+        assert start is not None
+        feed.ids.take(start, [token().id])
+        mark, generation = feed.mark, feed.generation
+        saved(store, FIRST, SECOND)
+        read()
+
+        assert (feed.position, feed.generation, feed.rewound, feed.age) == (mark[1] + 2, generation, False, 0.0)
+        assert not feed.changed_since(token().id, mark)
+        assert feed.ids.complete
+        assert (token().id in feed.ids, "b" * 12 in feed.ids) == (True, False)
+        store.revoke([token().id], None, ANA)
+        read()
+        assert feed.changed_since(token().id, mark)

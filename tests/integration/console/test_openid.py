@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -14,7 +13,6 @@ import httpx2
 import pytest
 
 from extauthz.adapters.oauth.jwks import UNKNOWN_KEY_COOL_DOWN
-from extauthz.addresses import Address
 from extauthz.config.console import LoginSection
 from extauthz.console.id_tokens import LEEWAY, LoginRefusal
 from extauthz.console.openid import KEY_AGE, LIFETIME, Authenticated, OpenIdLogin
@@ -23,8 +21,7 @@ from extauthz.demo.forgeries import OTHER_CLIENT, Forgery
 from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.login import CONSOLE_CLIENT, CONSOLE_SECRET
 from extauthz.errors import Unavailable
-from extauthz.transport.http.ops import HttpServer
-from extauthz.transport.sockets import open_port
+from tests.support.served_issuer import IssuerServer, issuer_server
 from tests.support.world import StillClock
 
 REDIRECT = "http://127.0.0.1:9003/login/callback"
@@ -74,22 +71,20 @@ class World:
         return await login.finish(await self.come_back(begun.address, user), begun.cookie, self.now)
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[IssuerServer]:
+    with issuer_server() as made:
+        yield made
+
+
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
-    opened = open_port(Address(host="127.0.0.1", port=0))
-    issuer = DemoIssuer(f"http://127.0.0.1:{opened.getsockname()[1]}")
+async def world(server: IssuerServer) -> AsyncIterator[World]:
+    server.issuer = issuer = DemoIssuer(server.base)
     for client_id, secret in CLIENTS.items():
         issuer.login.register(client_id, secret, [REDIRECT])
-    server = HttpServer(issuer)
     async with contextlib.AsyncExitStack() as stack:
-        serving = asyncio.create_task(server.run_on(opened))
         browser = await stack.enter_async_context(httpx2.AsyncClient(trust_env=False))
-        try:
-            yield World(issuer, browser, StillClock(time.time()), stack)  # noqa: TID251 - the issuer's tokens live now
-        finally:
-            await stack.aclose()
-            server.should_exit = True
-            await serving
+        yield World(issuer, browser, StillClock(time.time()), stack)  # noqa: TID251 - the issuer's tokens live now
 
 
 def entered(ended: Authenticated | LoginRefusal, path: str = "/tokens") -> bool:
@@ -338,7 +333,8 @@ async def test_a_provider_that_cannot_be_asked_is_no_refusal(world: World, path:
             raise AssertionError(f"{path} {fault}: {await world.try_to(login)}")
         world.issuer.heal()
         world.clock.ticks += 60
-        assert entered(await world.try_to(login))
+        # A login with so little time might fail on a busy machine.
+        assert entered(await world.try_to(world.login() if fault is Fault.SLOW else login))
 
 
 async def test_a_provider_of_another_name_is_not_asked(world: World) -> None:

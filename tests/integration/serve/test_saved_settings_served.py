@@ -111,7 +111,7 @@ class Managed:
         started = time.monotonic()
         eventually(lambda: self.reasons("oauth") == {expected}, seconds=PATIENCE, pause=0.02, what=lambda: self.reasons("oauth"))
         assert time.monotonic() - started < seconds
-        assert self.sidecar.settings["tokens"]["enabled"] is False or self.reasons("issued") == {"allowed"}
+        assert self.reasons("issued") == {"allowed" if self.sidecar.settings["tokens"]["enabled"] else DISABLED}
 
     def metric(self, name: str) -> float:
         lines = [line for line in self.sidecar.page("/metrics")[1].splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
@@ -132,6 +132,7 @@ def test_what_is_saved_counts_within_two_seconds(
     sidecar: Sidecar, issuer: DemoIssuer, make_place: MakePlace, kind: str, workers: int
 ) -> None:
     it = Managed(sidecar, issuer, make_place(kind))
+    sidecar.settings["server"]["drain"] = "10s"
     it.prepare(workers=workers)
     sidecar.start()
     assert it.reasons("oauth") == {DISABLED}, "nothing was saved yet"
@@ -144,15 +145,22 @@ def test_what_is_saved_counts_within_two_seconds(
     assert it.save(3) == 4
     it.within(PROMISE, "allowed")
     assert (it.metric("extauthz_settings_version"), it.metric("extauthz_config_stale")) == (4.0, 0.0)
-    if workers > 1:
-        assert sidecar.process is not None
-        parent = sidecar.process.pid
+    if workers == 1:
+        return
+    assert sidecar.process is not None
+    parent = sidecar.process.pid
+    if kind == "postgresql":
         victim = int(Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0])
         os.kill(victim, signal.SIGKILL)
         eventually(lambda: it.metric("extauthz_worker_restarts_total"), seconds=PATIENCE, pause=0.05)
         eventually(lambda: sidecar.page("/readyz")[0] == 200, seconds=PATIENCE, pause=0.05)
         assert it.reasons("oauth") == {"allowed"}, "the next worker begins with what counts"
-    assert sidecar.stop() == 0
+        return
+    os.kill(parent, signal.SIGUSR2)
+    eventually(lambda: '"draining"' in sidecar.logs[1].read_text(), seconds=PATIENCE, pause=0.01)
+    it.save(4, enabled=False)
+    it.within(PROMISE, DISABLED)
+    assert '"stopped"' not in sidecar.logs[1].read_text(), "the worker that ends has the settings as well"
 
 
 def test_a_start_without_the_store_answers_503_until_it_is_there(
@@ -213,5 +221,6 @@ def test_a_backup_that_is_put_back_counts_when_the_restore_is_accepted(
     assert "run 'extauthz store accept-restore'" in sidecar.logs[1].read_text()
     accepted = sidecar.command("store", "accept-restore", "--audit", str(export), "--yes")
     assert accepted.exit_code == 0, accepted.output
+    assert "warning: version 1 of the OAuth settings counts again, after version 2" in accepted.output
     it.within(PROMISE, "allowed")
     assert (it.metric("extauthz_settings_version"), it.metric("extauthz_config_stale")) == (1.0, 0.0)

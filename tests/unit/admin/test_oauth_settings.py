@@ -231,9 +231,9 @@ def test_each_refusal_stands_beside_its_field(
     outcome = oauth_settings.save(administration, managed, SUPER_ADMIN, {**OKTA, **changes}, NOW, expected=0)
     found = refusals(outcome)
     assert [field for field, _ in found] == [field for field, _ in expected]
-    for (_, message), (_, words) in zip(found, expected, strict=True):
-        assert words in (None, message)
-        assert "secret" not in message
+    told = [(message, words) for (_, message), (_, words) in zip(found, expected, strict=True)]
+    assert [message for message, words in told if words is not None] == [words for _, words in told if words is not None]
+    assert [message for message, _ in told if "secret" in message] == []
     assert administration.store.settings().version == 0
 
 
@@ -246,6 +246,19 @@ def test_a_key_of_the_file_that_the_choice_does_not_fit_is_named_with_its_line(
     assert field == "provider"
     assert message.startswith(f"this does not fit the file: {tmp_path / 'extauthz.yaml'}:")
     assert "oauth.verification: introspection does not verify okta tokens" in message
+
+
+@pytest.mark.parametrize("key", ["client_ids", "audience"])
+def test_the_client_of_logins_cannot_be_saved_as_one_of_access_tokens(tmp_path: Path, key: str) -> None:
+    """Else the ID token of everybody who logs in to the console could pass as an access token."""
+    console = {"oidc": {"issuer": "https://acme.okta.com", "client_id": "0oa9"}}
+    managed = configured(tmp_path, {"managed_by": "console"}, console=console)
+    message = (
+        "names the client of console.oidc too, and a login could pass as an access token: give the console a client of its own"
+    )
+    wanted = {**OKTA, key: f"{OKTA[key][0]}, 0oa9"}
+    assert refusals(oauth_settings.check(managed, SUPER_ADMIN, wanted)) == [(key, message)]
+    assert isinstance(oauth_settings.check(managed, SUPER_ADMIN, OKTA), CheckedSettings)
 
 
 def test_two_admins_do_not_undo_each_others_work(administration: Administration, managed: Configuration) -> None:

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extauthz.console.throttle import MOST, LoginThrottle, Throttle, network_of
+from extauthz.console.throttle import MAX_KEY, MOST, LoginThrottle, Throttle, network_of
+
+ATTACKER, ANA, OFFICE = "203.0.113.7", "ana@acme.com", "198.51.100.1"
 
 
 def test_a_burst_and_then_one_by_one() -> None:
@@ -39,28 +41,83 @@ def test_it_never_holds_more_than_it_may(keys: list[str]) -> None:
     assert len(throttle) <= 5
 
 
-def test_logins_by_address_account_and_all_together() -> None:
-    throttle = LoginThrottle()
-    assert [throttle.wait("192.0.2.1", f"{n}@acme.com", 0.0) > 0 for n in range(6)] == [False] * 5 + [True]
-    assert [throttle.wait(f"192.0.2.{n}", "ana@acme.com", 0.0) > 0 for n in range(2, 8)] == [False] * 5 + [True]
-    allowed = sum(throttle.wait(f"198.51.100.{n}", f"x{n}@acme.com", 0.0) == 0 for n in range(100))
-    assert allowed == 50
-    assert throttle.wait("203.0.113.1", "new@acme.com", 1.0) == 0
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 100))))
+def test_nobody_has_more_than_burst_and_rate_together(tries: list[tuple[str, float]]) -> None:
+    throttle = Throttle(3, 30)
+    for key in "abc":
+        times = sorted(at for name, at in tries if name == key)
+        passed = [at for at in times if throttle.wait(key, at) == 0]
+        for first in passed:
+            assert sum(first <= at <= first + 30 for at in passed) <= 6
 
 
-def test_a_login_clears_the_attempts_before_it() -> None:
-    throttle = LoginThrottle()
-    for _ in range(4):
-        throttle.wait("192.0.2.1", "ana@acme.com", 0.0)
-    throttle.succeeded("192.0.2.1", "ana@acme.com")
-    assert [throttle.wait("192.0.2.1", "ana@acme.com", 0.0) > 0 for _ in range(6)] == [False] * 5 + [True]
-
-
-def test_an_ipv6_client_is_its_network() -> None:
-    assert network_of("2001:db8:1:2:aaaa::1") == network_of("2001:db8:1:2:bbbb::2") == "2001:db8:1:2::/64"
-    assert network_of("2001:db8:1:3::1") != network_of("2001:db8:1:2::1")
-    assert (network_of("192.0.2.1"), network_of("unknown")) == ("192.0.2.1", "unknown")
-
-
-def test_the_memory_of_strangers_is_bounded() -> None:
+def test_what_strangers_write_is_bounded() -> None:
     assert MOST == 4096
+    throttle = Throttle(1, 60)
+    long = "x" * 100_000
+    assert throttle.wait(long, 0) == 0
+    assert throttle.wait(f"{long[:MAX_KEY]}y", 0) == throttle.look(f"{long[:MAX_KEY]}z", 0) == 60
+    throttle.forget(long)
+    assert throttle.wait(long[:MAX_KEY], 0) == 0
+
+
+def test_an_address_and_an_account_have_five_logins_a_minute() -> None:
+    by_address, by_account = LoginThrottle(), LoginThrottle()
+    assert [by_address.wait(ATTACKER, f"{number}@acme.com", 0) for number in range(6)] == [0, 0, 0, 0, 0, 12]
+    assert [by_account.wait(f"203.0.113.{number}", ANA, 0) for number in range(6)] == [0, 0, 0, 0, 0, 12]
+
+
+def test_all_together_have_sixty() -> None:
+    throttle = LoginThrottle()
+    waits = [throttle.wait(f"203.0.113.{number}", f"{number}@acme.com", 0) for number in range(61)]
+    assert waits == [0] * 60 + [1]
+
+
+def test_one_address_cannot_use_up_the_logins_of_an_account() -> None:
+    throttle = LoginThrottle()
+    for number in range(5):
+        throttle.wait(ATTACKER, f"{number}@acme.com", 0)
+    assert {throttle.wait(ATTACKER, ANA, 0) for _ in range(100)} == {12}
+    assert throttle.wait(OFFICE, ANA, 0) == 0
+
+
+def test_naming_many_accounts_makes_no_account_forgotten() -> None:
+    throttle = LoginThrottle()
+    for number in range(5):
+        throttle.wait(f"203.0.113.{number}", ANA, 0)
+    for number in range(2 * MOST):
+        throttle.wait(ATTACKER, f"{number}@acme.com", 0)
+    assert throttle.wait(OFFICE, ANA, 0) > 0
+
+
+def test_a_login_of_ones_own_pays_for_no_attempts_at_others() -> None:
+    throttle = LoginThrottle()
+    passed = 0
+    for number in range(50):
+        passed += throttle.wait(ATTACKER, f"{number}@acme.com", 0) == 0
+        if throttle.wait(ATTACKER, ANA, 0) == 0:
+            throttle.succeeded(ANA)
+    assert passed == 3
+
+
+def test_a_login_ends_the_waiting_of_its_account() -> None:
+    throttle = LoginThrottle()
+    for number in range(4):
+        throttle.wait(f"203.0.113.{number}", ANA, 0)
+    assert throttle.wait(OFFICE, ANA, 0) == 0
+    throttle.succeeded(ANA)
+    assert throttle.wait(OFFICE, ANA, 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("fe80::7%eth0", "fe80::/64"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_an_address_is_what_one_client_can_choose_freely(address: str, network: str) -> None:
+    assert network_of(address) == network

@@ -5,22 +5,37 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from extauthz.adapters.store.chain import START
 from extauthz.adapters.store.settings_rows import SettingsState, SettingsVersion, keys_of, mac
+from extauthz.config.loader import load
 from extauthz.config.saved_settings import SavedSettings
+from extauthz.core.credentials import Kind
 from extauthz.core.model import Reason
+from extauthz.errors import Unavailable
+from extauthz.runtime.build import RuntimeBuilder
 from extauthz.runtime.saved_settings import SettingsFeed
+from extauthz.verifiers.oauth import OAuthVerifier
 from tests.support.world import StillClock
 
 PEPPERS = {"p1": b"a pepper for tests, 32 bytes long", "p2": b"another pepper, also 32 bytes long"}
 KEYS = keys_of(PEPPERS)
 MAX_AGE = 600.0
 UNKNOWN = Reason.STORE_UNAVAILABLE
+CONFIGURATION = """\
+version: 1
+server: {listen: 127.0.0.1:9001}
+oauth: {managed_by: console}
+tokens: {enabled: false, store: "sqlite:///tokens.db", peppers: [{id: p1, file: pepper}]}
+scopes: [SEARCH]
+routes: [routes.yaml]
+"""
 
 
 def row(version: int, *, pepper: str = "p1", **body: Any) -> SettingsVersion:
@@ -196,6 +211,30 @@ def test_other_peppers_do_not_let_a_restored_store_count() -> None:
     it.renew(keys={"p1": KEYS["p1"]}, max_age=MAX_AGE)
     assert it.saved == good(7)
     assert "accept-restore" in str(it.problem)
+
+
+@pytest.mark.parametrize("reason", [Reason.STORE_UNAVAILABLE, Reason.STORE_STALE])
+async def test_oauth_tokens_get_503_while_nobody_knows_the_settings(tmp_path: Path, reason: Reason) -> None:
+    """And what was verified with settings that no longer count is void."""
+    (tmp_path / "pepper").write_text("a pepper for tests that is 32 bytes")
+    (tmp_path / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
+    (tmp_path / "extauthz.yaml").write_text(CONFIGURATION)
+    okta = {"provider": "okta", "issuer": "https://acme.okta.com/oauth2/x", "client_ids": ["a"], "audience": "x"}
+    known, unknown = (load(tmp_path / "extauthz.yaml", saved=saved) for saved in (SavedSettings(7, okta), reason))
+    builder = RuntimeBuilder(clock=StillClock(), environment={})
+    async with AsyncExitStack() as stack:
+        before = await builder.open(known, stack)
+        (issuer,) = before.issuers.values()
+        parts = await builder.prepare(unknown, before)
+        with pytest.raises(Unavailable) as raised:
+            parts.runtime.verifiers[Kind.OAUTH].verify("any token", 0.0)
+        assert raised.value.reason is reason
+        assert not issuer.dropped
+        builder.adopt(unknown, before, parts)
+        assert issuer.dropped
+        again = await builder.prepare(known, parts)
+        assert isinstance(again.runtime.verifiers[Kind.OAUTH], OAuthVerifier)
+        assert len(again.verdicts[Kind.OAUTH]) == 0
 
 
 async def test_who_waits_is_woken() -> None:
