@@ -21,7 +21,7 @@ MAX_PAGE = 1000
 """Rows of one page."""
 MAX_ACTOR = 254
 _BATCH = 500
-_CURSOR = re.compile(r"(below|above)-([1-9][0-9]{0,15})").fullmatch
+_CURSOR = re.compile(r"(below|above)-(0|[1-9][0-9]{0,15})").fullmatch
 _FIELDS = ("number", "at", "actor", "action", "token_id", "source", "before", "after")
 _MOMENT = range(2**40)
 

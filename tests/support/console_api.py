@@ -61,8 +61,8 @@ class ApiWorld:
         )
         self.keys = {role: self.key(role) for role in Role}
         route_map = RouteMap(self.configuration.policy, self.configuration.route_places)
-        context = Context(lambda: self.configuration, lambda: self.administration, lambda: route_map, clock=lambda: self.now)
-        self.app = Starlette(routes=routes(context))
+        self.context = Context(lambda: self.configuration, lambda: self.administration, lambda: route_map, clock=lambda: self.now)
+        self.app = Starlette(routes=routes(self.context))
         self.client = TestClient(self.app, base_url="http://127.0.0.1")
 
     def key(self, role: Role = Role.SUPER_ADMIN, *, lasts: int = 30 * DAY) -> NewKey:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from http import HTTPStatus
+from inspect import iscoroutinefunction
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -126,6 +128,7 @@ class Endpoint:
             administration=context.administration(),
             configuration=context.configuration(),
             route_map=context.route_map(),
+            collector=context.collector,
             actor=actor,
             at=context.now(),
             path=request.path_params,
@@ -133,7 +136,8 @@ class Endpoint:
             headers=headers,
             body=body,
         )
-        answer = await context.run(operation.act, asked)
+        act: Any = operation.act
+        answer: ApiAnswer | ApiProblem = await (act(asked) if iscoroutinefunction(act) else context.run(act, asked))
         return answer if isinstance(answer, ApiProblem) else _written(request, operation, answer)
 
 

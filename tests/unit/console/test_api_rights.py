@@ -54,6 +54,7 @@ CASES: dict[str, tuple[Role, Callable[[ApiWorld], Asked]]] = {
         lambda api: (f"/settings/oauth/versions/{version(api)}/restore", etag(api.settings(version(api)))),
     ),
     "listRoutes": (Role.VIEWER, lambda _: ("/routes", {})),
+    "readActivity": (Role.VIEWER, lambda _: ("/activity", {})),
     "listAuditRows": (Role.VIEWER, lambda _: ("/audit", {})),
     "verifyAudit": (Role.VIEWER, lambda _: ("/audit/verification", {})),
     "listSessions": (Role.SUPER_ADMIN, lambda _: ("/sessions", {})),
