@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -138,8 +137,8 @@ def _shown(row: AuditRow) -> AuditRowAnswer:
         action=row.action,
         token_id=row.token_id,
         source=row.source,
-        before=json.loads(row.before),
-        after=json.loads(row.after),
+        before=audit_search.value_of(row.before),
+        after=audit_search.value_of(row.after),
         pepper_id=row.pepper_id,
         mac=row.mac.hex(),
     )

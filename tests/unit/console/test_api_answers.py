@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -435,16 +436,35 @@ def test_right_keys_and_none_make_nobody_wait(api: ApiWorld) -> None:
         assert api.ask("GET", "/routes", role=None).status_code == 401
 
 
-def test_a_store_that_is_away_is_said_and_comes_back(api: ApiWorld) -> None:
+def test_a_store_that_is_away_is_said_and_comes_back(api: ApiWorld, caplog: pytest.LogCaptureFixture) -> None:
     good = api.administration
     with closing(SqlTokenStore(api.folder / "away.db", create=True)) as away:
         api.administration = replace(good, store=away)
         for method, path in (("GET", "/tokens"), ("POST", "/tokens"), ("GET", "/openapi.json")):
             answer = api.ask(method, path, json=BODY if method == "POST" else None)
-            assert detail(answer, 503) == "the token store cannot be used now: try again later"
+            assert detail(answer, 503).startswith("the token store cannot be used now, and nothing was changed")
             assert answer.headers["retry-after"] == "5"
+            assert "away.db" not in answer.text
+    assert {"token store is empty" in record.__dict__["error"] for record in caplog.records} == {True}
     api.administration = good
     assert api.ask("GET", "/tokens").status_code == 200
+
+
+def test_an_error_of_ours_is_logged_and_not_told(api: ApiWorld, caplog: pytest.LogCaptureFixture) -> None:
+    del api.route_map
+    answer = api.ask("GET", "/routes")
+    assert detail(answer, 500) == "something in the console is broken: its log says what"
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "route_map" in caplog.text
+
+
+def test_a_row_of_the_audit_that_somebody_broke_is_shown_as_it_is(api: ApiWorld) -> None:
+    with closing(sqlite3.connect(api.folder / "store.db", isolation_level=None)) as connection:
+        names = "number, at, actor, action, source, before, after, pepper_id, mac"
+        connection.execute(f"INSERT INTO audit ({names}) VALUES (4, 1, 'eve', 'x', '', '{{', '7', 'p1', x'00')")  # noqa: S608
+    (row,) = told(api.ask("GET", "/audit?after=3"))["rows"]
+    assert (row["before"], row["after"]) == ("{", 7)
+    assert told(api.ask("GET", "/audit/verification"))["first_broken"] == 4
 
 
 # --- the document
