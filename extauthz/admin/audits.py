@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from extauthz.adapters.store.replay import Advance, Checked
 from extauthz.admin.administration import Administration, audit_keys
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor, Operation, forbidden
+
+ONE_VERIFICATION = threading.Lock()
+"""For services: each reads all rows, and takes a thread that others need too."""
 
 
 @dataclass(frozen=True, slots=True)

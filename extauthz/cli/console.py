@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from extauthz.admin.metadata import utc
 from extauthz.admin.outcomes import Refused
 from extauthz.cli import configuration
 from extauthz.cli.console_key import key
-from extauthz.cli.output import confirm, json_option, now, write_json, yes_option
+from extauthz.cli.output import ask_password, confirm, json_option, now, write_json, yes_option
 from extauthz.cli.rendering import write_table
 from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
@@ -126,12 +125,7 @@ command.add_command(key)
 
 
 def _password(file: Any) -> str:
-    if file is not None:
-        text = file.readline().rstrip("\r\n")
-    elif sys.stdin.isatty():
-        text = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    else:
-        raise click.UsageError("there is no terminal to ask for the password: give it with --password-file -")
+    text = ask_password("Password") if file is None else file.readline().rstrip("\r\n")
     password = accounts.normalized(text)
     if isinstance(password, Refused):
         raise click.ClickException(password.refusals[0].message)

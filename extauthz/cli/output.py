@@ -44,3 +44,10 @@ def confirm(question: str, *, yes: bool) -> None:
         raise click.UsageError(f"--yes is missing, and there is no terminal to ask: {question}")
     if not click.confirm(fitting(question, err=True), err=True):
         raise click.ClickException("nothing was done")
+
+
+def ask_password(name: str) -> str:
+    """Ask a person at a terminal for a password, twice and unseen; without a terminal refuse."""
+    if not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask for the password: give it with --password-file -")
+    return str(click.prompt(printable(name, lines=False), hide_input=True, confirmation_prompt=True, err=True))

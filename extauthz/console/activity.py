@@ -23,6 +23,8 @@ MONITORED = "would_deny"
 """The layer of what went on in monitor mode although enforcing refuses it."""
 
 Allowed = bool
+Ended = tuple[Allowed, str]
+"""Whether checks were allowed, and their reason or their route."""
 Counts = Mapping[Check, float]
 
 
@@ -30,18 +32,29 @@ Counts = Mapping[Check, float]
 class SidecarState:
     """A sidecar as it was seen last. `error` says why it did not answer, None when it did; `since` is when that began.
 
-    Times are in seconds since the epoch; `facts` are those of the last answer.
+    Times are in seconds since the epoch; `facts` are those of the last answer, and `settings_since` is when it was first seen with
+    its version of settings.
     """
 
     name: str
     since: float
     error: str | None = None
     facts: SidecarFacts | None = None
+    settings_since: float | None = None
 
     @property
     def answers(self) -> bool:
         """Whether its last scrape was good."""
         return self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveVersion:
+    """How many of all sidecars answer and have a version of settings, and since when all of these have it, None where none has."""
+
+    count: int
+    total: int
+    since: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +108,8 @@ class Activity:
 @dataclass(frozen=True, slots=True)
 class _Sample:
     at: float
-    reasons: Mapping[tuple[Allowed, str], float]
-    routes: Mapping[tuple[Allowed, str], float]
+    reasons: Mapping[Ended, float]
+    routes: Mapping[Ended, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +134,8 @@ class Samples:
         What a sidecar counted before it was first seen is not of the last hour, and is left out. A counter that fell belongs to a
         process that began anew.
         """
-        reasons: dict[tuple[Allowed, str], float] = {}
-        routes: dict[tuple[Allowed, str], float] = {}
+        reasons: dict[Ended, float] = {}
+        routes: dict[Ended, float] = {}
         for name, scrape in scrapes.items():
             for (decision, reason, route), count in self._difference(name, at, scrape):
                 is_allowed = decision != "deny"
@@ -133,12 +146,16 @@ class Samples:
             del self._seen[name]
         if scrapes and self.since is None:
             self.since = at
+        if self._samples and 0 <= at - self._samples[-1].at < INTERVAL * 0.9:
+            # Looks in between make no sample of their own, or fewer than an hour of them would be kept.
+            last = self._samples.pop()
+            at, reasons, routes = last.at, _summed(last.reasons, reasons), _summed(last.routes, routes)
         self._samples.append(_Sample(at, reasons, _bounded(routes)))
 
     def activity(self, at: float, sidecars: Iterable[SidecarState] = ()) -> Activity:
         """Return the hour before a moment."""
-        minutes: dict[tuple[Allowed, str], list[float]] = {}
-        routes: dict[tuple[Allowed, str], float] = {}
+        minutes: dict[Ended, list[float]] = {}
+        routes: dict[Ended, float] = {}
         for sample in self._samples:
             minute = MINUTES - 1 - int((at - sample.at) // 60)
             if not 0 <= minute < MINUTES:
@@ -168,6 +185,13 @@ class Samples:
                 yield check, more
 
 
+def live_version(sidecars: Iterable[SidecarState], version: int) -> LiveVersion:
+    """Tell where a version of settings is live."""
+    states = tuple(sidecars)
+    having = [each for each in states if each.answers and each.facts is not None and each.facts.settings_version == version]
+    return LiveVersion(len(having), len(states), max((each.settings_since or 0.0 for each in having), default=None))
+
+
 def layers(minutes: Mapping[str, Iterable[float]]) -> tuple[Layer, ...]:
     """Return the reasons with the most checks, and the others as one; what never happened is left out."""
     found = sorted((Layer(name, tuple(points)) for name, points in minutes.items()), key=lambda layer: (-layer.total, layer.name))
@@ -178,18 +202,25 @@ def layers(minutes: Mapping[str, Iterable[float]]) -> tuple[Layer, ...]:
     return (*found[:MAX_REASONS], Layer(OTHER, rest))
 
 
-def route_counts(counts: Mapping[tuple[Allowed, str], float]) -> tuple[RouteCounts, ...]:
+def route_counts(counts: Mapping[Ended, float]) -> tuple[RouteCounts, ...]:
     """Return what each route had, those with the most denials first, then those with the most checks."""
     names = {route for _, route in counts}
     found = (RouteCounts(route, counts.get((True, route), 0.0), counts.get((False, route), 0.0)) for route in names)
     return tuple(sorted(found, key=lambda each: (-each.denied, -each.allowed, each.route)))
 
 
-def _count(counts: dict[tuple[Allowed, str], float], key: tuple[Allowed, str], count: float) -> None:
+def _count(counts: dict[Ended, float], key: Ended, count: float) -> None:
     counts[key] = counts.get(key, 0.0) + count
 
 
-def _bounded(routes: Mapping[tuple[Allowed, str], float]) -> Mapping[tuple[Allowed, str], float]:
+def _summed(one: Mapping[Ended, float], other: Mapping[Ended, float]) -> dict[Ended, float]:
+    both = dict(one)
+    for key, count in other.items():
+        _count(both, key, count)
+    return both
+
+
+def _bounded(routes: Mapping[Ended, float]) -> Mapping[Ended, float]:
     if len(routes) <= MAX_ROUTES:
         return routes
     in_order = sorted(routes.items(), key=lambda item: -item[1])

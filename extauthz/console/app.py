@@ -12,7 +12,18 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
-from extauthz.console import rendering, session_pages, settings_pages, token_changes, token_exports, token_pages
+from extauthz.console import (
+    activity_pages,
+    audit_pages,
+    overview_pages,
+    rendering,
+    route_pages,
+    session_pages,
+    settings_pages,
+    token_changes,
+    token_exports,
+    token_pages,
+)
 from extauthz.console.api import app as api
 from extauthz.console.context import Context
 from extauthz.console.guard import Guard
@@ -38,6 +49,15 @@ class PageRow:
 def page_rows(login: LocalLogin) -> tuple[PageRow, ...]:
     """Return every page that needs a session."""
     return (
+        PageRow("/", overview_pages.show),
+        PageRow("/routes", route_pages.show),
+        PageRow("/activity", activity_pages.show),
+        PageRow("/activity/numbers", activity_pages.numbers),
+        PageRow("/audit", audit_pages.list_page),
+        PageRow("/audit/search", post=audit_pages.search),
+        PageRow("/audit/verify", post=audit_pages.verify),
+        PageRow("/audit/export.csv", audit_pages.as_csv),
+        PageRow("/audit/export.json", audit_pages.as_json),
         PageRow("/tokens", token_pages.list_page, token_changes.create, SCOPES),
         PageRow("/tokens/search", post=token_pages.search),
         PageRow("/tokens/new", token_changes.new),

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
-from extauthz.console.activity import Layer
+from extauthz.console.activity import MAX_REASONS, Layer
 
+MAX_LAYERS = MAX_REASONS + 1
 LEFT, RIGHT, TOP, BOTTOM = 48, 8, 10, 22
 """Room beside the areas, for the numbers of the scale."""
-_STEPS = (1, 2, 2.5, 5, 10)
+STEPS = 4
+"""Parts of every scale, so that a drawing can be brought up to date without a line more or less."""
+_ROUND = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 _NAMES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _MAX_COUNT = 1e15
 
@@ -31,8 +34,20 @@ NARROW = Size("narrow", 340, 150, 3)
 
 
 @dataclass(frozen=True, slots=True)
+class Drawing:
+    """A chart in one size. A template takes it as it is: every text in it is escaped already."""
+
+    name: str
+    markup: str
+
+    def __html__(self) -> str:
+        """Return the element."""
+        return self.markup
+
+
+@dataclass(frozen=True, slots=True)
 class Chart:
-    """Layers that stand one on the other, the first one at the bottom, each as many points as there are minutes.
+    """At most MAX_LAYERS that stand one on the other, the first one at the bottom, each as many points as there are minutes.
 
     `identifier` tells this chart from others of a page; `kind` is the class that gives the colours.
     """
@@ -68,6 +83,10 @@ class Chart:
             f"<desc id={quoteattr(f'{name}-description')}>{_text(self.description)}</desc>{inner}</svg>"
         )
 
+    def drawing(self, size: Size) -> Drawing:
+        """Draw it for a template."""
+        return Drawing(size.name, self.svg(size))
+
     def paths(self, size: Size) -> tuple[str, ...]:
         """Return the outline of each layer, as the `d` of a path."""
         scale = scale_of(self.top)[-1]
@@ -95,7 +114,9 @@ class Chart:
             yield f'<text class="scale" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_text(short(step))}</text>'
 
     def _areas(self, size: Size) -> Iterable[str]:
-        for index, outline in enumerate(self.paths(size)):
+        outlines = self.paths(size)
+        for index in range(MAX_LAYERS):
+            outline = outlines[index] if index < len(outlines) else ""
             yield f'<path class="layer layer-{index}" d="{outline}"/>'
 
     def _marks(self, size: Size) -> Iterable[str]:
@@ -108,13 +129,11 @@ class Chart:
 
 
 def scale_of(top: float) -> tuple[float, ...]:
-    """Return round numbers from 0 to at least `top`, three to six of them; they are whole."""
-    top = max(_plain(top), 2.0)
-    rough = top / 4
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = max(1.0, next(each * power for each in _STEPS if each * power >= rough * 0.999))
-    step = math.ceil(step) if step < 10 else step
-    return tuple(step * index for index in range(math.ceil(top / step * 0.9999) + 1))
+    """Return five round, whole numbers from 0 to at least `top`."""
+    least = max(_plain(top) / STEPS, 1.0)
+    power = 10.0 ** math.floor(math.log10(least))
+    step = next(each * power for each in _ROUND if each * power >= least * 0.9999 and each * power % 1 == 0)
+    return tuple(step * index for index in range(STEPS + 1))
 
 
 def short(count: float) -> str:

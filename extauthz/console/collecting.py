@@ -46,6 +46,7 @@ class Collector:
         self._fetchers: dict[Path | None, TextFetcher] = {}
         self._prometheus: JsonFetcher | None = None
         self._remembered: tuple[ConsoleSection, Activity] | None = None
+        self._collecting = asyncio.Lock()
         self._asking = asyncio.Lock()
 
     @property
@@ -67,7 +68,11 @@ class Collector:
             await self.close()
 
     async def collect(self) -> None:
-        """Scrape every sidecar once."""
+        """Scrape every sidecar once; whoever comes meanwhile waits, and scrapes again."""
+        async with self._collecting:
+            await self._collect()
+
+    async def _collect(self) -> None:
         section = self._section()
         if section.sidecar_tls != self._tls:
             await self._close_fetchers()
@@ -157,8 +162,11 @@ class Collector:
         before = self._states.get(name)
         if isinstance(result, str):
             since = before.since if before is not None and not before.answers else now
-            return SidecarState(name, since, result, before.facts if before is not None else None)
-        since = now
-        if before is not None and before.answers and before.facts is not None:
-            since = before.since if before.facts.started_at == result.facts.started_at else now
-        return SidecarState(name, since, None, result.facts)
+            known = (None, None) if before is None else (before.facts, before.settings_since)
+            return SidecarState(name, since, result, *known)
+        if before is None or before.facts is None:
+            return SidecarState(name, now, None, result.facts, now)
+        is_same_process = before.answers and before.facts.started_at == result.facts.started_at
+        is_same_version = is_same_process and before.facts.settings_version == result.facts.settings_version
+        settings_since = before.settings_since if is_same_version else now
+        return SidecarState(name, before.since if is_same_process else now, None, result.facts, settings_since)

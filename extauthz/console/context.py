@@ -10,8 +10,10 @@ from typing import ParamSpec, TypeVar
 import anyio
 
 from extauthz.admin.administration import Administration
+from extauthz.admin.overview import Overviews
 from extauthz.admin.route_map import RouteMap
 from extauthz.config.loader import Configuration
+from extauthz.console.collecting import Collector
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,6 +34,12 @@ class Context:
     route_map: Callable[[], RouteMap]
     clock: Callable[[], float]
     threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(THREADS))
+    collector: Collector = field(init=False)
+    overviews: Overviews = field(init=False, default_factory=Overviews)
+
+    def __post_init__(self) -> None:
+        """Begin without a look at sidecars: that is the task `collector.run`."""
+        object.__setattr__(self, "collector", Collector(self.configuration, self.clock))
 
     def now(self) -> int:
         """Return the time in whole seconds since the epoch."""

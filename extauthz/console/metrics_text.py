@@ -10,6 +10,7 @@ CHECKS = "extauthz_checks_total"
 
 INFOS = ("extauthz_build_info", "extauthz_config_info")
 GAUGES = (
+    "extauthz_audit_position",
     "extauthz_config_stale",
     "extauthz_feed_age_seconds",
     "extauthz_feed_rewound",
@@ -48,12 +49,16 @@ class IssuerKeys:
 
 @dataclass(frozen=True, slots=True)
 class SidecarFacts:
-    """What a sidecar says of itself, None where it does not. `started_at` is in seconds since the epoch, ages are in seconds."""
+    """What a sidecar says of itself, None where it does not.
+
+    `started_at` is in seconds since the epoch, ages are in seconds. What rows of the audit up to `audit_position` tell, it knows.
+    """
 
     version: str | None = None
     config_hash: str | None = None
     is_config_stale: bool | None = None
     settings_version: int | None = None
+    audit_position: int | None = None
     is_ready: bool | None = None
     is_monitoring: bool | None = None
     feed_age: float | None = None
@@ -106,12 +111,17 @@ def facts_of(samples: Iterable[Sample]) -> SidecarFacts:
 
     ages = {labels.get("issuer", ""): age for labels, age in by_name.get("extauthz_keys_age_seconds", ())}
     keys = {labels.get("issuer", ""): count for labels, count in by_name.get("extauthz_keys", ())}
-    version = number("extauthz_settings_version")
+
+    def whole(name: str) -> int | None:
+        value = number(name)
+        return None if value is None else _whole(value)
+
     return SidecarFacts(
         version=label("extauthz_build_info", "version"),
         config_hash=label("extauthz_config_info", "hash"),
         is_config_stale=flag("extauthz_config_stale"),
-        settings_version=None if version is None else _whole(version),
+        settings_version=whole("extauthz_settings_version"),
+        audit_position=whole("extauthz_audit_position"),
         is_ready=flag("extauthz_ready"),
         is_monitoring=flag("extauthz_monitor_mode"),
         feed_age=number("extauthz_feed_age_seconds"),

@@ -6,7 +6,6 @@ so that every console of a store can finish it, and no stranger can fill a table
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import hashlib
@@ -35,8 +34,8 @@ COOKIE = "__Host-login"
 """Where the browser keeps `Begun.cookie`: HttpOnly, Secure, SameSite=Lax, Path=/; deleted when it comes back."""
 LIFETIME = 600
 """Seconds from the beginning of a login to its end."""
-FETCH_TIMEOUT, TIMEOUT = 5.0, 15.0
-"""Seconds for one answer of the provider, and for all of them that a step waits for."""
+FETCH_TIMEOUT = 5.0
+"""Seconds for one answer of the provider; a login waits for four of them at most, and once for the end of a pause."""
 KEY_AGE = 600.0
 """Seconds that keys are used before newer ones are asked for."""
 MAX_PATH, MAX_QUERY = 1024, 8192
@@ -120,11 +119,18 @@ class OpenIdLogin:
         """
         self._section = section
         self._redirect_uri = redirect_uri
+        # Some ID tokens have the address, and only userinfo says that it is verified.
+        self._needed = {section.email_claim} if section.unverified_addresses else {section.email_claim, VERIFIED}
         self._secret = None if secret is None else secret.decode()
         self._fetcher = JsonFetcher(timeout=timeout, trust=trust)
         address = f"{section.issuer.rstrip('/')}/.well-known/openid-configuration"
         self._discovery = Discovery(section.issuer, address, self._fetcher, clock=clock)
         self._keys = JwksSource(self._discovery, ALGORITHMS, self._fetcher, clock=clock, unnamed=True)
+
+    @property
+    def redirect_uri(self) -> str:
+        """Where the provider sends browsers back to."""
+        return self._redirect_uri
 
     async def close(self) -> None:
         """Close the connections to the provider."""
@@ -192,7 +198,7 @@ class OpenIdLogin:
         since = max(login.begun_at, now - LIFETIME) if login.again else None
         expected = Expected(self._section.issuer, self._section.client_id, login.derived("nonce"), since)
         claims = await self._verified(text, expected, now)
-        if not isinstance(claims, LoginRefusal) and self._section.email_claim not in claims:
+        if not isinstance(claims, LoginRefusal) and not self._needed.issubset(claims):
             claims = await self._with_userinfo(claims, tokens.get("access_token"))
         if isinstance(claims, LoginRefusal):
             return claims
@@ -242,7 +248,7 @@ class OpenIdLogin:
         return keys
 
     async def _with_userinfo(self, claims: Mapping[str, Any], access_token: object) -> Mapping[str, Any] | LoginRefusal:
-        """Add the address that userinfo tells of the same user (OpenID Connect Core 5.3.2); nothing where there is none."""
+        """Add what userinfo says of the address of the same user (OpenID Connect Core 5.3.2); nothing where there is none."""
         if not isinstance(access_token, str) or "userinfo_endpoint" not in await self._discovery.document():
             return claims
         address = await self._discovery.endpoint("userinfo_endpoint")
@@ -258,14 +264,12 @@ class OpenIdLogin:
 
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
-        """Bound the time of a step, and tell of a provider that cannot be asked."""
+        """Tell of a provider that cannot be asked; its addresses are read anew before the next time."""
         try:
-            async with asyncio.timeout(TIMEOUT):
-                yield
-        except (FetchError, TimeoutError) as error:
+            yield
+        except FetchError as error:
             self._discovery.expire()
-            cause = str(error) or f"no whole answer within {TIMEOUT:g} s"
-            _log.warning("provider of logins not asked", extra={"issuer": self._section.issuer, "cause": cause[:MAX_CAUSE]})
+            _log.warning("provider of logins not asked", extra={"issuer": self._section.issuer, "cause": str(error)[:MAX_CAUSE]})
             raise Unavailable(Reason.ISSUER_UNAVAILABLE) from error
 
 

@@ -19,7 +19,14 @@ _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-
 _IMMUTABLE = {"cache-control": "public, max-age=31536000, immutable"}
 _UNITS = (("year", 365 * 86400), ("day", 86400), ("hour", 3600), ("minute", 60))
 
-PAGES = (("/tokens", "Client tokens"), ("/settings/oauth", "OAuth"))
+PAGES = (
+    ("/", "Overview"),
+    ("/tokens", "Client tokens"),
+    ("/settings/oauth", "OAuth"),
+    ("/routes", "Routes"),
+    ("/activity", "Activity"),
+    ("/audit", "Audit"),
+)
 SUPER_ADMIN_PAGES = (("/sessions", "Sessions"),)
 ROLE_NAMES = {Role.VIEWER: "viewer", Role.ADMIN: "admin", Role.SUPER_ADMIN: "super admin"}
 

@@ -134,9 +134,12 @@ async def _serve(
     if any(number in early_signals.STOPPING for number in early_signals.take_signals()):
         stop()
     started(origins[0])
+    collecting = asyncio.create_task(context.collector.run())
     try:
         await server.run_on(listener)
     finally:
+        collecting.cancel()
+        await asyncio.wait((collecting,))
         if login is not None:
             await login.close()
 

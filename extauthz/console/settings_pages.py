@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 from starlette.responses import RedirectResponse, Response
@@ -15,10 +16,10 @@ from extauthz.admin.rights import Operation, may
 from extauthz.console.forms import Form
 from extauthz.console.token_forms import by_field
 from extauthz.console.visits import Visit
+from extauthz.core.provider_table import PROVIDERS
 from extauthz.process.clock import SystemClock
 
 PATH = "/settings/oauth"
-PROVIDERS = {"azure": "Azure", "gsuite": "GSuite", "okta": "Okta", "onelogin": "OneLogin"}
 LABELS = {
     "enabled": "Allow OAuth token-based access",
     "provider": "SSO provider",
@@ -31,7 +32,8 @@ LABELS = {
 }
 HINTS = {
     "issuer": (
-        "Okta: the subdomain, or the whole issuer. Azure: the directory id. OneLogin: the subdomain. GSuite has one for all."
+        "As it stands in the tokens. Short forms: https://acme for Okta and OneLogin, the directory id and /v2.0 for Azure; "
+        "none for GSuite."
     ),
     "client_ids": "Separated by commas. Tokens of other applications are refused.",
     "audience": "Separated by commas; where it is left out, the provider's own rule counts.",
@@ -145,14 +147,14 @@ async def _page(
         labels=LABELS,
         hints=HINTS,
         lists=LIST_FIELDS,
-        providers=PROVIDERS,
+        providers={name: rows[0].title for name, rows in PROVIDERS.items()},
         written=written,
     )
 
 
 def _with_changes(versions: tuple[oauth_settings.SavedVersion, ...]) -> list[dict[str, Any]]:
     """Return each version with what it changed of the one before it."""
-    pairs = zip(versions, (*versions[1:], None), strict=True)
+    pairs = zip_longest(versions, versions[1:])
     return [
         {"saved": version, "changes": oauth_settings.difference(before.values if before else {}, version.values)}
         for version, before in pairs

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Iterable
 
 MOST = 4096
 """Keys that are remembered; with one more the one that was used longest ago is forgotten."""
+MAX_KEY = 254
+"""Characters of a key that count: whoever tries writes it, and an e-mail address has no more."""
 
 
 class Throttle:
@@ -26,40 +27,53 @@ class Throttle:
 
     def wait(self, key: str, now: float) -> float:
         """Let a key through and return 0, or return the seconds until it may try again."""
-        balance, at = self._buckets.pop(key, (float(self._burst), now))
-        balance = min(self._burst, balance + max(0.0, now - at) * self._per_second)
-        is_allowed = balance >= 1
-        self._buckets[key] = (balance - 1 if is_allowed else balance, now)
+        key = key[:MAX_KEY]
+        balance = self._balance(key, now)
+        self._buckets[key] = (balance - 1 if balance >= 1 else balance, now)
+        self._buckets.move_to_end(key)
         while len(self._buckets) > self._most:
             self._buckets.popitem(last=False)
-        return 0.0 if is_allowed else (1 - balance) / self._per_second
+        return self._until(balance)
+
+    def look(self, key: str, now: float) -> float:
+        """Return the seconds until a key may try, 0 for now, and do not let it through."""
+        return self._until(self._balance(key[:MAX_KEY], now))
+
+    def _balance(self, key: str, now: float) -> float:
+        balance, at = self._buckets.get(key, (float(self._burst), now))
+        return min(self._burst, balance + max(0.0, now - at) * self._per_second)
+
+    def _until(self, balance: float) -> float:
+        return 0.0 if balance >= 1 else (1 - balance) / self._per_second
 
     def forget(self, key: str) -> None:
         """Let a key begin anew."""
-        self._buckets.pop(key, None)
+        self._buckets.pop(key[:MAX_KEY], None)
 
 
 class LoginThrottle:
-    """Five logins a minute for an address and for an account, and sixty for all together."""
+    """Five logins a minute for an address and for an account, and sixty for all together.
+
+    Who is turned away by one limit takes nothing of the next: one address cannot use up the attempts of an account, nor make others
+    forgotten by naming many accounts.
+    """
 
     def __init__(self) -> None:
         """Begin with nobody known."""
-        self._each = Throttle(5, 60)
+        self._addresses = Throttle(5, 60)
+        self._accounts = Throttle(5, 60)
         self._all = Throttle(60, 60)
 
     def wait(self, address: str, account: str, now: float) -> float:
         """Return 0 if somebody may try, else the seconds until then."""
-        return max(self._waits([f"address {network_of(address)}", f"account {account}"], now))
+        return self._addresses.wait(network_of(address), now) or self._accounts.wait(account, now) or self._all.wait("", now)
 
-    def _waits(self, keys: Iterable[str], now: float) -> list[float]:
-        waits = [self._each.wait(key, now) for key in keys]
-        # Who is turned away takes nothing from the others.
-        return waits if any(waits) else [self._all.wait("", now)]
+    def succeeded(self, account: str) -> None:
+        """Forget the attempts of an account before a login.
 
-    def succeeded(self, address: str, account: str) -> None:
-        """Forget the attempts before a login."""
-        self._each.forget(f"address {network_of(address)}")
-        self._each.forget(f"account {account}")
+        Those of the address stay: else an account of one's own would pay for any number of attempts at others.
+        """
+        self._accounts.forget(account)
 
 
 def network_of(address: str) -> str:
@@ -68,4 +82,4 @@ def network_of(address: str) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
-    return address if parsed.version == 4 else str(ipaddress.ip_network(f"{address}/64", strict=False))
+    return address if parsed.version == 4 else str(ipaddress.ip_network((parsed.packed, 64), strict=False))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette.responses import Response, StreamingResponse
 
 from extauthz.admin import tokens
+from extauthz.admin.exporting import csv_line
 from extauthz.admin.metadata import token_metadata
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.tokens import Page
@@ -33,7 +34,6 @@ FIELDS = (
     "rotated_from",
     "rotated_to",
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 async def as_csv(visit: Visit) -> Response:
@@ -72,32 +72,12 @@ async def _export(visit: Visit, ending: str, media_type: str, write: Callable[[P
 
 
 def _csv(page: Page, at: int, is_first: bool) -> str:
-    rows = [_csv_line(FIELDS)] if is_first else []
+    rows = [csv_line(FIELDS)] if is_first else []
     for token in page.tokens:
         facts = token_metadata(token, at)
-        rows.append(_csv_line([_text(facts[name]) for name in FIELDS]))
+        rows.append(csv_line(facts[name] for name in FIELDS))
     return "".join(rows)
 
 
 def _json(page: Page, at: int, _: bool) -> str:
     return "".join(json.dumps(token_metadata(token, at)) + "\n" for token in page.tokens)
-
-
-def _csv_line(values: Sequence[str]) -> str:
-    return ",".join(map(_quoted, values)) + "\r\n"
-
-
-def _text(value: object) -> str:
-    match value:
-        case None:
-            return ""
-        case list():
-            return " ".join(map(str, value))
-        case _:
-            return str(value)
-
-
-def _quoted(text: str) -> str:
-    """Quote a value; one that a spreadsheet would calculate gets an apostrophe in front."""
-    safe = f"'{text}" if text.startswith(_FORMULA) else text
-    return '"' + safe.replace('"', '""') + '"'

@@ -19,6 +19,7 @@ _ORIGIN = r"(?:https://[^/?#@\s]+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[
 # All tenants share the signing keys: the exact issuer, and `tid` beside it, are the boundary of the tenant.
 _AZURE_2 = Provider(
     name="azure",
+    title="Azure",
     issuer=re.compile(rf"{_LOGIN}/(?P<tenant>{_GUID})/v2\.0"),
     issuer_form="<directory_ID>/v2.0, or https://sts.windows.net/<directory_ID>/ for tokens of version 1.0",
     short_issuer=(rf"({_GUID}/v2\.0)", r"https://login.microsoftonline.com/\1"),
@@ -56,6 +57,7 @@ _AZURE_1_CHINA = replace(
 )
 _OKTA = Provider(
     name="okta",
+    title="Okta",
     issuer=re.compile(rf"{_ORIGIN}/oauth2/[^/?#\s]+"),
     issuer_form="https://<org>.okta.com/oauth2/<id> for a custom authorization server, or https://<org>.okta.com",
     short_issuer=(r"(https://[A-Za-z0-9-]+)", r"\1.okta.com"),
@@ -77,6 +79,7 @@ _OKTA_ORG = replace(
 )
 _GSUITE = Provider(
     name="gsuite",
+    title="GSuite",
     issuer=re.compile(r"https://accounts\.google\.com"),
     issuer_form="https://accounts.google.com",
     short_issuer=("", "https://accounts.google.com"),
@@ -98,6 +101,7 @@ _GSUITE = Provider(
 # One signing key serves all tenants: the exact issuer is the boundary of the tenant.
 _ONELOGIN = Provider(
     name="onelogin",
+    title="OneLogin",
     issuer=re.compile(rf"{_ORIGIN}/oidc/2"),
     issuer_form="https://<subdomain>, or https://<subdomain>.onelogin.com/oidc/2",
     short_issuer=(r"(https://[A-Za-z0-9-]+)(?:\.onelogin\.com)?", r"\1.onelogin.com/oidc/2"),

@@ -19,7 +19,7 @@ class Verification(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """How one provider writes its access tokens.
+    """How one provider, with a `title` for people, writes its access tokens.
 
     `issuer` matches its issuers, with a group `tenant` where there is one; `issuer_form` says in words what to write, and
     `short_issuer` is a pattern of the admin form and what it stands for. `discovery` is the address of the discovery document.
@@ -39,6 +39,7 @@ class Provider:
     """
 
     name: str
+    title: str
     issuer: re.Pattern[str]
     issuer_form: str
     short_issuer: tuple[str, str]

@@ -61,7 +61,9 @@ class Forgery(StrEnum):
     NOT_AN_ADDRESS = "not_an_address"
     UNVERIFIED_ADDRESS = "unverified_address"
     UNSAID_VERIFICATION = "unsaid_verification"
-    """It does not say whether the address is verified."""
+    """Neither it nor userinfo says whether the address is verified."""
+    VERIFIED_IN_USERINFO = "verified_in_userinfo"
+    """Only userinfo says that the address is verified: this is allowed."""
     ADDRESS_IN_USERINFO = "address_in_userinfo"
     """The address is only in userinfo: this is allowed."""
     OTHER_USERINFO = "other_userinfo"
@@ -97,6 +99,7 @@ _CHANGES: Mapping[Forgery, Callable[[Document], Document]] = {
     Forgery.NOT_AN_ADDRESS: lambda _: {"email": "ana@acme.com, cto@acme.com"},
     Forgery.UNVERIFIED_ADDRESS: lambda _: {"email_verified": False},
     Forgery.UNSAID_VERIFICATION: lambda _: {"email_verified": None},
+    Forgery.VERIFIED_IN_USERINFO: lambda _: {"email_verified": None},
     Forgery.ADDRESS_IN_USERINFO: lambda _: _NO_EMAIL,
     Forgery.OTHER_USERINFO: lambda _: _NO_EMAIL,
     Forgery.OLD_LOGIN: lambda claims: {"auth_time": claims["auth_time"] - HOUR},
@@ -136,6 +139,8 @@ def userinfo(claims: Document, forgery: Forgery | None) -> Document:
     match forgery:
         case Forgery.NO_ADDRESS:
             return present(claims | _NO_EMAIL)
+        case Forgery.UNSAID_VERIFICATION:
+            return present(claims | {"email_verified": None})
         case Forgery.OTHER_USERINFO:
             return claims | {"sub": f"{claims['sub']}0"}
     return claims

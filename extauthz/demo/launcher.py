@@ -34,8 +34,7 @@ _SETTINGS = """\
 version: 1
 server: {server}
 oauth:
-  providers:
-{providers}tokens:
+{oauth}tokens:
   store: sqlite:///tokens.db
   peppers: [{{id: demo, file: pepper}}]
 act_as: {{allow: ["*@acme.com"], deny: ["ceo@acme.com"]}}
@@ -49,6 +48,7 @@ console:
   listen: 127.0.0.1:{port}
   public_url: {address}
   oidc: {{issuer: {issuer}, client_id: {client}, client_secret: {{file: console-secret}}}}
+  local_accounts: true
   sidecars: [http://127.0.0.1:{ops}]
 """
 _ROUTES = 'routes:\n  - {match: "GET|HEAD /healthz", public: true}\n'
@@ -133,11 +133,12 @@ class Demo:
 
 @contextlib.asynccontextmanager
 async def running(
-    ports: Ports, folder: Path, *, wiring: Wiring | None = None, settings: str = "", console: bool = False
+    ports: Ports, folder: Path, *, wiring: Wiring | None = None, settings: str = "", console: bool = False, managed: bool = False
 ) -> AsyncIterator[Demo]:
     """Run the demo inside the block, `settings` appended to its extauthz.yaml; raises DemoError and ListenError.
 
-    With `console` the admin console runs too, and its logins are those of the issuer. Nothing is left running behind it.
+    With `console` the admin console runs too, and its logins are those of the issuer; with `managed` the OAuth settings are kept
+    there, and OAuth is off until somebody saves some. Nothing is left running behind it.
     """
     envoy = find_envoy()
     for name in fields(ports):
@@ -146,7 +147,7 @@ async def running(
     async with contextlib.AsyncExitStack() as stack:
         for application, port in ((demo.issuer, ports.issuer), (echo, ports.upstream)):
             await stack.enter_async_context(_served(HttpServer(application), port))
-        _write_files(demo, settings + (_console_settings(demo) if console else ""))
+        _write_files(demo, settings + (_console_settings(demo) if console else ""), managed=managed)
         await _make_tokens(demo)
         serve = (*demo.wiring.python, "-m", "extauthz", "serve", "--config", str(demo.configuration))
         demo.sidecar = await stack.enter_async_context(_process(serve, folder / "sidecar.log", pipe=True))
@@ -185,7 +186,12 @@ def find_envoy() -> str:
     return path
 
 
-def _write_files(demo: Demo, more_settings: str) -> None:
+def _providers(demo: Demo) -> str:
+    entries = (json.dumps(entry_of(role, demo.issuer.org_issuer)) for role in IssuerRole)
+    return "  providers:\n" + "".join(f"    - {entry}\n" for entry in entries)
+
+
+def _write_files(demo: Demo, more_settings: str, *, managed: bool) -> None:
     ports = demo.ports
     bootstrap = CHECKOUT / "envoy" / "envoy.yaml"
     routes = CHECKOUT / "config" / "routes" / "glean-client-api.yaml"
@@ -194,7 +200,7 @@ def _write_files(demo: Demo, more_settings: str) -> None:
     more = {"ops": f"127.0.0.1:{ports.ops}", "check_timeout": "900ms"}
     settings = _SETTINGS.format(
         server=json.dumps(demo.wiring.server(ports.sidecar, demo.folder) | more),
-        providers="".join(f"    - {json.dumps(entry_of(role, demo.issuer.org_issuer))}\n" for role in IssuerRole),
+        oauth="  managed_by: console\n" if managed else _providers(demo),
         routes=json.dumps(str(routes)),
     )
     demo.configuration.write_text(settings + more_settings, encoding="utf-8")

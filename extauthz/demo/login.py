@@ -75,6 +75,7 @@ class LoginProvider:
     """The OpenID provider below LOGIN; `forgery` says what is wrong with the ID tokens that it gives, None for nothing.
 
     With `names_itself` its answers in the browser say whose they are (RFC 9207), with `names_keys` its keys have a `kid`.
+    `changes` replace members of its discovery document, None removes one.
 
     A page is shown at each login, nobody stays logged in: so `prompt=login` and `max_age` are honoured.
     """
@@ -84,6 +85,7 @@ class LoginProvider:
         self.issuer = base + LOGIN
         self.forgery: Forgery | None = None
         self.names_itself = self.names_keys = True
+        self.changes: Document = {}
         self._keys = keys
         self._clients: dict[str, LoginClient] = {}
         self._grants: dict[str, _Grant] = {}
@@ -113,7 +115,7 @@ class LoginProvider:
         return members if self.names_keys else present(members | {"kid": None})
 
     def _discovery(self) -> Document:
-        return {
+        document = {
             "issuer": self.issuer,
             "authorization_endpoint": f"{self.issuer}/authorize",
             "token_endpoint": f"{self.issuer}/token",
@@ -126,6 +128,7 @@ class LoginProvider:
             "code_challenge_methods_supported": ["S256"],
             "authorization_response_iss_parameter_supported": self.names_itself,
         }
+        return present(document | self.changes)
 
     def _authorize(self, request: IssuerRequest, now: float) -> Reply:
         client_id, redirect_uri = _one(request.query, "client_id"), _one(request.query, "redirect_uri")

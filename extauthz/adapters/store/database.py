@@ -12,6 +12,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
@@ -60,6 +61,7 @@ class Database:
         """
         self._waiting = waiting
         self._written = self._read_only = False
+        self._followed: sqlite_file.FollowedFile | None = None
         if isinstance(place, str):
             self._open_postgresql(place, password)
         else:
@@ -150,6 +152,8 @@ class Database:
                 return self._begin_once(engine, locked=locked, any_schema=any_schema)
 
     def _begin_once(self, engine: sa.Engine, *, locked: bool, any_schema: bool) -> sa.Connection:
+        if self._followed is not None and self._followed.was_replaced():
+            self._writers.dispose()
         connection = engine.connect()
         try:
             if self.kind == "postgresql":
@@ -211,7 +215,8 @@ class Database:
             sqlite_file.make(path)
         sqlite_file.check_there(path)
         self._read_only = sqlite_file.is_read_only(path)
-        url = sa.URL.create("sqlite", database=str(path))
+        self._followed = sqlite_file.FollowedFile(path)
+        url = sa.URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "rw", "uri": "true"})
         if self._read_only:
             # Opened anew for each transaction: what is read of a file without a log holds for one of them.
             creator = partial(sqlite_file.open_for_one_reading, path)

@@ -7,10 +7,11 @@ import sqlalchemy as sa
 from extauthz.adapters.store.database import Kind
 from extauthz.adapters.store.feed_rows import feed_batch
 from extauthz.adapters.store.ledger import audit_head
-from extauthz.adapters.store.records import StoredToken, StoreState
+from extauthz.adapters.store.records import StoredToken, StoreState, TokenCounts
 from extauthz.adapters.store.rows import NEEDING
 from extauthz.adapters.store.rules import possible
 from extauthz.adapters.store.schema import (
+    WITH_USES,
     audit,
     changes,
     peppers,
@@ -18,8 +19,10 @@ from extauthz.adapters.store.schema import (
     store_state,
     stored,
     stored_tokens,
+    token_usage,
     tokens,
 )
+from extauthz.core.model import AuthType
 from extauthz.ports import FeedBatch
 
 
@@ -56,6 +59,20 @@ def status(connection: sa.Connection, kind: Kind, revision: str, now: int) -> St
 
 def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
     return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
+
+
+def token_counts(connection: sa.Connection, now: int, soon: int) -> tuple[TokenCounts, ...]:
+    """Count the tokens of each permission in one pass; active ones that expire before `soon` expire soon."""
+    is_revoked = tokens.c.revoked_at.is_not(None)
+    is_active = sa.and_(tokens.c.revoked_at.is_(None), tokens.c.expires_at > now)
+    expires_soon = sa.and_(is_active, tokens.c.expires_at < soon)
+    never_used = sa.and_(is_active, token_usage.c.token_id.is_(None))
+    numbers = (sa.func.count(), *map(_count, (is_revoked, is_active, expires_soon, never_used)))
+    query = sa.select(tokens.c.permission, *numbers).select_from(WITH_USES).group_by(tokens.c.permission)
+    return tuple(
+        TokenCounts(AuthType(permission), active, total - revoked - active, revoked, expiring, unused)
+        for permission, total, revoked, active, expiring, unused in connection.execute(query.order_by(tokens.c.permission))
+    )
 
 
 def read_feed(connection: sa.Connection, after: int) -> FeedBatch:

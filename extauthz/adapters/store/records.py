@@ -120,6 +120,20 @@ class AuditRow:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which rows of the audit to list: those that meet everything that is set.
+
+    `actor` is a whole name; `since` is within what is listed and `until` outside of it, in seconds since the epoch.
+    """
+
+    actor: str | None = None
+    action: str | None = None
+    token_id: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoreState:
     """The state of a store. `peppers` is how many active tokens need each pepper, `audit` is number and MAC of the last row."""
 
@@ -132,6 +146,18 @@ class StoreState:
     head: int
     audit: tuple[int, str]
     peppers: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """The tokens of one permission by status, and how many of the active ones expire soon, or were never used."""
+
+    permission: AuthType
+    active: int
+    expired: int
+    revoked: int
+    expiring: int
+    never_used: int
 
 
 @dataclass(frozen=True, slots=True)

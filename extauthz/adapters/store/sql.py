@@ -15,6 +15,7 @@ from extauthz.adapters.store.idempotency import EarlierRequest, IdempotencyKey, 
 from extauthz.adapters.store.ledger import Ledger
 from extauthz.adapters.store.records import (
     AuditExport,
+    AuditFilter,
     AuditKey,
     AuditRow,
     Change,
@@ -23,6 +24,7 @@ from extauthz.adapters.store.records import (
     Sort,
     StoredToken,
     StoreState,
+    TokenCounts,
     TokenFilter,
 )
 from extauthz.adapters.store.rows import COLUMNS, SERVED, check_revision
@@ -100,6 +102,11 @@ class SqlTokenStore:
         revision = str(self.revision())
         with self._database.reading() as connection:
             return listing.status(connection, self._database.kind, revision, now)
+
+    def token_counts(self, now: int, soon: int) -> tuple[TokenCounts, ...]:
+        """Count the tokens of each permission by status; active ones that expire before `soon` expire soon."""
+        with self._database.reading() as connection:
+            return listing.token_counts(connection, now, soon)
 
     def backup(self, path: Path) -> tuple[int, str]:
         """Copy a SQLite store into a new file while others write; return number and MAC of the last row of its audit."""
@@ -211,6 +218,16 @@ class SqlTokenStore:
     def audit_page(self, after: int = 0, limit: int = 100) -> list[AuditRow]:
         """Return the rows of the audit behind a number."""
         return audit.page(self._database, after, limit)
+
+    def newest_audit(
+        self, filters: AuditFilter, *, below: int | None = None, above: int | None = None, limit: int = 100
+    ) -> list[AuditRow]:
+        """Return the newest rows of the audit that meet a filter, or the first below or above a number; the newest stands first."""
+        return audit.newest(self._database, filters, below=below, above=above, limit=limit)
+
+    def audit_actions(self) -> list[str]:
+        """Return every action that the audit tells of."""
+        return audit.actions(self._database)
 
     def audit_head(self) -> tuple[int, str]:
         """Return number and MAC of the last row of the audit; 0 before the first."""

@@ -71,6 +71,21 @@ def check_there(path: Path) -> None:
         raise StoreError(f"{path}: the token store cannot be reached ({error.strerror or error})") from error
 
 
+class FollowedFile:
+    """Tells a file from the one that stood there before: a store that was restored is another one."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin with the file that is there; raises OSError."""
+        self._path = path
+        self._file = identity(path)[0]
+
+    def was_replaced(self) -> bool:
+        """Tell whether another file stands there than at the last call; raises StoreError when none does."""
+        check_there(self._path)
+        before, self._file = self._file, identity(self._path)[0]
+        return self._file != before
+
+
 def log_of(path: Path) -> Path:
     """Return where the write-ahead log of a store is."""
     return path.with_name(f"{path.name}-wal")

@@ -9,35 +9,55 @@ from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import Receive, Scope, Send
 
 from extauthz.admin.rights import Actor, forbidden
 from extauthz.console.api import reading
-from extauthz.console.api.authentication import FailedKeys, authenticate
+from extauthz.console.api.authentication import WINDOW, WRONG_KEYS, authenticate
 from extauthz.console.api.document import document
-from extauthz.console.api.operations import ApiAnswer, ApiOperation, ApiRequest
+from extauthz.console.api.operations import BASE, ApiAnswer, ApiOperation, ApiRequest
 from extauthz.console.api.problems import ApiProblem, response
 from extauthz.console.api.table import OPERATIONS
 from extauthz.console.context import Context
+from extauthz.console.throttle import Throttle
 from extauthz.errors import ChangeRefused, ConfigurationError, StoreError
 
 DOCUMENT = "/openapi.json"
+CURSORS = ("after", "before")
+"""Parameters that say where a page begins."""
 
 
 def routes(context: Context) -> list[BaseRoute]:
     """Return what answers below BASE, also at paths where nothing is."""
-    failures = FailedKeys()
-    paths = dict.fromkeys(operation.path for operation in OPERATIONS)
-    # One route for each path, which takes every method: otherwise `Allow` would name those of one operation alone.
-    return [
-        Route(DOCUMENT, Document(context, failures)),
-        *(
-            Route(path, Endpoint(context, failures, [operation for operation in OPERATIONS if operation.path == path]))
-            for path in paths
-        ),
-        Route("/{path:path}", Nowhere()),
-    ]
+    return [Api(context)]
+
+
+class Api(BaseRoute):
+    """Everything below BASE. A Mount would leave paths with a line break to the pages."""
+
+    def __init__(self, context: Context) -> None:
+        """Make an endpoint for each path of the table."""
+        failures = Throttle(WRONG_KEYS, WINDOW)
+        paths = dict.fromkeys(operation.path for operation in OPERATIONS)
+        # One route for each path, which takes every method: otherwise `Allow` would name those of one operation alone.
+        endpoints = {
+            path: Endpoint(context, failures, [operation for operation in OPERATIONS if operation.path == path]) for path in paths
+        }
+        endpoints[DOCUMENT] = Document(context, failures)
+        ours = [Route(path, endpoint) for path, endpoint in endpoints.items()]
+        self._router = Router(ours, redirect_slashes=False, default=Nowhere())
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Take every HTTP request below BASE."""
+        is_below = scope["type"] == "http" and scope["path"].startswith(f"{BASE}/")
+        return (Match.FULL if is_below else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        # For the router a line break may stand behind every path.
+        app = self._router if scope["path"].isprintable() else Nowhere()
+        await app({**scope, "root_path": BASE}, receive, send)
 
 
 class Nowhere:
@@ -52,7 +72,7 @@ class Nowhere:
 class Endpoint:
     """Answers all requests for one path."""
 
-    def __init__(self, context: Context, failures: FailedKeys, operations: Iterable[ApiOperation]) -> None:
+    def __init__(self, context: Context, failures: Throttle, operations: Iterable[ApiOperation]) -> None:
         """Take the operations of the path."""
         self._context = context
         self._failures = failures
@@ -103,7 +123,15 @@ class Endpoint:
         if isinstance(body, ApiProblem):
             return body
         asked = ApiRequest(
-            context.administration(), context.configuration(), actor, context.now(), request.path_params, query, headers, body
+            administration=context.administration(),
+            configuration=context.configuration(),
+            route_map=context.route_map(),
+            actor=actor,
+            at=context.now(),
+            path=request.path_params,
+            query=query,
+            headers=headers,
+            body=body,
         )
         answer = await context.run(operation.act, asked)
         return answer if isinstance(answer, ApiProblem) else _written(request, operation, answer)
@@ -112,7 +140,7 @@ class Endpoint:
 class Document(Endpoint):
     """Answers with the OpenAPI document. A key of any role may read it: it names the scopes of the configuration."""
 
-    def __init__(self, context: Context, failures: FailedKeys) -> None:
+    def __init__(self, context: Context, failures: Throttle) -> None:
         """Take no operation: the document is none of those that it tells of."""
         super().__init__(context, failures, ())
 
@@ -128,7 +156,8 @@ class Document(Endpoint):
 
 
 def _written(request: Request, operation: ApiOperation, answer: ApiAnswer) -> Response:
-    links = [f'<{request.url.path}?{urlencode(parameters)}>; rel="{name}"' for name, parameters in answer.pages.items()]
+    same = {name: value for name, value in request.query_params.items() if name not in CURSORS}
+    links = [f'<{request.url.path}?{urlencode({**same, **other})}>; rel="{name}"' for name, other in answer.pages.items()]
     headers = {"cache-control": "no-store", **answer.headers, **({"link": ", ".join(links)} if links else {})}
     return Response(answer.content.model_dump_json(), operation.status.value, headers, media_type=reading.JSON)
 

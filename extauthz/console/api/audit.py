@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -19,7 +18,6 @@ from extauthz.console.api.values import Answer, Body, Time, Whole
 
 MAX_LISTED = 1000
 MAX_NUMBER = 2**53
-_ONE_AT_A_TIME = threading.Lock()
 
 
 class AuditQuery(Body):
@@ -84,8 +82,7 @@ def list_rows(request: ApiRequest) -> ApiAnswer | ApiProblem:
     page = audits.list_rows(request.administration, request.actor, after=query.after, limit=query.limit)
     if isinstance(page, Refused):
         return ApiProblem.of_refusal(HTTPStatus.FORBIDDEN, page)
-    limit = {"limit": str(query.limit)} if query.limit != AuditQuery.model_fields["limit"].default else {}
-    pages = {"next": {**limit, "after": str(page.after)}} if page.after is not None else {}
+    pages = {"next": {"after": str(page.after)}} if page.after is not None else {}
     return ApiAnswer(AuditList(rows=[_shown(row) for row in page.rows], after=page.after), pages=pages)
 
 
@@ -93,8 +90,7 @@ def verify(request: ApiRequest) -> ApiAnswer | ApiProblem:
     """Check all rows, and all tokens against them."""
     query: AuditHeadQuery = request.query
     noted = query.head.partition(":") if query.head else None
-    # Each takes a thread for as long as it reads all rows, and pages need these threads too.
-    if not _ONE_AT_A_TIME.acquire(blocking=False):
+    if not audits.ONE_VERIFICATION.acquire(blocking=False):
         return ApiProblem(
             HTTPStatus.TOO_MANY_REQUESTS, "another verification is under way: wait for it", headers={"retry-after": "5"}
         )
@@ -102,7 +98,7 @@ def verify(request: ApiRequest) -> ApiAnswer | ApiProblem:
         head = (int(noted[0]), noted[2]) if noted else None
         check = audits.verify(request.administration, request.actor, head=head)
     finally:
-        _ONE_AT_A_TIME.release()
+        audits.ONE_VERIFICATION.release()
     if isinstance(check, Refused):
         return ApiProblem.of_refusal(HTTPStatus.FORBIDDEN, check)
     checked = check.checked

@@ -14,6 +14,7 @@ from extauthz.admin.rights import Actor, Role, may
 from extauthz.console.api.operations import BASE, ApiOperation, HeaderParameter
 from extauthz.console.api.problems import CONTENT_TYPE
 from extauthz.console.api.reading import JSON
+from extauthz.console.api.settings import MAX_VERSION
 from extauthz.console.api.table import OPERATIONS
 
 _SCHEMAS = "#/components/schemas/"
@@ -116,7 +117,7 @@ def parameters_of(operation: ApiOperation) -> list[dict[str, Any]]:
     query = operation.query.model_json_schema(ref_template=_SCHEMAS + "{model}")
     definitions = query.get("$defs", {})
     return [
-        *({"name": name, "in": "path", "required": True, "schema": _ID} for name in names),
+        *({"name": name, "in": "path", "required": True, "schema": _PATH[name]} for name in names),
         *(_query_parameter(name, schema, definitions) for name, schema in query.get("properties", {}).items()),
         *map(_header, operation.headers),
     ]
@@ -127,7 +128,10 @@ def least_role(operation: ApiOperation) -> Role:
     return next(role for role in Role if may(Actor("", role), operation.needs))
 
 
-_ID: dict[str, Any] = {"type": "string", "pattern": f"^[0-9A-Za-z]{{{MAX_ID}}}$"}
+_PATH: dict[str, dict[str, Any]] = {
+    "id": {"type": "string", "pattern": f"^[0-9A-Za-z]{{{MAX_ID}}}$"},
+    "version": {"type": "integer", "minimum": 1, "maximum": MAX_VERSION},
+}
 
 
 def _operation(operation: ApiOperation, schemas: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +168,7 @@ def _query_parameter(name: str, schema: Mapping[str, Any], definitions: Mapping[
 
 
 def _header(header: HeaderParameter) -> dict[str, Any]:
-    schema = {"type": "string", "pattern": header.pattern, **({"format": header.format} if header.format else {})}
+    schema = {"type": "string", **({"pattern": header.pattern} if header.pattern else {})}
     return {"name": header.name, "in": "header", "required": header.is_required, "description": header.meaning, "schema": schema}
 
 

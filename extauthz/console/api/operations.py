@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from extauthz.admin.administration import Administration
 from extauthz.admin.rights import Actor, Operation
+from extauthz.admin.route_map import RouteMap
 from extauthz.config.loader import Configuration
 from extauthz.console.api.problems import ApiProblem
 from extauthz.console.api.values import Body, NoQuery
@@ -25,6 +26,7 @@ class ApiRequest:
 
     administration: Administration
     configuration: Configuration
+    route_map: RouteMap
     actor: Actor
     at: int
     path: Mapping[str, str]
@@ -35,7 +37,7 @@ class ApiRequest:
 
 @dataclass(frozen=True, slots=True)
 class ApiAnswer:
-    """What was done; `pages` are the parameters of the pages behind (`next`) and before (`prev`) this one."""
+    """What was done; `pages` are what else the parameters of the pages behind (`next`) and before (`prev`) this one are."""
 
     content: BaseModel
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -48,8 +50,7 @@ class HeaderParameter:
 
     name: str
     meaning: str
-    pattern: str
-    format: str | None = None
+    pattern: str | None = None
     is_required: bool = False
 
     @property
@@ -78,3 +79,9 @@ class ApiOperation:
     headers: tuple[HeaderParameter, ...] = ()
     answer_headers: tuple[str, ...] = ()
     problems: tuple[HTTPStatus, ...] = ()
+
+
+def is_expected(request: ApiRequest, etag: str) -> bool:
+    """Tell whether a request is meant for what has this ETag now (RFC 9110 13.1.1); one without If-Match is."""
+    tags = request.headers.get(IF_MATCH, "*").split(",")
+    return any(tag.strip() in ("*", etag) for tag in tags)

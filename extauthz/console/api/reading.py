@@ -72,7 +72,7 @@ def read_headers(request: Request, known: Sequence[HeaderParameter]) -> Mapping[
         sent = request.headers.getlist(header.name)
         if len(sent) > 1:
             errors.append(FieldError(header.place, "send it once"))
-        elif sent and not re.fullmatch(header.pattern, sent[0]):
+        elif sent and header.pattern and not re.fullmatch(header.pattern, sent[0]):
             errors.append(FieldError(header.place, f"write what matches {header.pattern}"))
         elif sent:
             values[header.name] = sent[0]
@@ -114,16 +114,10 @@ def _constant(name: str) -> None:
 
 def _depth(value: object) -> int:
     level, depth = [value], 0
-    while level := [item for each in level for item in _inside(each)]:
+    while inner := [each for each in level if isinstance(each, dict | list)]:
+        level = [item for each in inner for item in (each.values() if isinstance(each, dict) else each)]
         depth += 1
     return depth
-
-
-def _inside(value: object) -> Iterator[Any]:
-    if isinstance(value, dict):
-        yield from value.values()
-    elif isinstance(value, list):
-        yield from value
 
 
 def _errors(error: ValidationError, where: str) -> Iterator[FieldError]:

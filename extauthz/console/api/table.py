@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from extauthz.console.api import audit, tokens
+from extauthz.console.api import audit, routes, sessions, settings, tokens
 from extauthz.console.api.operations import ApiOperation
 
-OPERATIONS: tuple[ApiOperation, ...] = (*tokens.OPERATIONS, *audit.OPERATIONS)
+OPERATIONS: tuple[ApiOperation, ...] = (
+    *tokens.OPERATIONS,
+    *settings.OPERATIONS,
+    *routes.OPERATIONS,
+    *audit.OPERATIONS,
+    *sessions.OPERATIONS,
+)

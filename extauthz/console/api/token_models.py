@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from extauthz.adapters.store.records import Sort
-from extauthz.adapters.store.rules import MAX_WHY
 from extauthz.admin.token_search import TokenSearch, TokenStatus
 from extauthz.console.api.values import (
     LONGEST,
@@ -23,6 +22,7 @@ from extauthz.console.api.values import (
     Truth,
     UserAddress,
     Whole,
+    Why,
 )
 from extauthz.core.model import AuthType
 
@@ -102,7 +102,7 @@ class RotationBody(Body):
 class RevocationBody(Body):
     """Why a token ends, for the audit."""
 
-    why: Annotated[str | None, Field(min_length=1, max_length=MAX_WHY, json_schema_extra={"format": "printable"})] = None
+    why: Why | None = None
     chain: Annotated[bool, Field(strict=True, description="Also those that it was rotated from and to.")] = False
 
 

@@ -25,6 +25,7 @@ from extauthz.console.api.operations import (
     ApiOperation,
     ApiRequest,
     HeaderParameter,
+    is_expected,
 )
 from extauthz.console.api.problems import ApiProblem, FieldError
 from extauthz.console.api.token_models import (
@@ -49,8 +50,6 @@ _KEY = HeaderParameter(
 _MATCH = HeaderParameter(
     IF_MATCH,
     "The ETag of the token that you read: the request does nothing if it was changed since.",
-    r'^(\*|"[!#-~]{1,64}")$',
-    "etag",
 )
 _QUERY_PLACES = {"text": "query/text", "limit": "query/limit"}
 _BODY_PLACES = {name: f"body/{name}" for name in ("description", "permission", "user", "scopes")} | {
@@ -75,14 +74,12 @@ def list_tokens(request: ApiRequest) -> ApiAnswer | ApiProblem:
         status = HTTPStatus.CONFLICT if is_cursor else HTTPStatus.UNPROCESSABLE_ENTITY
         return ApiProblem.of_refusal(status, page, _QUERY_PLACES | {"cursor": "query/after" if query.after else "query/before"})
     rows = [_shown(token, request.at) for token in page.tokens]
+    cursors = {"next": ("after", page.after), "prev": ("before", page.before)}
     # What was typed may have been a whole token: the links have its id.
-    same = query.model_dump(mode="json", exclude_defaults=True, exclude={"after", "before", "text"})
-    same |= {"text": search.text} if search.text else {}
-    pages = {"next": {**same, "after": page.after}, "prev": {**same, "before": page.before}}
-    cursors = {"next": page.after, "prev": page.before}
+    text = {"text": search.text} if query.text else {}
     return ApiAnswer(
         TokenList(tokens=rows, after=page.after, before=page.before),
-        pages={name: parameters for name, parameters in pages.items() if cursors[name] is not None},
+        pages={name: {**text, parameter: cursor} for name, (parameter, cursor) in cursors.items() if cursor is not None},
     )
 
 
@@ -131,9 +128,9 @@ def rotate_token(request: ApiRequest) -> ApiAnswer | ApiProblem:
     if isinstance(outcome, Refused):
         # Neither a state nor a rule is mended by another request: so both are a conflict.
         return ApiProblem.of_refusal(HTTPStatus.CONFLICT, outcome)
-    new = outcome.new
-    content = RotatedToken(secret=new.text.text, token=_shown(new.record, request.at), previous=_shown(outcome.old, request.at))
-    return ApiAnswer(content, {"Location": _place(new.record.id), "ETag": _etag(new.record)})
+    new = request.administration.store.get(outcome.new.record.id) or outcome.new.record
+    content = RotatedToken(secret=outcome.new.text.text, token=_shown(new, request.at), previous=_shown(outcome.old, request.at))
+    return ApiAnswer(content, {"Location": _place(new.id), "ETag": _etag(new)})
 
 
 def revoke_token(request: ApiRequest) -> ApiAnswer | ApiProblem:
@@ -156,7 +153,7 @@ def _token(request: ApiRequest, change: Operation | None = None) -> StoredToken 
         return ApiProblem(HTTPStatus.NOT_FOUND, "no token has this id")
     if change is not None and (refused := forbidden(request.actor, change, token.permission)):
         return ApiProblem.of_refusal(HTTPStatus.FORBIDDEN, refused)
-    if request.headers.get(IF_MATCH, "*") not in ("*", _etag(token)):
+    if not is_expected(request, _etag(token)):
         return ApiProblem(
             HTTPStatus.PRECONDITION_FAILED,
             "the token was changed since it was read: read it again",

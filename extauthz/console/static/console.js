@@ -92,7 +92,41 @@ function watchDialogs() {
   }
 }
 
+// Bring figures and charts up to date while somebody looks at them.
+function watchActivity() {
+  const part = one("[data-activity]");
+  if (!part) return;
+  const update = async () => {
+    if (document.hidden) return;
+    const answer = await fetch(part.dataset.activity, { headers: { accept: "application/json" } }).catch(() => null);
+    if (!answer?.ok || answer.redirected) return;
+    const numbers = await answer.json();
+    for (const section of all("[data-chart]", part)) draw(section, numbers.charts[section.dataset.chart]);
+    one("[data-live=answering]").textContent = `${numbers.answering} of ${numbers.sidecars}`;
+    const at = new Date(numbers.at * 1000).toISOString();
+    one("[data-live=time]").textContent = `at ${at.slice(0, 10)} ${at.slice(11, 19)} UTC`;
+  };
+  setInterval(update, 5000);
+  addEventListener("visibilitychange", update);
+}
+
+function draw(section, chart) {
+  one(`[data-live=${section.dataset.chart}]`).textContent = chart.total;
+  for (const svg of all("svg", section)) {
+    const paths = chart.paths[svg.classList.contains("wide") ? "wide" : "narrow"];
+    all(".layer", svg).forEach((layer, index) => layer.setAttribute("d", paths[index] ?? ""));
+    all(".scale", svg).forEach((text, index) => { text.textContent = chart.scale[index]; });
+    one("desc", svg).textContent = chart.description;
+  }
+  all("tbody tr", section).forEach((row, index) => {
+    const layer = chart.layers[index];
+    row.hidden = !layer;
+    [one("code", row).textContent, row.cells[1].textContent, row.cells[2].textContent] = layer ? [layer.name, layer.total, layer.last] : ["", "", ""];
+  });
+}
+
 watchDialogs();
 watchCopying();
 watchForm(document);
 watchFilters();
+watchActivity();

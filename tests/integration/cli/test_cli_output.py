@@ -77,6 +77,16 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ],
     ("doctor",): [["--offline"], ["--offline", "--json"], ["--offline", "--config", "<evil>"]],
     ("demo",): [["--link", EVIL]],
+    ("console", "add-user"): [
+        [EVIL],
+        ["ana@acme.com", "--password-file", "<evil>"],
+        ["ana@acme.com", "--password-file", "<missing>"],
+    ],
+    ("console", "list-users"): [[], ["--json"]],
+    ("console", "remove-user"): [[EVIL, "--yes"], ["ana@acme.com"]],
+    ("console", "key", "create"): [["--role", EVIL], ["--role", "admin", "--description", EVIL, "--expires", "30d"]],
+    ("console", "key", "list"): [[], ["--json"]],
+    ("console", "key", "revoke"): [[EVIL, "--yes"], ["<id>"]],
 }
 
 

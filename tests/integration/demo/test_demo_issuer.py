@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 import jwt
 import pytest
 
-from extauthz.addresses import Address
 from extauthz.demo.issuer import (
     AUDIENCE,
     AZURE_CLIENT,
@@ -26,8 +23,7 @@ from extauthz.demo.issuer import (
     DemoIssuer,
     Fault,
 )
-from extauthz.transport.http.ops import HttpServer
-from extauthz.transport.sockets import open_port
+from tests.support.served_issuer import IssuerServer, issuer_server
 from tests.support.waiting import until
 
 ANA = "ana@acme.com"
@@ -117,38 +113,14 @@ class Served:
         return False
 
 
-@dataclass
-class Server:
-    """A running server on a free port; it serves whichever issuer a test puts in."""
-
-    base: str
-    issuer: DemoIssuer | None = None
-    running: int = 0
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        assert self.issuer is not None
-        self.running += 1
-        try:
-            await self.issuer(scope, receive, send)
-        finally:
-            self.running -= 1
-
-
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    opened = open_port(Address(host="127.0.0.1", port=0))
-    made = Server(f"http://127.0.0.1:{opened.getsockname()[1]}")
-    http = HttpServer(made)
-    thread = threading.Thread(target=asyncio.run, args=[http.run_on(opened)])
-    thread.start()
-    yield made
-    http.should_exit = True
-    thread.join(timeout=20)
-    assert not thread.is_alive()
+def server() -> Iterator[IssuerServer]:
+    with issuer_server() as made:
+        yield made
 
 
 @pytest.fixture
-async def served(server: Server) -> AsyncIterator[Served]:
+async def served(server: IssuerServer) -> AsyncIterator[Served]:
     made = Served(server.base)
     server.issuer = made.issuer
     yield made
@@ -570,7 +542,7 @@ async def test_slow_is_right_but_late(served: Served) -> None:
     assert document["issuer"] == served.issuer.issuer
 
 
-async def test_slow_does_not_outlive_its_client(server: Server, served: Served) -> None:
+async def test_slow_does_not_outlive_its_client(server: IssuerServer, served: Served) -> None:
     assert served.issuer.slow_seconds == 5.0
     served.issuer.slow_seconds = 60.0
     served.issuer.fail("/", Fault.SLOW)

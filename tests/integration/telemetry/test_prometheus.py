@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
@@ -14,8 +15,13 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
+from extauthz.adapters.oauth.http import JsonFetcher
+from extauthz.console.metrics_text import read_metrics
+from extauthz.console.prometheus import read_activity
 from extauthz.core.model import Reason
+from extauthz.process.clock import SystemClock
 from tests.support.deployment import ALERTS, ALERTS_FILE, RULES
 from tests.support.metric_names import LABELS, OF_THE_CLIENT, OF_THE_TARGET
 from tests.support.ports import free_port
@@ -294,6 +300,38 @@ def prometheus(tmp_path: Path, sidecar: Sidecar) -> Iterator[Prometheus]:
         started.process.wait()
 
 
+async def console_sees(sidecar: Sidecar, prometheus: Prometheus) -> None:
+    """Ask Prometheus as the console does, and read the sidecar's page as it does, beside the parser of the client library."""
+    address, fetcher = f"http://{prometheus.address}", JsonFetcher(timeout=20.0)
+    try:
+        async with asyncio.timeout(60):
+            activity = await read_activity(fetcher, address, SystemClock.now(), sidecars=None)
+            while [layer.name for layer in activity.denied] != ["credential_missing"]:
+                await asyncio.sleep(0.1)  # why: Prometheus scrapes twice a second
+                activity = await read_activity(fetcher, address, SystemClock.now(), sidecars=None)
+    finally:
+        await fetcher.close()
+    assert activity.routes[0].denied > 0
+    (known,) = activity.sidecars
+    assert (known.name, known.answers) == (sidecar.settings["server"]["ops"], True)
+
+    _, text = sidecar.page("/metrics")
+    scrape = read_metrics(text)
+    samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
+    parsed: dict[tuple[str, str, str], float] = {}
+    for each in samples:
+        if each.name == "extauthz_checks_total":
+            key = (each.labels["decision"], each.labels["reason"], each.labels["route"])
+            parsed[key] = parsed.get(key, 0.0) + each.value
+    by_name = {each.name: each for each in samples}
+    assert scrape.checks == parsed != {}
+    assert scrape.facts.version == by_name["extauthz_build_info"].labels["version"]
+    assert scrape.facts.config_hash == by_name["extauthz_config_info"].labels["hash"]
+    assert scrape.facts.audit_position == by_name["extauthz_audit_position"].value > 0
+    assert scrape.facts.started_at == by_name["process_start_time_seconds"].value
+    assert (scrape.facts.is_ready, scrape.facts.is_config_stale, scrape.facts.is_rewound) == (True, False, False)
+
+
 def test_prometheus_sees_a_live_sidecar(sidecar: Sidecar, prometheus: Prometheus) -> None:
     token = sidecar.token()
     sidecar.start()
@@ -314,6 +352,10 @@ def test_prometheus_sees_a_live_sidecar(sidecar: Sidecar, prometheus: Prometheus
             pytest.fail(f"{where}: {query}\n{error}")
     with pytest.raises(ValueError, match="parse error"):
         prometheus.get("query", query="sum by (")
+
+    for _ in range(2):
+        assert sidecar.check({}).denied_response.status.code == 401
+    asyncio.run(console_sees(sidecar, prometheus))
 
     eventually(
         lambda: {rule["health"] for rule in rules_of(prometheus)} == {"ok"},

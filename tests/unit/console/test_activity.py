@@ -17,10 +17,12 @@ from extauthz.console.activity import (
     SAMPLES,
     Activity,
     Layer,
+    LiveVersion,
     RouteCounts,
     Samples,
     SidecarState,
     layers,
+    live_version,
 )
 from extauthz.console.metrics_text import Scrape, SidecarFacts
 
@@ -126,6 +128,26 @@ def test_routes_beyond_the_bound_are_counted_as_one() -> None:
 
     assert len(routes) == MAX_ROUTES + 1
     assert routes[OTHER] == sum(range(1, 11))
+
+
+def test_looks_in_between_lose_no_part_of_the_hour() -> None:
+    samples = Samples()
+    for number in range(3 * SAMPLES):
+        samples.add(NOW + number * INTERVAL / 3, {"a": scrape({ALLOWED: number})})
+
+    assert totals(samples.activity(NOW + SAMPLES * INTERVAL - 1)) == {"allowed": 3 * SAMPLES - 1}
+
+
+def state(name: str, version: int | None, since: float, error: str | None = None) -> SidecarState:
+    return SidecarState(name, NOW, error, SidecarFacts(settings_version=version), since)
+
+
+def test_where_a_version_of_settings_is_live() -> None:
+    states = [state("a", 7, NOW + 5), state("b", 7, NOW + 9), state("c", 6, NOW + 20), state("d", 7, NOW, "status 503")]
+
+    assert live_version(states, 7) == LiveVersion(2, 4, NOW + 9)
+    assert live_version(states, 8) == LiveVersion(0, 4, None)
+    assert live_version([], 7) == LiveVersion(0, 0, None)
 
 
 def test_how_many_answer() -> None:

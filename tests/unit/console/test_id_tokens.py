@@ -81,6 +81,7 @@ def test_a_good_one(good: Unverified) -> None:
         *((token(exp=moment), LoginRefusal.CLAIMS) for moment in (None, str(NOW + 300), True, 1e300, float("inf"))),
         *((token(iat=moment), LoginRefusal.CLAIMS) for moment in (None, str(NOW), False)),
         (token(nbf="soon"), LoginRefusal.CLAIMS),
+        (token(iat=NOW + LEEWAY + 1, nbf=NOW), LoginRefusal.NOT_YET_VALID),
         (token(exp=NOW - LEEWAY), LoginRefusal.EXPIRED),
         (token(exp=NOW - 90), LoginRefusal.EXPIRED),
         (token(exp=0), LoginRefusal.EXPIRED),

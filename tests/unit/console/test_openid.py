@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import re
+from urllib.parse import urlencode
 
 import httpx2
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from extauthz.config.console import LoginSection
 from extauthz.console.id_tokens import LoginRefusal
 from extauthz.console.openid import MAX_PATH, OpenIdLogin, local_path
-from tests.support.world import NOW, StillClock
+from tests.support.world import NOW, StillClock, base64url
 
 SITE = "https://console.acme.com"
 PATHS = ["/", "/tokens", "/tokens?text=a+b&sort=age", "/tokens/abc123#rotate", "/a%2Fb", "/%2e%2e", f"/{'x' * (MAX_PATH - 1)}"]
@@ -81,6 +83,18 @@ def test_no_path_leads_off_the_site(text: str) -> None:
     ],
 )
 def test_a_cookie_that_is_none_of_ours_begins_nothing(cookie: str) -> None:
+    assert asyncio.run(login().finish("code=a&state=b", cookie, NOW)) is LoginRefusal.NOT_BEGUN
+
+
+@pytest.mark.parametrize("path", [path for path in AWAY if path.isascii()])
+def test_a_cookie_that_somebody_wrote_leads_nowhere_else(path: str) -> None:
+    """Whoever writes it knows the seed, and so can make the state that belongs to it."""
+    rest = f"{int(NOW)}.0.{base64url(path.encode())}"
+    state = base64url(hmac.digest(b"s" * 32, f"state\0{rest}".encode(), "sha256"))
+    ended = asyncio.run(login().finish(urlencode({"code": "a", "state": state}), f"{base64url(b's' * 32)}.{rest}", NOW))
+    assert ended is (LoginRefusal.STATE if path else LoginRefusal.NOT_BEGUN)
+
+
+def login() -> OpenIdLogin:
     section = LoginSection(issuer="https://acme.okta.com", client_id="a")
-    login = OpenIdLogin(section, f"{SITE}/login/callback", secret=None, trust=None, clock=StillClock())
-    assert asyncio.run(login.finish("code=a&state=b", cookie, NOW)) is LoginRefusal.NOT_BEGUN
+    return OpenIdLogin(section, f"{SITE}/login/callback", secret=None, trust=None, clock=StillClock())

@@ -34,6 +34,7 @@ def test_each_provider_says_how_its_issuer_is_written() -> None:
 
 
 PLAIN = Provider(
+    title="Plain",
     name="plain",
     issuer=re.compile("https://sso.acme.com"),
     issuer_form="https://sso.acme.com",

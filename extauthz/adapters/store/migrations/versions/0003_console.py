@@ -1,4 +1,4 @@
-"""What the console needs: sessions, accounts and admin keys, settings, and indexes for lists of tokens by expiry and last use.
+"""What the console needs: sessions, accounts and admin keys, settings, and indexes for lists of tokens and of the audit.
 
 It only adds: what an earlier release writes is good and means the same. On PostgreSQL the role of admins may use the new tables,
 and the role of sidecars may read the settings; see 0002 for both roles.
@@ -31,6 +31,8 @@ def upgrade() -> None:
     """Add indexes, a column and tables; settings are only appended."""
     op.create_index("tokens_by_expiry", "tokens", ["expires_at", "id"])
     op.create_index("token_usage_by_time", "token_usage", ["last_used_at", "token_id"])
+    op.create_index("audit_by_action", "audit", ["action", "actor", "at", "token_id", "number"])
+    op.create_index("audit_by_token", "audit", ["token_id", "number"])
     op.add_column("store_state", sa.Column("settings_version", sa.BigInteger))
     _who_gets_in()
     _requests_and_settings()

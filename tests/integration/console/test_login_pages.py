@@ -1,0 +1,219 @@
+"""Who gets in by an account of the console, for how long, and who does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from extauthz.admin import accounts, sessions
+from extauthz.admin.rights import Role
+from extauthz.console.visits import COOKIE
+from tests.support.console_world import FOUNDER, HASH, NOW, ORIGIN, PASSWORD, SETTINGS, WHO, ConsoleWorld, console_world, done
+
+ANA = WHO[Role.ADMIN]
+OIDC = {"issuer": "https://acme.okta.com", "client_id": "0oa1console"}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ConsoleWorld]:
+    with console_world(tmp_path) as made:
+        done(accounts.put(made.current.administration(), FOUNDER, ANA, HASH, NOW))
+        yield made
+
+
+def is_in(browser: object) -> bool:
+    """Tell whether somebody is logged in."""
+    return browser.get("/tokens").status_code == 200  # type: ignore[attr-defined]
+
+
+def test_somebody_with_account_and_role_gets_in(world: ConsoleWorld) -> None:
+    browser = world.visitor()
+    answer = browser.post("/login", {"email": "ANA@acme.com", "password": PASSWORD, "next": "/tokens?scope=CHAT"}, token="")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/tokens?scope=CHAT")
+    (cookie,) = answer.headers.get_list("set-cookie")
+    attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
+    assert cookie.startswith(f"{COOKIE}=")
+    assert attributes == {"path=/", "secure", "httponly", "samesite=strict"}
+    assert "ana@acme.com" in browser.get("/tokens").text
+
+
+REFUSED = {
+    "another password": ({"email": ANA, "password": "correct horse batterY"}, 403, "wrong"),
+    "a short password": ({"email": ANA, "password": "short"}, 403, "wrong"),
+    "no password": ({"email": ANA}, 403, "wrong"),
+    "a long password": ({"email": ANA, "password": "x" * 4000}, 403, "wrong"),
+    "nobody": ({"email": "nobody@acme.com", "password": PASSWORD}, 403, "wrong"),
+    "no address": ({"email": "ana", "password": PASSWORD}, 403, "wrong"),
+    "somebody without a role": ({"email": "guest@acme.com", "password": PASSWORD}, 403, "has no role"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_others_do_not(world: ConsoleWorld, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    done(accounts.put(world.current.administration(), FOUNDER, "guest@acme.com", HASH, NOW))
+    fields, status, says = REFUSED[name]
+    browser = world.visitor()
+    answer = browser.post("/login", fields, token="")
+    assert answer.status_code == status
+    assert says in answer.text
+    assert "set-cookie" not in answer.headers
+    assert not is_in(browser)
+    assert fields.get("password", "never") not in answer.text + caplog.text
+
+
+def test_who_tries_often_waits(world: ConsoleWorld) -> None:
+    browser = world.visitor()
+    statuses = [browser.post("/login", {"email": ANA, "password": f"{PASSWORD} {n}"}, token="").status_code for n in range(6)]
+    assert statuses == [403] * 5 + [429]
+    waiting = browser.post("/login", {"email": ANA, "password": PASSWORD}, token="")
+    assert (waiting.status_code, waiting.headers["retry-after"]) == (429, "13")
+    world.now += 13
+    assert browser.post("/login", {"email": ANA, "password": PASSWORD}, token="").status_code == 303
+
+
+def test_with_a_provider_accounts_are_off_unless_the_file_keeps_them(world: ConsoleWorld) -> None:
+    browser = world.logged_in(Role.ADMIN)
+    world.change(console={"public_url": ORIGIN, "oidc": OIDC, "local_accounts": True})
+    assert is_in(browser)
+    world.change(console={"public_url": ORIGIN, "oidc": OIDC})
+    assert not is_in(browser)
+    assert "Password" not in world.visitor().get("/login").text
+    answer = world.visitor().post("/login", {"email": ANA, "password": PASSWORD}, token="")
+    assert (answer.status_code, "switched off" in answer.text) == (403, True)
+
+
+def test_a_session_ends_when_nobody_uses_it(world: ConsoleWorld) -> None:
+    browser = world.logged_in(Role.ADMIN)
+    for _ in range(5):
+        world.now += 1799
+        assert is_in(browser)
+    world.now += 1800
+    assert not is_in(browser)
+
+
+def test_a_session_ends_for_good(world: ConsoleWorld) -> None:
+    browser = world.logged_in(Role.ADMIN)
+    for _ in range(24):
+        world.now += 1790
+        assert is_in(browser)
+    world.now += 12 * 3600 - 24 * 1790
+    assert not is_in(browser)
+
+
+def test_a_role_that_was_removed_ends_at_the_next_click(world: ConsoleWorld) -> None:
+    browser = world.logged_in(Role.ADMIN)
+    world.change(roles={"super_admins": ["cto@acme.com"]})
+    answer = browser.get("/tokens")
+    assert (answer.status_code, "has no role any more" in answer.text) == (403, True)
+    world.change(roles=SETTINGS["roles"])
+    assert not is_in(browser)
+
+
+def test_a_role_that_was_changed_counts_at_the_next_click(world: ConsoleWorld) -> None:
+    browser = world.logged_in(Role.ADMIN)
+    world.change(roles={"viewers": [ANA]})
+    assert browser.create().status_code == 422
+    assert world.texts() == []
+
+
+def test_another_password_ends_sessions(world: ConsoleWorld) -> None:
+    browser = world.logged_in(Role.ADMIN)
+    done(accounts.put(world.current.administration(), FOUNDER, ANA, HASH, NOW))
+    assert not is_in(browser)
+
+
+def test_an_account_that_is_removed_is_out(world: ConsoleWorld) -> None:
+    browser = world.logged_in(Role.ADMIN)
+    done(accounts.remove(world.current.administration(), FOUNDER, ANA, NOW))
+    assert not is_in(browser)
+    assert world.visitor().post("/login", {"email": ANA, "password": PASSWORD}, token="").status_code == 403
+
+
+def test_who_logs_out_is_out(world: ConsoleWorld) -> None:
+    browser = world.logged_in(Role.ADMIN)
+    cookie = browser.client.cookies[COOKIE]
+    assert browser.post("/logout", {}, page="/tokens").status_code == 303
+    again = world.visitor()
+    again.client.cookies.set(COOKIE, cookie)
+    assert not is_in(again)
+
+
+@pytest.mark.parametrize("cookie", ["", "0", "0" * 64, "f" * 63, "F" * 64, "../../etc/passwd", "0" * 4000])
+def test_a_made_up_cookie_opens_nothing(world: ConsoleWorld, cookie: str) -> None:
+    world.logged_in(Role.SUPER_ADMIN)
+    browser = world.visitor()
+    browser.client.cookies.set(COOKIE, cookie)
+    assert not is_in(browser)
+
+
+def test_neither_a_client_token_nor_an_admin_key_is_a_session(world: ConsoleWorld) -> None:
+    browser = world.visitor()
+    browser.client.cookies.set(COOKIE, world.issue().text.text)
+    assert not is_in(browser)
+    assert browser.get("/tokens", authorization=f"Bearer {world.issue().text.text}").status_code == 303
+
+
+def test_a_super_admin_lists_and_ends_sessions(world: ConsoleWorld) -> None:
+    ana, cto = world.logged_in(Role.ADMIN), world.logged_in(Role.SUPER_ADMIN)
+    listed = cto.get("/sessions").text
+    assert (ANA in listed, "cto@acme.com" in listed) == (True, True)
+    session = next(
+        each
+        for each in done(
+            sessions.list_sessions(world.current.administration(), FOUNDER, NOW, limits=sessions.SessionLimits(1800, 43200))
+        )
+        if each.email == ANA
+    )
+    assert cto.post(f"/sessions/{session.id}/end", {}, page="/sessions").status_code == 303
+    assert not is_in(ana)
+    assert is_in(cto)
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.ADMIN])
+def test_nobody_else_sees_sessions(world: ConsoleWorld, role: Role) -> None:
+    assert world.logged_in(role).get("/sessions").status_code == 403
+
+
+NEXT = [
+    "https://evil.test/",
+    "//evil.test",
+    "/\\evil.test",
+    "javascript:alert(1)",
+    "/tokens/../../x",
+    "tokens",
+    "/\r\nset-cookie: a=b",
+]
+
+
+@pytest.mark.parametrize("path", NEXT)
+def test_nobody_is_led_elsewhere(world: ConsoleWorld, path: str) -> None:
+    answer = world.visitor().post("/login", {"email": ANA, "password": PASSWORD, "next": path}, token="")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+
+
+def test_a_link_from_a_chat_goes_on_once_and_then_to_the_login(world: ConsoleWorld) -> None:
+    """Such a link comes without the cookie, which the browser sends from a page of our own."""
+    browser = world.visitor()
+    first = browser.get("/tokens?scope=CHAT", sec_fetch_site="cross-site")
+    assert (first.status_code, first.headers["refresh"]) == (200, "0;url=/tokens?scope=CHAT")
+    second = browser.get("/tokens?scope=CHAT", sec_fetch_site="same-origin")
+    assert (second.status_code, second.headers["location"]) == (303, "/login?next=%2Ftokens%3Fscope%3DCHAT")
+
+
+def test_a_recent_login_is_asked_for_again(world: ConsoleWorld) -> None:
+    browser = world.logged_in(Role.SUPER_ADMIN)
+    before = browser.client.cookies[COOKIE]
+    world.now += 601
+    refused = browser.create(permission="GLOBAL")
+    assert (refused.status_code, "log in again first" in refused.text) == (422, True)
+    wrong = browser.post("/confirm", {"password": "another password", "next": "/tokens/new"}, page="/confirm")
+    assert (wrong.status_code, browser.create(permission="GLOBAL").status_code) == (403, 422)
+    confirmed = browser.post("/confirm", {"password": PASSWORD, "next": "/tokens/new"}, page="/confirm")
+    assert (confirmed.status_code, confirmed.headers["location"]) == (303, "/tokens/new")
+    assert browser.client.cookies[COOKIE] != before
+    assert browser.create(permission="GLOBAL").status_code == 201
+    old = world.visitor()
+    old.client.cookies.set(COOKIE, before)
+    assert not is_in(old)

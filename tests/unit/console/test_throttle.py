@@ -1,0 +1,123 @@
+"""How often somebody may try, and that nobody can fill the memory."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extauthz.console.throttle import MAX_KEY, MOST, LoginThrottle, Throttle, network_of
+
+ATTACKER, ANA, OFFICE = "203.0.113.7", "ana@acme.com", "198.51.100.1"
+
+
+def test_a_burst_and_then_one_by_one() -> None:
+    throttle = Throttle(3, 60)
+    assert [throttle.wait("a", 0.0) for _ in range(4)] == [0, 0, 0, 20]
+    assert [throttle.wait("a", at) for at in (19.0, 20.0, 20.0, 41.0)] == pytest.approx([1, 0, 20, 0])
+    assert throttle.wait("b", 41.0) == 0
+
+
+def test_who_is_turned_away_waits_no_longer_for_it() -> None:
+    throttle = Throttle(1, 60)
+    assert [throttle.wait("a", at) for at in (0.0, 30.0, 59.0, 60.0)] == pytest.approx([0, 30, 1, 0])
+
+
+def test_a_clock_that_goes_back_gives_nothing() -> None:
+    throttle = Throttle(1, 60)
+    assert [throttle.wait("a", at) for at in (100.0, 0.0, 30.0)] == [0, 60, 30]
+
+
+def test_the_oldest_is_forgotten() -> None:
+    throttle = Throttle(1, 60, most=2)
+    assert [throttle.wait(key, 0.0) for key in ("a", "b", "c", "b", "a")] == [0, 0, 0, 60, 0]
+
+
+@given(st.lists(st.text(), max_size=50))
+def test_it_never_holds_more_than_it_may(keys: list[str]) -> None:
+    throttle = Throttle(1, 60, most=5)
+    for key in keys:
+        throttle.wait(key, 0.0)
+    assert len(throttle) <= 5
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 100))))
+def test_nobody_has_more_than_burst_and_rate_together(tries: list[tuple[str, float]]) -> None:
+    throttle = Throttle(3, 30)
+    for key in "abc":
+        times = sorted(at for name, at in tries if name == key)
+        passed = [at for at in times if throttle.wait(key, at) == 0]
+        for first in passed:
+            assert sum(first <= at <= first + 30 for at in passed) <= 6
+
+
+def test_what_strangers_write_is_bounded() -> None:
+    assert MOST == 4096
+    throttle = Throttle(1, 60)
+    long = "x" * 100_000
+    assert throttle.wait(long, 0) == 0
+    assert throttle.wait(f"{long[:MAX_KEY]}y", 0) == throttle.look(f"{long[:MAX_KEY]}z", 0) == 60
+    throttle.forget(long)
+    assert throttle.wait(long[:MAX_KEY], 0) == 0
+
+
+def test_an_address_and_an_account_have_five_logins_a_minute() -> None:
+    by_address, by_account = LoginThrottle(), LoginThrottle()
+    assert [by_address.wait(ATTACKER, f"{number}@acme.com", 0) for number in range(6)] == [0, 0, 0, 0, 0, 12]
+    assert [by_account.wait(f"203.0.113.{number}", ANA, 0) for number in range(6)] == [0, 0, 0, 0, 0, 12]
+
+
+def test_all_together_have_sixty() -> None:
+    throttle = LoginThrottle()
+    waits = [throttle.wait(f"203.0.113.{number}", f"{number}@acme.com", 0) for number in range(61)]
+    assert waits == [0] * 60 + [1]
+
+
+def test_one_address_cannot_use_up_the_logins_of_an_account() -> None:
+    throttle = LoginThrottle()
+    for number in range(5):
+        throttle.wait(ATTACKER, f"{number}@acme.com", 0)
+    assert {throttle.wait(ATTACKER, ANA, 0) for _ in range(100)} == {12}
+    assert throttle.wait(OFFICE, ANA, 0) == 0
+
+
+def test_naming_many_accounts_makes_no_account_forgotten() -> None:
+    throttle = LoginThrottle()
+    for number in range(5):
+        throttle.wait(f"203.0.113.{number}", ANA, 0)
+    for number in range(2 * MOST):
+        throttle.wait(ATTACKER, f"{number}@acme.com", 0)
+    assert throttle.wait(OFFICE, ANA, 0) > 0
+
+
+def test_a_login_of_ones_own_pays_for_no_attempts_at_others() -> None:
+    throttle = LoginThrottle()
+    passed = 0
+    for number in range(50):
+        passed += throttle.wait(ATTACKER, f"{number}@acme.com", 0) == 0
+        if throttle.wait(ATTACKER, ANA, 0) == 0:
+            throttle.succeeded(ANA)
+    assert passed == 3
+
+
+def test_a_login_ends_the_waiting_of_its_account() -> None:
+    throttle = LoginThrottle()
+    for number in range(4):
+        throttle.wait(f"203.0.113.{number}", ANA, 0)
+    assert throttle.wait(OFFICE, ANA, 0) == 0
+    throttle.succeeded(ANA)
+    assert throttle.wait(OFFICE, ANA, 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("fe80::7%eth0", "fe80::/64"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_an_address_is_what_one_client_can_choose_freely(address: str, network: str) -> None:
+    assert network_of(address) == network
