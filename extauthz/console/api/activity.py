@@ -1,19 +1,17 @@
-"""What sidecars allowed and denied in the last hour, and how they are."""
+"""What sidecars allowed and denied in the last hour, as far as the console heard them."""
 
 from __future__ import annotations
 
+from pydantic import BaseModel
+
 from extauthz.admin.metadata import utc
-from extauthz.console.activity import MINUTES, Layer, SidecarState
+from extauthz.console.activity import Activity, Layer
 from extauthz.console.api.operations import ApiAnswer, ApiOperation, ApiRequest
-from extauthz.console.api.problems import ApiProblem
 from extauthz.console.api.values import Answer, Time
 
-MAX_ROUTES = 100
-"""Routes that are told, those with the most denials first."""
 
-
-class ReasonSeries(Answer):
-    """How many checks ended for a reason in each minute of the last hour, the oldest first."""
+class ReasonAnswer(Answer):
+    """How many checks ended for a reason, in all and in each minute of the hour, the oldest first."""
 
     reason: str
     total: float
@@ -21,7 +19,7 @@ class ReasonSeries(Answer):
 
 
 class RouteActivityAnswer(Answer):
-    """How many checks a route had in the last hour."""
+    """How many checks a route had in the hour."""
 
     route: str
     allowed: float
@@ -29,67 +27,52 @@ class RouteActivityAnswer(Answer):
 
 
 class SidecarAnswer(Answer):
-    """A sidecar as it was seen last; `error` says why it did not answer, and `since` when that, or its answering, began."""
+    """A sidecar as it was seen last; `error` says why it does not answer, and `since` when it began to be so."""
 
     name: str
     since: Time
     error: str | None
-    version: str | None
-    config_hash: str | None
-    config_stale: bool | None
-    settings_version: int | None
-    ready: bool | None
 
 
 class ActivityAnswer(Answer):
-    """The hour before `at`. Counting began at `since`, null before it did; `error` says why nothing is known."""
+    """The hour before `at`; counting began at `since`. `error` says why nothing is known, where that is so.
+
+    Reasons and routes with the most checks stand first; the rest of them are counted as `(other)`.
+    """
 
     at: Time
     since: Time | None
     error: str | None
-    allowed: list[ReasonSeries]
-    denied: list[ReasonSeries]
+    allowed: list[ReasonAnswer]
+    denied: list[ReasonAnswer]
     routes: list[RouteActivityAnswer]
-    answering: int
     sidecars: list[SidecarAnswer]
 
 
-def read(request: ApiRequest) -> ApiAnswer | ApiProblem:
+async def read(request: ApiRequest) -> ApiAnswer:
     """Return the last hour."""
-    activity = request.activity()
-    return ApiAnswer(
-        ActivityAnswer(
-            at=str(utc(int(activity.at))),
-            since=None if activity.since is None else utc(int(activity.since)),
-            error=activity.error,
-            allowed=list(map(_reason, activity.allowed)),
-            denied=list(map(_reason, activity.denied)),
-            routes=[
-                RouteActivityAnswer(route=each.route, allowed=each.allowed, denied=each.denied)
-                for each in activity.routes[:MAX_ROUTES]
-            ],
-            answering=activity.answering,
-            sidecars=list(map(_sidecar, activity.sidecars)),
-        )
+    return ApiAnswer(shown(await request.collector.current()))
+
+
+def shown(activity: Activity) -> BaseModel:
+    """Return what is told of an hour."""
+    return ActivityAnswer(
+        at=_moment(activity.at),
+        since=None if activity.since is None else _moment(activity.since),
+        error=activity.error,
+        allowed=[_reason(layer) for layer in activity.allowed],
+        denied=[_reason(layer) for layer in activity.denied],
+        routes=[RouteActivityAnswer(route=row.route, allowed=row.allowed, denied=row.denied) for row in activity.routes],
+        sidecars=[SidecarAnswer(name=each.name, since=_moment(each.since), error=each.error) for each in activity.sidecars],
     )
 
 
-def _reason(layer: Layer) -> ReasonSeries:
-    return ReasonSeries(reason=layer.name, total=layer.total, minutes=list(layer.minutes[-MINUTES:]))
+def _reason(layer: Layer) -> ReasonAnswer:
+    return ReasonAnswer(reason=layer.name, total=layer.total, minutes=list(layer.minutes))
 
 
-def _sidecar(sidecar: SidecarState) -> SidecarAnswer:
-    facts = sidecar.facts
-    return SidecarAnswer(
-        name=sidecar.name,
-        since=str(utc(int(sidecar.since))),
-        error=sidecar.error,
-        version=facts and facts.version,
-        config_hash=facts and facts.config_hash,
-        config_stale=facts and facts.is_config_stale,
-        settings_version=facts and facts.settings_version,
-        ready=facts and facts.is_ready,
-    )
+def _moment(seconds: float) -> str:
+    return str(utc(int(seconds)))
 
 
 OPERATIONS = (
