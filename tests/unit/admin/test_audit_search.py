@@ -59,7 +59,8 @@ def administration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adminis
             assert not isinstance(made, Refused)
         assert not isinstance(revocation.revoke(opened, SUPER_ADMIN, [made[0].record.id], NOW + 9, why="lost"), Refused)
         with store.writing() as connection:
-            uses = [{"token_id": token.id, "last_used_at": NOW, "last_used_from": ""} for token in store.list_tokens()[:3]]
+            latest = sorted(store.list_tokens(), key=lambda token: token.expires_at)[-3:]
+            uses = [{"token_id": token.id, "last_used_at": NOW, "last_used_from": ""} for token in latest]
             connection.execute(token_usage.insert(), uses)
         yield opened
 
