@@ -15,9 +15,9 @@ from extauthz.core.model import AuthType, Identity, Reason, Request
 ACT_AS_HEADERS = ("x-scio-actas", "x-glean-actas")
 MAX_ADDRESS = 254
 
-_ATOM = r"[A-Za-z0-9!#$&'*+/=?^_{}~-]+"
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_ADDRESS = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+").fullmatch
+_ATOM, _LABEL = r"[A-Za-z0-9!#$&'*+/=?^_{}~-]+", r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+ADDRESS = rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+"
+_ADDRESS = re.compile(rf"(?=[^@]{{1,64}}@){ADDRESS}").fullmatch
 
 
 def address(text: str, *, raw: bool = True) -> str | None:

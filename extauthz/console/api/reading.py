@@ -72,7 +72,7 @@ def read_headers(request: Request, known: Sequence[HeaderParameter]) -> Mapping[
         sent = request.headers.getlist(header.name)
         if len(sent) > 1:
             errors.append(FieldError(header.place, "send it once"))
-        elif sent and not re.fullmatch(header.pattern, sent[0]):
+        elif sent and header.pattern and not re.fullmatch(header.pattern, sent[0]):
             errors.append(FieldError(header.place, f"write what matches {header.pattern}"))
         elif sent:
             values[header.name] = sent[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -10,11 +11,11 @@ from pydantic import Field, TypeAdapter
 
 from extauthz.admin import oauth_settings
 from extauthz.admin.metadata import utc
-from extauthz.admin.oauth_settings import MAX_PAGE, CurrentSettings, SavedVersion
+from extauthz.admin.oauth_settings import MAX_PAGE, SavedVersion
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Operation
 from extauthz.config.saved_settings import KEYS
-from extauthz.console.api.operations import IF_MATCH, ApiAnswer, ApiOperation, ApiRequest, HeaderParameter
+from extauthz.console.api.operations import IF_MATCH, ApiAnswer, ApiOperation, ApiRequest, HeaderParameter, is_expected
 from extauthz.console.api.problems import ApiProblem, FieldError
 from extauthz.console.api.values import Answer, Body, ScopeName, Time, Whole
 
@@ -23,14 +24,13 @@ MAX_ENTRIES = 100
 _MATCH = HeaderParameter(
     IF_MATCH,
     'The ETag of the settings that you read, like "7": nothing is saved if another version counts by then.',
-    r'^"[0-9]{1,15}"$',
     is_required=True,
 )
 _VERSION = re.compile(r"[1-9][0-9]{0,14}").fullmatch
 _PLACES = {key: f"body/{key}" for key in KEYS}
 
 Text = Annotated[str, Field(min_length=1, max_length=500)]
-Texts = Annotated[list[Text], Field(max_length=MAX_ENTRIES)]
+Texts = Annotated[tuple[Text, ...], Field(max_length=MAX_ENTRIES)]
 
 
 class OAuthSettingsBody(Body):
@@ -38,12 +38,12 @@ class OAuthSettingsBody(Body):
 
     enabled: Annotated[bool, Field(strict=True, description="Whether OAuth access tokens are accepted.")]
     provider: Literal["azure", "gsuite", "okta", "onelogin"]
-    issuer: Annotated[Text | None, Field(description="Also in the short form of the original.")] = None
+    issuer: Annotated[str, Field(max_length=500, description="Also in the short form of the original.")] = ""
     client_ids: Annotated[Texts, Field(min_length=1, description="Tokens of all other applications are refused.")]
-    audience: Texts | None = None
-    domains: Texts | None = None
-    hosted_domains: Texts | None = None
-    scopes: Annotated[list[ScopeName], Field(max_length=MAX_ENTRIES)] | None = None
+    audience: Texts = ()
+    domains: Texts = ()
+    hosted_domains: Texts = ()
+    scopes: Annotated[tuple[ScopeName, ...], Field(max_length=MAX_ENTRIES)] = ()
 
 
 class VersionQuery(Body):
@@ -100,13 +100,13 @@ def read(request: ApiRequest) -> ApiAnswer | ApiProblem:
 
 def save(request: ApiRequest) -> ApiAnswer | ApiProblem:
     """Save settings behind the version that was read."""
-    wanted = request.body.model_dump(exclude_none=True)
-    return _saved(
-        request,
-        oauth_settings.save(
-            request.administration, request.configuration, request.actor, wanted, request.at, expected=_expected(request)
-        ),
-    )
+    wanted = request.body.model_dump(mode="json", exclude_defaults=True)
+
+    def saved(expected: int) -> SavedVersion | Refused:
+        administration, configuration = request.administration, request.configuration
+        return oauth_settings.save(administration, configuration, request.actor, wanted, request.at, expected=expected)
+
+    return _changed(request, saved)
 
 
 def history(request: ApiRequest) -> ApiAnswer | ApiProblem:
@@ -130,38 +130,35 @@ def go_back(request: ApiRequest) -> ApiAnswer | ApiProblem:
     known = oauth_settings.history(request.administration, request.actor, before=version + 1, limit=1)
     if not isinstance(known, Refused) and (not known or known[0].version != version):
         return ApiProblem(HTTPStatus.NOT_FOUND, "there is no version of this number")
-    return _saved(
-        request,
-        oauth_settings.go_back(
-            request.administration, request.configuration, request.actor, version, request.at, expected=_expected(request)
-        ),
-    )
+
+    def saved(expected: int) -> SavedVersion | Refused:
+        administration, configuration = request.administration, request.configuration
+        return oauth_settings.go_back(administration, configuration, request.actor, version, request.at, expected=expected)
+
+    return _changed(request, saved)
 
 
-def _expected(request: ApiRequest) -> int:
-    return int(request.headers[IF_MATCH].strip('"'))
-
-
-def _saved(request: ApiRequest, outcome: SavedVersion | Refused) -> ApiAnswer | ApiProblem:
+def _changed(request: ApiRequest, save_behind: Callable[[int], SavedVersion | Refused]) -> ApiAnswer | ApiProblem:
+    """Save something behind the version that the sender read, if that still counts when it is saved."""
+    found = oauth_settings.current(request.administration, request.configuration, request.actor)
+    if isinstance(found, Refused):
+        return ApiProblem.of_refusal(HTTPStatus.FORBIDDEN, found)
+    if found.is_managed and not is_expected(request, _etag(found.version)):
+        return _outdated(f"version {found.version} counts by now: read it, and decide anew")
+    outcome = save_behind(found.version)
     if isinstance(outcome, SavedVersion):
         return ApiAnswer(_shown(outcome), {"ETag": _etag(outcome.version)})
     match outcome.refusals[0].field:
         case "actor":
             return ApiProblem.of_refusal(HTTPStatus.FORBIDDEN, outcome)
-        case "version":
-            return _outdated(request, outcome)
-        case "managed_by":
+        case "version" | "managed_by":
             return ApiProblem.of_refusal(HTTPStatus.CONFLICT, outcome)
     return ApiProblem.of_refusal(HTTPStatus.UNPROCESSABLE_ENTITY, outcome, _PLACES)
 
 
-def _outdated(request: ApiRequest, refused: Refused) -> ApiProblem:
-    """Tell whether another version counts than the sender believes, or something else stands against it."""
-    found = oauth_settings.current(request.administration, request.configuration, request.actor)
-    if isinstance(found, CurrentSettings) and found.version == _expected(request):
-        return ApiProblem.of_refusal(HTTPStatus.CONFLICT, refused)
+def _outdated(detail: str) -> ApiProblem:
     error = FieldError(_MATCH.place, "this is not the ETag of the settings now")
-    return ApiProblem(HTTPStatus.PRECONDITION_FAILED, refused.refusals[0].message, (error,))
+    return ApiProblem(HTTPStatus.PRECONDITION_FAILED, detail, (error,))
 
 
 def _shown(version: SavedVersion) -> VersionAnswer:

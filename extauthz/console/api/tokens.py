@@ -25,6 +25,7 @@ from extauthz.console.api.operations import (
     ApiOperation,
     ApiRequest,
     HeaderParameter,
+    is_expected,
 )
 from extauthz.console.api.problems import ApiProblem, FieldError
 from extauthz.console.api.token_models import (
@@ -49,8 +50,6 @@ _KEY = HeaderParameter(
 _MATCH = HeaderParameter(
     IF_MATCH,
     "The ETag of the token that you read: the request does nothing if it was changed since.",
-    r'^(\*|"[!#-~]{1,64}")$',
-    "etag",
 )
 _QUERY_PLACES = {"text": "query/text", "limit": "query/limit"}
 _BODY_PLACES = {name: f"body/{name}" for name in ("description", "permission", "user", "scopes")} | {
@@ -154,7 +153,7 @@ def _token(request: ApiRequest, change: Operation | None = None) -> StoredToken 
         return ApiProblem(HTTPStatus.NOT_FOUND, "no token has this id")
     if change is not None and (refused := forbidden(request.actor, change, token.permission)):
         return ApiProblem.of_refusal(HTTPStatus.FORBIDDEN, refused)
-    if request.headers.get(IF_MATCH, "*") not in ("*", _etag(token)):
+    if not is_expected(request, _etag(token)):
         return ApiProblem(
             HTTPStatus.PRECONDITION_FAILED,
             "the token was changed since it was read: read it again",

@@ -1,7 +1,6 @@
 """Types of what a program sends and gets, each with its JSON Schema.
 
-Where a schema cannot say what is allowed, `format` names it: `printable` is a text that `str.isprintable` calls so, `user-address`
-one e-mail address that `act_as` of the configuration allows.
+Where a schema cannot say what is allowed, `format` names it: `printable` is a text that `str.isprintable` calls so.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from extauthz.adapters.store.rules import MAX_WHY
 from extauthz.admin.token_requests import MAX_DESCRIPTION
-from extauthz.core.act_as import address
+from extauthz.core.act_as import ADDRESS, address
 
 LONGEST = 36_500 * 86_400
 """Seconds: a hundred years."""
-MAX_ADDRESS = 254
 
 _DIGITS = re.compile(r"[0-9]{1,16}").fullmatch
 
@@ -117,7 +115,7 @@ Description = Annotated[
     AfterValidator(_described),
 ]
 Why = Annotated[str, Field(min_length=1, max_length=MAX_WHY, json_schema_extra={"format": "printable"}), AfterValidator(_printable)]
-UserAddress = Annotated[str, Field(max_length=MAX_ADDRESS, json_schema_extra={"format": "user-address"}), AfterValidator(_address)]
+UserAddress = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{ADDRESS}$"}), AfterValidator(_address)]
 ScopeName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_:.-]{0,63}$")]
 Scopes = Annotated[
     list[ScopeName], Field(min_length=1, max_length=1000, json_schema_extra={"uniqueItems": True}), AfterValidator(_distinct)
