@@ -67,7 +67,7 @@ def test_figures_and_charts_follow_the_sidecars(tmp_path: Path, monkeypatch: pyt
         page.get_by_label("Password").fill(PASSWORD)
         page.keyboard.press("Enter")
         expect(page.locator("[data-live=denied]")).to_have_text("0")
-        area = page.locator("#denied .wide .layer-1")
+        area = page.locator("#denied .desktop .layer-1")
         before = area.get_attribute("d")
 
         world.now += 10
@@ -80,8 +80,8 @@ def test_figures_and_charts_follow_the_sidecars(tmp_path: Path, monkeypatch: pyt
         rows = page.locator("#denied tbody tr:visible")
         expect(rows).to_have_count(2)
         expect(rows.nth(1)).to_contain_text("<b>token_expired</b>")
-        expect(page.locator("#denied svg.wide desc")).to_have_text(
+        expect(page.locator("#denied svg.desktop desc")).to_have_text(
             "60 in the last hour, at most 60 in a minute: scope_missing 40, <b>token_expired</b> 20."
         )
         assert (before, (area.get_attribute("d") or "")[:1]) == ("", "M")
-        assert page.locator("#denied svg.wide .scale").last.text_content() == "60"
+        assert page.locator("#denied svg.desktop .scale").last.text_content() == "60"
