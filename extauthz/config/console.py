@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from extauthz.addresses import Address, parse_address
 from extauthz.config import listeners
-from extauthz.config.document import Document, mapping
+from extauthz.config.document import Document, KeyPath, mapping
 from extauthz.config.oauth import PERSONAL_TENANT
 from extauthz.config.values import ListenAddress, NonEmpty, OutboundAddress, PositiveDuration, Secret, Section, Yes, text
 from extauthz.errors import Problem
@@ -141,10 +141,10 @@ def is_loopback_origin(origin: str) -> bool:
     return re.fullmatch(r"https?://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?", origin) is not None
 
 
-def problems(source: Document, clients: Collection[object]) -> Iterator[Problem]:
+def problems(source: Document, clients: Iterable[tuple[KeyPath, str]]) -> Iterator[Problem]:
     """Find an address that strangers reach in clear or that is taken, and a client that is also one of access tokens.
 
-    `clients` are the client ids and audiences that access tokens may name.
+    `clients` are the client ids and audiences that access tokens may name, with the paths of their keys.
     """
     section = source.data.get("console")
     if not isinstance(section, dict):
@@ -153,9 +153,12 @@ def problems(source: Document, clients: Collection[object]) -> Iterator[Problem]
     listener = listeners.taken(source, ("console", "listen"), section.get("listen", str(LISTEN)))
     if listener:
         yield source.problem(("console", "listen"), f"{listener} is listened on by the sidecar itself: write another port")
-    if mapping(section.get("oidc")).get("client_id") in clients:
-        message = "is also in client_ids or audience of oauth, and a login could pass as an access token: make a client of its own"
-        yield source.problem(("console", "oidc", "client_id"), message)
+    own = mapping(section.get("oidc")).get("client_id")
+    for path in (path for path, client in clients if client == own):
+        message = (
+            "names the client of console.oidc too, and a login could pass as an access token: give the console a client of its own"
+        )
+        yield source.problem(path, message)
 
 
 def _unsafe(source: Document, section: dict[str, object]) -> Iterator[Problem]:

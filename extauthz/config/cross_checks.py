@@ -60,10 +60,11 @@ def provider_entries(source: Document) -> Iterator[tuple[document.KeyPath, dict[
             yield ("oauth", "providers", index), entry
 
 
-def _clients(source: Document) -> list[object]:
-    """List the client ids and audiences of all providers."""
-    values = (one_or_many(entry.get(key)) for _, entry in provider_entries(source) for key in ("client_ids", "audience"))
-    return [item for value in values for item in document.items(value)]
+def _clients(source: Document) -> Iterator[tuple[document.KeyPath, str]]:
+    """Yield each client id and audience of all providers, with the path of its key."""
+    for path, entry in provider_entries(source):
+        for key in ("client_ids", "audience"):
+            yield from (((*path, key), item) for item in document.items(one_or_many(entry.get(key))) if isinstance(item, str))
 
 
 def _row(entry: dict[str, object]) -> tuple[Provider, str] | None:

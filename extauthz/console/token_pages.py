@@ -7,11 +7,10 @@ from typing import Any
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from extauthz.adapters.store.records import StoredToken
-from extauthz.admin import chains, tokens
+from extauthz.admin import audit_search, chains, tokens
 from extauthz.admin.metadata import token_metadata
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import PERMISSIONS, Operation, may
-from extauthz.admin.scope_meanings import meaning
 from extauthz.admin.token_search import TokenStatus
 from extauthz.console import token_forms
 from extauthz.console.token_form_values import form_values
@@ -82,13 +81,14 @@ async def show(visit: Visit) -> Response:
         return token
     at, context = visit.context.now(), visit.context
     links = await context.run(chains.chain, context.administration(), visit.actor, token)
+    trail = await context.run(audit_search.of_token, context.administration(), visit.actor, token.id)
     routes = context.route_map().opened_by(token.scopes, token.permission)
     return visit.page(
         "token.html",
         **row(token, at),
         chain=() if isinstance(links, Refused) else links,
+        trail=() if isinstance(trail, Refused) else trail,
         routes=routes,
-        meanings={name: meaning(name) for name in token.scopes},
         can_change=may(visit.actor, Operation.REVOKE, token.permission),
         can_create=may(visit.actor, Operation.CREATE),
     )

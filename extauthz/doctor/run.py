@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from extauthz.config.loader import Configuration
-from extauthz.doctor import envoy_admin, files, machine, world
+from extauthz.doctor import envoy_admin, files, machine, saved_settings, world
 from extauthz.doctor.findings import Finding, ok, problem, warning
 from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.ports import Clock
@@ -37,8 +37,11 @@ def checks(
     }
     if not offline or not isinstance(configuration.store_place, str):
         by_title["store"] = lambda: world.store(configuration, clock, environment)
+    if configuration.settings_place is not None and not (offline and isinstance(configuration.settings_place, str)):
+        by_title["OAuth settings"] = lambda: saved_settings.look(configuration, environment)
     if not offline:
-        by_title["issuers"] = lambda: asyncio.run(world.issuers(configuration, clock, environment))
+        applied = partial(saved_settings.applied, configuration, environment)
+        by_title["issuers"] = lambda: asyncio.run(world.issuers(applied(), clock, environment))
     if admin is not None:
         by_title["Envoy"] = lambda: asyncio.run(envoy_admin.look(configuration, admin, plane))
     return {title: partial(_fenced, title, check) for title, check in by_title.items()}

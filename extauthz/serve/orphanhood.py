@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from dataclasses import dataclass
 from typing import Any
 
 from extauthz.config.loader import Configuration
+from extauthz.core.model import Reason
 from extauthz.errors import ConfigurationError, ListenError
 from extauthz.runtime.saved_settings import max_age_of
 from extauthz.serve.ops import SingleProcess, serving_ops
+from extauthz.serve.rereading import with_other_settings
 from extauthz.serve.worker import STOP_GRACE, Worker
 from extauthz.telemetry.metric_table import Samples
 from extauthz.transport.address_claims import claim, offer
@@ -49,13 +52,10 @@ async def live(worker: Worker, index: int, *, ending: asyncio.Event, ending_at_o
     """Serve until a new parent has a worker at this address, the time is over, or the process is to end."""
     server = worker.configuration.settings.server
     seconds = time_of(index, orphan_time=server.orphan_time, drain=server.drain)
-    if worker.configuration.saved is not None:
-        # Nobody tells this process of other settings.
-        seconds = min(seconds, max_age_of(worker.configuration))
     worker.orphaned = True
     _log.error("the parent has gone: serving on until a new one takes the address", extra={"seconds": seconds})
     end, at_once, ops_task = map(asyncio.ensure_future, (ending.wait(), ending_at_once.wait(), _serve_ops(worker)))
-    tasks: list[asyncio.Future[Any]] = [end, at_once, ops_task]
+    tasks: list[asyncio.Future[Any]] = [end, at_once, ops_task, asyncio.create_task(forget_settings(worker, ending))]
     try:
         async with offer(worker.claimed) as wait_for_successor:
             successor = asyncio.ensure_future(wait_for_successor())
@@ -73,6 +73,21 @@ async def live(worker: Worker, index: int, *, ending: asyncio.Event, ending_at_o
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def forget_settings(worker: Worker, ending: asyncio.Event) -> None:
+    """Answer OAuth tokens with 503 when the saved settings are too old: nobody tells this process of others."""
+    before = worker.configuration
+    if before.saved is None:
+        return
+    await asyncio.sleep(max_age_of(before))
+    try:
+        configuration = await asyncio.to_thread(with_other_settings, before, Reason.STORE_STALE, os.environ)
+        worker.commit(configuration, await worker.prepare(configuration))
+        _log.error("the OAuth settings are too old: OAuth tokens get 503")
+    except Exception:  # noqa: BLE001 - what is too old is not served, whatever is wrong
+        _log.exception("the OAuth settings are too old, and cannot be given up: draining")
+        ending.set()
 
 
 async def _serve_ops(worker: Worker) -> None:

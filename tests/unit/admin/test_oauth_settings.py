@@ -248,6 +248,19 @@ def test_a_key_of_the_file_that_the_choice_does_not_fit_is_named_with_its_line(
     assert "oauth.verification: introspection does not verify okta tokens" in message
 
 
+@pytest.mark.parametrize("key", ["client_ids", "audience"])
+def test_the_client_of_logins_cannot_be_saved_as_one_of_access_tokens(tmp_path: Path, key: str) -> None:
+    """Else the ID token of everybody who logs in to the console could pass as an access token."""
+    console = {"oidc": {"issuer": "https://acme.okta.com", "client_id": "0oa9"}}
+    managed = configured(tmp_path, {"managed_by": "console"}, console=console)
+    message = (
+        "names the client of console.oidc too, and a login could pass as an access token: give the console a client of its own"
+    )
+    wanted = {**OKTA, key: f"{OKTA[key][0]}, 0oa9"}
+    assert refusals(oauth_settings.check(managed, SUPER_ADMIN, wanted)) == [(key, message)]
+    assert isinstance(oauth_settings.check(managed, SUPER_ADMIN, OKTA), CheckedSettings)
+
+
 def test_two_admins_do_not_undo_each_others_work(administration: Administration, managed: Configuration) -> None:
     saved(administration, managed, OKTA)
     outcome = oauth_settings.save(administration, managed, SUPER_ADMIN, {**OKTA, "enabled": False}, NOW, expected=0)
