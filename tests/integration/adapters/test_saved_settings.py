@@ -130,6 +130,19 @@ TAMPERED = {
 }
 
 
+SEEN_BY_THE_AUDIT = {
+    "version": ["body"],
+    "body": ["body"],
+    "no body": ["body"],
+    "copy": ["body"],
+    "removed": ["body"],
+    "turned back": ["version"],
+    "forgotten": ["version"],
+    "ahead": ["version"],
+}
+"""What `audit verify` finds of it: whoever has another copy of the audit's head learns of a version that was taken away whole."""
+
+
 def test_what_an_intruder_changes_is_noticed(place: Place) -> None:
     """And what is saved after it counts again."""
     with place.opened() as store:
@@ -139,6 +152,8 @@ def test_what_an_intruder_changes_is_noticed(place: Place) -> None:
             place.run(change.format(before=before.version, last=last.version))
             state = store.settings()
             assert not is_usable(state), name
+            found = store.check_audit({"p1": KEY.key}).differences
+            assert [item.field for item in found] == SEEN_BY_THE_AUDIT.get(name, []), name
             healing = store.save_settings(FIRST, state.version, SIGNING, ANA)
             healed = store.settings()
             assert is_usable(healed), name
