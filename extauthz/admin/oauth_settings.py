@@ -68,6 +68,12 @@ class CheckedSettings:
     values: Values
     configuration: Configuration
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed and worth a look before it is saved: an issuer that is asked about each token, domains of everybody."""
+        place = place_of(self.configuration.settings_version)
+        return tuple(f"{each.path}: {each.message}" for each in self.configuration.warnings if each.file == place)
+
 
 def current(administration: Administration, configuration: Configuration, actor: Actor) -> CurrentSettings | Refused:
     """Return the settings that count: those of the store where the console manages them, else those of the file."""

@@ -195,6 +195,14 @@ def test_settings_are_kept_as_the_configuration_reads_them(
     assert done(oauth_settings.check(managed, SUPER_ADMIN, values)).values == values
 
 
+def test_what_is_worth_a_look_is_said_before_it_is_saved(managed: Configuration) -> None:
+    assert done(oauth_settings.check(managed, SUPER_ADMIN, OKTA)).warnings == ()
+    gsuite = {"provider": "gsuite", "client_ids": "a", "domains": "gmail.com"}
+    warnings = done(oauth_settings.check(managed, SUPER_ADMIN, gsuite, version=6)).warnings
+    assert [warning.partition(":")[0] for warning in warnings] == ["domains", "provider"]
+    assert "'gmail.com'" in warnings[0]
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
