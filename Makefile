@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check run demo-check prometheus pgbouncer browser test test-unit pure pythons resolution mutants mutants-changed fleet faults fuzz sanitize soak lint workflows format bench wheel compare h2load \
+.PHONY: help setup check run demo-check prometheus pgbouncer browser test test-unit pure pythons resolution mutants mutants-changed fleet faults fuzz sanitize soak screenshots lint workflows format bench wheel compare h2load \
 	proto requirements reference check-generated clean
 
 PYTHON ?= python3
@@ -192,6 +192,9 @@ requirements: $(STAMP)  ## Compile requirements/*.txt from pyproject.toml, keepi
 	@$(COMPILE) pyproject.toml --extra otel -o requirements/otel.txt
 	@$(COMPILE) pyproject.toml --extra console -o requirements/console.txt
 	@$(COMPILE) pyproject.toml --extra otel --extra console --group dev -o requirements/dev.txt
+
+screenshots: $(STAMP) browser  ## Take pictures of every page of the console into docs/images/, and look at each with axe
+	@$(BIN)/python -m docs.screenshots
 
 reference: $(STAMP)  ## Write the pages of docs/reference/, and who imports whom, from the code
 	@$(BIN)/python -m docs.reference.generate

@@ -21,7 +21,7 @@ MAX_PAGE = 1000
 """Rows of one page."""
 MAX_ACTOR = 254
 _BATCH = 500
-_CURSOR = re.compile(r"(below|above)-([1-9][0-9]{0,15})").fullmatch
+_CURSOR = re.compile(r"(below(?=-[1-9])|above)-(0|[1-9][0-9]{0,15})").fullmatch
 _FIELDS = ("number", "at", "actor", "action", "token_id", "source", "before", "after")
 _MOMENT = range(2**40)
 
@@ -138,18 +138,18 @@ def _csv(row: AuditRow) -> str:
 
 def _json(row: AuditRow) -> str:
     line = {name: getattr(row, name) for name in _FIELDS}
-    return json.dumps(line | {"at": utc(row.at), "before": _value(row.before), "after": _value(row.after)}) + "\n"
+    return json.dumps(line | {"at": utc(row.at), "before": value_of(row.before), "after": value_of(row.after)}) + "\n"
 
 
-def _value(text: str) -> Any:
-    """Read what a row holds; what is no JSON is a text."""
+def value_of(text: str) -> Any:
+    """Read what a row holds before or after a change; what is no JSON is a text."""
     with suppress(ValueError, RecursionError):
         return json.loads(text)
     return text
 
 
 def _fields(text: str) -> Mapping[str, Any]:
-    value = _value(text)
+    value = value_of(text)
     return value if isinstance(value, dict) else {} if value is None else {"value": value}
 
 

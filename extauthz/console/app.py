@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from extauthz.console import (
@@ -86,7 +86,7 @@ def application(context: Context, origins: Collection[str], *, openid: OpenIdLog
         Route("/login", open_page(context, login.log_in), methods=["POST"]),
         Route("/login/openid", open_page(context, company.leave), methods=["GET"]),
         Route(CALLBACK, open_page(context, company.come_back), methods=["GET"]),
-        Mount("/api/v1", routes=api.routes(context)),
+        *api.routes(context),
     ]
     for row in page_rows(login):
         routes += _routes(context, row)

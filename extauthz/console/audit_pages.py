@@ -26,7 +26,7 @@ _BUSY = "Another check of the audit is under way: wait until it is done, then tr
 
 
 @dataclass(frozen=True, slots=True)
-class AuditQuery:
+class AuditView:
     """Which rows are listed, and from where on; `query` are the parameters of the address that say so.
 
     `since` and `until` are days, both of them included, in UTC; `wrong` tells by field what could not be read.
@@ -38,7 +38,7 @@ class AuditQuery:
     wrong: Mapping[str, str]
 
     @classmethod
-    def of(cls, query: Mapping[str, str]) -> AuditQuery:
+    def of(cls, query: Mapping[str, str]) -> AuditView:
         """Read the parameters of an address; what says nothing to us is left out."""
         kept = {name: query[name].strip() for name in _FILTERS if query.get(name, "").strip()}
         unread = {name: _DAY_HINT for name in kept if name in ("since", "until") and _midnight(kept[name]) is None}
@@ -65,17 +65,17 @@ class AuditQuery:
 
 async def list_page(visit: Visit) -> Response:
     """Show the rows that the address asks for."""
-    return await _listed(visit, AuditQuery.of(visit.query))
+    return await _listed(visit, AuditView.of(visit.query))
 
 
 async def search(visit: Visit) -> Response:
     """Take what was typed out of the body, where a pasted token leaves no trace, and go on to the address of its list."""
-    asked = AuditQuery.of({name: visit.form.text(name) for name in visit.form.fields})
+    asked = AuditView.of({name: visit.form.text(name) for name in visit.form.fields})
     filters = audit_search.readable(visit.context.administration(), asked.filters)
     if isinstance(filters, Refused) or asked.wrong:
         errors = {**asked.wrong, **(by_field(filters.refusals) if isinstance(filters, Refused) else {})}
         kept = {name: text for name, text in asked.query.items() if name not in errors}
-        return await _listed(visit, AuditQuery.of(kept), errors=errors, status=422)
+        return await _listed(visit, AuditView.of(kept), errors=errors, status=422)
     return RedirectResponse(asked.link(token=filters.token_id), 303)
 
 
@@ -113,7 +113,7 @@ async def as_json(visit: Visit) -> Response:
 
 
 async def _export(visit: Visit, *, is_csv: bool) -> Response:
-    asked = AuditQuery.of(visit.query)
+    asked = AuditView.of(visit.query)
     pieces = audit_search.export(visit.context.administration(), visit.actor, asked.filters, as_csv=is_csv)
     if isinstance(pieces, Refused) or asked.wrong:
         text = pieces.refusals[0].message if isinstance(pieces, Refused) else "; ".join(asked.wrong.values())
@@ -123,7 +123,7 @@ async def _export(visit: Visit, *, is_csv: bool) -> Response:
     return StreamingResponse(pieces, media_type=kind, headers=headers)
 
 
-async def _listed(visit: Visit, asked: AuditQuery, *, errors: Mapping[str, str] | None = None, status: int = 200) -> Response:
+async def _listed(visit: Visit, asked: AuditView, *, errors: Mapping[str, str] | None = None, status: int = 200) -> Response:
     context, administration = visit.context, visit.context.administration()
     listing = await context.run(
         audit_search.list_entries, administration, visit.actor, asked.filters, cursor=asked.cursor, limit=PAGE

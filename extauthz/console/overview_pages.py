@@ -27,19 +27,19 @@ async def show(visit: Visit) -> Response:
         counts=counts,
         active=active,
         statuses=tuple(TokenStatus),
-        link=link,
+        query=query,
         short=short,
         soon_days=SOON // DAY,
     )
 
 
-def link(count: TokenCount) -> str:
-    """Return the address of the list that a number counts."""
+def query(count: TokenCount) -> str:
+    """Return what stands behind /tokens in the address of the list that a number counts."""
     search = count.search
-    query = {
+    texts = {
         "status": search.status and search.status.value,
         "permission": search.permission and search.permission.value,
         "expiring": None if search.expiring_within is None else str(search.expiring_within // DAY),
         "unused": "never" if search.never_used else None,
     }
-    return TokenListing.of({name: value for name, value in query.items() if value}).link()
+    return TokenListing.of({name: text for name, text in texts.items() if text}).link("")

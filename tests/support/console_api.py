@@ -19,7 +19,7 @@ from extauthz.admin.keys import KeyRequest, NewKey
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor, Role
 from extauthz.admin.route_map import RouteMap
-from extauthz.admin.sessions import SessionLimits
+from extauthz.admin.sessions import NewSession, SessionLimits
 from extauthz.admin.token_requests import TokenRequest
 from extauthz.admin.tokens import NewToken
 from extauthz.config.loader import Configuration, load
@@ -60,9 +60,11 @@ class ApiWorld:
             self.store, rules_of(self.configuration, section), prefixes_of(section), lambda: PEPPERS
         )
         self.keys = {role: self.key(role) for role in Role}
-        route_map = RouteMap(self.configuration.policy, self.configuration.route_places)
-        context = Context(lambda: self.configuration, lambda: self.administration, lambda: route_map, clock=lambda: self.now)
-        self.app = Starlette(routes=routes(context))
+        self.route_map = RouteMap(self.configuration.policy, self.configuration.route_places)
+        self.context = Context(
+            lambda: self.configuration, lambda: self.administration, lambda: self.route_map, clock=lambda: self.now
+        )
+        self.app = Starlette(routes=routes(self.context))
         self.client = TestClient(self.app, base_url="http://127.0.0.1")
 
     def key(self, role: Role = Role.SUPER_ADMIN, *, lasts: int = 30 * DAY) -> NewKey:
@@ -95,18 +97,14 @@ class ApiWorld:
         )
         return done(tokens.create(self.administration, FOUNDER, [asked], at))[0]
 
-    def session(self, email: str = "ana@acme.com") -> StoredSession:
+    def begin_session(self, email: str = "ana@acme.com") -> NewSession:
         """Begin a session of somebody."""
-        limits = SessionLimits(1800.0, 43200.0)
-        begun = sessions.begin(
-            self.administration,
-            Actor(email, Role.ADMIN, "a test"),
-            int(self.now),
-            method="local",
-            address="10.0.0.7",
-            limits=limits,
-        )
-        return begun.session
+        actor, limits = Actor(email, Role.ADMIN, "a test"), SessionLimits(1800.0, 43200.0)
+        return sessions.begin(self.administration, actor, int(self.now), method="local", address="10.0.0.7", limits=limits)
+
+    def session(self, email: str = "ana@acme.com") -> StoredSession:
+        """Return a session of somebody that has just begun."""
+        return self.begin_session(email).session
 
     def settings(self, expected: int = 0, **changes: Any) -> int:
         """Save OAuth settings and return the version."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from http import HTTPStatus
+from inspect import iscoroutinefunction
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -22,6 +25,8 @@ from extauthz.console.api.table import OPERATIONS
 from extauthz.console.context import Context
 from extauthz.console.throttle import Throttle
 from extauthz.errors import ChangeRefused, ConfigurationError, StoreError
+
+_log = logging.getLogger(__name__)
 
 DOCUMENT = "/openapi.json"
 CURSORS = ("after", "before")
@@ -96,17 +101,16 @@ class Endpoint:
             return ApiProblem(HTTPStatus.METHOD_NOT_ALLOWED, "there is no such method here", headers={"allow": ", ".join(allowed)})
         try:
             actor = await authenticate(request, self._context, self._failures)
-        except (ConfigurationError, StoreError):
-            # Whoever is not known yet learns nothing of the store.
-            return _unavailable("the token store cannot be used now: try again later")
-        if isinstance(actor, ApiProblem):
-            return actor
-        try:
-            return await self._done(request, method, actor)
+            return actor if isinstance(actor, ApiProblem) else await self._done(request, method, actor)
         except ChangeRefused as error:
             return ApiProblem(HTTPStatus.CONFLICT, str(error))
         except (ConfigurationError, StoreError) as error:
-            return _unavailable(str(error))
+            _log.error("a request for the API could not be answered", extra={"path": request.url.path, "error": str(error)})
+            detail = "the token store cannot be used now, and nothing was changed: try again later; the log of the console says why"
+            return ApiProblem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"retry-after": "5"})
+        except Exception:  # noqa: BLE001 - whatever it is, an answer that says nothing of it
+            _log.exception("a request for the API failed", extra={"path": request.url.path})
+            return ApiProblem(HTTPStatus.INTERNAL_SERVER_ERROR, "something in the console is broken: its log says what")
 
     async def _done(self, request: Request, method: str, actor: Actor) -> Response | ApiProblem:
         """Read the rest of the request, whose sender is known, and do what it asks for."""
@@ -126,6 +130,7 @@ class Endpoint:
             administration=context.administration(),
             configuration=context.configuration(),
             route_map=context.route_map(),
+            collector=context.collector,
             actor=actor,
             at=context.now(),
             path=request.path_params,
@@ -133,7 +138,8 @@ class Endpoint:
             headers=headers,
             body=body,
         )
-        answer = await context.run(operation.act, asked)
+        act: Any = operation.act
+        answer: ApiAnswer | ApiProblem = await (act(asked) if iscoroutinefunction(act) else context.run(act, asked))
         return answer if isinstance(answer, ApiProblem) else _written(request, operation, answer)
 
 
@@ -160,7 +166,3 @@ def _written(request: Request, operation: ApiOperation, answer: ApiAnswer) -> Re
     links = [f'<{request.url.path}?{urlencode({**same, **other})}>; rel="{name}"' for name, other in answer.pages.items()]
     headers = {"cache-control": "no-store", **answer.headers, **({"link": ", ".join(links)} if links else {})}
     return Response(answer.content.model_dump_json(), operation.status.value, headers, media_type=reading.JSON)
-
-
-def _unavailable(detail: str) -> ApiProblem:
-    return ApiProblem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"retry-after": "5"})

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import json
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from extauthz.adapters.store.records import AuditRow
-from extauthz.admin import audits
+from extauthz.adapters.store.records import AuditFilter, AuditRow
+from extauthz.admin import audit_search, audits
+from extauthz.admin.audit_search import MAX_PAGE
 from extauthz.admin.metadata import utc
 from extauthz.admin.outcomes import Refused
 from extauthz.console.api.operations import ApiAnswer, ApiOperation, ApiRequest
 from extauthz.console.api.problems import ApiProblem
-from extauthz.console.api.values import Answer, Body, Time, Whole
+from extauthz.console.api.values import Answer, Body, Moment, Printable, Time, Whole
 
-MAX_LISTED = 1000
-MAX_NUMBER = 2**53
+MAX_LISTED = MAX_PAGE
+MAX_NUMBER = 10**15
+_PLACES = {name: f"query/{name}" for name in ("actor", "action", "since", "until", "limit")} | {"token": "query/token_id"}
 
 
 class AuditQuery(Body):
-    """Which rows of the audit to list: those behind a number, or without one the newest."""
+    """Which rows of the audit to list: the newest ones, or those next to a number."""
 
-    after: Annotated[int | None, Whole(0, MAX_NUMBER, is_text=True), Field(description="Rows behind this number.")] = None
+    actor: Annotated[Printable | None, Field(description="Those of this actor, by the whole name.")] = None
+    action: Annotated[Printable | None, Field(description="Those of this kind, like `revoke`.")] = None
+    token_id: Annotated[str | None, Field(pattern=r"^[0-9A-Za-z]{12}$", description="Those of this token.")] = None
+    since: Annotated[Moment | None, Field(description="Those of this moment and later.")] = None
+    until: Annotated[Moment | None, Field(description="Those before this moment.")] = None
     limit: Annotated[int, Whole(1, MAX_LISTED, is_text=True), Field(description="Rows of a page.")] = 100
+    after: Annotated[int | None, Whole(0, MAX_NUMBER, is_text=True), Field(description="The next rows behind this number.")] = None
+    before: Annotated[int | None, Whole(1, MAX_NUMBER, is_text=True), Field(description="The last rows before this number.")] = None
 
 
 class AuditHeadQuery(Body):
@@ -52,10 +59,11 @@ class AuditRowAnswer(Answer):
 
 
 class AuditList(Answer):
-    """Rows, the newest last; `after` is the number that the next page begins behind, null at the end."""
+    """Rows, the newest last; `after` and `before` are the numbers for newer and for older ones, null where there are none."""
 
     rows: list[AuditRowAnswer]
     after: int | None
+    before: int | None
 
 
 class AuditDifference(Answer):
@@ -79,11 +87,22 @@ class AuditVerification(Answer):
 def list_rows(request: ApiRequest) -> ApiAnswer | ApiProblem:
     """Return a page of rows."""
     query: AuditQuery = request.query
-    page = audits.list_rows(request.administration, request.actor, after=query.after, limit=query.limit)
-    if isinstance(page, Refused):
-        return ApiProblem.of_refusal(HTTPStatus.FORBIDDEN, page)
-    pages = {"next": {"after": str(page.after)}} if page.after is not None else {}
-    return ApiAnswer(AuditList(rows=[_shown(row) for row in page.rows], after=page.after), pages=pages)
+    if query.after is not None and query.before is not None:
+        return ApiProblem(HTTPStatus.CONFLICT, "rows are after a number or before one: write one of the two")
+    # No row is older than the epoch.
+    since, until = (None if moment is None else max(0, moment) for moment in (query.since, query.until))
+    search = AuditFilter(query.actor, query.action, query.token_id, since, until)
+    ways = {"above": query.after, "below": query.before}
+    cursor = next((f"{way}-{number}" for way, number in ways.items() if number is not None), None)
+    listing = audit_search.list_entries(request.administration, request.actor, search, cursor=cursor, limit=query.limit)
+    if isinstance(listing, Refused):
+        return ApiProblem.of_refusal(HTTPStatus.UNPROCESSABLE_ENTITY, listing, _PLACES)
+    rows = [_shown(entry.row) for entry in reversed(listing.entries)]
+    after = rows[-1].number if listing.newer else None
+    before = rows[0].number if listing.older and rows[0].number > 1 else None
+    numbers = {"next": ("after", after), "prev": ("before", before)}
+    pages = {name: {parameter: str(number)} for name, (parameter, number) in numbers.items() if number is not None}
+    return ApiAnswer(AuditList(rows=rows, after=after, before=before), pages=pages)
 
 
 def verify(request: ApiRequest) -> ApiAnswer | ApiProblem:
@@ -118,8 +137,8 @@ def _shown(row: AuditRow) -> AuditRowAnswer:
         action=row.action,
         token_id=row.token_id,
         source=row.source,
-        before=json.loads(row.before),
-        after=json.loads(row.after),
+        before=audit_search.value_of(row.before),
+        after=audit_search.value_of(row.after),
         pepper_id=row.pepper_id,
         mac=row.mac.hex(),
     )
@@ -127,7 +146,15 @@ def _shown(row: AuditRow) -> AuditRowAnswer:
 
 OPERATIONS = (
     ApiOperation(
-        "listAuditRows", "GET", "/audit", "List rows of the audit", list_rows, AuditList, query=AuditQuery, answer_headers=("Link",)
+        "listAuditRows",
+        "GET",
+        "/audit",
+        "List rows of the audit",
+        list_rows,
+        AuditList,
+        query=AuditQuery,
+        answer_headers=("Link",),
+        problems=(HTTPStatus.CONFLICT,),
     ),
     ApiOperation(
         "verifyAudit",

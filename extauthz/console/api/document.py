@@ -26,6 +26,7 @@ _OF_ALL = (
     HTTPStatus.METHOD_NOT_ALLOWED,
     HTTPStatus.UNPROCESSABLE_ENTITY,
     HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
 _OF_BODIES = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
@@ -42,6 +43,7 @@ MEANINGS = {
     HTTPStatus.UNPROCESSABLE_ENTITY: "A field is wrong; `errors` names each one.",
     HTTPStatus.PRECONDITION_REQUIRED: "The header If-Match is missing.",
     HTTPStatus.TOO_MANY_REQUESTS: "Too many wrong keys came from this address, or something costly is under way.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "Something in the console is broken.",
     HTTPStatus.SERVICE_UNAVAILABLE: "The token store cannot be used now.",
 }
 _PROBLEM_HEADERS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +15,7 @@ from extauthz.admin.route_map import RouteMap
 from extauthz.config.loader import Configuration
 from extauthz.console.api.problems import ApiProblem
 from extauthz.console.api.values import Body, NoQuery
+from extauthz.console.collecting import Collector
 
 BASE = "/api/v1"
 IDEMPOTENCY_KEY, IF_MATCH = "Idempotency-Key", "If-Match"
@@ -27,6 +28,7 @@ class ApiRequest:
     administration: Administration
     configuration: Configuration
     route_map: RouteMap
+    collector: Collector
     actor: Actor
     at: int
     path: Mapping[str, str]
@@ -42,6 +44,9 @@ class ApiAnswer:
     content: BaseModel
     headers: Mapping[str, str] = field(default_factory=dict)
     pages: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+Outcome = ApiAnswer | ApiProblem
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,9 @@ class HeaderParameter:
 
 @dataclass(frozen=True, slots=True)
 class ApiOperation:
-    """One row of the table. `act` blocks; `needs` is what its sender must be allowed to do, with some tokens at least.
+    """One row of the table. `act` blocks, unless it is a coroutine function; `needs` is what its sender must be allowed to do.
+
+    Of tokens that is meant of some at least: an act looks at the token itself.
 
     `path` is behind BASE. `problems` are the statuses that it answers beside those that every operation may answer.
     """
@@ -70,7 +77,7 @@ class ApiOperation:
     method: str
     path: str
     summary: str
-    act: Callable[[ApiRequest], ApiAnswer | ApiProblem]
+    act: Callable[[ApiRequest], Outcome] | Callable[[ApiRequest], Awaitable[Outcome]]
     answer: type[BaseModel]
     needs: Operation = Operation.READ
     status: HTTPStatus = HTTPStatus.OK

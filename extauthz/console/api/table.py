@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from extauthz.console.api import audit, routes, sessions, settings, tokens
+from extauthz.console.api import activity, audit, routes, sessions, settings, tokens
 from extauthz.console.api.operations import ApiOperation
 
 OPERATIONS: tuple[ApiOperation, ...] = (
     *tokens.OPERATIONS,
     *settings.OPERATIONS,
     *routes.OPERATIONS,
+    *activity.OPERATIONS,
     *audit.OPERATIONS,
     *sessions.OPERATIONS,
 )

@@ -51,7 +51,7 @@ function watchForm(root) {
 function show(target, { count, routes }, chosen) {
   const line = document.createElement("p");
   line.className = "small";
-  line.textContent = chosen || count ? `${count} kinds of requests:` : "Choose scopes to see the requests that they open.";
+  line.textContent = chosen || count ? `${count} ${count === 1 ? "kind of request" : "kinds of requests"}:` : "Choose scopes to see the requests that they open.";
   const list = document.createElement("ul");
   list.className = "list small scroll";
   list.tabIndex = 0;

@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from extauthz.admin import sessions
+from extauthz.admin.sessions import SessionLimits
 from extauthz.config.console import LoginSection
 from extauthz.console.app import application
 from extauthz.console.openid import COOKIE, LIFETIME, OpenIdLogin
@@ -21,7 +23,7 @@ from extauthz.demo.faults import Fault
 from extauthz.demo.forgeries import Forgery
 from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.login import CONSOLE_CLIENT, CONSOLE_SECRET, USERS
-from tests.support.console_world import ORIGIN, console_world
+from tests.support.console_world import FOUNDER, ORIGIN, ConsoleWorld, console_world
 from tests.support.served_issuer import IssuerServer, issuer_server
 from tests.support.world import StillClock
 
@@ -45,6 +47,7 @@ class Console:
     issuer: DemoIssuer
     browser: httpx2.AsyncClient
     clock: StillClock
+    world: ConsoleWorld
 
     async def get(self, path: str) -> httpx2.Response:
         return await self.browser.get(path, headers={"sec-fetch-site": "same-origin"})
@@ -88,7 +91,7 @@ async def console(server: IssuerServer, tmp_path: Path) -> AsyncIterator[Console
         app = application(replace(world.context, clock=clock.now), [ORIGIN, OTHER_NAME], openid=login)
         transport = httpx2.ASGITransport(app)
         browser = await stack.enter_async_context(httpx2.AsyncClient(transport=transport, base_url=ORIGIN))
-        yield Console(issuer, browser, clock)
+        yield Console(issuer, browser, clock, world)
 
 
 async def test_a_user_logs_in_and_goes_on_where_the_way_began(console: Console) -> None:
@@ -165,6 +168,21 @@ async def test_a_fresh_login_is_asked_for_and_an_old_one_is_none(console: Consol
     assert (refused.status_code, SESSION in cookies_of(refused)) == (403, False)
     console.issuer.login.forgery = None
     assert SESSION in cookies_of(await console.log_in(again="1"))
+
+
+@pytest.mark.parametrize(("forgery", "is_recent"), [(None, True), (Forgery.OLD_LOGIN, False), (Forgery.NO_LOGIN_TIME, False)])
+async def test_a_login_is_recent_by_the_time_that_the_provider_signed(
+    console: Console, forgery: Forgery | None, is_recent: bool
+) -> None:
+    """GLOBAL tokens and OAuth settings ask for one: a provider that remembers somebody from yesterday is none."""
+    console.issuer.login.forgery = forgery
+    await console.log_in()
+    administration, at = console.world.current.administration(), int(console.clock.now())
+    listed = sessions.list_sessions(administration, FOUNDER, at, limits=SessionLimits(600, 6000))
+    assert isinstance(listed, tuple)
+    assert [(session.email, session.method, sessions.is_recent(session, at)) for session in listed] == [
+        (ADMIN, "openid", is_recent)
+    ]
 
 
 async def test_a_provider_that_does_not_answer_is_said_and_can_be_tried_again(console: Console) -> None:

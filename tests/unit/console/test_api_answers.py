@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,7 +16,10 @@ import pytest
 
 from extauthz.adapters.store.records import Sort
 from extauthz.adapters.store.sql import SqlTokenStore
+from extauthz.admin import audits
 from extauthz.admin.rights import Role
+from extauthz.console.activity import Activity, Layer, RouteCounts, SidecarState
+from extauthz.console.api import activity
 from extauthz.console.api.authentication import WINDOW, WRONG_KEYS
 from extauthz.console.api.document import document, least_role
 from extauthz.console.api.operations import BASE
@@ -341,13 +345,73 @@ def test_the_audit_is_read_page_by_page_and_verified(api: ApiWorld) -> None:
     assert [row["number"] for row in rows] == [1, 2, 3, 4, 5]
     assert (rows[-1]["action"], rows[-1]["token_id"], rows[-1]["after"]["revoked_why"]) == ("revoke", made.record.id, "<script>")
     page = api.ask("GET", "/audit?after=0&limit=2")
-    assert ([row["number"] for row in told(page)["rows"]], told(page)["after"]) == ([1, 2], 2)
+    assert ([row["number"] for row in told(page)["rows"]], told(page)["after"], told(page)["before"]) == ([1, 2], 2, None)
     assert page.headers["link"] == f'<{BASE}/audit?limit=2&after=2>; rel="next"'
+    newest = api.ask("GET", "/audit?limit=2")
+    assert ([row["number"] for row in told(newest)["rows"]], told(newest)["after"], told(newest)["before"]) == ([4, 5], None, 4)
+    assert newest.headers["link"] == f'<{BASE}/audit?limit=2&before=4>; rel="prev"'
+    older = told(api.ask("GET", "/audit?limit=2&before=4"))
+    assert ([row["number"] for row in older["rows"]], older["after"], older["before"]) == ([2, 3], 3, 2)
+    assert "one of the two" in detail(api.ask("GET", "/audit?after=1&before=3"), 409)
+    assert told(api.ask("GET", "/audit?after=5")) == {"rows": [], "after": None, "before": None}
     verified = told(api.ask("GET", "/audit/verification"))
     assert (verified["whole"], verified["first_broken"], verified["differences"]) == (True, None, [])
     assert verified["head"] == f"5:{rows[-1]['mac']}"
     assert told(api.ask("GET", f"/audit/verification?head={verified['head']}"))["whole"] is True
     assert told(api.ask("GET", f"/audit/verification?head=6:{'0' * 64}"))["whole"] is False
+
+
+@pytest.mark.parametrize(
+    ("query", "numbers"),
+    [
+        ("actor=os:founder", [1, 2, 3, 4]),
+        ("action=revoke", [5]),
+        ("action=key-create&limit=2", [2, 3]),
+        ("since=2027-01-15T08:00:01Z", [5]),
+        ("until=2027-01-15T08:00:01Z", [1, 2, 3, 4]),
+        ("since=1969-01-01T00:00:00Z&until=1970-01-01T00:00:00Z", []),
+        ("actor=founder", []),
+        ("after=0&action=revoke&limit=1", [5]),
+        ("after=2&actor=os:founder&limit=1", [3]),
+    ],
+)
+def test_the_audit_has_filters(api: ApiWorld, query: str, numbers: list[int]) -> None:
+    made = api.token(GLOBAL)
+    api.now += 60
+    told(api.ask("POST", f"/tokens/{made.record.id}/revoke", json={}))
+    assert [row["number"] for row in told(api.ask("GET", f"/audit?{query}"))["rows"]] == numbers
+    assert [row["number"] for row in told(api.ask("GET", f"/audit?token_id={made.record.id}"))["rows"]] == [4, 5]
+
+
+def test_one_verification_runs_at_a_time(api: ApiWorld) -> None:
+    with audits.ONE_VERIFICATION:
+        answer = api.ask("GET", "/audit/verification")
+    assert "wait for it" in detail(answer, 429)
+    assert answer.headers["retry-after"] == "5"
+    assert told(api.ask("GET", "/audit/verification"))["whole"] is True
+
+
+def test_activity_is_what_the_collector_knows(api: ApiWorld) -> None:
+    empty = told(api.ask("GET", "/activity"))
+    assert empty == {"at": "2027-01-15T08:00:00Z", "since": None, "error": None} | {
+        name: [] for name in ("allowed", "denied", "routes", "sidecars")
+    }
+    minutes = (0.0,) * 58 + (2.0, 1.0)
+    hour = Activity(
+        at=NOW,
+        since=NOW - 60.5,
+        allowed=(Layer("ok", minutes),),
+        denied=(Layer("<script>", minutes),),
+        routes=(RouteCounts("POST /search", 3.0, 3.0),),
+        sidecars=(SidecarState("http://127.0.0.1:9090", NOW - 5.0, error="no answer"),),
+    )
+    found = json.loads(activity.shown(hour).model_dump_json())
+    assert found["since"] == "2027-01-15T07:58:59Z"
+    assert (found["allowed"], found["denied"]) == tuple(
+        [{"reason": reason, "total": 3.0, "minutes": list(minutes)}] for reason in ("ok", "<script>")
+    )
+    assert found["routes"] == [{"route": "POST /search", "allowed": 3.0, "denied": 3.0}]
+    assert found["sidecars"] == [{"name": "http://127.0.0.1:9090", "since": "2027-01-15T07:59:55Z", "error": "no answer"}]
 
 
 # --- who waits, and what is away
@@ -372,16 +436,35 @@ def test_right_keys_and_none_make_nobody_wait(api: ApiWorld) -> None:
         assert api.ask("GET", "/routes", role=None).status_code == 401
 
 
-def test_a_store_that_is_away_is_said_and_comes_back(api: ApiWorld) -> None:
+def test_a_store_that_is_away_is_said_and_comes_back(api: ApiWorld, caplog: pytest.LogCaptureFixture) -> None:
     good = api.administration
     with closing(SqlTokenStore(api.folder / "away.db", create=True)) as away:
         api.administration = replace(good, store=away)
         for method, path in (("GET", "/tokens"), ("POST", "/tokens"), ("GET", "/openapi.json")):
             answer = api.ask(method, path, json=BODY if method == "POST" else None)
-            assert detail(answer, 503) == "the token store cannot be used now: try again later"
+            assert detail(answer, 503).startswith("the token store cannot be used now, and nothing was changed")
             assert answer.headers["retry-after"] == "5"
+            assert "away.db" not in answer.text
+    assert {"token store is empty" in record.__dict__["error"] for record in caplog.records} == {True}
     api.administration = good
     assert api.ask("GET", "/tokens").status_code == 200
+
+
+def test_an_error_of_ours_is_logged_and_not_told(api: ApiWorld, caplog: pytest.LogCaptureFixture) -> None:
+    del api.route_map
+    answer = api.ask("GET", "/routes")
+    assert detail(answer, 500) == "something in the console is broken: its log says what"
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "route_map" in caplog.text
+
+
+def test_a_row_of_the_audit_that_somebody_broke_is_shown_as_it_is(api: ApiWorld) -> None:
+    with closing(sqlite3.connect(api.folder / "store.db", isolation_level=None)) as connection:
+        names = "number, at, actor, action, source, before, after, pepper_id, mac"
+        connection.execute(f"INSERT INTO audit ({names}) VALUES (4, 1, 'eve', 'x', '', '{{', '7', 'p1', x'00')")  # noqa: S608
+    (row,) = told(api.ask("GET", "/audit?after=3"))["rows"]
+    assert (row["before"], row["after"]) == ("{", 7)
+    assert told(api.ask("GET", "/audit/verification"))["first_broken"] == 4
 
 
 # --- the document

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from extauthz.admin import keys
 from extauthz.admin.rights import Role
 from extauthz.console.api.operations import BASE
 from extauthz.console.api.table import OPERATIONS
+from extauthz.console.app import application
+from extauthz.console.visits import COOKIE
 from extauthz.core import tokens as core_tokens
 from tests.support.console_api import ANONYMOUS, FOUNDER, GLOBAL, OKTA, USER, ApiWorld, api_world
 
@@ -54,6 +57,7 @@ CASES: dict[str, tuple[Role, Callable[[ApiWorld], Asked]]] = {
         lambda api: (f"/settings/oauth/versions/{version(api)}/restore", etag(api.settings(version(api)))),
     ),
     "listRoutes": (Role.VIEWER, lambda _: ("/routes", {})),
+    "readActivity": (Role.VIEWER, lambda _: ("/activity", {})),
     "listAuditRows": (Role.VIEWER, lambda _: ("/audit", {})),
     "verifyAudit": (Role.VIEWER, lambda _: ("/audit/verification", {})),
     "listSessions": (Role.SUPER_ADMIN, lambda _: ("/sessions", {})),
@@ -195,3 +199,40 @@ def test_the_audit_names_the_key_and_the_address(api: ApiWorld) -> None:
     row = api.store.audit_page(api.store.audit_head()[0] - 1)[0]
     assert (row.actor, row.source) == (f"key:{api.keys[Role.SUPER_ADMIN].record.id}", "api unknown")
     assert answer.json()["token"]["created_by"] == row.actor
+
+
+# --- beside the pages
+
+
+@pytest.fixture
+def console(api: ApiWorld) -> TestClient:
+    """The whole console, pages and API, as a browser reaches it."""
+    return TestClient(application(api.context, ["https://console.acme.com"]), base_url="https://console.acme.com")
+
+
+def test_the_api_needs_no_page_of_ours(api: ApiWorld, console: TestClient) -> None:
+    body = {**BODY, "permission": "ANONYMOUS"}
+    for origin in ({}, {"Origin": "https://evil.com", "Sec-Fetch-Site": "cross-site"}):
+        answer = console.post(f"{BASE}/tokens", json=body, headers=api.bearer() | origin)
+        assert (answer.status_code, answer.headers["x-content-type-options"]) == (201, "nosniff")
+        assert "access-control-allow-origin" not in answer.headers
+    assert console.post(f"{BASE}/tokens", json=body, headers={**api.bearer(), "Host": "evil.com"}).status_code == 421
+    assert console.get(f"{BASE}/nothing%0A").headers["content-type"] == "application/problem+json"
+    assert console.get(f"{BASE}/openapi.json", headers=api.bearer()).status_code == 200
+
+
+def test_a_session_is_no_key(api: ApiWorld, console: TestClient) -> None:
+    secret = api.begin_session().secret
+    before = api.store.audit_head()
+    for headers in ({"Cookie": f"{COOKIE}={secret}"}, {"Authorization": f"Bearer {secret}"}):
+        answer = console.post(f"{BASE}/tokens", json={**BODY, "permission": "ANONYMOUS"}, headers=headers)
+        assert answer.status_code == 401
+    assert api.store.audit_head() == before
+
+
+@pytest.mark.parametrize("kind", ["key", "token"])
+def test_neither_a_key_nor_a_token_is_a_session(api: ApiWorld, console: TestClient, kind: str) -> None:
+    text = good(api) if kind == "key" else api.token(GLOBAL).text.text
+    for headers in ({"Cookie": f"{COOKIE}={text}"}, {"Authorization": f"Bearer {text}"}):
+        answer = console.get("/tokens", headers=headers, follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=%2Ftokens")
