@@ -173,12 +173,12 @@ def values_of(entry: ProviderEntry, *, enabled: bool) -> dict[str, Any]:
 
 
 def _add(administration: Administration, actor: Actor, values: Values, at: int, expected: int) -> SavedVersion | Refused:
+    pepper_id, pepper = next(iter(administration.unlocked(at).items()))
     state = administration.store.settings()
-    if state.version == expected and state.saved is not None:
+    if state.version == expected and state.saved is not None and state.saved.pepper_id == pepper_id:
         counting = _checked_version(administration, state.saved)
         if counting.problem is None and not difference(counting.values, values):
             return Refused.because("version", f"nothing differs from version {expected}")
-    pepper_id, pepper = next(iter(administration.unlocked(at).items()))
     try:
         row = administration.store.save_settings(values, expected, SettingsKey.of(pepper_id, pepper), actor.change(at))
     except ChangeRefused as error:

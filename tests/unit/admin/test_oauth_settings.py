@@ -281,6 +281,17 @@ def test_a_version_that_changes_nothing_is_not_saved(administration: Administrat
     assert refusals(outcome) == [("version", "nothing differs from version 1")]
 
 
+def test_the_same_settings_are_saved_anew_with_the_newest_pepper(administration: Administration, managed: Configuration) -> None:
+    """So that the one before can leave the list."""
+    saved(administration, managed, OKTA)
+    newer = replace(administration, read_peppers=lambda: {"p2": b"another pepper, also 32 bytes long", **PEPPERS})
+    assert saved(newer, managed, OKTA, expected=1).version == 2
+    without = replace(administration, read_peppers=lambda: {"p2": b"another pepper, also 32 bytes long"})
+    assert current(without, managed).enabled
+    outcome = oauth_settings.save(newer, managed, SUPER_ADMIN, OKTA, NOW, expected=2)
+    assert refusals(outcome) == [("version", "nothing differs from version 2")]
+
+
 # --- the history
 
 
