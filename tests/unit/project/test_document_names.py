@@ -13,10 +13,12 @@ import yaml
 from pydantic import ValidationError
 
 from docs.reference import generate
+from extauthz.admin.rights import Role
 from extauthz.cli import COMMANDS, main
 from extauthz.config.routes import RouteFile, RouteLine
 from extauthz.config.settings import Settings
 from extauthz.config.upstream import UpstreamSection
+from extauthz.console.api.document import document
 from extauthz.core.model import Reason
 from extauthz.core.provider_table import PROVIDERS
 from extauthz.telemetry.conditions import ConditionKey
@@ -107,6 +109,8 @@ WORDS = (
     | {part for finding in FINDINGS for part in finding.split(".")}
     | {*PROVIDERS, *FOREIGN["database_roles"]}
     | {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    | {str(role) for role in Role}
+    | {name for schema in document([], 1)["components"]["schemas"].values() for name in schema.get("properties", ())}
 )
 FOREIGN_WORDS = {word for words in FOREIGN.values() for word in words}
 
