@@ -22,6 +22,7 @@ from tests.support.transports import Authority
 from tests.support.waiting import eventually
 
 ANA = "ana@acme.com"
+COMMAND = (sys.executable, "-m", "extauthz", "console")
 
 
 @contextmanager
@@ -32,10 +33,9 @@ def console(folder: Path, **changes: Any) -> Iterator[tuple[str, subprocess.Pope
     section = {"listen": f"127.0.0.1:{free_port()}", "local_accounts": True} | changes.pop("console", {})
     file = folder / "extauthz.yaml"
     file.write_text(yaml.safe_dump(SETTINGS | {"console": section} | changes))
-    add = [sys.executable, "-m", "extauthz", "console"]
     log = folder / "console.log"
     with log.open("wb") as errors:
-        process = subprocess.Popen([*add, "--config", str(file)], stdout=errors, stderr=errors)
+        process = subprocess.Popen([*COMMAND, "--config", str(file)], stdout=errors, stderr=errors)
     try:
         eventually(lambda: "The console is at" in log.read_text() or process.poll() is not None, seconds=40)
         found = re.search(r"The console is at (\S+) ", log.read_text())
@@ -47,9 +47,11 @@ def console(folder: Path, **changes: Any) -> Iterator[tuple[str, subprocess.Pope
 
 
 def log_in(client: httpx2.Client, address: str) -> int:
-    """Try to log in; return the status."""
+    """Try to log in; return the status. The cookie is sent over loopback as browsers do it, though it is a secure one."""
     headers = {"origin": address, "sec-fetch-site": "same-origin"}
-    return int(client.post(f"{address}/login", data={"email": ANA, "password": PASSWORD}, headers=headers).status_code)
+    answer = client.post(f"{address}/login", data={"email": ANA, "password": PASSWORD}, headers=headers)
+    client.headers["cookie"] = answer.headers.get("set-cookie", "").partition(";")[0]
+    return int(answer.status_code)
 
 
 def test_it_starts_serves_and_ends(tmp_path: Path) -> None:
@@ -92,7 +94,9 @@ def test_a_database_that_is_away_stops_no_start(tmp_path: Path) -> None:
 def test_tls(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     chain, key = authority.issue("console")
-    with console(tmp_path, console={"tls": {"certificate": str(chain), "key": str(key)}}) as (address, _):
+    port = free_port()
+    section = {"listen": f"127.0.0.1:{port}", "public_url": f"https://localhost:{port}"}
+    with console(tmp_path, console=section | {"tls": {"certificate": str(chain), "key": str(key)}}) as (address, _):
         trusted = ssl.create_default_context(cafile=str(authority.file))
         with httpx2.Client(verify=trusted) as client:
             answer = client.get(f"{address}/login")
@@ -104,6 +108,6 @@ def test_tls(tmp_path: Path) -> None:
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
     with console(tmp_path) as (address, _):
         file = tmp_path / "extauthz.yaml"
-        second = subprocess.run([sys.executable, "-m", "extauthz", "console", "--config", file], capture_output=True, timeout=60)
+        second = subprocess.run([*COMMAND, "--config", file], capture_output=True, timeout=60)
     assert second.returncode == 1
     assert f"{address.removeprefix('http://')} is in use by another process" in second.stderr.decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -110,7 +111,7 @@ WORDS = (
     | {*PROVIDERS, *FOREIGN["database_roles"]}
     | {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
     | {str(role) for role in Role}
-    | {name for schema in document([], 1)["components"]["schemas"].values() for name in schema.get("properties", ())}
+    | set(re.findall(r'"(?:name": "|properties": {"|}, ")?([a-z]+(?:_[a-z]+)+)"', json.dumps(document(["SEARCH"], 1))))
 )
 FOREIGN_WORDS = {word for words in FOREIGN.values() for word in words}
 
