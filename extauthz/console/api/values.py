@@ -27,19 +27,19 @@ _MOMENT = re.compile(
 ).fullmatch
 
 
-class Body(BaseModel):
+class BodyModel(BaseModel):
     """What is sent; it has no other members."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Answer(BaseModel):
+class AnswerModel(BaseModel):
     """What is answered."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class NoQuery(Body):
+class NoQuery(BodyModel):
     """A query without parameters."""
 
 

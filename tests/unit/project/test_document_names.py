@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -13,10 +14,13 @@ import yaml
 from pydantic import ValidationError
 
 from docs.reference import generate
+from extauthz.admin.rights import Role
 from extauthz.cli import COMMANDS, main
 from extauthz.config.routes import RouteFile, RouteLine
 from extauthz.config.settings import Settings
 from extauthz.config.upstream import UpstreamSection
+from extauthz.console.api.document import document
+from extauthz.console.api.values import LONGEST
 from extauthz.core.model import Reason
 from extauthz.core.provider_table import PROVIDERS
 from extauthz.telemetry.conditions import ConditionKey
@@ -95,6 +99,24 @@ def key_paths() -> set[str]:
     return {".".join(path) for path in marked} | {".".join(path).replace("[]", "") for path in marked}
 
 
+def api_names() -> set[str]:
+    """Return every member, parameter and fixed word of the console's API."""
+
+    def found(value: Any) -> Iterator[str]:
+        match value:
+            case dict():
+                yield from value.get("properties", ())
+                yield from (word for word in value.get("enum", ()) if isinstance(word, str))
+                yield from [value["name"]] if "in" in value else []
+                for inner in value.values():
+                    yield from found(inner)
+            case list():
+                for inner in value:
+                    yield from found(inner)
+
+    return {*found(document((), LONGEST)), *Role}
+
+
 KEYS = key_paths()
 WORDS = (
     {part for key in KEYS for part in key.split(".")}
@@ -106,6 +128,7 @@ WORDS = (
     | {*RouteLine.model_fields, *RouteFile.model_fields, *UpstreamSection.model_fields}
     | {part for finding in FINDINGS for part in finding.split(".")}
     | {*PROVIDERS, *FOREIGN["database_roles"]}
+    | api_names()
     | {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
 )
 FOREIGN_WORDS = {word for words in FOREIGN.values() for word in words}
