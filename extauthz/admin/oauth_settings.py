@@ -68,6 +68,12 @@ class CheckedSettings:
     values: Values
     configuration: Configuration
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed and worth a look before it is saved: an issuer that is asked about each token, domains of everybody."""
+        place = place_of(self.configuration.settings_version)
+        return tuple(f"{each.path}: {each.message}" for each in self.configuration.warnings if each.file == place)
+
 
 def current(administration: Administration, configuration: Configuration, actor: Actor) -> CurrentSettings | Refused:
     """Return the settings that count: those of the store where the console manages them, else those of the file."""
@@ -167,12 +173,12 @@ def values_of(entry: ProviderEntry, *, enabled: bool) -> dict[str, Any]:
 
 
 def _add(administration: Administration, actor: Actor, values: Values, at: int, expected: int) -> SavedVersion | Refused:
+    pepper_id, pepper = next(iter(administration.unlocked(at).items()))
     state = administration.store.settings()
-    if state.version == expected and state.saved is not None:
+    if state.version == expected and state.saved is not None and state.saved.pepper_id == pepper_id:
         counting = _checked_version(administration, state.saved)
         if counting.problem is None and not difference(counting.values, values):
             return Refused.because("version", f"nothing differs from version {expected}")
-    pepper_id, pepper = next(iter(administration.unlocked(at).items()))
     try:
         row = administration.store.save_settings(values, expected, SettingsKey.of(pepper_id, pepper), actor.change(at))
     except ChangeRefused as error:

@@ -100,12 +100,14 @@ def verify(config_file: Path, email: str | None, head: tuple[int, str] | None, *
         write_json({"whole": broken is None, "first_broken": broken, "differences": rows, "head": f"{number}:{mac}"})
     elif broken is None:
         for item in differences:
-            echo(f"Error: token {item.token_id}: {_sentence(item)}", err=True)
+            subject = f"token {item.token_id}" if item.field not in _OF_SETTINGS else "the OAuth settings"
+            echo(f"Error: {subject}: {_sentence(item)}", err=True)
         echo(f"The audit is whole, {number} rows. Note its head outside of the store:\n{number}:{mac}")
     else:
         echo(f"Error: row {broken} of the audit is not what was written{_guess(check)}", err=True)
     if differences and not as_json:
-        echo("The store was changed by another hand than extauthz: revoke these tokens, and find out whose hand it was.", err=True)
+        what = "revoke these tokens, save the settings anew, and find out whose hand it was"
+        echo(f"The store was changed by another hand than extauthz: {what}.", err=True)
     if broken is not None or differences:
         raise click.exceptions.Exit(1)
 
@@ -132,6 +134,9 @@ def _row(row: AuditRow) -> tuple[str | None, ...]:
     return str(row.number), utc(row.at), row.action, row.token_id, row.actor, row.source, row.after
 
 
+_OF_SETTINGS = frozenset({"version", "body"})
+
+
 def _sentence(item: Difference) -> str:
     match item.field:
         case "row":
@@ -146,6 +151,10 @@ def _sentence(item: Difference) -> str:
             return "the audit tells that it was rotated, and its row does not"
         case "expires_at":
             return f"it ends at {_moment(item.audit)} at the latest, and its row says {_moment(item.row)}"
+        case "version":
+            return f"the audit tells of version {item.audit}, and the store of version {item.row}"
+        case "body":
+            return "the version that counts is not what the audit tells"
     return f"{item.field} was {json.dumps(item.audit)} when it was made, and is {json.dumps(item.row, default=repr)}"
 
 

@@ -215,6 +215,7 @@ class OpenIdLogin:
         basic = None if secret is None else (client_id, secret)
         form |= {} if basic else {"client_id": client_id}
         address = await self._discovery.endpoint("token_endpoint")
+        # The fetcher may send it twice, when a kept connection ends: then the provider refuses the second, and nobody comes in.
         answer = await self._fetcher.ask(address, basic=basic, form=form)
         match answer.status, answer.document:
             case 200, dict(tokens):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from starlette.responses import Response
@@ -13,6 +14,7 @@ from extauthz.admin.times import length
 from extauthz.admin.token_requests import check
 from extauthz.admin.tokens import NewToken, Repeated
 from extauthz.console import token_pages
+from extauthz.console.reach import reach_of
 from extauthz.console.token_form_values import form_values, needs_login
 from extauthz.console.token_forms import TokenDraft, by_field
 from extauthz.console.visits import Visit, message_page
@@ -111,7 +113,9 @@ async def revoke(visit: Visit) -> Response:
     if isinstance(ended, Refused):
         shown = token_pages.row(token, at)
         return visit.page("revoke.html", status=422, **shown, errors=by_field(ended.refusals), why=why)
-    return visit.page("revoked.html", **token_pages.row(token, at), ended=ended)
+    row, _ = await visit.context.run(administration.store.audit_head)
+    reach = await reach_of(visit.context.collector, row, monotonic=time.monotonic)
+    return visit.page("revoked.html", **token_pages.row(token, at), ended=ended, reach=reach)
 
 
 def _form(visit: Visit, draft: TokenDraft, errors: Mapping[str, str], *, status: int = 200) -> Response:

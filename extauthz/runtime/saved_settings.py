@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,11 +173,20 @@ class FollowedSettings:
                 await self.feed.changed.wait()
         self.feed.changed.clear()
 
-    def renew(self, configuration: Configuration) -> None:
-        """Go on with the peppers and the password of another configuration."""
-        self.feed.renew(keys=self._keys(configuration), max_age=max_age_of(configuration))
-        if self._link is not None:
-            self._link.use_password(configuration.store_password(self._environment))
+    def renewal(self, configuration: Configuration) -> Callable[[], None]:
+        """Return what goes on with the peppers and the password of another configuration; raises ConfigurationError."""
+        keys, password, max_age = (
+            self._keys(configuration),
+            configuration.store_password(self._environment),
+            max_age_of(configuration),
+        )
+
+        def renew() -> None:
+            self.feed.renew(keys=keys, max_age=max_age)
+            if self._link is not None:
+                self._link.use_password(password)
+
+        return renew
 
     def _keys(self, configuration: Configuration) -> dict[str, bytes]:
         return keys_of(configuration.peppers(self._environment))

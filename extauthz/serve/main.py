@@ -163,9 +163,11 @@ async def _with_saved_settings(
 
 def _reloader(configuration: Configuration, served: ServedProcess, settings: FollowedSettings | None) -> Reloader:
     async def take(configuration: Configuration) -> None:
+        # What may fail comes before anything is served.
+        renew = settings.renewal(configuration) if settings is not None else None
         await served.take(configuration)
-        if settings is not None:
-            settings.renew(configuration)
+        if renew is not None:
+            renew()
 
     return Reloader(configuration, take, environment=os.environ, now=_clock.now)
 

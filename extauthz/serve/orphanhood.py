@@ -82,7 +82,8 @@ async def forget_settings(worker: Worker, ending: asyncio.Event) -> None:
         return
     await asyncio.sleep(max_age_of(before))
     try:
-        configuration = await asyncio.to_thread(with_other_settings, before, Reason.STORE_STALE, os.environ)
+        files = before.files.again()
+        configuration = await asyncio.to_thread(with_other_settings, before, files, Reason.STORE_STALE, os.environ)
         worker.commit(configuration, await worker.prepare(configuration))
         _log.error("the OAuth settings are too old: OAuth tokens get 503")
     except Exception:  # noqa: BLE001 - what is too old is not served, whatever is wrong

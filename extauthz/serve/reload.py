@@ -20,7 +20,7 @@ from extauthz.config.restart import needing_restart
 from extauthz.config.saved_settings import Saved
 from extauthz.core.model import Reason
 from extauthz.errors import ConfigurationError, Problem, StoreError
-from extauthz.serve.rereading import SettingsSource, reread, weaker, with_other_settings
+from extauthz.serve.rereading import Misfit, SettingsSource, reread, weaker, with_other_settings
 from extauthz.serve.staleness import Source, Staleness
 from extauthz.telemetry.metric_table import Samples
 
@@ -70,6 +70,7 @@ class Reloader:
         self.configuration = self._started_with = configuration
         self._staleness = Staleness()
         self._wanted: Saved = configuration.saved or Reason.STORE_UNAVAILABLE
+        self._misfit: Misfit | None = None
         self._in_place: frozenset[Path] = frozenset()
         self._take = take
         self._environment = environment
@@ -130,6 +131,8 @@ class Reloader:
             if self.configuration.saved == saved:
                 self._note_unknown()
                 return True
+            if self._misfit is not None and self._misfit.remains(saved, self.configuration):
+                return True
             return await self._use(saved)
 
     async def reload(self) -> None:
@@ -168,15 +171,14 @@ class Reloader:
         return reread(self.configuration, files, wanted=self._wanted, environment=self._environment)
 
     async def _use(self, saved: Saved) -> bool:
-        before = self.configuration
+        before, files = self.configuration, self.configuration.files.again()
         try:
-            configuration = await asyncio.to_thread(with_other_settings, before, saved, self._environment)
-        except ConfigurationError as error:
-            self._refuse(Source.SETTINGS, error.problems)
-            return True
-        except Exception as error:  # noqa: BLE001 - a problem of ours is no reason to stop serving
-            _log.exception("reload failed")
-            self._refuse(Source.SETTINGS, [repr(error)])
+            configuration = await asyncio.to_thread(with_other_settings, before, files, saved, self._environment)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is no reason to stop serving
+            if not isinstance(error, ConfigurationError):
+                _log.exception("reload failed")
+            self._misfit = Misfit(saved, before, frozenset(files.missing))
+            self._refuse(Source.SETTINGS, error.problems if isinstance(error, ConfigurationError) else [repr(error)])
             return True
         outcome = await self._attempt(Source.SETTINGS, configuration)
         if outcome is Outcome.TAKEN:
@@ -186,6 +188,9 @@ class Reloader:
             if Source.FILES in self._staleness:
                 # They may fit the files that could not be taken.
                 await self._reload()
+            else:
+                # There may be a secret among them that was of no use before.
+                self._last_files = files
         return outcome is not Outcome.FAILED
 
     async def _attempt(self, source: Source, configuration: Configuration) -> Outcome:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from extauthz.config import losses
@@ -28,6 +30,19 @@ class SettingsSource(Protocol):
         """Wait until one of them may have changed, but no longer than so many seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Settings that could not be laid over what is served, and the files that were missing for them."""
+
+    saved: Saved
+    served: Configuration
+    missing: frozenset[Path]
+
+    def remains(self, saved: Saved, served: Configuration) -> bool:
+        """Tell whether another attempt would end in the same way."""
+        return served is self.served and saved == self.saved and not any(path.exists() for path in self.missing)
+
+
 def reread(served: Configuration, files: Files, *, wanted: Saved, environment: Mapping[str, str]) -> Configuration:
     """Read files in place of those that are served, and their secrets; raises ConfigurationError.
 
@@ -48,10 +63,10 @@ def _with_settings(served: Configuration, files: Files, saved: Saved, environmen
     return configuration
 
 
-def with_other_settings(served: Configuration, saved: Saved, environment: Mapping[str, str]) -> Configuration:
-    """Read what is served once more, with other settings, beside the loop; raises ConfigurationError."""
+def with_other_settings(served: Configuration, files: Files, saved: Saved, environment: Mapping[str, str]) -> Configuration:
+    """Read the files of what is served `again`, with other settings, beside the loop; raises ConfigurationError."""
     with beside_the_loop():
-        return _with_settings(served, served.files.again(), saved, environment)
+        return _with_settings(served, files, saved, environment)
 
 
 def served_first(configuration: Configuration, saved: Saved, environment: Mapping[str, str]) -> Configuration:
@@ -59,7 +74,7 @@ def served_first(configuration: Configuration, saved: Saved, environment: Mappin
     if saved is Reason.STORE_UNAVAILABLE:
         return configuration
     try:
-        return with_other_settings(configuration, saved, environment)
+        return with_other_settings(configuration, configuration.files.again(), saved, environment)
     except ConfigurationError:
         return configuration
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 LATELY = 10.0
 """Seconds since the store was last read, after which it counts as lost."""
 START_PRIME, RELOAD_PRIME, SETTINGS_PRIME = 2.0, 5.0, 0.5
-"""Seconds that a start, a reload and a change of the saved settings wait for the keys of new issuers.
+"""Seconds that a start and a reload wait for the keys of new issuers, and a reload where settings are saved in the store.
 
 The start waits as long for the first word of the token store. Settings that were saved count within two seconds, whatever an issuer
 does: they may take away what somebody may do.
@@ -121,7 +121,7 @@ class Worker:
             raise
         new = [source for source in parts.key_sources if source not in self._fetching]
         self._fetch(parts.key_sources)
-        await _primed(new, None, RELOAD_PRIME if configuration.saved == self.configuration.saved else SETTINGS_PRIME)
+        await _primed(new, None, RELOAD_PRIME if configuration.saved is None else SETTINGS_PRIME)
         return parts
 
     def commit(self, configuration: Configuration, parts: RuntimeParts) -> None:

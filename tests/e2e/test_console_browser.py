@@ -110,6 +110,7 @@ def test_each_kind_of_token_is_made_used_rotated_and_revoked(demo: RunningDemo, 
         page.get_by_label("Reason").fill("a test of revocation")
         page.get_by_role("button", name="Revoke").click()
         expect(page.get_by_role("heading", name="Revoked")).to_be_visible()
+        expect(page.get_by_role("status")).to_contain_text("Known to 1 of 1 sidecars, after")
         revoked_at = time.monotonic()
         eventually(lambda: reason(demo, secrets["GLOBAL"], X_Scio_ActAs=ANA) == "token_invalid", seconds=10)
         assert time.monotonic() - revoked_at < 1.0, "a revocation is honoured within a second"

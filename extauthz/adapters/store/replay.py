@@ -20,7 +20,8 @@ from extauthz.adapters.store.database import Database, batches
 from extauthz.adapters.store.ledger import audit_head
 from extauthz.adapters.store.records import AuditRow
 from extauthz.adapters.store.schema import audit as audit_table
-from extauthz.adapters.store.schema import tokens, tombstones
+from extauthz.adapters.store.schema import settings, store_state, tokens, tombstones
+from extauthz.adapters.store.settings_rows import CHANGED
 from extauthz.errors import StoreError
 
 FIXED = ("permission", "user", "scopes", "created_at", "created_by", "pepper_id", "rotated_from")
@@ -46,7 +47,10 @@ class _Flag(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A token whose row is not what the audit says; None stands for nothing, also where the whole row or its making is missing."""
+    """A token whose row is not what the audit says; None stands for nothing, also where the whole row or its making is missing.
+
+    In place of a token's id stands `settings` where the saved settings differ: their `version`, or its `body`.
+    """
 
     token_id: str
     field: str
@@ -69,6 +73,7 @@ class History:
     def __init__(self) -> None:
         """Begin without a token."""
         self._states: dict[str, bytes] = {}
+        self.settings: Mapping[str, Any] = {"version": 0, "settings": None}
         # So that nobody can make other fields with the same hash.
         self._key = os.urandom(16)
 
@@ -77,11 +82,13 @@ class History:
         for row in rows:
             yield row
             # Only now was it checked by the caller, which took the next one.
-            if row.token_id is not None:
-                try:
+            try:
+                if row.token_id is not None:
                     self._note(row, json.loads(row.after))
-                except (ValueError, TypeError, KeyError, struct.error) as error:
-                    raise StoreError(f"row {row.number} of the audit is of no release") from error
+                elif row.action == chain.SETTINGS:
+                    self.settings = dict(json.loads(row.after))
+            except (ValueError, TypeError, KeyError, struct.error) as error:
+                raise StoreError(f"row {row.number} of the audit is of no release") from error
 
     def differences(self, rows: Iterable[Any]) -> Iterator[Difference]:
         """Compare rows of _COLUMNS; fixed fields are named without what the audit says of them."""
@@ -154,7 +161,20 @@ def check(database: Database, keys: Mapping[str, bytes], head: tuple[int, str] |
         if len(differences) < MAX_DIFFERENCES:
             tombstone_ids = connection.scalars(sa.select(tombstones.c.id))
             differences += islice(history.missing(tombstone_ids), MAX_DIFFERENCES - len(differences))
-        return Checked((number, mac.hex()), None, tuple(_explained(connection, differences)))
+        of_settings = _settings_differences(connection, history.settings)
+        return Checked((number, mac.hex()), None, (*of_settings, *_explained(connection, differences)))
+
+
+def _settings_differences(connection: sa.Connection, noted: Mapping[str, Any]) -> Iterator[Difference]:
+    """Compare the saved settings with what the audit says last of them."""
+    version = connection.scalar(sa.select(store_state.c.settings_version)) or 0
+    if version != noted.get("version"):
+        yield Difference(CHANGED, "version", noted.get("version"), _plain(version))
+        return
+    body = connection.scalar(sa.select(settings.c.body).where(settings.c.version == version))
+    expected = noted.get("settings")
+    if body != (None if expected is None else chain.canonical(expected)):
+        yield Difference(CHANGED, "body", expected, _plain(body))
 
 
 def _rows(connection: sa.Connection) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
 
 from extauthz.adapters.store.feed_rows import feed_batch
@@ -16,13 +17,14 @@ from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.errors import ChangeRefused, StoreError
 from extauthz.verifiers.change_feed import Feed
 from extauthz.verifiers.known_ids import KnownIds
-from tests.support.postgresql import ANA, FINGERPRINT, KEY, NOW, Place, token
+from tests.support.postgresql import ANA, FINGERPRINT, KEY, NOW, MakePlace, Place, token
 from tests.support.world import StillClock
 
 pytest_plugins = ["tests.support.postgresql"]
 
 PEPPERS = {"p1": b"a pepper for tests, 32 bytes long", "p2": b"another pepper, also 32 bytes long"}
 KEYS = keys_of(PEPPERS)
+ROLES = ("extauthz_sidecar", "extauthz_admin")
 SIGNING = SettingsKey("p1", KEYS["p1"])
 FIRST: Mapping[str, Any] = {"enabled": True, "provider": "okta", "client_ids": ["0oa1"]}
 SECOND: Mapping[str, Any] = {**FIRST, "enabled": False}
@@ -130,6 +132,19 @@ TAMPERED = {
 }
 
 
+SEEN_BY_THE_AUDIT = {
+    "version": ["body"],
+    "body": ["body"],
+    "no body": ["body"],
+    "copy": ["body"],
+    "removed": ["body"],
+    "turned back": ["version"],
+    "forgotten": ["version"],
+    "ahead": ["version"],
+}
+"""What `audit verify` finds of it: whoever has another copy of the audit's head learns of a version that was taken away whole."""
+
+
 def test_what_an_intruder_changes_is_noticed(place: Place) -> None:
     """And what is saved after it counts again."""
     with place.opened() as store:
@@ -139,6 +154,8 @@ def test_what_an_intruder_changes_is_noticed(place: Place) -> None:
             place.run(change.format(before=before.version, last=last.version))
             state = store.settings()
             assert not is_usable(state), name
+            found = store.check_audit({"p1": KEY.key}).differences
+            assert [item.field for item in found] == SEEN_BY_THE_AUDIT.get(name, []), name
             healing = store.save_settings(FIRST, state.version, SIGNING, ANA)
             healed = store.settings()
             assert is_usable(healed), name
@@ -207,3 +224,22 @@ def test_a_sidecar_of_an_earlier_release_moves_on(place: Place) -> None:
         store.revoke([token().id], None, ANA)
         read()
         assert feed.changed_since(token().id, mark)
+
+
+def test_a_sidecar_reads_settings_and_an_admin_adds_some(make_place: MakePlace) -> None:
+    """And neither of their roles does more."""
+    place = make_place("postgresql")
+    sidecar, admin = (replace(place, where=f"{place.where}&options=-c%20role%3D{role}") for role in ROLES)
+    with admin.opened() as store:
+        saved(store, FIRST)
+        assert is_usable(store.settings())
+    with sidecar.opened() as store:
+        assert is_usable(store.settings())
+        with pytest.raises(StoreError, match="permission denied"):
+            saved(store, SECOND)
+    for role in (sidecar, admin):
+        for statement in ("UPDATE settings SET body = '{}'", "DELETE FROM settings", "TRUNCATE settings"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                role.run(statement)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        sidecar.run("UPDATE store_state SET settings_version = 0")

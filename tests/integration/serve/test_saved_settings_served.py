@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -146,6 +147,9 @@ def test_what_is_saved_counts_within_two_seconds(
     it.within(PROMISE, "allowed")
     assert (it.metric("extauthz_settings_version"), it.metric("extauthz_config_stale")) == (4.0, 0.0)
     if workers == 1:
+        with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+            it.save(4, issuer=f"http://127.0.0.1:{silent.getsockname()[1]}/oauth2/default")
+            it.within(PROMISE, "token_issuer")
         return
     assert sidecar.process is not None
     parent = sidecar.process.pid
@@ -195,6 +199,9 @@ def test_a_version_that_was_tampered_with_is_never_used(sidecar: Sidecar, issuer
     eventually(lambda: it.metric("extauthz_config_stale"), seconds=PATIENCE, pause=0.02)
     assert it.reasons("oauth") == {DISABLED}, "the last good one"
     assert "console, version 1 is not what was written" in sidecar.logs[1].read_text()
+    verified = sidecar.command("audit", "verify")
+    assert verified.exit_code == 1
+    assert "Error: the OAuth settings: the version that counts is not what the audit tells" in verified.output
     sidecar.stop()
     sidecar.start()
     assert it.reasons("oauth") == {UNKNOWN}, "a process that begins now knows no good one"

@@ -195,6 +195,14 @@ def test_settings_are_kept_as_the_configuration_reads_them(
     assert done(oauth_settings.check(managed, SUPER_ADMIN, values)).values == values
 
 
+def test_what_is_worth_a_look_is_said_before_it_is_saved(managed: Configuration) -> None:
+    assert done(oauth_settings.check(managed, SUPER_ADMIN, OKTA)).warnings == ()
+    gsuite = {"provider": "gsuite", "client_ids": "a", "domains": "gmail.com"}
+    warnings = done(oauth_settings.check(managed, SUPER_ADMIN, gsuite, version=6)).warnings
+    assert [warning.partition(":")[0] for warning in warnings] == ["domains", "provider"]
+    assert "'gmail.com'" in warnings[0]
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -271,6 +279,17 @@ def test_a_version_that_changes_nothing_is_not_saved(administration: Administrat
     saved(administration, managed, OKTA)
     outcome = oauth_settings.save(administration, managed, SUPER_ADMIN, {**OKTA, "client_ids": "0oa1, 0oa2"}, NOW, expected=1)
     assert refusals(outcome) == [("version", "nothing differs from version 1")]
+
+
+def test_the_same_settings_are_saved_anew_with_the_newest_pepper(administration: Administration, managed: Configuration) -> None:
+    """So that the one before can leave the list."""
+    saved(administration, managed, OKTA)
+    newer = replace(administration, read_peppers=lambda: {"p2": b"another pepper, also 32 bytes long", **PEPPERS})
+    assert saved(newer, managed, OKTA, expected=1).version == 2
+    without = replace(administration, read_peppers=lambda: {"p2": b"another pepper, also 32 bytes long"})
+    assert current(without, managed).enabled
+    outcome = oauth_settings.save(newer, managed, SUPER_ADMIN, OKTA, NOW, expected=2)
+    assert refusals(outcome) == [("version", "nothing differs from version 2")]
 
 
 # --- the history

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from extauthz.adapters.store.chain import START
 from extauthz.adapters.store.settings_rows import SettingsState, SettingsVersion, keys_of, mac
@@ -243,3 +245,37 @@ async def test_who_waits_is_woken() -> None:
     await asyncio.sleep(0)
     it.apply(state(1))
     assert await waiting
+
+
+READS = st.lists(
+    st.tuples(
+        st.integers(0, 2), st.integers(0, 9), st.integers(0, 6), st.sampled_from(["good", "other mac", "missing", "turned back"])
+    ),
+    max_size=12,
+)
+
+
+@given(READS)
+def test_whatever_is_read_what_counts_was_written_and_never_goes_back(reads: list[tuple[int, int, int, str]]) -> None:
+    """But for a restore that was accepted, which a higher epoch shows."""
+    it, written, epoch = feed(), {0}, -1
+    for read_epoch, head, version, what in reads:
+        before = it.saved
+        changes: Mapping[str, Any] = {
+            "good": {},
+            "other mac": {"saved": replace(row(version, v=version), mac=bytes(32))} if version else {},
+            "missing": {"saved": None},
+            "turned back": {"latest": version + 1},
+        }[what]
+        it.apply(state(version, epoch=read_epoch, head=head, **changes))
+        if what == "good" or (version == 0 and what != "turned back"):
+            written.add(version)
+        now = it.saved
+        if isinstance(now, SavedSettings):
+            assert (now, now.version in written) == (good(now.version), True)
+        else:
+            assert now is UNKNOWN
+        if isinstance(before, SavedSettings) and read_epoch <= epoch:
+            assert isinstance(now, SavedSettings)
+            assert now.version >= before.version
+        epoch = max(epoch, read_epoch)

@@ -107,6 +107,7 @@ async def test_the_last_good_version_goes_on_when_a_later_one_does_not_fit(
     for _ in range(2):
         assert await serving.reloader.use(MISFIT), "to try it again would be of no use"
     assert (serving.versions, serving.version, serving.stale) == ([], 7.0, 1.0)
+    assert count(serving.reloader, "failed") == 1, "nor is it read again"
     assert serving.problem.startswith("console, version 9: scopes[0]: unknown scope 'FEED'")
     assert serving.reloader.shown_problem == "console, version 9: scopes[0]: the log says why"
     assert caplog.text.count("the last good one goes on: console, version 9: scopes[0]") == 1
@@ -188,6 +189,36 @@ async def test_a_secret_that_settings_need_and_nobody_has_is_named(files: Watche
     assert await reloader.use(org)
     assert "oauth.client_secret: the environment variable OKTA_SECRET is not set" in str(reloader.problem)
     assert files.taken == []
+
+
+ORG = SavedSettings(7, {"provider": "okta", "issuer": "https://acme.okta.com", "client_ids": ["a"]})
+
+
+async def test_a_secret_that_was_missing_is_looked_for_and_then_watched(files: Watched) -> None:
+    files.write(extauthz=SETTINGS + "oauth: {managed_by: console, client_secret: {file: secret}}\n")
+    secret = files.folder / "secret"
+    reloader = Reloader(load(files.folder / "extauthz.yaml"), files.take, environment={}, now=lambda: 1_000.0)
+    for _ in range(3):
+        assert await reloader.use(ORG)
+    assert (files.taken, count(reloader, "failed")) == ([], 1)
+    secret.write_text("first")
+    assert await reloader.use(ORG)
+    assert files.taken[0].client_secrets({}) == {"okta": b"first"}
+    await reloader._look()
+    assert len(files.taken) == 1
+    secret.write_text("second")
+    await reloader._look()
+    assert [taken.client_secrets({})["okta"] for taken in files.taken] == [b"first", b"second"]
+    assert reloader.problem is None
+
+
+async def test_a_fault_of_ours_is_no_reason_to_stop(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("extauthz.serve.rereading.load", fail)
+    assert await serving.reloader.use(V8)
+    assert (serving.version, serving.problem) == (7.0, "RuntimeError('a fault of ours')")
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
