@@ -7,10 +7,10 @@ from pydantic import BaseModel
 from extauthz.admin.metadata import utc
 from extauthz.console.activity import Activity, Layer, SidecarState
 from extauthz.console.api.operations import ApiAnswer, ApiOperation, ApiRequest
-from extauthz.console.api.values import Answer, Time
+from extauthz.console.api.values import AnswerModel, Time
 
 
-class ReasonAnswer(Answer):
+class ReasonActivity(AnswerModel):
     """How many checks ended for a reason, in all and in each minute of the hour, the oldest first."""
 
     reason: str
@@ -18,7 +18,7 @@ class ReasonAnswer(Answer):
     minutes: list[float]
 
 
-class RouteActivityAnswer(Answer):
+class RouteActivity(AnswerModel):
     """How many checks a route had in the hour."""
 
     route: str
@@ -26,7 +26,7 @@ class RouteActivityAnswer(Answer):
     denied: float
 
 
-class SidecarAnswer(Answer):
+class SidecarAnswer(AnswerModel):
     """A sidecar as it was seen last; `error` says why it does not answer, and `since` when it began to be so, null if not known."""
 
     name: str
@@ -34,7 +34,7 @@ class SidecarAnswer(Answer):
     error: str | None
 
 
-class ActivityAnswer(Answer):
+class ActivityAnswer(AnswerModel):
     """The hour before `at`; counting began at `since`. `error` says why nothing is known, where that is so.
 
     Reasons and routes with the most checks stand first; the rest of them are counted as `(other)`.
@@ -43,9 +43,9 @@ class ActivityAnswer(Answer):
     at: Time
     since: Time | None
     error: str | None
-    allowed: list[ReasonAnswer]
-    denied: list[ReasonAnswer]
-    routes: list[RouteActivityAnswer]
+    allowed: list[ReasonActivity]
+    denied: list[ReasonActivity]
+    routes: list[RouteActivity]
     sidecars: list[SidecarAnswer]
 
 
@@ -62,13 +62,13 @@ def shown(activity: Activity) -> BaseModel:
         error=activity.error,
         allowed=[_reason(layer) for layer in activity.allowed],
         denied=[_reason(layer) for layer in activity.denied],
-        routes=[RouteActivityAnswer(route=row.route, allowed=row.allowed, denied=row.denied) for row in activity.routes],
+        routes=[RouteActivity(route=row.route, allowed=row.allowed, denied=row.denied) for row in activity.routes],
         sidecars=[_sidecar(each) for each in activity.sidecars],
     )
 
 
-def _reason(layer: Layer) -> ReasonAnswer:
-    return ReasonAnswer(reason=layer.name, total=layer.total, minutes=list(layer.minutes))
+def _reason(layer: Layer) -> ReasonActivity:
+    return ReasonActivity(reason=layer.name, total=layer.total, minutes=list(layer.minutes))
 
 
 def _sidecar(sidecar: SidecarState) -> SidecarAnswer:

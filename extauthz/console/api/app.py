@@ -49,7 +49,7 @@ class Api(BaseRoute):
         endpoints = {
             path: Endpoint(context, failures, [operation for operation in OPERATIONS if operation.path == path]) for path in paths
         }
-        endpoints[DOCUMENT] = Document(context, failures)
+        endpoints[DOCUMENT] = OpenApiDocument(context, failures)
         ours = [Route(path, endpoint) for path, endpoint in endpoints.items()]
         self._router = Router(ours, redirect_slashes=False, default=Nowhere())
 
@@ -59,7 +59,7 @@ class Api(BaseRoute):
         return (Match.FULL if is_below else Match.NONE), {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """AnswerModel a request."""
         # For the router a line break may stand behind every path.
         app = self._router if scope["path"].isprintable() else Nowhere()
         await app({**scope, "root_path": BASE}, receive, send)
@@ -69,7 +69,7 @@ class Nowhere:
     """Answers where nothing is."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """AnswerModel one request."""
         problem = ApiProblem(HTTPStatus.NOT_FOUND, "there is nothing here: the OpenAPI document names all paths")
         await response(problem)(scope, receive, send)
 
@@ -84,7 +84,7 @@ class Endpoint:
         self._operations = {operation.method: operation for operation in operations}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """AnswerModel one request."""
         request = Request(scope, receive)
         answer = await self._answered(request)
         await (response(answer) if isinstance(answer, ApiProblem) else answer)(scope, receive, send)
@@ -143,7 +143,7 @@ class Endpoint:
         return answer if isinstance(answer, ApiProblem) else _written(request, operation, answer)
 
 
-class Document(Endpoint):
+class OpenApiDocument(Endpoint):
     """Answers with the OpenAPI document. A key of any role may read it: it names the scopes of the configuration."""
 
     def __init__(self, context: Context, failures: Throttle) -> None:

@@ -14,14 +14,14 @@ from extauthz.admin.metadata import utc
 from extauthz.admin.outcomes import Refused
 from extauthz.console.api.operations import ApiAnswer, ApiOperation, ApiRequest
 from extauthz.console.api.problems import ApiProblem
-from extauthz.console.api.values import Answer, Body, Moment, Printable, Time, Whole
+from extauthz.console.api.values import AnswerModel, BodyModel, Moment, Printable, Time, Whole
 
 MAX_LISTED = MAX_PAGE
 MAX_NUMBER = 10**15
 _PLACES = {name: f"query/{name}" for name in ("actor", "action", "since", "until", "limit")} | {"token": "query/token_id"}
 
 
-class AuditQuery(Body):
+class AuditRowQuery(BodyModel):
     """Which rows of the audit to list: the newest ones, or those next to a number."""
 
     actor: Annotated[Printable | None, Field(description="Those of this actor, by the whole name.")] = None
@@ -34,7 +34,7 @@ class AuditQuery(Body):
     before: Annotated[int | None, Whole(1, MAX_NUMBER, is_text=True), Field(description="The last rows before this number.")] = None
 
 
-class AuditHeadQuery(Body):
+class AuditHeadQuery(BodyModel):
     """What was noted outside of the store."""
 
     head: Annotated[
@@ -43,7 +43,7 @@ class AuditHeadQuery(Body):
     ] = None
 
 
-class AuditRowAnswer(Answer):
+class AuditRowAnswer(AnswerModel):
     """A change: who made it, when and from where, and what it changed."""
 
     number: int
@@ -58,7 +58,7 @@ class AuditRowAnswer(Answer):
     mac: str
 
 
-class AuditList(Answer):
+class AuditList(AnswerModel):
     """Rows, the newest last; `after` and `before` are the numbers for newer and for older ones, null where there are none."""
 
     rows: list[AuditRowAnswer]
@@ -66,7 +66,7 @@ class AuditList(Answer):
     before: int | None
 
 
-class AuditDifference(Answer):
+class AuditDifference(AnswerModel):
     """A token whose row is not what the audit says of it."""
 
     id: str
@@ -75,7 +75,7 @@ class AuditDifference(Answer):
     row: Any
 
 
-class AuditVerification(Answer):
+class AuditVerification(AnswerModel):
     """Whether each row is what was written, and each token what the rows say; note `head` outside of the store."""
 
     whole: bool
@@ -86,7 +86,7 @@ class AuditVerification(Answer):
 
 def list_rows(request: ApiRequest) -> ApiAnswer | ApiProblem:
     """Return a page of rows."""
-    query: AuditQuery = request.query
+    query: AuditRowQuery = request.query
     if query.after is not None and query.before is not None:
         return ApiProblem(HTTPStatus.CONFLICT, "rows are after a number or before one: write one of the two")
     # No row is older than the epoch.
@@ -152,7 +152,7 @@ OPERATIONS = (
         "List rows of the audit",
         list_rows,
         AuditList,
-        query=AuditQuery,
+        query=AuditRowQuery,
         answer_headers=("Link",),
         problems=(HTTPStatus.CONFLICT,),
     ),

@@ -14,7 +14,7 @@ from extauthz.admin.rights import Actor, Operation
 from extauthz.admin.route_map import RouteMap
 from extauthz.config.loader import Configuration
 from extauthz.console.api.problems import ApiProblem
-from extauthz.console.api.values import Body, NoQuery
+from extauthz.console.api.values import BodyModel, NoQuery
 from extauthz.console.collecting import Collector
 
 BASE = "/api/v1"
@@ -82,7 +82,7 @@ class ApiOperation:
     needs: Operation = Operation.READ
     status: HTTPStatus = HTTPStatus.OK
     body: TypeAdapter[Any] | None = None
-    query: type[Body] = NoQuery
+    query: type[BodyModel] = NoQuery
     headers: tuple[HeaderParameter, ...] = ()
     answer_headers: tuple[str, ...] = ()
     problems: tuple[HTTPStatus, ...] = ()

@@ -9,10 +9,10 @@ from pydantic import Field
 from extauthz.admin.route_map import RouteEntry
 from extauthz.console.api.operations import ApiAnswer, ApiOperation, ApiRequest
 from extauthz.console.api.problems import ApiProblem
-from extauthz.console.api.values import Answer, Body, Printable
+from extauthz.console.api.values import AnswerModel, BodyModel, Printable
 
 
-class RouteQuery(Body):
+class RouteQuery(BodyModel):
     """Which routes to list."""
 
     text: Annotated[
@@ -20,7 +20,7 @@ class RouteQuery(Body):
     ] = ""
 
 
-class RouteAnswer(Answer):
+class RouteAnswer(AnswerModel):
     """A route, and where it stands; `hosts` are empty for one that serves every host that no file names."""
 
     name: str
@@ -35,7 +35,7 @@ class RouteAnswer(Answer):
     place: str
 
 
-class RouteList(Answer):
+class RouteList(AnswerModel):
     """Routes, in the order of their files."""
 
     routes: list[RouteAnswer]

@@ -13,10 +13,10 @@ from extauthz.admin.sessions import SessionLimits
 from extauthz.config.console import ConsoleSection
 from extauthz.console.api.operations import ApiAnswer, ApiOperation, ApiRequest
 from extauthz.console.api.problems import ApiProblem
-from extauthz.console.api.values import Answer, Time
+from extauthz.console.api.values import AnswerModel, Time
 
 
-class SessionAnswer(Answer):
+class SessionAnswer(AnswerModel):
     """Somebody who is logged in: by which method, and from where. A request is told by the minute."""
 
     id: str
@@ -28,7 +28,7 @@ class SessionAnswer(Answer):
     authenticated_at: Time
 
 
-class SessionList(Answer):
+class SessionList(AnswerModel):
     """The sessions that last, the newest first."""
 
     sessions: list[SessionAnswer]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from extauthz.admin import oauth_settings
 from extauthz.admin.metadata import utc
@@ -17,7 +17,8 @@ from extauthz.admin.rights import Operation
 from extauthz.config.saved_settings import KEYS
 from extauthz.console.api.operations import IF_MATCH, ApiAnswer, ApiOperation, ApiRequest, HeaderParameter, is_expected
 from extauthz.console.api.problems import ApiProblem, FieldError
-from extauthz.console.api.values import Answer, Body, ScopeName, Time, Whole
+from extauthz.console.api.values import AnswerModel, BodyModel, ScopeName, Time, Whole
+from extauthz.core.provider_table import PROVIDERS
 
 MAX_VERSION = 10**15 - 1
 MAX_ENTRIES = 100
@@ -33,11 +34,21 @@ Text = Annotated[str, Field(min_length=1, max_length=500)]
 Texts = Annotated[tuple[Text, ...], Field(max_length=MAX_ENTRIES)]
 
 
-class OAuthSettingsBody(Body):
+def _known_provider(name: str) -> str:
+    if name not in PROVIDERS:
+        raise ValueError(f"write one of {', '.join(sorted(PROVIDERS))}")
+    return name
+
+
+class OAuthSettingsBody(BodyModel):
     """What admins may change; what is left out is not set. The rules of each provider stand in oauth-providers.md."""
 
     enabled: Annotated[bool, Field(strict=True, description="Whether OAuth access tokens are accepted.")]
-    provider: Annotated[Literal["azure", "gsuite", "okta", "onelogin"], Field(description="Whose tokens are accepted.")]
+    provider: Annotated[
+        str,
+        Field(description="Whose tokens are accepted.", json_schema_extra={"enum": sorted(PROVIDERS)}),
+        AfterValidator(_known_provider),
+    ]
     issuer: Annotated[str, Field(max_length=500, description="Also in the short form of the original.")] = ""
     client_ids: Annotated[Texts, Field(min_length=1, description="Tokens of all other applications are refused.")]
     audience: Annotated[Texts, Field(description="See `oauth.audience` of the configuration.")] = ()
@@ -46,14 +57,14 @@ class OAuthSettingsBody(Body):
     scopes: Annotated[tuple[ScopeName, ...], Field(max_length=MAX_ENTRIES, description="See `oauth.scopes`.")] = ()
 
 
-class VersionQuery(Body):
+class VersionQuery(BodyModel):
     """Which versions to list."""
 
     before: Annotated[int | None, Whole(1, MAX_VERSION, is_text=True), Field(description="Versions before this one.")] = None
     limit: Annotated[int, Whole(1, MAX_PAGE, is_text=True), Field(description="Versions of a page.")] = 100
 
 
-class VersionAnswer(Answer):
+class VersionAnswer(AnswerModel):
     """A saved version. `problem` says why sidecars do not use it; then it has no values."""
 
     version: int
@@ -64,7 +75,7 @@ class VersionAnswer(Answer):
     problem: str | None
 
 
-class OAuthSettingsAnswer(Answer):
+class OAuthSettingsAnswer(AnswerModel):
     """The settings that count, one entry of `providers` for each; they can be changed here if `is_managed`."""
 
     is_managed: bool
@@ -75,7 +86,7 @@ class OAuthSettingsAnswer(Answer):
     saved: VersionAnswer | None
 
 
-class VersionList(Answer):
+class VersionList(AnswerModel):
     """Versions, the newest first; `before` is what the next page begins with, null at the end."""
 
     versions: list[VersionAnswer]

@@ -11,8 +11,8 @@ from extauthz.adapters.store.records import Sort
 from extauthz.admin.token_search import TokenSearch, TokenStatus
 from extauthz.console.api.values import (
     LONGEST,
-    Answer,
-    Body,
+    AnswerModel,
+    BodyModel,
     Description,
     Moment,
     Printable,
@@ -31,7 +31,7 @@ CURSOR = r"-([0-9]{1,16}|never)-[0-9A-Za-z]{1,12}-[0-9a-f]{12}$"
 Permission = Literal["GLOBAL", "USER", "ANONYMOUS"]
 
 
-class TokenQuery(Body):
+class TokenQuery(BodyModel):
     """Which tokens to list; without `status` those of every status. Lengths of time are in seconds."""
 
     text: Annotated[Printable, Field(description="A part of the description, in any case, or an id.")] = ""
@@ -66,7 +66,7 @@ class TokenQuery(Body):
         return TokenSearch(permission=permission, **{name: getattr(self, name) for name in names})
 
 
-class _TokenBody(Body):
+class _TokenBody(BodyModel):
     description: Annotated[Description, Field(description="What it is for.")]
     scopes: Annotated[Scopes, Field(description="Some of `scopes` of the configuration.")]
     expires_in: Annotated[int, Whole(1, LONGEST), Field(description="Seconds that it lasts, at most `tokens.max_lifetime`.")]
@@ -95,20 +95,20 @@ TokenBody = GlobalTokenBody | UserTokenBody | AnonymousTokenBody
 TOKEN_BODY: TypeAdapter[TokenBody] = TypeAdapter(Annotated[TokenBody, Field(discriminator="permission")])
 
 
-class RotationBody(Body):
+class RotationBody(BodyModel):
     """How long both tokens are good."""
 
     overlap: Annotated[int, Whole(0, LONGEST), Field(description="Seconds until the old token ends; 0 ends it now.")]
 
 
-class RevocationBody(Body):
+class RevocationBody(BodyModel):
     """Why a token ends, for the audit."""
 
     why: Annotated[Why | None, Field(description="The reason.")] = None
     chain: Annotated[bool, Field(strict=True, description="Also those that it was rotated from and to.")] = False
 
 
-class TokenAnswer(Answer):
+class TokenAnswer(AnswerModel):
     """What is known of a token; its secret is known to nobody. A use is told by the quarter of an hour."""
 
     id: str
@@ -130,7 +130,7 @@ class TokenAnswer(Answer):
     last_used_from: str | None
 
 
-class TokenList(Answer):
+class TokenList(AnswerModel):
     """A page of tokens, and the cursors of the pages behind and before it."""
 
     tokens: list[TokenAnswer]
@@ -138,7 +138,7 @@ class TokenList(Answer):
     before: str | None
 
 
-class CreatedToken(Answer):
+class CreatedToken(AnswerModel):
     """A new token; its secret is told here and never again."""
 
     secret: str
@@ -151,7 +151,7 @@ class RotatedToken(CreatedToken):
     previous: TokenAnswer
 
 
-class RevokedTokens(Answer):
+class RevokedTokens(AnswerModel):
     """The token as it is now, and the ids of those that were revoked by this request: none if it was revoked before."""
 
     token: TokenAnswer

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from extauthz.adapters.store.rules import MAX_WHY
 from extauthz.admin.token_requests import MAX_DESCRIPTION
-from extauthz.core.act_as import ADDRESS, address
+from extauthz.core.act_as import ADDRESS, MAX_ADDRESS, address
 
 LONGEST = 36_500 * 86_400
 """Seconds: a hundred years."""
@@ -27,19 +27,19 @@ _MOMENT = re.compile(
 ).fullmatch
 
 
-class Body(BaseModel):
+class BodyModel(BaseModel):
     """What is sent; it has no other members."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Answer(BaseModel):
+class AnswerModel(BaseModel):
     """What is answered."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class NoQuery(Body):
+class NoQuery(BodyModel):
     """A query without parameters."""
 
 
@@ -115,7 +115,8 @@ Description = Annotated[
     AfterValidator(_described),
 ]
 Why = Annotated[str, Field(min_length=1, max_length=MAX_WHY, json_schema_extra={"format": "printable"}), AfterValidator(_printable)]
-UserAddress = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{ADDRESS}$"}), AfterValidator(_address)]
+_ADDRESS_SCHEMA = {"type": "string", "pattern": f"^{ADDRESS}$", "allOf": [{"pattern": "^[^@]{1,64}@"}, {"maxLength": MAX_ADDRESS}]}
+UserAddress = Annotated[str, WithJsonSchema(_ADDRESS_SCHEMA), AfterValidator(_address)]
 ScopeName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_:.-]{0,63}$")]
 Scopes = Annotated[
     list[ScopeName], Field(min_length=1, max_length=1000, json_schema_extra={"uniqueItems": True}), AfterValidator(_distinct)

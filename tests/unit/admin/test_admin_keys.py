@@ -18,6 +18,7 @@ from extauthz.admin.keys import KeyRequest, NewKey, key_metadata
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor, Role
 from extauthz.admin.token_requests import TokenRequest, TokenRules
+from extauthz.admin.token_search import TokenSearch
 from extauthz.config.patterns import compile_patterns
 from extauthz.core import tokens as core_tokens
 from extauthz.core.act_as import ActAs
@@ -265,6 +266,13 @@ def test_a_key_ends_with_its_pepper(administration: Administration) -> None:
 
 
 # --- one family is never the other
+
+
+def test_a_sidecar_takes_no_key_for_a_token(administration: Administration) -> None:
+    text = made(administration).text
+    assert core_tokens.parse(text.text, administration.prefixes) is Reason.TOKEN_MALFORMED
+    assert administration.store.get(text.id) is None
+    assert tokens.list_tokens(administration, VIEWER, TokenSearch(), NOW) == tokens.Page((), None, None)
 
 
 def test_no_digest_is_good_in_the_other_family(administration: Administration, file: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -20,6 +21,10 @@ from extauthz.config.routes import RouteFile, RouteLine
 from extauthz.config.settings import Settings
 from extauthz.config.upstream import UpstreamSection
 from extauthz.console.api.document import document
+<<<<<<< HEAD
+=======
+from extauthz.console.api.values import LONGEST
+>>>>>>> w-k
 from extauthz.core.model import Reason
 from extauthz.core.provider_table import PROVIDERS
 from extauthz.telemetry.conditions import ConditionKey
@@ -98,6 +103,24 @@ def key_paths() -> set[str]:
     return {".".join(path) for path in marked} | {".".join(path).replace("[]", "") for path in marked}
 
 
+def api_names() -> set[str]:
+    """Return every member, parameter and fixed word of the console's API."""
+
+    def found(value: Any) -> Iterator[str]:
+        match value:
+            case dict():
+                yield from value.get("properties", ())
+                yield from (word for word in value.get("enum", ()) if isinstance(word, str))
+                yield from [value["name"]] if "in" in value else []
+                for inner in value.values():
+                    yield from found(inner)
+            case list():
+                for inner in value:
+                    yield from found(inner)
+
+    return {*found(document((), LONGEST)), *Role}
+
+
 KEYS = key_paths()
 WORDS = (
     {part for key in KEYS for part in key.split(".")}
@@ -109,6 +132,7 @@ WORDS = (
     | {*RouteLine.model_fields, *RouteFile.model_fields, *UpstreamSection.model_fields}
     | {part for finding in FINDINGS for part in finding.split(".")}
     | {*PROVIDERS, *FOREIGN["database_roles"]}
+    | api_names()
     | {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
     | {str(role) for role in Role}
     | set(re.findall(r'"(?:name": "|properties": {"|}, ")?([a-z]+(?:_[a-z]+)+)"', json.dumps(document(["SEARCH"], 1))))
