@@ -22,8 +22,9 @@ from extauthz.core.credentials import Kind
 from extauthz.core.model import Reason
 from extauthz.errors import Unavailable
 from extauthz.runtime.build import RuntimeBuilder
-from extauthz.runtime.saved_settings import SettingsFeed
+from extauthz.runtime.saved_settings import FollowedSettings, SettingsFeed
 from extauthz.verifiers.oauth import OAuthVerifier
+from tests.support.virtual_time import LoopClock, in_virtual_time, now
 from tests.support.world import StillClock
 
 PEPPERS = {"p1": b"a pepper for tests, 32 bytes long", "p2": b"another pepper, also 32 bytes long"}
@@ -239,6 +240,43 @@ async def test_oauth_tokens_get_503_while_nobody_knows_the_settings(tmp_path: Pa
         assert len(again.verdicts[Kind.OAUTH]) == 0
 
 
+def followed(folder: Path) -> FollowedSettings:
+    """Return what follows a store that is not there, for settings that count for twelve seconds."""
+    (folder / "pepper").write_text("a pepper for tests that is 32 bytes")
+    (folder / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
+    (folder / "extauthz.yaml").write_text(CONFIGURATION.replace("enabled: false", "enabled: false, max_staleness: 12s"))
+    return FollowedSettings(load(folder / "extauthz.yaml"), {}, clock=LoopClock())
+
+
+def test_a_start_waits_two_seconds_for_a_store_that_is_away(tmp_path: Path) -> None:
+    it = followed(tmp_path)
+
+    async def start() -> tuple[object, float]:
+        following = asyncio.create_task(it.run())
+        saved = await it.first(2.0)
+        following.cancel()
+        await asyncio.wait({following})
+        return saved, now()
+
+    assert in_virtual_time(start) == (UNKNOWN, 2.0)
+
+
+def test_settings_that_become_too_old_are_noticed_at_that_moment(tmp_path: Path) -> None:
+    it = followed(tmp_path)
+
+    async def outage() -> list[tuple[float, object]]:
+        it.feed.renew(keys=KEYS, max_age=12.0)
+        it.feed.apply(state(7))
+        seen = []
+        for _ in range(5):
+            await it.changed(5.0)
+            seen.append((now(), it.saved))
+        return seen
+
+    stale = Reason.STORE_STALE
+    assert in_virtual_time(outage) == [(0.0, good(7)), (5.0, good(7)), (10.0, good(7)), (12.0, stale), (17.0, stale)]
+
+
 async def test_who_waits_is_woken() -> None:
     it = feed()
     waiting = asyncio.create_task(it.changed.wait())
@@ -270,12 +308,12 @@ def test_whatever_is_read_what_counts_was_written_and_never_goes_back(reads: lis
         it.apply(state(version, epoch=read_epoch, head=head, **changes))
         if what == "good" or (version == 0 and what != "turned back"):
             written.add(version)
-        now = it.saved
-        if isinstance(now, SavedSettings):
-            assert (now, now.version in written) == (good(now.version), True)
+        found = it.saved
+        if isinstance(found, SavedSettings):
+            assert (found, found.version in written) == (good(found.version), True)
         else:
-            assert now is UNKNOWN
+            assert found is UNKNOWN
         if isinstance(before, SavedSettings) and read_epoch <= epoch:
-            assert isinstance(now, SavedSettings)
-            assert now.version >= before.version
+            assert isinstance(found, SavedSettings)
+            assert found.version >= before.version
         epoch = max(epoch, read_epoch)
