@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from docs.reference import rooms
+from docs.reference import api_page, rooms
 from extauthz.cli import COMMANDS, main
 from extauthz.config.oauth import OAuthListSection
 from extauthz.config.settings import Settings
@@ -180,7 +180,12 @@ def _help(group: click.Group, name: str, parent: click.Context | None = None) ->
             yield from _help(command, inner, context)
 
 
-PAGES = {"metrics.md": metrics, "configuration.md": configuration, "commands.md": commands}
+def api() -> str:
+    """Return the page of the console's HTTP API."""
+    return f"{HEAD}{api_page.page()}"
+
+
+PAGES = {"metrics.md": metrics, "configuration.md": configuration, "commands.md": commands, "api.md": api}
 
 if __name__ == "__main__":
     for page_name, page in PAGES.items():

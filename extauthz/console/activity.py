@@ -30,14 +30,14 @@ Counts = Mapping[Check, float]
 
 @dataclass(frozen=True, slots=True)
 class SidecarState:
-    """A sidecar as it was seen last. `error` says why it did not answer, None when it did; `since` is when that began.
+    """A sidecar as it was seen last. `error` says why it did not answer, None when it did; `since` is when that began, if known.
 
     Times are in seconds since the epoch; `facts` are those of the last answer, and `settings_since` is when it was first seen with
     its version of settings.
     """
 
     name: str
-    since: float
+    since: float | None
     error: str | None = None
     facts: SidecarFacts | None = None
     settings_since: float | None = None
@@ -203,10 +203,13 @@ def layers(minutes: Mapping[str, Iterable[float]]) -> tuple[Layer, ...]:
 
 
 def route_counts(counts: Mapping[Ended, float]) -> tuple[RouteCounts, ...]:
-    """Return what each route had, those with the most denials first, then those with the most checks."""
+    """Return what each route had, those with the most denials first, then those with the most checks; the rest as OTHER."""
     names = {route for _, route in counts}
-    found = (RouteCounts(route, counts.get((True, route), 0.0), counts.get((False, route), 0.0)) for route in names)
-    return tuple(sorted(found, key=lambda each: (-each.denied, -each.allowed, each.route)))
+    found = [RouteCounts(route, counts.get((True, route), 0.0), counts.get((False, route), 0.0)) for route in names - {OTHER}]
+    found.sort(key=lambda each: (-each.denied, -each.allowed, each.route))
+    rest = [RouteCounts(OTHER, counts.get((True, OTHER), 0.0), counts.get((False, OTHER), 0.0)), *found[MAX_ROUTES:]]
+    other = RouteCounts(OTHER, sum(each.allowed for each in rest), sum(each.denied for each in rest))
+    return (*found[:MAX_ROUTES], *([other] if other.allowed or other.denied else []))
 
 
 def _count(counts: dict[Ended, float], key: Ended, count: float) -> None:

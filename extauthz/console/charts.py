@@ -29,8 +29,8 @@ class Size:
     marks: int
 
 
-WIDE = Size("wide", 760, 180, 6)
-NARROW = Size("narrow", 340, 150, 3)
+WIDE = Size("desktop", 760, 180, 6)
+NARROW = Size("phone", 340, 150, 3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ async def read_activity(fetcher: JsonFetcher, address: str, at: float, *, sideca
             allowed=layers({reason: points for (is_allowed, reason), points in minutes.items() if is_allowed}),
             denied=layers({reason: points for (is_allowed, reason), points in minutes.items() if not is_allowed}),
             routes=route_counts({key: count for key, count in routes.items() if count > 0}),
-            sidecars=tuple(sidecars) if sidecars is not None else _sidecars(of_sidecars[0], at),
+            sidecars=tuple(sidecars) if sidecars is not None else _sidecars(of_sidecars[0]),
         )
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise FetchError(f"{address}: the answer is not one of Prometheus") from error
@@ -75,13 +75,13 @@ def _minutes(results: Iterable[Mapping[str, Any]], start: int) -> dict[tuple[boo
     return minutes
 
 
-def _sidecars(results: Iterable[Mapping[str, Any]], at: float) -> tuple[SidecarState, ...]:
+def _sidecars(results: Iterable[Mapping[str, Any]]) -> tuple[SidecarState, ...]:
     samples: dict[str, list[Sample]] = {}
     for result in results:
         labels = result["metric"]
         samples.setdefault(str(labels.get("instance", "")), []).append((labels["__name__"], labels, float(result["value"][1])))
     # Prometheus forgets a target that does not answer after five minutes, and says nothing of when that began.
-    return tuple(SidecarState(name, at, None, facts_of(several)) for name, several in sorted(samples.items()))
+    return tuple(SidecarState(name, None, None, facts_of(several)) for name, several in sorted(samples.items()))
 
 
 def _number(text: str) -> float:

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,20 +39,23 @@ class Parts:
     database: TcpPostgres
 
     @property
-    def secrets(self) -> tuple[Path, Path]:
-        """The volumes of the sidecar's and of the database's secrets."""
-        return self.folder / "sidecar-secrets", self.folder / "database-secrets"
+    def secrets(self) -> tuple[Path, Path, Path]:
+        """The volumes of the sidecar's, of the database's and of the console's secrets."""
+        return self.folder / "sidecar-secrets", self.folder / "database-secrets", self.folder / "console-secrets"
 
     def configuration(self, name: str) -> Path:
         """Adapt a configuration: names of containers become loopback, volumes become folders."""
-        sidecar, database = map(str, self.secrets)
+        sidecar, database, console = map(str, self.secrets)
         text = (COMPOSE / f"{name}.yaml").read_text()
         for old, new in (
             ("0.0.0.0:9001", f"127.0.0.1:{self.ports.sidecar}"),
             ("0.0.0.0:9090", f"127.0.0.1:{self.ports.ops}"),
+            ("0.0.0.0:9003", f"127.0.0.1:{self.ports.console}"),
+            ("https://localhost:9003", f"https://localhost:{self.ports.console}"),
+            ("http://sidecar:9090", f"http://127.0.0.1:{self.ports.ops}"),
             ("https://issuer:9002", f"https://localhost:{self.ports.issuer}"),
             ("/run/extauthz/ca.crt", str(self.folder / "issuer" / "ca.crt")),
-            ("/run/extauthz/", f"{database}/"),
+            ("/run/extauthz/", f"{console if name == 'console' else database}/"),
             ("/var/lib/extauthz/", f"{sidecar}/"),
             ("@database:5432/extauthz?", f"@database:{self.database.port}/extauthz?hostaddr=127.0.0.1&"),
             ("drain: 10s", "drain: 0s"),
@@ -118,6 +122,25 @@ def is_open(address: str) -> bool:
     return True
 
 
+def see_the_console(parts: Parts, token_id: str, log: Path) -> None:
+    """Log in with an account of the console's own, as the documents say, and find a token in the list."""
+    add_user = ("console", "add-user", "ana@acme.com", "--password-file", "-", "--config", str(parts.configuration("console")))
+    password = "a password for this demo"
+    called = [sys.executable, "-m", "extauthz", *add_user]
+    done = subprocess.run(called, input=password, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    origin = f"https://localhost:{parts.ports.console}"
+    trust = ssl.create_default_context(cafile=str(parts.secrets[2] / "ca.crt"))
+    until_told(lambda: is_open(f"{origin}/readyz"), log)
+    cookies = urllib.request.HTTPCookieProcessor()
+    browser = urllib.request.build_opener(urllib.request.HTTPSHandler(context=trust), cookies)
+    form = urllib.parse.urlencode({"email": "ana@acme.com", "password": password}).encode()
+    headers = {"origin": origin, "content-type": "application/x-www-form-urlencoded"}
+    browser.open(urllib.request.Request(f"{origin}/login", form, headers), timeout=10).close()
+    with browser.open(f"{origin}/tokens", timeout=10) as page:
+        assert token_id in page.read().decode()
+
+
 @pytest.mark.envoy
 def test_the_parts_work_together(tmp_path: Path, server: TcpPostgres) -> None:
     ports = Ports.free()
@@ -135,7 +158,7 @@ def test_the_parts_work_together(tmp_path: Path, server: TcpPostgres) -> None:
         made_at.append({file: file.read_text() for folder in parts.secrets for file in folder.iterdir()})
     assert made_at[0] == made_at[1], "what is there stays"
     kept = {file: text for file, text in made_at[0].items() if file.suffix != ".crt" and file.suffix != ".key"}
-    assert len(set(kept.values())) == len(kept) - 1 == 5, "one password is known to both sides"
+    assert len(set(kept.values())) == len(kept) - 2 == 6, "two passwords are known to both sides"
     assert all(len(secret) == 64 for secret in kept.values())
     assert {file.name for file in made_at[0].keys() - kept.keys()} == {"database-ca.crt", "ca.crt", "server.crt", "server.key"}
 
@@ -150,6 +173,8 @@ def test_the_parts_work_together(tmp_path: Path, server: TcpPostgres) -> None:
     server.start()
     parts.extauthz("owner", "store", "migrate")
     with server.connect() as connection:
+        roles = "SELECT array_agg(roleid::regrole::text) FROM pg_auth_members WHERE member = 'tokens_console'::regrole"
+        assert connection.execute(roles).fetchone() == (["extauthz_admin"],), "what admins may do, no more"
         server.let_in("hostnossl all all all reject", "hostssl all all 127.0.0.1/32 scram-sha-256")
         connection.execute("SELECT pg_reload_conf()")
     made = parts.extauthz(
@@ -176,7 +201,7 @@ def test_the_parts_work_together(tmp_path: Path, server: TcpPostgres) -> None:
         )
     )
     envoy = str(Path(sys.executable).with_name("envoy"))
-    logs = [tmp_path / f"{name}.log" for name in ("issuer", "upstream", "sidecar", "envoy")]
+    logs = [tmp_path / f"{name}.log" for name in ("issuer", "upstream", "sidecar", "envoy", "console")]
     with contextlib.ExitStack() as stack:
         for log, part in zip(logs, (issuer, upstream), strict=False):
             stack.enter_context(process(log, sys.executable, "-m", "extauthz.demo.part", *part))
@@ -186,6 +211,8 @@ def test_the_parts_work_together(tmp_path: Path, server: TcpPostgres) -> None:
         stack.enter_context(
             process(logs[3], envoy, "--config-path", str(envoy_file), "--use-dynamic-base-id", "--log-level", "warning")
         )
+        console = str(parts.configuration("console"))
+        stack.enter_context(process(logs[4], sys.executable, "-m", "extauthz", "console", "--config", console))
         until_told(lambda: is_open(f"http://127.0.0.1:{ports.envoy}/healthz"), *logs[2:])
 
         acting = ("x-scio-actas", "ana@acme.com")
@@ -197,6 +224,7 @@ def test_the_parts_work_together(tmp_path: Path, server: TcpPostgres) -> None:
             oauth = parts.oauth_token(user="ana@acme.com", provider=provider)
             status, document = parts.send(oauth, ("x-glean-auth-type", "OAUTH"))
             assert (status, document["headers"]["x-extauthz-user"]) == (200, "ana@acme.com"), document
+        see_the_console(parts, made["id"], logs[4])
         parts.extauthz("admin", "token", "revoke", made["id"], "--yes")
         until_told(lambda: parts.send(made["token"], acting)[0] == 401)
     for log in logs:

@@ -18,7 +18,7 @@ KUBERNETES = ROOT / "deploy" / "kubernetes"
 CHART = ROOT / "deploy" / "helm" / "extauthz"
 EXAMPLE = yaml.safe_load((CHART / "ci" / "example-values.yaml").read_text())
 EVERYTHING = {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboard", "migrate")}
-FOLDERS = ("overlays/sidecar", "overlays/standalone", "migrate")
+FOLDERS = ("overlays/sidecar", "overlays/standalone", "migrate", "console")
 Manifest = dict[str, Any]
 
 
@@ -59,6 +59,10 @@ MANIFESTS = dict(all_manifests())
 
 
 def named(where: str, kind: str) -> Manifest:
-    """Return the only manifest of a kind from a place."""
-    (found,) = (manifest for place, manifest in MANIFESTS.items() if place.startswith(f"{where} {kind} "))
+    """Return the only manifest of a kind from a place; of the chart's console at `helm console`."""
+    of_console = where.endswith("console")
+    place = f"{where.split()[0]} {kind} "
+    (found,) = (
+        manifest for name, manifest in MANIFESTS.items() if name.startswith(place) and name.endswith("-console") == of_console
+    )
     return found

@@ -11,7 +11,6 @@ from extauthz.adapters.store.records import StoredToken, StoreState, TokenCounts
 from extauthz.adapters.store.rows import NEEDING
 from extauthz.adapters.store.rules import possible
 from extauthz.adapters.store.schema import (
-    WITH_USES,
     audit,
     changes,
     peppers,
@@ -62,16 +61,26 @@ def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
 
 
 def token_counts(connection: sa.Connection, now: int, soon: int) -> tuple[TokenCounts, ...]:
-    """Count the tokens of each permission in one pass; active ones that expire before `soon` expire soon."""
+    """Count the tokens of each permission; active ones that expire before `soon` expire soon."""
     is_revoked = tokens.c.revoked_at.is_not(None)
     is_active = sa.and_(tokens.c.revoked_at.is_(None), tokens.c.expires_at > now)
     expires_soon = sa.and_(is_active, tokens.c.expires_at < soon)
-    never_used = sa.and_(is_active, token_usage.c.token_id.is_(None))
-    numbers = (sa.func.count(), *map(_count, (is_revoked, is_active, expires_soon, never_used)))
-    query = sa.select(tokens.c.permission, *numbers).select_from(WITH_USES).group_by(tokens.c.permission)
+    # To count those with a use is quicker than to look for the use of each.
+    with_use = token_usage.join(tokens, tokens.c.id == token_usage.c.token_id)
+    used = sa.select(tokens.c.permission, sa.func.count()).select_from(with_use).where(is_active).group_by(tokens.c.permission)
+    used_by_permission = {row[0]: row[1] for row in connection.execute(used)}
+    numbers = (sa.func.count(), *map(_count, (is_revoked, is_active, expires_soon)))
+    query = sa.select(tokens.c.permission, *numbers).group_by(tokens.c.permission).order_by(tokens.c.permission)
     return tuple(
-        TokenCounts(AuthType(permission), active, total - revoked - active, revoked, expiring, unused)
-        for permission, total, revoked, active, expiring, unused in connection.execute(query.order_by(tokens.c.permission))
+        TokenCounts(
+            permission=AuthType(permission),
+            active=active,
+            expired=total - revoked - active,
+            revoked=revoked,
+            expiring=expiring,
+            never_used=active - used_by_permission.get(permission, 0),
+        )
+        for permission, total, revoked, active, expiring in connection.execute(query)
     )
 
 

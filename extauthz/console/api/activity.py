@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from extauthz.admin.metadata import utc
-from extauthz.console.activity import Activity, Layer
+from extauthz.console.activity import Activity, Layer, SidecarState
 from extauthz.console.api.operations import ApiAnswer, ApiOperation, ApiRequest
 from extauthz.console.api.values import Answer, Time
 
@@ -27,10 +27,10 @@ class RouteActivityAnswer(Answer):
 
 
 class SidecarAnswer(Answer):
-    """A sidecar as it was seen last; `error` says why it does not answer, and `since` when it began to be so."""
+    """A sidecar as it was seen last; `error` says why it does not answer, and `since` when it began to be so, null if not known."""
 
     name: str
-    since: Time
+    since: Time | None
     error: str | None
 
 
@@ -63,12 +63,17 @@ def shown(activity: Activity) -> BaseModel:
         allowed=[_reason(layer) for layer in activity.allowed],
         denied=[_reason(layer) for layer in activity.denied],
         routes=[RouteActivityAnswer(route=row.route, allowed=row.allowed, denied=row.denied) for row in activity.routes],
-        sidecars=[SidecarAnswer(name=each.name, since=_moment(each.since), error=each.error) for each in activity.sidecars],
+        sidecars=[_sidecar(each) for each in activity.sidecars],
     )
 
 
 def _reason(layer: Layer) -> ReasonAnswer:
     return ReasonAnswer(reason=layer.name, total=layer.total, minutes=list(layer.minutes))
+
+
+def _sidecar(sidecar: SidecarState) -> SidecarAnswer:
+    since = None if sidecar.since is None else _moment(sidecar.since)
+    return SidecarAnswer(name=sidecar.name, since=since, error=sidecar.error)
 
 
 def _moment(seconds: float) -> str:

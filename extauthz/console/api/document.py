@@ -119,7 +119,7 @@ def parameters_of(operation: ApiOperation) -> list[dict[str, Any]]:
     query = operation.query.model_json_schema(ref_template=_SCHEMAS + "{model}")
     definitions = query.get("$defs", {})
     return [
-        *({"name": name, "in": "path", "required": True, "schema": _PATH[name]} for name in names),
+        *({"name": name, "in": "path", "required": True, "description": _MEANT[name], "schema": _PATH[name]} for name in names),
         *(_query_parameter(name, schema, definitions) for name, schema in query.get("properties", {}).items()),
         *map(_header, operation.headers),
     ]
@@ -130,6 +130,7 @@ def least_role(operation: ApiOperation) -> Role:
     return next(role for role in Role if may(Actor("", role), operation.needs))
 
 
+_MEANT = {"id": "The public id.", "version": "The number of a version."}
 _PATH: dict[str, dict[str, Any]] = {
     "id": {"type": "string", "pattern": f"^[0-9A-Za-z]{{{MAX_ID}}}$"},
     "version": {"type": "integer", "minimum": 1, "maximum": MAX_VERSION},

@@ -37,13 +37,13 @@ class OAuthSettingsBody(Body):
     """What admins may change; what is left out is not set. The rules of each provider stand in oauth-providers.md."""
 
     enabled: Annotated[bool, Field(strict=True, description="Whether OAuth access tokens are accepted.")]
-    provider: Literal["azure", "gsuite", "okta", "onelogin"]
+    provider: Annotated[Literal["azure", "gsuite", "okta", "onelogin"], Field(description="Whose tokens are accepted.")]
     issuer: Annotated[str, Field(max_length=500, description="Also in the short form of the original.")] = ""
     client_ids: Annotated[Texts, Field(min_length=1, description="Tokens of all other applications are refused.")]
-    audience: Texts = ()
-    domains: Texts = ()
-    hosted_domains: Texts = ()
-    scopes: Annotated[tuple[ScopeName, ...], Field(max_length=MAX_ENTRIES)] = ()
+    audience: Annotated[Texts, Field(description="See `oauth.audience` of the configuration.")] = ()
+    domains: Annotated[Texts, Field(description="See `oauth.domains`.")] = ()
+    hosted_domains: Annotated[Texts, Field(description="See `oauth.hosted_domains`.")] = ()
+    scopes: Annotated[tuple[ScopeName, ...], Field(max_length=MAX_ENTRIES, description="See `oauth.scopes`.")] = ()
 
 
 class VersionQuery(Body):

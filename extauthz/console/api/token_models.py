@@ -36,11 +36,13 @@ class TokenQuery(Body):
 
     text: Annotated[Printable, Field(description="A part of the description, in any case, or an id.")] = ""
     status: Annotated[TokenStatus | None, Field(description="What they are now.")] = None
-    permission: Permission | None = None
+    permission: Annotated[Permission | None, Field(description="Those of this kind.")] = None
     scope: Annotated[ScopeName | None, Field(description="Those that hold this scope.")] = None
     user: Annotated[UserAddress | None, Field(description="Those that act for this user.")] = None
     created_by: Annotated[Printable | None, Field(description="Those that this actor made, by the whole name.")] = None
-    pepper_id: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = None
+    pepper_id: Annotated[
+        str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Those made with this pepper.")
+    ] = None
     expires_after: Annotated[Moment | None, Field(description="Those that end after this moment.")] = None
     expires_before: Annotated[Moment | None, Field(description="Those that end before this moment.")] = None
     expiring_within: Annotated[
@@ -73,20 +75,20 @@ class _TokenBody(Body):
 class GlobalTokenBody(_TokenBody):
     """A token that acts for whom its bearer names."""
 
-    permission: Literal["GLOBAL"]
+    permission: Annotated[Literal["GLOBAL"], Field(description="Whom it acts for; GLOBAL needs a key of a super admin.")]
 
 
 class UserTokenBody(_TokenBody):
     """A token that acts for one user."""
 
-    permission: Literal["USER"]
-    user: Annotated[UserAddress, Field(description="Whom it acts for.")]
+    permission: Annotated[Literal["USER"], Field(description="Whom it acts for.")]
+    user: Annotated[UserAddress, Field(description="The address of the user.")]
 
 
 class AnonymousTokenBody(_TokenBody):
     """A token that acts for nobody."""
 
-    permission: Literal["ANONYMOUS"]
+    permission: Annotated[Literal["ANONYMOUS"], Field(description="Whom it acts for.")]
 
 
 TokenBody = GlobalTokenBody | UserTokenBody | AnonymousTokenBody
@@ -102,7 +104,7 @@ class RotationBody(Body):
 class RevocationBody(Body):
     """Why a token ends, for the audit."""
 
-    why: Why | None = None
+    why: Annotated[Why | None, Field(description="The reason.")] = None
     chain: Annotated[bool, Field(strict=True, description="Also those that it was rotated from and to.")] = False
 
 
@@ -114,7 +116,7 @@ class TokenAnswer(Answer):
     permission: Permission
     user: str | None
     scopes: list[str]
-    status: TokenStatus
+    status: Literal["active", "expired", "revoked"]
     created_at: Time
     created_by: str
     expires_at: Time

@@ -113,7 +113,7 @@ function watchActivity() {
 function draw(section, chart) {
   one(`[data-live=${section.dataset.chart}]`).textContent = chart.total;
   for (const svg of all("svg", section)) {
-    const paths = chart.paths[svg.classList.contains("wide") ? "wide" : "narrow"];
+    const paths = chart.paths[svg.classList.contains("desktop") ? "desktop" : "phone"];
     all(".layer", svg).forEach((layer, index) => layer.setAttribute("d", paths[index] ?? ""));
     all(".scale", svg).forEach((text, index) => { text.textContent = chart.scale[index]; });
     one("desc", svg).textContent = chart.description;

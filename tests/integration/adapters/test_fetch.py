@@ -8,12 +8,15 @@ import gzip
 import socket
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
-from extauthz.adapters.oauth.http import MAX_BYTES, MAX_REDIRECTS, JsonFetcher, is_acceptable
+from extauthz.adapters.oauth.http import MAX_BYTES, MAX_REDIRECTS, JsonFetcher, TextFetcher, is_acceptable
 from extauthz.errors import FetchError
 from tests.support.http_faults import FaultyServer, Page, document, faulty_server
+from tests.support.transports import Authority
 from tests.support.virtual_time import in_virtual_time
 
 
@@ -282,6 +285,44 @@ def test_https_and_loopback_may_be_fetched(address: str) -> None:
 async def test_nothing_else_may_be_fetched(fetcher: JsonFetcher, address: str) -> None:
     assert not is_acceptable(address)
     assert "only https" in await refused(fetcher, address)
+
+
+PLAIN = ["http://10.0.0.7:9090/metrics", "http://prometheus:9090/", "http://[fd00::7]/", *ACCEPTABLE]
+
+
+@pytest.mark.parametrize("address", PLAIN)
+def test_plain_http_may_be_allowed_on_every_host(address: str) -> None:
+    assert is_acceptable(address, plain_http=True)
+
+
+@pytest.mark.parametrize(
+    "address", [address for address in NOT_ACCEPTABLE if not address.startswith("http://")], ids=lambda address: ascii(address)[:40]
+)
+def test_nothing_but_http_is_allowed_with_it(address: str) -> None:
+    assert not is_acceptable(address, plain_http=True)
+
+
+async def test_text_is_fetched_within_the_same_bounds(server: FaultyServer) -> None:
+    fetcher = TextFetcher(timeout=20.0, max_bytes=10)
+    server.pages |= {"/": Page("é\n".encode()), "/json": Page(b"[1]"), "/long": Page(b"x" * 11), "/bytes": Page(b"\xff")}
+    try:
+        assert [(await fetcher.get(f"{server.origin}{path}")).document for path in ("/", "/json")] == ["é\n", "[1]"]
+        assert "larger than 10 bytes" in await refused(fetcher, f"{server.origin}/long")
+        assert "not text in UTF-8" in await refused(fetcher, f"{server.origin}/bytes")
+    finally:
+        await fetcher.close()
+
+
+def test_a_client_certificate_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
+    chain, key = Authority(tmp_path).issue("client")
+    secret = serialization.load_pem_private_key(key.read_bytes(), None)
+    encrypted = secret.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"a password")
+    )
+    (tmp_path / "encrypted.key").write_bytes(encrypted)
+    for shown in ((chain, tmp_path / "none"), (key, key), (chain, tmp_path / "encrypted.key")):
+        with pytest.raises(FetchError, match="not a certificate and its unencrypted key"):
+            TextFetcher(client_certificate=shown)
 
 
 @pytest.mark.parametrize("address", [None, 5, b"https://acme.com/", ["https://acme.com/"], "https://\ud800/"])

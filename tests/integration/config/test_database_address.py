@@ -284,6 +284,7 @@ def test_the_authority_of_the_database_is_mounted_where_the_addresses_look_for_i
         "kubernetes/overlays/sidecar": "native-sidecar.yaml",
         "kubernetes/overlays/standalone": "deployment.yaml",
         "kubernetes/migrate": "job.yaml",
+        "kubernetes/console": "deployment.yaml",
         "helm/extauthz/templates": "migrate.yaml",
     }
     for folder, manifest in places.items():

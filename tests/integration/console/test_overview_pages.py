@@ -176,7 +176,7 @@ def test_the_script_gets_what_the_page_shows(busy: ConsoleWorld) -> None:
     assert (numbers["answering"], numbers["sidecars"], denied["total"]) == (2, 3, "90")
     assert [layer["name"] for layer in denied["layers"]] == ["scope_missing", SCRIPT]
     assert [layer["total"] for layer in denied["layers"]] == ["60", "30"]
-    for outline in (*denied["paths"]["wide"], *denied["paths"]["narrow"]):
+    for outline in (*denied["paths"]["desktop"], *denied["paths"]["phone"]):
         assert f'd="{outline}"' in page
     assert denied["scale"] == ["0", "25", "50", "75", "100"]
 

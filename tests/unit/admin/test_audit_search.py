@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.adapters.store.records import AuditFilter, AuditRow
+from extauthz.adapters.store.schema import token_usage
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin import audit_search, overview, revocation, tokens
 from extauthz.admin.administration import Administration
@@ -40,7 +41,7 @@ SECRET = "glean_4fK2pQ9sXb1Z_gJ7nB2mXq0RvT5yLc8KdWz3HfPs6UaEo1iN4tMbVxQ9rA7kYw"
 
 @pytest.fixture(scope="module")
 def administration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Administration]:
-    """Seven tokens made by two actors, of which one is revoked: eight rows."""
+    """Seven tokens made by two actors, of which one is revoked: eight rows. The last three were used, the revoked one too."""
     with closing(SqlTokenStore(tmp_path_factory.mktemp("audit") / "tokens.db", create=True)) as store:
         store.migrate()
         opened = Administration(store, RULES, frozenset({"glean"}), lambda: PEPPERS)
@@ -57,6 +58,10 @@ def administration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adminis
             made = tokens.create(opened, who, [request], NOW + number)
             assert not isinstance(made, Refused)
         assert not isinstance(revocation.revoke(opened, SUPER_ADMIN, [made[0].record.id], NOW + 9, why="lost"), Refused)
+        with store.writing() as connection:
+            latest = sorted(store.list_tokens(), key=lambda token: token.expires_at)[-3:]
+            uses = [{"token_id": token.id, "last_used_at": NOW, "last_used_from": ""} for token in latest]
+            connection.execute(token_usage.insert(), uses)
         yield opened
 
 
@@ -211,7 +216,7 @@ def test_every_number_is_that_of_its_list(administration: Administration) -> Non
         assert len(page.tokens) == each.count, each
 
     assert [each.count for each in found.by_status[AuthType.USER].values()] == [1, 1, 1]
-    assert (found.total, found.expiring.count, found.never_used.count) == (7, 3, 5)
+    assert (found.total, found.expiring.count, found.never_used.count) == (7, 3, 3)
     assert found.expiring.search == TokenSearch(status=TokenStatus.ACTIVE, expiring_within=SOON)
 
 

@@ -130,6 +130,17 @@ def test_routes_beyond_the_bound_are_counted_as_one() -> None:
     assert routes[OTHER] == sum(range(1, 11))
 
 
+def test_routes_of_an_hour_are_bounded_too() -> None:
+    samples = Samples()
+    for number in range(4):
+        checks = {("deny", "scope_missing", f"route {number} {index}"): 1.0 for index in range(MAX_ROUTES)}
+        samples.add(NOW + number * INTERVAL, {"a": scrape(checks)})
+    routes = samples.activity(NOW + 40).routes
+
+    assert (len(routes), routes[-1]) == (MAX_ROUTES + 1, RouteCounts(OTHER, 0, 2 * MAX_ROUTES))
+    assert {each.denied for each in routes[:-1]} == {1}
+
+
 def test_looks_in_between_lose_no_part_of_the_hour() -> None:
     samples = Samples()
     for number in range(3 * SAMPLES):

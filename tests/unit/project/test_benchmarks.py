@@ -20,6 +20,7 @@ import grpc
 import pytest
 
 from benchmarks import (
+    audit_list,
     bench,
     chart,
     cold,
@@ -501,6 +502,18 @@ def test_a_list_of_other_tokens_is_wrong() -> None:
         wrong = [*found[1:], *found[:1]] if len(found) > 1 else [*found, tokens[0]]
         with pytest.raises(WrongAnswer, match="a page of"):
             listing.measure(lambda wrong=wrong: wrong, right, times=1)
+
+
+def test_rows_of_another_list_and_other_counts_are_wrong() -> None:
+    audit, tokens = audit_list.rows(3000), listing.population(50)
+    for case in audit_list.cases(3000):
+        right = audit_list.expected(audit, case)
+        found = [audit[number - 1] for number in right]
+        assert len(audit_list.measure(lambda found=found: found, right, times=2)) == 2
+        with pytest.raises(WrongAnswer, match="a page of"):
+            audit_list.measure(lambda found=found: [*found[1:], audit[0]], right, times=1)
+    with audit_list.small() as store, pytest.raises(WrongAnswer, match="other tokens"):
+        audit_list.count(store, tokens, times=1)
 
 
 def test_a_chart_draws_each_part_in_proportion() -> None:

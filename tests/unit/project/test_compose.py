@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
+from extauthz.config.loader import load
 from extauthz.demo.faults import IssuerRequest
 from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.part import TokenEndpoint
@@ -37,8 +38,9 @@ def test_the_compose_file_keeps_its_published_schema() -> None:
 
 def test_all_parts_are_there() -> None:
     """Those that the documents promise."""
-    assert {"envoy", "sidecar", "database", "upstream", "issuer", "prometheus", "grafana", "migrate", "secrets"} <= set(SERVICES)
-    assert set(OWN) == {"sidecar", "upstream", "issuer", "migrate", "secrets", "admin"}
+    promised = {"envoy", "sidecar", "console", "database", "upstream", "issuer", "prometheus", "grafana", "migrate", "secrets"}
+    assert promised <= set(SERVICES)
+    assert set(OWN) == {"sidecar", "console", "upstream", "issuer", "migrate", "secrets", "admin"}
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
@@ -71,7 +73,7 @@ def test_a_service_is_hardened(name: str) -> None:
 
 def test_no_two_services_publish_one_port() -> None:
     published = [port.rsplit(":", 1)[0] for service in SERVICES.values() for port in service.get("ports", ())]
-    assert len(published) == len(set(published)) == 4
+    assert len(published) == len(set(published)) == 5
 
 
 def test_no_secret_stands_in_the_files() -> None:
@@ -83,11 +85,11 @@ def test_no_secret_stands_in_the_files() -> None:
     filled = {source for source, _ in sources(SERVICES["secrets"]) if not source.startswith("./")}
     needed = {
         source
-        for name in ("sidecar", "migrate", "admin", "database")
+        for name in ("sidecar", "console", "migrate", "admin", "database")
         for source, target in sources(SERVICES[name])
         if target in ("/run/extauthz", "/var/lib/extauthz") and source not in ("database", "issuer")
     }
-    assert filled == needed == {"sidecar-secrets", "database-secrets"}
+    assert filled == needed == {"sidecar-secrets", "database-secrets", "console-secrets"}
 
 
 def test_a_new_volume_of_ours_gets_its_owner_from_the_image() -> None:
@@ -102,7 +104,7 @@ def test_a_new_volume_of_ours_gets_its_owner_from_the_image() -> None:
 
 def test_the_database_is_reached_by_who_needs_it() -> None:
     on_its_network = {name for name, service in SERVICES.items() if "store" in service.get("networks", ())}
-    assert on_its_network == {"database", "sidecar", "migrate", "admin"}
+    assert on_its_network == {"database", "sidecar", "console", "migrate", "admin"}
     assert FILE["networks"]["store"] == {"internal": True}
 
 
@@ -139,12 +141,47 @@ VERIFIED = "sslmode=verify-full&sslrootcert=/var/lib/extauthz/database-ca.crt&re
 
 def test_its_configurations_differ_only_in_the_account() -> None:
     """Whoever makes tokens must know the rules of who serves them."""
-    serve, admin, owner = (yaml.safe_load((COMPOSE / f"{name}.yaml").read_text()) for name in ("extauthz", "admin", "owner"))
-    for key in ("act_as", "scopes", "routes"):
-        assert serve[key] == admin[key] == owner[key]
-    assert serve["tokens"]["peppers"] == admin["tokens"]["peppers"] == owner["tokens"]["peppers"]
-    accounts = [each["tokens"]["store"] for each in (serve, admin, owner)]
-    assert [re.sub("//.*@", "//", account) for account in accounts] == [f"postgresql://database:5432/extauthz?{VERIFIED}"] * 3
+    serve, *others = (yaml.safe_load((COMPOSE / f"{name}.yaml").read_text()) for name in ("extauthz", "admin", "owner", "console"))
+    for other in others:
+        assert {key: other[key] for key in ("act_as", "scopes", "routes")} == {
+            key: serve[key] for key in ("act_as", "scopes", "routes")
+        }
+        assert other["tokens"]["peppers"] == serve["tokens"]["peppers"]
+    stores = [each["tokens"]["store"] for each in (serve, *others)]
+    assert [re.sub("//.*@", "//", store) for store in stores] == [f"postgresql://database:5432/extauthz?{VERIFIED}"] * 4
+    assert len(set(stores)) == 4, "an account for each"
+
+
+def test_the_console_is_an_admin_and_never_the_owner() -> None:
+    """Its account may do what admins may; passwords of the owner are in a volume that it does not have."""
+    settings = load(COMPOSE / "console.yaml").settings
+    assert settings.tokens is not None
+    assert settings.tokens.store.startswith("postgresql://tokens_console@")
+    accounts = (COMPOSE / "database-accounts.sh").read_text()
+    assert re.findall(r"^CREATE ROLE tokens_console .*", accounts, re.MULTILINE) == [
+        "CREATE ROLE tokens_console LOGIN PASSWORD :'console_password' IN ROLE extauthz_admin CONNECTION LIMIT 20;"
+    ]
+    assert sources(SERVICES["console"])[2:] == [("sidecar-secrets", "/var/lib/extauthz"), ("console-secrets", "/run/extauthz")]
+    assert {volume.rpartition(":")[2] for volume in SERVICES["console"]["volumes"]} == {"ro"}
+    who_has_the_owners = {name for name in SERVICES if "database-secrets" in dict(sources(SERVICES[name]))}
+    assert who_has_the_owners == {"secrets", "migrate", "admin", "database"}
+
+
+def test_the_console_is_where_the_files_say() -> None:
+    settings, service = load(COMPOSE / "console.yaml").settings, SERVICES["console"]
+    section = settings.console
+    assert section is not None
+    assert section.public_url == "https://localhost:9003"
+    assert service["ports"] == [f"127.0.0.1:9003:{section.listen.port}"]
+    assert f"{section.public_url}/readyz" in " ".join(service["healthcheck"]["test"])
+    assert service["restart"] == "unless-stopped"
+    ops = load(COMPOSE / "extauthz.yaml").settings.server.ops
+    assert ops is not None
+    assert section.sidecars == [f"http://sidecar:{ops.port}"]
+    assert set(service["networks"]) & set(SERVICES["sidecar"]["networks"]) >= {"monitoring"}
+    assert settings.roles.admins
+    assert settings.roles.super_admins
+    assert section.has_local_accounts, "a browser and a container know the demo's issuer by different names"
 
 
 # --- what it starts, on loopback

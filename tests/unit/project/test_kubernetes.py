@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from tests.support.project import ROOT
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+CONSOLE = EXAMPLE["console"]
 
 VERSIONS = ("1.30", "1.34", "1.37")
 OF_AN_OPERATOR = {"ServiceMonitor", "PrometheusRule"}
@@ -85,11 +87,12 @@ def test_a_container_mounts_what_the_pod_has(where: str) -> None:
     for volume in pod["volumes"]:
         for source in volume.get("projected", {}).get("sources", ()):
             if "configMap" in source:
-                place = where.split(" ")[0]
+                # The console reads the routes of the sidecars, which an overlay makes.
+                place = "overlays/" if source["configMap"]["name"] == "extauthz" else where.split(" ")[0]
                 assert any(
                     source["configMap"]["name"] == found["metadata"]["name"]
                     for other, found in MANIFESTS.items()
-                    if other.startswith(f"{place} ConfigMap ")
+                    if other.startswith(place) and " ConfigMap " in other
                 )
 
 
@@ -98,14 +101,15 @@ def test_no_secret_is_made(where: str) -> None:
     assert MANIFESTS[where]["kind"] != "Secret"
 
 
-@pytest.mark.parametrize("where", ["overlays/sidecar", "overlays/standalone", "helm"])
+@pytest.mark.parametrize("where", ["overlays/sidecar", "overlays/standalone", "helm", "console", "helm console"])
 def test_ports_and_selectors_meet(where: str) -> None:
     deployment, service = named(where, "Deployment"), named(where, "Service")
     template = deployment["spec"]["template"]
     labels, selector = template["metadata"]["labels"], deployment["spec"]["selector"]["matchLabels"]
     assert selector.items() <= labels.items()
     assert service["spec"]["selector"].items() <= labels.items()
-    assert named(where, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    if not where.endswith("console"):
+        assert named(where, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"].items() <= labels.items()
     running = [*template["spec"].get("initContainers", ()), *template["spec"]["containers"]]
     ports = {port["name"]: port["containerPort"] for container in running for port in container["ports"]}
     assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports.keys()
@@ -145,8 +149,9 @@ def test_a_sidecar_leaves_its_envoy_open() -> None:
     assert "egress" not in policy
 
 
-def test_manifests_and_chart_have_the_same_policy() -> None:
-    ours, theirs = (dict(named(where, "NetworkPolicy")["spec"]) for where in ("overlays/standalone", "helm"))
+@pytest.mark.parametrize("places", [("overlays/standalone", "helm"), ("console", "helm console")])
+def test_manifests_and_chart_have_the_same_policy(places: tuple[str, str]) -> None:
+    ours, theirs = (dict(named(where, "NetworkPolicy")["spec"]) for where in places)
     assert ours.pop("podSelector") != theirs.pop("podSelector")
     assert ours == theirs
     assert all(rule["from"] for rule in ours["ingress"])
@@ -164,6 +169,137 @@ def test_the_ports_of_another_envoy_are_a_patch(tmp_path: Path) -> None:
     assert policy["spec"]["ingress"][1:] == named("overlays/sidecar", "NetworkPolicy")["spec"]["ingress"][1:]
 
 
+# --- the console
+
+CONSOLES = ("console", "helm console")
+
+
+@pytest.mark.parametrize("where", CONSOLES)
+def test_the_console_is_no_sidecar(where: str) -> None:
+    """No Service, policy or budget of the sidecars takes its pod for one of theirs, and the other way round."""
+    deployment = named(where, "Deployment")
+    labels, namespace = deployment["spec"]["template"]["metadata"]["labels"], deployment["metadata"].get("namespace")
+    for place, manifest in MANIFESTS.items():
+        if manifest["metadata"].get("namespace") != namespace:
+            continue
+        spec = manifest.get("spec", {})
+        selector = spec.get("podSelector", spec.get("selector", {}))
+        selector = selector.get("matchLabels", selector)
+        if manifest["kind"] in ("Service", "NetworkPolicy", "PodDisruptionBudget", "Deployment"):
+            takes = bool(selector) and selector.items() <= labels.items()
+            assert takes == (place.split()[0] == where.split()[0] and place.endswith("-console")), place
+
+
+@pytest.mark.parametrize("where", CONSOLES)
+def test_the_console_is_one_process_with_probes(where: str) -> None:
+    deployment = named(where, "Deployment")["spec"]
+    (container,) = deployment["template"]["spec"]["containers"]
+    assert deployment["replicas"] == 1
+    assert container["args"] == ["console", "--config", "/etc/extauthz/extauthz.yaml"]
+    probes = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")}
+    assert probes == {
+        "startup": {"path": "/readyz", "port": "http"},
+        "readiness": {"path": "/readyz", "port": "http"},
+        "liveness": {"path": "/healthz", "port": "http"},
+    }, "a store that is away ends no console"
+
+
+@pytest.mark.parametrize("where", CONSOLES)
+def test_the_console_has_an_account_and_secrets_of_its_own(where: str) -> None:
+    sidecars = "helm" if where.startswith("helm") else "overlays/standalone"
+    pods_of = {place: named(place, "Deployment")["spec"]["template"]["spec"] for place in (where, sidecars)}
+    secrets = {
+        place: {
+            source["secret"]["name"]: [item["key"] for item in source["secret"]["items"]]
+            for volume in pod["volumes"]
+            for source in volume["projected"]["sources"]
+            if "secret" in source
+        }
+        for place, pod in pods_of.items()
+    }
+    assert secrets[where].pop("extauthz") == ["pepper", "store-ca.crt"], "not the sidecars' password"
+    assert secrets[where].keys() == {"extauthz-console"}
+    assert "extauthz-console" not in secrets[sidecars]
+    text = json.dumps(secrets[where])
+    assert "owner" not in text
+
+
+@pytest.mark.parametrize("where", CONSOLES)
+def test_the_console_is_reached_by_its_ingress_alone(where: str) -> None:
+    policy = named(where, "NetworkPolicy")["spec"]
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    assert all(rule["from"] for rule in policy["ingress"])
+    by_port = {rule["ports"][0]["port"]: rule["from"] for rule in policy["ingress"]}
+    assert by_port["http"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}}]
+    (container,) = named(where, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert {port["name"] for port in container["ports"]} == by_port.keys(), "nothing that the policy forgets"
+    asked = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+    assert asked == {53, 443, 5432, 9090}
+
+
+@pytest.mark.parametrize("where", CONSOLES)
+def test_the_console_is_behind_an_ingress_with_a_certificate(where: str, tmp_path: Path) -> None:
+    ingress, service = named(where, "Ingress")["spec"], named(where, "Service")
+    section = load(configuration(manifests_of(where), named(where, "Deployment"), tmp_path)).settings.console
+    assert section is not None
+    (rule,) = ingress["rules"]
+    assert section.public_url == f"https://{rule['host']}"
+    assert [entry["hosts"] for entry in ingress["tls"]] == [[rule["host"]]]
+    assert ingress["tls"][0]["secretName"] == "extauthz-console-tls"
+    backend = rule["http"]["paths"][0]["backend"]["service"]
+    assert backend["name"] == service["metadata"]["name"]
+    assert backend["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
+    assert section.trusted_proxies
+    assert section.tls is None
+
+
+@pytest.mark.parametrize("where", CONSOLES)
+def test_the_console_knows_the_rules_of_the_sidecars(where: str, tmp_path: Path) -> None:
+    """What it would allow otherwise than they do is a token that cannot be used, or a page that is not true."""
+    loaded = {}
+    for place in (where, "helm" if where.startswith("helm") else "overlays/standalone"):
+        folder = tmp_path / place.replace("/", " ")
+        folder.mkdir()
+        loaded[place] = load(configuration(manifests_of(place), named(place, "Deployment"), folder))
+    ours, theirs = loaded.values()
+    assert ours.settings.console is not None
+    assert str(ours.settings.console.listen) == "0.0.0.0:9003"
+    assert ours.settings.console.prometheus is not None
+    assert ours.settings.roles.super_admins
+    assert {warning.path for warning in ours.warnings} <= {"console.ops"}
+    for key in ("oauth", "act_as", "scopes", "routes"):
+        assert getattr(ours.settings, key) == getattr(theirs.settings, key)
+    assert ours.settings.tokens is not None
+    assert theirs.settings.tokens is not None
+    assert ours.settings.tokens.peppers == theirs.settings.tokens.peppers
+    assert re.sub("//.*@", "//", ours.settings.tokens.store) == re.sub("//.*@", "//", theirs.settings.tokens.store)
+    assert ours.settings.tokens.store.startswith("postgresql://tokens_console@")
+
+
+def manifests_of(where: str) -> tuple[Manifest, ...]:
+    """Return the manifests of a place; the console of the overlays reads the routes that they bring."""
+    if where.startswith("helm"):
+        return charts()
+    return (*built(where), *(built("overlays/standalone") if where == "console" else ()))
+
+
+# --- the unit
+
+
+def test_the_unit_of_the_console_is_hardened() -> None:
+    parser = configparser.RawConfigParser(strict=True)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string((ROOT / "deploy" / "systemd" / "extauthz-console.service").read_text())
+    service = dict(parser["Service"])
+    assert service["ExecStart"].startswith("/opt/extauthz/bin/extauthz console --config ")
+    assert service["User"] == service["Group"] == "extauthz-console"
+    assert service["ProtectSystem"] == "strict", "nothing is written"
+    assert service["CapabilityBoundingSet"] == ""
+    assert {service[name] for name in ("NoNewPrivileges", "PrivateTmp", "PrivateDevices", "ProtectHome")} == {"yes"}
+    assert service["Restart"] == "always"
+    assert {"MemoryMax", "TasksMax"} <= service.keys()
+
+
 # --- the configurations in them
 
 
@@ -173,8 +309,10 @@ def configuration(manifests: tuple[Manifest, ...], deployment: Manifest, folder:
     maps = {found["metadata"]["name"]: found["data"] for found in manifests if found["kind"] == "ConfigMap"}
     (volume,) = (volume for volume in pod["volumes"] if "projected" in volume)
     for source in volume["projected"]["sources"]:
-        for name, text in maps[source["configMap"]["name"]].items() if "configMap" in source else ():
-            (folder / name).write_text(text)
+        wanted = source.get("configMap", {})
+        for name, text in maps[wanted["name"]].items() if wanted else ():
+            if "items" not in wanted or name in {item["key"] for item in wanted["items"]}:
+                (folder / name).write_text(text)
         for item in source.get("secret", {}).get("items", ()):
             (folder / item["path"]).parent.mkdir(exist_ok=True)
             (folder / item["path"]).write_text("s" * 64)
@@ -286,6 +424,12 @@ def test_the_schema_is_one_and_knows_every_value() -> None:
         ({"routes": {"extauthz.yaml": {"routes": []}}}, "extauthz.yaml"),
         ({"migrate": {"store": "postgresql://owner:secret@host/db"}}, "store"),
         ({"prometheusRule": {"runbookPrefix": "wiki"}}, "runbookPrefix"),
+        ({"console": {"enabled": True}}, "config"),
+        ({"console": {"enabled": True, "config": {"console": {}, "tokens": CONSOLE["config"]["tokens"]}}}, "public_url"),
+        ({"console": {"enabled": True, "config": {"console": CONSOLE["config"]["console"], "tokens": {}}}}, "store"),
+        ({"console": {"config": {"console": {"listen": "0.0.0.0:1"}}}}, "listen"),
+        ({"console": {"config": {"console": {"public_url": "http://console"}}}}, "public_url"),
+        ({"console": {"config": {"tokens": {"store": "postgresql://a:secret@host/db"}}}}, "store"),
         ({"networkpolicy": {}}, "networkpolicy"),
     ],
 )
@@ -301,7 +445,8 @@ def test_the_chart_does_not_install_without_a_configuration() -> None:
 
 def test_what_is_switched_off_is_not_made() -> None:
     off = {name: {"enabled": False} for name in ("podDisruptionBudget", "networkPolicy")}
-    made = rendered(**off, serviceAccount={"create": False})
+    made = rendered(**off, serviceAccount={"create": False}, console={"enabled": False})
+    assert not [name for name, manifests in made.items() if name.startswith("console") and manifests]
     kinds = {manifest["kind"] for manifests in made.values() for manifest in manifests}
     assert kinds == {"ConfigMap", "Deployment", "Service"}
 
@@ -371,6 +516,7 @@ def test_the_image_is_what_the_documents_say() -> None:
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["65532:65532"]
     assert "libnghttp2-14" in text
     assert text.count("--require-hashes") == 3
+    assert "-r requirements/console.txt" in text, "the console is in it"
     assert len(re.findall(r"^FROM \$\{PYTHON\}", text, re.MULTILINE)) == 2
 
 

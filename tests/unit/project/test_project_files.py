@@ -21,6 +21,7 @@ OF_THE_IMAGE = {
     "deploy/helm/extauthz/Chart.yaml": r"^(?:version|appVersion): (.+)$",
     "deploy/kubernetes/overlays/standalone/kustomization.yaml": r"newTag: ([^}\s]+)",
     "deploy/kubernetes/overlays/sidecar/kustomization.yaml": r"newTag: ([^}\s]+)",
+    "deploy/kubernetes/console/kustomization.yaml": r"newTag: ([^}\s]+)",
     "deploy/kubernetes/migrate/kustomization.yaml": r"newTag: ([^}\s]+)",
     "docs/deploy.md": r"(?:extauthz:|VERSION=)(\d[\d.]*)",
 }

@@ -48,3 +48,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- mergeOverwrite (deepCopy .Values.config) (dict "server" $server) | toYaml -}}
 {{- end -}}
+
+{{- define "extauthz.console" -}}
+{{- printf "%s-console" (include "extauthz.fullname" . | trunc 55 | trimSuffix "-") -}}
+{{- end -}}
+
+{{- /* Another name than that of the sidecars, whose Service and policy must not take the console for one of them. */ -}}
+{{- define "extauthz.consoleSelector" -}}
+app.kubernetes.io/name: {{ printf "%s-console" (include "extauthz.name" . | trunc 55 | trimSuffix "-") }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "extauthz.consoleLabels" -}}
+{{ include "extauthz.consoleSelector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- /* The sidecars' extauthz.yaml, with what console.config says otherwise: the account of the store above all. */ -}}
+{{- define "extauthz.consoleConfig" -}}
+{{- $decided := dict "server" (dict "listen" "127.0.0.1:9001") "console" (dict "listen" "0.0.0.0:9003") -}}
+{{- mergeOverwrite (deepCopy .Values.config) (deepCopy .Values.console.config) $decided | toYaml -}}
+{{- end -}}
