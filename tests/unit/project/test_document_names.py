@@ -21,10 +21,7 @@ from extauthz.config.routes import RouteFile, RouteLine
 from extauthz.config.settings import Settings
 from extauthz.config.upstream import UpstreamSection
 from extauthz.console.api.document import document
-<<<<<<< HEAD
-=======
 from extauthz.console.api.values import LONGEST
->>>>>>> w-k
 from extauthz.core.model import Reason
 from extauthz.core.provider_table import PROVIDERS
 from extauthz.telemetry.conditions import ConditionKey
