@@ -73,14 +73,18 @@ def machine_time(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def lasting(seconds: int) -> str:
+    """Write a length of time in its largest unit: "3 days", "1 second"."""
+    unit, length = next(((unit, length) for unit, length in _UNITS if seconds >= length), ("second", 1))
+    count = max(seconds, 0) // length
+    return f"{count} {unit}{'' if count == 1 else 's'}"
+
+
 def distance(seconds: int, now: int) -> str:
     """Write how far a time is from now: "in 3 days", "2 hours ago", "just now"."""
     difference = abs(seconds - now)
-    for unit, length in _UNITS:
-        if difference >= length:
-            count = difference // length
-            text = f"{count} {unit}{'s' if count > 1 else ''}"
-            return f"in {text}" if seconds > now else f"{text} ago"
+    if difference >= _UNITS[-1][1]:
+        return f"in {lasting(difference)}" if seconds > now else f"{lasting(difference)} ago"
     return "just now" if seconds <= now else "in less than a minute"
 
 
@@ -100,7 +104,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"moment": moment, "day": day, "machine_time": machine_time}
-    environment.globals |= {"static": static_path, "distance": distance, "pages_of": pages_of, "role_names": ROLE_NAMES}
+    environment.globals |= {
+        "static": static_path,
+        "distance": distance,
+        "lasting": lasting,
+        "pages_of": pages_of,
+        "role_names": ROLE_NAMES,
+    }
     return environment
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any
@@ -13,7 +14,9 @@ from extauthz.admin import oauth_settings, oauth_trial
 from extauthz.admin.oauth_settings import CurrentSettings, Values
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Operation, may
+from extauthz.console.activity import live_version
 from extauthz.console.forms import Form
+from extauthz.console.reach import has_settings, reach_of
 from extauthz.console.token_forms import by_field
 from extauthz.console.visits import Visit
 from extauthz.core.provider_table import PROVIDERS
@@ -46,8 +49,11 @@ RECENT_NEEDED = "log in again first: these settings decide who may call the API,
 
 
 async def show(visit: Visit) -> Response:
-    """Show the settings that count, and those before them."""
-    return await _page(visit)
+    """Show the settings that count, and those before them; right after a change also how many sidecars follow."""
+    reach = None
+    if (saved := _number(visit.query.get("saved", ""))) > 0:
+        reach = await reach_of(visit.context.collector, has_settings(saved), monotonic=time.monotonic)
+    return await _page(visit, reach=reach)
 
 
 async def change(visit: Visit) -> Response:
@@ -79,7 +85,7 @@ async def go_back(visit: Visit) -> Response:
     )
     if isinstance(saved, Refused):
         return await _page(visit, errors=by_field(saved.refusals), status=422)
-    return RedirectResponse(PATH, 303)
+    return RedirectResponse(f"{PATH}?saved={saved.version}", 303)
 
 
 async def _review(visit: Visit, wanted: Values) -> Response:
@@ -90,7 +96,7 @@ async def _review(visit: Visit, wanted: Values) -> Response:
         return await _page(visit, draft=wanted, errors=by_field(checked.refusals), status=422)
     before = current.providers[0] if current.providers else {}
     changes = oauth_settings.difference(before, checked.values)
-    return await _page(visit, draft=checked.values, changes=changes, is_checked=True)
+    return await _page(visit, draft=checked.values, changes=changes, is_checked=True, warnings=checked.warnings)
 
 
 async def _save(visit: Visit, wanted: Values) -> Response:
@@ -138,7 +144,8 @@ async def _page(
     return visit.page(
         "settings.html",
         status=status,
-        **{"changes": None, "findings": None, "is_checked": False, **more},
+        **{"changes": None, "findings": None, "is_checked": False, "warnings": (), "reach": None, **more},
+        live=live_version(context.collector.sidecars, current.version),
         current=current,
         draft=_as_texts(shown, is_enabled=bool(shown.get("enabled", current.enabled))),
         errors=errors or {},

@@ -14,7 +14,7 @@ from extauthz.admin.times import length
 from extauthz.admin.token_requests import check
 from extauthz.admin.tokens import NewToken, Repeated
 from extauthz.console import token_pages
-from extauthz.console.reach import reach_of
+from extauthz.console.reach import has_read, reach_of
 from extauthz.console.token_form_values import form_values, needs_login
 from extauthz.console.token_forms import TokenDraft, by_field
 from extauthz.console.visits import Visit, message_page
@@ -114,7 +114,7 @@ async def revoke(visit: Visit) -> Response:
         shown = token_pages.row(token, at)
         return visit.page("revoke.html", status=422, **shown, errors=by_field(ended.refusals), why=why)
     row, _ = await visit.context.run(administration.store.audit_head)
-    reach = await reach_of(visit.context.collector, row, monotonic=time.monotonic)
+    reach = await reach_of(visit.context.collector, has_read(row), monotonic=time.monotonic)
     return visit.page("revoked.html", **token_pages.row(token, at), ended=ended, reach=reach)
 
 

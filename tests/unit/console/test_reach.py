@@ -10,7 +10,7 @@ import pytest
 from extauthz.console import reach
 from extauthz.console.activity import SidecarState
 from extauthz.console.metrics_text import SidecarFacts
-from extauthz.console.reach import Reach, reach_of
+from extauthz.console.reach import Reach, has_read, has_settings, reach_of
 
 Position = int | str | None
 """Up to where a sidecar has read, None where it does not say; a text is why it did not answer."""
@@ -49,4 +49,9 @@ async def test_reach(looks: list[Sequence[Position]], expected: Reach | None, mo
     monkeypatch.setattr(reach, "PAUSES", (0.0,) * 4)
     ticks = iter(range(10))
     collector: Any = Looks(*looks)
-    assert await reach_of(collector, 7, monotonic=lambda: float(next(ticks))) == expected
+    assert await reach_of(collector, has_read(7), monotonic=lambda: float(next(ticks))) == expected
+
+
+def test_settings_are_known_by_their_version_alone() -> None:
+    knows = has_settings(7)
+    assert [knows(SidecarFacts(settings_version=version)) for version in (None, 6, 7, 8)] == [False, False, True, False]

@@ -86,3 +86,10 @@ def test_files_have_names_of_their_content() -> None:
 )
 def test_distances(seconds: int, says: str) -> None:
     assert rendering.distance(1_800_000_000 + seconds, 1_800_000_000) == says
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"), [(-1, "0 seconds"), (0, "0 seconds"), (1, "1 second"), (59, "59 seconds"), (3600, "1 hour")]
+)
+def test_lengths_of_time(seconds: int, says: str) -> None:
+    assert rendering.lasting(seconds) == says
