@@ -49,6 +49,7 @@ PAGES = {
     "routes": "/routes",
     "activity": "/activity",
     "audit": "/audit",
+    "api": "/api",
     "sessions": "/sessions",
     "confirm": "/confirm?next=/tokens",
 }

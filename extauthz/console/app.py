@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from extauthz.console import (
     activity_pages,
+    api_page,
     audit_pages,
     overview_pages,
     rendering,
@@ -69,6 +70,7 @@ def page_rows(login: LocalLogin) -> tuple[PageRow, ...]:
         PageRow("/tokens/{token_id}/revoke", token_changes.revoke_form, token_changes.revoke),
         PageRow(settings_pages.PATH, settings_pages.show, settings_pages.change),
         PageRow(f"{settings_pages.PATH}/back", post=settings_pages.go_back),
+        PageRow("/api", api_page.show),
         PageRow("/sessions", session_pages.list_page),
         PageRow("/sessions/{session_id}/end", post=session_pages.end),
         PageRow("/confirm", login.confirm, login.confirm),

@@ -26,6 +26,7 @@ PAGES = (
     ("/routes", "Routes"),
     ("/activity", "Activity"),
     ("/audit", "Audit"),
+    ("/api", "API"),
 )
 SUPER_ADMIN_PAGES = (("/sessions", "Sessions"),)
 ROLE_NAMES = {Role.VIEWER: "viewer", Role.ADMIN: "admin", Role.SUPER_ADMIN: "super admin"}

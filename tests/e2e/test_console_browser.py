@@ -232,7 +232,7 @@ def test_without_scripts_on_a_phone_in_the_dark(demo: RunningDemo, browser: Brow
 
 
 PATHS = ["/", "/tokens", "/tokens?scope=CHAT&status=revoked", "/tokens/new", "{token}", "{token}/rotate", "{token}/revoke"]
-PATHS += ["/settings/oauth", "/routes", "/activity", "/audit", "/sessions", "/confirm?next=/tokens", "/nothing"]
+PATHS += ["/settings/oauth", "/routes", "/activity", "/audit", "/api", "/sessions", "/confirm?next=/tokens", "/nothing"]
 
 
 def test_every_page_is_for_everybody(demo: RunningDemo, browser: Browser) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from extauthz.admin.rights import Role
+from extauthz.console.api.table import OPERATIONS
 from extauthz.core.model import AuthType
 from tests.support.console_world import DAY, NOW, ORIGIN, Browser, ConsoleWorld, console_world
 
@@ -414,3 +415,9 @@ def test_methods_that_a_page_lacks(world: ConsoleWorld) -> None:
     browser = world.logged_in(ADMIN)
     assert browser.client.delete("/tokens", headers={"origin": ORIGIN, "sec-fetch-site": "same-origin"}).status_code == 405
     assert browser.client.head("/tokens").status_code == 200
+
+
+def test_the_page_of_the_api_names_every_operation(world: ConsoleWorld) -> None:
+    page = world.logged_in(VIEWER).get("/api").text
+    assert [operation.path for operation in OPERATIONS if f"</b> /api/v1{operation.path}</code>" not in page] == []
+    assert page.count("<tr>") == len(OPERATIONS) + 1
