@@ -164,6 +164,7 @@ bench: $(STAMP) h2load  ## Speed and memory, with the machine and the versions; 
 	@$(BIN)/python benchmarks/store.py
 	@$(BIN)/python benchmarks/listing.py
 	@$(BIN)/python benchmarks/audit_list.py
+	@$(BIN)/python benchmarks/console.py
 	@$(BIN)/python benchmarks/population.py
 
 ROUNDS ?= 5

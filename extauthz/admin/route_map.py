@@ -89,16 +89,21 @@ class RouteMap:
         A GLOBAL token counts as acting for somebody for whom it may, so it opens nothing but public routes where act_as allows
         nobody.
         """
-        user = _USER if permission is AuthType.USER else None
-        # An id is as long as that of every token: what is forwarded has a limit.
-        identity = Identity(permission, f"token:{'0' * 12}", user, frozenset(scopes), _NOW + 1)
-        headers = {self._acting.act_as.headers[0]: _USER} if permission is AuthType.GLOBAL else {}
-        request = Request("GET", "/", "", headers, raw=True, decision_id="")
-        return tuple(entry for entry in self.entries if self._opens(entry, identity, request))
+        held = frozenset(scopes)
+        return tuple(entry for entry in self.entries if self._opens(entry, held, permission))
 
-    def _opens(self, entry: RouteEntry, identity: Identity, request: Request) -> bool:
+    def accepting(self, permission: AuthType) -> tuple[RouteEntry, ...]:
+        """Return the routes that an issued token with this permission opens if it has the scopes that they ask for."""
+        return tuple(entry for entry in self.entries if self._opens(entry, frozenset(entry.route.scopes), permission))
+
+    def _opens(self, entry: RouteEntry, scopes: frozenset[str], permission: AuthType) -> bool:
         match entry.plan:
             case Plan(route=route, credential=credential):
+                user = _USER if permission is AuthType.USER else None
+                # An id is as long as that of every token: what is forwarded has a limit.
+                identity = Identity(permission, f"token:{'0' * 12}", user, scopes, _NOW + 1)
+                headers = {self._acting.act_as.headers[0]: _USER} if permission is AuthType.GLOBAL else {}
+                request = Request("GET", "/", "", headers, raw=True, decision_id="")
                 return isinstance(decide(Plan(self._acting, request, route, credential), identity, _NOW), Allow)
             case Allow():
                 return True

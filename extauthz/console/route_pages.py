@@ -39,9 +39,9 @@ class RouteListing:
         found = routes.search(self.text)
         if self.scope is None and self.permission is None:
             return found
-        scopes = {self.scope} if self.scope is not None else {name for entry in routes.entries for name in entry.route.scopes}
-        permissions = PERMISSIONS if self.permission is None else (self.permission,)
-        opened = {entry for permission in permissions for entry in routes.opened_by(scopes, permission)}
+        opened: set[RouteEntry] = set()
+        for permission in PERMISSIONS if self.permission is None else (self.permission,):
+            opened.update(routes.accepting(permission) if self.scope is None else routes.opened_by({self.scope}, permission))
         return tuple(entry for entry in found if entry in opened)
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extauthz.adapters.store.settings_following import PostgresSettingsFollower, SqliteSettingsFollower
-from extauthz.adapters.store.settings_rows import SettingsState, SettingsVersion, keys_of, refusal
+from extauthz.adapters.store.settings_rows import SettingsState, keys_of, refusal
 from extauthz.config.loader import Configuration
 from extauthz.config.saved_settings import Saved, SavedSettings, place_of
 from extauthz.core.model import Reason
@@ -22,6 +22,10 @@ LATELY = 10.0
 """Seconds that settings count at least after the store was last read, also with a shorter tokens.max_staleness."""
 
 _REWOUND = "the store is an older one than it was; {place} goes on: run 'extauthz store accept-restore'"
+_OLDER = (
+    "the store has an older version {version} of the OAuth settings, or another one; {place} goes on: save the settings anew, "
+    "or, if a backup was put back, run 'extauthz store accept-restore'"
+)
 _TURNED_BACK = "the store names version {version} as the last one and holds version {latest}: save the settings anew"
 _MISSING = "is missing in the store: save the settings anew"
 
@@ -30,8 +34,9 @@ class SettingsFeed:
     """Keeps the version that counts: the last one that was read whole and is what was written.
 
     It counts for `max_age` seconds after the last completed read; the settings are unknown before the first. A version that may not
-    be used changes nothing but `problem`, and so does a store that is an older one than it was, until the restore is accepted.
-    `changed` is set whenever what counts, or the problem, may be another.
+    be used, or is older than the one that counts, changes nothing but `problem`; and so does everything in a store that is an older
+    one than it was, until the restore is accepted, which a higher epoch shows. `changed` is set whenever what counts, or the
+    problem, may be another.
     """
 
     def __init__(self, *, keys: Mapping[str, bytes], clock: Clock, max_age: float) -> None:
@@ -42,7 +47,7 @@ class SettingsFeed:
         self._clock = clock
         self._max_age = max_age
         self._good: SavedSettings | None = None
-        self._mac = b""
+        self._floor = (-1, b"")
         self._state: SettingsState | None = None
         self._rewound = False
         self._read_at = float("-inf")
@@ -68,7 +73,8 @@ class SettingsFeed:
         before = self._state
         if before is None or state.epoch > before.epoch:
             self._rewound = False
-        elif self._is_older(before, state):
+            self._floor = (-1, b"")
+        elif state.epoch < before.epoch or state.head < before.head:
             self._rewound = True
         if self._rewound:
             self._note(_REWOUND.format(place=place_of(self._good.version if self._good else 0)))
@@ -85,32 +91,28 @@ class SettingsFeed:
                 self._judge(self._state)
         self.changed.set()
 
-    def _is_older(self, before: SettingsState, state: SettingsState) -> bool:
-        """Tell whether something is gone, or is another than it was: nothing but a restore does that."""
-        if state.epoch < before.epoch or state.head < before.head or state.version < before.version:
-            return True
-        is_good = self._good is not None and self._good.version == state.version
-        return is_good and state.saved is not None and state.saved.mac != self._mac and self._refusal(state.saved) is None
-
     def _judge(self, state: SettingsState) -> None:
+        saved = state.saved
         if state.latest != state.version:
             self._note(_TURNED_BACK.format(version=state.version, latest=state.latest))
         elif state.version == 0:
             self._use(SavedSettings(0), b"")
-        elif state.saved is None or state.saved.version != state.version:
+        elif saved is None or saved.version != state.version:
             self._note(f"{place_of(state.version)} {_MISSING}")
-        elif problem := self._refusal(state.saved):
+        elif problem := refusal(saved, self._keys):
             self._note(f"{place_of(state.version)} {problem}")
         else:
-            self._use(SavedSettings(state.version, state.saved.values()), state.saved.mac)
-
-    def _refusal(self, row: SettingsVersion) -> str | None:
-        return refusal(row, self._keys)
+            self._use(SavedSettings(state.version, saved.values()), saved.mac)
 
     def _use(self, settings: SavedSettings, mac: bytes) -> None:
+        """Let a version count, unless a later one did, or another one with the same number."""
+        version, known = self._floor
+        if settings.version < version or (settings.version == version and mac != known):
+            self._note(_OLDER.format(version=settings.version, place=place_of(version)))
+            return
         if settings != self._good or self.problem is not None:
             self.changed.set()
-        self._good, self._mac, self.problem = settings, mac, None
+        self._good, self._floor, self.problem = settings, (settings.version, mac), None
 
     def _note(self, problem: str) -> None:
         if problem != self.problem:

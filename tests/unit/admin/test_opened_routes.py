@@ -219,5 +219,16 @@ def test_scopes_too_long_to_be_forwarded_open_nothing_but_what_is_public(loaded:
     assert names(loaded.opened_by([*many, "SEARCH"], AuthType.USER)) == ["GET /healthz"]
 
 
+def test_what_a_permission_opens_does_not_depend_on_how_many_scopes_there_are() -> None:
+    """All scopes together would be too long to be forwarded."""
+    routes = [Route(f"r{number}", parse_match(f"GET /{number}"), (f"SCOPE_{number:03}",)) for number in range(100)]
+    routes.append(Route("anonymous", parse_match("GET /a"), ("A",), accept=frozenset({AuthType.ANONYMOUS})))
+    shown = route_map(Policy(compile_routes(routes)))
+
+    assert len(shown.accepting(AuthType.USER)) == 100
+    assert names(shown.accepting(AuthType.ANONYMOUS)) == ["anonymous"]
+    assert shown.accepting(AuthType.GLOBAL) == (), "nobody may be acted for"
+
+
 def test_a_map_without_routes() -> None:
     assert RouteMap(Policy(), {}).entries == ()

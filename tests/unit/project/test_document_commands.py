@@ -38,6 +38,8 @@ NOT_RUN = {
     "envoy --mode validate": "another program; that Envoy takes what is printed is in test_envoy_config.py",
     "gitleaks": "another program",
     "pip install": "needs a network",
+    "extauthz console add-user": "asks for a password: test_cli_console.py",
+    "extauthz console --config": "serves until it is ended: test_console_served.py",
 }
 """Why a command that begins so is not run here."""
 AS_A_SERVICE = {"docs/contour.md", "docs/envoy-gateway.md"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -130,6 +131,8 @@ WORDS = (
     | {*PROVIDERS, *FOREIGN["database_roles"]}
     | api_names()
     | {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    | {str(role) for role in Role}
+    | set(re.findall(r'"(?:name": "|properties": {"|}, ")?([a-z]+(?:_[a-z]+)+)"', json.dumps(document(["SEARCH"], 1))))
 )
 FOREIGN_WORDS = {word for words in FOREIGN.values() for word in words}
 

@@ -22,8 +22,9 @@ from extauthz.core.credentials import Kind
 from extauthz.core.model import Reason
 from extauthz.errors import Unavailable
 from extauthz.runtime.build import RuntimeBuilder
-from extauthz.runtime.saved_settings import SettingsFeed
+from extauthz.runtime.saved_settings import FollowedSettings, SettingsFeed
 from extauthz.verifiers.oauth import OAuthVerifier
+from tests.support.virtual_time import LoopClock, in_virtual_time, now
 from tests.support.world import StillClock
 
 PEPPERS = {"p1": b"a pepper for tests, 32 bytes long", "p2": b"another pepper, also 32 bytes long"}
@@ -94,7 +95,7 @@ BAD: Mapping[str, tuple[SettingsState, str]] = {
     "missing": (state(8, saved=None), "console, version 8 is missing in the store"),
     "turned back": (state(8, latest=9), "the store names version 8 as the last one and holds version 9"),
     "ahead": (state(8, latest=7), "the store names version 8 as the last one and holds version 7"),
-    "forgotten": (state(0, head=80, latest=7), "the store is an older one than it was; console, version 7 goes on"),
+    "forgotten": (state(0, head=80, latest=7), "the store names version 0 as the last one and holds version 7"),
 }
 
 
@@ -116,7 +117,7 @@ def test_a_version_that_is_not_what_was_written_is_never_used(case: str) -> None
     assert not began_before.changed.is_set(), "it is said once"
 
 
-@pytest.mark.parametrize("case", [case for case in BAD if case != "forgotten"])
+@pytest.mark.parametrize("case", BAD)
 def test_what_is_saved_after_it_counts(case: str) -> None:
     it = feed()
     it.apply(state(7))
@@ -125,9 +126,32 @@ def test_what_is_saved_after_it_counts(case: str) -> None:
     assert (it.saved, it.problem) == (good(10), None)
 
 
-OLDER = {
+RESTORED = {
     "epoch": state(8, epoch=1, head=90),
     "head": state(7, epoch=2, head=69),
+    "head and version": state(6, epoch=2),
+    "without a version": state(0, epoch=2),
+}
+
+
+@pytest.mark.parametrize("case", RESTORED)
+def test_a_backup_that_is_put_back_counts_when_the_restore_is_accepted(case: str) -> None:
+    it = feed()
+    it.apply(state(7, epoch=2))
+    it.changed.clear()
+    restored = RESTORED[case]
+    it.apply(restored)
+    assert (it.saved, it.changed.is_set()) == (good(7), True)
+    assert it.problem == ("the store is an older one than it was; console, version 7 goes on: run 'extauthz store accept-restore'")
+    it.apply(state(9, epoch=2))
+    assert it.saved == good(7), "nor what is saved in it meanwhile"
+    it.apply(replace(restored, epoch=3, head=200))
+    assert (it.saved, it.problem) == (good(restored.version), None)
+    it.apply(state(9, epoch=3, head=210))
+    assert it.saved == good(9)
+
+
+OLDER = {
     "version": state(6, epoch=2, head=90),
     "no version": state(0, epoch=2, head=90),
     "another of the same number": state(7, epoch=2, head=90, saved=row(7, v="other")),
@@ -135,19 +159,30 @@ OLDER = {
 
 
 @pytest.mark.parametrize("case", OLDER)
-def test_a_backup_that_is_put_back_counts_when_the_restore_is_accepted(case: str) -> None:
-    it = feed()
+def test_an_older_version_in_a_store_that_goes_on_does_not_count_and_a_later_one_does(case: str) -> None:
+    """Somebody took a version away, or so much was changed after a restore that the numbers of the feed do not show it."""
+    it, restarted = feed(), feed()
     it.apply(state(7, epoch=2))
     it.changed.clear()
-    restored = OLDER[case]
-    it.apply(restored)
-    assert (it.saved, it.changed.is_set()) == (good(7), True)
-    assert it.problem == ("the store is an older one than it was; console, version 7 goes on: run 'extauthz store accept-restore'")
-    it.apply(state(9, epoch=2, head=95))
-    assert it.saved == good(7), "nor what is saved in it meanwhile"
-    it.apply(replace(restored, epoch=3, head=200))
-    expected = SavedSettings(7, {"v": "other"}) if case == "another of the same number" else good(restored.version)
-    assert (it.saved, it.problem) == (expected, None)
+    it.apply(OLDER[case])
+    assert (it.saved, it.changed.is_set(), "console, version 7 goes on" in str(it.problem)) == (good(7), True, True)
+    it.renew(keys=dict(KEYS), max_age=MAX_AGE)
+    assert it.saved == good(7)
+    it.apply(state(8, epoch=2, head=95))
+    assert (it.saved, it.problem) == (good(8), None)
+    it.apply(replace(OLDER[case], epoch=3))
+    restarted.apply(OLDER[case])
+    assert it.saved == restarted.saved, "it counts when the restore is accepted"
+    assert it.problem is None
+
+
+def test_a_restored_version_counts_as_soon_as_its_pepper_is_listed() -> None:
+    it = feed(keys={"p1": KEYS["p1"]})
+    it.apply(state(7, epoch=2))
+    it.apply(state(6, epoch=3, head=200, saved=row(6, pepper="p2", v=6)))
+    assert (it.saved, "needs pepper 'p2'" in str(it.problem)) == (good(7), True)
+    it.renew(keys=KEYS, max_age=MAX_AGE)
+    assert (it.saved, it.problem) == (good(6), None)
 
 
 def test_settings_count_until_the_store_was_not_read_for_too_long() -> None:
@@ -239,6 +274,43 @@ async def test_oauth_tokens_get_503_while_nobody_knows_the_settings(tmp_path: Pa
         assert len(again.verdicts[Kind.OAUTH]) == 0
 
 
+def followed(folder: Path) -> FollowedSettings:
+    """Return what follows a store that is not there, for settings that count for twelve seconds."""
+    (folder / "pepper").write_text("a pepper for tests that is 32 bytes")
+    (folder / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
+    (folder / "extauthz.yaml").write_text(CONFIGURATION.replace("enabled: false", "enabled: false, max_staleness: 12s"))
+    return FollowedSettings(load(folder / "extauthz.yaml"), {}, clock=LoopClock())
+
+
+def test_a_start_waits_two_seconds_for_a_store_that_is_away(tmp_path: Path) -> None:
+    it = followed(tmp_path)
+
+    async def start() -> tuple[object, float]:
+        following = asyncio.create_task(it.run())
+        saved = await it.first(2.0)
+        following.cancel()
+        await asyncio.wait({following})
+        return saved, now()
+
+    assert in_virtual_time(start) == (UNKNOWN, 2.0)
+
+
+def test_settings_that_become_too_old_are_noticed_at_that_moment(tmp_path: Path) -> None:
+    it = followed(tmp_path)
+
+    async def outage() -> list[tuple[float, object]]:
+        it.feed.renew(keys=KEYS, max_age=12.0)
+        it.feed.apply(state(7))
+        seen = []
+        for _ in range(5):
+            await it.changed(5.0)
+            seen.append((now(), it.saved))
+        return seen
+
+    stale = Reason.STORE_STALE
+    assert in_virtual_time(outage) == [(0.0, good(7)), (5.0, good(7)), (10.0, good(7)), (12.0, stale), (17.0, stale)]
+
+
 async def test_who_waits_is_woken() -> None:
     it = feed()
     waiting = asyncio.create_task(it.changed.wait())
@@ -257,7 +329,7 @@ READS = st.lists(
 
 @given(READS)
 def test_whatever_is_read_what_counts_was_written_and_never_goes_back(reads: list[tuple[int, int, int, str]]) -> None:
-    """But for a restore that was accepted, which a higher epoch shows."""
+    """But for a restore that was accepted, which a higher epoch shows than that of the version that counts."""
     it, written, epoch = feed(), {0}, -1
     for read_epoch, head, version, what in reads:
         before = it.saved
@@ -270,12 +342,12 @@ def test_whatever_is_read_what_counts_was_written_and_never_goes_back(reads: lis
         it.apply(state(version, epoch=read_epoch, head=head, **changes))
         if what == "good" or (version == 0 and what != "turned back"):
             written.add(version)
-        now = it.saved
-        if isinstance(now, SavedSettings):
-            assert (now, now.version in written) == (good(now.version), True)
+        found = it.saved
+        if isinstance(found, SavedSettings):
+            assert (found, found.version in written) == (good(found.version), True)
         else:
-            assert now is UNKNOWN
+            assert found is UNKNOWN
         if isinstance(before, SavedSettings) and read_epoch <= epoch:
-            assert isinstance(now, SavedSettings)
-            assert now.version >= before.version
-        epoch = max(epoch, read_epoch)
+            assert isinstance(found, SavedSettings)
+            assert found.version >= before.version
+        epoch = read_epoch if it.problem is None else epoch

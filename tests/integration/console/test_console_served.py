@@ -1,0 +1,64 @@
+"""`extauthz console` as a process: it starts without its database, answers by its own name alone, and ends when it is told to."""
+
+from __future__ import annotations
+
+import signal
+import ssl
+import subprocess
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.support.console_process import ANA, COMMAND, console, log_in
+from tests.support.console_world import PASSWORD, SETTINGS
+from tests.support.ports import free_port
+from tests.support.transports import Authority
+
+
+def test_it_starts_serves_and_ends(tmp_path: Path) -> None:
+    with console(tmp_path) as (address, process), httpx2.Client() as client:
+        added = subprocess.run(
+            [*COMMAND, "add-user", ANA, "--password-file", "-", "--config", tmp_path / "extauthz.yaml"],
+            input=PASSWORD.encode(),
+            check=True,
+            capture_output=True,
+        )
+        assert added.stdout == b"Account ana@acme.com is added.\n"
+        assert (client.get(f"{address}/healthz").text, client.get(f"{address}/readyz").text) == ("ok\n", "ok\n")
+        assert log_in(client, address) == 303
+        assert "There is no client token yet" in client.get(f"{address}/tokens").text
+        other = client.get(f"{address}/tokens", headers={"host": "evil.test"})
+        assert (other.status_code, client.get(f"{address}/healthz", headers={"host": "evil.test"}).status_code) == (421, 200)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+
+
+def test_a_database_that_is_away_stops_no_start(tmp_path: Path) -> None:
+    away = {**SETTINGS["tokens"], "store": f"postgresql://extauthz@127.0.0.1:{free_port()}/tokens"}
+    with console(tmp_path, tokens=away) as (address, _), httpx2.Client(timeout=30) as client:
+        assert client.get(f"{address}/healthz").status_code == 200
+        assert (client.get(f"{address}/readyz").status_code, client.get(f"{address}/login").status_code) == (503, 200)
+        assert log_in(client, address) == 503
+
+
+def test_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    chain, key = authority.issue("console")
+    port = free_port()
+    section = {"listen": f"127.0.0.1:{port}", "public_url": f"https://localhost:{port}"}
+    with console(tmp_path, console=section | {"tls": {"certificate": str(chain), "key": str(key)}}) as (address, _):
+        trusted = ssl.create_default_context(cafile=str(authority.file))
+        with httpx2.Client(verify=trusted) as client:
+            answer = client.get(f"{address}/login")
+            assert (answer.status_code, answer.headers["strict-transport-security"]) == (200, "max-age=31536000")
+        with httpx2.Client() as client, pytest.raises(httpx2.RequestError):
+            client.get(f"{address.replace('https', 'http')}/login")
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with console(tmp_path) as (address, _):
+        file = tmp_path / "extauthz.yaml"
+        second = subprocess.run([*COMMAND, "--config", file], capture_output=True, timeout=60)
+    assert second.returncode == 1
+    assert f"{address.removeprefix('http://')} is in use by another process" in second.stderr.decode()
