@@ -126,6 +126,7 @@ def accept_restore(config_file: Path, email: str | None, file: Any, *, yes: bool
         "revoked": list(accepted.revoked),
         "tombstones": list(accepted.tombstones),
         "expiries": list(accepted.expiries),
+        "keys": list(accepted.keys),
         "epoch": accepted.epoch,
         "head": accepted.head,
     }
@@ -134,7 +135,7 @@ def accept_restore(config_file: Path, email: str | None, file: Any, *, yes: bool
         return
     echo(
         f"Accepted: {len(accepted.revoked)} tokens revoked again, {len(accepted.tombstones)} unknown ids may not come back, "
-        f"{len(accepted.expiries)} expiries brought forward. Sidecars serve again."
+        f"{len(accepted.expiries)} expiries brought forward, {len(accepted.keys)} admin keys revoked again. Sidecars serve again."
     )
 
 

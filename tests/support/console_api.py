@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from starlette.applications import Starlette
@@ -121,9 +123,25 @@ MakeApi = Callable[..., ApiWorld]
 def api_world(folder: Path, **changes: Any) -> Iterator[ApiWorld]:
     """Open a world in an empty folder; changes are sections of the configuration."""
     configured(folder, **{"oauth": {"managed_by": "console"}, **changes})
-    with closing(SqlTokenStore(folder / "store.db", create=True)) as store:
-        store.migrate()
+    with closing(empty_store(folder / "store.db")) as store:
         yield ApiWorld(folder, store, load(folder / "extauthz.yaml"))
+
+
+@cache
+def _migrated() -> bytes:
+    """Return the file of an empty store: a migration takes longer than most tests."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "store.db"
+        with closing(SqlTokenStore(file, create=True)) as store:
+            store.migrate()
+        return file.read_bytes()
+
+
+def empty_store(file: Path) -> SqlTokenStore:
+    """Open an empty store in a new file."""
+    file.write_bytes(_migrated())
+    file.chmod(0o600)
+    return SqlTokenStore(file)
 
 
 def done(outcome: Any) -> Any:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import sqlalchemy as sa
 
-from extauthz.adapters.store.ledger import Transactions
-from extauthz.adapters.store.records import Change
+from extauthz.adapters.store import chain
+from extauthz.adapters.store.ledger import Ledger, Transactions
+from extauthz.adapters.store.records import Change, Revocation
 from extauthz.adapters.store.rules import possible
 from extauthz.adapters.store.schema import admin_keys
 from extauthz.adapters.store.writing import record_peppers
 from extauthz.errors import ChangeRefused, StoreError
 from extauthz.ports import RESOLUTION
-
-CREATED, REVOKED = "key-create", "key-revoke"
-"""Actions of the audit; their rows name no token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ def add(store: Transactions, key: AdminKeyRecord, pepper_fingerprint: str, chang
         record_peppers(ledger.connection, {key.pepper_id: pepper_fingerprint})
         ledger.connection.execute(admin_keys.insert().values({name: getattr(key, name) for name in _NAMES}))
         names = ("id", "description", "role", "created_at", "created_by", "expires_at", "pepper_id")
-        ledger.note(CREATED, None, None, {name: getattr(key, name) for name in names})
+        ledger.note(chain.KEY_CREATED, None, None, {name: getattr(key, name) for name in names})
 
 
 def get(store: Transactions, key_id: str) -> AdminKeyRecord | None:
@@ -79,10 +77,19 @@ def revoke(store: Transactions, key_id: str, change: Change) -> AdminKeyRecord |
         row = _row(ledger.connection, key_id)
         if row is None or row.revoked_at is not None:
             return None if row is None else _record(row)
-        after = {"revoked_at": change.at, "revoked_by": change.actor}
-        ledger.connection.execute(admin_keys.update().where(admin_keys.c.id == key_id).values(after))
-        ledger.note(REVOKED, None, {"id": key_id, "revoked_at": None, "revoked_by": None}, {"id": key_id, **after})
+        _end(ledger, key_id, change.at, change.actor)
         return _record(row)
+
+
+def revoke_again(ledger: Ledger, revocations: Iterable[Revocation]) -> tuple[str, ...]:
+    """Do again what an exported audit records of keys that are there; return the ids of those that were not revoked."""
+    again = []
+    for item in revocations:
+        row = _row(ledger.connection, item.token_id) if possible(item.token_id) else None
+        if row is not None and row.revoked_at is None:
+            _end(ledger, item.token_id, item.at, item.by)
+            again.append(item.token_id)
+    return tuple(again)
 
 
 def record_use(store: Transactions, key_id: str, at: int) -> None:
@@ -91,6 +98,12 @@ def record_use(store: Transactions, key_id: str, at: int) -> None:
     is_later = sa.or_(used_at.is_(None), used_at < at - RESOLUTION)
     with store.writing() as connection:
         connection.execute(admin_keys.update().where(admin_keys.c.id == key_id, is_later).values(last_used_at=at))
+
+
+def _end(ledger: Ledger, key_id: str, at: int, by: str) -> None:
+    after = {"revoked_at": at, "revoked_by": by}
+    ledger.connection.execute(admin_keys.update().where(admin_keys.c.id == key_id).values(after))
+    ledger.note(chain.KEY_REVOKED, None, {"id": key_id, **dict.fromkeys(after)}, {"id": key_id, **after})
 
 
 def _row(connection: sa.Connection, key_id: str) -> Any:

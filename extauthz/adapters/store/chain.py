@@ -23,6 +23,8 @@ START = bytes(32)
 Note = tuple[str, str | None, object, object]
 """What is recorded of a change: action, token id, before, after."""
 
+KEY_CREATED, KEY_REVOKED = "key-create", "key-revoke"
+"""Actions whose rows name no token."""
 CREATED, REVOKED, ROTATED, EXPIRY, TOMBSTONE, RESTORE = "create", "revoke", "rotate", "expire", "tombstone", "accept-restore"
 SETTINGS = "settings"
 
@@ -119,6 +121,7 @@ def read_lines(lines: Iterable[str]) -> tuple[list[AuditRow], AuditExport]:
     ends: list[dict[str, Any]] = []
     revocations: dict[str, Revocation] = {}
     expiries: dict[str, int] = {}
+    keys: dict[str, Revocation] = {}
     settings = 0
     complete = False
     for number, text in enumerate(lines, 1):
@@ -134,6 +137,8 @@ def read_lines(lines: Iterable[str]) -> tuple[list[AuditRow], AuditExport]:
             rows.append(row)
             if row.token_id is not None:
                 _collect(row, document["after"], revocations, expiries)
+            elif row.action == KEY_REVOKED:
+                _collect_key(document["after"], keys)
             elif row.action == SETTINGS:
                 settings = max(settings, _whole(document["after"]["version"]))
         except StoreError as error:
@@ -143,7 +148,7 @@ def read_lines(lines: Iterable[str]) -> tuple[list[AuditRow], AuditExport]:
     if not complete:
         raise StoreError("the exported audit was cut off: its last line tells the state of the store")
     epoch, head = (max(end[name] for end in ends) for name in ("epoch", "head"))
-    return rows, AuditExport(tuple(revocations.values()), expiries, epoch, head, ends[-1]["audit"], settings)
+    return rows, AuditExport(tuple(revocations.values()), expiries, epoch, head, ends[-1]["audit"], settings, tuple(keys.values()))
 
 
 def _row(document: dict[str, Any]) -> AuditRow:
@@ -174,6 +179,14 @@ def _collect(row: AuditRow, after: dict[str, Any], revocations: dict[str, Revoca
         revocations.setdefault(token_id, Revocation(token_id, _whole(after["revoked_at"]), by, why))
     elif row.action in _EXPIRIES:
         expiries[token_id] = _whole(after["expires_at"])
+
+
+def _collect_key(after: dict[str, Any], revocations: dict[str, Revocation]) -> None:
+    """Take from a row the first revocation of its admin key."""
+    key_id, by = _text(after["id"]), _text(after["revoked_by"])
+    check_text("id", key_id, MAX_ID)
+    check_text("revoked_by", by, MAX_ACTOR)
+    revocations.setdefault(key_id, Revocation(key_id, _whole(after["revoked_at"]), by, None))
 
 
 def _position(document: dict[str, Any]) -> dict[str, int]:

@@ -180,7 +180,7 @@ class AuditExport:
     """What an exported audit has to say to a store that was restored.
 
     `expiries` were brought forward; `epoch` and `head` are those of the change feed; `audit` is number and MAC of the last row.
-    `settings` is the last version of the saved settings, 0 for none.
+    `settings` is the last version of the saved settings, 0 for none; `keys` are revocations of admin keys, by their ids.
     """
 
     revocations: tuple[Revocation, ...]
@@ -189,14 +189,16 @@ class AuditExport:
     head: int
     audit: tuple[int, str]
     settings: int = 0
+    keys: tuple[Revocation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What `accept_restore` changed, by token id, and the state of the feed after it."""
+    """What `accept_restore` changed, by token id, and the state of the feed after it; `keys` are admin keys that it revoked."""
 
     revoked: tuple[str, ...]
     tombstones: tuple[str, ...]
     expiries: tuple[str, ...]
     epoch: int
     head: int
+    keys: tuple[str, ...] = ()

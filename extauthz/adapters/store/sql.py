@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from extauthz.adapters.store import audit, backup, chain, listing, paging, replay, saved_settings, writing
+from extauthz.adapters.store import admin_keys, audit, backup, chain, listing, paging, replay, saved_settings, writing
 from extauthz.adapters.store.database import Database, revision_of
 from extauthz.adapters.store.idempotency import EarlierRequest, IdempotencyKey, claim
 from extauthz.adapters.store.ledger import Ledger
@@ -211,7 +212,8 @@ class SqlTokenStore:
     def accept_restore(self, export: AuditExport, change: Change) -> Restored:
         """Do again what an exported audit records, and begin a new epoch of the feed: see `chain.read_lines`."""
         with self.changing(change) as ledger:
-            return writing.accept_restore(ledger, export)
+            restored = writing.accept_restore(ledger, export)
+            return replace(restored, keys=admin_keys.revoke_again(ledger, export.keys))
 
     # --- audit
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import replace
 
 import pytest
 
-from extauthz.adapters.store import admin_keys
+from extauthz.adapters.store import admin_keys, chain
 from extauthz.adapters.store.admin_keys import AdminKeyRecord
-from extauthz.adapters.store.records import Change
+from extauthz.adapters.store.records import AuditExport, Change, Revocation
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.errors import ChangeRefused, StoreError
 from extauthz.ports import RESOLUTION
@@ -110,3 +111,34 @@ def test_two_revocations_at_once_are_one(place: Place) -> None:
             thread.join(timeout=60)
         assert sorted(record is not None and record.revoked_at is None for record in outcomes) == [False, True]
         assert one.audit_head()[0] == 2
+
+
+def test_an_export_tells_which_keys_were_revoked(place: Place) -> None:
+    with place.opened() as store:
+        add(store, RECORD, replace(RECORD, id=B), replace(RECORD, id=C))
+        admin_keys.revoke(store, B, Change(NOW + 7, "eve"))
+        lines = list(store.export_audit())
+    assert chain.read_lines(lines)[1].keys == (Revocation(B, NOW + 7, "eve", None),)
+
+
+def test_what_the_export_tells_of_keys_is_done_again(place: Place) -> None:
+    told = tuple(Revocation(key_id, NOW + 7, "eve", None) for key_id in (B, C, "d" * 12, "\0"))
+    with place.opened() as store:
+        add(store, RECORD, replace(RECORD, id=B), replace(RECORD, id=C))
+        admin_keys.revoke(store, C, Change(NOW + 1, "ana"))
+        restored = store.accept_restore(AuditExport((), {}, 0, 0, (0, ""), keys=told), ANA)
+        assert restored.keys == (B,)
+        ends = {record.id: (record.revoked_at, record.revoked_by) for record in admin_keys.newest(store, 9)}
+        assert ends == {A: (None, None), B: (NOW + 7, "eve"), C: (NOW + 1, "ana")}
+        assert store.verify_audit({"p1": KEY.key}, store.audit_head()) is None
+
+
+@pytest.mark.parametrize("after", [None, {}, {"id": 7}, {"id": "x" * 13}, {"id": A, "revoked_at": "x", "revoked_by": "eve"}])
+def test_an_export_of_another_kind_is_refused(make_place: MakePlace, after: object) -> None:
+    with make_place("sqlite").opened() as store:
+        add(store, RECORD)
+        admin_keys.revoke(store, A, ANA)
+        *rows, end = store.export_audit()
+    broken = json.dumps(json.loads(rows[-1]) | {"after": after})
+    with pytest.raises(StoreError, match=r"line 2"):
+        chain.read_lines([rows[0], broken, end])

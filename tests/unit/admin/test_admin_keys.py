@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin import audits, keys, tokens
 from extauthz.admin.administration import Administration
 from extauthz.admin.keys import KeyRequest, NewKey, key_metadata
@@ -26,6 +25,7 @@ from extauthz.core.model import AuthType, Reason
 from extauthz.core.tokens import TokenText
 from extauthz.errors import StoreError
 from extauthz.ports import ADMIN_KEY_PREFIX, RESOLUTION
+from tests.support.console_api import empty_store
 
 NOW, DAY = 1_800_000_000, 86_400
 PEPPER = b"a pepper for tests, 32 bytes long"
@@ -46,8 +46,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def administration(file: Path) -> Iterator[Administration]:
     """An empty installation."""
-    with closing(SqlTokenStore(file, create=True)) as store:
-        store.migrate()
+    with closing(empty_store(file)) as store:
         yield Administration(store, RULES, frozenset({"glean"}), lambda: PEPPERS)
 
 
