@@ -17,9 +17,8 @@ from extauthz.cli.output import ask_password, confirm, json_option, now, write_j
 from extauthz.cli.rendering import write_table
 from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
+from extauthz.config.console import PACKAGES
 from extauthz.errors import ListenError
-
-_PARTS = ("starlette", "jinja2", "argon2")
 
 
 @click.group("console", invoke_without_command=True)
@@ -37,7 +36,7 @@ def command(context: click.Context, config_file: Path) -> None:
 
 
 def _serve(config_file: Path) -> None:
-    missing = [name for name in _PARTS if find_spec(name) is None]
+    missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise click.ClickException(
             f"{', '.join(missing)} is missing: install extauthz with the extra: pip install 'extauthz[console]'"

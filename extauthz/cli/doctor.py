@@ -35,14 +35,15 @@ _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
     type=click.Choice([plane.value for plane in ControlPlane]),
     help="With --envoy-admin: who configures that Envoy; only what can be changed there is reported, in its words.",
 )
-@click.option("--offline", is_flag=True, help="Ask no issuer and no database server.")
+@click.option("--offline", is_flag=True, help="Ask no issuer, no sidecar and no database server.")
 @json_option
 def command(config_file: Path, *, envoy_admin: str | None, profile: str | None, offline: bool, as_json: bool) -> None:
     """Look at an installation, and say what to do about each finding.
 
-    Libraries, files and their permissions, certificates, clocks, the token store, the issuers, and with --envoy-admin the Envoy
-    that asks. No token is sent to anybody and nothing is changed. Run it as the user of the sidecar. Exit codes: 0 no problem, 1 a
-    problem, 3 problems in the configuration.
+    Libraries, files and their permissions, certificates, clocks, the token store, the issuers, the admin console where there is a
+    section for it, and with --envoy-admin the Envoy that asks. No token is sent to anybody and nothing is changed. Run it as the user
+    of the sidecar, or with the console's configuration as its user. Exit codes: 0 no problem, 1 a problem, 3 problems in the
+    configuration.
 
     \b
     Example: extauthz doctor --config config/extauthz.yaml

@@ -18,6 +18,10 @@ from extauthz.config.values import ListenAddress, NonEmpty, OutboundAddress, Pos
 from extauthz.errors import Problem
 
 LISTEN = Address(host="127.0.0.1", port=9003)
+PACKAGES = ("starlette", "jinja2", "argon2")
+"""What the console imports and nobody else: the extra `console` brings it."""
+CALLBACK = "/login/callback"
+"""Where the provider sends browsers back to, behind the origin of the console."""
 MIN_IDLE, MAX_LIFETIME = 60.0, 7 * 86400.0
 _USUAL_PORTS = {"https": ":443", "http": ":80"}
 
@@ -134,6 +138,15 @@ class ConsoleSection(Section):
     def has_local_accounts(self) -> bool:
         """Whether accounts of `extauthz console add-user` may log in: without a provider, or where the YAML keeps them."""
         return self.oidc is None or bool(self.local_accounts)
+
+    def origins(self, port: int) -> tuple[str, ...]:
+        """Return the origins that browsers may show for the port that is listened on, the one to tell people first."""
+        if self.public_url is not None:
+            return (self.public_url,)
+        scheme = "http" if self.tls is None else "https"
+        host = f"[{self.listen.host}]" if ":" in self.listen.host else self.listen.host
+        names = dict.fromkeys((host, "localhost") if self.listen.is_local else (host,))
+        return tuple(f"{scheme}://{name}:{port}" for name in names)
 
 
 def is_loopback_origin(origin: str) -> bool:

@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from extauthz.config.console import CALLBACK
 from extauthz.console import (
     activity_pages,
     api_page,
@@ -30,7 +31,7 @@ from extauthz.console.context import Context
 from extauthz.console.guard import Guard
 from extauthz.console.local_login import LocalLogin
 from extauthz.console.openid import OpenIdLogin
-from extauthz.console.openid_pages import CALLBACK, OpenIdPages
+from extauthz.console.openid_pages import OpenIdPages
 from extauthz.console.visits import Page, message_page, open_page, page
 
 SCOPES = ("scope",)

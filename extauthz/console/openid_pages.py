@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from extauthz.config.console import CALLBACK
 from extauthz.console.context import Context
 from extauthz.console.id_tokens import LoginRefusal
 from extauthz.console.local_login import NO_ROLE, begin_session
@@ -14,7 +15,6 @@ from extauthz.console.visits import address_of, current_role, go_on, message_pag
 from extauthz.errors import Unavailable
 
 OPENID = "openid"
-CALLBACK = "/login/callback"
 STEPS = 40
 """Ways to the provider and back that one address may take in a minute."""
 UNREACHABLE = "The provider of your company does not answer. Try again in a moment; the log of the console says more."

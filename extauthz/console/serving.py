@@ -15,13 +15,12 @@ from starlette.responses import PlainTextResponse, Response
 
 from extauthz.admin.administration import Administration, Store, prefixes_of, rules_of
 from extauthz.admin.route_map import RouteMap
-from extauthz.config.console import ConsoleSection
+from extauthz.config.console import CALLBACK, ConsoleSection
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
 from extauthz.console.app import application
 from extauthz.console.context import Context
 from extauthz.console.openid import OpenIdLogin
-from extauthz.console.openid_pages import CALLBACK
 from extauthz.errors import ConfigurationError, FetchError, StoreError
 from extauthz.process import early_signals
 from extauthz.process.clock import SystemClock
@@ -87,16 +86,6 @@ class CurrentConfiguration:
         self._configuration = configuration
 
 
-def origins_of(section: ConsoleSection, port: int) -> tuple[str, ...]:
-    """Return the origins that browsers may show, the one to tell people first."""
-    if section.public_url is not None:
-        return (section.public_url,)
-    scheme = "http" if section.tls is None else "https"
-    host = f"[{section.listen.host}]" if ":" in section.listen.host else section.listen.host
-    names = dict.fromkeys((host, "localhost") if section.listen.is_local else (host,))
-    return tuple(f"{scheme}://{name}:{port}" for name in names)
-
-
 def run(configuration: Configuration, store: Store, started: Callable[[str], object]) -> None:
     """Serve the console until SIGTERM or SIGINT; `started` gets its address. Raises ListenError and ConfigurationError."""
     asyncio.run(_serve(configuration, store, started))
@@ -118,7 +107,7 @@ async def _serve(
     )
     tls = _tls(section, configuration.file.parent)
     listener = open_port(section.listen)
-    origins = origins_of(section, listener.getsockname()[1])
+    origins = section.origins(listener.getsockname()[1])
     login = _login(configuration, section, origins[0], clock)
     pages = application(context, origins, openid=login)
     server = HttpServer(_Probes(pages, context), tls=None if tls is None else tls.load(protocol="http/1.1").context)

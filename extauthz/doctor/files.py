@@ -155,6 +155,14 @@ def socket_place(name: str, address: Address, mode: str, group: str | None) -> I
 
 
 def tls_files(name: str, files: TlsFiles, now: float) -> Iterator[Finding]:
+    """Judge certificate, key and authorities of a listener for Envoy or monitoring."""
+    yield from certificate_files(name, files, now)
+    if files.client_ca is None:
+        advice = "write server.tls.client_ca, so that only Envoy's certificate is let in, unless the network lets in only Envoy"
+        yield warning(name, "every client that reaches the port may ask", advice)
+
+
+def certificate_files(name: str, files: TlsFiles, now: float) -> Iterator[Finding]:
     """Judge certificate, key and authorities: that they fit together, and their dates."""
     try:
         files.load()
@@ -162,9 +170,6 @@ def tls_files(name: str, files: TlsFiles, now: float) -> Iterator[Finding]:
         yield problem(name, str(error), "put the certificate and its own unencrypted key there")
     for path in (files.certificate, *([files.client_ca] if files.client_ca else [])):
         yield from certificates.dates(name, path, now)
-    if files.client_ca is None:
-        advice = "write server.tls.client_ca, so that only Envoy's certificate is let in, unless the network lets in only Envoy"
-        yield warning(name, "every client that reaches the port may ask", advice)
 
 
 def _status(path: Path) -> os.stat_result | str:

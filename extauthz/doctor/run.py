@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 
 from extauthz.config.loader import Configuration
-from extauthz.doctor import envoy_admin, files, machine, saved_settings, world
+from extauthz.doctor import console, console_network, envoy_admin, files, machine, saved_settings, world
 from extauthz.doctor.findings import Finding, ok, problem, warning
 from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.ports import Clock
@@ -42,9 +43,29 @@ def checks(
     if not offline:
         applied = partial(saved_settings.applied, configuration, environment)
         by_title["issuers"] = lambda: asyncio.run(world.issuers(applied(), clock, environment))
+    by_title |= _of_console(configuration, clock, environment, offline=offline)
     if admin is not None:
         by_title["Envoy"] = lambda: asyncio.run(envoy_admin.look(configuration, admin, plane))
     return {title: partial(_fenced, title, check) for title, check in by_title.items()}
+
+
+def _of_console(
+    configuration: Configuration, clock: Clock, environment: Mapping[str, str], *, offline: bool
+) -> Iterator[tuple[str, Check]]:
+    """Yield what there is to look at where a console is configured."""
+    section = configuration.settings.console
+    if section is None:
+        return
+    yield "console", lambda: console.look(configuration, section, clock.now())
+    yield "console's port", lambda: [asyncio.run(console_network.port(section))]
+    if not offline or isinstance(configuration.store_place, Path):
+        yield "console's store", lambda: console.store(configuration, section, environment)
+    if offline:
+        return
+    yield "sidecars of the console", lambda: asyncio.run(console_network.sidecars(configuration, section))
+    login = section.oidc
+    if login is not None:
+        yield "provider of logins", lambda: asyncio.run(console_network.provider(configuration, login, clock))
 
 
 def settings(configuration: Configuration) -> Iterator[Finding]:

@@ -162,7 +162,7 @@ def _endpoint(name: str, method: Verification, address: str, answer: Answer) -> 
 async def listeners(server: ServerSection) -> list[Finding]:
     """Look whether the sidecar runs here, and is ready; that it does not run is no problem."""
     findings, workers = [], server.addresses
-    silent = [str(address) for address in workers if not await _listens(address)]
+    silent = [str(address) for address in workers if not await listens(address)]
     if not silent:
         findings.append(ok("server.listen", f"somebody listens at {', '.join(map(str, workers))}"))
     elif len(silent) == len(workers):
@@ -202,7 +202,8 @@ async def _readiness(ops: Address) -> Finding:
     return ok("server.ops", f"{address}: ready")
 
 
-async def _listens(address: Address) -> bool:
+async def listens(address: Address) -> bool:
+    """Tell whether somebody takes connections at an address."""
     try:
         async with asyncio.timeout(PATIENCE):
             connecting = (

@@ -14,10 +14,10 @@ import pytest
 
 from extauthz.admin import sessions
 from extauthz.admin.sessions import SessionLimits
-from extauthz.config.console import LoginSection
+from extauthz.config.console import CALLBACK, LoginSection
 from extauthz.console.app import application
 from extauthz.console.openid import COOKIE, LIFETIME, OpenIdLogin
-from extauthz.console.openid_pages import CALLBACK, STEPS
+from extauthz.console.openid_pages import STEPS
 from extauthz.console.visits import COOKIE as SESSION
 from extauthz.demo.faults import Fault
 from extauthz.demo.forgeries import Forgery
