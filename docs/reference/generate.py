@@ -19,7 +19,7 @@ from extauthz.cli import COMMANDS, main
 from extauthz.config.oauth import OAuthListSection
 from extauthz.config.settings import Settings
 from extauthz.config.values import duration, size
-from extauthz.telemetry.metric_table import BUCKETS, DEFINITIONS, Definition
+from extauthz.telemetry.metric_table import BUCKETS, CONSOLE, DEFINITIONS, SECONDS, Definition
 from extauthz.transport.grpc.grpcio import VISIBLE
 from extauthz.transport.grpc.refusals import RefusalReason
 
@@ -33,7 +33,7 @@ HEAD = "<!-- Written by `make reference` from the code: change it there. -->\n\n
 
 def metrics() -> str:
     """Return the page of the metrics."""
-    rows = [_row(each) for each in DEFINITIONS]
+    rows, of_console = ([_row(each) for each in definitions] for definitions in (DEFINITIONS, CONSOLE))
     buckets = ", ".join(f"{bound * 1e6:g} µs" if bound < 0.001 else f"{bound * 1e3:g} ms" for bound in BUCKETS)
     return (
         f"{HEAD}# Metrics\n\n"
@@ -48,6 +48,10 @@ def metrics() -> str:
         "| reason | of grpcio too | what the log says |\n|---|---|---|\n"
         f"{''.join(_refusal(each) for each in RefusalReason)}\n"
         "grpcio refuses the others in its C core, which tells nobody: no figure and no line.\n\n"
+        "The admin console shows its own on `console.ops`; `page` is the pattern of a path, as `/tokens/{token_id}`:\n\n"
+        "| name | type | labels | meaning | of several workers |\n|---|---|---|---|---|\n"
+        f"{''.join(of_console)}\n"
+        f"Buckets of `extauthz_console_request_seconds`: {', '.join(f'{bound:g} s' for bound in SECONDS)}.\n\n"
         "Beside them stand the process and Python metrics of the Prometheus client; with several workers these are the parent's.\n"
     )
 

@@ -96,7 +96,7 @@ def _family(definition: Definition, rows: list[tuple[tuple[str, ...], Value]]) -
             histogram = HistogramMetricFamily(name, text, labels=labels)
             for values, value in rows:
                 if isinstance(value, Histogram):
-                    histogram.add_metric(values, _cumulative(value), value.total)
+                    histogram.add_metric(values, _cumulative(value, definition.buckets), value.total)
             return histogram
         case Type.INFO:
             info = InfoMetricFamily(name.removesuffix("_info"), text, labels=())
@@ -113,10 +113,10 @@ def _family(definition: Definition, rows: list[tuple[tuple[str, ...], Value]]) -
     return family
 
 
-def _cumulative(histogram: Histogram) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
+def _cumulative(histogram: Histogram, buckets: tuple[float, ...]) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
     total = 0.0
     rows: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
-    for index, (bound, count) in enumerate(zip((*map(str, BUCKETS), "+Inf"), histogram.counts, strict=True)):
+    for index, (bound, count) in enumerate(zip((*map(str, buckets), "+Inf"), histogram.counts, strict=True)):
         total += count
         exemplar = histogram.exemplars.get(index)
         if exemplar is None:

@@ -41,8 +41,8 @@ def command(config_file: Path, *, envoy_admin: str | None, profile: str | None, 
     """Look at an installation, and say what to do about each finding.
 
     Libraries, files and their permissions, certificates, clocks, the token store, the issuers, the admin console where there is a
-    section for it, and with --envoy-admin the Envoy that asks. No token is sent to anybody and nothing is changed. Run it as the user
-    of the sidecar, or with the console's configuration as its user. Exit codes: 0 no problem, 1 a problem, 3 problems in the
+    section for it, and with --envoy-admin the Envoy that asks. No token is sent to anybody and nothing is changed. Run it as the
+    user of the sidecar, or with the console's configuration as its user. Exit codes: 0 no problem, 1 a problem, 3 problems in the
     configuration.
 
     \b

@@ -17,7 +17,7 @@ from extauthz.config.oauth import PERSONAL_TENANT
 from extauthz.config.values import ListenAddress, NonEmpty, OutboundAddress, PositiveDuration, Secret, Section, Yes, text
 from extauthz.errors import Problem
 
-LISTEN = Address(host="127.0.0.1", port=9003)
+LISTEN, OPS = Address(host="127.0.0.1", port=9003), Address(host="127.0.0.1", port=9091)
 PACKAGES = ("starlette", "jinja2", "argon2")
 """What the console imports and nobody else: the extra `console` brings it."""
 CALLBACK = "/login/callback"
@@ -91,6 +91,7 @@ class ConsoleSection(Section):
     """The admin console, which `extauthz console` runs; sidecars do not read this section."""
 
     listen: ListenAddress = LISTEN
+    ops: ListenAddress | None = OPS
     public_url: Origin | None = Field(default=None, examples=["public_url: https://console.acme.com"])
     tls: ConsoleTlsSection | None = None
     trusted_proxies: list[Network] = Field(default_factory=list, examples=["trusted_proxies: [10.0.0.0/8]"])
@@ -108,6 +109,16 @@ class ConsoleSection(Section):
         if listen.path:
             raise ValueError("browsers come over HTTP: write an address and a port, like 127.0.0.1:9003")
         return listen
+
+    @field_validator("ops")
+    @classmethod
+    def _own_port(cls, ops: Address | None, info: ValidationInfo) -> Address | None:
+        if ops is not None and ops.path:
+            raise ValueError("metrics and probes come over HTTP: write an address and a port, like 127.0.0.1:9091")
+        listen = info.data.get("listen")
+        if ops is not None and listen is not None and listeners.collide(ops, listen):
+            raise ValueError(f"{ops} is also the address of listen: write another port")
+        return ops
 
     @field_validator("public_url")
     @classmethod
@@ -163,9 +174,10 @@ def problems(source: Document, clients: Iterable[tuple[KeyPath, str]]) -> Iterat
     if not isinstance(section, dict):
         return
     yield from _unsafe(source, section)
-    listener = listeners.taken(source, ("console", "listen"), section.get("listen", str(LISTEN)))
-    if listener:
-        yield source.problem(("console", "listen"), f"{listener} is listened on by the sidecar itself: write another port")
+    for key, default in (("listen", LISTEN), ("ops", OPS)):
+        listener = listeners.taken(source, ("console", key), section.get(key, str(default)))
+        if listener:
+            yield source.problem(("console", key), f"{listener} is listened on by the sidecar itself: write another port")
     own = mapping(section.get("oidc")).get("client_id")
     for path in (path for path, client in clients if client == own):
         message = (

@@ -20,7 +20,7 @@ def taken(source: Document, path: document.KeyPath, text: object) -> Address | N
     """Return the address of another listener of the sidecar, its workers' included, that the one at a key would take."""
     own = _tcp(text)
     others = _of_the_sidecar(source, with_key_set=path != JWKS)
-    return next((other for other in others if _collide(own, other)), None) if own else None
+    return next((other for other in others if collide(own, other)), None) if own else None
 
 
 def is_everywhere(address: Address) -> bool:
@@ -49,6 +49,7 @@ def _tcp(text: object) -> Address | None:
     return None
 
 
-def _collide(own: Address, other: Address) -> bool:
+def collide(own: Address, other: Address) -> bool:
+    """Tell whether one machine cannot listen on both addresses; port 0 is never the same."""
     hosts = {_LOOPBACK if address.host == "localhost" else address.host for address in (own, other)}
-    return own.port == other.port and (len(hosts) == 1 or not _ANYWHERE.isdisjoint(hosts))
+    return own.port == other.port != 0 and (len(hosts) == 1 or not _ANYWHERE.isdisjoint(hosts))

@@ -27,6 +27,8 @@ from extauthz.console import (
     token_pages,
 )
 from extauthz.console.api import app as api
+from extauthz.console.api.operations import BASE
+from extauthz.console.api.table import OPERATIONS
 from extauthz.console.context import Context
 from extauthz.console.guard import Guard
 from extauthz.console.local_login import LocalLogin
@@ -77,6 +79,17 @@ def page_rows(login: LocalLogin) -> tuple[PageRow, ...]:
         PageRow("/confirm", login.confirm, login.confirm),
         PageRow("/logout", post=login.log_out),
     )
+
+
+OPEN_PATHS = ("/static/{path:path}", "/favicon.ico", "/login", "/login/openid", CALLBACK)
+"""Pages that need no session."""
+
+
+def paths() -> tuple[str, ...]:
+    """Return the pattern of every path that is answered, as they are routed: what to count requests by."""
+    of_pages = [row.path for row in page_rows(LocalLogin())]
+    of_api = [f"{BASE}{path}" for path in (*(operation.path for operation in OPERATIONS), api.DOCUMENT)]
+    return (*OPEN_PATHS, *of_api, *of_pages)
 
 
 def application(context: Context, origins: Collection[str], *, openid: OpenIdLogin | None = None) -> ASGIApp:

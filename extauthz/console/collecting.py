@@ -41,6 +41,8 @@ class Collector:
         self._clock = clock
         self._samples = Samples()
         self._states: dict[str, SidecarState] = {}
+        self._began_at = clock()
+        self._good_at: dict[str, float] = {}
         self._tls: SidecarTlsSection | None = None
         # A sidecar on a unix socket has a client of its own.
         self._fetchers: dict[Path | None, TextFetcher] = {}
@@ -53,6 +55,11 @@ class Collector:
     def sidecars(self) -> tuple[SidecarState, ...]:
         """The sidecars that the configuration names, as they were seen last, in its order."""
         return tuple(self._states.values())
+
+    def ages(self) -> dict[str, float]:
+        """Return the seconds since the last good scrape of each sidecar, or since the start."""
+        now = self._clock()
+        return {name: max(now - self._good_at.get(name, self._began_at), 0.0) for name in self._section().sidecars[:MAX_SIDECARS]}
 
     async def run(self) -> None:
         """Collect again and again until cancelled."""
@@ -82,6 +89,8 @@ class Collector:
         found = await asyncio.gather(*(self._scrape(name, limit) for name in names))
         now = self._clock()
         self._states = {name: self._state(name, result, now) for name, result in zip(names, found, strict=True)}
+        self._good_at = {name: at for name, at in self._good_at.items() if name in names}
+        self._good_at |= {name: now for name, result in zip(names, found, strict=True) if isinstance(result, Scrape)}
         self._samples.add(now, {name: each for name, each in zip(names, found, strict=True) if isinstance(each, Scrape)})
         if not all(isinstance(each, Scrape) for each in found):
             # A certificate may have been renewed: the next round reads the files anew.

@@ -18,13 +18,15 @@ from extauthz.admin.route_map import RouteMap
 from extauthz.config.console import CALLBACK, ConsoleSection
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
-from extauthz.console.app import application
+from extauthz.console.app import application, paths
 from extauthz.console.context import Context
+from extauthz.console.metrics import Counted, Counters, OpsPages
 from extauthz.console.openid import OpenIdLogin
 from extauthz.errors import ConfigurationError, FetchError, StoreError
 from extauthz.process import early_signals
 from extauthz.process.clock import SystemClock
-from extauthz.transport.http.ops import HttpServer
+from extauthz.transport.http.ops import BoundedConnection, HttpServer, Pages
+from extauthz.transport.http.ops import application as ops_application
 from extauthz.transport.sockets import open_port
 from extauthz.transport.tls import TlsFiles
 
@@ -110,7 +112,12 @@ async def _serve(
     origins = section.origins(listener.getsockname()[1])
     login = _login(configuration, section, origins[0], clock)
     pages = application(context, origins, openid=login)
-    server = HttpServer(_Probes(pages, context), tls=None if tls is None else tls.load(protocol="http/1.1").context)
+    counters = Counters(paths())
+    counted = Counted(_Probes(pages, context), counters, clock.monotonic)
+    ops_listener = open_port(section.ops) if section.ops is not None else None
+    server = HttpServer(counted, tls=None if tls is None else tls.load(protocol="http/1.1").context)
+    shown = OpsPages(context, counters)
+    ops = HttpServer(ops_application(Pages(shown.metrics, shown.readiness)), http=BoundedConnection)
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -123,12 +130,17 @@ async def _serve(
     if any(number in early_signals.STOPPING for number in early_signals.take_signals()):
         stop()
     started(origins[0])
+    ops_task = None if ops_listener is None else asyncio.create_task(ops.run_on(ops_listener))
     collecting = asyncio.create_task(context.collector.run())
     try:
         await server.run_on(listener)
     finally:
         collecting.cancel()
         await asyncio.wait((collecting,))
+        if ops_task is not None:
+            # Monitoring may look until the last page is answered.
+            ops.should_exit = True
+            await asyncio.wait((ops_task,))
         if login is not None:
             await login.close()
 

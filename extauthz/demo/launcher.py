@@ -46,6 +46,7 @@ _CONSOLE = """\
 roles: {{viewers: [{viewer}], admins: [{admin}], super_admins: [{super_admin}]}}
 console:
   listen: 127.0.0.1:{port}
+  ops: null
   public_url: {address}
   oidc: {{issuer: {issuer}, client_id: {client}, client_secret: {{file: console-secret}}}}
   local_accounts: true

@@ -13,6 +13,9 @@ from enum import StrEnum
 BUCKETS = (0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 """Upper bounds of the durations of checks, in seconds; one more bucket has none."""
 
+SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+"""Upper bounds of the durations of the console's requests."""
+
 Exemplar = tuple[str, float, float]
 """A trace id, what was observed, and when, in seconds since the epoch."""
 
@@ -67,6 +70,7 @@ class Definition:
     labels: tuple[str, ...]
     text: str
     across: Across = Across.SUM
+    buckets: tuple[float, ...] = BUCKETS
 
 
 def _counter(name: str, text: str, *labels: str) -> Definition:
@@ -197,7 +201,31 @@ DEFINITIONS = (
     _counter("extauthz_process_log_dropped_total", "Lines on standard error that nobody read in time."),
 )
 
-TABLE: Mapping[str, Definition] = {definition.name: definition for definition in DEFINITIONS}
+CONSOLE = (
+    _counter(
+        "extauthz_console_requests_total",
+        "Requests, by the pattern of the page's path and the class of the status, 2xx to 5xx; none: no page has this path.",
+        "page",
+        "status",
+    ),
+    Definition(
+        "extauthz_console_request_seconds", Type.HISTOGRAM, (), "Time from a request to the end of its answer.", buckets=SECONDS
+    ),
+    _counter(
+        "extauthz_console_logins_total",
+        "Attempts to log in, local or by openid: ok, refused, throttled, or failed by the store or the provider.",
+        "method",
+        "outcome",
+    ),
+    _counter("extauthz_console_token_changes_total", "Tokens created, rotated and revoked, by page or api.", "change", "by"),
+    _gauge("extauthz_console_sessions", "Sessions that last, of all consoles of the store."),
+    _gauge("extauthz_console_scrape_age_seconds", "Seconds since the last good scrape, or since the start.", "sidecar"),
+    _gauge("extauthz_console_ready", "1 when the token store answers."),
+    Definition("extauthz_console_build_info", Type.INFO, ("version",), "Version.", Across.GREATEST),
+)
+"""What the console counts; a process of its own, whose workers are none."""
+
+TABLE: Mapping[str, Definition] = {definition.name: definition for definition in (*DEFINITIONS, *CONSOLE)}
 
 
 def merged(of_workers: Iterable[Samples]) -> Samples:

@@ -51,6 +51,7 @@ class Parts:
             ("0.0.0.0:9001", f"127.0.0.1:{self.ports.sidecar}"),
             ("0.0.0.0:9090", f"127.0.0.1:{self.ports.ops}"),
             ("0.0.0.0:9003", f"127.0.0.1:{self.ports.console}"),
+            ("0.0.0.0:9091", "127.0.0.1:0"),
             ("https://localhost:9003", f"https://localhost:{self.ports.console}"),
             ("http://sidecar:9090", f"http://127.0.0.1:{self.ports.ops}"),
             ("https://issuer:9002", f"https://localhost:{self.ports.issuer}"),

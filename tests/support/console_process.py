@@ -26,7 +26,7 @@ def console(folder: Path, **changes: Any) -> Iterator[tuple[str, subprocess.Pope
     """Run the console on a free port; yield its address, and the process, which is ended."""
     (folder / "pepper").write_bytes(b"a pepper for tests, 32 bytes long")
     (folder / "routes.yaml").write_text(ROUTES)
-    section = {"listen": f"127.0.0.1:{free_port()}", "local_accounts": True} | changes.pop("console", {})
+    section = {"listen": f"127.0.0.1:{free_port()}", "ops": None, "local_accounts": True} | changes.pop("console", {})
     file = folder / "extauthz.yaml"
     file.write_text(yaml.safe_dump(SETTINGS | {"console": section} | changes))
     log = folder / "console.log"

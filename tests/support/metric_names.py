@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from extauthz.telemetry.metric_table import DEFINITIONS, Definition, Type
+from extauthz.telemetry.metric_table import TABLE, Definition, Type
 
 OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
     "process_cpu_seconds_total": (),
@@ -22,7 +22,7 @@ def _series(definition: Definition) -> dict[str, tuple[str, ...]]:
 
 
 LABELS: dict[str, tuple[str, ...]] = (
-    {name: labels for definition in DEFINITIONS for name, labels in _series(definition).items()} | OF_THE_CLIENT | OF_PROMETHEUS
+    {name: labels for definition in TABLE.values() for name, labels in _series(definition).items()} | OF_THE_CLIENT | OF_PROMETHEUS
 )
 
 OF_THE_TARGET = ("job", "instance")

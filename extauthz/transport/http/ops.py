@@ -194,12 +194,13 @@ class Readiness:
 class Pages:
     """What the ops listener shows; `metrics` takes whether the client accepts OpenMetrics, and returns type and text.
 
-    With `trusted` every client may see the configuration: the listener is a unix socket, or asks for client certificates.
+    With `trusted` every client may see the configuration: the listener is a unix socket, or asks for client certificates. Without
+    `configuration` there is no such page.
     """
 
     metrics: Callable[[bool], Awaitable[tuple[str, bytes]]]
     readiness: Callable[[], Awaitable[Readiness]]
-    configuration: Callable[[], Awaitable[Mapping[str, Any]]]
+    configuration: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
     trusted: bool = False
 
     async def page(self, scope: Mapping[str, Any]) -> Page:
@@ -214,7 +215,7 @@ class Pages:
                 state = await self.readiness()
                 body = {"ready": state.ready, "parts": dict(state.parts), "details": list(state.details)}
                 return (200 if state.ready else 503), "application/json", json.dumps(body).encode() + b"\n"
-            case "/config":
+            case "/config" if self.configuration is not None:
                 if not self.trusted and not _is_local(scope):
                     return 403, "text/plain", _NOT_HERE
                 return 200, "application/json", json.dumps(await self.configuration(), indent=2).encode() + b"\n"

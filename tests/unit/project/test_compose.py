@@ -177,6 +177,10 @@ def test_the_console_is_where_the_files_say() -> None:
     assert service["restart"] == "unless-stopped"
     ops = load(COMPOSE / "extauthz.yaml").settings.server.ops
     assert ops is not None
+    assert section.ops is not None
+    jobs = yaml.safe_load((COMPOSE / "prometheus.yml").read_text())["scrape_configs"]
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in jobs}
+    assert targets == {"extauthz": [f"sidecar:{ops.port}"], "extauthz-console": [f"console:{section.ops.port}"]}
     assert section.sidecars == [f"http://sidecar:{ops.port}"]
     assert set(service["networks"]) & set(SERVICES["sidecar"]["networks"]) >= {"monitoring"}
     assert settings.roles.admins

@@ -231,6 +231,7 @@ def test_the_console_is_reached_by_its_ingress_alone(where: str) -> None:
     assert all(rule["from"] for rule in policy["ingress"])
     by_port = {rule["ports"][0]["port"]: rule["from"] for rule in policy["ingress"]}
     assert by_port["http"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}}]
+    assert by_port["ops"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
     (container,) = named(where, "Deployment")["spec"]["template"]["spec"]["containers"]
     assert {port["name"] for port in container["ports"]} == by_port.keys(), "nothing that the policy forgets"
     asked = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
@@ -266,7 +267,8 @@ def test_the_console_knows_the_rules_of_the_sidecars(where: str, tmp_path: Path)
     assert str(ours.settings.console.listen) == "0.0.0.0:9003"
     assert ours.settings.console.prometheus is not None
     assert ours.settings.roles.super_admins
-    assert {warning.path for warning in ours.warnings} <= {"console.ops"}
+    assert str(ours.settings.console.ops) == "0.0.0.0:9091"
+    assert {warning.path for warning in ours.warnings} == {"console.ops"}, "Prometheus comes from another machine"
     for key in ("oauth", "act_as", "scopes", "routes"):
         assert getattr(ours.settings, key) == getattr(theirs.settings, key)
     assert ours.settings.tokens is not None
@@ -494,10 +496,11 @@ def test_the_chart_brings_alerts_and_dashboard_whole() -> None:
         assert rule["annotations"]["summary"] == ALERTS[rule["alert"]]["annotations"]["summary"]
     (dashboard,) = made["dashboard.yaml"]
     assert json.loads(dashboard["data"]["extauthz.json"]) == json.loads((ROOT / "deploy" / "grafana" / "extauthz.json").read_text())
-    (monitor,) = made["servicemonitor.yaml"]
-    (service,) = made["service.yaml"]
-    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    assert {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]} <= {port["name"] for port in service["spec"]["ports"]}
+    services = [*made["service.yaml"], *made["console-service.yaml"]]
+    for monitor, service in zip(made["servicemonitor.yaml"], services, strict=True):
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+        ports = {port["name"] for port in service["spec"]["ports"]}
+        assert {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]} == {"ops"} <= ports
 
 
 # --- the image

@@ -68,6 +68,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- /* The sidecars' extauthz.yaml, with what console.config says otherwise: the account of the store above all. */ -}}
 {{- define "extauthz.consoleConfig" -}}
-{{- $decided := dict "server" (dict "listen" "127.0.0.1:9001") "console" (dict "listen" "0.0.0.0:9003") -}}
+{{- $decided := dict "server" (dict "listen" "127.0.0.1:9001") "console" (dict "listen" "0.0.0.0:9003" "ops" "0.0.0.0:9091") -}}
 {{- mergeOverwrite (deepCopy .Values.config) (deepCopy .Values.console.config) $decided | toYaml -}}
 {{- end -}}

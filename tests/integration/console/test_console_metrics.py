@@ -1,0 +1,109 @@
+"""The console's ops listener: what it shows of a real store, of real pages, and of a real process."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.routing import Route
+
+from extauthz.console import metrics
+from extauthz.console.app import paths
+from extauthz.console.metrics import Counted, Counters, OpsPages
+from extauthz.errors import StoreError
+from tests.support.console_process import console, log_in
+from tests.support.console_world import ConsoleWorld, console_world, empty_store
+from tests.support.ports import free_port
+
+
+def shown(world: ConsoleWorld, counters: Counters) -> dict[str, float]:
+    """Return the series of the console, by name and labels as they are written."""
+    _, text = asyncio.run(OpsPages(world.context, counters).metrics(False))
+    lines = re.findall(r"^(extauthz_console_[^ ]+) ([^ \n]+)$", text.decode(), re.MULTILINE)
+    return {name: float(value) for name, value in lines}
+
+
+def test_pages_are_counted_and_sessions_that_last(tmp_path: Path) -> None:
+    with console_world(tmp_path) as world:
+        counters = Counters(paths())
+        world.app = Counted(world.app, counters, iter(range(1000)).__next__)
+        world.change(console=dict(world.settings["console"]) | {"sidecars": ["http://127.0.0.1:1"]})
+        browser = world.logged_in()
+        world.visitor().post("/login", {"email": "cto@acme.com", "password": "not the right one"}, token="")
+        assert browser.create().status_code == 201
+        world.now += 30
+        series = shown(world, counters)
+        assert series['extauthz_console_logins_total{method="local",outcome="ok"}'] == 1
+        assert series['extauthz_console_logins_total{method="local",outcome="refused"}'] == 1
+        assert series['extauthz_console_token_changes_total{by="page",change="created"}'] == 1
+        assert series['extauthz_console_requests_total{page="/tokens",status="2xx"}'] == 1
+        assert series["extauthz_console_request_seconds_count"] == 5
+        assert series["extauthz_console_sessions"] == 1
+        assert series["extauthz_console_ready"] == 1
+        assert series['extauthz_console_scrape_age_seconds{sidecar="http://127.0.0.1:1"}'] == 30
+        world.now += 24 * 3600
+        assert shown(world, counters)["extauthz_console_sessions"] == 0
+
+
+def test_every_route_has_its_pattern(tmp_path: Path) -> None:
+    with console_world(tmp_path) as world:
+        starlette: Any = world.app._app  # type: ignore[attr-defined]
+        routed = [route.path for route in starlette.routes if isinstance(route, Route)]
+        below = [route.path for each in starlette.routes if hasattr(each, "_router") for route in each._router.routes]
+        assert len(routed) > 20
+        assert len(below) > 10
+        assert {*routed, *(f"/api/v1{path}" for path in below)} == set(paths())
+
+
+def test_without_the_store_it_is_not_ready_and_the_rest_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise StoreError("the store is away")
+
+    with console_world(tmp_path) as world:
+        monkeypatch.setattr(metrics.stored_sessions, "newest", fail)
+        series = shown(world, Counters(paths()))
+        assert series["extauthz_console_ready"] == 0
+        assert "extauthz_console_sessions" not in series
+        assert any(name.startswith("extauthz_console_build_info") for name in series)
+        assert asyncio.run(OpsPages(world.context, Counters(())).readiness()).parts == {"store": False}
+
+
+def test_a_store_that_hangs_is_asked_once_and_delays_nobody_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, goes_on = [], Event()
+
+    def hang(*_: Any) -> list[Any]:
+        asked.append(1)
+        assert goes_on.wait(60)
+        return []
+
+    async def look(pages: OpsPages) -> list[bool]:
+        ready = [(await pages.readiness()).ready for _ in range(3)]
+        goes_on.set()
+        monkeypatch.setattr(metrics, "STORE_TIMEOUT", 60.0)
+        return [*ready, (await pages.readiness()).ready]
+
+    with console_world(tmp_path) as world:
+        monkeypatch.setattr(metrics.stored_sessions, "newest", hang)
+        monkeypatch.setattr(metrics, "STORE_TIMEOUT", 0.01)
+        assert asyncio.run(look(OpsPages(world.context, Counters(())))) == [False, False, False, True]
+        assert len(asked) == 1
+
+
+def test_the_process_has_an_ops_listener_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "tokens.db").write_bytes(empty_store())
+    (tmp_path / "tokens.db").chmod(0o600)
+    ops = f"127.0.0.1:{free_port()}"
+    with console(tmp_path, console={"ops": ops}) as (address, _), httpx2.Client() as client:
+        assert log_in(client, address) == 403
+        assert client.get(f"http://{ops}/healthz").text == "ok\n"
+        assert client.get(f"http://{ops}/readyz").json() == {"ready": True, "parts": {"store": True}, "details": []}
+        text = client.get(f"http://{ops}/metrics").text
+        assert 'extauthz_console_logins_total{method="local",outcome="refused"} 1.0' in text
+        assert "process_resident_memory_bytes" in text
+        assert client.get(f"http://{ops}/config").status_code == 404
+        assert client.get(f"{address}/metrics").status_code == 404, "not for visitors"
