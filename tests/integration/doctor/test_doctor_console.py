@@ -251,6 +251,25 @@ async def test_who_has_the_port(pages: dict[str, Page], level: Level, expected: 
 @pytest.mark.parametrize(
     ("page", "level", "expected"),
     [
+        (document({"ready": True}), OK, "and is ready"),
+        (document({"ready": False}, status=503), PROBLEM, "answers with status 503"),
+        (Page(raw=b"SSH-2.0\r\n"), WARNING, "console.ops does not answer"),
+        (None, OK, "somebody listens"),
+    ],
+)
+async def test_a_console_with_tls_is_asked_on_its_ops_listener(page: Page | None, level: Level, expected: str) -> None:
+    async with faulty_server() as pages, faulty_server() as ops:
+        if page is not None:
+            ops.pages["/readyz"] = page
+        section = {"listen": f"127.0.0.1:{pages.port}", "tls": {"certificate": "tls.crt", "key": "tls.key"}}
+        section["ops"] = None if page is None else f"127.0.0.1:{ops.port}"
+        finding = await console_network.port(ConsoleSection.model_validate(section))
+    assert (finding.level, expected in finding.found) == (level, True), finding
+
+
+@pytest.mark.parametrize(
+    ("page", "level", "expected"),
+    [
         (text(METRICS), OK, f"has version {__version__}"),
         (text(METRICS.replace(__version__, "0.0.9")), WARNING, "has version 0.0.9"),
         (text("node_load1 1\n"), PROBLEM, "not that of a sidecar"),
