@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -229,6 +231,18 @@ def test_without_scripts_on_a_phone_in_the_dark(demo: RunningDemo, browser: Brow
         eventually(lambda: reason(demo, secret) == "token_invalid", seconds=10)
         page.get_by_role("button", name="Log out").click()
         expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+
+
+def test_a_console_that_hangs_changes_no_check(demo: RunningDemo) -> None:
+    console, token = demo.demo.console, demo.demo.tokens["ANONYMOUS"]
+    assert console is not None
+    os.kill(console.pid, signal.SIGSTOP)
+    try:
+        assert [reason(demo, token) for _ in range(5)] == ["allowed"] * 5
+        assert run(demo.demo.folder, "token", "revoke", demo.demo.ids["ANONYMOUS"], "--yes").exit_code == 0
+        eventually(lambda: reason(demo, token) == "token_invalid", seconds=10)
+    finally:
+        os.kill(console.pid, signal.SIGCONT)
 
 
 PATHS = ["/", "/tokens", "/tokens?scope=CHAT&status=revoked", "/tokens/new", "{token}", "{token}/rotate", "{token}/revoke"]
