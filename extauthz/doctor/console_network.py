@@ -32,7 +32,7 @@ async def port(section: ConsoleSection) -> Finding:
     if not await listens(local):
         return ok(name, f"nobody listens at {at}: the console does not run here")
     if section.tls is not None:
-        return ok(name, f"somebody listens at {at}")
+        return ok(name, f"somebody listens at {at}") if section.ops is None else await _readiness(at, section.ops)
     fetcher, taken = TextFetcher(timeout=PATIENCE, plain_http=True), "stop that program, or write another port into console.listen"
     try:
         alive, ready = [await fetcher.ask(f"http://{local}{path}") for path in ("/healthz", "/readyz")]
@@ -46,6 +46,23 @@ async def port(section: ConsoleSection) -> Finding:
         text = f"the console at {at} is not ready: /readyz answers with status {ready.status}"
         return problem(name, text, "look at its log, and whether the token store answers")
     return ok(name, f"the console answers at {at}, and is ready")
+
+
+async def _readiness(at: Address, ops: Address) -> Finding:
+    """Ask the ops listener of a console that speaks TLS to browsers, whose name this machine may not resolve."""
+    local = Address(host="127.0.0.1" if is_everywhere(ops) else ops.host, port=ops.port)
+    fetcher = JsonFetcher(timeout=PATIENCE, plain_http=True)
+    try:
+        answer = await fetcher.ask(f"http://{local}/readyz")
+    except FetchError as error:
+        text = f"somebody listens at {at}, and console.ops does not answer: {error}"
+        return warning("console.listen", text, "look whether it is the console, or another program")
+    finally:
+        await fetcher.close()
+    if answer.status != 200:
+        text = f"the console at {at} is not ready: /readyz of {ops} answers with status {answer.status}"
+        return problem("console.listen", text, "look at its log, and whether the token store answers")
+    return ok("console.listen", f"the console answers at {at}, and is ready")
 
 
 async def provider(configuration: Configuration, section: LoginSection, clock: Clock) -> list[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,6 @@ def test_the_end_of_the_certificate_is_seen_coming(days: int, level: Level, tmp_
     certificate(tmp_path)
     ends = x509.load_pem_x509_certificate((tmp_path / "tls.crt").read_bytes()).not_valid_after_utc
     now = (ends - timedelta(days=60) + timedelta(days=days)).timestamp()
-    assert datetime.fromtimestamp(now, UTC) < ends or level is PROBLEM
     configuration = configured(tmp_path, {"tls": {"certificate": "tls.crt", "key": "tls.key"}})
     assert looked(configuration, now)["console.tls"].level is level
 
@@ -246,6 +245,25 @@ async def test_who_has_the_port(pages: dict[str, Page], level: Level, expected: 
     assert (finding.level, expected in finding.found) == (level, True), finding
     finding = await console_network.port(listening_at(served.port))
     assert (finding.level, "nobody listens" in finding.found) == (OK, True)
+
+
+@pytest.mark.parametrize(
+    ("page", "level", "expected"),
+    [
+        (document({"ready": True}), OK, "and is ready"),
+        (document({"ready": False}, status=503), PROBLEM, "answers with status 503"),
+        (Page(raw=b"SSH-2.0\r\n"), WARNING, "console.ops does not answer"),
+        (None, OK, "somebody listens"),
+    ],
+)
+async def test_a_console_with_tls_is_asked_on_its_ops_listener(page: Page | None, level: Level, expected: str) -> None:
+    async with faulty_server() as pages, faulty_server() as ops:
+        if page is not None:
+            ops.pages["/readyz"] = page
+        section = {"listen": f"127.0.0.1:{pages.port}", "tls": {"certificate": "tls.crt", "key": "tls.key"}}
+        section["ops"] = None if page is None else f"127.0.0.1:{ops.port}"
+        finding = await console_network.port(ConsoleSection.model_validate(section))
+    assert (finding.level, expected in finding.found) == (level, True), finding
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,8 @@ def test_a_panel_names_only_what_exists(where: str) -> None:
 
 def test_the_dashboard_shows_every_metric_of_ours() -> None:
     shown = {metric for query in panel_queries().values() for metric in metrics_in(query)}
-    parts = {"extauthz_check_duration_seconds_sum", "extauthz_check_duration_seconds_count"}
+    durations = ("extauthz_check_duration_seconds", "extauthz_console_request_seconds")
+    parts = {f"{name}_{part}" for name in durations for part in ("sum", "count")}
     assert {name for name in LABELS if name.startswith("extauthz_")} - shown == parts
 
 

@@ -78,3 +78,18 @@ def test_a_sidecar_starts_without_the_secret_of_logins(tmp_path: Path) -> None:
     configuration = configured(tmp_path, OIDC.format(more=", client_secret: {file: secret}"))
     configuration.read_secrets({})
     assert tmp_path / "secret" not in configuration.files.paths
+
+
+@pytest.mark.parametrize(
+    ("console", "ops", "is_warned_of"),
+    [
+        ("", "127.0.0.1:9091", False),
+        ("ops: null", "None", False),
+        ("ops: '0.0.0.0:9091'", "0.0.0.0:9091", True),
+        ("ops: '127.0.0.1:0', listen: '127.0.0.1:0'", "127.0.0.1:0", False),
+    ],
+)
+def test_metrics_are_for_this_machine_unless_they_are_let_out(tmp_path: Path, console: str, ops: str, is_warned_of: bool) -> None:
+    loaded = configured(tmp_path, f"console: {{{console}}}\n")
+    assert str(loaded.settings.console and loaded.settings.console.ops) == ops
+    assert ("console.ops" in {warning.path for warning in loaded.warnings}) is is_warned_of

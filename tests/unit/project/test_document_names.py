@@ -26,7 +26,7 @@ from extauthz.core.model import Reason
 from extauthz.core.provider_table import PROVIDERS
 from extauthz.telemetry.conditions import ConditionKey
 from extauthz.telemetry.decision_record import RecordField
-from extauthz.telemetry.metric_table import DEFINITIONS
+from extauthz.telemetry.metric_table import TABLE
 from extauthz.transport.grpc.refusals import RefusalReason
 from tests.support.documents import placed
 from tests.support.metric_names import LABELS
@@ -57,7 +57,7 @@ def named(page: Path) -> str:
 
 def wrong_metrics(text: str) -> list[str]:
     """Return what looks like a metric of ours, or a label of one, and is not."""
-    known = LABELS.keys() | {definition.name for definition in DEFINITIONS} | set(FOREIGN["database_roles"])
+    known = LABELS.keys() | {definition.name for definition in TABLE.values()} | set(FOREIGN["database_roles"])
     wrong = [name for name in re.findall(r"\bextauthz_[a-z_]+", text) if name not in known]
     for name, selected in re.findall(r"\b(extauthz_[a-z_]+)\{([^}]*)\}", text):
         labels = {*LABELS.get(name, ()), "instance", "job"}
@@ -125,7 +125,7 @@ WORDS = (
     | {str(reason) for reason in RefusalReason}
     | {str(field) for field in RecordField}
     | {str(key) for key in ConditionKey}
-    | {label for definition in DEFINITIONS for label in definition.labels}
+    | {label for definition in TABLE.values() for label in definition.labels}
     | {*RouteLine.model_fields, *RouteFile.model_fields, *UpstreamSection.model_fields}
     | {part for finding in FINDINGS for part in finding.split(".")}
     | {*PROVIDERS, *FOREIGN["database_roles"]}

@@ -179,15 +179,23 @@ def test_the_console_is_no_sidecar(where: str) -> None:
     """No Service, policy or budget of the sidecars takes its pod for one of theirs, and the other way round."""
     deployment = named(where, "Deployment")
     labels, namespace = deployment["spec"]["template"]["metadata"]["labels"], deployment["metadata"].get("namespace")
-    for place, manifest in MANIFESTS.items():
-        if manifest["metadata"].get("namespace") != namespace:
-            continue
-        spec = manifest.get("spec", {})
-        selector = spec.get("podSelector", spec.get("selector", {}))
-        selector = selector.get("matchLabels", selector)
-        if manifest["kind"] in ("Service", "NetworkPolicy", "PodDisruptionBudget", "Deployment"):
-            takes = bool(selector) and selector.items() <= labels.items()
-            assert takes == (place.split()[0] == where.split()[0] and place.endswith("-console")), place
+    kinds = ("Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service")
+    beside = {
+        place: found
+        for place, found in MANIFESTS.items()
+        if found["kind"] in kinds and found["metadata"].get("namespace") == namespace
+    }
+    assert {found["kind"] for found in beside.values()} == set(kinds)
+    takers = {place for place, found in beside.items() if selector_of(found).items() <= labels.items()}
+    assert takers == {place for place in beside if place.startswith(f"{where.split()[0]} ") and place.endswith("-console")}
+
+
+def selector_of(manifest: Manifest) -> dict[str, str]:
+    """Return the labels by which an object finds pods; an empty selector would find all of them."""
+    selector = manifest["spec"].get("podSelector", manifest["spec"].get("selector"))
+    labels: dict[str, str] = selector.get("matchLabels", selector)
+    assert labels
+    return labels
 
 
 @pytest.mark.parametrize("where", CONSOLES)
