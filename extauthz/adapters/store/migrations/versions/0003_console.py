@@ -51,10 +51,13 @@ def _who_gets_in() -> None:
         sa.Column("digest", sa.LargeBinary(32), nullable=False),
         sa.Column("email", sa.String(254), nullable=False),
         sa.Column("method", sa.String(8), nullable=False),
+        sa.Column("issuer", sa.Text, nullable=False),
         sa.Column("address", sa.String(64), nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("seen_at", sa.BigInteger, nullable=False),
         sa.Column("authenticated_at", sa.BigInteger, nullable=False),
+        sa.Column("pepper_id", sa.String(64), nullable=False),
+        sa.Column("mac", sa.LargeBinary(32), nullable=False),
         sqlite_with_rowid=False,
     )
     op.create_index("console_sessions_by_digest", "console_sessions", ["digest"], unique=True)
@@ -65,6 +68,8 @@ def _who_gets_in() -> None:
         sa.Column("password_hash", sa.String(200), nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("created_by", sa.String(254), nullable=False),
+        sa.Column("pepper_id", sa.String(64), nullable=False),
+        sa.Column("mac", sa.LargeBinary(32), nullable=False),
         sqlite_with_rowid=False,
     )
     op.create_table(
