@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from anyio.from_thread import start_blocking_portal
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -123,8 +124,11 @@ MakeApi = Callable[..., ApiWorld]
 def api_world(folder: Path, **changes: Any) -> Iterator[ApiWorld]:
     """Open a world in an empty folder; changes are sections of the configuration."""
     configured(folder, **{"oauth": {"managed_by": "console"}, **changes})
-    with closing(empty_store(folder / "store.db")) as store:
-        yield ApiWorld(folder, store, load(folder / "extauthz.yaml"))
+    with closing(empty_store(folder / "store.db")) as store, start_blocking_portal() as portal:
+        made = ApiWorld(folder, store, load(folder / "extauthz.yaml"))
+        # One loop for all requests: each one takes long to begin.
+        made.client.portal = portal
+        yield made
 
 
 @cache

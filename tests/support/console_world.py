@@ -14,8 +14,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 import yaml
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from httpx2 import Response
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin import accounts, tokens
@@ -60,6 +62,7 @@ class ConsoleWorld:
 
     folder: Path
     store: SqlTokenStore
+    portal: BlockingPortal
     now: float = NOW
     ticks: float = 0.0
     openid: OpenIdLogin | None = None
@@ -75,6 +78,12 @@ class ConsoleWorld:
             self.current.configuration, self.current.administration, self.current.route_map, clock=lambda: self.now
         )
         self.app = application(self.context, [ORIGIN], openid=self.openid)
+
+    def client(self, app: ASGIApp) -> TestClient:
+        """Return a client of an application; all of a world share one loop, because each one takes long to begin."""
+        client = TestClient(app, base_url=ORIGIN, follow_redirects=False)
+        client.portal = self.portal
+        return client
 
     @property
     def file(self) -> Path:
@@ -126,7 +135,7 @@ class Browser:
 
     def __init__(self, world: ConsoleWorld) -> None:
         self.world = world
-        self.client = TestClient(world.app, base_url=ORIGIN, follow_redirects=False)
+        self.client = world.client(world.app)
 
     def get(self, path: str, **headers: str) -> Response:
         """Open a page."""
@@ -188,5 +197,5 @@ def console_world(folder: Path, **more: Any) -> Iterator[ConsoleWorld]:
     """Make a world on a new SQLite store."""
     (folder / "tokens.db").write_bytes(empty_store())
     (folder / "tokens.db").chmod(0o600)
-    with closing(SqlTokenStore(folder / "tokens.db")) as store:
-        yield ConsoleWorld(folder, store, **more)
+    with closing(SqlTokenStore(folder / "tokens.db")) as store, start_blocking_portal() as portal:
+        yield ConsoleWorld(folder, store, portal, **more)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin.rights import Role
@@ -32,7 +31,7 @@ def other(world: ConsoleWorld) -> Iterator[Browser]:
         current = CurrentConfiguration(load(world.file), store, monotonic=lambda: world.ticks)
         context = Context(current.configuration, current.administration, current.route_map, clock=lambda: world.now)
         browser = world.visitor()
-        browser.client = TestClient(application(context, [ORIGIN]), base_url=ORIGIN, follow_redirects=False)
+        browser.client = world.client(application(context, [ORIGIN]))
         yield browser
 
 
