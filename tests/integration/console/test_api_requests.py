@@ -394,4 +394,5 @@ def test_every_moment_that_is_written_is_read(moment: Any) -> None:
     offset = moment.utcoffset()
     if offset is None or offset.total_seconds() % 60 or not 2 <= moment.year <= 9998:
         return
-    assert seconds(moment.isoformat()) == int(moment.timestamp() // 1)
+    # A float of so many seconds has no room for all microseconds, and is rounded up.
+    assert seconds(moment.isoformat()) == int(moment.replace(microsecond=0).timestamp() // 1)
