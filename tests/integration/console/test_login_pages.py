@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from extauthz.admin import accounts, sessions
 from extauthz.admin.rights import Role
+from extauthz.console import forms
 from extauthz.console.visits import COOKIE
 from tests.support.console_world import FOUNDER, HASH, NOW, ORIGIN, PASSWORD, SETTINGS, WHO, ConsoleWorld, console_world, done
 
@@ -71,6 +74,17 @@ def test_who_tries_often_waits(world: ConsoleWorld) -> None:
     assert (waiting.status_code, waiting.headers["retry-after"]) == (429, "13")
     world.now += 13
     assert browser.post("/login", {"email": ANA, "password": PASSWORD}, token="").status_code == 303
+
+
+def test_a_session_confirms_although_others_try_from_its_address(world: ConsoleWorld) -> None:
+    browser = world.logged_in(Role.ADMIN)
+    for number in range(6):
+        last = world.visitor().post("/login", {"email": ANA, "password": f"{PASSWORD} {number}"}, token="")
+    assert last.status_code == 429
+    tries = [f"{PASSWORD} {number}" for number in range(3)] + [PASSWORD]
+    assert [browser.post("/confirm", {"password": text}, page="/confirm").status_code for text in tries] == [403] * 3 + [303]
+    tries = [f"{PASSWORD} {number}" for number in range(5)] + [PASSWORD]
+    assert [browser.post("/confirm", {"password": text}, page="/confirm").status_code for text in tries] == [403] * 5 + [429]
 
 
 def test_with_a_provider_accounts_are_off_unless_the_file_keeps_them(world: ConsoleWorld) -> None:
@@ -217,3 +231,20 @@ def test_a_recent_login_is_asked_for_again(world: ConsoleWorld) -> None:
     old = world.visitor()
     old.client.cookies.set(COOKIE, before)
     assert not is_in(old)
+
+
+def test_a_form_that_does_not_come_ends_its_connection(world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms, "BODY_TIMEOUT", 0.01)
+    sent = {"host": ORIGIN.removeprefix("https://"), "origin": ORIGIN, "content-type": forms.CONTENT_TYPE}
+    headers = [(name.encode(), value.encode()) for name, value in sent.items()]
+    scope = {"type": "http", "method": "POST", "path": "/login", "query_string": b"", "headers": headers}
+    answers: list[Any] = []
+
+    async def ask() -> None:
+        async def send(message: Any) -> None:
+            answers.append(message)
+
+        await world.app(scope, asyncio.Event().wait, send)
+
+    world.portal.call(ask)
+    assert (answers[0]["status"], (b"connection", b"close") in answers[0]["headers"]) == (408, True)
