@@ -118,12 +118,12 @@ async def _serve(
     counted = Counted(_Probes(pages, context), counters, clock.monotonic)
     ops_listener = open_port(section.ops) if section.ops is not None else None
 
-    class Connection(ConsoleConnection):
+    class ServedConnection(ConsoleConnection):
         """A connection to this console, whose proxies the configuration names."""
 
         shared = tuple(ip_network(network) for network in section.trusted_proxies)
 
-    server = HttpServer(counted, tls=None if tls is None else tls.load(protocol="http/1.1").context, http=Connection)
+    server = HttpServer(counted, tls=None if tls is None else tls.load(protocol="http/1.1").context, http=ServedConnection)
     shown = OpsPages(context, counters)
     ops = HttpServer(ops_application(Pages(shown.metrics, shown.readiness)), http=BoundedConnection)
     loop = asyncio.get_running_loop()

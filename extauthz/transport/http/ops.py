@@ -17,11 +17,13 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from extauthz.transport.grpc.eviction import evictable, has_unread
-from extauthz.transport.sockets import stop_accepting
+from extauthz.transport.sockets import BACKLOG, stop_accepting
 from extauthz.transport.tls_listening import TlsListener
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 Page = tuple[int, str, bytes]
+ACCEPTED_AT_ONCE = 32
+"""Connections accepted in one turn of the loop: before it ends none of them can make room, and each takes a descriptor."""
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: longer than scrapers pause."""
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
@@ -134,6 +136,7 @@ class HttpServer(uvicorn.Server):
             # By default it believes what a client on loopback says of its address.
             proxy_headers=False,
             forwarded_allow_ips="",
+            backlog=ACCEPTED_AT_ONCE,
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=1,
         )
@@ -171,6 +174,9 @@ class HttpServer(uvicorn.Server):
         """Begin to accept; over TLS by ourselves, since uvicorn lets a handshake take a minute and counts none."""
         if self._tls is None or not sockets:
             await super().startup(sockets)
+            for each in sockets or ():
+                # asyncio takes one number for both.
+                each.listen(BACKLOG)
             return
         await super().startup([])
         self._listeners = [

@@ -8,6 +8,7 @@ import subprocess
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
+from resource import RLIMIT_NOFILE, prlimit
 
 import httpx2
 import pytest
@@ -76,7 +77,8 @@ HALF_A_FORM = (
 
 
 def test_strangers_hold_few_connections_and_are_who_they_are(tmp_path: Path) -> None:
-    with console(tmp_path) as (address, _), httpx2.Client() as client:
+    with console(tmp_path) as (address, process), httpx2.Client() as client:
+        prlimit(process.pid, RLIMIT_NOFILE, (256, 256))
         port = int(address.rpartition(":")[2])
         with Silence(port, 250, reopens=False) as silent, Silence(port, 100, HALF_A_FORM, reopens=False) as slow:
             elsewhere = HTTPConnection("127.0.0.1", port, timeout=2, source_address=("127.0.0.2", 0))
@@ -97,4 +99,4 @@ def test_strangers_hold_few_connections_and_are_who_they_are(tmp_path: Path) -> 
                 statuses.append(sent.status_code)
             assert statuses == [status] * allowed + [429]
     log = (tmp_path / "console.log").read_text()
-    assert ("127.0.0.1" in log, "203.0.113." in log) == (True, False)
+    assert ("127.0.0.1" in log, "203.0.113." in log, "out of system resource" in log) == (True, False, False)
