@@ -186,6 +186,16 @@ def problems(source: Document, clients: Iterable[tuple[KeyPath, str]]) -> Iterat
         yield source.problem(path, message)
 
 
+def risks(section: ConsoleSection, source: Document) -> Iterator[Problem]:
+    """Find what is allowed but worth a look."""
+    if (section.public_url or "").startswith("https://") and section.tls is None and not section.trusted_proxies:
+        message = (
+            "ends at a proxy, of whose visitors the addresses are not known: write its networks into console.trusted_proxies, "
+            "else all visitors share its address and its limits"
+        )
+        yield source.problem(("console", "public_url"), message)
+
+
 def _unsafe(source: Document, section: dict[str, object]) -> Iterator[Problem]:
     has_tls, public_url = section.get("tls") is not None, section.get("public_url")
     is_encrypted = has_tls or str(public_url).startswith("https://")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from extauthz.config import database_address, upstream
+from extauthz.config import console, database_address, upstream
 from extauthz.config.cross_checks import provider_entries
 from extauthz.config.document import Document
 from extauthz.config.settings import Settings
@@ -47,8 +47,10 @@ def risks(settings: Settings, policy: Policy, source: Document) -> list[Problem]
     for key, listening, warning in addresses:
         if listening is not None and not listening.is_local:
             warnings.append(source.problem(("server", key), warning))
-    if settings.console is not None and settings.console.ops is not None and not settings.console.ops.is_local:
-        warnings.append(source.problem(("console", "ops"), _OPS_WARNING.removesuffix(" or a unix socket")))
+    if settings.console is not None:
+        warnings += console.risks(settings.console, source)
+        if settings.console.ops is not None and not settings.console.ops.is_local:
+            warnings.append(source.problem(("console", "ops"), _OPS_WARNING.removesuffix(" or a unix socket")))
     if settings.identity.prefix != IdentityHeaders().prefix:
         warnings.append(source.problem(("identity", "prefix"), _RULE_WARNING))
     warnings += upstream.kept_hosts(settings.identity.keep, policy, source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from starlette.requests import Request
 
 MAX_BODY = 64 * 1024
 """Bytes."""
+BODY_TIMEOUT = 5.0
+"""Seconds that a form may take to come."""
 MAX_FIELDS = 100
 CONTENT_TYPE = "application/x-www-form-urlencoded"
 TOKEN = "csrf"
@@ -18,7 +21,12 @@ TOKEN = "csrf"
 
 
 class BadForm(Exception):
-    """A form that no page of ours sends."""
+    """A form that no page of ours sends, and the status that says so."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        """Say what is wrong with it."""
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +48,27 @@ async def read_form(request: Request, repeated: Collection[str] = ()) -> Form:
     """Read a form of which only the `repeated` fields may come several times; raise BadForm."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CONTENT_TYPE:
         raise BadForm(f"a form is sent as {CONTENT_TYPE}")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise BadForm(f"a form has {MAX_BODY} bytes at most")
     fields: dict[str, tuple[str, ...]] = {}
-    for name, value in _pairs(bytes(body)):
+    for name, value in _pairs(await _body(request)):
         if name in fields and name not in repeated:
             raise BadForm("a field came twice")
         if "\0" in value:
             raise BadForm("a field holds a NUL")
         fields[name] = (*fields.get(name, ()), value)
     return Form(fields)
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise BadForm(f"a form has {MAX_BODY} bytes at most")
+    except TimeoutError as error:
+        raise BadForm(f"it did not come within {BODY_TIMEOUT:.0f} seconds", 408) from error
+    return bytes(body)
 
 
 def _pairs(body: bytes) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from extauthz.config.console import ConsoleSection
 from extauthz.console import forms, passwords, rendering
 from extauthz.console.context import Context
 from extauthz.console.openid import local_path
-from extauthz.console.throttle import LoginThrottle
+from extauthz.console.throttle import LoginThrottle, Throttle
 from extauthz.console.visits import (
     COOKIE,
     SOURCE,
@@ -45,6 +45,8 @@ class LocalLogin:
     def __init__(self) -> None:
         """Begin with nobody known."""
         self._throttle = LoginThrottle()
+        # Whoever has a session is known: no stranger at the same address takes these attempts away.
+        self._confirmations = Throttle(5, 60)
         self._hashing = passwords.Hashing()
 
     async def show(self, context: Context, request: Request) -> Response:
@@ -59,11 +61,13 @@ class LocalLogin:
         """Begin a session of an account, or show why not."""
         form = await forms.read_form(request)
         path, section = local_path(form.text("next")), console_section(context)
-        account = await self._authenticate(context, request, form.text("email"), form.fields.get("password", ("",))[0])
+        email, address = form.text("email"), address_of(context, request)
+        wait = self._throttle.wait(address, email.lower(), context.clock())
+        account = await self._authenticate(context, request, email, form.fields.get("password", ("",))[0], wait=wait)
         if isinstance(account, Response):
             return account
         if isinstance(account, str):
-            return login_page(section, path, email=form.text("email"), error=account, status=403)
+            return login_page(section, path, email=email, error=account, status=403)
         return await begin_session(context, request, account.email, LOCAL, RedirectResponse(path, 303), account=account)
 
     async def confirm(self, visit: Visit) -> Response:
@@ -75,7 +79,9 @@ class LocalLogin:
         if not visit.form.fields:
             return visit.page("confirm.html", path=local_path(visit.query.get("next", "")), error="")
         path, email = local_path(visit.form.text("next")), visit.visitor.session.email
-        account = await self._authenticate(visit.context, visit.request, email, visit.form.fields.get("password", ("",))[0])
+        wait = self._confirmations.wait(visit.visitor.session.id, visit.context.clock())
+        password = visit.form.fields.get("password", ("",))[0]
+        account = await self._authenticate(visit.context, visit.request, email, password, wait=wait)
         if isinstance(account, Response):
             return account
         if isinstance(account, str):
@@ -97,12 +103,13 @@ class LocalLogin:
         )
         return logged_out(RedirectResponse("/login", 303))
 
-    async def _authenticate(self, context: Context, request: Request, email: str, password: str) -> StoredAccount | str | Response:
+    async def _authenticate(
+        self, context: Context, request: Request, email: str, password: str, *, wait: float
+    ) -> StoredAccount | str | Response:
         """Return the account whose password this is, or what is shown instead."""
         section, address = console_section(context), address_of(context, request)
         if not section.has_local_accounts:
             return "Accounts of the console are switched off: log in with your company's account."
-        wait = self._throttle.wait(address, email.lower(), context.clock())
         if wait:
             seconds = int(wait) + 1
             page = login_page(section, "/", email=email, error=f"Too many attempts: try again in {seconds} seconds.", status=429)

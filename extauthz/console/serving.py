@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from extauthz.config.console import CALLBACK, ConsoleSection
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
 from extauthz.console.app import application, paths
+from extauthz.console.connections import ConsoleConnection
 from extauthz.console.context import Context
 from extauthz.console.metrics import Counted, Counters, OpsPages
 from extauthz.console.openid import OpenIdLogin
@@ -115,7 +117,13 @@ async def _serve(
     counters = Counters(paths())
     counted = Counted(_Probes(pages, context), counters, clock.monotonic)
     ops_listener = open_port(section.ops) if section.ops is not None else None
-    server = HttpServer(counted, tls=None if tls is None else tls.load(protocol="http/1.1").context)
+
+    class ServedConnection(ConsoleConnection):
+        """A connection to this console, whose proxies the configuration names."""
+
+        shared = tuple(ip_network(network) for network in section.trusted_proxies)
+
+    server = HttpServer(counted, tls=None if tls is None else tls.load(protocol="http/1.1").context, http=ServedConnection)
     shown = OpsPages(context, counters)
     ops = HttpServer(ops_application(Pages(shown.metrics, shown.readiness)), http=BoundedConnection)
     loop = asyncio.get_running_loop()

@@ -52,21 +52,26 @@ class Throttle:
 
 
 class LoginThrottle:
-    """Five logins a minute for an address and for an account, and sixty for all together.
+    """Five logins a minute for an address, sixty for all together, and a hundred an hour for an account, wherever they come from.
 
-    Who is turned away by one limit takes nothing of the next: one address cannot use up the attempts of an account, nor make others
-    forgotten by naming many accounts.
+    Few for an account would let anybody keep it out; the hundred are against guesses from many addresses. Who is turned away takes
+    nothing of any limit, and makes nobody forgotten.
     """
 
     def __init__(self) -> None:
         """Begin with nobody known."""
         self._addresses = Throttle(5, 60)
-        self._accounts = Throttle(5, 60)
+        self._accounts = Throttle(100, 3600)
         self._all = Throttle(60, 60)
 
     def wait(self, address: str, account: str, now: float) -> float:
         """Return 0 if somebody may try, else the seconds until then."""
-        return self._addresses.wait(network_of(address), now) or self._accounts.wait(account, now) or self._all.wait("", now)
+        limits = ((self._addresses, network_of(address)), (self._all, ""), (self._accounts, account))
+        seconds = max(limit.look(key, now) for limit, key in limits)
+        if not seconds:
+            for limit, key in limits:
+                limit.wait(key, now)
+        return seconds
 
     def succeeded(self, account: str) -> None:
         """Forget the attempts of an account before a login.

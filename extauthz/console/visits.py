@@ -198,7 +198,10 @@ def guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
         except ClientDisconnect:
             return PlainTextResponse("The request was not whole.\n", 400)
         except forms.BadForm as error:
-            return message_page("Not done", f"The form could not be read: {error}.", 400)
+            refused = message_page("Not done", f"The form could not be read: {error}.", error.status)
+            # The rest of a form that is late is not waited for.
+            refused.headers.update({"connection": "close"} if error.status == 408 else {})
+            return refused
         except (StoreError, ConfigurationError) as error:
             _log.error("a page could not be made", extra={"path": request.url.path, "error": str(error)})
             text = UNREAD if request.method in SAFE_METHODS else UNCERTAIN

@@ -18,7 +18,7 @@ from extauthz.console.throttle import Throttle, network_of
 
 CHALLENGE = 'Bearer realm="extauthz console API"'
 WRONG_KEYS, WINDOW = 10, 60.0
-"""Wrong keys that may come from an address in so many seconds; behind them all that it sends is refused for a while."""
+"""Wrong keys that may come from an address in so many seconds; the next ones wait, and no right key does."""
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE).fullmatch
 
@@ -27,16 +27,15 @@ async def authenticate(request: Request, context: Context, failures: Throttle) -
     """Return who sends a request. Raises StoreError and ConfigurationError."""
     console = context.configuration().settings.console
     address = client_address(request, console.trusted_proxies if console else ())
-    if seconds := math.ceil(failures.look(network_of(address), context.clock())):
-        detail = f"too many wrong keys came from your address: wait {seconds} s"
-        return ApiProblem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"retry-after": str(seconds)})
     sent = request.headers.getlist("authorization")
     bearer = _BEARER(sent[0]) if len(sent) == 1 else None
     if bearer is None:
         return _unauthorized("send an admin key: Authorization: Bearer exadm_…", "")
     actor = await context.run(keys.identify, context.administration(), bearer[1], context.now(), address=address)
     if isinstance(actor, Refused):
-        failures.wait(network_of(address), context.clock())
+        if seconds := math.ceil(failures.wait(network_of(address), context.clock())):
+            detail = f"too many wrong keys came from your address: wait {seconds} s"
+            return ApiProblem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"retry-after": str(seconds)})
         return _unauthorized(actor.refusals[0].message, ', error="invalid_token"')
     return actor
 

@@ -29,13 +29,14 @@ _OF_ALL = (
     HTTPStatus.INTERNAL_SERVER_ERROR,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
-_OF_BODIES = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+_OF_BODIES = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 MEANINGS = {
     HTTPStatus.BAD_REQUEST: "The query or the body cannot be read.",
     HTTPStatus.UNAUTHORIZED: "There is no admin key, or it is wrong, revoked or expired.",
     HTTPStatus.FORBIDDEN: "The role of the key does not allow it.",
     HTTPStatus.NOT_FOUND: "There is nothing with this id.",
     HTTPStatus.METHOD_NOT_ALLOWED: "There is no such method here.",
+    HTTPStatus.REQUEST_TIMEOUT: "The body did not come within 5 seconds.",
     HTTPStatus.CONFLICT: "The state of what is there stands against it.",
     HTTPStatus.PRECONDITION_FAILED: "It was changed since it was read.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large.",

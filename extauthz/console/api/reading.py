@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from extauthz.console.api.problems import ApiProblem, FieldError
 JSON = "application/json"
 MAX_BODY = 64 * 1024
 """Bytes."""
+BODY_TIMEOUT = 5.0
+"""Seconds that a body may take to come."""
 MAX_FIELDS = 50
 MAX_DEPTH = 20
 
@@ -31,10 +34,15 @@ async def read_body(request: Request, adapter: TypeAdapter[Any]) -> Any | ApiPro
     if len(types) != 1 or not _TYPE(types[0].strip()):
         return ApiProblem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send a body of the content type {JSON}", headers={"accept": JSON})
     content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BODY:
-            return ApiProblem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has {MAX_BODY} bytes at most")
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > MAX_BODY:
+                    return ApiProblem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has {MAX_BODY} bytes at most")
+    except TimeoutError:
+        detail = f"the body did not come within {BODY_TIMEOUT:.0f} seconds"
+        return ApiProblem(HTTPStatus.REQUEST_TIMEOUT, detail, headers={"connection": "close"})
     if (wrong := _unreadable(bytes(content))) is not None:
         return ApiProblem(HTTPStatus.BAD_REQUEST, f"the body cannot be read: {wrong}")
     try:

@@ -8,7 +8,7 @@ import ipaddress
 import json
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -17,11 +17,13 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from extauthz.transport.grpc.eviction import evictable, has_unread
-from extauthz.transport.sockets import stop_accepting
+from extauthz.transport.sockets import BACKLOG, stop_accepting
 from extauthz.transport.tls_listening import TlsListener
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 Page = tuple[int, str, bytes]
+ACCEPTED_AT_ONCE = 32
+"""Connections accepted in one turn of the loop: before it ends none of them can make room, and each takes a descriptor."""
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: longer than scrapers pause."""
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
@@ -62,7 +64,9 @@ class BoundedConnection(H11Protocol):
         """Take a place, and set its ends."""
         super().connection_made(transport)
         self.opened_at = self.used_at = monotonic()
-        if len(self.connections) > self.most and not self._make_room():
+        if not self._has_place():
+            # Else it would make room for the next one of this turn of the loop.
+            self.connections.discard(self)
             transport.abort()
             return
         self._header_due = self.loop.call_later(self.header_timeout, self._expect_header)
@@ -73,15 +77,21 @@ class BoundedConnection(H11Protocol):
         self.used_at = monotonic()
         super().on_response_complete()
 
-    def _make_room(self) -> bool:
+    def _has_place(self) -> bool:
+        return len(self.connections) <= self.most or self._make_room(self.connections)
+
+    def _make_room(self, among: Iterable[object]) -> bool:
         """End another connection without a request under way; return whether there was one."""
-        others = [one for one in self.connections if isinstance(one, BoundedConnection) and one is not self]
-        connection = evictable(sorted(others, key=lambda one: one.opened_at))
+        others = [one for one in among if isinstance(one, BoundedConnection) and one is not self]
+        connection = self._evictable(sorted(others, key=lambda one: one.opened_at))
         if connection is None:
             return False
         self.connections.discard(connection)
         connection.transport.abort()
         return True
+
+    def _evictable(self, others: Sequence[BoundedConnection]) -> BoundedConnection | None:
+        return evictable(others)
 
     def _expect_header(self) -> None:
         """End a connection whose first header has not come."""
@@ -90,8 +100,11 @@ class BoundedConnection(H11Protocol):
 
     def _close(self, transport: asyncio.Transport) -> None:
         """Let a request under way be answered."""
-        self._end = self.loop.call_later(self.grace, transport.abort)
+        self._end = self.loop.call_later(self.grace, self._cut)
         self.shutdown()
+
+    def _cut(self) -> None:
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
@@ -120,6 +133,10 @@ class HttpServer(uvicorn.Server):
             lifespan="off",
             log_config=None,
             access_log=False,
+            # By default it believes what a client on loopback says of its address.
+            proxy_headers=False,
+            forwarded_allow_ips="",
+            backlog=ACCEPTED_AT_ONCE,
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=1,
         )
@@ -157,6 +174,9 @@ class HttpServer(uvicorn.Server):
         """Begin to accept; over TLS by ourselves, since uvicorn lets a handshake take a minute and counts none."""
         if self._tls is None or not sockets:
             await super().startup(sockets)
+            for each in sockets or ():
+                # asyncio takes one number for both.
+                each.listen(BACKLOG)
             return
         await super().startup([])
         self._listeners = [

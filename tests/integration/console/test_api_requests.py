@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -10,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from starlette.requests import Request
 
 from extauthz.console.api.operations import BASE
-from extauthz.console.api.reading import MAX_BODY
+from extauthz.console.api.reading import MAX_BODY, read_body
 from extauthz.console.api.values import Moment
 from tests.support.console_api import GLOBAL, ApiWorld, api_world
+from tests.support.virtual_time import in_virtual_time
 
 BODY = {"description": "CI", "permission": "ANONYMOUS", "scopes": ["SEARCH"], "expires_in": 3600}
 SECRET = "glean_4fK2pQ9sXb1Z_" + "aB3" * 16 + "x"
@@ -396,3 +399,16 @@ def test_every_moment_that_is_written_is_read(moment: Any) -> None:
         return
     # A float of so many seconds has no room for all microseconds, and is rounded up.
     assert seconds(moment.isoformat()) == int(moment.replace(microsecond=0).timestamp() // 1)
+
+
+def test_a_body_that_does_not_come_is_waited_for_five_seconds() -> None:
+    async def receive() -> Any:
+        await asyncio.sleep(1.0)  # why: each part comes in time, and the whole does not
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    async def work() -> tuple[Any, float]:
+        scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}
+        return await read_body(Request(scope, receive), TypeAdapter(dict)), asyncio.get_running_loop().time()
+
+    answer, at = in_virtual_time(work)
+    assert (answer.status, answer.headers, at) == (408, {"connection": "close"}, 5.0)

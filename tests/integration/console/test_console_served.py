@@ -5,15 +5,21 @@ from __future__ import annotations
 import signal
 import ssl
 import subprocess
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
+from resource import RLIMIT_NOFILE, prlimit
 
 import httpx2
 import pytest
 
+from extauthz.console.connections import ConsoleConnection
 from tests.support.console_process import ANA, COMMAND, console, log_in
 from tests.support.console_world import PASSWORD, SETTINGS
 from tests.support.ports import free_port
+from tests.support.silence import Silence
 from tests.support.transports import Authority
+from tests.support.waiting import eventually
 
 
 def test_it_starts_serves_and_ends(tmp_path: Path) -> None:
@@ -62,3 +68,35 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         second = subprocess.run([*COMMAND, "--config", file], capture_output=True, timeout=60)
     assert second.returncode == 1
     assert f"{address.removeprefix('http://')} is in use by another process" in second.stderr.decode()
+
+
+HALF_A_FORM = (
+    b"POST /login HTTP/1.1\r\nhost: x\r\norigin: http://x\r\ncontent-type: application/x-www-form-urlencoded\r\n"
+    b"content-length: 60000\r\n\r\nemail="
+)
+
+
+def test_strangers_hold_few_connections_and_are_who_they_are(tmp_path: Path) -> None:
+    with console(tmp_path) as (address, process), httpx2.Client() as client:
+        prlimit(process.pid, RLIMIT_NOFILE, (256, 256))
+        port = int(address.rpartition(":")[2])
+        with Silence(port, 250, reopens=False) as silent, Silence(port, 100, HALF_A_FORM, reopens=False) as slow:
+            elsewhere = HTTPConnection("127.0.0.1", port, timeout=2, source_address=("127.0.0.2", 0))
+            with closing(elsewhere):
+                elsewhere.request("GET", "/login", headers={"host": address.removeprefix("http://")})
+                assert elsewhere.getresponse().status == 200
+            eventually(lambda: silent.held + slow.held <= ConsoleConnection.most_of_client, seconds=3)
+        for path, allowed, status in (("/login", 5, 403), ("/api/v1/tokens", 10, 401)):
+            statuses = []
+            for number in range(allowed + 1):
+                headers = {"x-forwarded-for": f"203.0.113.{number}", "origin": address, "authorization": "Bearer exadm_wrong"}
+                fields = {"email": f"{number}@acme.com", "password": PASSWORD}
+                sent = (
+                    client.post(address + path, data=fields, headers=headers)
+                    if path == "/login"
+                    else client.get(address + path, headers=headers)
+                )
+                statuses.append(sent.status_code)
+            assert statuses == [status] * allowed + [429]
+    log = (tmp_path / "console.log").read_text()
+    assert ("127.0.0.1" in log, "203.0.113." in log, "out of system resource" in log) == (True, False, False)

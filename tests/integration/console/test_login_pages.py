@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from extauthz.adapters.store import sessions as stored_sessions
 from extauthz.admin import accounts, sessions
 from extauthz.admin.rights import Actor, Role
 from extauthz.admin.sessions import SessionLimits
-from extauthz.console import passwords
+from extauthz.console import forms, passwords
 from extauthz.console.visits import COOKIE
 from tests.support.console_world import FOUNDER, HASH, NOW, ORIGIN, PASSWORD, SETTINGS, WHO, ConsoleWorld, console_world, done
 
@@ -83,6 +85,17 @@ def test_who_tries_often_waits(world: ConsoleWorld) -> None:
     assert (waiting.status_code, waiting.headers["retry-after"]) == (429, "13")
     world.now += 13
     assert browser.post("/login", {"email": ANA, "password": PASSWORD}, token="").status_code == 303
+
+
+def test_a_session_confirms_although_others_try_from_its_address(world: ConsoleWorld) -> None:
+    browser = world.logged_in(Role.ADMIN)
+    for number in range(6):
+        last = world.visitor().post("/login", {"email": ANA, "password": f"{PASSWORD} {number}"}, token="")
+    assert last.status_code == 429
+    tries = [f"{PASSWORD} {number}" for number in range(3)] + [PASSWORD]
+    assert [browser.post("/confirm", {"password": text}, page="/confirm").status_code for text in tries] == [403] * 3 + [303]
+    tries = [f"{PASSWORD} {number}" for number in range(5)] + [PASSWORD]
+    assert [browser.post("/confirm", {"password": text}, page="/confirm").status_code for text in tries] == [403] * 5 + [429]
 
 
 def test_with_a_provider_accounts_are_off_unless_the_file_keeps_them(world: ConsoleWorld) -> None:
@@ -384,3 +397,20 @@ def test_a_session_of_a_provider_ends_with_it(world: ConsoleWorld, console: dict
     browser.client.cookies.set(COOKIE, new.secret)
     world.change(console={"public_url": ORIGIN} | console)
     assert is_in(browser) is counts
+
+
+def test_a_form_that_does_not_come_ends_its_connection(world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms, "BODY_TIMEOUT", 0.01)
+    sent = {"host": ORIGIN.removeprefix("https://"), "origin": ORIGIN, "content-type": forms.CONTENT_TYPE}
+    headers = [(name.encode(), value.encode()) for name, value in sent.items()]
+    scope = {"type": "http", "method": "POST", "path": "/login", "query_string": b"", "headers": headers}
+    answers: list[Any] = []
+
+    async def ask() -> None:
+        async def send(message: Any) -> None:
+            answers.append(message)
+
+        await world.app(scope, asyncio.Event().wait, send)
+
+    world.portal.call(ask)
+    assert (answers[0]["status"], (b"connection", b"close") in answers[0]["headers"]) == (408, True)

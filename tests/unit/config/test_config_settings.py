@@ -106,6 +106,9 @@ def lines(*routes: str) -> str:
 def test_what_is_as_it_should_be_has_no_warning(configure: Configure) -> None:
     assert warnings(configure()) == []
     assert warnings(configure(SERVER + OAUTH)) == []
+    for more in ("trusted_proxies: [10.0.0.0/8]", "tls: {certificate: tls.crt, key: tls.key}"):
+        console = f"console:\n  public_url: https://console.acme.com\n  {more}\n"
+        assert warnings(configure(SERVER + TOKENS + ACT_AS + console)) == []
 
 
 RULES = (
@@ -131,6 +134,11 @@ RULES = (
         (
             SERVER + TOKENS + 'act_as:\n  allow: ["*@*"]\n  headers: [X-Scio-ActAs, X-Acme-User]\n',
             f"extauthz.yaml:10: act_as.headers: {RULES}",
+        ),
+        (
+            SERVER + TOKENS + ACT_AS + "console:\n  public_url: https://console.acme.com\n",
+            "extauthz.yaml:10: console.public_url: ends at a proxy, of whose visitors the addresses are not known: "
+            "write its networks into console.trusted_proxies, else all visitors share its address and its limits",
         ),
         (SERVER + TOKENS, "extauthz.yaml:1: act_as.allow: is empty: no GLOBAL token can act for anybody"),
         (

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from extauthz.console.forms import CONTENT_TYPE, MAX_BODY, TOKEN, BadForm, Form, form_token, is_own, read_form
+from tests.support.virtual_time import in_virtual_time
 
 
 def read(body: bytes, content_type: str = CONTENT_TYPE, repeated: tuple[str, ...] = ("scopes",)) -> Form:
@@ -83,3 +84,17 @@ def test_a_form_belongs_to_a_session_and_an_action() -> None:
     assert not is_own(sent(token), mine, "/tokens/revoke")
     assert not any(is_own(sent(value), mine, "/tokens") for value in ("", token[:-1], token + "0", "ä" * 64))
     assert not is_own(Form({}), mine, "/tokens")
+
+
+def test_a_form_that_does_not_come_is_waited_for_five_seconds() -> None:
+    async def receive() -> Any:
+        await asyncio.sleep(1.0)  # why: each part comes in time, and the whole does not
+        return {"type": "http.request", "body": b"a", "more_body": True}
+
+    async def work() -> tuple[int, float]:
+        scope = {"type": "http", "method": "POST", "headers": [(b"content-type", CONTENT_TYPE.encode())]}
+        with pytest.raises(BadForm, match="within 5 seconds") as refused:
+            await read_form(Request(scope, receive))
+        return refused.value.status, asyncio.get_running_loop().time()
+
+    assert in_virtual_time(work) == (408, 5.0)
