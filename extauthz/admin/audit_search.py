@@ -15,7 +15,7 @@ from extauthz.admin.exporting import csv_line
 from extauthz.admin.metadata import utc
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor, Operation, forbidden
-from extauthz.admin.token_search import TokenSearch
+from extauthz.admin.token_search import MAY_BE_SECRET, TokenSearch, may_hold_secret
 
 MAX_PAGE = 1000
 """Rows of one page."""
@@ -58,6 +58,8 @@ def readable(administration: Administration, search: AuditFilter) -> AuditFilter
     if isinstance(token, Refused):
         return Refused.because("token", token.refusals[0].message)
     for field, text in (("actor", search.actor), ("action", search.action)):
+        if may_hold_secret(text or "", administration.prefixes):
+            return Refused.because(field, MAY_BE_SECRET)
         if text is not None and (len(text) > MAX_ACTOR or not text.isprintable()):
             return Refused.because(field, f"write at most {MAX_ACTOR} printable characters")
     for field, moment in (("since", search.since), ("until", search.until)):

@@ -74,14 +74,16 @@ def begin(
     return NewSession(session, secret)
 
 
-def resume(administration: Administration, secret: str, at: int, *, limits: SessionLimits) -> StoredSession | None:
-    """Return the session of a secret while it lasts, and note that it was seen."""
+def resume(
+    administration: Administration, secret: str, at: int, *, limits: SessionLimits, is_seen: bool = True
+) -> StoredSession | None:
+    """Return the session of a secret while it lasts, and note that it was seen, unless nobody looked."""
     if not _SECRET(secret):
         return None
     session = sessions.by_digest(administration.store, _digest(secret))
     if session is None or not is_alive(session, at, limits):
         return None
-    if at - session.seen_at >= SEEN:
+    if is_seen and at - session.seen_at >= SEEN:
         sessions.touch(administration.store, session.id, at)
         return replace(session, seen_at=at)
     return session

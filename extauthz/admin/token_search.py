@@ -13,6 +13,8 @@ from extauthz.admin.outcomes import Refused
 from extauthz.admin.token_requests import MAX_DESCRIPTION
 from extauthz.core.model import AuthType
 
+MAY_BE_SECRET = "this may be a secret, and was not looked for: write the id of the token"
+
 _LETTERS = r"[0-9A-Za-z]"
 _LONG_RUN = re.compile(rf"{_LETTERS}{{30,}}")
 _SECRET_LENGTH = 43
@@ -50,12 +52,16 @@ class TokenSearch:
 
     def without_secret(self, prefixes: frozenset[str]) -> TokenSearch | Refused:
         """Keep only the id of a token that was typed; refuse what may be a secret without one, and what no description can be."""
+        others = {"scope": self.scope, "user": self.user, "created_by": self.created_by, "pepper_id": self.pepper_id}
+        for name, value in others.items():
+            if may_hold_secret(value or "", prefixes):
+                return Refused.because(name, MAY_BE_SECRET)
         text = self.text.strip()
         token_id = _token_id(text, prefixes)
         if token_id is not None:
             return replace(self, text=token_id)
-        if any(map(_may_be_secret, _LONG_RUN.findall(text))):
-            return Refused.because("text", "this may be a secret, and was not looked for: write the id of the token")
+        if may_hold_secret(text, prefixes):
+            return Refused.because("text", MAY_BE_SECRET)
         if len(text) > MAX_DESCRIPTION or not text.isprintable():
             return Refused.because("text", f"write at most {MAX_DESCRIPTION} printable characters")
         return replace(self, text=text)
@@ -123,6 +129,11 @@ def read_cursor(text: str | None, search: TokenSearch, sort: Sort) -> Cursor | R
 def _fingerprint(search: TokenSearch, sort: Sort) -> str:
     """Name a search: filters of a moment change with the clock, what was asked for does not."""
     return hashlib.sha256(json.dumps([sort, asdict(search)], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def may_hold_secret(text: str, prefixes: frozenset[str]) -> bool:
+    """Tell whether a text may hold a token, or the secret of one, which is neither looked for nor repeated."""
+    return _token_id(text, prefixes) is not None or any(map(_may_be_secret, _LONG_RUN.findall(text)))
 
 
 def _token_id(text: str, prefixes: frozenset[str]) -> str | None:

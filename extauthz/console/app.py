@@ -42,12 +42,13 @@ SCOPES = ("scope",)
 
 @dataclass(frozen=True, slots=True)
 class PageRow:
-    """One page for visitors: what answers at a path, by method."""
+    """One page for visitors: what answers at a path, by method; one that is not `is_seen` keeps no session alive."""
 
     path: str
     get: Page | None = None
     post: Page | None = None
     repeated: tuple[str, ...] = ()
+    is_seen: bool = True
 
 
 def page_rows(login: LocalLogin) -> tuple[PageRow, ...]:
@@ -56,7 +57,7 @@ def page_rows(login: LocalLogin) -> tuple[PageRow, ...]:
         PageRow("/", overview_pages.show),
         PageRow("/routes", route_pages.show),
         PageRow("/activity", activity_pages.show),
-        PageRow("/activity/numbers", activity_pages.numbers),
+        PageRow("/activity/numbers", activity_pages.numbers, is_seen=False),
         PageRow("/audit", audit_pages.list_page),
         PageRow("/audit/search", post=audit_pages.search),
         PageRow("/audit/verify", post=audit_pages.verify),
@@ -119,7 +120,7 @@ def _routes(context: Context, row: PageRow) -> list[BaseRoute]:
         handler = by_method["GET" if visit_of.method == "HEAD" else visit_of.method]
         if handler is None:
             raise HTTPException(405, headers={"allow": ", ".join(methods)})
-        return await page(context, handler, repeated=row.repeated)(visit_of)
+        return await page(context, handler, repeated=row.repeated, is_seen=row.is_seen)(visit_of)
 
     return [Route(row.path, answer, methods=methods)]
 

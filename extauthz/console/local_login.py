@@ -117,7 +117,7 @@ class LocalLogin:
             return WRONG
         if current_role(context, account.email) is None:
             return NO_ROLE
-        self._throttle.succeeded(email.lower())
+        self._throttle.succeeded(address, email.lower())
         if passwords.is_outdated(stored):
             fresh = await self._hashing.hashed(text)
             await context.run(accounts.keep_hash, context.administration(), account, fresh)

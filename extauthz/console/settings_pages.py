@@ -23,6 +23,8 @@ from extauthz.core.provider_table import PROVIDERS
 from extauthz.process.clock import SystemClock
 
 PATH = "/settings/oauth"
+JUST_SAVED = 30
+"""Seconds after a change in which its page looks at the sidecars."""
 LABELS = {
     "enabled": "Allow OAuth token-based access",
     "provider": "SSO provider",
@@ -50,9 +52,11 @@ RECENT_NEEDED = "log in again first: these settings decide who may call the API,
 
 async def show(visit: Visit) -> Response:
     """Show the settings that count, and those before them; right after a change also how many sidecars follow."""
-    reach = None
-    if (saved := _number(visit.query.get("saved", ""))) > 0:
-        reach = await reach_of(visit.context.collector, has_settings(saved), monotonic=time.monotonic)
+    reach, current = None, await _current(visit)
+    is_new = current.saved is not None and visit.context.now() - current.saved.at < JUST_SAVED
+    if is_new and _number(visit.query.get("saved", "")) == current.version:
+        # Sidecars take some of their time to answer: nobody makes them do it again and again.
+        reach = await reach_of(visit.context.collector, has_settings(current.version), monotonic=time.monotonic)
     return await _page(visit, reach=reach)
 
 
@@ -118,6 +122,8 @@ async def _save(visit: Visit, wanted: Values) -> Response:
 
 
 async def _try_out(visit: Visit, wanted: Values) -> Response:
+    if not visit.is_recent:
+        return await _page(visit, draft=wanted, errors={"actor": RECENT_NEEDED}, status=422)
     findings = await oauth_trial.try_out(
         visit.context.configuration(), visit.actor, wanted, clock=SystemClock(), environment=os.environ
     )

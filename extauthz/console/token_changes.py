@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from starlette.responses import Response
 
@@ -18,6 +19,7 @@ from extauthz.console.reach import has_read, reach_of
 from extauthz.console.token_form_values import form_values, needs_login
 from extauthz.console.token_forms import TokenDraft, by_field
 from extauthz.console.visits import Visit, message_page
+from extauthz.errors import StoreError
 
 OVERLAPS = {"0": "Ends now", "1": "1 hour", "24": "24 hours", "72": "3 days", "168": "7 days"}
 """Hours that a rotated token stays good."""
@@ -113,8 +115,11 @@ async def revoke(visit: Visit) -> Response:
     if isinstance(ended, Refused):
         shown = token_pages.row(token, at)
         return visit.page("revoke.html", status=422, **shown, errors=by_field(ended.refusals), why=why)
-    row, _ = await visit.context.run(administration.store.audit_head)
-    reach = await reach_of(visit.context.collector, has_read(row), monotonic=time.monotonic)
+    reach = None
+    with suppress(StoreError):
+        # The revocation stands, whatever can be told of it.
+        row, _ = await visit.context.run(administration.store.audit_head)
+        reach = await reach_of(visit.context.collector, has_read(row), monotonic=time.monotonic)
     return visit.page("revoked.html", **token_pages.row(token, at), ended=ended, reach=reach)
 
 

@@ -31,7 +31,8 @@ async def search(visit: Visit) -> Response:
     listing = TokenListing.of({name: visit.form.text(name) for name in visit.form.fields})
     readable = listing.search.without_secret(visit.context.administration().prefixes)
     if isinstance(readable, Refused):
-        return await _listed(visit, TokenListing.of({**listing.query, "text": ""}), errors=by_field(readable.refusals), status=422)
+        errors = by_field(readable.refusals)
+        return await _listed(visit, TokenListing.of({**listing.query, **dict.fromkeys(errors, "")}), errors=errors, status=422)
     return RedirectResponse(listing.link(text=readable.text or None), 303)
 
 

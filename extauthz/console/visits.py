@@ -6,10 +6,10 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from extauthz.adapters.store.sessions import StoredSession
 from extauthz.admin import sessions
@@ -20,6 +20,7 @@ from extauthz.console import forms, rendering
 from extauthz.console.addresses import client_address
 from extauthz.console.context import Context
 from extauthz.console.forms import Form
+from extauthz.console.guard import SAFE_METHODS
 from extauthz.errors import ConfigurationError, StoreError
 
 COOKIE = "__Host-session"
@@ -29,6 +30,13 @@ _log = logging.getLogger(__name__)
 
 SESSION_OVER = "Your session is over. Log in again, then repeat what you wanted."
 OTHER_FORM = "This form was not made for your session: go back, load the page anew, and send it again."
+
+
+UNREAD = "The token store cannot be used at the moment. Try again; the log of the console says why."
+UNCERTAIN = (
+    "The token store cannot be used at the moment, and it is not certain whether it took the change. Look at what is there before "
+    "you try again; the log of the console says more."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +120,13 @@ def logged_out(response: Response) -> Response:
     return response
 
 
-async def visitor_of(context: Context, request: Request) -> Visitor | Response | None:
+async def visitor_of(context: Context, request: Request, *, is_seen: bool = True) -> Visitor | Response | None:
     """Return who asks, None without a session, or the page for somebody who lost the role."""
     secret = request.cookies.get(COOKIE, "")
     if not secret:
         return None
     at, limits = context.now(), session_limits(context)
-    session = await context.run(sessions.resume, context.administration(), secret, at, limits=limits)
+    session = await context.run(sessions.resume, context.administration(), secret, at, limits=limits, is_seen=is_seen)
     if session is None or (session.method == "local" and not console_section(context).has_local_accounts):
         return None
     role = current_role(context, session.email)
@@ -130,19 +138,34 @@ async def visitor_of(context: Context, request: Request) -> Visitor | Response |
     return Visitor(session, role, actor, bytes.fromhex(secret))
 
 
-def page(context: Context, handler: Page, *, repeated: tuple[str, ...] = ()) -> Callable[[Request], Awaitable[Response]]:
-    """Return an endpoint for visitors alone; what is sent to it must be a form of the visitor's session for this path."""
+async def _admitted(context: Context, request: Request, *, is_seen: bool) -> Visitor | Response:
+    """Return who asks, or the page for nobody."""
+    visitor = await visitor_of(context, request, is_seen=is_seen)
+    if visitor is not None:
+        return visitor
+    is_read = request.method in SAFE_METHODS
+    return _log_in(request) if is_read else message_page("Log in", SESSION_OVER, 401, link="/login", label="Log in")
+
+
+def page(
+    context: Context, handler: Page, *, repeated: tuple[str, ...] = (), is_seen: bool = True
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint for visitors alone; what is sent to it must be a form of the visitor's session for this path.
+
+    What a page asks for by itself is not `is_seen`: it keeps no session alive.
+    """
 
     async def endpoint(request: Request) -> Response:
-        visitor = await visitor_of(context, request)
+        visitor = await _admitted(context, request, is_seen=is_seen)
         if isinstance(visitor, Response):
             return visitor
-        is_read = request.method in ("GET", "HEAD")
-        if visitor is None:
-            return _log_in(request) if is_read else message_page("Log in", SESSION_OVER, 401, link="/login", label="Log in")
-        if is_read:
+        if request.method in SAFE_METHODS:
             return await handler(Visit(context, request, visitor))
         form = await forms.read_form(request, repeated)
+        # The form may have been long on its way: what counts is who the visitor is now.
+        visitor = await _admitted(context, request, is_seen=is_seen)
+        if isinstance(visitor, Response):
+            return visitor
         if not forms.is_own(form, visitor.secret, request.url.path):
             return message_page("Not done", OTHER_FORM, 403)
         return await handler(Visit(context, request, visitor, form))
@@ -165,6 +188,8 @@ def guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
     async def fenced(request: Request) -> Response:
         try:
             return await endpoint(request)
+        except ClientDisconnect:
+            return PlainTextResponse("The request was not whole.\n", 400)
         except forms.BadForm as error:
             refused = message_page("Not done", f"The form could not be read: {error}.", error.status)
             # The rest of a form that is late is not waited for.
@@ -172,8 +197,8 @@ def guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
             return refused
         except (StoreError, ConfigurationError) as error:
             _log.error("a page could not be made", extra={"path": request.url.path, "error": str(error)})
-            text = "The token store cannot be used at the moment. Nothing was changed. Try again; the log of the console says why."
-            return message_page("The store does not answer", text, 503, link=request.url.path, label="Try again")
+            text = UNREAD if request.method in SAFE_METHODS else UNCERTAIN
+            return message_page("The store does not answer", text, 503, link=request.url.path, label="Look again")
         except Exception:  # noqa: BLE001 - whatever it is, an answer that says nothing of it
             _log.exception("a page failed", extra={"path": request.url.path})
             text = "Something in the console is broken. The log of the console says what."
@@ -188,7 +213,7 @@ def go_on(path: str) -> Response:
 
 
 def _log_in(request: Request) -> Response:
-    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    path = quote(request.url.path) + (f"?{request.url.query}" if request.url.query else "")
     if request.headers.get("sec-fetch-site") == "cross-site":
         # A link in a chat comes without the cookie; from a page of our own it is sent.
         return go_on(path)

@@ -23,12 +23,16 @@ from extauthz.console.api.operations import BASE, ApiAnswer, ApiOperation, ApiRe
 from extauthz.console.api.problems import ApiProblem, response
 from extauthz.console.api.table import OPERATIONS
 from extauthz.console.context import Context
+from extauthz.console.guard import SAFE_METHODS
 from extauthz.console.throttle import Throttle
 from extauthz.errors import ChangeRefused, ConfigurationError, StoreError
 
 _log = logging.getLogger(__name__)
 
 DOCUMENT = "/openapi.json"
+
+_UNREAD = "the token store cannot be used now: try again later; the log of the console says why"
+_UNCERTAIN = "the token store cannot be used now, and it is not certain whether it took the change: look before you send it again"
 CURSORS = ("after", "before")
 """Parameters that say where a page begins."""
 
@@ -106,7 +110,12 @@ class Endpoint:
             return ApiProblem(HTTPStatus.CONFLICT, str(error))
         except (ConfigurationError, StoreError) as error:
             _log.error("a request for the API could not be answered", extra={"path": request.url.path, "error": str(error)})
-            detail = "the token store cannot be used now, and nothing was changed: try again later; the log of the console says why"
+            certain = (
+                ""
+                if request.method in SAFE_METHODS
+                else ", and it is not certain whether it took the change: look before you send it again"
+            )
+            detail = f"the token store cannot be used now{certain}; the log of the console says why"
             return ApiProblem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"retry-after": "5"})
         except Exception:  # noqa: BLE001 - whatever it is, an answer that says nothing of it
             _log.exception("a request for the API failed", extra={"path": request.url.path})
@@ -126,6 +135,12 @@ class Endpoint:
         body = None if operation.body is None else await reading.read_body(request, operation.body)
         if isinstance(body, ApiProblem):
             return body
+        if body is not None:
+            # It may have been long on its way: what counts is what the key may do now.
+            again = await authenticate(request, context, self._failures)
+            if isinstance(again, ApiProblem):
+                return again
+            actor = again
         asked = ApiRequest(
             administration=context.administration(),
             configuration=context.configuration(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from http import HTTPStatus
 
 from pydantic import TypeAdapter
@@ -41,6 +42,7 @@ from extauthz.console.api.token_models import (
 )
 from extauthz.core.model import AuthType
 from extauthz.core.tokens import TokenRecord
+from extauthz.errors import StoreError
 
 _KEY = HeaderParameter(
     IDEMPOTENCY_KEY,
@@ -128,7 +130,7 @@ def rotate_token(request: ApiRequest) -> ApiAnswer | ApiProblem:
     if isinstance(outcome, Refused):
         # Neither a state nor a rule is mended by another request: so both are a conflict.
         return ApiProblem.of_refusal(HTTPStatus.CONFLICT, outcome)
-    new = request.administration.store.get(outcome.new.record.id) or outcome.new.record
+    new = _now(request, outcome.new.record)
     content = RotatedToken(secret=outcome.new.text.text, token=_shown(new, request.at), previous=_shown(outcome.old, request.at))
     return ApiAnswer(content, {"Location": _place(new.id), "ETag": _etag(new)})
 
@@ -142,8 +144,15 @@ def revoke_token(request: ApiRequest) -> ApiAnswer | ApiProblem:
     outcome = revocation.revoke(administration, request.actor, [token.id], request.at, why=body.why, linked=body.chain)
     if isinstance(outcome, Refused):
         return ApiProblem.of_refusal(HTTPStatus.FORBIDDEN, outcome)
-    now = administration.store.get(token.id) or token
+    now = _now(request, token)
     return ApiAnswer(RevokedTokens(token=_shown(now, request.at), revoked=list(outcome.ids)), {"ETag": _etag(now)})
+
+
+def _now(request: ApiRequest, token: TokenRecord) -> TokenRecord:
+    """Return a token that was just changed as the store has it; what was done is told also when it cannot be read again."""
+    with suppress(StoreError):
+        return request.administration.store.get(token.id) or token
+    return token
 
 
 def _token(request: ApiRequest, change: Operation | None = None) -> StoredToken | ApiProblem:

@@ -397,7 +397,8 @@ def test_every_moment_that_is_written_is_read(moment: Any) -> None:
     offset = moment.utcoffset()
     if offset is None or offset.total_seconds() % 60 or not 2 <= moment.year <= 9998:
         return
-    assert seconds(moment.isoformat()) == int(moment.timestamp() // 1)
+    # A float of so many seconds has no room for all microseconds, and is rounded up.
+    assert seconds(moment.isoformat()) == int(moment.replace(microsecond=0).timestamp() // 1)
 
 
 def test_a_body_that_does_not_come_is_waited_for_five_seconds() -> None:
