@@ -52,33 +52,44 @@ class Throttle:
 
 
 class LoginThrottle:
-    """Five logins a minute for an address, sixty for all together, and a hundred an hour for an account, wherever they come from.
+    """Five logins a minute for an address and sixty for all; for an account twenty an hour from an address, and a hundred in all.
 
-    Few for an account would let anybody keep it out; the hundred are against guesses from many addresses. Who is turned away takes
-    nothing of any limit, and makes nobody forgotten.
+    One address cannot use up the hundred, and so keep the owner of an account out; they are against guesses from many. Who is turned
+    away takes nothing of any limit, and makes nobody forgotten.
     """
 
     def __init__(self) -> None:
         """Begin with nobody known."""
         self._addresses = Throttle(5, 60)
+        self._pairs = Throttle(20, 3600)
         self._accounts = Throttle(100, 3600)
         self._all = Throttle(60, 60)
 
     def wait(self, address: str, account: str, now: float) -> float:
         """Return 0 if somebody may try, else the seconds until then."""
-        limits = ((self._addresses, network_of(address)), (self._all, ""), (self._accounts, account))
+        limits = (
+            (self._addresses, network_of(address)),
+            (self._all, ""),
+            (self._pairs, _pair(address, account)),
+            (self._accounts, account),
+        )
         seconds = max(limit.look(key, now) for limit, key in limits)
         if not seconds:
             for limit, key in limits:
                 limit.wait(key, now)
         return seconds
 
-    def succeeded(self, account: str) -> None:
-        """Forget the attempts of an account before a login.
+    def succeeded(self, address: str, account: str) -> None:
+        """Forget the attempts at an account before a login, of others than this address only as far as they count for the account.
 
         Those of the address stay: else an account of one's own would pay for any number of attempts at others.
         """
+        self._pairs.forget(_pair(address, account))
         self._accounts.forget(account)
+
+
+def _pair(address: str, account: str) -> str:
+    return f"{network_of(address)} {account}"
 
 
 def network_of(address: str) -> str:

@@ -76,6 +76,17 @@ def test_an_account_has_a_hundred_logins_an_hour_from_all_addresses() -> None:
     assert throttle.wait(OFFICE, "bob@acme.com", 240.0) == 0
 
 
+def test_an_account_has_twenty_logins_an_hour_from_one_address() -> None:
+    throttle = LoginThrottle()
+    waits = [throttle.wait(ATTACKER, ANA, 12.0 * number) for number in range(25)]
+    assert (waits[:21], waits[21] > 0) == ([0] * 21, True), "twenty, and what 240 seconds gave back"
+    assert throttle.wait(ATTACKER, "bob@acme.com", 300.0) == 0
+    throttle.succeeded(OFFICE, ANA)
+    assert throttle.wait(ATTACKER, ANA, 312.0) > 0
+    throttle.succeeded(ATTACKER, ANA)
+    assert throttle.wait(ATTACKER, ANA, 324.0) == 0
+
+
 def test_all_together_have_sixty() -> None:
     throttle = LoginThrottle()
     waits = [throttle.wait(f"203.0.113.{number}", f"{number}@acme.com", 0) for number in range(61)]
@@ -85,9 +96,9 @@ def test_all_together_have_sixty() -> None:
 def test_one_address_cannot_keep_an_account_from_logging_in_elsewhere() -> None:
     throttle = LoginThrottle()
     assert {throttle.wait(ATTACKER, ANA, 0) for _ in range(100)} == {0, 12}
-    for number in range(1, 20):
+    for number in range(1, 1200):
         throttle.wait(ATTACKER, ANA, 12.1 * number)
-        assert throttle.wait(OFFICE, ANA, 12.1 * number) == 0
+        assert number % 50 or throttle.wait(OFFICE, ANA, 12.1 * number) == 0
 
 
 def test_who_is_turned_away_takes_nothing_and_makes_nothing_forgotten() -> None:
@@ -96,7 +107,7 @@ def test_who_is_turned_away_takes_nothing_and_makes_nothing_forgotten() -> None:
         throttle.wait(f"203.0.113.{number}", ANA, 0)
     for number in range(2 * MOST):
         assert throttle.wait(f"2001:db8:{number:x}::1", f"{number}@acme.com", 0) > 0
-    assert [len(limit) for limit in (throttle._addresses, throttle._accounts, throttle._all)] == [60, 1, 1]
+    assert [len(limit) for limit in (throttle._addresses, throttle._pairs, throttle._accounts, throttle._all)] == [60, 60, 1, 1]
     assert [throttle.wait(OFFICE, f"{number}@acme.com", 60) for number in range(6)] == [0, 0, 0, 0, 0, 12]
 
 
@@ -106,7 +117,7 @@ def test_a_login_of_ones_own_pays_for_no_attempts_at_others() -> None:
     for number in range(50):
         passed += throttle.wait(ATTACKER, f"{number}@acme.com", 0) == 0
         if throttle.wait(ATTACKER, ANA, 0) == 0:
-            throttle.succeeded(ANA)
+            throttle.succeeded(ATTACKER, ANA)
     assert passed == 3
 
 
@@ -115,7 +126,7 @@ def test_a_login_ends_the_waiting_of_its_account() -> None:
     for number in range(200):
         throttle.wait(f"203.0.113.{number}", ANA, float(number))
     assert throttle.wait(OFFICE, ANA, 200.0) > 0
-    throttle.succeeded(ANA)
+    throttle.succeeded(OFFICE, ANA)
     assert throttle.wait(OFFICE, ANA, 200.0) == 0
 
 
