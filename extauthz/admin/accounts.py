@@ -33,10 +33,12 @@ def put(administration: Administration, actor: Actor, email: str, password_hash:
     who = address(email)
     if who is None:
         return Refused.because("email", "write one e-mail address")
-    pepper_id, pepper = next(iter(administration.unlocked(at, to_revoke=True).items()))
+    peppers = administration.unlocked(at, to_revoke=True)
     known = sessions.account(administration.store, who)
-    made = (at, actor.name) if known is None else (known.created_at, known.created_by)
-    new = sessions.with_mac(StoredAccount(who, password_hash, *made), pepper_id, pepper)
+    made = (at, actor.name)
+    if known is not None and sessions.is_genuine(known, peppers):
+        made = (known.created_at, known.created_by)
+    new = sessions.with_mac(StoredAccount(who, password_hash, *made), *next(iter(peppers.items())))
     return sessions.put_account(administration.store, new, actor.change(at))
 
 

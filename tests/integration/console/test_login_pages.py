@@ -307,8 +307,9 @@ def test_an_account_that_somebody_wrote_lets_nobody_in(world: ConsoleWorld, name
     assert "was not written by this installation" in caplog.text
 
 
-def test_a_new_password_mends_an_account(world: ConsoleWorld) -> None:
-    write(world, "UPDATE console_accounts SET mac = zeroblob(32)")
+@pytest.mark.parametrize("change", ["mac = zeroblob(32)", "created_at = x'00'", "created_by = x'00'", "password_hash = x'00'"])
+def test_a_new_password_mends_an_account(world: ConsoleWorld, change: str) -> None:
+    write(world, f"UPDATE console_accounts SET {change}")  # noqa: S608
     assert done(accounts.put(world.current.administration(), FOUNDER, ANA, HASH, NOW)) is False
     assert is_in(world.logged_in(Role.ADMIN))
 
