@@ -54,8 +54,8 @@ class Throttle:
 class LoginThrottle:
     """Five logins a minute for an address and sixty for all; for an account twenty an hour from an address, and a hundred in all.
 
-    One address cannot use up the hundred, and so keep the owner of an account out; they are against guesses from many. Who is turned
-    away takes nothing of any limit, and makes nobody forgotten.
+    The hundred are against guesses from many addresses: one cannot use them up, and so keep the owner of an account out. Who is
+    turned away takes nothing of any limit, and makes nobody forgotten.
     """
 
     def __init__(self) -> None:
