@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
+from dataclasses import replace
 
 from extauthz.adapters.store import sessions
 from extauthz.adapters.store.sessions import StoredAccount
@@ -12,6 +14,8 @@ from extauthz.admin.rights import Actor, Operation, forbidden
 from extauthz.core.act_as import address
 
 MIN_PASSWORD, MAX_PASSWORD = 12, 128
+
+_log = logging.getLogger(__name__)
 
 
 def normalized(password: str) -> str | Refused:
@@ -29,8 +33,11 @@ def put(administration: Administration, actor: Actor, email: str, password_hash:
     who = address(email)
     if who is None:
         return Refused.because("email", "write one e-mail address")
-    administration.unlocked(at, to_revoke=True)
-    return sessions.put_account(administration.store, StoredAccount(who, password_hash, at, actor.name), actor.change(at))
+    pepper_id, pepper = next(iter(administration.unlocked(at, to_revoke=True).items()))
+    known = sessions.account(administration.store, who)
+    made = (at, actor.name) if known is None else (known.created_at, known.created_by)
+    new = sessions.with_mac(StoredAccount(who, password_hash, *made), pepper_id, pepper)
+    return sessions.put_account(administration.store, new, actor.change(at))
 
 
 def remove(administration: Administration, actor: Actor, email: str, at: int) -> str | Refused:
@@ -45,9 +52,13 @@ def remove(administration: Administration, actor: Actor, email: str, at: int) ->
 
 
 def find(administration: Administration, email: str) -> StoredAccount | None:
-    """Return the account of an address, for a login alone."""
+    """Return the account of an address, for a login alone; None also for one that somebody without a pepper wrote."""
     who = address(email)
-    return None if who is None else sessions.account(administration.store, who)
+    account = None if who is None else sessions.account(administration.store, who)
+    if account is None or sessions.is_genuine(account, administration.read_peppers()):
+        return account
+    _log.warning("an account was not written by this installation: set its password anew", extra={"account": account.email})
+    return None
 
 
 def list_accounts(administration: Administration, actor: Actor) -> tuple[StoredAccount, ...] | Refused:
@@ -57,6 +68,11 @@ def list_accounts(administration: Administration, actor: Actor) -> tuple[StoredA
     return tuple(sessions.accounts(administration.store))
 
 
-def keep_hash(administration: Administration, account: StoredAccount, password_hash: str) -> None:
-    """Keep a hash of the same password that was made with the costs of now."""
-    sessions.rehash(administration.store, account.email, account.password_hash, password_hash)
+def renew(administration: Administration, account: StoredAccount, password_hash: str) -> StoredAccount:
+    """Keep a hash of the same password that was made with the costs of now, and a MAC of the newest pepper; return the account."""
+    newest, pepper = next(iter(administration.read_peppers().items()))
+    if (account.password_hash, account.pepper_id) == (password_hash, newest):
+        return account
+    renewed = sessions.with_mac(replace(account, password_hash=password_hash), newest, pepper)
+    sessions.rehash(administration.store, account, renewed)
+    return renewed

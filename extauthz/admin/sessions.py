@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from extauthz.adapters.store import sessions
-from extauthz.adapters.store.sessions import StoredSession
+from extauthz.adapters.store.sessions import StoredAccount, StoredSession
 from extauthz.admin.administration import Administration
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor, Operation, forbidden
@@ -21,6 +22,7 @@ SEEN = 60
 RECENT = 600
 """Seconds after a login in which what needs a recent one is allowed."""
 MAX_LISTED = 1000
+IS_OVER = Refused.because("login", "your session or your account was changed while you logged in")
 
 _SECRET = re.compile(r"[0-9a-f]{64}").fullmatch
 
@@ -49,29 +51,39 @@ def begin(
     method: str,
     address: str,
     limits: SessionLimits,
+    issuer: str = "",
+    account: StoredAccount | None = None,
     authenticated_at: int | None = None,
     before: StoredSession | None = None,
     entropy: Entropy = os.urandom,
-) -> NewSession:
-    """Begin a session of somebody who was authenticated at a time, just now for None.
+) -> NewSession | Refused:
+    """Begin a session of somebody who was authenticated at a time, just now for None: by an issuer, or with an account.
 
-    It replaces the one `before`, and ends when that one would have.
+    It replaces the one `before`, and ends when that one would have. Refused is whose account was changed or removed since its
+    password was looked at, or whose session has ended.
     """
     secret = entropy(SECRET_BYTES).hex()
     session = StoredSession(
         id=random_id(entropy(16)),
         email=actor.name,
         method=method,
+        issuer=issuer,
         address=address,
         created_at=before.created_at if before is not None else at,
         seen_at=at,
         authenticated_at=at if authenticated_at is None else min(authenticated_at, at),
+        digest=_digest(secret),
     )
-    administration.unlocked(at, to_revoke=True)
-    oldest = at - int(limits.lifetime)
-    replaced = before.id if before is not None else ""
-    sessions.add(administration.store, session, _digest(secret), actor.change(at), oldest=oldest, instead_of=replaced)
-    return NewSession(session, secret)
+    session = sessions.with_mac(session, *next(iter(administration.unlocked(at, to_revoke=True).items())))
+    has_begun = sessions.add(
+        administration.store,
+        session,
+        actor.change(at),
+        oldest=at - int(limits.lifetime),
+        instead_of=before.id if before is not None else "",
+        password_hash=account.password_hash if account is not None else None,
+    )
+    return NewSession(session, secret) if has_begun else IS_OVER
 
 
 def resume(
@@ -81,7 +93,7 @@ def resume(
     if not _SECRET(secret):
         return None
     session = sessions.by_digest(administration.store, _digest(secret))
-    if session is None or not is_alive(session, at, limits):
+    if session is None or not _counts(session, administration.read_peppers(), at, limits):
         return None
     if is_seen and at - session.seen_at >= SEEN:
         sessions.touch(administration.store, session.id, at)
@@ -111,8 +123,8 @@ def list_sessions(
     """Return the sessions that last, the newest first."""
     if refused := forbidden(actor, Operation.SESSIONS):
         return refused
-    recent = sessions.newest(administration.store, at - int(limits.idle), MAX_LISTED)
-    return tuple(session for session in recent if is_alive(session, at, limits))
+    recent, peppers = sessions.newest(administration.store, at - int(limits.idle), MAX_LISTED), administration.read_peppers()
+    return tuple(session for session in recent if _counts(session, peppers, at, limits))
 
 
 def end(administration: Administration, actor: Actor, session_id: str, at: int) -> StoredSession | Refused:
@@ -122,6 +134,11 @@ def end(administration: Administration, actor: Actor, session_id: str, at: int) 
     administration.unlocked(at, to_revoke=True)
     ended = sessions.end(administration.store, session_id, actor.change(at))
     return ended or Refused.because("id", "no session has this id: it may have ended by itself")
+
+
+def _counts(session: StoredSession, peppers: Mapping[str, bytes], at: int, limits: SessionLimits) -> bool:
+    # The MAC does not cover `seen_at`, which may be of any type.
+    return sessions.is_genuine(session, peppers) and type(session.seen_at) is int and is_alive(session, at, limits)
 
 
 def _digest(secret: str) -> bytes:

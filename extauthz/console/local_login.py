@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from extauthz.adapters.store.sessions import StoredAccount, StoredSession
+from extauthz.adapters.store.sessions import LOCAL, StoredAccount, StoredSession
 from extauthz.admin import accounts, sessions
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor, Role
@@ -27,13 +27,14 @@ from extauthz.console.visits import (
     console_section,
     current_role,
     logged_out,
+    message_page,
     session_limits,
     visitor_of,
 )
 
-LOCAL = "local"
 WRONG = "The address or the password is wrong."
 NO_ROLE = "This address has no role. A super admin can add it to `roles` in the configuration."
+CHANGED = "Your session or your account was changed meanwhile. Log in again."
 
 _log = logging.getLogger(__name__)
 
@@ -62,12 +63,12 @@ class LocalLogin:
         path, section = local_path(form.text("next")), console_section(context)
         email, address = form.text("email"), address_of(context, request)
         wait = self._throttle.wait(address, email.lower(), context.clock())
-        refused = await self._authenticate(context, request, email, form.fields.get("password", ("",))[0], wait=wait)
-        if isinstance(refused, Response):
-            return refused
-        if isinstance(refused, str):
-            return login_page(section, path, email=email, error=refused, status=403)
-        return await begin_session(context, request, refused.email, LOCAL, RedirectResponse(path, 303))
+        account = await self._authenticate(context, request, email, form.fields.get("password", ("",))[0], wait=wait)
+        if isinstance(account, Response):
+            return account
+        if isinstance(account, str):
+            return login_page(section, path, email=email, error=account, status=403)
+        return await begin_session(context, request, account.email, LOCAL, RedirectResponse(path, 303), account=account)
 
     async def confirm(self, visit: Visit) -> Response:
         """Ask for the password again, or take it: what needs a recent login is allowed for ten minutes then."""
@@ -80,13 +81,19 @@ class LocalLogin:
         path, email = local_path(visit.form.text("next")), visit.visitor.session.email
         wait = self._confirmations.wait(visit.visitor.session.id, visit.context.clock())
         password = visit.form.fields.get("password", ("",))[0]
-        refused = await self._authenticate(visit.context, visit.request, email, password, wait=wait)
-        if isinstance(refused, Response):
-            return refused
-        if isinstance(refused, str):
-            return visit.page("confirm.html", status=403, path=path, error=refused)
+        account = await self._authenticate(visit.context, visit.request, email, password, wait=wait)
+        if isinstance(account, Response):
+            return account
+        if isinstance(account, str):
+            return visit.page("confirm.html", status=403, path=path, error=account)
         return await begin_session(
-            visit.context, visit.request, email, LOCAL, RedirectResponse(path, 303), before=visit.visitor.session
+            visit.context,
+            visit.request,
+            account.email,
+            LOCAL,
+            RedirectResponse(path, 303),
+            account=account,
+            before=visit.visitor.session,
         )
 
     async def log_out(self, visit: Visit) -> Response:
@@ -117,11 +124,17 @@ class LocalLogin:
             return WRONG
         if current_role(context, account.email) is None:
             return NO_ROLE
+<<<<<<< HEAD
+        self._throttle.succeeded(email.lower())
+        fresh = await self._hashing.hashed(text) if passwords.is_outdated(stored) else stored
+        return await context.run(accounts.renew, context.administration(), account, fresh)
+=======
         self._throttle.succeeded(address, email.lower())
         if passwords.is_outdated(stored):
             fresh = await self._hashing.hashed(text)
             await context.run(accounts.keep_hash, context.administration(), account, fresh)
         return account
+>>>>>>> w-y
 
 
 def login_page(section: ConsoleSection, path: str, *, email: str = "", error: str = "", status: int = 200) -> Response:
@@ -143,10 +156,12 @@ async def begin_session(
     method: str,
     response: Response,
     *,
+    issuer: str = "",
+    account: StoredAccount | None = None,
     authenticated_at: int | None = None,
     before: StoredSession | None = None,
 ) -> Response:
-    """Begin a session and give its secret to the browser with this response."""
+    """Begin a session and give its secret to the browser with this response; answer with another one if it may not begin."""
     address = address_of(context, request)
     actor = Actor(email, current_role(context, email) or Role.VIEWER, f"{SOURCE} {address}")
     new = await context.run(
@@ -157,9 +172,13 @@ async def begin_session(
         method=method,
         address=address,
         limits=session_limits(context),
+        issuer=issuer,
+        account=account,
         authenticated_at=authenticated_at,
         before=before,
     )
+    if isinstance(new, Refused):
+        return message_page("Not logged in", CHANGED, 403, link="/login", label="Log in")
     set_session(response, new.secret)
     return response
 

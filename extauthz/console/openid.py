@@ -128,6 +128,11 @@ class OpenIdLogin:
         self._keys = JwksSource(self._discovery, ALGORITHMS, self._fetcher, clock=clock, unnamed=True)
 
     @property
+    def issuer(self) -> str:
+        """Who logs people in, as the configuration named it when the console started."""
+        return self._section.issuer
+
+    @property
     def redirect_uri(self) -> str:
         """Where the provider sends browsers back to."""
         return self._redirect_uri

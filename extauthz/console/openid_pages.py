@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from extauthz.adapters.store.sessions import OPENID
 from extauthz.config.console import CALLBACK
 from extauthz.console.context import Context
 from extauthz.console.id_tokens import LoginRefusal
@@ -14,7 +15,6 @@ from extauthz.console.throttle import Throttle, network_of
 from extauthz.console.visits import address_of, current_role, go_on, message_page
 from extauthz.errors import Unavailable
 
-OPENID = "openid"
 STEPS = 40
 """Ways to the provider and back that one address may take in a minute."""
 UNREACHABLE = "The provider of your company does not answer. Try again in a moment; the log of the console says more."
@@ -64,7 +64,15 @@ class OpenIdPages:
                 page = message_page("No access", f"{email}: {NO_ROLE}", 403, link="/login", label="Log in as somebody else")
             case Authenticated(email, authenticated_at, path):
                 # The chain of redirects began at the provider, so the cookie counts from the next page on.
-                page = await begin_session(context, request, email, OPENID, go_on(path), authenticated_at=authenticated_at or 0)
+                page = await begin_session(
+                    context,
+                    request,
+                    email,
+                    OPENID,
+                    go_on(path),
+                    issuer=self._login.issuer,
+                    authenticated_at=authenticated_at or 0,
+                )
         page.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
         return page
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
-from extauthz.adapters.store.sessions import StoredSession
+from extauthz.adapters.store.sessions import LOCAL, OPENID, StoredSession
 from extauthz.admin import sessions
 from extauthz.admin.rights import Actor, Role, role_of
 from extauthz.admin.sessions import SessionLimits
@@ -127,7 +127,7 @@ async def visitor_of(context: Context, request: Request, *, is_seen: bool = True
         return None
     at, limits = context.now(), session_limits(context)
     session = await context.run(sessions.resume, context.administration(), secret, at, limits=limits, is_seen=is_seen)
-    if session is None or (session.method == "local" and not console_section(context).has_local_accounts):
+    if session is None or not _is_offered(console_section(context), session):
         return None
     role = current_role(context, session.email)
     actor = Actor(session.email, role or Role.VIEWER, f"{SOURCE} {address_of(context, request)}")
@@ -136,6 +136,13 @@ async def visitor_of(context: Context, request: Request, *, is_seen: bool = True
         text = f"{session.email} has no role any more, and was logged out. A super admin can add the address to `roles`."
         return logged_out(message_page("No access", text, 403, link="/login", label="Log in as somebody else"))
     return Visitor(session, role, actor, bytes.fromhex(secret))
+
+
+def _is_offered(section: ConsoleSection, session: StoredSession) -> bool:
+    """Tell whether somebody could log in now as in a session: by an account, or by the same provider."""
+    if session.method == LOCAL:
+        return section.has_local_accounts
+    return session.method == OPENID and section.oidc is not None and section.oidc.issuer == session.issuer
 
 
 async def _admitted(context: Context, request: Request, *, is_seen: bool) -> Visitor | Response:

@@ -103,7 +103,7 @@ class ApiWorld:
     def begin_session(self, email: str = "ana@acme.com") -> NewSession:
         """Begin a session of somebody."""
         actor, limits = Actor(email, Role.ADMIN, "a test"), SessionLimits(1800.0, 43200.0)
-        return sessions.begin(self.administration, actor, int(self.now), method="local", address="10.0.0.7", limits=limits)
+        return done(sessions.begin(self.administration, actor, int(self.now), method="openid", address="10.0.0.7", limits=limits))
 
     def session(self, email: str = "ana@acme.com") -> StoredSession:
         """Return a session of somebody that has just begun."""

@@ -108,10 +108,13 @@ console_sessions = sa.Table(
     sa.Column("digest", sa.LargeBinary(32), nullable=False),
     sa.Column("email", sa.String(254), nullable=False),
     sa.Column("method", sa.String(8), nullable=False),
+    sa.Column("issuer", sa.Text, nullable=False),
     sa.Column("address", sa.String(64), nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("seen_at", sa.BigInteger, nullable=False),
     sa.Column("authenticated_at", sa.BigInteger, nullable=False),
+    sa.Column("pepper_id", sa.String(64), nullable=False),
+    sa.Column("mac", sa.LargeBinary(32), nullable=False),
     sa.Index("console_sessions_by_digest", "digest", unique=True),
     sa.Index("console_sessions_by_age", "created_at", "id"),
 )
@@ -123,6 +126,8 @@ console_accounts = sa.Table(
     sa.Column("password_hash", sa.String(200), nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("created_by", sa.String(254), nullable=False),
+    sa.Column("pepper_id", sa.String(64), nullable=False),
+    sa.Column("mac", sa.LargeBinary(32), nullable=False),
 )
 
 admin_keys = sa.Table(

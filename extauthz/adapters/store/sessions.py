@@ -1,11 +1,18 @@
-"""Who is logged in to the console, and the accounts that it keeps itself."""
+"""Who is logged in to the console, and the accounts that it keeps itself.
+
+Each row has a MAC, so that whoever writes the store without a pepper makes neither a session nor an account.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import hmac
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import ClassVar, TypeVar
 
 import sqlalchemy as sa
 
+from extauthz.adapters.store.chain import canonical
 from extauthz.adapters.store.ledger import Transactions
 from extauthz.adapters.store.records import Change
 from extauthz.adapters.store.rules import possible
@@ -18,45 +25,106 @@ LOGGED_IN, LOGGED_OUT, ACCOUNT_ADDED, ACCOUNT_CHANGED, ACCOUNT_REMOVED = (
     "account-password",
     "account-remove",
 )
+LOCAL, OPENID = "local", "openid"
+"""The methods of a session: an account of the console's own, or a provider."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSession:
-    """Somebody who logged in: by which method, from where; times are whole seconds since the epoch.
+    """Somebody who logged in: by which method and issuer ("" for an account), from where; times are seconds since the epoch.
 
-    `seen_at` is the last request but for a minute, `authenticated_at` when a password or the provider was asked last.
+    `seen_at` is the last request but for a minute, `authenticated_at` when a password or the provider was asked last. `digest` is
+    of the secret in the cookie. The MAC covers all but `seen_at`, which each request changes.
     """
+
+    LABEL: ClassVar[bytes] = b"extauthz console session"
+    COVERED: ClassVar[tuple[str, ...]] = ("id", "email", "method", "issuer", "address", "created_at", "authenticated_at")
 
     id: str
     email: str
     method: str
+    issuer: str
     address: str
     created_at: int
     seen_at: int
     authenticated_at: int
+    digest: bytes = field(default=b"", repr=False)
+    pepper_id: str = ""
+    mac: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAccount:
-    """An account of the console's own; the hash tells how it was made."""
+    """An account of the console's own; the hash tells how it was made, and the MAC covers all of it."""
+
+    LABEL: ClassVar[bytes] = b"extauthz console account"
+    COVERED: ClassVar[tuple[str, ...]] = ("email", "password_hash", "created_at", "created_by")
 
     email: str
-    password_hash: str
+    password_hash: str = field(repr=False)
     created_at: int
     created_by: str
+    pepper_id: str = ""
+    mac: bytes = field(default=b"", repr=False)
+
+
+_Row = TypeVar("_Row", StoredSession, StoredAccount)
 
 
 _SESSION = tuple(console_sessions.c[name] for name in StoredSession.__slots__)
 _ACCOUNT = tuple(console_accounts.c[name] for name in StoredAccount.__slots__)
 
 
-def add(store: Transactions, session: StoredSession, digest: bytes, change: Change, *, oldest: int, instead_of: str = "") -> None:
-    """Keep a session by the digest of its secret, and remove those that began before `oldest`, and the one that it replaces."""
+def with_mac(row: _Row, pepper_id: str, pepper: bytes) -> _Row:
+    """Return a row with its MAC, whose key is derived from a pepper."""
+    row = replace(row, pepper_id=pepper_id)
+    return replace(row, mac=_mac(row, pepper))
+
+
+def is_genuine(row: StoredSession | StoredAccount, peppers: Mapping[str, bytes]) -> bool:
+    """Tell whether a row was written by somebody who has one of these peppers."""
+    pepper = peppers.get(row.pepper_id)
+    if pepper is None:
+        return False
+    try:
+        return hmac.compare_digest(_mac(row, pepper), row.mac)
+    except (AttributeError, TypeError, ValueError):
+        # SQLite keeps a value of any type in any column.
+        return False
+
+
+def _mac(row: StoredSession | StoredAccount, pepper: bytes) -> bytes:
+    key = hmac.digest(pepper, row.LABEL, "sha256")
+    covered = [getattr(row, name) for name in ("pepper_id", *row.COVERED)]
+    if isinstance(row, StoredSession):
+        covered.append(row.digest.hex())
+    return hmac.digest(key, canonical(covered).encode(), "sha256")
+
+
+def add(
+    store: Transactions,
+    session: StoredSession,
+    change: Change,
+    *,
+    oldest: int,
+    instead_of: str = "",
+    password_hash: str | None = None,
+) -> bool:
+    """Keep a session, and remove those that began before `oldest`, and the one that it replaces; return whether it began.
+
+    It does not when the one that it replaces has ended, or when the account of a local one has not, or no longer, the hash of
+    the password that was looked at.
+    """
     with store.changing(change) as ledger:
-        is_over = sa.or_(console_sessions.c.created_at < oldest, console_sessions.c.id == instead_of)
-        ledger.connection.execute(console_sessions.delete().where(is_over))
-        ledger.connection.execute(console_sessions.insert().values(digest=digest, **asdict(session)))
+        connection = ledger.connection
+        if session.method == LOCAL and not _has_password(connection, session.email, password_hash):
+            return False
+        if instead_of and not connection.execute(console_sessions.delete().where(console_sessions.c.id == instead_of)).rowcount:
+            return False
+        connection.execute(console_sessions.delete().where(console_sessions.c.created_at < oldest))
+        connection.execute(console_sessions.insert().values(**asdict(session)))
         ledger.note(LOGGED_IN, None, None, {"session": session.id, "email": session.email, "method": session.method})
+    return True
 
 
 def by_digest(store: Transactions, digest: bytes) -> StoredSession | None:
@@ -108,12 +176,12 @@ def accounts(store: Transactions) -> list[StoredAccount]:
 
 
 def put_account(store: Transactions, new: StoredAccount, change: Change) -> bool:
-    """Add an account, or give it another password, which ends its sessions; return whether it is new."""
+    """Add an account, or replace the one of its address, which ends its sessions; return whether it is new."""
     is_it = console_accounts.c.email == new.email
     with store.changing(change) as ledger:
         is_known = ledger.connection.execute(sa.select(console_accounts.c.email).where(is_it)).first() is not None
         if is_known:
-            ledger.connection.execute(console_accounts.update().where(is_it).values(password_hash=new.password_hash))
+            ledger.connection.execute(console_accounts.update().where(is_it).values(**asdict(new)))
             _end_all(ledger.connection, new.email)
         else:
             ledger.connection.execute(console_accounts.insert().values(**asdict(new)))
@@ -121,11 +189,11 @@ def put_account(store: Transactions, new: StoredAccount, change: Change) -> bool
     return not is_known
 
 
-def rehash(store: Transactions, email: str, before: str, after: str) -> None:
-    """Keep the same password with other costs, unless it was changed meanwhile."""
-    is_it = sa.and_(console_accounts.c.email == email, console_accounts.c.password_hash == before)
+def rehash(store: Transactions, before: StoredAccount, after: StoredAccount) -> None:
+    """Keep the same password with other costs or another pepper, unless it was changed meanwhile."""
+    is_it = sa.and_(console_accounts.c.email == before.email, console_accounts.c.password_hash == before.password_hash)
     with store.writing() as connection:
-        connection.execute(console_accounts.update().where(is_it).values(password_hash=after))
+        connection.execute(console_accounts.update().where(is_it).values(**asdict(after)))
 
 
 def remove_account(store: Transactions, email: str, change: Change) -> bool:
@@ -139,7 +207,14 @@ def remove_account(store: Transactions, email: str, change: Change) -> bool:
     return True
 
 
+def _has_password(connection: sa.Connection, email: str, password_hash: str | None) -> bool:
+    is_it = console_accounts.c.email == email
+    return (
+        password_hash is not None and connection.scalar(sa.select(console_accounts.c.password_hash).where(is_it)) == password_hash
+    )
+
+
 def _end_all(connection: sa.Connection, email: str) -> None:
     """End the sessions that an account's password began."""
-    own = sa.and_(console_sessions.c.email == email, console_sessions.c.method == "local")
+    own = sa.and_(console_sessions.c.email == email, console_sessions.c.method == LOCAL)
     connection.execute(console_sessions.delete().where(own))

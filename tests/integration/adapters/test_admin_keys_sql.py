@@ -113,6 +113,39 @@ def test_two_revocations_at_once_are_one(place: Place) -> None:
         assert one.audit_head()[0] == 2
 
 
+REPLACED = """
+INSERT OR REPLACE INTO admin_keys (id, description, role, created_at, created_by, expires_at, pepper_id, digest)
+SELECT id, description, role, created_at, created_by, expires_at, pepper_id, digest FROM admin_keys
+"""
+UNDOING = {
+    "not revoked": "UPDATE admin_keys SET revoked_at = NULL, revoked_by = NULL",
+    "never revoked": "UPDATE admin_keys SET revoked_at = NULL",
+    "revoked later": "UPDATE admin_keys SET revoked_at = revoked_at + 1",
+    "revoked by another": "UPDATE admin_keys SET revoked_by = 'ana'",
+    "revoked by nobody": "UPDATE admin_keys SET revoked_by = NULL",
+    "another id": "UPDATE admin_keys SET id = 'bbbbbbbbbbbb'",
+    "removed": "DELETE FROM admin_keys",
+    "all removed": "TRUNCATE admin_keys",
+    "replaced": REPLACED,
+}
+OF_ONE_DATABASE = {"all removed": "postgresql", "replaced": "sqlite"}
+
+
+@pytest.mark.parametrize("name", UNDOING)
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_revocation_is_not_undone(make_place: MakePlace, kind: str, name: str) -> None:
+    place = make_place(OF_ONE_DATABASE.get(name, kind))
+    with place.opened() as store:
+        add(store, RECORD)
+        admin_keys.revoke(store, A, Change(NOW + 7, "eve"))
+        before = place.rows("SELECT * FROM admin_keys")
+        with pytest.raises(Exception, match="extauthz: an admin key is neither removed nor revived"):
+            place.run(UNDOING[name])
+        assert place.rows("SELECT * FROM admin_keys") == before
+        admin_keys.record_use(store, A, NOW + 9)
+        assert admin_keys.newest(store, 9) == [replace(RECORD, revoked_at=NOW + 7, revoked_by="eve", last_used_at=NOW + 9)]
+
+
 def test_an_export_tells_which_keys_were_revoked(place: Place) -> None:
     with place.opened() as store:
         add(store, RECORD, replace(RECORD, id=B), replace(RECORD, id=C))

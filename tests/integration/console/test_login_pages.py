@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from extauthz.adapters.store import sessions as stored_sessions
 from extauthz.admin import accounts, sessions
-from extauthz.admin.rights import Role
-from extauthz.console import forms
+from extauthz.admin.rights import Actor, Role
+from extauthz.admin.sessions import SessionLimits
+from extauthz.console import forms, passwords
 from extauthz.console.visits import COOKIE
 from tests.support.console_world import FOUNDER, HASH, NOW, ORIGIN, PASSWORD, SETTINGS, WHO, ConsoleWorld, console_world, done
 
 ANA = WHO[Role.ADMIN]
 OIDC = {"issuer": "https://acme.okta.com", "client_id": "0oa1console"}
+LIMITS = SessionLimits(1800, 43200)
 
 
 @pytest.fixture
@@ -24,6 +30,11 @@ def world(tmp_path: Path) -> Iterator[ConsoleWorld]:
     with console_world(tmp_path) as made:
         done(accounts.put(made.current.administration(), FOUNDER, ANA, HASH, NOW))
         yield made
+
+
+def listed(world: ConsoleWorld) -> list[stored_sessions.StoredSession]:
+    """Return the sessions that last."""
+    return list(done(sessions.list_sessions(world.current.administration(), FOUNDER, int(world.now), limits=LIMITS)))
 
 
 def is_in(browser: object) -> bool:
@@ -231,6 +242,161 @@ def test_a_recent_login_is_asked_for_again(world: ConsoleWorld) -> None:
     old = world.visitor()
     old.client.cookies.set(COOKIE, before)
     assert not is_in(old)
+
+
+# --- whoever can write the store, and has no pepper
+
+OTHER_PASSWORD = "a password of somebody else"
+OTHER_HASH = passwords.hashed(OTHER_PASSWORD)
+OTHER_SECRET = "ab" * 32
+OTHER_DIGEST = hashlib.sha256(bytes.fromhex(OTHER_SECRET)).hexdigest()
+SESSION_ROWS = {
+    "somebody else": "email = 'cto@acme.com'",
+    "another way to log in": "method = 'openid'",
+    "another provider": "issuer = 'https://evil.test'",
+    "another id": "id = '000000000000'",
+    "another address": "address = '10.0.0.1'",
+    "a later beginning": "created_at = created_at + 1",
+    "a later login": "authenticated_at = authenticated_at + 1",
+    "no address": "email = x'00'",
+    "no time": "seen_at = 'now'",
+    "no secret": "digest = 'text'",
+    "a pepper that is not listed": "pepper_id = 'gone'",
+    "no MAC": "mac = zeroblob(32)",
+    "a MAC of another kind": "mac = 'text'",
+    "a secret of one's own": f"digest = x'{OTHER_DIGEST}'",
+    "a secret of one's own and a MAC without a key": f"digest = x'{OTHER_DIGEST}', mac = x'{OTHER_DIGEST}'",
+}
+ACCOUNT_ROWS = {
+    "another password": f"password_hash = '{OTHER_HASH}'",
+    "somebody else": f"email = 'cto@acme.com', password_hash = '{OTHER_HASH}'",
+    "somebody else with the same password": "email = 'cto@acme.com'",
+    "another beginning": "created_at = created_at + 1",
+    "another maker": "created_by = 'eve'",
+    "no hash": "password_hash = x'00'",
+    "a pepper that is not listed": "pepper_id = 'gone'",
+    "no MAC": "mac = zeroblob(32)",
+    "a MAC of another kind": "mac = 'text'",
+}
+
+
+def write(world: ConsoleWorld, statement: str) -> None:
+    """Change the store behind its back."""
+    with closing(sqlite3.connect(world.folder / "tokens.db", isolation_level=None)) as connection:
+        assert connection.execute(statement).rowcount == 1
+
+
+@pytest.mark.parametrize("name", SESSION_ROWS)
+def test_a_session_that_somebody_wrote_opens_nothing(world: ConsoleWorld, name: str) -> None:
+    browser, other = world.logged_in(Role.ADMIN), world.visitor()
+    other.client.cookies.set(COOKIE, OTHER_SECRET)
+    write(world, f"UPDATE console_sessions SET {SESSION_ROWS[name]}")  # noqa: S608
+    assert (is_in(browser), is_in(other)) == (False, False)
+    assert listed(world) == []
+
+
+@pytest.mark.parametrize("name", ACCOUNT_ROWS)
+def test_an_account_that_somebody_wrote_lets_nobody_in(world: ConsoleWorld, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    write(world, f"UPDATE console_accounts SET {ACCOUNT_ROWS[name]}")  # noqa: S608
+    statuses = [
+        world.visitor().post("/login", {"email": email, "password": password}, token="").status_code
+        for email in (ANA, "cto@acme.com")
+        for password in (PASSWORD, OTHER_PASSWORD)
+    ]
+    assert statuses == [403] * 4
+    assert "was not written by this installation" in caplog.text
+
+
+def test_a_new_password_mends_an_account(world: ConsoleWorld) -> None:
+    write(world, "UPDATE console_accounts SET mac = zeroblob(32)")
+    assert done(accounts.put(world.current.administration(), FOUNDER, ANA, HASH, NOW)) is False
+    assert is_in(world.logged_in(Role.ADMIN))
+
+
+def test_a_pepper_that_is_not_listed_any_more_ends_sessions_and_not_accounts(world: ConsoleWorld) -> None:
+    """An account goes over to the newest pepper with a login."""
+    (world.folder / "pepper2").write_bytes(b"another pepper for tests, 32 long")
+    before = world.logged_in(Role.ADMIN)
+    peppers = [{"id": "p2", "file": "pepper2"}, {"id": "p1", "file": "pepper"}]
+    world.change(tokens=SETTINGS["tokens"] | {"peppers": peppers})
+    assert (is_in(before), is_in(world.logged_in(Role.ADMIN))) == (True, True)
+    world.change(tokens=SETTINGS["tokens"] | {"peppers": peppers[:1]})
+    assert (is_in(before), is_in(world.logged_in(Role.ADMIN))) == (False, True)
+
+
+# --- a login under way
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Let something happen while the next password is looked at."""
+    look = passwords.Hashing.is_right
+
+    async def slow(self: passwords.Hashing, password: str, stored: str) -> bool:
+        is_right = await look(self, password, stored)
+        happens()
+        return is_right
+
+    monkeypatch.setattr(passwords.Hashing, "is_right", slow)
+
+
+@pytest.mark.parametrize("how", ["removed", "another password", "the same password anew"])
+def test_a_login_under_way_ends_with_its_account(world: ConsoleWorld, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    administration, anew = world.current.administration(), passwords.hashed(PASSWORD)
+    changes = {
+        "removed": lambda: accounts.remove(administration, FOUNDER, ANA, NOW),
+        "another password": lambda: accounts.put(administration, FOUNDER, ANA, OTHER_HASH, NOW),
+        "the same password anew": lambda: accounts.put(administration, FOUNDER, ANA, anew, NOW),
+    }
+    meanwhile(monkeypatch, changes[how])
+    browser = world.visitor()
+    answer = browser.post("/login", {"email": ANA, "password": PASSWORD}, token="")
+    assert (answer.status_code, "Log in again" in answer.text, "set-cookie" in answer.headers) == (403, True, False)
+    assert not is_in(browser)
+    assert listed(world) == []
+
+
+def test_a_confirmation_under_way_ends_with_its_session(world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = world.logged_in(Role.ADMIN)
+    token, administration = browser.token("/confirm", "/confirm"), world.current.administration()
+    (session,) = listed(world)
+    meanwhile(monkeypatch, lambda: sessions.end(administration, FOUNDER, session.id, NOW))
+    answer = browser.post("/confirm", {"password": PASSWORD, "next": "/"}, token=token)
+    assert (answer.status_code, "Log in again" in answer.text) == (403, True)
+    assert not is_in(browser)
+    assert listed(world) == []
+
+
+def test_a_hash_with_other_costs_is_made_anew_at_a_login(world: ConsoleWorld) -> None:
+    outdated = passwords.argon2.PasswordHasher(time_cost=1, memory_cost=8 * 1024, parallelism=1).hash(PASSWORD)
+    done(accounts.put(world.current.administration(), FOUNDER, ANA, outdated, NOW))
+    assert is_in(world.logged_in(Role.ADMIN))
+    assert passwords.is_outdated(done(accounts.list_accounts(world.current.administration(), FOUNDER))[0].password_hash) is False
+    assert is_in(world.logged_in(Role.ADMIN))
+
+
+# --- a provider that does not count any more
+
+
+@pytest.mark.parametrize(
+    ("console", "counts"),
+    [
+        ({"oidc": OIDC}, True),
+        ({"oidc": OIDC, "local_accounts": True}, True),
+        ({"oidc": OIDC | {"issuer": "https://other.okta.com"}}, False),
+        ({"local_accounts": True}, False),
+    ],
+)
+def test_a_session_of_a_provider_ends_with_it(world: ConsoleWorld, console: dict[str, object], counts: bool) -> None:
+    who = Actor(ANA, Role.ADMIN, "a test")
+    new = done(
+        sessions.begin(
+            world.current.administration(), who, NOW, method="openid", issuer=OIDC["issuer"], address="192.0.2.7", limits=LIMITS
+        )
+    )
+    browser = world.visitor()
+    browser.client.cookies.set(COOKIE, new.secret)
+    world.change(console={"public_url": ORIGIN} | console)
+    assert is_in(browser) is counts
 
 
 def test_a_form_that_does_not_come_ends_its_connection(world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch) -> None:

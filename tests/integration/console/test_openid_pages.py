@@ -23,7 +23,7 @@ from extauthz.demo.faults import Fault
 from extauthz.demo.forgeries import Forgery
 from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.login import CONSOLE_CLIENT, CONSOLE_SECRET, USERS
-from tests.support.console_world import FOUNDER, ORIGIN, ConsoleWorld, console_world
+from tests.support.console_world import FOUNDER, ORIGIN, SETTINGS, ConsoleWorld, console_world
 from tests.support.served_issuer import IssuerServer, issuer_server
 from tests.support.world import StillClock
 
@@ -88,6 +88,7 @@ async def console(server: IssuerServer, tmp_path: Path) -> AsyncIterator[Console
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(login.close)
         world = stack.enter_context(console_world(tmp_path))
+        world.change(console=SETTINGS["console"] | {"oidc": {"issuer": section.issuer, "client_id": section.client_id}})
         app = application(replace(world.context, clock=clock.now), [ORIGIN, OTHER_NAME], openid=login)
         transport = httpx2.ASGITransport(app)
         browser = await stack.enter_async_context(httpx2.AsyncClient(transport=transport, base_url=ORIGIN))

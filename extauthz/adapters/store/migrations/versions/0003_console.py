@@ -14,6 +14,7 @@ down_revision = "0002"
 _ID = sa.String(12).with_variant(sa.String(12, collation="C"), "postgresql")
 
 _APPENDED = "extauthz: rows are only appended"
+_REVIVED = "extauthz: an admin key is neither removed nor revived"
 
 _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "extauthz_sidecar": {"SELECT": ("settings",)},
@@ -28,7 +29,7 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def upgrade() -> None:
-    """Add indexes, a column and tables; settings are only appended."""
+    """Add indexes, a column and tables; settings are only appended, and a revoked admin key stays revoked."""
     op.create_index("tokens_by_expiry", "tokens", ["expires_at", "id"])
     op.create_index("token_usage_by_time", "token_usage", ["last_used_at", "token_id"])
     op.create_index("audit_by_action", "audit", ["action", "actor", "at", "token_id", "number"])
@@ -51,10 +52,13 @@ def _who_gets_in() -> None:
         sa.Column("digest", sa.LargeBinary(32), nullable=False),
         sa.Column("email", sa.String(254), nullable=False),
         sa.Column("method", sa.String(8), nullable=False),
+        sa.Column("issuer", sa.Text, nullable=False),
         sa.Column("address", sa.String(64), nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("seen_at", sa.BigInteger, nullable=False),
         sa.Column("authenticated_at", sa.BigInteger, nullable=False),
+        sa.Column("pepper_id", sa.String(64), nullable=False),
+        sa.Column("mac", sa.LargeBinary(32), nullable=False),
         sqlite_with_rowid=False,
     )
     op.create_index("console_sessions_by_digest", "console_sessions", ["digest"], unique=True)
@@ -65,6 +69,8 @@ def _who_gets_in() -> None:
         sa.Column("password_hash", sa.String(200), nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("created_by", sa.String(254), nullable=False),
+        sa.Column("pepper_id", sa.String(64), nullable=False),
+        sa.Column("mac", sa.LargeBinary(32), nullable=False),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -111,20 +117,31 @@ def _requests_and_settings() -> None:
 
 def _guard_sqlite() -> None:
     """REPLACE deletes without asking delete triggers: so a row that would replace another is refused."""
-    exists = "EXISTS (SELECT 1 FROM settings WHERE version = NEW.version)"
-    for name, event, condition in (("once", "INSERT", exists), ("changed", "UPDATE", "1"), ("removed", "DELETE", "1")):
-        op.get_bind().exec_driver_sql(
-            f"CREATE TRIGGER settings_{name} BEFORE {event} ON settings WHEN {condition} "
-            f"BEGIN SELECT RAISE(ABORT, '{_APPENDED}'); END"
-        )
+    changed = " OR ".join(f"NEW.{name} IS NOT OLD.{name}" for name in ("revoked_at", "revoked_by"))
+    revived = f"NEW.id <> OLD.id OR (OLD.revoked_at IS NOT NULL AND ({changed}))"
+    for table, key, condition, message in (("settings", "version", "1", _APPENDED), ("admin_keys", "id", revived, _REVIVED)):
+        exists = f"EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})"  # noqa: S608 - our own names
+        for name, event, when in (("once", "INSERT", exists), ("changed", "UPDATE", condition), ("removed", "DELETE", "1")):
+            op.get_bind().exec_driver_sql(
+                f"CREATE TRIGGER {table}_{name} BEFORE {event} ON {table} WHEN {when} BEGIN SELECT RAISE(ABORT, '{message}'); END"
+            )
 
 
 def _guard_postgresql(schema: str) -> None:
-    for name, event, each in (("update", "UPDATE OR DELETE", "ROW"), ("truncate", "TRUNCATE", "STATEMENT")):
-        op.get_bind().exec_driver_sql(
-            f"CREATE TRIGGER settings_{name} BEFORE {event} ON {schema}.settings FOR EACH {each} "
-            f"EXECUTE FUNCTION {schema}.extauthz_append_only()"
-        )
+    # Only an update has both rows: so the event is asked first.
+    op.get_bind().exec_driver_sql(
+        f"CREATE FUNCTION {schema}.extauthz_kept_key() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp "
+        "AS $guard$ BEGIN IF TG_OP = 'UPDATE' THEN "
+        "IF NEW.id = OLD.id AND (OLD.revoked_at IS NULL OR "
+        "(NEW.revoked_at, NEW.revoked_by) IS NOT DISTINCT FROM (OLD.revoked_at, OLD.revoked_by)) THEN RETURN NEW; END IF; END IF; "
+        f"RAISE EXCEPTION USING ERRCODE = '23514', MESSAGE = '{_REVIVED}'; END $guard$"
+    )
+    for table, function in (("settings", "extauthz_append_only"), ("admin_keys", "extauthz_kept_key")):
+        for name, event, each in (("update", "UPDATE OR DELETE", "ROW"), ("truncate", "TRUNCATE", "STATEMENT")):
+            op.get_bind().exec_driver_sql(
+                f"CREATE TRIGGER {table}_{name} BEFORE {event} ON {schema}.{table} FOR EACH {each} "
+                f"EXECUTE FUNCTION {schema}.{function}()"
+            )
 
 
 def _grant(schema: str) -> None:
