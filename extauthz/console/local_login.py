@@ -124,17 +124,9 @@ class LocalLogin:
             return WRONG
         if current_role(context, account.email) is None:
             return NO_ROLE
-<<<<<<< HEAD
-        self._throttle.succeeded(email.lower())
+        self._throttle.succeeded(address, email.lower())
         fresh = await self._hashing.hashed(text) if passwords.is_outdated(stored) else stored
         return await context.run(accounts.renew, context.administration(), account, fresh)
-=======
-        self._throttle.succeeded(address, email.lower())
-        if passwords.is_outdated(stored):
-            fresh = await self._hashing.hashed(text)
-            await context.run(accounts.keep_hash, context.administration(), account, fresh)
-        return account
->>>>>>> w-y
 
 
 def login_page(section: ConsoleSection, path: str, *, email: str = "", error: str = "", status: int = 200) -> Response:
