@@ -33,6 +33,11 @@ def test_each_provider_says_how_its_issuer_is_written() -> None:
     assert {name: rows[0].issuer_form for name, rows in PROVIDERS.items()} == FORMS
 
 
+def test_each_row_has_the_title_of_its_provider() -> None:
+    titles = {name: {row.title for row in rows} for name, rows in PROVIDERS.items()}
+    assert titles == {"azure": {"Azure"}, "gsuite": {"GSuite"}, "okta": {"Okta"}, "onelogin": {"OneLogin"}}
+
+
 PLAIN = Provider(
     title="Plain",
     name="plain",
