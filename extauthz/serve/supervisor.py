@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from extauthz.config.loader import Configuration
 from extauthz.errors import ListenError
@@ -19,6 +20,8 @@ from extauthz.serve.reload import ReloadRefused
 from extauthz.serve.worker_link import WorkerLink, WorkerSilent, start_worker
 from extauthz.telemetry.metric_table import Samples, counters, merged
 from extauthz.transport.select import Name
+
+T = TypeVar("T")
 
 PREPARE_TIME = 30.0
 """Seconds that a worker may take to build the parts of another configuration."""
@@ -82,15 +85,17 @@ class Supervisor:
         async with self._changing:
             running = [slot.running for slot in self._slots if slot.running is not None]
             try:
-                await _all(self._prepare(one, request) for one in running)
+                prepared = await _all(self._prepare(one, request) for one in running)
             except ReloadRefused:
                 await asyncio.gather(*(one.ask(Discard()) for one in running), return_exceptions=True)
                 raise
             self._configuration = configuration
-            for one in running:
+            for one in itertools.compress(running, prepared):
                 try:
                     await one.ask(Commit())
                 except ReloadRefused:
+                    if await _has_ended(one):
+                        continue
                     # It would go on with what no longer counts: its successor begins with what does.
                     _log.exception("a worker did not take the configuration and is restarted", extra={"pid": one.process.pid})
                     one.kill()
@@ -139,13 +144,17 @@ class Supervisor:
         running = [slot.running for slot in self._slots if slot.running is not None]
         await asyncio.gather(*(one.ask(Hurry()) for one in running), return_exceptions=True)
 
-    async def _prepare(self, one: WorkerLink, request: Prepare) -> None:
+    async def _prepare(self, one: WorkerLink, request: Prepare) -> bool:
+        """Let a worker prepare, and return whether it did; one that was told to end may do so instead."""
         try:
             await one.ask(request, PREPARE_TIME)
         except WorkerSilent:
+            if await _has_ended(one):
+                return False
             # Its successor begins with what is served; this configuration is tried again.
             one.kill()
             raise
+        return True
 
     async def _refresh(self, slot: _WorkerSlot) -> None:
         running = slot.running
@@ -218,6 +227,7 @@ class Supervisor:
 
     async def _end(self, one: WorkerLink, manner: Drain | HandOver) -> None:
         """Let a worker drain, beside others that go on, or hand over, and kill it if it does not end."""
+        one.is_ending = True
         with contextlib.suppress(ReloadRefused):
             await one.ask(manner)
         seconds = self._configuration.settings.server.drain + LAST_WORDS
@@ -229,11 +239,21 @@ class Supervisor:
             await one.process.wait()
 
 
-async def _all(awaitables: Iterable[Awaitable[Any]]) -> None:
-    """Wait for all, then raise the first failure."""
+async def _has_ended(one: WorkerLink) -> bool:
+    """Tell whether a worker that was told to end does: its last words may have been said before it is gone."""
+    if one.is_ending:
+        await asyncio.wait({asyncio.ensure_future(one.process.wait())}, timeout=LAST_WORDS)
+    return one.process.returncode is not None
+
+
+async def _all(awaitables: Iterable[Awaitable[T]]) -> list[T]:
+    """Wait for all and return their results, or raise the first failure."""
+    results = []
     for result in await asyncio.gather(*awaitables, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
+        results.append(result)
+    return results
 
 
 def _slot_samples(slot: _WorkerSlot) -> Samples:

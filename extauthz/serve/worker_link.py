@@ -26,11 +26,12 @@ class WorkerSilent(ReloadRefused):
 
 
 class WorkerLink:
-    """The process of a worker, and the channel to it."""
+    """The process of a worker, and the channel to it; one that `is_ending` was told to end."""
 
     def __init__(self, process: asyncio.subprocess.Process, channel: Channel) -> None:
         """Begin to listen; the start counts as a first message."""
         self.process = process
+        self.is_ending = False
         self.started_at = self._last_message_at = asyncio.get_running_loop().time()
         self._channel = channel
         self._numbers = itertools.count(1)
