@@ -77,7 +77,7 @@ def row(token: StoredToken, at: int) -> dict[str, Any]:
 
 async def show(visit: Visit) -> Response:
     """Show one token: what is known of it, the tokens before and after it, and what it can call."""
-    token = await _token(visit)
+    token = await token_of_path(visit)
     if isinstance(token, Response):
         return token
     at, context = visit.context.now(), visit.context
@@ -95,15 +95,12 @@ async def show(visit: Visit) -> Response:
     )
 
 
-async def _token(visit: Visit) -> StoredToken | Response:
+async def token_of_path(visit: Visit) -> StoredToken | Response:
     """Return the token that the path names, or the page for none."""
     token = await visit.context.run(tokens.show, visit.context.administration(), visit.actor, visit.request.path_params["token_id"])
     if isinstance(token, Refused):
         return message_page("No such token", "No token has this id.", 404, link="/tokens", label="Go to the tokens")
     return token
-
-
-token_of_path = _token
 
 
 async def preview(visit: Visit) -> Response:
