@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from extauthz.config import console, document, internal_token
 from extauthz.config.document import Document
 from extauthz.config.messages import unknown_scope
 from extauthz.config.oauth import expand_issuer, provider_of, usual_verification
-from extauthz.config.values import one_or_many, scope
+from extauthz.config.values import one_or_many
+from extauthz.config.vocabulary import in_upper_case, scope
 from extauthz.core.act_as import ACT_AS_HEADERS, address
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
 from extauthz.core.identity import FORWARDED_HOST_HEADERS, MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
@@ -179,7 +180,7 @@ def _misused_claims(source: Document, path: document.KeyPath, entry: dict[str, o
 def _misused_scopes(source: Document, vocabulary: list[str]) -> list[Problem]:
     problems: list[Problem] = []
     for path, _ in provider_entries(source):
-        ceiling = list(scopes(source, *path, "scopes"))
+        ceiling = scopes(source, *path, "scopes", vocabulary=vocabulary)
         problems += [
             source.problem((*path, "scopes", index), unknown_scope(name, vocabulary))
             for index, name in ceiling
@@ -190,8 +191,15 @@ def _misused_scopes(source: Document, vocabulary: list[str]) -> list[Problem]:
             limit = f"a header for the upstream ends at {MAX_VALUE}: name fewer"
             message = f"OAuth tokens would hold {len(value)} bytes of scope names, {limit}"
             problems.append(source.problem((*path, "scopes"), message))
-    for index, name in twice(scopes(source, "scopes")):
-        problems.append(source.problem(("scopes", index), f"the scope {name} is named twice: remove one"))
+    names = scopes(source, "scopes")
+    spellings = dict(reversed([(in_upper_case(name), name) for _, name in names]))
+    for index, _ in twice((index, in_upper_case(name)) for index, name in names):
+        name = dict(names)[index]
+        other = spellings[in_upper_case(name)]
+        message = f"the scope {name} is named twice: remove one"
+        if name != other:
+            message = f"{name} and {other} are one scope in tokens that were made in upper case: give one of them another name"
+        problems.append(source.problem(("scopes", index), message))
     return problems
 
 
@@ -233,12 +241,12 @@ def _misused_headers(source: Document) -> list[Problem]:
     ]
 
 
-def scopes(source: Document, *path: str | int) -> list[tuple[int, str]]:
+def scopes(source: Document, *path: str | int, vocabulary: Collection[str] = ()) -> list[tuple[int, str]]:
     """Return the scopes of a list that are written correctly; the others are listed as problems elsewhere."""
     names = []
     for index, name in strings(source, *path):
         with contextlib.suppress(ValueError):
-            names.append((index, scope(name)))
+            names.append((index, scope(name, vocabulary)))
     return names
 
 

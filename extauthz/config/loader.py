@@ -226,11 +226,12 @@ def load(
         raise ConfigurationError(problems or [source.problem((), f"{what}: start with version: 1")])
     is_managed = saved_settings.is_managed(source)
     problems += saved_settings.overlay(source, saved) if is_managed else ()
+    vocabulary = [name for _, name in cross_checks.scopes(source, "scopes")]
     try:
-        settings = Settings.model_validate(saved_settings.without_oauth(source, saved) if is_managed else source.data)
+        data = saved_settings.without_oauth(source, saved) if is_managed else source.data
+        settings = Settings.model_validate(data, context=vocabulary)
     except ValidationError as error:
         problems += problems_of(error, source, Settings)
-    vocabulary = [name for _, name in cross_checks.scopes(source, "scopes")]
     problems += cross_checks.problems(source, vocabulary)
     placed: list[routes.LocatedRoute] = []
     for name, wrong in _route_files(file, source, files):

@@ -14,12 +14,12 @@ from extauthz.config.values import (
     NonEmpty,
     OutboundAddress,
     PositiveDuration,
-    Scope,
     Secret,
     Section,
     one_or_many,
     text,
 )
+from extauthz.config.vocabulary import Scope
 from extauthz.core.act_as import address
 from extauthz.core.provider_table import PROVIDERS
 from extauthz.core.providers import Provider, Verification

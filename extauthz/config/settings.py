@@ -27,12 +27,12 @@ from extauthz.config.values import (
     PositiveDuration,
     PositiveSize,
     Prefix,
-    Scope,
     Secret,
     Section,
     exact,
     text,
 )
+from extauthz.config.vocabulary import ScopeName
 from extauthz.core.act_as import ACT_AS_HEADERS, address
 from extauthz.core.client_address import EXTERNAL_ADDRESS, ForwardedClient
 from extauthz.responses.denials import REALM
@@ -283,7 +283,7 @@ class Settings(Section):
     decision_log: DecisionLogSection = DecisionLogSection()
     tracing: TracingSection = TracingSection()
     realm: Annotated[str, text(r"[A-Za-z0-9 ._:/@-]{1,64}", "write 1 to 64 letters, digits, spaces and . _ : / @ -")] = REALM
-    scopes: list[Scope] = Field(min_length=1, examples=["scopes: [SEARCH, CHAT]"])
+    scopes: list[ScopeName] = Field(min_length=1, examples=["scopes: [SEARCH, CHAT]"])
     routes: list[NonEmpty] = Field(min_length=1, examples=["routes: [routes/glean-client-api.yaml]"])
     mode: Mode = "enforce"
     roles: RolesSection = RolesSection()
