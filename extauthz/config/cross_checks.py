@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 from extauthz.config import console, document, internal_token
+from extauthz.config.credential_headers import BY_TOKEN
 from extauthz.config.document import Document
 from extauthz.config.messages import unknown_scope
 from extauthz.config.oauth import expand_issuer, provider_of, usual_verification
 from extauthz.config.values import one_or_many
-from extauthz.config.vocabulary import in_upper_case, scope
+from extauthz.config.vocabulary import CLIENT_API, in_upper_case, scope
 from extauthz.core.act_as import ACT_AS_HEADERS, address
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
 from extauthz.core.identity import FORWARDED_HOST_HEADERS, MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
@@ -191,14 +193,15 @@ def _misused_scopes(source: Document, vocabulary: list[str]) -> list[Problem]:
             limit = f"a header for the upstream ends at {MAX_VALUE}: name fewer"
             message = f"OAuth tokens would hold {len(value)} bytes of scope names, {limit}"
             problems.append(source.problem((*path, "scopes"), message))
-    names = scopes(source, "scopes")
-    spellings = dict(reversed([(in_upper_case(name), name) for _, name in names]))
-    for index, _ in twice((index, in_upper_case(name)) for index, name in names):
-        name = dict(names)[index]
-        other = spellings[in_upper_case(name)]
-        message = f"the scope {name} is named twice: remove one"
-        if name != other:
-            message = f"{name} and {other} are one scope in tokens that were made in upper case: give one of them another name"
+    first: dict[str, str] = {}
+    for index, name in scopes(source, "scopes"):
+        common = in_upper_case(name)
+        if common not in first:
+            first[common] = name
+            continue
+        message = f"the scope {first[common]} is named twice: remove one"
+        if common not in CLIENT_API and name != first[common]:
+            message = f"{name} and {first[common]} are one scope in tokens that were made in upper case: give one another name"
         problems.append(source.problem(("scopes", index), message))
     return problems
 
@@ -223,22 +226,36 @@ def twice(items: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
 
 def _misused_headers(source: Document) -> list[Problem]:
     act_as = [(index, name.lower()) for index, name in strings(source, "act_as", "headers")]
+    section, auth_type = (_section(source, name) for name in ("act_as", "auth_type"))
+    header = auth_type.get("header", "" if source.data.get("auth_type") == BY_TOKEN or auth_type.get("by_token") else AUTH_TYPE)
+    types = {header.lower()} if header and isinstance(header, str) else set()
     overrides = {*OVERRIDE_HEADERS, *FORWARDED_HOST_HEADERS}
-    keepable = {AUTHORIZATION, AUTH_TYPE, *ACT_AS_HEADERS, *(name for _, name in act_as), *overrides}
+    defaults = () if section.get("only") else ACT_AS_HEADERS
+    keepable = {AUTHORIZATION, *types, *defaults, *(name for _, name in act_as), *overrides}
     problems = [
         source.problem(("identity", "keep", index), f"{name!r} is not one of {', '.join(sorted(keepable))}")
         for index, name in strings(source, "identity", "keep")
         if name.lower() not in keepable
     ]
-    identity = source.data.get("identity")
-    prefix = identity.get("prefix") if isinstance(identity, dict) else None
+    prefix = _section(source, "identity").get("prefix")
     prefix = prefix if isinstance(prefix, str) else IdentityHeaders().prefix
-    reserved_names = {AUTHORIZATION, AUTH_TYPE, *overrides}
+
+    def is_taken(name: str) -> bool:
+        return name in {AUTHORIZATION, *overrides} or name.startswith(prefix) or _OF_HTTP(name) is not None
+
+    message = "has another meaning: name a header of its own"
+    if any(map(is_taken, types)) or not types.isdisjoint(defaults):
+        problems.append(source.problem(("auth_type", "header"), f"{header!r} {message}"))
     return problems + [
-        source.problem(("act_as", "headers", index), f"{name!r} has another meaning: name a header of its own")
+        source.problem(("act_as", "headers", index), f"{name!r} {message}")
         for index, name in act_as
-        if name in reserved_names or name.startswith(prefix) or _OF_HTTP(name)
+        if name in types or is_taken(name)
     ]
+
+
+def _section(source: Document, name: str) -> dict[str, Any]:
+    section = source.data.get(name)
+    return section if isinstance(section, dict) else {}
 
 
 def scopes(source: Document, *path: str | int, vocabulary: Collection[str] = ()) -> list[tuple[int, str]]:

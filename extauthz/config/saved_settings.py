@@ -59,8 +59,8 @@ def overlay(source: Document, saved: Saved) -> list[Problem]:
         return problems + _of_the_rest(source, section)
     source.origins |= {("oauth", key): saved.place for key in {*KEYS, *saved.body}}
     known = {key: value for key, value in saved.body.items() if key in KEYS}
-    if isinstance(known.get("scopes"), list):
-        known["scopes"] = [kept_scope(name, _vocabulary(source)) if isinstance(name, str) else name for name in known["scopes"]]
+    if isinstance(names := known.get("scopes"), list):
+        known["scopes"] = [kept_scope(name, _vocabulary(source)) if isinstance(name, str) else name for name in names]
     for key in saved.body.keys() - known.keys():
         hint = nearest(key, KEYS) or f": the keys here are {', '.join(KEYS)}"
         problems.append(source.problem(("oauth", key), f"is not kept in the store{hint}"))

@@ -22,8 +22,8 @@ from extauthz.adapters.decision_log.lines import (
     UNVERIFIED,
     Lines,
 )
-from extauthz.core.client_address import MAX_ADDRESS
 from extauthz.core.model import Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request, WouldDeny
+from extauthz.telemetry.client_address import MAX_ADDRESS
 from extauthz.telemetry.decision_record import RecordField
 from tests.support.world import DECISION_ID, NOW
 from tests.unit.adapters.test_decision_log import TRACE_ID, TRACEPARENT, request
