@@ -48,8 +48,8 @@ class ActAsSection(Section):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names of the header, the one that clients are told first."""
-        return tuple(dict.fromkeys(self.headers if self.only else (*self.headers, *ACT_AS_HEADERS)))
+        """All names of the header."""
+        return tuple(dict.fromkeys(self.headers if self.only else (*ACT_AS_HEADERS, *self.headers)))
 
 
 class AuthTypeSection(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from extauthz.core.act_as import ACT_AS_HEADERS
 from extauthz.core.credentials import Kind
 from extauthz.core.identity import IdentityHeaders
 from extauthz.core.model import Reason
@@ -26,9 +27,13 @@ class ClientHeaders:
 
     @classmethod
     def of(cls, policy: Policy, oauth: str) -> ClientHeaders:
-        """Return those of a policy; `oauth` is the value of the header of kinds as it is configured."""
+        """Return those of a policy; `oauth` is the value of the header of kinds as it is configured.
+
+        Of several act-as headers the first that the configuration adds is named.
+        """
+        names = policy.act_as.headers
         return cls(
-            act_as=spelled(policy.act_as.headers[0]),
+            act_as=spelled(next((name for name in names if name not in ACT_AS_HEADERS), names[0])),
             auth_type=spelled(policy.auth_types.header),
             oauth=oauth if Kind.OAUTH in policy.kinds else None,
             decision_id=policy.identity.names["decision-id"],

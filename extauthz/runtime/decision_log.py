@@ -23,9 +23,8 @@ def open_decision_log(configuration: Configuration) -> DecisionLog | None:
     if not section.enabled:
         return None
     sink = _sink(configuration, section.to)
-    return DecisionLog(
-        sink, fields=section.written_fields, sample=section.sample, capacity=section.capacity, hints=Hints(configuration.policy)
-    )
+    hints = Hints(configuration.policy)
+    return DecisionLog(sink, fields=section.written_fields, sample=section.sample, capacity=section.capacity, hints=hints)
 
 
 class DecisionLogs:

@@ -15,7 +15,7 @@ MAX_WAYS = 500
 """Ways through the table that are looked at for one request: one to two milliseconds."""
 MAX_SEGMENTS, MAX_SEGMENT = 16, 64
 """Longer paths, and longer segments, are like nothing."""
-ALIKE = 0.6
+ALIKE = 0.5
 """From 0 to 1, how much two words have in common at least to be taken for one with a slip of the pen."""
 
 _PARAMETER, _SLIP, _SLASH, _MISSING = 0.01, 0.05, 0.1, 1.0
@@ -24,13 +24,13 @@ _MOST = 2.0
 """All differences together count less."""
 
 
-def nearest_route(policy: Policy, method: str, target: str, host: str) -> str | None:
-    """Return the name of the route, None where no route is like the request; `target` is its raw path with the query."""
-    path, table = parse_with_slashes(target.partition("?")[0]), policy.table_for(host)
+def nearest_route(policy: Policy, method: str, raw_path: str, host: str) -> str | None:
+    """Return the name of the route, None where no route is like the request; `raw_path` is as it came, without a query."""
+    path, table = parse_with_slashes(raw_path), policy.table_for(host)
     if isinstance(path, Reason) or isinstance(table, Reason):
         return None
     segments = Path(table.upstream.one_spelling(path.text)).segments if table.upstream.is_loose else path.segments
-    if len(segments) > MAX_SEGMENTS or max(map(len, segments), default=0) > MAX_SEGMENT:
+    if segments == ("",) or len(segments) > MAX_SEGMENTS or max(map(len, segments), default=0) > MAX_SEGMENT:
         return None
     ways = iter(range(MAX_WAYS))
     queue: list[tuple[float, int, Node, int]] = [(0.0, -1, table.root, 0)]

@@ -22,9 +22,9 @@ _log = logging.getLogger(__name__)
 
 
 class LineOfUnknownRoute(bytes):
-    """A line, and the request that matched no route."""
+    """A line, and method, path and host that match no route."""
 
-    request: Request
+    asked: tuple[str, str, str]
 
 
 class Hints:
@@ -44,7 +44,7 @@ class Hints:
             return line
         self._chosen_at = moment
         marked = LineOfUnknownRoute(line)
-        marked.request = request
+        marked.asked = request.method, request.path.partition("?")[0], request.host
         return marked
 
     def written(self, line: bytes, longest: int) -> bytes:
@@ -52,9 +52,8 @@ class Hints:
         policy = self.policy
         if not isinstance(line, LineOfUnknownRoute) or policy is None:
             return bytes(line)
-        request = line.request
         try:
-            name = nearest_route(policy, request.method, request.path, request.host)
+            name = nearest_route(policy, *line.asked)
         except Exception as error:  # noqa: BLE001 - the line counts, not its hint
             if not self._is_logged:
                 _log.error("decision log: no nearest route", exc_info=error)

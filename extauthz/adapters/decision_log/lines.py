@@ -36,7 +36,7 @@ MAX_CALLERS = 4096
 _NO_TOKEN = {Reason.CREDENTIAL_MISSING, Reason.SCHEME_UNSUPPORTED}
 UNVERIFIED = frozenset(reason for reason in Reason if reason.status in (401, 503) and reason not in _NO_TOKEN)
 """Reasons with which the token in question is not known."""
-_OF_PYTHON = frozenset({Reason.SCOPE_MISSING, Reason.ROUTE_UNKNOWN})
+OF_PYTHON = frozenset({Reason.SCOPE_MISSING, Reason.ROUTE_UNKNOWN})
 """Reasons with which a line tells more than the compiled code writes."""
 _OF_REASON = (RecordField.DECISION, RecordField.REASON, RecordField.STATUS)
 _OF_TOKEN = (RecordField.TOKEN_SHA256, RecordField.TOKEN_ISSUER, RecordField.TOKEN_KEY_ID)
@@ -122,7 +122,7 @@ class Lines:
 
     def _reason_text(self, decision: Decision) -> str:
         text = self._text(record_of(decision), _OF_REASON)
-        if decision.reason not in _OF_PYTHON:
+        if decision.reason not in OF_PYTHON:
             self._reasons[decision.outcome, decision.reason] = text
         return text
 
