@@ -244,7 +244,7 @@ def _misused_headers(source: Document) -> list[Problem]:
         return name in {AUTHORIZATION, *overrides} or name.startswith(prefix) or _OF_HTTP(name) is not None
 
     message = "has another meaning: name a header of its own"
-    if any(map(is_taken, types)) or not types.isdisjoint(defaults):
+    if "header" in auth_type and (any(map(is_taken, types)) or not types.isdisjoint(defaults)):
         problems.append(source.problem(("auth_type", "header"), f"{header!r} {message}"))
     return problems + [
         source.problem(("act_as", "headers", index), f"{name!r} {message}")
