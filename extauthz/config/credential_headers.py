@@ -53,32 +53,25 @@ class ActAsSection(Section):
 
 
 class AuthTypeSection(Section):
-    """How the kind of a token is told: by a header, or by the token."""
+    """How the kind of a token is told: by a header, or, where the text `by_token` stands in place of a section, by the token."""
 
     header: HeaderName = AUTH_TYPE
     oauth: Annotated[str, text(r"[A-Za-z0-9._-]{1,64}", "write 1 to 64 letters, digits, '.', '_' and '-', like OAUTH")] = "OAUTH"
-    by_token: bool = False
-
-    @model_validator(mode="after")
-    def _one_way(self) -> AuthTypeSection:
-        if self.by_token and self.model_fields_set & {"header", "oauth"}:
-            raise ValueError("by_token reads no header: leave header and oauth out, or by_token")
-        return self
 
     @model_serializer
     def _yaml_value(self) -> str | dict[str, str]:
-        return BY_TOKEN if self.by_token else {"header": self.header, "oauth": self.oauth}
+        return {"header": self.header, "oauth": self.oauth} if self.header else BY_TOKEN
 
     def types(self, prefixes: list[str]) -> AuthTypes:
         """Return what decides; `prefixes` are those of issued tokens."""
-        if self.by_token:
-            return AuthTypes(header="", issued=tuple(f"{prefix}_" for prefix in prefixes))
-        return AuthTypes(self.header, self.oauth.lower())
+        if self.header:
+            return AuthTypes(self.header, self.oauth.lower())
+        return AuthTypes("", issued=tuple(f"{prefix}_" for prefix in prefixes))
 
 
 def _from_text(value: object) -> object:
     if value == BY_TOKEN:
-        return AuthTypeSection(by_token=True)
+        return AuthTypeSection.model_construct(header="", oauth="")
     if isinstance(value, str):
         raise ValueError(f"write {BY_TOKEN}, or {{header: X-Acme-Auth-Type, oauth: OAUTH}}")
     return value

@@ -227,7 +227,7 @@ def twice(items: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
 def _misused_headers(source: Document) -> list[Problem]:
     act_as = [(index, name.lower()) for index, name in strings(source, "act_as", "headers")]
     section, auth_type = (_section(source, name) for name in ("act_as", "auth_type"))
-    header = auth_type.get("header", "" if source.data.get("auth_type") == BY_TOKEN or auth_type.get("by_token") else AUTH_TYPE)
+    header = auth_type.get("header", "" if source.data.get("auth_type") == BY_TOKEN else AUTH_TYPE)
     types = {header.lower()} if header and isinstance(header, str) else set()
     overrides = {*OVERRIDE_HEADERS, *FORWARDED_HOST_HEADERS}
     defaults = () if section.get("only") else ACT_AS_HEADERS
