@@ -91,7 +91,7 @@ async def _asked(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetche
 
 def _keys(rules: ProviderRules, address: str, document: object) -> TrialFinding:
     try:
-        keys, unused = usable_keys(document, rules.provider.algorithms)
+        keys, unused = usable_keys(document, rules.provider.algorithms, uses=rules.provider.key_uses)
     except ValueError as error:
         return TrialFinding(False, f"{address}: {error}")
     others = f"; left out: {'; '.join(descriptions(unused))}" if unused else ""

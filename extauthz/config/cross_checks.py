@@ -166,7 +166,7 @@ def _misused_claims(source: Document, path: document.KeyPath, entry: dict[str, o
         {item.lower() for item in items if isinstance(item, str)} if isinstance(items, list) else set()
         for items in (one_or_many(entry.get(key)) for key in ("client_ids", "audience", "domains"))
     )
-    if audience and row.client_claim == "aud" and not row.opaque and clients.isdisjoint(audience):
+    if audience and "aud" in row.client_claims and not row.opaque and clients.isdisjoint(audience):
         message = f"{row.name} tokens have their client as audience, and this is none of client_ids: leave it out"
         yield source.problem((*path, "audience"), message)
     for user_id, user in users.items() if isinstance(users, dict) and domains else ():

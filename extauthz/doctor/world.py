@@ -140,7 +140,7 @@ async def _issuer(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetch
 
 def _keys(name: str, rules: ProviderRules, address: str, document: Any) -> Finding:
     try:
-        keys, unused = usable_keys(document, rules.provider.algorithms)
+        keys, unused = usable_keys(document, rules.provider.algorithms, uses=rules.provider.key_uses)
     except ValueError as error:
         return problem(name, f"{address}: {error}", "compare jwks_uri with the issuer's discovery document")
     others = f"; left out: {'; '.join(descriptions(unused))}" if unused else ""

@@ -121,6 +121,7 @@ class Issuers:
             fetcher,
             clock=self.clock,
             jwks_uri=entry.jwks_uri,
+            uses=rules.provider.key_uses,
             refresh=oauth.refresh,
             max_key_age=oauth.max_key_age,
             cool_down=cool_down,

@@ -45,7 +45,7 @@ def row_of(role: IssuerRole) -> Provider:
 def client_claims(role: IssuerRole) -> set[str]:
     """Return the claims that name the client."""
     row = row_of(role)
-    return {row.client_claim, row.second_client_claim} - {""}
+    return {*row.client_claims, row.second_client_claim} - {""}
 
 
 ASKED = tuple(

@@ -44,7 +44,7 @@ PLAIN = Provider(
     issuer=re.compile("https://sso.acme.com"),
     issuer_form="https://sso.acme.com",
     short_issuer=("", ""),
-    client_claim="azp",
+    client_claims=("azp",),
     user_claims=("email",),
     scope_claim="scope",
 )
