@@ -53,7 +53,7 @@ async def try_out(
     except (ConfigurationError, FetchError, OSError, ValueError) as error:
         return (TrialFinding(False, f"the issuer cannot be asked: {error}"),)
     try:
-        pairs = zip(section.entries, checked.providers, strict=True)
+        pairs = zip(section.of_each_tenant, checked.providers, strict=True)
         return tuple([finding for entry, rules in pairs for finding in await _asked(entry, rules, fetcher, clock)])
     finally:
         await fetcher.close()

@@ -25,15 +25,15 @@ class Provider:
     `short_issuer` is a pattern of the admin form and what it stands for. `discovery` is the address of the discovery document.
     `verifications` are the ways that work, the usual one first. The tokens are JWTs, or `opaque` texts of this form.
 
-    The first of `client_claims` that a token has names its client, which is no user if it is the subject too, but in tokens
-    `of_workloads`. `subject_claim` is what a map of users is read by; with `userinfo_user` userinfo tells the address. With
-    `client_in_audience` the client claim is `aud`, which may be a list. A `second_client_claim` names an allowed client too, if it is
-    there. With `own_audience` a token for the client itself is accepted. `required_scopes` lists sets of spellings, one of each is
-    required; with `has_scopes` there is one scope at least.
+    The first of `client_claims` that a token has names its client, which must not be the subject, but in tokens `of_workloads`.
+    `subject_claim` is what a map of users is read by; with `userinfo_user` userinfo tells the address. With `client_in_audience`
+    the client claim is `aud`, which may be a list. A `second_client_claim` names an allowed client too, if it is there. With
+    `own_audience` a token for the client itself is accepted. `required_scopes` lists sets of spellings, one of each is required;
+    with `has_scopes` there is one scope at least.
 
     An ID token is recognised by any of `id_token_claims` or by a `jti` that starts with `id_token_jti`; a token of an application
-    without a user by the absence of one of `user_token_claims`, or by a user or subject like `app_users`; all that is no access token
-    also by one of `foreign_marks`, by another value of `kind_claims`, or by a `typ` of the header that is none of `header_types`.
+    without a user by the absence of one of `user_token_claims`, or by a user or subject like `app_users`; what is no access token
+    by one of `foreign_marks`, by another value of `kind_claims`, or by a `typ` of the header that is none of `header_types`.
     A user claim with `guest_mark` in it is no address: one of `guest_names` takes it apart into local part and domain.
     `fixed_claims` must have these values, in which {tenant} is that of the issuer. `home_claim` names the issuer of the user's
     home, of which `homes` tells the `tenant`. `verified_claim` says by one of `verified_values` whether the address was verified;
@@ -84,9 +84,9 @@ class ProviderRules:
     """One configured provider: whose tokens are accepted, for whom. `leeway` is in seconds and never prolongs `exp`.
 
     `client_ids` None accepts every client, `audience` None every audience, `domains` None every domain. `tenant` is that of the
-    issuer. `scopes` is what each of its tokens may do. `guests` lets in users of other tenants. Each of `required_claims` has one of
-    the values, or a list with one of them. The first of `user_claims` that a token has decides: `users` maps its values to addresses,
-    "*" all others; without it the claim holds the address. With `userinfo` the issuer is asked about the user of a token that is
+    issuer. `scopes` is what each of its tokens may do. `guests` lets in users of other tenants. Each of `required_claims` is one of
+    the values, or a list with one. The first of `user_claims` that a token has decides: `users` maps its values to addresses, "*"
+    all others; without it the claim holds the address. With `userinfo` the issuer is asked about the user of a token that is
     verified otherwise; `hosted_domains` are those that its answer may name as `hd`.
     """
 

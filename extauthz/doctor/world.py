@@ -97,7 +97,7 @@ async def issuers(configuration: Configuration, clock: Clock, environment: Mappi
     except (FetchError, OSError) as error:
         return [problem("issuer", f"{oauth.ca_file}: {error}", "correct oauth.ca_file")]
     try:
-        pairs = zip(oauth.entries, configuration.providers, strict=True)
+        pairs = zip(oauth.of_each_tenant, configuration.providers, strict=True)
         results = await asyncio.gather(*(_issuer(entry, rules, fetcher, clock) for entry, rules in pairs))
     finally:
         await fetcher.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.config.oauth import expand_issuer, provider_of
+from extauthz.config.issuers import expand_issuer, provider_of
 from extauthz.core.identity import OVERRIDE_HEADERS
 from extauthz.core.providers import Provider, Verification
 from extauthz.demo.cases import CASES, Case

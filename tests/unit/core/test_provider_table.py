@@ -7,7 +7,8 @@ from typing import get_args
 
 import pytest
 
-from extauthz.config.oauth import ProviderEntry, expand_issuer
+from extauthz.config.issuers import expand_issuer
+from extauthz.config.oauth import ProviderEntry
 from extauthz.core.provider_table import PROVIDERS
 from extauthz.core.providers import Provider, ProviderRules, Verification
 
