@@ -53,7 +53,7 @@ async def try_out(
     except (ConfigurationError, FetchError, OSError, ValueError) as error:
         return (TrialFinding(False, f"the issuer cannot be asked: {error}"),)
     try:
-        pairs = zip(section.entries, checked.providers, strict=True)
+        pairs = zip(section.of_each_tenant, checked.providers, strict=True)
         return tuple([finding for entry, rules in pairs for finding in await _asked(entry, rules, fetcher, clock)])
     finally:
         await fetcher.close()
@@ -91,7 +91,7 @@ async def _asked(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetche
 
 def _keys(rules: ProviderRules, address: str, document: object) -> TrialFinding:
     try:
-        keys, unused = usable_keys(document, rules.provider.algorithms)
+        keys, unused = usable_keys(document, rules.provider.algorithms, uses=rules.provider.key_uses)
     except ValueError as error:
         return TrialFinding(False, f"{address}: {error}")
     others = f"; left out: {'; '.join(descriptions(unused))}" if unused else ""

@@ -264,7 +264,7 @@ def load(
 
 def _route_files(file: Path, source: Document, files: Files) -> Iterator[tuple[Path, list[Problem]]]:
     """Yield each route file, and why it cannot be read."""
-    names = [(index, file.parent / name) for index, name in cross_checks.strings(source, "routes") if name]
+    names = [(index, file.parent / name) for index, name in document.strings(source, "routes") if name]
     again = {index for index, _ in cross_checks.twice((index, os.path.normpath(name)) for index, name in names)}
     for index, name in names:
         wrong = []

@@ -121,6 +121,7 @@ class Issuers:
             fetcher,
             clock=self.clock,
             jwks_uri=entry.jwks_uri,
+            uses=rules.provider.key_uses,
             refresh=oauth.refresh,
             max_key_age=oauth.max_key_age,
             cool_down=cool_down,
@@ -178,7 +179,7 @@ def entries_of(configuration: Configuration) -> Iterator[tuple[ProviderEntry, Pr
     """Yield the providers of a configuration as they are written, each with its rules."""
     oauth = configuration.settings.oauth
     if oauth is not None and oauth.enabled:
-        yield from zip(oauth.entries, configuration.providers, strict=True)
+        yield from zip(oauth.of_each_tenant, configuration.providers, strict=True)
 
 
 def provider_digest(configuration: Configuration, entry: ProviderEntry, rules: ProviderRules, secret: bytes | None) -> bytes:
