@@ -12,6 +12,7 @@ from extauthz.cli import configuration
 from extauthz.cli.terminal import echo, printable
 from extauthz.config import effective
 from extauthz.config.loader import load
+from extauthz.config.notes import notes_of
 from extauthz.errors import ConfigurationError
 
 
@@ -22,24 +23,28 @@ def command() -> None:
 
 @command.command("check")
 @configuration.option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object with problems and warnings.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with problems, warnings and notes.")
 def check(config_file: Path, *, as_json: bool) -> None:
-    """List every problem and every warning, with file and line; exit 3 if there is a problem.
+    """List every problem, every warning and what else is good to know, with file and line; exit 3 if there is a problem.
 
     Example: extauthz config check --config config/extauthz.yaml
     """
-    problems, warnings = [], []
+    problems, warnings, notes = [], [], []
     try:
-        warnings = list(load(config_file).warnings)
+        loaded = load(config_file)
+        warnings, notes = list(loaded.warnings), notes_of(loaded)
     except ConfigurationError as error:
         problems = error.problems
     if as_json:
-        echo(json.dumps({"problems": list(map(asdict, problems)), "warnings": list(map(asdict, warnings))}))
+        kinds = {"problems": problems, "warnings": warnings, "notes": notes}
+        echo(json.dumps({kind: list(map(asdict, found)) for kind, found in kinds.items()}))
     else:
         for problem in problems:
             echo(printable(str(problem), lines=False))
         for problem in warnings:
             echo(f"warning: {printable(str(problem), lines=False)}")
+        for note in notes:
+            echo(f"note: {printable(str(note), lines=False)}")
         echo(f"{config_file}: {len(problems)} problems, {len(warnings)} warnings")
     if problems:
         raise click.exceptions.Exit(configuration.CONFIGURATION_EXIT)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from extauthz.config import console, document, header_checks, internal_token, openid
+from extauthz.config import console, document, header_checks, internal_token, openid, scope_checks
 from extauthz.config.document import Document
 from extauthz.config.issuers import issuers_of, provider_of, usual_verification
-from extauthz.config.messages import unknown_scope
 from extauthz.config.presets import ALL_PROVIDERS, PRESETS
 from extauthz.config.values import one_or_many
-from extauthz.config.vocabulary import CLIENT_API, in_upper_case, scope
 from extauthz.core.act_as import address
-from extauthz.core.identity import MAX_VALUE
 from extauthz.core.providers import Provider, Verification
 from extauthz.errors import Problem
 
@@ -31,7 +27,7 @@ _USERS_INSTEAD = "`users` tells the addresses, so that userinfo is not asked"
 def problems(source: Document, vocabulary: list[str]) -> list[Problem]:
     """List what does not fit together; `vocabulary` are the scopes that are written correctly."""
     return [
-        *_misused_scopes(source, vocabulary),
+        *scope_checks.problems(source, provider_entries(source), vocabulary),
         *header_checks.problems(source),
         *_misused_pepper_ids(source),
         *_misused_providers(source),
@@ -190,33 +186,6 @@ def _misused_claims(source: Document, path: document.KeyPath, entry: dict[str, o
             yield source.problem((*path, "users", user_id), message)
 
 
-def _misused_scopes(source: Document, vocabulary: list[str]) -> list[Problem]:
-    problems: list[Problem] = []
-    for path, _ in provider_entries(source):
-        ceiling = scopes(source, *path, "scopes", vocabulary=vocabulary)
-        problems += [
-            source.problem((*path, "scopes", index), unknown_scope(name, vocabulary))
-            for index, name in ceiling
-            if vocabulary and name not in vocabulary
-        ]
-        value = ",".join(dict(ceiling or scopes(source, "scopes")).values())
-        if len(value) > MAX_VALUE:
-            limit = f"a header for the upstream ends at {MAX_VALUE}: name fewer"
-            message = f"OAuth tokens would hold {len(value)} bytes of scope names, {limit}"
-            problems.append(source.problem((*path, "scopes"), message))
-    first: dict[str, str] = {}
-    for index, name in scopes(source, "scopes"):
-        common = in_upper_case(name)
-        if common not in first:
-            first[common] = name
-            continue
-        message = f"the scope {first[common]} is named twice: remove one"
-        if common not in CLIENT_API and name != first[common]:
-            message = f"{name} and {first[common]} are one scope in tokens that were made in upper case: give one another name"
-        problems.append(source.problem(("scopes", index), message))
-    return problems
-
-
 def _misused_pepper_ids(source: Document) -> list[Problem]:
     tokens = source.data.get("tokens")
     peppers = tokens.get("peppers") if isinstance(tokens, dict) else None
@@ -233,12 +202,3 @@ def twice(items: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
     """Return the items whose text stands in an earlier one."""
     first: dict[str, int] = {}
     return [(index, text) for index, text in items if first.setdefault(text, index) != index]
-
-
-def scopes(source: Document, *path: str | int, vocabulary: Collection[str] = ()) -> list[tuple[int, str]]:
-    """Return the scopes of a list that are written correctly; the others are listed as problems elsewhere."""
-    names = []
-    for index, name in document.strings(source, *path):
-        with contextlib.suppress(ValueError):
-            names.append((index, scope(name, vocabulary)))
-    return names

@@ -20,6 +20,7 @@ from extauthz.config import (
     risks,
     routes,
     saved_settings,
+    scope_checks,
     sendable,
     tables,
 )
@@ -226,7 +227,7 @@ def load(
         raise ConfigurationError(problems or [source.problem((), f"{what}: start with version: 1")])
     is_managed = saved_settings.is_managed(source)
     problems += saved_settings.overlay(source, saved) if is_managed else ()
-    vocabulary = [name for _, name in cross_checks.scopes(source, "scopes")]
+    vocabulary = [name for _, name in scope_checks.scopes(source, "scopes")]
     try:
         data = saved_settings.without_oauth(source, saved) if is_managed else source.data
         settings = Settings.model_validate(data, context=vocabulary)

@@ -12,12 +12,14 @@ from pydantic.fields import FieldInfo
 
 from extauthz.config.document import Document, KeyPath
 from extauthz.config.oauth import ONE, SEVERAL, OAuthCommon, OAuthListSection, OAuthSection, ProviderEntry
+from extauthz.config.scope_grants import LISTED, NAMED
 from extauthz.errors import Problem
 
 MAX_SHOWN = 80
 OF_A_KEY = "[key]"
 """Behind the key of a mapping in the paths of pydantic's errors, where the key itself is wrong."""
 FORMS: dict[str, type[BaseModel]] = {ONE: OAuthSection, SEVERAL: OAuthListSection}
+UNWRITTEN = {*FORMS, OF_A_KEY, LISTED, NAMED}
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
@@ -37,7 +39,7 @@ def problems_of(error: ValidationError, document: Document, model: type[BaseMode
     return [
         document.problem(path, _message(dict(detail), path, model))
         for detail in error.errors(include_url=False)
-        if not document.is_unread(path := (*prefix, *(part for part in detail["loc"] if part not in FORMS and part != OF_A_KEY)))
+        if not document.is_unread(path := (*prefix, *(part for part in detail["loc"] if part not in UNWRITTEN)))
     ]
 
 

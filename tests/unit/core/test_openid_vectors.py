@@ -32,7 +32,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any]
         key = json.dumps(entry, sort_keys=True)
         if key not in made:
             folder: Path = tmp_path_factory.mktemp("openid")
-            made[key] = World(folder, ROUTES, {"oauth": {"providers": [entry]}})
+            made[key] = World(folder, ROUTES, {"oauth": {"providers": [{"scopes": "all"} | entry]}})
         return made[key]
 
     return of
