@@ -29,9 +29,11 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f", did you mean {names[matches[0]]!r}?" if matches else ""
 
 
-def unknown_scope(name: str, vocabulary: Iterable[str]) -> str:
-    """Say that the vocabulary lacks a scope, with the nearest one or where to add it."""
-    return f"unknown scope {name!r}" + (nearest(name, vocabulary) or ": name one of `scopes` in extauthz.yaml, or add it there")
+def unknown_scope(name: str, vocabulary: Iterable[str], *words: str) -> str:
+    """Say that the vocabulary lacks a scope, with the nearest one, or one of the words that may stand there, or where to add it."""
+    return f"unknown scope {name!r}" + (
+        nearest(name, (*vocabulary, *words)) or ": name one of `scopes` in extauthz.yaml, or add it there"
+    )
 
 
 def problems_of(error: ValidationError, document: Document, model: type[BaseModel], prefix: KeyPath = ()) -> list[Problem]:

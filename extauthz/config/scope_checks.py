@@ -10,7 +10,7 @@ from extauthz.config import document
 from extauthz.config.document import Document, KeyPath
 from extauthz.config.messages import unknown_scope
 from extauthz.config.presets import PRESETS
-from extauthz.config.scope_grants import ALL, reads_claims
+from extauthz.config.scope_grants import ALL, CLAIM, listed, reads_claims
 from extauthz.config.vocabulary import CLIENT_API, in_upper_case, scope
 from extauthz.core.identity import MAX_VALUE
 from extauthz.errors import Problem
@@ -35,10 +35,13 @@ def problems(source: Document, entries: Entries, vocabulary: list[str]) -> Itera
 
 
 def _misused(source: Document, path: KeyPath, entry: dict[str, Any], vocabulary: list[str]) -> Iterator[Problem]:
-    ceiling = scopes(source, *path, "scopes", vocabulary=vocabulary)
+    written = entry.get("scopes")
+    texts = listed(written)
+    ceiling = list(_readable(enumerate(texts), vocabulary)) if isinstance(texts, list) else []
     for index, name in ceiling:
         if vocabulary and name not in vocabulary:
-            yield source.problem((*path, "scopes", index), unknown_scope(name, vocabulary))
+            place = (*path, "scopes", index) if isinstance(written, list) else (*path, "scopes")
+            yield source.problem(place, unknown_scope(name, vocabulary, *(() if isinstance(written, list) else (ALL, CLAIM))))
     value = ",".join(dict(ceiling or scopes(source, "scopes")).values())
     if len(value) > MAX_VALUE and not reads_claims(entry):
         limit = f"a header for the upstream ends at {MAX_VALUE}: name fewer"
@@ -72,8 +75,10 @@ def _mapped(values: object) -> Iterator[tuple[KeyPath, object]]:
 
 def scopes(source: Document, *path: str | int, vocabulary: Collection[str] = ()) -> list[tuple[int, str]]:
     """Return the scopes of a list that are written correctly; the others are listed as problems elsewhere."""
-    names = []
-    for index, name in document.strings(source, *path):
+    return list(_readable(document.strings(source, *path), vocabulary))
+
+
+def _readable(texts: Iterable[tuple[int, object]], vocabulary: Collection[str]) -> Iterator[tuple[int, str]]:
+    for index, text in texts:
         with contextlib.suppress(ValueError):
-            names.append((index, scope(name, vocabulary)))
-    return names
+            yield index, scope(text, vocabulary)

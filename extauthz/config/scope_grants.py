@@ -6,11 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from extauthz.config.values import one_or_many
 from extauthz.config.vocabulary import Scope
 
 ALL, CLAIM = "all", "claim"
 LISTED, NAMED = "(list of scopes)", "(all or claim)"
 """The forms of oauth.scopes; pydantic puts them into the paths of its errors."""
+
+
+def listed(value: object) -> object:
+    """Let one comma-separated text stand for a list, as forms write it; all and claim are no lists."""
+    return value if value in (ALL, CLAIM) else one_or_many(value)
 
 
 def _form(value: object) -> str:
@@ -22,7 +28,9 @@ def _listed(value: object) -> object:
 
 
 ScopeGrant = Annotated[
-    Annotated[list[Scope], Field(min_length=1), Tag(LISTED)] | Annotated[Literal["all", "claim"], Tag(NAMED)], Discriminator(_form)
+    Annotated[list[Scope], Field(min_length=1), Tag(LISTED)] | Annotated[Literal["all", "claim"], Tag(NAMED)],
+    Discriminator(_form),
+    BeforeValidator(listed),
 ]
 ScopesOfValue = Annotated[list[Scope], BeforeValidator(_listed), Field(min_length=1)]
 
