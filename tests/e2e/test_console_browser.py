@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
+from extauthz.demo.forgeries import Forgery
 from extauthz.demo.issuer import AUDIENCE, CLIENT_ID
 from extauthz.demo.launcher import Demo
 from extauthz.demo.providers import OKTA
@@ -222,6 +223,28 @@ def test_the_secret_is_copied_and_never_comes_back(demo: RunningDemo, playwright
     hidden = secret.split("_")[2].encode()
     assert [path for path in files if b"like=nothing0000x" in path.read_bytes()] != []
     assert [path for path in files if hidden in path.read_bytes()] == []
+
+
+def test_where_the_provider_names_no_time_a_login_is_confirmed_by_a_sentence(demo: RunningDemo, browser: Browser) -> None:
+    """A browser goes on to the provider, where a redirect after a form would be forbidden, and comes back with both cookies."""
+    file, issuer = demo.demo.configuration, demo.demo.issuer.login
+    before = file.read_text(encoding="utf-8")
+    issuer.forgery = Forgery.NO_LOGIN_TIME
+    file.write_text(before.replace("oidc: {", "oidc: {reauthentication: confirmation, "), encoding="utf-8")
+    try:
+        with tab(browser, size=NARROW, scheme="dark") as opened:
+            page, hands = opened.page, Keyboard(opened.page)
+            log_in(page, demo, path="/tokens/new")
+            expect(page.locator("input[value=GLOBAL]")).to_be_disabled()
+            hands.follow("confirm that it is you", "Confirm that it is you")
+            assert look(opened) == []
+            hands.write("Write: it is me", "It is me")
+            hands.press("Confirm", "Demo login")
+            hands.press("Super admin", "Add new token")
+            expect(page.locator("input[value=GLOBAL]")).to_be_enabled()
+    finally:
+        issuer.forgery = None
+        file.write_text(before, encoding="utf-8")
 
 
 def test_a_console_that_hangs_changes_no_check(demo: RunningDemo) -> None:
