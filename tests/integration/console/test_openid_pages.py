@@ -395,6 +395,16 @@ async def test_a_ticket_is_for_one_login_and_without_one_a_login_is_a_plain_one(
     assert {is_recent for _, _, is_recent in confirming.listed()} == {False}
 
 
+async def test_a_provider_that_does_not_answer_confirms_nobody_and_ends_no_session(confirming: Confirming) -> None:
+    console, address = confirming.console, await confirming.leave()
+    console.issuer.fail("/login/token", Fault.ERROR_500)
+    back = await console.come_back(address)
+    assert (back.status_code, SESSION in cookies_of(back)) == (503, False)
+    console.issuer.heal()
+    assert (await console.come_back(await confirming.leave())).status_code == 200
+    assert [is_recent for _, _, is_recent in confirming.listed()] == [True]
+
+
 async def test_a_plain_login_after_a_confirmation_that_was_given_up_is_one(confirming: Confirming) -> None:
     await confirming.leave()
     back = await confirming.console.log_in(USERS["Super admin"])
