@@ -31,6 +31,8 @@ from extauthz.ports import ADMIN_KEY_PREFIX, RESOLUTION
 
 MAX_LISTED = 10_000
 """Keys of one list."""
+MAX_SHOWN = 1000
+"""Keys of one page, and of one answer of the API."""
 
 _LABEL = "admin key"
 _UNKNOWN_DIGEST = bytes(32)
@@ -92,15 +94,15 @@ def create(
 
 
 def list_keys(
-    administration: Administration, actor: Actor, at: int, *, everything: bool = False
+    administration: Administration, actor: Actor, at: int, *, everything: bool = False, limit: int = MAX_LISTED
 ) -> Sequence[AdminKeyRecord] | Refused:
     """Return the keys that are neither revoked nor expired at a time, or all that there ever were.
 
-    The newest stands first, and there are at most MAX_LISTED.
+    The newest stands first.
     """
     if refused := forbidden(actor, Operation.READ_KEYS):
         return refused
-    return admin_keys.newest(administration.store, MAX_LISTED, active_at=None if everything else at)
+    return admin_keys.newest(administration.store, limit, active_at=None if everything else at)
 
 
 def show(administration: Administration, actor: Actor, key_id: str) -> AdminKeyRecord | Refused:

@@ -17,7 +17,7 @@ import pytest
 from extauthz.adapters.store.records import Sort
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin import audits
-from extauthz.admin.rights import Role
+from extauthz.admin.rights import Actor, Role
 from extauthz.console.activity import Activity, Layer, RouteCounts, SidecarState
 from extauthz.console.api import activity
 from extauthz.console.api.authentication import WINDOW, WRONG_KEYS
@@ -329,6 +329,25 @@ def test_sessions_are_listed_and_ended(api: ApiWorld) -> None:
     told(api.ask("DELETE", f"/sessions/{one.id}"), 404)
     api.now += DAY
     assert told(api.ask("GET", "/sessions"))["sessions"] == []
+
+
+def test_keys_are_listed_and_revoked(api: ApiWorld) -> None:
+    new = api.key(Role.ADMIN, maker=Actor("gone@acme.com", Role.SUPER_ADMIN, "a test"))
+    listed = {key["id"]: key for key in told(api.ask("GET", "/keys"))["keys"]}
+    assert listed.keys() == {new.record.id, *(key.record.id for key in api.keys.values())}
+    shown = listed[new.record.id]
+    assert (shown["status"], shown["role"], shown["acts_as"]) == ("suspended", "admin", None)
+    assert (shown["created_by"], shown["description"], shown["last_used_at"]) == ("gone@acme.com", "a admin", None)
+    own = listed[api.keys[Role.SUPER_ADMIN].record.id]
+    assert (own["status"], own["acts_as"], own["last_used_at"] is None) == ("active", "super_admin", False)
+    revoked = told(api.ask("POST", f"/keys/{new.record.id}/revoke"))
+    assert (revoked["id"], revoked["status"], revoked["revoked_at"]) == (new.record.id, "revoked", "2027-01-15T08:00:00Z")
+    assert told(api.ask("POST", f"/keys/{new.record.id}/revoke")) == revoked
+    assert new.record.id not in [key["id"] for key in told(api.ask("GET", "/keys"))["keys"]]
+    assert new.record.id in [key["id"] for key in told(api.ask("GET", "/keys?all=true"))["keys"]]
+    told(api.ask("POST", "/keys/aaaaaaaaaaaa/revoke"), 404)
+    text = json.dumps([listed, revoked])
+    assert [secret in text for secret in (new.text.text.split("_")[2], new.record.digest.hex(), "digest")] == [False, False, False]
 
 
 def test_routes_are_those_that_were_loaded(api: ApiWorld) -> None:
