@@ -175,6 +175,10 @@ class Revocation:
         return {"revoked_at": self.at, "revoked_by": self.by, "revoked_why": self.why}
 
 
+CHANGEABLE = ("expires_at", "revoked_at", "rotated_to")
+"""What admins change of a token after it was made."""
+
+
 class Subject(StrEnum):
     """What a row of the store is that differs from the audit."""
 

@@ -244,6 +244,31 @@ def test_a_change_of_what_was_changed_meanwhile_is_refused(api: ApiWorld) -> Non
     )
 
 
+WRITES: dict[str, dict[str, Any]] = {"rotate": {"overlap": 600}, "revoke": {}}
+
+
+@pytest.mark.parametrize("other", WRITES)
+@pytest.mark.parametrize("way", WRITES)
+def test_of_two_writers_the_second_does_nothing(api: ApiWorld, monkeypatch: pytest.MonkeyPatch, way: str, other: str) -> None:
+    """The other one writes after this request has read the token, and before its transaction begins."""
+    path = f"/tokens/{api.token(ANONYMOUS).record.id}"
+    # An empty member is none (RFC 9110 5.6.1).
+    etag = {"If-Match": f'{api.ask("GET", path).headers["etag"]}, , "x"'}
+    fingerprints = api.store.pepper_fingerprints
+
+    def meanwhile() -> dict[str, str]:
+        monkeypatch.undo()
+        told(api.ask("POST", f"{path}/{other}", json=WRITES[other], headers=etag), 201 if other == "rotate" else 200)
+        heads.append(api.store.audit_head())
+        return fingerprints()
+
+    heads: list[tuple[int, str]] = []
+    monkeypatch.setattr(api.store, "pepper_fingerprints", meanwhile)
+    late = api.ask("POST", f"{path}/{way}", json=WRITES[way], headers=etag)
+    assert (late.status_code, late.json()["errors"][0]["at"]) == (412, "header/if-match"), late.text
+    assert heads == [api.store.audit_head()]
+
+
 # --- settings
 
 
