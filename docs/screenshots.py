@@ -37,6 +37,13 @@ DESCRIPTIONS = (
     "Dashboards of the sales team",
     "Verification reminders",
 )
+KEYS = (
+    ("admin", "Rotation of tokens in CI", ""),
+    ("viewer", "Report of the audit, every Monday", "cto@acme.com"),
+    ("viewer", "Dashboard of tokens", "cto@acme.com"),
+    ("super_admin", "Provisioning: tokens and settings of the test system", "ana@acme.com"),
+    ("admin", "Pneumonoultramicroscopicsilicovolcanoconiosis-Supercalifragilisticexpialidocious", "left@acme.com"),
+)
 SCOPES = ("SEARCH", "CHAT", "DOCUMENTS", "PEOPLE", "ANNOUNCEMENTS", "COLLECTIONS", "INSIGHTS", "VERIFICATION")
 PAGES = {
     "overview": "/",
@@ -50,6 +57,8 @@ PAGES = {
     "activity": "/activity",
     "audit": "/audit",
     "api": "/api",
+    "keys": "/keys?all=1",
+    "key-revoke": "{key}",
     "sessions": "/sessions",
     "confirm": "/confirm?next=/tokens",
 }
@@ -78,10 +87,23 @@ async def fill(demo: Demo) -> None:
     ids = [made["id"] for made in await demo.extauthz("token", "create", "--from-file", str(file))]
     await demo.extauthz("token", "rotate", ids[14])
     await demo.extauthz("token", "revoke", ids[3], ids[9], "--yes", "--why", "the project ended")
+    await make_keys(demo)
     now = int(time.time())  # noqa: TID251 - pictures are of now
     uses = [(token_id, now - number, f"10.4.{number}.0/24") for number, token_id in enumerate(ids[12::2])]
     with closing(sqlite3.connect(demo.folder / "tokens.db")) as connection, connection:
         connection.executemany("INSERT INTO token_usage VALUES (?, ?, ?)", uses)
+
+
+async def make_keys(demo: Demo) -> None:
+    """Make admin keys: good ones, one that was revoked, and of a maker without a role and of one with a lower one."""
+    text = demo.configuration.read_text(encoding="utf-8")
+    others = demo.folder / "roles-of-yesterday.yaml"
+    others.write_text(re.sub(r"super_admins: \[", "super_admins: [left@acme.com, ana@acme.com, ", text).replace("admins: [ana@acme.com]", "admins: []"))
+    made = []
+    for role, description, maker in KEYS:
+        arguments = ["console", "key", "create", "--role", role, "--description", description, "--expires", "90d"]
+        made += await replace(demo, configuration=others).extauthz(*arguments, *(("--as", maker) if maker else ()))
+    await demo.extauthz("console", "key", "revoke", made[1]["id"], "--yes")
 
 
 def traffic(demo: RunningDemo) -> None:
@@ -133,8 +155,10 @@ def walk(opened: Tab, address: str, scheme: str) -> list[str]:
     wrong = take(opened, "login", scheme)
     log_in(page, address)
     token = page.get_by_role("link", name="Search box on the intranet").last.get_attribute("href")
+    page.goto(f"{address}/keys")
+    key = page.get_by_role("link", name="Revoke Dashboard of tokens").get_attribute("href")
     for name, path in PAGES.items():
-        page.goto(address + path.format(token=token))
+        page.goto(address + path.format(token=token, key=key))
         wrong += take(opened, name, scheme, whole=name not in ("tokens", "routes", "audit"))
     page.goto(f"{address}/tokens")
     page.get_by_role("link", name="Add new token").click()
