@@ -6,6 +6,7 @@ The pages are those of the demo, with the real sidecar behind a real Envoy, and 
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import sys
 import time
@@ -41,7 +42,7 @@ KEYS = (
     ("admin", "Rotation of tokens in CI", ""),
     ("viewer", "Report of the audit, every Monday", "cto@acme.com"),
     ("viewer", "Dashboard of tokens", "cto@acme.com"),
-    ("super_admin", "Provisioning: tokens and settings of the test system", "ana@acme.com"),
+    ("super_admin", "Provisioning: tokens and settings of the test system", "lead@acme.com"),
     ("admin", "Pneumonoultramicroscopicsilicovolcanoconiosis-Supercalifragilisticexpialidocious", "left@acme.com"),
 )
 SCOPES = ("SEARCH", "CHAT", "DOCUMENTS", "PEOPLE", "ANNOUNCEMENTS", "COLLECTIONS", "INSIGHTS", "VERIFICATION")
@@ -95,14 +96,17 @@ async def fill(demo: Demo) -> None:
 
 
 async def make_keys(demo: Demo) -> None:
-    """Make admin keys: good ones, one that was revoked, and of a maker without a role and of one with a lower one."""
-    text = demo.configuration.read_text(encoding="utf-8")
-    others = demo.folder / "roles-of-yesterday.yaml"
-    others.write_text(re.sub(r"super_admins: \[", "super_admins: [left@acme.com, ana@acme.com, ", text).replace("admins: [ana@acme.com]", "admins: []"))
+    """Make admin keys: good ones, one that was revoked, of a maker without a role, and of one who has a lower one by now."""
+    roles = demo.configuration.read_text(encoding="utf-8")
+    earlier = re.sub(
+        "^roles: .*$", "roles: {super_admins: [left@acme.com, lead@acme.com, cto@acme.com]}", roles, flags=re.MULTILINE
+    )
+    demo.configuration.write_text(earlier, encoding="utf-8")
     made = []
     for role, description, maker in KEYS:
         arguments = ["console", "key", "create", "--role", role, "--description", description, "--expires", "90d"]
-        made += await replace(demo, configuration=others).extauthz(*arguments, *(("--as", maker) if maker else ()))
+        made += await demo.extauthz(*arguments, *(("--as", maker) if maker else ()))
+    demo.configuration.write_text(roles.replace("viewers: [", "viewers: [lead@acme.com, "), encoding="utf-8")
     await demo.extauthz("console", "key", "revoke", made[1]["id"], "--yes")
 
 
