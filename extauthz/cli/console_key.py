@@ -119,4 +119,5 @@ def _made(outcome: keys.NewKey | Refused) -> keys.NewKey:
 
 def _row(row: dict[str, Any]) -> tuple[str | None, ...]:
     expires, used = (row[name] and row[name][:10] for name in ("expires_at", "last_used_at"))
-    return row["id"], row["role"], row["status"], expires, used, row["created_by"], row["description"]
+    limited = f", acts as {row['acts_as']}" if row["acts_as"] not in (None, row["role"]) else ""
+    return row["id"], f"{row['role']}{limited}", row["status"], expires, used, row["created_by"], row["description"]
