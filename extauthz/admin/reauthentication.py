@@ -110,7 +110,7 @@ def _begun(
         return None
     session, begun_at = stored.by_id(administration.store, found["id"]), int(found["at"])
     peppers = administration.read_peppers()
-    if session is None or session.method != OPENID or not sessions.counts(session, peppers, at, limits):
+    if session is None or session.method != OPENID or not sessions.is_valid(session, peppers, at, limits):
         return None
     mac = _mac(peppers[session.pepper_id], session, login, begun_at)
     if not hmac.compare_digest(mac, found["mac"]) or not 0 <= at - begun_at < LIFETIME:

@@ -23,6 +23,8 @@ SEEN = 60
 RECENT = 600
 """Seconds after a login in which what needs a recent one is allowed."""
 MAX_LISTED = 1000
+MAX_COUNTED = 10_000
+"""Sessions that are counted at most."""
 IS_OVER = Refused.because("login", "your session or your account was changed while you logged in")
 
 _SUBJECT = b"extauthz console session of a subject"
@@ -99,7 +101,7 @@ def resume(
     if not _SECRET(secret):
         return None
     session = sessions.by_digest(administration.store, _digest(secret))
-    if session is None or not counts(session, administration.read_peppers(), at, limits):
+    if session is None or not is_valid(session, administration.read_peppers(), at, limits):
         return None
     if is_seen and at - session.seen_at >= SEEN:
         sessions.touch(administration.store, session.id, at)
@@ -137,8 +139,12 @@ def list_sessions(
     """Return the sessions that last, the newest first."""
     if refused := forbidden(actor, Operation.SESSIONS):
         return refused
-    recent, peppers = sessions.newest(administration.store, at - int(limits.idle), MAX_LISTED), administration.read_peppers()
-    return tuple(session for session in recent if counts(session, peppers, at, limits))
+    return _lasting(administration, at, limits, MAX_LISTED)
+
+
+def count(administration: Administration, at: int, *, limits: SessionLimits) -> int:
+    """Return how many sessions last, of those that were written with a pepper. Raises StoreError and ConfigurationError."""
+    return len(_lasting(administration, at, limits, MAX_COUNTED))
 
 
 def end(administration: Administration, actor: Actor, session_id: str, at: int) -> StoredSession | Refused:
@@ -150,7 +156,12 @@ def end(administration: Administration, actor: Actor, session_id: str, at: int) 
     return ended or Refused.because("id", "no session has this id: it may have ended by itself")
 
 
-def counts(session: StoredSession, peppers: Mapping[str, bytes], at: int, limits: SessionLimits) -> bool:
+def _lasting(administration: Administration, at: int, limits: SessionLimits, most: int) -> tuple[StoredSession, ...]:
+    recent, peppers = sessions.newest(administration.store, at - int(limits.idle), most), administration.read_peppers()
+    return tuple(session for session in recent if is_valid(session, peppers, at, limits))
+
+
+def is_valid(session: StoredSession, peppers: Mapping[str, bytes], at: int, limits: SessionLimits) -> bool:
     """Tell whether a session of the store was written by us, and lasts."""
     # The MAC does not cover `seen_at`, which may be of any type.
     return sessions.is_genuine(session, peppers) and type(session.seen_at) is int and is_alive(session, at, limits)
