@@ -83,9 +83,9 @@ class ConsoleWorld:
         )
         self.app = application(self.context, [ORIGIN], openid=self.openid)
 
-    def client(self, app: ASGIApp) -> TestClient:
+    def client(self, app: ASGIApp, host: str = "testclient") -> TestClient:
         """Return a client of an application; all of a world share one loop, because each one takes long to begin."""
-        client = TestClient(app, base_url=ORIGIN, follow_redirects=False)
+        client = TestClient(app, base_url=ORIGIN, follow_redirects=False, client=(host, 50000))
         client.portal = self.portal
         return client
 
