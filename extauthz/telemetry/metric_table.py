@@ -171,6 +171,12 @@ DEFINITIONS = (
         "`oauth.managed_by: yaml`.",
         across=Across.LEAST,
     ),
+    _gauge(
+        "extauthz_settings_turned_back",
+        "1 while an older version of the OAuth settings in the store is served than one that this process served before: a "
+        "restored backup was accepted, or somebody who writes to the database made it look so.",
+        across=Across.GREATEST,
+    ),
     Definition(
         "extauthz_config_info", Type.INFO, ("hash",), "Hash of the files that are served, secrets left out.", Across.GREATEST
     ),
