@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from threading import Lock
 
 from extauthz.admin.administration import Administration, Store, prefixes_of, rules_of
 from extauthz.admin.rights import Role, role_of
@@ -51,6 +52,7 @@ class CurrentConfiguration:
         self._store = store
         self._monotonic = monotonic
         self._now = now
+        self._looking = Lock()
         self._looked_at = monotonic()
         self._tried: Files = configuration.files
         self._started_with = configuration
@@ -60,11 +62,13 @@ class CurrentConfiguration:
 
     def configuration(self) -> Configuration:
         """Return what counts, after a look at the files."""
-        now = self._monotonic()
-        if now - self._looked_at >= LOOK:
-            self._looked_at = now
-            self._look()
-        return self._configuration
+        # Whoever asks while another thread reads waits for what it finds: a role may be gone.
+        with self._looking:
+            now = self._monotonic()
+            if now - self._looked_at >= LOOK:
+                self._looked_at = now
+                self._look()
+            return self._configuration
 
     def administration(self) -> Administration:
         """Return what use cases work on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -130,6 +132,31 @@ def test_a_fault_in_the_reading_is_noted_and_ends_nothing(tmp_path: Path, monkey
     monkeypatch.setattr("extauthz.console.current.load", fail)
     edited.write(roles={"super_admins": [CTO]})
     assert (edited.roles, edited.notes) == ({CTO: Role.SUPER_ADMIN}, [ConditionKey.CONFIGURATION_CURRENT])
+
+
+def test_who_asks_while_another_thread_reads_gets_what_it_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edited = Edited(tmp_path)
+    reading, asked = threading.Event(), threading.Event()
+
+    def slow(*args: Any, **more: Any) -> Any:
+        reading.set()
+        # With the fault this question is answered meanwhile, by what counted before.
+        asked.wait(0.2)
+        return load(*args, **more)
+
+    def ask() -> dict[str, Role]:
+        reading.wait(10)
+        try:
+            return edited.roles
+        finally:
+            asked.set()
+
+    monkeypatch.setattr("extauthz.console.current.load", slow)
+    edited.write(roles={"super_admins": [CTO]})
+    with ThreadPoolExecutor(2) as threads:
+        second = threads.submit(ask)
+        first = threads.submit(lambda: edited.roles)
+        assert (first.result(), second.result()) == ({CTO: Role.SUPER_ADMIN}, {CTO: Role.SUPER_ADMIN})
 
 
 def test_a_notice_names_few_places_and_nothing_that_stands_there(tmp_path: Path) -> None:
