@@ -80,6 +80,7 @@ CONSOLE_EFFECTS: Mapping[str, Effect] = {
     "console.tls": RESTART,
     "console.trusted_proxies": RESTART,
     "console.oidc": RESTART,
+    "console.issuer_networks": LIVE,
     "console.local_accounts": LIVE,
     "console.session_idle": LIVE,
     "console.session_lifetime": LIVE,

@@ -117,7 +117,10 @@ def _change(method: str, page: str, status: int) -> tuple[str, str] | None:
 
 
 class OpsPages:
-    """What the ops listener shows of a console; a store that hangs delays no scrape for long."""
+    """What the ops listener shows of a console; a store that hangs delays no scrape for long.
+
+    Without the peppers it is not ready either: nobody can be let in.
+    """
 
     def __init__(self, context: Context, counters: Counters, store: StoreLook, samples: Callable[[], Samples] = dict) -> None:
         """Show these counts, and `samples` of the configuration."""

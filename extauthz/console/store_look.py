@@ -6,14 +6,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from extauthz.adapters.store import sessions as stored_sessions
-from extauthz.admin.sessions import is_alive
+from extauthz.admin import sessions
 from extauthz.console.context import Context
 from extauthz.console.visits import session_limits
-from extauthz.errors import StoreError
+from extauthz.errors import ConfigurationError, StoreError
 
-MAX_SESSIONS = 10_000
-"""Sessions that are counted at most."""
 PATIENCE = 2.0
 """Seconds that somebody waits for the store."""
 LASTS = 1.0
@@ -47,11 +44,13 @@ class StoreLook:
             count = await self._context.run(self._count)
         except StoreError:
             pass
+        except ConfigurationError as error:
+            # Without the peppers nobody has a session.
+            _log.error("the sessions could not be counted", extra={"error": str(error)})
         except Exception:  # noqa: BLE001 - not ready, whatever it is
             _log.exception("the store could not be looked at")
         self._answer = self._monotonic(), count
 
     def _count(self) -> int:
-        limits, now = session_limits(self._context), self._context.now()
-        newest = stored_sessions.newest(self._context.administration().store, now - int(limits.idle), MAX_SESSIONS)
-        return sum(is_alive(session, now, limits) for session in newest)
+        context = self._context
+        return sessions.count(context.administration(), context.now(), limits=session_limits(context))

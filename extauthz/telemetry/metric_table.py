@@ -224,7 +224,7 @@ CONSOLE = (
         "outcome",
     ),
     _counter("extauthz_console_token_changes_total", "Tokens created, rotated and revoked, by page or api.", "change", "by"),
-    _gauge("extauthz_console_sessions", "Sessions that last, of all consoles of the store."),
+    _gauge("extauthz_console_sessions", "Sessions that last and were written with a pepper, of all consoles of the store."),
     _gauge("extauthz_console_scrape_age_seconds", "Seconds since the last good scrape, or since the start.", "sidecar"),
     _counter(
         "extauthz_console_configuration_reloads_total",
