@@ -155,7 +155,7 @@ class Issuers:
                 strangers=Budget(max(1.0, most / 2), max(1, at_once // 2), clock=clock),
                 breaker=self._breakers.setdefault((rules.issuer, method), Breaker(clock=clock)),
                 uri=uris[method],
-                credentials=None if secret is None else (entry.client_ids[0], secret.decode()),
+                credentials=None if secret is None else (entry.introspection_client or entry.client_ids[0], secret.decode()),
             )
             for method in sorted(methods)
         )
