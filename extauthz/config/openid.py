@@ -11,7 +11,7 @@ from extauthz.config.document import Document
 from extauthz.config.oauth import EVERY_CLIENT, ProviderEntry
 from extauthz.config.presets import PRESETS, PUBLIC_ISSUERS, Preset
 from extauthz.config.values import one_or_many
-from extauthz.core.providers import Provider
+from extauthz.core.providers import Provider, ProviderRules
 from extauthz.errors import Problem
 
 # Anything of a Bearer token but what a JWT and a Google token look like (RFC 6750 2.1).
@@ -44,6 +44,13 @@ def openid_provider(entry: ProviderEntry) -> Provider:
         verified_claim=row.verified_claim if tells_email else "",
         must_verify=row.must_verify and tells_email,
     )
+
+
+def other_discovery(rules: ProviderRules) -> str | None:
+    """Return where RFC 8414 3.1 has the document of an issuer, with the well-known part between host and path; None if unused."""
+    if rules.provider.name not in PRESETS:
+        return None
+    return re.sub(r"(https?://[^/]+)(.*)", r"\1/.well-known/oauth-authorization-server\2", rules.issuer.rstrip("/"))
 
 
 def problems(source: Document, path: document.KeyPath, entry: dict[str, object], name: str) -> Iterator[Problem]:
