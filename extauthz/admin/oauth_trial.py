@@ -16,6 +16,7 @@ from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor
 from extauthz.config.loader import Configuration
 from extauthz.config.oauth import ProviderEntry
+from extauthz.config.openid import other_discovery
 from extauthz.core.providers import ProviderRules, Verification
 from extauthz.errors import ConfigurationError, FetchError
 from extauthz.ports import Clock
@@ -76,7 +77,7 @@ async def try_out(
 
 
 async def _asked(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetcher, clock: Clock) -> list[TrialFinding]:
-    discovery = Discovery(rules.issuer, rules.discovery, fetcher, clock=clock)
+    discovery = Discovery(rules.issuer, rules.discovery, fetcher, clock=clock, other=other_discovery(rules))
     uris = {
         Verification.JWKS: entry.jwks_uri,
         Verification.TOKENINFO: entry.tokeninfo_uri,

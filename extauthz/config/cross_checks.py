@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from extauthz.config import console, document, header_checks, internal_token, openid, scope_checks
 from extauthz.config.document import Document
-from extauthz.config.issuers import issuers_of, provider_of, usual_verification
+from extauthz.config.issuers import TENANT, issuers_of, provider_of, usual_verification
 from extauthz.config.presets import ALL_PROVIDERS, PRESETS
 from extauthz.config.values import one_or_many
 from extauthz.core.act_as import address
@@ -83,6 +83,9 @@ def _misused_providers(source: Document) -> Iterator[Problem]:
         if pair := _row(entry):
             row, written = pair
             # Tokens of the opaque form name no issuer: one of the same name stands in other tokens.
+            if entry.get("tenants") is not None and TENANT not in str(entry.get("issuer")):
+                message = "has no {tenant} for `tenants`: write it where theirs differ, like {tenant}/v2.0, or leave `tenants` out"
+                yield source.problem((*path, "issuer"), message)
             for place, tenant in twice(document.strings(source, *path, "tenants")):
                 yield source.problem((*path, "tenants", place), f"{tenant} is listed twice: remove one")
             issuers += [(index, f"{'opaque ' if row.opaque else ''}{issuer}") for issuer in written]

@@ -99,7 +99,7 @@ class ProviderEntry(Section):
     algorithms: list[Algorithm] | None = Field(default=None, min_length=1)
     client_claim: StringOrList | None = None
     introspection_client: NonEmpty | None = None
-    typ: Literal["at+jwt"] | None = None
+    jwt_type: Literal["at+jwt"] | None = None
     required_claims: dict[NonEmpty, ClaimValue | list[ClaimValue]] | None = Field(default=None, min_length=1)
     userinfo: bool = False
     opaque_tokens: bool = False
@@ -155,17 +155,13 @@ class ProviderEntry(Section):
             return issuer
         if tenants is None and TENANT in issuer:
             raise ValueError("{tenant} stands for each of `tenants`: list them, or write one tenant here")
-        if tenants is not None and issuer.count(TENANT) != 1:
-            raise ValueError(
-                "has no {tenant} for `tenants`: write it where theirs differ, like {tenant}/v2.0, or leave `tenants` out"
-            )
         issuers = issuers_of(name, issuer, tenants)
         for full in issuers:
             if provider_of(name, full) is None:
                 raise ValueError(not_an_issuer(name, issuer if tenants is None else full))
             if PERSONAL_TENANT in full:
                 raise ValueError("this is the tenant of all personal Microsoft accounts: write the directory ID of your own")
-        return issuer if tenants is not None else issuers[0]
+        return issuer if TENANT in issuer else issuers[0]
 
     @field_validator("verification")
     @classmethod

@@ -11,14 +11,14 @@ from extauthz.config.document import Document
 from extauthz.config.oauth import EVERY_CLIENT, ProviderEntry
 from extauthz.config.presets import PRESETS, PUBLIC_ISSUERS, Preset
 from extauthz.config.values import one_or_many
-from extauthz.core.providers import Provider
+from extauthz.core.providers import Provider, ProviderRules
 from extauthz.errors import Problem
 
 # Anything of a Bearer token but what a JWT and a Google token look like (RFC 6750 2.1).
 _OPAQUE = re.compile(r"(?!ya29\.)(?!(?:[^.]*\.){2}[^.]*$)[A-Za-z0-9._~+/-]{8,4096}=*")
 _AT_JWT = frozenset({"at+jwt", "application/at+jwt"})
 
-ONLY_HERE = ("algorithms", "client_claim", "introspection_client", "typ", "userinfo", "opaque_tokens")
+ONLY_HERE = ("algorithms", "client_claim", "introspection_client", "jwt_type", "userinfo", "opaque_tokens")
 """Keys that only these providers use: what others write into their tokens is known."""
 
 
@@ -32,18 +32,25 @@ def openid_provider(entry: ProviderEntry) -> Provider:
     row = entry.row
     # An ID token is for its client: where an audience may be one, only a mark or a scope tells an access token.
     for_clients = accepts_every_client(entry) or not set(entry.client_ids).isdisjoint(entry.audience or ())
-    is_marked = entry.typ is not None or bool(row.kind_claims) or row.of_workloads
+    is_marked = entry.jwt_type is not None or bool(row.kind_claims) or row.of_workloads
     tells_email = "email" in (entry.user_claim or row.user_claims)
     return replace(
         row,
         algorithms=frozenset(entry.algorithms or row.algorithms),
         client_claims=tuple(entry.client_claim or row.client_claims),
-        header_types=_AT_JWT if entry.typ else row.header_types,
+        header_types=_AT_JWT if entry.jwt_type else row.header_types,
         has_scopes=row.has_scopes or (for_clients and not is_marked),
         opaque=_OPAQUE if entry.opaque_tokens else None,
         verified_claim=row.verified_claim if tells_email else "",
         must_verify=row.must_verify and tells_email,
     )
+
+
+def other_discovery(rules: ProviderRules) -> str | None:
+    """Return where RFC 8414 3.1 has the document of an issuer, with the well-known part between host and path; None if unused."""
+    if rules.provider.name not in PRESETS:
+        return None
+    return re.sub(r"(https?://[^/]+)(.*)", r"\1/.well-known/oauth-authorization-server\2", rules.issuer.rstrip("/"))
 
 
 def problems(source: Document, path: document.KeyPath, entry: dict[str, object], name: str) -> Iterator[Problem]:

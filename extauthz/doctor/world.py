@@ -18,6 +18,7 @@ from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.addresses import Address
 from extauthz.config.loader import Configuration
 from extauthz.config.oauth import ProviderEntry
+from extauthz.config.openid import other_discovery
 from extauthz.config.settings import ServerSection
 from extauthz.core.providers import ProviderRules, Verification
 from extauthz.doctor.findings import Finding, ok, problem, warning
@@ -105,7 +106,7 @@ async def issuers(configuration: Configuration, clock: Clock, environment: Mappi
 
 
 async def _issuer(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetcher, clock: Clock) -> list[Finding]:
-    discovery = Discovery(rules.issuer, rules.discovery, fetcher, clock=clock)
+    discovery = Discovery(rules.issuer, rules.discovery, fetcher, clock=clock, other=other_discovery(rules))
     name, findings = f"issuer.{rules.name}", []
     uris = {
         Verification.JWKS: entry.jwks_uri,
