@@ -96,7 +96,7 @@ def text(sidecar: Sidecar, edge: Edge, part: Part = Part.ALL) -> str:
         case Part.CLUSTER:
             return _cluster(sidecar)
         case Part.MANAGER:
-            return traffic.manager(edge.traffic, sidecar.escaped_slashes_action)
+            return traffic.manager(edge.traffic, sidecar.identity, sidecar.escaped_slashes_action)
         case Part.VIRTUAL_HOST:
             return _virtual_host(edge)
         case Part.LISTENER:
@@ -108,7 +108,7 @@ def text(sidecar: Sidecar, edge: Edge, part: Part = Part.ALL) -> str:
                     "admin": _address(edge.admin, mode=True),
                     "listener": _address(edge.listener),
                     "settings": traffic.listener(edge.traffic),
-                    "manager": traffic.manager(edge.traffic, sidecar.escaped_slashes_action),
+                    "manager": traffic.manager(edge.traffic, sidecar.identity, sidecar.escaped_slashes_action),
                     "filters": _filters(sidecar, edge),
                     "virtual_host": _virtual_host(edge),
                     "cluster": _cluster(sidecar),
