@@ -17,8 +17,18 @@ from tests.support.project import ROOT
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 CHART = ROOT / "deploy" / "helm" / "extauthz"
 EXAMPLE = yaml.safe_load((CHART / "ci" / "example-values.yaml").read_text())
-EVERYTHING = {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboard", "migrate")}
-FOLDERS = ("overlays/sidecar", "overlays/standalone", "migrate", "console")
+RECIPES = {
+    path.name.removesuffix("-values.yaml"): yaml.safe_load(path.read_text())
+    for path in sorted((CHART / "ci").glob("*-values.yaml"))
+    if path.name != "example-values.yaml"
+}
+"""Values that are laid over those of the example, as `helm install -f … -f …` does it."""
+EVERYTHING = (
+    {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboard", "migrate")}
+    | RECIPES["admin"]
+    | {"autoscaling": {"enabled": True}}
+)
+FOLDERS = ("overlays/sidecar", "overlays/standalone", "migrate", "console", "admin")
 Manifest = dict[str, Any]
 
 
@@ -29,6 +39,13 @@ def built(folder: str) -> tuple[Manifest, ...]:
     done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return tuple(yaml.safe_load_all(done.stdout))
+
+
+def texts(values: dict[str, Any]) -> dict[str, str]:
+    """Return what Helm writes for these values, by template; raises HelmError."""
+    with helm_python.Chart.load(CHART) as chart:
+        made = chart.render(values, name="authz", namespace="prod")
+    return {name.rpartition("/")[2]: text for name, text in made.items() if text.strip()}
 
 
 def rendered(**values: Any) -> dict[str, list[Manifest]]:
@@ -59,10 +76,12 @@ MANIFESTS = dict(all_manifests())
 
 
 def named(where: str, kind: str) -> Manifest:
-    """Return the only manifest of a kind from a place; of the chart's console at `helm console`."""
-    of_console = where.endswith("console")
-    place = f"{where.split()[0]} {kind} "
+    """Return the only manifest of a kind from a place; of the chart's console at `helm console`, of its admin at `helm admin`."""
+    place, part = f"{where.split()[0]} {kind} ", where.split("/")[-1].split()[-1]
+    others = {"-console", "-admin"} - {f"-{part}"}
     (found,) = (
-        manifest for name, manifest in MANIFESTS.items() if name.startswith(place) and name.endswith("-console") == of_console
+        manifest
+        for name, manifest in MANIFESTS.items()
+        if name.startswith(place) and not name.endswith(tuple(others)) and (part not in ("console", "admin") or name.endswith(part))
     )
     return found

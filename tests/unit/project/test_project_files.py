@@ -23,6 +23,7 @@ OF_THE_IMAGE = {
     "deploy/kubernetes/overlays/sidecar/kustomization.yaml": r"newTag: ([^}\s]+)",
     "deploy/kubernetes/console/kustomization.yaml": r"newTag: ([^}\s]+)",
     "deploy/kubernetes/migrate/kustomization.yaml": r"newTag: ([^}\s]+)",
+    "deploy/kubernetes/admin/kustomization.yaml": r"newTag: ([^}\s]+)",
     "docs/deploy.md": r"(?:extauthz:|VERSION=)(\d[\d.]*)",
 }
 """Files that name the image of this version, which no program can look up for them."""

@@ -100,7 +100,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .Values.admin.enabled -}}{{- $configs = append $configs .Values.admin.config -}}{{- end -}}
 {{- $peppers := list -}}
 {{- range $configs -}}
-{{- if not $peppers -}}{{- $peppers = dig "tokens" "peppers" list (. | default dict) | default list -}}{{- end -}}
+{{- if not $peppers -}}{{- $peppers = (.tokens | default dict).peppers | default list -}}{{- end -}}
 {{- end -}}
 {{- toJson $peppers -}}
 {{- end -}}
@@ -121,7 +121,7 @@ their own has (.own), and who signed the certificate of the database. */ -}}
 {{- define "extauthz.sharedSecrets" -}}
 {{- $with := list -}}
 {{- if has "store-ca.crt" .root.Values.secretFiles -}}{{- $with = list "store-ca.crt" -}}{{- end -}}
-{{- $peppers := dig "tokens" "peppers" list (fromYaml .config) | default list -}}
+{{- $peppers := ((fromYaml .config).tokens | default dict).peppers | default list -}}
 {{- $items := list -}}
 {{- range include "extauthz.secretNames" (dict "peppers" $peppers "with" $with) | fromJsonArray -}}
 {{- if not (has . $.own) -}}{{- $items = append $items (printf "{key: %s, path: secrets/%s}" . .) -}}{{- end -}}
@@ -157,7 +157,8 @@ initContainers: {{- toYaml . | nindent 2 }}
 {{- $selector := fromYaml .selector -}}
 {{- $complete := list -}}
 {{- range .constraints -}}
-{{- $complete = append $complete (merge (deepCopy .) (dict "labelSelector" (dict "matchLabels" $selector))) -}}
+{{- $own := ternary . (set (deepCopy .) "labelSelector" (dict "matchLabels" $selector)) (hasKey . "labelSelector") -}}
+{{- $complete = append $complete $own -}}
 {{- end -}}
 {{- toYaml $complete -}}
 {{- end -}}
