@@ -7,13 +7,15 @@ import logging
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from starlette.routing import compile_path
 
 from extauthz import __version__
 from extauthz.adapters import metrics
 from extauthz.adapters.store import sessions as stored_sessions
+from extauthz.adapters.store.endings import Ending, token_endings
+from extauthz.admin.rights import PERMISSIONS
 from extauthz.admin.sessions import is_alive
 from extauthz.config.console import CALLBACK
 from extauthz.console.api.operations import BASE
@@ -28,6 +30,10 @@ MAX_SESSIONS = 10_000
 """Sessions that are counted at most."""
 STORE_TIMEOUT = 2.0
 """Seconds that a scrape waits for the store."""
+ENDING_WITHIN = {"1d": 86_400, "7d": 7 * 86_400}
+"""How soon tokens end that are counted, in seconds, by the label."""
+USED_WITHIN = 7 * 86_400
+"""Seconds since a use, after which a token counts as one that is not used."""
 
 _OUTCOMES = {2: "ok", 3: "ok", 4: "refused", 5: "failed"}
 _CHANGES = {None: "created", "/rotate": "rotated", "/revoke": "revoked"}
@@ -123,34 +129,21 @@ def _change(method: str, page: str, status: int) -> tuple[str, str] | None:
     return (_CHANGES[found[1]], by) if found else None
 
 
-class OpsPages:
-    """What the ops listener shows of a console; a store that hangs is asked once, and delays no scrape for long."""
+T = TypeVar("T")
 
-    def __init__(self, context: Context, counters: Counters) -> None:
-        """Show these counts."""
+
+class Question(Generic[T]):
+    """A question to the store, asked once at a time however many wait for the answer, and waited for not long."""
+
+    def __init__(self, context: Context, ask: Callable[[], T]) -> None:
+        """Ask by this function, which blocks."""
         self._context = context
-        self._counters = counters
-        self._asking: asyncio.Task[int] | None = None
+        self._ask = ask
+        self._asking: asyncio.Task[T] | None = None
 
-    async def metrics(self, openmetrics: bool) -> tuple[str, bytes]:
-        """Return type and text of all metrics; without the store the number of sessions is left out."""
-        samples = self._counters.samples()
-        samples["extauthz_console_build_info", (__version__,)] = 1.0
-        for name, age in self._context.collector.ages().items():
-            samples["extauthz_console_scrape_age_seconds", (name,)] = age
-        count = await self._sessions()
-        if count is not None:
-            samples["extauthz_console_sessions", ()] = float(count)
-        samples["extauthz_console_ready", ()] = float(count is not None)
-        return metrics.render(samples, openmetrics=openmetrics)
-
-    async def readiness(self) -> Readiness:
-        """Tell whether the store answers."""
-        return Readiness({"store": await self._sessions() is not None}, ())
-
-    async def _sessions(self) -> int | None:
-        """Count the sessions that last; None when the store does not answer in time."""
-        task = self._asking = self._asking or asyncio.create_task(self._context.run(self._count))
+    async def answer(self) -> T | None:
+        """Return the answer, None when there is none in time."""
+        task = self._asking = self._asking or asyncio.create_task(self._context.run(self._ask))
         await asyncio.wait((task,), timeout=STORE_TIMEOUT)
         if not task.done():
             return None
@@ -164,7 +157,46 @@ class OpsPages:
             _log.exception("the store could not be looked at")
             return None
 
-    def _count(self) -> int:
+
+class OpsPages:
+    """What the ops listener shows of a console; a store that hangs is asked once, and delays no scrape for long."""
+
+    def __init__(self, context: Context, counters: Counters) -> None:
+        """Show these counts."""
+        self._context = context
+        self._counters = counters
+        self._sessions = Question(context, self._count_sessions)
+        self._endings = Question(context, self._count_endings)
+
+    async def metrics(self, openmetrics: bool) -> tuple[str, bytes]:
+        """Return type and text of all metrics; without the store what is counted there is left out."""
+        samples = self._counters.samples()
+        samples["extauthz_console_build_info", (__version__,)] = 1.0
+        for name, age in self._context.collector.ages().items():
+            samples["extauthz_console_scrape_age_seconds", (name,)] = age
+        count, endings = await asyncio.gather(self._sessions.answer(), self._endings.answer())
+        samples |= endings or {}
+        if count is not None:
+            samples["extauthz_console_sessions", ()] = float(count)
+        samples["extauthz_console_ready", ()] = float(count is not None)
+        return metrics.render(samples, openmetrics=openmetrics)
+
+    async def readiness(self) -> Readiness:
+        """Tell whether the store answers."""
+        return Readiness({"store": await self._sessions.answer() is not None}, ())
+
+    def _count_sessions(self) -> int:
         limits, now = session_limits(self._context), self._context.now()
         newest = stored_sessions.newest(self._context.administration().store, now - int(limits.idle), MAX_SESSIONS)
         return sum(is_alive(session, now, limits) for session in newest)
+
+    def _count_endings(self) -> Samples:
+        store, now = self._context.administration().store, self._context.now()
+        samples: Samples = {}
+        for label, within in ENDING_WITHIN.items():
+            found = token_endings(store, now, within, used_since=now - USED_WITHIN)
+            for permission in PERMISSIONS:
+                for is_used in (True, False):
+                    labels = (permission.value, label, "yes" if is_used else "no")
+                    samples["extauthz_console_tokens_ending", labels] = float(found.get(Ending(permission, is_used), 0))
+        return samples

@@ -12,13 +12,17 @@ import httpx2
 import pytest
 from starlette.routing import Route
 
+from extauthz.admin import tokens
+from extauthz.admin.outcomes import Refused
 from extauthz.console import metrics
 from extauthz.console.app import paths
 from extauthz.console.metrics import Counted, Counters, OpsPages
+from extauthz.core.model import AuthType
 from extauthz.errors import StoreError
 from tests.support.console_process import console, log_in
-from tests.support.console_world import ConsoleWorld, console_world, empty_store
+from tests.support.console_world import DAY, FOUNDER, ConsoleWorld, console_world, empty_store
 from tests.support.ports import free_port
+from tests.support.postgresql import use
 
 
 def shown(world: ConsoleWorld, counters: Counters) -> dict[str, float]:
@@ -50,6 +54,25 @@ def test_pages_are_counted_and_sessions_that_last(tmp_path: Path) -> None:
         assert shown(world, counters)["extauthz_console_sessions"] == 0
 
 
+ENDING = 'extauthz_console_tokens_ending{permission="%s",used="%s",within="%s"}'
+
+
+def test_tokens_that_end_soon_are_shown_until_they_are_replaced(tmp_path: Path) -> None:
+    with console_world(tmp_path) as world:
+        token = world.issue(AuthType.ANONYMOUS)
+        use(world.store, {token.record.id: (int(world.now) + 89 * DAY, "10.0.0.0/24")})
+        series = shown(world, Counters(paths()))
+        assert [value for name, value in series.items() if "tokens_ending" in name] == [0.0] * 12, "none, and no gap"
+        world.now += 89 * DAY + 60
+        series = shown(world, Counters(paths()))
+        for within in ("1d", "7d"):
+            assert [series[ENDING % ("ANONYMOUS", used, within)] for used in ("yes", "no")] == [1, 0]
+        rotated = tokens.rotate(world.current.administration(), FOUNDER, token.record.id, int(world.now), overlap=3600)
+        assert not isinstance(rotated, Refused)
+        series = shown(world, Counters(paths()))
+        assert [value for name, value in series.items() if "tokens_ending" in name] == [0.0] * 12
+
+
 def test_every_route_has_its_pattern(tmp_path: Path) -> None:
     with console_world(tmp_path) as world:
         starlette: Any = world.app._app  # type: ignore[attr-defined]
@@ -66,9 +89,11 @@ def test_without_the_store_it_is_not_ready_and_the_rest_is_shown(tmp_path: Path,
 
     with console_world(tmp_path) as world:
         monkeypatch.setattr(metrics.stored_sessions, "newest", fail)
+        monkeypatch.setattr(metrics, "token_endings", fail)
         series = shown(world, Counters(paths()))
         assert series["extauthz_console_ready"] == 0
         assert "extauthz_console_sessions" not in series
+        assert not [name for name in series if "tokens_ending" in name], "0 would say that all is well"
         assert any(name.startswith("extauthz_console_build_info") for name in series)
         assert asyncio.run(OpsPages(world.context, Counters(())).readiness()).parts == {"store": False}
 
