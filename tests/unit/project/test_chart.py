@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from extauthz import __version__
 from extauthz.cli import main
 from extauthz.config.loader import Configuration, load
+from tests.support.documents import yaml_blocks
 from tests.support.kubernetes import CHART, EXAMPLE, KUBERNETES, RECIPES, Manifest, built, charts, named, rendered, texts
 from tests.support.project import ROOT
 
@@ -469,6 +470,24 @@ def test_a_recipe_renders_and_its_configurations_load(name: str, tmp_path: Path)
     port = re.search(r"@[^/]+:(\d+)/", serve.store)
     assert port is not None
     assert int(port[1]) in asked or name in LOCAL, "the network policy lets it through"
+
+
+def test_what_the_page_on_secrets_makes_is_what_the_chart_mounts() -> None:
+    blocks = [yaml.safe_load(block) for block in yaml_blocks((ROOT / "docs" / "cluster-secrets.md").read_text())]
+    by_kind = {kind: [block for block in blocks if block["kind"] == kind] for kind in ("SecretProviderClass", "Certificate")}
+    made = rendered(**laid_over(EXAMPLE, RECIPES["secrets-store"]))
+    for template, provided in zip(("deployment.yaml", "migrate.yaml"), by_kind["SecretProviderClass"], strict=True):
+        pod = pod_of(made[template])
+        assert pod["volumes"][1]["csi"]["volumeAttributes"] == {"secretProviderClass": provided["metadata"]["name"]}
+        (place,) = (mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "secrets")
+        settings = made["configmap.yaml" if template == "deployment.yaml" else template][0]["data"]["extauthz.yaml"]
+        files = {entry["objectName"] for entry in yaml.safe_load(provided["spec"]["parameters"]["objects"])}
+        assert set(re.findall(rf"{place}/([\w.-]+)", settings)) == files
+    ours, _ = by_kind["Certificate"]
+    service = named("overlays/standalone", "Service")["metadata"]
+    assert ours["spec"]["secretName"] == EXAMPLE_TLS
+    assert ours["spec"]["dnsNames"] == [f"{service['name']}.{service['namespace']}.svc"]
+    assert [block["spec"]["usages"] for block in by_kind["Certificate"]] == [["server auth"], ["client auth"]]
 
 
 def test_the_port_of_a_proxy_is_not_one_of_ours() -> None:
