@@ -201,19 +201,24 @@ def test_the_job_that_migrates_is_scheduled_by_its_own_values() -> None:
 
 def with_peppers(*peppers: dict[str, str]) -> dict[str, Any]:
     """Return values with these peppers."""
-    return laid_over(MIGRATE, {"config": {"tokens": {"peppers": list(peppers)}}})
+    files = [*EXAMPLE_FILES, "pepper-2027"]
+    return laid_over(MIGRATE, {"config": {"tokens": {"peppers": list(peppers)}}, "secretFiles": files})
 
 
 EXAMPLE_TLS = "extauthz-tls"
+EXAMPLE_FILES = ["pepper", "store-password", "store-ca.crt"]
 SECOND, FIRST = {"id": "p2", "file": "secrets/pepper-2027"}, {"id": "p1", "file": "secrets/pepper"}
 
 
 def secrets_of(pod: Manifest) -> dict[str, set[str]]:
     """Return the keys that a pod takes of each secret."""
     sources = [source["secret"] for source in pod["volumes"][0]["projected"]["sources"] if "secret" in source]
-    own = [secret for secret in sources if secret["name"] != EXAMPLE_TLS]
-    assert all(item["path"] == f"secrets/{item['key']}" for secret in own for item in secret["items"])
-    return {secret["name"]: {item["key"] for item in secret["items"]} for secret in own}
+    found: dict[str, set[str]] = {}
+    for secret in sources:
+        if secret["name"] != EXAMPLE_TLS:
+            found[secret["name"]] = keys = {item["key"] for item in secret["items"]}
+            assert {item["path"] for item in secret["items"]} == {f"secrets/{key}" for key in keys}
+    return found
 
 
 def settings_in(manifest: Manifest) -> dict[str, Any]:
@@ -233,7 +238,9 @@ def test_the_job_that_migrates_has_every_pepper_in_its_own_file() -> None:
 
 
 def test_console_and_admin_have_every_pepper_too() -> None:
-    values = laid_over(with_all_workloads({}), {"config": {"tokens": {"peppers": [SECOND, FIRST]}}})
+    values = with_all_workloads(
+        {"config": {"tokens": {"peppers": [SECOND, FIRST]}}, "secretFiles": [*EXAMPLE_FILES, "pepper-2027"]}
+    )
     made = rendered(**values)
     for template, own in (("console-deployment.yaml", "extauthz-console"), ("admin-deployment.yaml", "extauthz-admin")):
         secrets = secrets_of(pod_of(made[template]))
@@ -243,6 +250,14 @@ def test_console_and_admin_have_every_pepper_too() -> None:
     secrets = secrets_of(pod_of(rendered(**values)["console-deployment.yaml"]))
     assert "pepper" in secrets["extauthz-console"]
     assert "pepper" not in secrets["extauthz"], "one file has one source"
+
+
+def test_a_pepper_that_no_secret_brings_is_refused_by_its_name() -> None:
+    values = with_peppers(SECOND, FIRST)
+    with pytest.raises(helm_python.HelmError, match=r"secretFiles: config\.tokens\.peppers names secrets/pepper-2027"):
+        rendered(**values | {"secretFiles": EXAMPLE_FILES})
+    elsewhere = {"id": "p2", "file": "/vault/secrets/pepper"}
+    assert rendered(**with_peppers(elsewhere) | {"secretFiles": EXAMPLE_FILES})
 
 
 @pytest.mark.parametrize("tokens", [None, {}, {"peppers": []}, "left out"])
@@ -278,6 +293,7 @@ WRONG = [
     ({"extraVolumes": [{"name": "configuration", "emptyDir": {}}]}, "extraVolumes"),
     ({"extraVolumes": [{"name": "empty"}]}, "extraVolumes"),
     ({"extraVolumeMounts": [{"name": "more", "mountPath": "/etc/extauthz"}]}, "mountPath"),
+    ({"migrate": {"extraVolumeMounts": [{"name": "more", "mountPath": "/etc/extauthz/secrets"}]}}, "mountPath"),
     ({"extraContainers": [{"name": "extauthz", "image": "x"}]}, "extraContainers"),
     ({"extraInitContainers": [{"name": "proxy"}]}, "image"),
     ({"dnsConfig": {"search": []}}, "'search'"),
@@ -469,7 +485,7 @@ def test_a_recipe_renders_and_its_configurations_load(name: str, tmp_path: Path)
     asked = {port["port"] for rule in made["networkpolicy.yaml"][0]["spec"]["egress"] for port in rule["ports"]}
     port = re.search(r"@[^/]+:(\d+)/", serve.store)
     assert port is not None
-    assert int(port[1]) in asked or name in LOCAL, "the network policy lets it through"
+    assert (int(port[1]) in asked) == (name not in LOCAL), "the network policy lets through what leaves the pod, and no more"
 
 
 def test_what_the_page_on_secrets_makes_is_what_the_chart_mounts() -> None:
