@@ -32,13 +32,18 @@ FOLDERS = ("overlays/sidecar", "overlays/standalone", "migrate", "console", "adm
 Manifest = dict[str, Any]
 
 
+def documents(text: str) -> Iterator[Manifest]:
+    """Yield the manifests of a text; the reader in C takes a tenth of the time."""
+    yield from filter(None, yaml.load_all(text, Loader=yaml.CSafeLoader))
+
+
 @cache
 def built(folder: str) -> tuple[Manifest, ...]:
     """Return what `kubectl kustomize` makes of a folder."""
     call = [Path(sys.executable).with_name("kubectl"), "kustomize", KUBERNETES / folder]
     done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    return tuple(yaml.safe_load_all(done.stdout))
+    return tuple(documents(done.stdout))
 
 
 def texts(values: dict[str, Any]) -> dict[str, str]:
@@ -52,11 +57,7 @@ def rendered(**values: Any) -> dict[str, list[Manifest]]:
     """Return what Helm makes of the chart, by template."""
     with helm_python.Chart.load(CHART) as chart:
         made = chart.render(EXAMPLE | values, name="authz", namespace="prod")
-    return {
-        name.rpartition("/")[2]: [document for document in yaml.safe_load_all(text) if document]
-        for name, text in made.items()
-        if name.endswith(".yaml")
-    }
+    return {name.rpartition("/")[2]: list(documents(text)) for name, text in made.items() if name.endswith(".yaml")}
 
 
 @cache
