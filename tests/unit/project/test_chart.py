@@ -451,6 +451,9 @@ def test_external_secrets_are_those_that_the_pods_mount() -> None:
         "helm.sh/hook-delete-policy": "before-hook-creation",
     }, "the job comes before the rest of the release"
     assert set(hooks.values()) == {None}
+    policies = {name: found["spec"]["target"]["creationPolicy"] for name, found in secrets.items()}
+    assert policies.pop("extauthz-owner") == "Orphan", "the hook is made anew each time, and the secret stays"
+    assert set(policies.values()) == {"Owner"}
 
 
 # --- recipes
