@@ -22,6 +22,8 @@ SEEN = 60
 RECENT = 600
 """Seconds after a login in which what needs a recent one is allowed."""
 MAX_LISTED = 1000
+MAX_COUNTED = 10_000
+"""Sessions that are counted at most."""
 IS_OVER = Refused.because("login", "your session or your account was changed while you logged in")
 
 _SECRET = re.compile(r"[0-9a-f]{64}").fullmatch
@@ -123,8 +125,12 @@ def list_sessions(
     """Return the sessions that last, the newest first."""
     if refused := forbidden(actor, Operation.SESSIONS):
         return refused
-    recent, peppers = sessions.newest(administration.store, at - int(limits.idle), MAX_LISTED), administration.read_peppers()
-    return tuple(session for session in recent if _counts(session, peppers, at, limits))
+    return _lasting(administration, at, limits, MAX_LISTED)
+
+
+def count(administration: Administration, at: int, *, limits: SessionLimits) -> int:
+    """Return how many sessions last, of those that were written with a pepper. Raises StoreError and ConfigurationError."""
+    return len(_lasting(administration, at, limits, MAX_COUNTED))
 
 
 def end(administration: Administration, actor: Actor, session_id: str, at: int) -> StoredSession | Refused:
@@ -134,6 +140,11 @@ def end(administration: Administration, actor: Actor, session_id: str, at: int) 
     administration.unlocked(at, to_revoke=True)
     ended = sessions.end(administration.store, session_id, actor.change(at))
     return ended or Refused.because("id", "no session has this id: it may have ended by itself")
+
+
+def _lasting(administration: Administration, at: int, limits: SessionLimits, most: int) -> tuple[StoredSession, ...]:
+    recent, peppers = sessions.newest(administration.store, at - int(limits.idle), most), administration.read_peppers()
+    return tuple(session for session in recent if _counts(session, peppers, at, limits))
 
 
 def _counts(session: StoredSession, peppers: Mapping[str, bytes], at: int, limits: SessionLimits) -> bool:

@@ -101,6 +101,7 @@ class ConsoleSection(Section):
     session_lifetime: PositiveDuration = 12 * 3600.0
     sidecars: list[SidecarAddress] = Field(default_factory=list, examples=["sidecars: [http://127.0.0.1:9090]"])
     sidecar_tls: SidecarTlsSection | None = None
+    issuer_networks: list[Network] = Field(default_factory=list, examples=["issuer_networks: [10.20.0.0/16]"])
     prometheus: PrometheusAddress | None = Field(default=None, examples=["prometheus: http://prometheus:9090"])
 
     @field_validator("listen")

@@ -218,7 +218,7 @@ CONSOLE = (
         "outcome",
     ),
     _counter("extauthz_console_token_changes_total", "Tokens created, rotated and revoked, by page or api.", "change", "by"),
-    _gauge("extauthz_console_sessions", "Sessions that last, of all consoles of the store."),
+    _gauge("extauthz_console_sessions", "Sessions that last and were written with a pepper, of all consoles of the store."),
     _gauge(
         "extauthz_console_tokens_ending",
         "Active tokens that end within 1d or 7d and have no successor; used: whether within the last seven days. "

@@ -246,7 +246,7 @@ def test_a_console_that_hangs_changes_no_check(demo: RunningDemo) -> None:
 
 
 PATHS = ["/", "/tokens", "/tokens?scope=CHAT&status=revoked", "/tokens/new", "{token}", "{token}/rotate", "{token}/revoke"]
-PATHS += ["/settings/oauth", "/routes", "/activity", "/audit", "/api", "/sessions", "/confirm?next=/tokens", "/nothing"]
+PATHS += ["/settings/oauth", "/routes", "/activity", "/audit", "/api", "/keys", "/sessions", "/confirm?next=/tokens", "/nothing"]
 
 
 def test_every_page_is_for_everybody(demo: RunningDemo, browser: Browser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -12,15 +13,18 @@ import httpx2
 import pytest
 from starlette.routing import Route
 
+from extauthz.adapters.store import sessions as stored_sessions
+from extauthz.adapters.store.sessions import StoredSession
 from extauthz.admin import tokens
 from extauthz.admin.outcomes import Refused
 from extauthz.console import metrics
 from extauthz.console.app import paths
+from extauthz.console.context import Context
 from extauthz.console.metrics import Counted, Counters, OpsPages
 from extauthz.core.model import AuthType
-from extauthz.errors import StoreError
+from extauthz.errors import ConfigurationError, Problem, StoreError
 from tests.support.console_process import console, log_in
-from tests.support.console_world import DAY, FOUNDER, ConsoleWorld, console_world, empty_store
+from tests.support.console_world import DAY, FOUNDER, NOW, ConsoleWorld, console_world, empty_store
 from tests.support.ports import free_port
 from tests.support.postgresql import use
 
@@ -50,6 +54,8 @@ def test_pages_are_counted_and_sessions_that_last(tmp_path: Path) -> None:
         assert series["extauthz_console_sessions"] == 1
         assert series["extauthz_console_ready"] == 1
         assert series['extauthz_console_scrape_age_seconds{sidecar="http://127.0.0.1:1"}'] == 30
+        forge_session(world)
+        assert shown(world, counters)["extauthz_console_sessions"] == 1
         world.now += 24 * 3600
         assert shown(world, counters)["extauthz_console_sessions"] == 0
 
@@ -73,6 +79,24 @@ def test_tokens_that_end_soon_are_shown_until_they_are_replaced(tmp_path: Path) 
         assert [value for name, value in series.items() if "tokens_ending" in name] == [0.0] * 12
 
 
+def forge_session(world: ConsoleWorld) -> None:
+    """Write a row as somebody can who has no pepper."""
+    row = StoredSession("a" * 12, "cto@acme.com", "local", "", "10.0.0.7", NOW, NOW, NOW, bytes(32), "p1", bytes(32))
+    with world.store.writing() as connection:
+        connection.execute(stored_sessions.console_sessions.insert().values(**asdict(row)))
+
+
+def test_without_a_pepper_no_session_can_be_counted_and_it_is_not_ready(tmp_path: Path) -> None:
+    def fail() -> Any:
+        raise ConfigurationError([Problem("extauthz.yaml", 1, "tokens.peppers", "cannot be read")])
+
+    with console_world(tmp_path) as world:
+        administration = replace(world.current.administration(), read_peppers=fail)
+        world.context = Context(world.current.configuration, lambda: administration, world.current.route_map, lambda: NOW)
+        series = shown(world, Counters(paths()))
+        assert (series["extauthz_console_ready"], "extauthz_console_sessions" in series) == (0, False)
+
+
 def test_every_route_has_its_pattern(tmp_path: Path) -> None:
     with console_world(tmp_path) as world:
         starlette: Any = world.app._app  # type: ignore[attr-defined]
@@ -88,7 +112,7 @@ def test_without_the_store_it_is_not_ready_and_the_rest_is_shown(tmp_path: Path,
         raise StoreError("the store is away")
 
     with console_world(tmp_path) as world:
-        monkeypatch.setattr(metrics.stored_sessions, "newest", fail)
+        monkeypatch.setattr(stored_sessions, "newest", fail)
         monkeypatch.setattr(metrics, "token_endings", fail)
         series = shown(world, Counters(paths()))
         assert series["extauthz_console_ready"] == 0
@@ -113,7 +137,7 @@ def test_a_store_that_hangs_is_asked_once_and_delays_nobody_for_long(tmp_path: P
         return [*ready, (await pages.readiness()).ready]
 
     with console_world(tmp_path) as world:
-        monkeypatch.setattr(metrics.stored_sessions, "newest", hang)
+        monkeypatch.setattr(stored_sessions, "newest", hang)
         monkeypatch.setattr(metrics, "STORE_TIMEOUT", 0.01)
         assert asyncio.run(look(OpsPages(world.context, Counters(())))) == [False, False, False, True]
         assert len(asked) == 1
