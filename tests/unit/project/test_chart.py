@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from extauthz import __version__
 from extauthz.cli import main
 from extauthz.config.loader import Configuration, load
+from tests.support.custom_resources import faults
 from tests.support.documents import yaml_blocks
 from tests.support.kubernetes import CHART, EXAMPLE, KUBERNETES, RECIPES, Manifest, built, charts, named, rendered, texts
 from tests.support.project import ROOT
@@ -440,7 +441,7 @@ def test_external_secrets_are_those_that_the_pods_mount() -> None:
             wanted[name] = wanted.get(name, set()) | keys
     assert {name: {entry["secretKey"] for entry in found["spec"]["data"]} for name, found in secrets.items()} == wanted
     for name, found in secrets.items():
-        assert found["apiVersion"] == "external-secrets.io/v1"
+        assert faults(found) == []
         assert found["metadata"]["name"] == name
         assert found["spec"]["secretStoreRef"] == {"kind": "ClusterSecretStore", "name": "vault"}
         assert all(entry["remoteRef"].keys() == {"key", "property"} for entry in found["spec"]["data"])
@@ -503,6 +504,7 @@ def test_what_the_page_on_secrets_makes_is_what_the_chart_mounts() -> None:
         files = {entry["objectName"] for entry in yaml.safe_load(provided["spec"]["parameters"]["objects"])}
         assert set(re.findall(rf"{place}/([\w.-]+)", settings)) == files
     ours, _ = by_kind["Certificate"]
+    assert [faults(certificate) for certificate in by_kind["Certificate"]] == [[], []]
     service = named("overlays/standalone", "Service")["metadata"]
     assert ours["spec"]["secretName"] == EXAMPLE_TLS
     assert ours["spec"]["dnsNames"] == [f"{service['name']}.{service['namespace']}.svc"]
