@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,3 +87,44 @@ def named(where: str, kind: str) -> Manifest:
         if name.startswith(place) and not name.endswith(tuple(others)) and (part not in ("console", "admin") or name.endswith(part))
     )
     return found
+
+
+def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Merge values as Helm does: mappings key by key, everything else whole."""
+    both = {key: laid_over(below[key], above[key]) for key in below.keys() & above.keys() if isinstance(above[key], dict)}
+    return below | above | both
+
+
+def with_all_workloads(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the example with every workload, and these values."""
+    return laid_over(laid_over(laid_over(EXAMPLE, RECIPES["admin"]), {"migrate": {"enabled": True}}), values)
+
+
+def pod_of(manifests: list[Manifest]) -> Manifest:
+    """Return the pod of the only manifest that runs one."""
+    (spec,) = (found["spec"] for found in manifests if found["kind"] in ("Deployment", "Job", "CronJob"))
+    pod: Manifest = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]["spec"]
+    return pod
+
+
+def secret(place: str) -> str:
+    """Return what a secret holds, 64 characters by the name of its file."""
+    return (Path(place).name * 64)[:64]
+
+
+def laid_out(manifests: list[Manifest], pod: Manifest, folder: Path) -> Path:
+    """Lay out /etc/extauthz of a pod, with secrets that differ by their names, also those that come to an absolute path."""
+    maps = {found["metadata"]["name"]: found["data"] for found in manifests if found["kind"] == "ConfigMap"}
+    (folder / "secrets").mkdir(parents=True)
+    for source in pod["volumes"][0]["projected"]["sources"]:
+        wanted = source.get("configMap", {})
+        for name in {item["key"] for item in wanted.get("items", [])} or maps.get(wanted.get("name"), {}):
+            text = maps[wanted["name"]][name]
+            for place in re.findall(r"file: (/[\w./-]+)", text):
+                text = text.replace(f"file: {place}", f"file: secrets{place.replace('/', '-')}")
+                (folder / f"secrets{place.replace('/', '-')}").write_text(secret(place))
+            (folder / name).write_text(text)
+        for item in source.get("secret", {}).get("items", ()):
+            (folder / item["path"]).parent.mkdir(exist_ok=True)
+            (folder / item["path"]).write_text(secret(item["path"]))
+    return folder / "extauthz.yaml"

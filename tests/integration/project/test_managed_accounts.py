@@ -1,70 +1,92 @@
-"""The accounts of docs/managed-databases.md, made as a cloud lets them be made: by an account that is no superuser."""
+"""The accounts of docs/managed-databases.md, made by an account that is no superuser, and the chart's pods with them."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
-import yaml
 from click.testing import CliRunner
 from psycopg import sql
 
 from extauthz.cli import main
 from tests.support.deployment import server
+from tests.support.kubernetes import Manifest, laid_out, pod_of, rendered, secret, with_all_workloads
 from tests.support.project import ROOT
 from tests.support.tcp_postgres import TcpPostgres
 
 __all__ = ["server"]
 
-PASSWORD = "a password of a test"
-ACCOUNTS = ("extauthz_owner", "tokens_admin", "tokens_console", "tokens_serve")
+ACCOUNTS = {
+    "first": "first-password",
+    "extauthz_owner": "owner-password",
+    "tokens_admin": "admin-password",
+    "tokens_console": "console-password",
+    "tokens_serve": "store-password",
+}
+"""The secret that has the password of each account."""
+PEPPERS = [{"id": "p2", "file": "secrets/pepper-2027"}, {"id": "p1", "file": "secrets/pepper"}]
+VALUES = with_all_workloads(
+    {"config": {"tokens": {"peppers": PEPPERS}}, "secretFiles": ["pepper", "pepper-2027", "store-password", "store-ca.crt"]}
+)
 
 
-def configuration(folder: Path, user: str, server: TcpPostgres) -> Path:
-    """Write a configuration with an account of the database."""
-    (folder / "pepper").write_bytes(b"a pepper for tests, 32 bytes long")
-    (folder / "password").write_text(PASSWORD)
-    (folder / "routes.yaml").write_text('routes: [{match: "* /**", deny: true}]\n')
-    address = f"postgresql://{user}@127.0.0.1:{server.port}/extauthz?require_auth=scram-sha-256"
-    tokens = {"store": address, "store_password": {"file": "password"}, "peppers": [{"id": "p1", "file": "pepper"}]}
-    settings = {
-        "version": 1,
-        "server": {"listen": "127.0.0.1:9001"},
-        "tokens": tokens,
-        "scopes": ["SEARCH"],
-        "routes": ["routes.yaml"],
-    }
-    file = folder / f"{user}.yaml"
-    file.write_text(yaml.safe_dump(settings))
+def make_accounts(server: TcpPostgres) -> None:
+    """Do what the page says, as an account that may make roles and databases and nothing else."""
+    (statements,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "managed-databases.md").read_text(), re.DOTALL)
+    with server.connect() as superuser:
+        superuser.execute(f"CREATE ROLE first LOGIN CREATEROLE CREATEDB PASSWORD '{secret(ACCOUNTS['first'])}'")
+    with connect(server, "first", "postgres") as first:
+        for statement in filter(str.strip, statements.split(";")):
+            first.execute(statement.encode())
+        for account in ACCOUNTS.keys() - {"first"}:
+            first.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(account), secret(ACCOUNTS[account])))
+
+
+def connect(server: TcpPostgres, account: str, database: str = "extauthz") -> psycopg.Connection[Any]:
+    """Connect over the network, with the password of an account."""
+    address = f"postgresql://{account}@127.0.0.1:{server.port}/{database}"
+    return psycopg.connect(address, password=secret(ACCOUNTS[account]), autocommit=True)
+
+
+def configuration(made: dict[str, list[Manifest]], template: str, folder: Path, server: TcpPostgres) -> Path:
+    """Lay out the pod of a template, with the address of the server that is here."""
+    everything = [found for manifests in made.values() for found in manifests]
+    file = laid_out(everything, pod_of(made[template]), folder / template)
+    here = rf"\1@127.0.0.1:{server.port}/extauthz?require_auth=scram-sha-256"
+    text, count = re.subn(r"(postgresql://\w+)@[^\s\"]+", here, file.read_text())
+    assert count == 1
+    file.write_text(text)
     return file
 
 
-def run(*arguments: str | Path) -> str:
-    """Run a command that must work."""
-    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+def run(arguments: list[str], file: Path) -> str:
+    """Run a command with a configuration; it must work."""
+    done = CliRunner().invoke(main, [*arguments, "--config", str(file)])
     assert done.exit_code == 0, done.output
     return done.stdout
 
 
-def test_whoever_may_make_roles_and_databases_makes_the_accounts_of_the_page(server: TcpPostgres, tmp_path: Path) -> None:
-    (statements,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "managed-databases.md").read_text(), re.DOTALL)
-    with server.connect() as superuser:
-        superuser.execute(f"CREATE ROLE first LOGIN CREATEROLE CREATEDB PASSWORD '{PASSWORD}'")
-    with psycopg.connect(f"postgresql://first@127.0.0.1:{server.port}/postgres", password=PASSWORD, autocommit=True) as first:
-        for statement in filter(str.strip, statements.split(";")):
-            first.execute(statement.encode())
-        for account in ACCOUNTS:
-            first.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(account), PASSWORD))
+def test_the_pods_of_the_chart_work_with_the_accounts_of_the_page(server: TcpPostgres, tmp_path: Path) -> None:
+    make_accounts(server)
+    made = rendered(**VALUES)
 
-    run("store", "migrate", "--config", configuration(tmp_path, "extauthz_owner", server))
-    create = "token create --permission GLOBAL --scope SEARCH --description d --expires 30d --config"
-    run(*create.split(), configuration(tmp_path, "tokens_admin", server))
-    address = f"postgresql://{{}}@127.0.0.1:{server.port}/extauthz"
-    with psycopg.connect(address.format("tokens_serve"), password=PASSWORD) as sidecar:
+    def command(template: str) -> list[str]:
+        arguments: list[str] = pod_of(made[template])["containers"][0]["args"]
+        return arguments[: arguments.index("--config")]
+
+    run(command("migrate.yaml"), configuration(made, "migrate.yaml", tmp_path, server))
+    admin = configuration(made, "admin-deployment.yaml", tmp_path, server)
+    run(["token", "create", "--permission", "GLOBAL", "--scope", "SEARCH", "--description", "d", "--expires", "30d"], admin)
+    verified = run(command("admin-job.yaml"), configuration(made, "admin-job.yaml", tmp_path, server))
+    assert "The audit is whole, 1 rows." in verified, "the job has the pepper that the row was written with"
+    assert "p2: 1 active tokens" in run(["store", "status"], admin)
+
+    with connect(server, "tokens_serve") as sidecar:
         assert sidecar.execute("SELECT count(*) FROM tokens").fetchone() == (1,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             sidecar.execute("DELETE FROM tokens")
     with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
-        psycopg.connect(address.format("first"), password=PASSWORD)
+        connect(server, "first")

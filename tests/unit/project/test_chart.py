@@ -20,7 +20,22 @@ from extauthz.cli import main
 from extauthz.config.loader import Configuration, load
 from tests.support.custom_resources import faults
 from tests.support.documents import yaml_blocks
-from tests.support.kubernetes import CHART, EXAMPLE, KUBERNETES, RECIPES, Manifest, built, charts, named, rendered, texts
+from tests.support.kubernetes import (
+    CHART,
+    EXAMPLE,
+    KUBERNETES,
+    RECIPES,
+    Manifest,
+    built,
+    charts,
+    laid_out,
+    laid_over,
+    named,
+    pod_of,
+    rendered,
+    texts,
+    with_all_workloads,
+)
 from tests.support.project import ROOT
 
 DEFAULTS = ROOT / "tests" / "data" / "chart-defaults.yaml"
@@ -51,12 +66,6 @@ def test_the_default_is_what_it_was_byte_for_byte() -> None:
 # --- values reach their place
 
 
-def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Merge values as Helm does: mappings key by key, everything else whole."""
-    both = {key: laid_over(below[key], above[key]) for key in below.keys() & above.keys() if isinstance(above[key], dict)}
-    return below | above | both
-
-
 VOLUME = {"name": "more", "emptyDir": {}}
 MOUNT = {"name": "more", "mountPath": "/more"}
 VARIABLE = {"name": "PEPPER", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
@@ -71,18 +80,6 @@ WORKLOADS = {
 }
 """The section of the values that each pod has its own in."""
 JOBS = {"migrate.yaml", "admin-job.yaml"}
-
-
-def pod_of(manifests: list[Manifest]) -> Manifest:
-    """Return the pod of the only manifest that runs one."""
-    (spec,) = (found["spec"] for found in manifests if found["kind"] in ("Deployment", "Job", "CronJob"))
-    pod: Manifest = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]["spec"]
-    return pod
-
-
-def with_all_workloads(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the example with every workload, and these values."""
-    return laid_over(laid_over(laid_over(EXAMPLE, RECIPES["admin"]), {"migrate": {"enabled": True}}), values)
 
 
 def check(made: dict[str, list[Manifest]]) -> None:
@@ -319,24 +316,6 @@ def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], names: str
 
 
 # --- the admin
-
-
-def laid_out(manifests: list[Manifest], pod: Manifest, folder: Path) -> Path:
-    """Lay out /etc/extauthz of a pod; secrets hold something, also those that come to an absolute path."""
-    maps = {found["metadata"]["name"]: found["data"] for found in manifests if found["kind"] == "ConfigMap"}
-    (folder / "secrets").mkdir(parents=True)
-    for source in pod["volumes"][0]["projected"]["sources"]:
-        wanted = source.get("configMap", {})
-        for name in {item["key"] for item in wanted.get("items", [])} or maps.get(wanted.get("name"), {}):
-            text = maps[wanted["name"]][name]
-            for place in re.findall(r"file: (/[\w./-]+)", text):
-                text = text.replace(f"file: {place}", f"file: secrets{place.replace('/', '-')}")
-                (folder / f"secrets{place.replace('/', '-')}").write_text("s" * 64)
-            (folder / name).write_text(text)
-        for item in source.get("secret", {}).get("items", ()):
-            (folder / item["path"]).parent.mkdir(exist_ok=True)
-            (folder / item["path"]).write_text("s" * 64)
-    return folder / "extauthz.yaml"
 
 
 def loaded_of(made: dict[str, list[Manifest]], template: str, folder: Path) -> Configuration:
