@@ -197,9 +197,9 @@ class OpsPages:
         store, now = self._context.administration().store, self._context.now()
         samples: Samples = {}
         for label, within in ENDING_WITHIN.items():
-            found = token_endings(store, now, within, used_since=now - USED_WITHIN)
+            counts = token_endings(store, now, within, used_since=now - USED_WITHIN)
             for permission in PERMISSIONS:
                 for is_used in (True, False):
                     labels = (permission.value, label, "yes" if is_used else "no")
-                    samples["extauthz_console_tokens_ending", labels] = float(found.get(Ending(permission, is_used), 0))
+                    samples["extauthz_console_tokens_ending", labels] = float(counts.get(Ending(permission, is_used), 0))
         return samples

@@ -102,7 +102,7 @@ def with_all_workloads(values: dict[str, Any]) -> dict[str, Any]:
 
 def pod_of(manifests: list[Manifest]) -> Manifest:
     """Return the pod of the only manifest that runs one."""
-    (spec,) = (found["spec"] for found in manifests if found["kind"] in ("Deployment", "Job", "CronJob"))
+    (spec,) = (manifest["spec"] for manifest in manifests if manifest["kind"] in ("Deployment", "Job", "CronJob"))
     pod: Manifest = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]["spec"]
     return pod
 
@@ -114,7 +114,7 @@ def secret(place: str) -> str:
 
 def laid_out(manifests: list[Manifest], pod: Manifest, folder: Path) -> Path:
     """Lay out /etc/extauthz of a pod, with secrets that differ by their names, also those that come to an absolute path."""
-    maps = {found["metadata"]["name"]: found["data"] for found in manifests if found["kind"] == "ConfigMap"}
+    maps = {manifest["metadata"]["name"]: manifest["data"] for manifest in manifests if manifest["kind"] == "ConfigMap"}
     (folder / "secrets").mkdir(parents=True)
     for source in pod["volumes"][0]["projected"]["sources"]:
         wanted = source.get("configMap", {})

@@ -53,7 +53,7 @@ def connect(server: TcpPostgres, account: str, database: str = "extauthz") -> ps
 
 def configuration(made: dict[str, list[Manifest]], template: str, folder: Path, server: TcpPostgres) -> Path:
     """Lay out the pod of a template, with the address of the server that is here."""
-    everything = [found for manifests in made.values() for found in manifests]
+    everything = [manifest for manifests in made.values() for manifest in manifests]
     file = laid_out(everything, pod_of(made[template]), folder / template)
     here = rf"\1@127.0.0.1:{server.port}/extauthz?require_auth=scram-sha-256"
     text, count = re.subn(r"(postgresql://\w+)@[^\s\"]+", here, file.read_text())

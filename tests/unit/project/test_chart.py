@@ -119,7 +119,7 @@ def test_network_policies_let_every_pod_ask_the_cache_on_its_node() -> None:
     addresses = ["169.254.20.10", "fd00::a"]
     made = rendered(**with_all_workloads({"networkPolicy": {"nodeLocalDNS": addresses}}))
     check(made)
-    policies = [found for manifests in made.values() for found in manifests if found["kind"] == "NetworkPolicy"]
+    policies = [manifest for manifests in made.values() for manifest in manifests if manifest["kind"] == "NetworkPolicy"]
     assert len(policies) == 3
     for policy in policies:
         names = policy["spec"]["egress"][0]
@@ -169,9 +169,9 @@ def test_constraints_without_a_selector_are_about_their_own_pods() -> None:
     check(made)
     for template, constraints in (("deployment.yaml", [own, other]), ("console-deployment.yaml", [own])):
         (deployment,) = made[template]
-        found = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
-        assert found[0]["labelSelector"]["matchLabels"] == deployment["spec"]["selector"]["matchLabels"]
-        assert found[1:] == constraints[1:]
+        spread = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
+        assert spread[0]["labelSelector"]["matchLabels"] == deployment["spec"]["selector"]["matchLabels"]
+        assert spread[1:] == constraints[1:]
 
 
 def test_the_job_that_migrates_is_scheduled_by_its_own_values() -> None:
@@ -211,12 +211,12 @@ SECOND, FIRST = {"id": "p2", "file": "secrets/pepper-2027"}, {"id": "p1", "file"
 def secrets_of(pod: Manifest) -> dict[str, set[str]]:
     """Return the keys that a pod takes of each secret."""
     sources = [source["secret"] for source in pod["volumes"][0]["projected"]["sources"] if "secret" in source]
-    found: dict[str, set[str]] = {}
+    keys_by_name: dict[str, set[str]] = {}
     for secret in sources:
         if secret["name"] != EXAMPLE_TLS:
-            found[secret["name"]] = keys = {item["key"] for item in secret["items"]}
+            keys_by_name[secret["name"]] = keys = {item["key"] for item in secret["items"]}
             assert {item["path"] for item in secret["items"]} == {f"secrets/{key}" for key in keys}
-    return found
+    return keys_by_name
 
 
 def settings_in(manifest: Manifest) -> dict[str, Any]:
@@ -320,7 +320,7 @@ def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], names: str
 
 def loaded_of(made: dict[str, list[Manifest]], template: str, folder: Path) -> Configuration:
     """Load the configuration of a workload."""
-    everything = [found for manifests in made.values() for found in manifests]
+    everything = [manifest for manifests in made.values() for manifest in manifests]
     return load(laid_out(everything, pod_of(made[template]), folder))
 
 
@@ -381,9 +381,9 @@ def token_commands() -> dict[str, str]:
     """Return the one command that makes a token in the cluster, as each place shows it."""
     notes = " ".join(texts(with_all_workloads({}))["NOTES.txt"].replace("\\\n", " ").split())
     page = (ROOT / "docs" / "deploy.md").read_text()
-    found = {"NOTES.txt": re.search(r"kubectl .*? -- (extauthz token create .*? --expires \w+)", notes)}
-    found["deploy.md"] = re.search(r"\$ kubectl .*? -- (extauthz token create .*)", page)
-    return {place: match[1] for place, match in found.items() if match is not None}
+    matches = {"NOTES.txt": re.search(r"kubectl .*? -- (extauthz token create .*? --expires \w+)", notes)}
+    matches["deploy.md"] = re.search(r"\$ kubectl .*? -- (extauthz token create .*)", page)
+    return {place: match[1] for place, match in matches.items() if match is not None}
 
 
 def test_the_one_command_makes_a_token_with_the_configuration_of_the_pod(tmp_path: Path) -> None:
@@ -413,25 +413,25 @@ def test_the_pod_ends_at_once() -> None:
 
 def test_external_secrets_are_those_that_the_pods_mount() -> None:
     made = rendered(**laid_over(EXAMPLE, RECIPES["external-secrets"]))
-    secrets = {found["spec"]["target"]["name"]: found for found in made["external-secrets.yaml"]}
+    secrets = {manifest["spec"]["target"]["name"]: manifest for manifest in made["external-secrets.yaml"]}
     wanted: dict[str, set[str]] = {}
     for template in ("deployment.yaml", "console-deployment.yaml", "migrate.yaml"):
         for name, keys in secrets_of(pod_of(made[template])).items():
             wanted[name] = wanted.get(name, set()) | keys
-    assert {name: {entry["secretKey"] for entry in found["spec"]["data"]} for name, found in secrets.items()} == wanted
-    for name, found in secrets.items():
-        assert faults(found) == []
-        assert found["metadata"]["name"] == name
-        assert found["spec"]["secretStoreRef"] == {"kind": "ClusterSecretStore", "name": "vault"}
-        assert all(entry["remoteRef"].keys() == {"key", "property"} for entry in found["spec"]["data"])
-    hooks = {name: found["metadata"].get("annotations") for name, found in secrets.items()}
+    assert {name: {entry["secretKey"] for entry in manifest["spec"]["data"]} for name, manifest in secrets.items()} == wanted
+    for name, manifest in secrets.items():
+        assert faults(manifest) == []
+        assert manifest["metadata"]["name"] == name
+        assert manifest["spec"]["secretStoreRef"] == {"kind": "ClusterSecretStore", "name": "vault"}
+        assert all(entry["remoteRef"].keys() == {"key", "property"} for entry in manifest["spec"]["data"])
+    hooks = {name: manifest["metadata"].get("annotations") for name, manifest in secrets.items()}
     assert hooks.pop("extauthz-owner") == {
         "helm.sh/hook": "pre-install,pre-upgrade",
         "helm.sh/hook-weight": "-2",
         "helm.sh/hook-delete-policy": "before-hook-creation",
     }, "the job comes before the rest of the release"
     assert set(hooks.values()) == {None}
-    policies = {name: found["spec"]["target"]["creationPolicy"] for name, found in secrets.items()}
+    policies = {name: manifest["spec"]["target"]["creationPolicy"] for name, manifest in secrets.items()}
     assert policies.pop("extauthz-owner") == "Orphan", "the hook is made anew each time, and the secret stays"
     assert set(policies.values()) == {"Owner"}
 
@@ -465,10 +465,10 @@ def test_a_recipe_renders_and_its_configurations_load(name: str, tmp_path: Path)
             assert authority[1].startswith(("/vault/secrets/", *mounted))
     serve = loaded["deployment.yaml"].settings.tokens
     assert serve is not None
-    asked = {port["port"] for rule in made["networkpolicy.yaml"][0]["spec"]["egress"] for port in rule["ports"]}
+    open_ports = {port["port"] for rule in made["networkpolicy.yaml"][0]["spec"]["egress"] for port in rule["ports"]}
     port = re.search(r"@[^/]+:(\d+)/", serve.store)
     assert port is not None
-    assert (int(port[1]) in asked) == (name not in LOCAL), "the network policy lets through what leaves the pod, and no more"
+    assert (int(port[1]) in open_ports) == (name not in LOCAL), "the network policy lets through what leaves the pod, and no more"
 
 
 def test_what_the_page_on_secrets_makes_is_what_the_chart_mounts() -> None:
@@ -504,7 +504,7 @@ def test_the_port_of_a_proxy_is_not_one_of_ours() -> None:
 
 def _built_with(component: str, kind: str) -> list[Manifest]:
     folder = KUBERNETES / "components" / component
-    return [found for found in built(str(folder)) if found["kind"] == kind]
+    return [manifest for manifest in built(str(folder)) if manifest["kind"] == kind]
 
 
 @pytest.fixture
@@ -526,13 +526,13 @@ COMPONENTS = ("autoscaling", "node-local-dns")
 def test_components_change_what_they_say_and_nothing_else(with_components: tuple[Manifest, ...]) -> None:
     for manifest in with_components:
         kubernetes_validate.validate(deepcopy(manifest), VERSION, strict=True)
-    by_name = {(found["kind"], found["metadata"]["name"]): found for found in with_components}
+    by_name = {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in with_components}
     assert "replicas" not in by_name["Deployment", "extauthz"]["spec"]
     assert by_name["Deployment", "extauthz-admin"]["spec"]["replicas"] == 1
     ours = named("helm", "HorizontalPodAutoscaler")["spec"]
     theirs = by_name["HorizontalPodAutoscaler", "extauthz"]["spec"]
     assert theirs | {"scaleTargetRef": None} == ours | {"scaleTargetRef": None}, "the chart's default"
-    policies = [found["spec"] for (kind, _), found in by_name.items() if kind == "NetworkPolicy"]
+    policies = [manifest["spec"] for (kind, _), manifest in by_name.items() if kind == "NetworkPolicy"]
     assert len(policies) == 3
     for policy in policies:
         assert [peer["ipBlock"]["cidr"] for peer in policy["egress"][0]["to"][1:]] == ["169.254.20.10/32", "10.96.0.10/32"]
