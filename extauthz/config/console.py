@@ -6,7 +6,7 @@ import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -54,6 +54,7 @@ class LoginSection(Section):
     client_secret: Secret | None = Field(default=None, repr=False, examples=["client_secret: {file: /run/secrets/console}"])
     email_claim: NonEmpty = "email"
     unverified_addresses: bool = False
+    reauthentication: Literal["auth_time", "confirmation"] = "auth_time"
     ca_file: NonEmpty | None = None
 
     @field_validator("issuer")

@@ -7,30 +7,23 @@ import logging
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from starlette.routing import compile_path
 
 from extauthz import __version__
 from extauthz.adapters import metrics
-from extauthz.adapters.store.endings import Ending, token_endings
-from extauthz.admin import sessions
+from extauthz.adapters.store.endings import Ending
 from extauthz.admin.rights import PERMISSIONS
 from extauthz.config.console import CALLBACK
 from extauthz.console.api.operations import BASE
 from extauthz.console.context import Context
-from extauthz.console.visits import session_limits
-from extauthz.errors import ConfigurationError, StoreError
+from extauthz.console.notices import conditions
+from extauthz.console.store_look import Endings, StoreLook
 from extauthz.telemetry.metric_table import SECONDS, Histogram, Samples
 from extauthz.transport.http.ops import Application, Readiness
 
 NO_PAGE = "none"
-STORE_TIMEOUT = 2.0
-"""Seconds that a scrape waits for the store."""
-ENDING_WITHIN = {"1d": 86_400, "7d": 7 * 86_400}
-"""How soon tokens end that are counted, in seconds, by the label."""
-USED_WITHIN = 7 * 86_400
-"""Seconds since a use, after which a token counts as one that is not used."""
 
 _OUTCOMES = {2: "ok", 3: "ok", 4: "refused", 5: "failed"}
 _CHANGES = {None: "created", "/rotate": "rotated", "/revoke": "revoked"}
@@ -126,51 +119,29 @@ def _change(method: str, page: str, status: int) -> tuple[str, str] | None:
     return (_CHANGES[found[1]], by) if found else None
 
 
-T = TypeVar("T")
-
-
-class Question(Generic[T]):
-    """A question to the store, asked once at a time however many wait for the answer, and waited for not long."""
-
-    def __init__(self, context: Context, ask: Callable[[], T]) -> None:
-        """Ask by this function, which blocks."""
-        self._context = context
-        self._ask = ask
-        self._asking: asyncio.Task[T] | None = None
-
-    async def answer(self) -> T | None:
-        """Return the answer, None when there is none in time."""
-        task = self._asking = self._asking or asyncio.create_task(self._context.run(self._ask))
-        await asyncio.wait((task,), timeout=STORE_TIMEOUT)
-        if not task.done():
-            return None
-        if self._asking is task:
-            self._asking = None
-        try:
-            return task.result()
-        except StoreError:
-            return None
-        except ConfigurationError as error:
-            # Without the peppers nobody has a session.
-            _log.error("the sessions could not be counted", extra={"error": str(error)})
-            return None
-        except Exception:  # noqa: BLE001 - not ready, whatever it is
-            _log.exception("the store could not be looked at")
-            return None
+def _of_endings(endings: Endings | None) -> Samples:
+    return {
+        ("extauthz_console_tokens_ending", (permission.value, within, "yes" if is_used else "no")): float(
+            counts.get(Ending(permission, is_used), 0)
+        )
+        for within, counts in (endings or {}).items()
+        for permission in PERMISSIONS
+        for is_used in (True, False)
+    }
 
 
 class OpsPages:
-    """What the ops listener shows of a console; a store that hangs is asked once, and delays no scrape for long.
+    """What the ops listener shows of a console; a store that hangs delays no scrape for long.
 
     Without the peppers it is not ready either: nobody can be let in.
     """
 
-    def __init__(self, context: Context, counters: Counters) -> None:
-        """Show these counts."""
+    def __init__(self, context: Context, counters: Counters, store: StoreLook, samples: Callable[[], Samples] = dict) -> None:
+        """Show these counts, and `samples` of the configuration."""
         self._context = context
         self._counters = counters
-        self._sessions = Question(context, self._count_sessions)
-        self._endings = Question(context, self._count_endings)
+        self._store = store
+        self._samples = samples
 
     async def metrics(self, openmetrics: bool) -> tuple[str, bytes]:
         """Return type and text of all metrics; without the store what is counted there is left out."""
@@ -178,28 +149,14 @@ class OpsPages:
         samples["extauthz_console_build_info", (__version__,)] = 1.0
         for name, age in self._context.collector.ages().items():
             samples["extauthz_console_scrape_age_seconds", (name,)] = age
-        count, endings = await asyncio.gather(self._sessions.answer(), self._endings.answer())
-        samples |= endings or {}
+        count, endings = await asyncio.gather(self._store.sessions(), self._store.endings())
+        samples |= _of_endings(endings)
         if count is not None:
             samples["extauthz_console_sessions", ()] = float(count)
         samples["extauthz_console_ready", ()] = float(count is not None)
-        return metrics.render(samples, openmetrics=openmetrics)
+        return metrics.render(samples | self._samples(), openmetrics=openmetrics)
 
     async def readiness(self) -> Readiness:
-        """Tell whether the store answers."""
-        return Readiness({"store": await self._sessions.answer() is not None}, ())
-
-    def _count_sessions(self) -> int:
-        context = self._context
-        return sessions.count(context.administration(), context.now(), limits=session_limits(context))
-
-    def _count_endings(self) -> Samples:
-        store, now = self._context.administration().store, self._context.now()
-        samples: Samples = {}
-        for label, within in ENDING_WITHIN.items():
-            counts = token_endings(store, now, within, used_since=now - USED_WITHIN)
-            for permission in PERMISSIONS:
-                for is_used in (True, False):
-                    labels = (permission.value, label, "yes" if is_used else "no")
-                    samples["extauthz_console_tokens_ending", labels] = float(counts.get(Ending(permission, is_used), 0))
-        return samples
+        """Tell whether the store answers, and whether the console is as its files say."""
+        details = tuple(each.document() for each in conditions(self._context.notices()))
+        return Readiness({"store": await self._store.sessions() is not None}, details)
