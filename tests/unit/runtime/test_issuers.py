@@ -62,7 +62,7 @@ async def test_keys_of_signed_answers_are_fetched_and_verify_no_tokens(tmp_path:
     (sources,) = issuers.prepare(configuration, SECRETS)
     assert sources.jwks is not None
     assert sources.keys is None
-    asked = introspection(issuers, configuration)
+    (asked,) = sources.introspections
     assert isinstance(asked._fetcher, SignedAnswerFetcher)
     assert asked._signed is not None
     assert asked._signed.keys is sources.jwks
