@@ -80,10 +80,6 @@ def problems(source: Document, path: document.KeyPath, entry: dict[str, object],
     if every_client and not _is_local(entry) and entry.get("introspection_client") is None:
         message = "is missing: write the client whose client_secret this is, because client_ids names none"
         yield source.problem((*path, "introspection_client"), message)
-    users = entry.get("users")
-    if isinstance(users, dict) and "*" in users and not entry.get("required_claims"):
-        message = 'lets "*" stand for every user of the issuer: say by required_claims which tokens it is for, or name the users'
-        yield source.problem((*path, "users", "*"), message)
 
 
 def _missing(source: Document, path: document.KeyPath, entry: dict[str, object], preset: Preset) -> Iterator[Problem]:
