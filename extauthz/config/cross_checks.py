@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from extauthz.config import console, document, header_checks, internal_token, openid, scope_checks
 from extauthz.config.document import Document
-from extauthz.config.issuers import TENANT, issuers_of, provider_of, usual_verification
+from extauthz.config.issuers import TENANT, issuers_of, names_of, provider_of, usual_verification
+from extauthz.config.oauth import ADDRESSES
 from extauthz.config.presets import ALL_PROVIDERS, PRESETS
 from extauthz.config.values import one_or_many
 from extauthz.core.act_as import address
@@ -82,12 +83,8 @@ def _misused_providers(source: Document) -> Iterator[Problem]:
     for index, (path, entry) in enumerate(entries):
         if pair := _row(entry):
             row, written = pair
+            yield from _misused_tenants(source, path, entry, row)
             # Tokens of the opaque form name no issuer: one of the same name stands in other tokens.
-            if entry.get("tenants") is not None and TENANT not in str(entry.get("issuer")):
-                message = "has no {tenant} for `tenants`: write it where theirs differ, like {tenant}/v2.0, or leave `tenants` out"
-                yield source.problem((*path, "issuer"), message)
-            for place, tenant in twice(document.strings(source, *path, "tenants")):
-                yield source.problem((*path, "tenants", place), f"{tenant} is listed twice: remove one")
             issuers += [(index, f"{'opaque ' if row.opaque else ''}{issuer}") for issuer in written]
             opaque_names |= {index: row.name} if row.opaque else {}
             if row.name in PRESETS:
@@ -95,8 +92,9 @@ def _misused_providers(source: Document) -> Iterator[Problem]:
             yield from _missing(source, path, entry, row)
             yield from _unused(source, path, entry, row)
             yield from _misused_claims(source, path, entry, row)
-    names = [(index, entry.get("name") or entry.get("provider")) for index, (_, entry) in enumerate(entries)]
-    for index, name in twice((index, name) for index, name in names if isinstance(name, str)):
+    called = [(index, entry.get("name") or entry.get("provider"), entry.get("tenants")) for index, (_, entry) in enumerate(entries)]
+    names = [(index, one) for index, name, tenants in called if isinstance(name, str) for one in names_of(name, tenants)]
+    for index, name in dict(reversed(twice(names))).items():
         yield source.problem((*entries[index][0], "name"), f"another provider above is named {name!r}: give each its own name")
     several = [(index, "opaque") for index, (_, entry) in enumerate(entries) if entry.get("opaque_tokens") is True]
     for index, _ in twice(several):
@@ -107,6 +105,23 @@ def _misused_providers(source: Document) -> Iterator[Problem]:
         key = "provider" if opaque else "issuer"
         why = f"is {opaque} too, and its tokens name no issuer" if opaque else "has the same issuer"
         yield source.problem((*entries[index][0], key), f"another provider above {why}: write one entry for both")
+
+
+def _misused_tenants(source: Document, path: document.KeyPath, entry: dict[str, object], row: Provider) -> Iterator[Problem]:
+    """Ask for what differs between the tenants; they may share keys only if their tokens name the tenant beside the issuer."""
+    has_tenants = entry.get("tenants") is not None
+    if has_tenants and TENANT not in str(entry.get("issuer")):
+        message = "has no {tenant} for `tenants`: write it where theirs differ, like {tenant}/v2.0, or leave `tenants` out"
+        yield source.problem((*path, "issuer"), message)
+    for place, tenant in twice(document.strings(source, *path, "tenants")):
+        yield source.problem((*path, "tenants", place), f"{tenant} is listed twice: remove one")
+    for key in ADDRESSES:
+        uri = entry.get(key)
+        if isinstance(uri, str) and has_tenants and TENANT not in uri and TENANT not in row.fixed_claims.values():
+            message = "is the same for all of `tenants`, so that one could speak for another: write {tenant} where theirs differ"
+            yield source.problem((*path, key), message)
+        if isinstance(uri, str) and not has_tenants and TENANT in uri:
+            yield source.problem((*path, key), "{tenant} stands for each of `tenants`: list them, or write one tenant here")
 
 
 def _ways(entry: dict[str, object], row: Provider) -> tuple[Verification, ...]:

@@ -24,6 +24,12 @@ def issuers_of(name: str, issuer: str, tenants: object) -> list[str]:
     return [expand_issuer(name, issuer.replace(TENANT, part)) for part in parts] or [expand_issuer(name, issuer)]
 
 
+def names_of(name: str, tenants: object) -> list[str]:
+    """Return the name of an entry, or that of each of its tenants."""
+    parts = [part for part in tenants if isinstance(part, str)] if isinstance(tenants, list) else []
+    return [f"{name}.{part}" for part in parts] or [name]
+
+
 def provider_of(name: str, issuer: str) -> Provider | None:
     """Return the row of an expanded issuer, or None when it is none of this provider's."""
     return next((row for row in ALL_PROVIDERS[name] if row.issuer.fullmatch(issuer)), None)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from extauthz.config.issuers import TENANT, issuers_of, not_an_issuer, provider_of, usual_verification
+from extauthz.config.issuers import TENANT, issuers_of, names_of, not_an_issuer, provider_of, usual_verification
 from extauthz.config.proxy import Proxy
 from extauthz.config.scope_grants import CLAIM, ScopeGrant, ScopesOfValue
 from extauthz.config.values import (
@@ -33,6 +33,8 @@ MAX_TENANTS = 100
 """Each of them is asked for its keys."""
 EVERY_CLIENT = "any"
 """The one client id that lets in every client of an issuer; the providers of the core have none."""
+ADDRESSES = ("jwks_uri", "tokeninfo_uri", "introspection_uri", "userinfo_uri")
+"""Keys with an address that is asked; with `tenants` each tenant has its own."""
 ONE, SEVERAL = "(one provider)", "(several providers)"
 """The forms of the oauth section; pydantic puts them into the paths of its errors."""
 
@@ -144,9 +146,15 @@ class ProviderEntry(Section):
         if self.tenants is None:
             return [self]
         issuers = issuers_of(self.provider, self.issuer, self.tenants)
-        names = [f"{self.name or self.provider}.{tenant}" for tenant in self.tenants]
-        changes = [{"issuer": issuer, "name": name, "tenants": None} for issuer, name in zip(issuers, names, strict=True)]
-        return [self.model_copy(update=change) for change in changes]
+        names = names_of(self.name or self.provider, self.tenants)
+        return [
+            self.model_copy(update={"issuer": issuer, "name": name, "tenants": None, **self._addresses_of(tenant)})
+            for issuer, name, tenant in zip(issuers, names, self.tenants, strict=True)
+        ]
+
+    def _addresses_of(self, tenant: str) -> dict[str, str]:
+        addresses = {key: getattr(self, key) for key in ADDRESSES}
+        return {key: address.replace(TENANT, tenant) for key, address in addresses.items() if address is not None}
 
     @field_validator("issuer")
     @classmethod

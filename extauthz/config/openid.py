@@ -10,9 +10,8 @@ from extauthz.config import document
 from extauthz.config.document import Document
 from extauthz.config.issuers import issuers_of
 from extauthz.config.oauth import EVERY_CLIENT, ProviderEntry
-from extauthz.config.presets import PRESETS, PUBLIC_ISSUERS, Preset
+from extauthz.config.presets import GOOGLE_ISSUER, MICROSOFT_ISSUERS, PRESETS, PUBLIC_ISSUERS, Preset
 from extauthz.config.values import one_or_many
-from extauthz.core.provider_table import PROVIDERS
 from extauthz.core.providers import Provider, ProviderRules
 from extauthz.errors import Problem
 
@@ -59,17 +58,18 @@ def problems(source: Document, path: document.KeyPath, entry: dict[str, object],
     """List what an entry of one of these providers lacks, or says in vain."""
     preset = PRESETS[name]
     yield from _missing(source, path, entry, preset)
-    for row in (row for rows in PROVIDERS.values() for row in rows if row.home_claim):
-        if any(row.issuer.fullmatch(issuer) for issuer in issuers_of(name, str(entry.get("issuer")), entry.get("tenants"))):
-            message = (
-                f"this is an issuer of {row.name}, whose guests and tenants need rules of their own: write provider: {row.name}"
-            )
-            yield source.problem((*path, "issuer"), message)
+    issuers = issuers_of(name, str(entry.get("issuer")), entry.get("tenants"))
+    if any(MICROSOFT_ISSUERS.match(issuer) for issuer in issuers):
+        message = "this is an issuer of azure, whose guests and tenants need rules of their own: write provider: azure"
+        yield source.problem((*path, "issuer"), message)
+    if name != "google" and any(GOOGLE_ISSUER.fullmatch(issuer) for issuer in issuers):
+        message = "this is the issuer of Google: write provider: google for its workloads, or provider: gsuite for people"
+        yield source.problem((*path, "issuer"), message)
     clients = one_or_many(entry.get("client_ids"))
     every_client = isinstance(clients, list) and EVERY_CLIENT in clients
     if every_client and clients != [EVERY_CLIENT]:
         yield source.problem((*path, "client_ids"), f"{EVERY_CLIENT} stands for all clients: write it alone, or leave it out")
-    elif every_client and (_is_public(entry) or not preset.audience):
+    elif every_client and (_is_public(issuers, preset) or not preset.audience):
         why = "everybody can get tokens of this issuer" if preset.audience else f"{name} tokens need name no audience"
         yield source.problem((*path, "client_ids"), f"{EVERY_CLIENT} would let in strangers, because {why}: name your clients")
     audience = one_or_many(entry.get("audience"))
@@ -107,10 +107,8 @@ def _missing(source: Document, path: document.KeyPath, entry: dict[str, object],
         yield source.problem((*path, "user_claim"), message)
 
 
-def _is_public(entry: dict[str, object]) -> bool:
-    issuer = entry.get("issuer")
-    named = isinstance(issuer, str) and PUBLIC_ISSUERS.fullmatch(issuer) is not None
-    return named or PRESETS[str(entry.get("provider"))].is_public
+def _is_public(issuers: list[str], preset: Preset) -> bool:
+    return preset.is_public or any(PUBLIC_ISSUERS.fullmatch(issuer) for issuer in issuers)
 
 
 def _is_local(entry: dict[str, object]) -> bool:

@@ -148,6 +148,14 @@ _SPIFFE = replace(
 
 PUBLIC_ISSUERS = re.compile(rf"{_GOOGLE.issuer.pattern}|{_GITHUB.issuer.pattern}|https://gitlab\.com")
 """Issuers that give tokens to everybody, whatever provider an entry names them by."""
+GOOGLE_ISSUER = re.compile(rf"{_GOOGLE.issuer.pattern}/?", re.IGNORECASE)
+"""The issuer of two kinds of tokens, each with a provider of its own."""
+MICROSOFT_ISSUERS = re.compile(
+    r"https://(?:sts\.windows\.net|sts\.chinacloudapi\.cn|login\.(?:microsoftonline\.(?:com|us|de)|partner\.microsoftonline\.cn"
+    r"|chinacloudapi\.cn|microsoft\.com|windows\.net))(?:[:/]|\Z)",
+    re.IGNORECASE,
+)
+"""The beginning of every issuer of Microsoft's clouds: their users and admins write the e-mail addresses of tokens themselves."""
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
