@@ -58,6 +58,8 @@ RESOLUTION = 900
 """Seconds: a use is kept only if it is later than the one that is kept by more than this."""
 
 
+USUAL_PREFIX = "glean"
+"""What issued tokens begin with where nothing else is written."""
 ADMIN_KEY_PREFIX = "exadm"
 """What keys of the console's API begin with; no issued token may."""
 

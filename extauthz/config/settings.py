@@ -34,6 +34,7 @@ from extauthz.config.values import (
 )
 from extauthz.config.vocabulary import ScopeName
 from extauthz.core.act_as import address
+from extauthz.ports import USUAL_PREFIX
 from extauthz.responses.denials import REALM
 from extauthz.telemetry.client_address import EXTERNAL_ADDRESS, ForwardedClient
 
@@ -148,7 +149,7 @@ class TokensSection(Section):
     enabled: bool = True
     # What `repr` leaves out is in no problem either: here a password or a pepper may stand that belongs elsewhere.
     store: str = Field(repr=False, examples=["store: sqlite:///../data/tokens.db"])
-    prefix: Prefix = "glean"
+    prefix: Prefix = USUAL_PREFIX
     accept_prefixes: list[Prefix] = Field(default_factory=list)
     peppers: list[PepperSetting] = Field(min_length=1, repr=False, examples=["peppers: [{id: p1, file: ../data/pepper-p1}]"])
     store_password: Secret | None = Field(default=None, repr=False, examples=["store_password: {file: /run/secrets/store}"])

@@ -116,7 +116,9 @@ def build_runtime(
             )
     if settings.oauth and settings.oauth.enabled:
         issuers = _issuers(outside, before)
-        digests[Kind.OAUTH] = hashlib.sha256(b"".join(issuers)).digest()
+        tokens = settings.tokens
+        prefixes = sorted({tokens.prefix, *tokens.accept_prefixes}) if tokens else []
+        digests[Kind.OAUTH] = hashlib.sha256(b"".join((*issuers, " ".join(prefixes).encode()))).digest()
         if before is not None and before.digests.get(Kind.OAUTH) == digests[Kind.OAUTH] and before.issuers == issuers:
             verifiers[Kind.OAUTH], verdicts[Kind.OAUTH] = before.runtime.verifiers[Kind.OAUTH], before.verdicts[Kind.OAUTH]
         else:
@@ -129,6 +131,7 @@ def build_runtime(
                 clock=clock,
                 signatures=Budget(settings.limits.signatures_per_second, clock=clock),
                 remote_lifetime=settings.oauth.remote_verdict_ttl,
+                prefixes=prefixes,
             )
     if isinstance(configuration.saved, Reason):
         verifiers[Kind.OAUTH] = UnknownSettings(configuration.saved)

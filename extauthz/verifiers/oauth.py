@@ -13,6 +13,7 @@ from extauthz.core.providers import ProviderRules, Verification
 from extauthz.errors import Unavailable
 from extauthz.ports import Clock, Evidence, Introspector, KeySource, Verdict, Verdicts
 from extauthz.verifiers import issuer_answers
+from extauthz.verifiers.own_tokens import OwnTokens
 from extauthz.verifiers.single_flight import Flights
 from extauthz.verifiers.throttling import Budget
 
@@ -97,9 +98,19 @@ class OAuthVerifier:
     """Verifies access tokens with the one issuer that they name; a text of the opaque form goes to the one that writes such."""
 
     def __init__(
-        self, issuers: Iterable[Issuer], verdicts: Verdicts, *, clock: Clock, signatures: Budget, remote_lifetime: float = 60.0
+        self,
+        issuers: Iterable[Issuer],
+        verdicts: Verdicts,
+        *,
+        clock: Clock,
+        signatures: Budget,
+        remote_lifetime: float = 60.0,
+        prefixes: Iterable[str] = (),
     ) -> None:
-        """Take issuers that differ; `signatures` bounds checks of signatures, `remote_lifetime` is that of remote verdicts."""
+        """Take issuers that differ, and prefixes of issued tokens, which are shown to none of them.
+
+        `signatures` bounds checks of signatures, `remote_lifetime` is that of remote verdicts.
+        """
         self._issuers = tuple(issuers)
         self._by_issuer = {
             issuer.rules.issuer: issuer for issuer in self._issuers if issuer.rules.verification is not Verification.TOKENINFO
@@ -110,6 +121,7 @@ class OAuthVerifier:
         self._signatures = signatures
         self._remote_lifetime = remote_lifetime
         self._flights = Flights()
+        self._own_tokens = OwnTokens(prefixes)
 
     @property
     def shed(self) -> int:
@@ -126,6 +138,8 @@ class OAuthVerifier:
             if not has_new_keys:
                 return verdict
             verdict = None
+        if token in self._own_tokens:
+            return Reason.TOKEN_MALFORMED
         flight = self._flights.join(token)
         if flight is not None:
             return flight

@@ -9,9 +9,10 @@ import pytest
 
 from extauthz.core.model import Reason
 from extauthz.core.providers import Verification
+from extauthz.core.tokens import ENTROPY_BYTES, mint
 from tests.support import remote, vectors
 from tests.support.remote import Remote, Told, check
-from tests.support.world import NOW, StillKeys, World, claims, key_set, oauth, public_jwk, rsa_key, sign
+from tests.support.world import NOW, SETTINGS, StillKeys, World, claims, key_set, oauth, public_jwk, rsa_key, sign
 
 ROUTES = [{"match": "POST /search", "scope": "SEARCH"}]
 TENANTS = ("88888888-8888-8888-8888-888888888888", "99999999-9999-9999-9999-999999999999")
@@ -128,6 +129,55 @@ async def test_opaque_tokens_go_to_nobody_unless_it_is_said(tmp_path: Path) -> N
     for token in (OPAQUE, "ya29.x", "a.b", "a.b.c", "a.b.c.d.e"):
         assert (await check(world, token)).reason == "token_malformed"
     assert issuer.asked == []
+
+
+def own_tokens(world: World) -> list[str]:
+    """Return issued tokens and admin keys of this service, whole, cut, in other letters, and under prefixes of the past."""
+    token, past = world.token("GLOBAL", "SEARCH"), mint("past", bytes(range(ENTROPY_BYTES))).text
+    key = mint("exadm", bytes(range(ENTROPY_BYTES))).text
+    return [
+        *(token, token[:-1], "glean_aaaaaaaa", token.upper(), token.replace("glean", "Glean"), f"{token}.x", f"{token}.x.y"),
+        *(past, past.replace("past", "PAST"), f"x{token}", f"X{token}", f"{'x' * 40}{token}"),
+        *(key, key[:-1], key.upper(), f"exadm_{'a' * 40}"),
+    ]
+
+
+@pytest.mark.parametrize("auth_type", [None, "by_token", {"header": "X-Acme-Type", "oauth": "oauth"}])
+@pytest.mark.parametrize("has_tokens", [True, False])
+async def test_a_token_of_this_service_is_shown_to_no_issuer(tmp_path: Path, auth_type: object, has_tokens: bool) -> None:
+    """A client that writes the wrong header must not hand a live token to somebody else."""
+    issuer, google = Remote(otherwise=ANSWER), Remote(otherwise=remote.tokeninfo())
+    gsuite = {"provider": "gsuite", "client_ids": [remote.GOOGLE_CLIENT], "domains": ["acme.com"]}
+    world = world_of(tmp_path, ASKED, gsuite, introspection=issuer, asked={(remote.GOOGLE, Verification.TOKENINFO): google})
+    texts = own_tokens(world)
+    changes = ({"auth_type": auth_type} if auth_type else {}) | ({} if has_tokens else {"tokens": None})
+    world.reconfigure(**changes)
+    # Sent by token, what begins with the prefix is of the other family.
+    reasons = {
+        (await check(world, text, x_acme_type="oauth")).reason
+        for text in texts
+        if auth_type != "by_token" or not has_tokens or not text.startswith("glean_")
+    }
+    assert reasons == {"token_malformed"}
+    assert (issuer.asked, google.asked) == ([], [])
+
+
+async def test_the_prefixes_of_a_reload_are_those_that_are_shown_to_nobody(tmp_path: Path) -> None:
+    issuer = Remote(otherwise=ANSWER)
+    world = world_of(tmp_path, ASKED, introspection=issuer)
+    texts = ["fresh_aaaaaaaa", "Fresh_aaaaaaaa", "old_aaaaaaaa"]
+    world.reconfigure(tokens=SETTINGS["tokens"] | {"prefix": "fresh", "accept_prefixes": ["old"]})
+    assert [(await check(world, text)).reason for text in texts] == ["token_malformed"] * 3
+    assert issuer.asked == []
+
+
+@pytest.mark.parametrize(
+    "token", ["exa_aaaaaaaa", "gleaner_aaaaaaaa", "glean-aaaaaaaa", "a_glean_aaaaaaaa", f"a_{'b' * 12}_{'c' * 49}"]
+)
+async def test_a_token_that_is_only_like_one_of_this_service_is_asked_about(tmp_path: Path, token: str) -> None:
+    issuer = Remote(otherwise=ANSWER)
+    assert (await check(world_of(tmp_path, ASKED, introspection=issuer), token)).reason == "allowed"
+    assert issuer.asked == [token]
 
 
 async def test_a_token_of_google_is_shown_to_google_alone(tmp_path: Path) -> None:
