@@ -51,6 +51,7 @@ _OIDC = Provider(
         "gty": frozenset({"client-credentials"}),
     },
     verified_claim="email_verified",
+    answer_decides=True,
 )
 _KEYCLOAK = replace(
     _OIDC,

@@ -25,14 +25,28 @@ def vouched(payload: Claims, answer: Claims, rules: ProviderRules) -> Claims | R
     kind = answer.get("token_type")
     if not isinstance(kind, str) or kind.lower() != "bearer":
         return Reason.TOKEN_KIND_WRONG
+    other_claims = _kept(payload, rules)
     answer_claims = {
         provider.client_claims[0]: answer.get("client_id"),
-        provider.scope_claim: answer.get("scope", payload.get(provider.scope_claim)),
+        provider.scope_claim: answer.get("scope", other_claims.get(provider.scope_claim)),
         "exp": None if moment(expiry) is None else min(expiry, payload.get("exp", expiry)),
     }
-    # Who holds the token is said by the answer alone.
-    other_claims = {name: value for name, value in payload.items() if name not in rules.user_claims}
     return {"iss": rules.issuer, **other_claims, **answer, **answer_claims}
+
+
+def _kept(payload: Claims, rules: ProviderRules) -> Claims:
+    """Return the claims of a payload that count beside introspection: who holds the token is said by the answer alone.
+
+    Where the answer decides, what is kept can only refuse the token, because nobody verified who wrote it.
+    """
+    provider = rules.provider
+    if not provider.answer_decides:
+        return {name: value for name, value in payload.items() if name not in rules.user_claims}
+    marks = {"cnf", "iat", "nbf", *provider.foreign_marks, *provider.kind_claims, *provider.id_token_claims}
+    if not provider.must_verify:
+        marks.add(provider.verified_claim)
+    marks -= {*rules.user_claims, *rules.required_claims, *(rules.scope_claims or ())}
+    return {name: value for name, value in payload.items() if name in marks}
 
 
 def with_user(claims: Claims, answer: Claims, rules: ProviderRules) -> Claims | Reason:

@@ -123,6 +123,49 @@ async def test_a_jwt_is_asked_about_only_if_it_names_the_issuer_and_fits(tmp_pat
     assert issuer.asked == [good]
 
 
+# What a token says of itself was signed by nobody when the issuer is asked: a stranger may have written it.
+@pytest.mark.parametrize(
+    ("entry", "payload", "answer", "reason"),
+    [
+        ({}, {}, {}, "allowed"),
+        ({}, {"aud": "https://api.acme.com"}, {"aud": None}, "token_audience"),
+        ({}, {"sub": "248289761001"}, {"sub": None}, "token_claims_malformed"),
+        ({}, {"email": "ceo@acme.com"}, {"email": None}, "token_user_invalid"),
+        ({}, {"email_verified": True}, {"email_verified": False}, "token_user_invalid"),
+        ({}, {"email_verified": False}, {}, "token_user_invalid"),
+        ({}, {"email_verified": False}, {"email_verified": True}, "allowed"),
+        ({"required_claims": {"tenant": "acme"}}, {"tenant": "acme"}, {}, "token_user_not_allowed"),
+        ({"required_claims": {"tenant": "acme"}}, {"tenant": "other"}, {"tenant": "acme"}, "allowed"),
+        ({"required_claims": {"iat": NOW - 60}}, {"iat": NOW - 60}, {}, "token_user_not_allowed"),
+        ({"required_claims": {"typ": "x"}}, {"typ": "x"}, {}, "token_user_not_allowed"),
+        ({"required_claims": {"email_verified": False}}, {"email_verified": False}, {}, "token_user_not_allowed"),
+        ({"scopes": "claim"}, {"scope": "SEARCH"}, {}, "scope_missing"),
+        ({"scopes": "claim"}, {"scope": ""}, {"scope": "SEARCH"}, "allowed"),
+        ({"scopes": None, "scope_claim": "roles"}, {"roles": ["SEARCH"]}, {}, "scope_missing"),
+        ({"scopes": None, "scope_claim": "roles"}, {}, {"roles": ["SEARCH"]}, "allowed"),
+        ({"scopes": None, "scope_claim": "typ"}, {"typ": "SEARCH"}, {}, "scope_missing"),
+        ({"audience": "web"}, {"aud": "web", "scope": "SEARCH"}, {"aud": "web"}, "token_kind_wrong"),
+        ({"users": {"248289761001": "ana@acme.com"}}, {}, {"sub": "5"}, "token_user_not_allowed"),
+        # What refuses a token, whoever wrote it, is not taken back by silence.
+        ({}, {"cnf": {"jkt": "x"}}, {}, "token_header_forbidden"),
+        ({}, {"typ": "Refresh"}, {}, "token_kind_wrong"),
+        ({}, {"token_use": "refresh"}, {}, "token_kind_wrong"),
+        ({}, {"nbf": NOW + 120}, {}, "token_not_yet_valid"),
+        ({}, {"iat": NOW + 120}, {}, "token_not_yet_valid"),
+        ({}, {"exp": NOW}, {}, "token_expired"),
+    ],
+    ids=str,
+)
+async def test_what_decides_about_a_jwt_stands_in_the_answer(
+    tmp_path: Path, entry: dict[str, Any], payload: dict[str, Any], answer: dict[str, Any], reason: str
+) -> None:
+    token = genuine("oidc", **payload)
+    told = {name: value for name, value in (ANSWER | answer).items() if value is not None}
+    changed = {name: value for name, value in (ASKED | entry).items() if value is not None}
+    world = world_of(tmp_path, changed, introspection=Remote({token: told}))
+    assert (await check(world, token)).reason == reason
+
+
 async def test_opaque_tokens_go_to_nobody_unless_it_is_said(tmp_path: Path) -> None:
     issuer = Remote(otherwise=ANSWER)
     world = world_of(tmp_path, ASKED | {"opaque_tokens": False}, introspection=issuer)
