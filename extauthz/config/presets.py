@@ -46,9 +46,10 @@ _OIDC = Provider(
     has_scopes=False,
     id_token_claims=frozenset({"nonce", "at_hash", "c_hash", "s_hash", "events"}),
     foreign_marks={
-        "typ": frozenset({"ID", "Refresh", "Offline", "Logout"}),
-        "token_use": frozenset({"id", "refresh"}),
-        "gty": frozenset({"client-credentials"}),
+        "typ": frozenset({"id", "id_token", "serialized-id", "refresh", "refresh_token", "offline", "logout", "logout_token"}),
+        "token_use": frozenset({"id", "id_token", "refresh", "refresh_token"}),
+        "token_type": frozenset({"id_token", "refresh", "refresh_token"}),
+        "gty": frozenset({"client-credentials", "client_credentials"}),
     },
     verified_claim="email_verified",
     answer_decides=True,
@@ -61,7 +62,8 @@ _KEYCLOAK = replace(
     issuer_form="https://sso.acme.com/realms/<realm>",
     client_claims=("azp",),
     kind_claims={"typ": "Bearer"},
-    # The user of a client without a person, which has a name and perhaps an address like others.
+    # The user of a client without a person, which has a name and perhaps an address like others; its tokens say where it was.
+    id_token_claims=_OIDC.id_token_claims | {"clientHost", "clientAddress", "clientId"},
     user_claims=("email", "preferred_username"),
     app_users=re.compile(r"service-account-.*", re.IGNORECASE | re.DOTALL),
 )

@@ -12,6 +12,7 @@ from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.providers import ProviderRules
 
 MAX_MOMENT = 2**53
+_CLIENT_CLAIMS = ("azp", "client_id", "cid", "appid")
 
 _SPIFFE_ID = re.compile(r"(spiffe://[a-z0-9._-]{1,255})(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._-]+)+")
 
@@ -63,11 +64,12 @@ def _refusal(claims: Claims, rules: ProviderRules) -> Reason | None:
     provider = rules.provider
     # A mark of another type says nothing that could be relied on.
     marks = [(claims[name], values) for name, values in provider.foreign_marks.items() if name in claims]
-    marked = any(not isinstance(mark, str) or mark in values for mark, values in marks)
+    marked = any(not isinstance(mark, str) or mark.casefold() in values for mark, values in marks)
     has_user = all(isinstance(claims.get(name), str) and claims[name] for name in provider.user_token_claims)
     names = (*provider.user_claims, "sub")
     robot = any(provider.app_users.fullmatch(text) for name in names for text in strings(claims.get(name)))
-    if marked or not has_user or robot or (not provider.of_workloads and claims.get("sub") in _clients(claims, rules)):
+    clients = (*_clients(claims, rules), *(text for name in _CLIENT_CLAIMS for text in strings(claims.get(name))))
+    if marked or not has_user or robot or (not provider.of_workloads and claims.get("sub") in clients):
         return Reason.TOKEN_KIND_WRONG
     scopes = {word for text in strings(claims.get(provider.scope_claim)) for word in text.split(" ") if word}
     if (provider.has_scopes and not scopes) or any(spellings.isdisjoint(scopes) for spellings in provider.required_scopes):

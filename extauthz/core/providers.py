@@ -25,7 +25,8 @@ class Provider:
     `short_issuer` is a pattern of the admin form and what it stands for. `discovery` is the address of the discovery document.
     `verifications` are the ways that work, the usual one first. The tokens are JWTs, or `opaque` texts of this form.
 
-    The first of `client_claims` that a token has names its client, which must not be the subject, but in tokens `of_workloads`.
+    The first of `client_claims` that a token has names its client; no usual claim of a client may name the subject, but in tokens
+    `of_workloads`.
     `subject_claim` is what a map of users is read by; with `userinfo_user` userinfo tells the address. With `client_in_audience`
     the client claim is `aud`, which may be a list. A `second_client_claim` names an allowed client too, if it is there. With
     `own_audience` a token for the client itself is accepted. `required_scopes` lists sets of spellings, one of each is required;
@@ -33,7 +34,8 @@ class Provider:
 
     An ID token is recognised by any of `id_token_claims` or by a `jti` that starts with `id_token_jti`; a token of an application
     without a user by the absence of one of `user_token_claims`, or by a user or subject like `app_users`; what is no access token
-    by one of `foreign_marks`, by another value of `kind_claims`, or by a `typ` of the header that is none of `header_types`.
+    by one of `foreign_marks`, which are in lower case, by another value of `kind_claims`, or by a `typ` of the header that is none
+    of `header_types`.
     A user claim with `guest_mark` in it is no address: one of `guest_names` takes it apart into local part and domain.
     `fixed_claims` must have these values, in which {tenant} is that of the issuer. `home_claim` names the issuer of the user's
     home, of which `homes` tells the `tenant`. `verified_claim` says by one of `verified_values` whether the address was verified;
