@@ -71,6 +71,10 @@ class FetchError(Exception):
     """There is no usable answer; the text names the address and the cause, never the content or what was sent."""
 
 
+class NothingThere(FetchError):
+    """The server says that it has nothing at the address (404, 410)."""
+
+
 class ProxyRefusal(FetchError):
     """The proxy does not take its user and password, or wants some (407)."""
 

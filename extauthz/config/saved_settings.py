@@ -65,8 +65,9 @@ def overlay(source: Document, saved: Saved) -> list[Problem]:
     for key in saved.body.keys() - known.keys():
         hint = nearest(key, KEYS) or f": the keys here are {', '.join(KEYS)}"
         problems.append(source.problem(("oauth", key), f"is not kept in the store{hint}"))
-    if known.get("provider") in PRESETS:
-        problems.append(source.problem(("oauth", "provider"), f"{known['provider']} is for the file: write managed_by: yaml there"))
+    provider = known.get("provider")
+    if isinstance(provider, str) and provider in PRESETS:
+        problems.append(source.problem(("oauth", "provider"), f"{provider} is for the file: write managed_by: yaml there"))
     source.data["oauth"] = section | known
     return problems
 

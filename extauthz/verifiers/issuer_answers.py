@@ -61,7 +61,12 @@ def with_user(claims: Claims, answer: Claims, rules: ProviderRules) -> Claims | 
         if rules.users is None
         else set()
     )
-    other_claims = {name: value for name, value in claims.items() if name not in user_claims}
+    # A token that calls the address unverified is not overruled by an answer that says nothing of that.
+    unverified = (
+        provider.verified_claim in user_claims and claims.get(provider.verified_claim, True) not in provider.verified_values
+    )
+    kept = user_claims - {provider.verified_claim} if unverified else user_claims
+    other_claims = {name: value for name, value in claims.items() if name not in kept}
     return other_claims | {name: answer[name] for name in user_claims if name in answer}
 
 

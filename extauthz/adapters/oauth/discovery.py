@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from extauthz.adapters.oauth.http import MAX_CAUSE, JsonFetcher
-from extauthz.errors import FetchError
+from extauthz.errors import FetchError, NothingThere
 from extauthz.ports import Clock
 
 LIFETIME = 3600.0
@@ -27,9 +27,12 @@ class Discovery:
     """The addresses of an issuer; when no newer document can be had, those of the last good one."""
 
     def __init__(self, issuer: str, address: str, fetcher: JsonFetcher, *, clock: Clock, other: str | None = None) -> None:
-        """Take the address of the document, and an `other` one where that fails; nothing is fetched before the first `endpoint`."""
+        """Take the address of the document, and an `other` one, which is asked where nothing is at the first.
+
+        Nothing is fetched before the first `endpoint`.
+        """
         self.issuer = issuer
-        self._addresses = (address,) if other is None else (address, other)
+        self._address, self._other = address, other
         self._fetcher = fetcher
         self._clock = clock
         self._document: dict[str, Any] = {}
@@ -85,13 +88,15 @@ class Discovery:
         self._fetch_at = self._good_at + LIFETIME
 
     async def _fetch(self) -> dict[str, Any]:
-        failure: FetchError | None = None
-        for address in self._addresses:
+        try:
+            return self._own((await self._fetcher.get(self._address)).document)
+        except NothingThere as error:
+            if self._other is None:
+                raise
             try:
-                return self._own((await self._fetcher.get(address)).document)
-            except FetchError as error:
-                failure = failure or error  # the usual address says best what is wrong
-        raise failure or FetchError(f"the discovery document of {self.issuer} has no address")
+                return self._own((await self._fetcher.get(self._other)).document)
+            except FetchError:
+                raise error from None  # the usual address says best what is wrong
 
     def _own(self, document: Any) -> dict[str, Any]:
         named = document.get("issuer") if isinstance(document, dict) else None

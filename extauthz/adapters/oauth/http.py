@@ -17,7 +17,7 @@ from urllib.parse import quote_plus
 import httpx2
 
 from extauthz.adapters.oauth.public_addresses import AddressRule, CheckedTransport, is_loopback
-from extauthz.errors import FetchError, ProxyRefusal
+from extauthz.errors import FetchError, NothingThere, ProxyRefusal
 
 MAX_BYTES = 512 * 1024
 MAX_REDIRECTS = 3
@@ -104,7 +104,8 @@ class JsonFetcher:
         """Return the document at this address, at most a few redirects away on the same host; raises FetchError."""
         answer = await self._answer(address, redirects=MAX_REDIRECTS if self._rule is None else 0)
         if answer.status != 200:
-            raise FetchError(f"{address}: status {answer.status}")
+            kind = NothingThere if answer.status in (404, 410) else FetchError
+            raise kind(f"{address}: status {answer.status}")
         return answer
 
     async def ask(

@@ -39,6 +39,7 @@ KEY_TYPES: Mapping[str, tuple[str, str | None]] = MappingProxyType(
     }
 )
 """The type of key, and its curve, that each algorithm takes (RFC 7518 3.1, RFC 8037 3.1)."""
+_SECRETS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 _CURVES = {"P-256": "secp256r1", "P-384": "secp384r1"}
 _THUMBPRINT_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
 _P25519 = 2**255 - 19
@@ -151,7 +152,7 @@ def _key(jwk: dict[str, Any], algorithms: tuple[str, ...], *, unnamed: bool, use
     kid, algorithm = jwk.get("kid", "" if unnamed else None), jwk.get("alg")
     if not isinstance(kid, str) or len(kid) > MAX_KEY_ID or not (kid or unnamed):
         return UnusedKey("", KeyFlaw.NO_ID)
-    if "d" in jwk or "k" in jwk:
+    if not _SECRETS.isdisjoint(jwk):
         return UnusedKey(kid, KeyFlaw.SECRET)
     if jwk.get("use", "sig") not in uses or "verify" not in claims.strings(jwk.get("key_ops", "verify")):
         return UnusedKey(kid, KeyFlaw.USE)

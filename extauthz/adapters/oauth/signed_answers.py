@@ -46,11 +46,15 @@ class SignedAnswers:
             raise FetchError("its answer is a JWT of another type than token-introspection+jwt")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             raise FetchError("its answer is signed with another algorithm than those of the provider")
+        now = self._clock.now()
         at, answer = claims.moment(token.claims.get("iat")), token.claims.get("token_introspection")
         if token.claims.get("iss") != self.keys.issuer or self._client_id not in claims.strings(token.claims.get("aud")):
             raise FetchError("its answer is of another issuer, or for another client")
-        if at is None or abs(self._clock.now() - at) > MAX_AGE or not isinstance(answer, dict):
+        if at is None or abs(now - at) > MAX_AGE or not isinstance(answer, dict):
             raise FetchError("its answer is an old one, or says nothing about a token")
+        starts_at, ends_at = (claims.moment(token.claims.get(name, usual)) for name, usual in (("nbf", now), ("exp", now + 1.0)))
+        if starts_at is None or ends_at is None or starts_at > now + MAX_AGE or ends_at <= now:
+            raise FetchError("its answer is not one for now (nbf, exp)")
         if refusal := jwt.signature_refusal(token, await self._keys_for(jwt.key_name(token))):
             raise FetchError(f"the signature of its answer is wrong ({refusal})")
         return answer

@@ -534,6 +534,27 @@ async def test_the_second_address_is_not_asked_where_the_first_answers(found: Fo
     assert found.server.requests == {DISCOVERY: 1}
 
 
+@pytest.mark.parametrize(
+    "page", [Page(b"{}", 500), Page(b"no", 403), Page(b"[]"), Page(b"{"), document({"issuer": "https://evil.example"})], ids=repr
+)
+async def test_the_second_address_is_not_asked_where_the_first_says_something_else(found: Found, page: Page) -> None:
+    """Somebody who can answer at one address of a host must not speak for an issuer that has its document at the other."""
+    found = with_other(found)
+    found.server.pages[DISCOVERY] = page
+    found.server.pages[OTHER] = document({"issuer": found.server.origin, "userinfo_endpoint": f"{found.server.origin}/other"})
+
+    await found.fails()
+    assert found.server.requests == {DISCOVERY: 1}
+
+
+async def test_the_second_address_is_asked_where_the_first_is_gone(found: Found) -> None:
+    found = with_other(found)
+    found.server.pages[DISCOVERY] = Page(b"", 410)
+    found.server.pages[OTHER] = document({"issuer": found.server.origin, "userinfo_endpoint": f"{found.server.origin}/other"})
+
+    assert await found.endpoint() == "/other"
+
+
 async def test_the_second_document_must_be_that_of_the_issuer_too(found: Found) -> None:
     found = with_other(found)
     found.server.pages[OTHER] = document({"issuer": f"{found.server.origin}/evil", "userinfo_endpoint": f"{found.server.origin}/x"})

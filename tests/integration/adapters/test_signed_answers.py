@@ -71,6 +71,7 @@ async def test_a_signed_answer_is_asked_for_and_read(asker: Asker) -> None:
     assert await asker.told(sign(asker.answer(), header=HEADER)) == GOOD
     assert f"accept: {MEDIA_TYPE}\r\n".encode() in asker.server.heads[0].lower()
     assert await asker.told(sign(asker.answer(aud=["x", CLIENT]), algorithm="ES256", header={"typ": MEDIA_TYPE})) == GOOD
+    assert await asker.told(sign(asker.answer(exp=NOW + 1, nbf=NOW), header=HEADER)) == GOOD
     assert await asker.told(sign(asker.answer({"active": False}), header=HEADER)) is Reason.TOKEN_INACTIVE
     assert asker.server.requests[KEYS] == 1
 
@@ -96,6 +97,9 @@ BAD: dict[str, Any] = {
     "no client": lambda it: sign(it.answer(aud=None), header=HEADER),
     "an old one": lambda it: sign(it.answer(iat=NOW - MAX_AGE - 1), header=HEADER),
     "one of the future": lambda it: sign(it.answer(iat=NOW + MAX_AGE + 1), header=HEADER),
+    "one that has expired": lambda it: sign(it.answer(exp=NOW), header=HEADER),
+    "one that expires at no time": lambda it: sign(it.answer(exp="never"), header=HEADER),
+    "one for later": lambda it: sign(it.answer(nbf=NOW + MAX_AGE + 1), header=HEADER),
     "no time": lambda it: sign(it.answer(iat=None), header=HEADER),
     "nothing about a token": lambda it: sign(it.answer(token_introspection=None, active=True), header=HEADER),
     "text about a token": lambda it: sign(it.answer("active"), header=HEADER),

@@ -52,6 +52,15 @@ def published(modulus: int) -> dict[str, Any]:
     return public_jwk(rsa_key(), "k") | {"n": base64url(modulus.to_bytes((modulus.bit_length() + 7) // 8))}
 
 
+@pytest.mark.parametrize("member", ["d", "p", "q", "dp", "dq", "qi", "oth", "k"])
+def test_a_key_with_a_private_part_is_not_used(member: str) -> None:
+    """Whoever fetched it can work out the rest, and sign (RFC 7518 6.3.2)."""
+    usable, unused = usable_keys(
+        {"keys": [public_jwk(rsa_key(), "a") | {member: "AQAB"}, public_jwk(rsa_key("other"), "b")]}, ["RS256"]
+    )
+    assert (sorted(usable), unused) == ([("b", "RS256")], (UnusedKey("a", KeyFlaw.SECRET),))
+
+
 @pytest.mark.parametrize(
     ("bits", "flaws"), [(2047, [KeyFlaw.RSA_SIZE]), (2048, []), (4097, []), (8191, []), (8192, []), (8193, [KeyFlaw.RSA_SIZE])]
 )

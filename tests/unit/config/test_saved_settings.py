@@ -191,3 +191,12 @@ def test_a_secret_that_was_not_needed_before_is_read_when_it_is(tmp_path: Path) 
     in_memory = load(again.file, Files(again.files.contents), saved=SavedSettings(7, OKTA))
     assert in_memory.proxy_auth({}) == ("extauthz", "hunter2")
     assert in_memory.files.again().contents == again.files.contents
+
+
+@pytest.mark.parametrize("provider", [["okta"], {"okta": 1}, 5, None, "keycloak"])
+def test_a_provider_that_is_none_is_a_problem(tmp_path: Path, provider: Any) -> None:
+    """Whatever stands in the store: the rest of the service goes on."""
+    configured(tmp_path, {"managed_by": "console"})
+    with pytest.raises(ConfigurationError) as raised:
+        load(tmp_path / "extauthz.yaml", saved=SavedSettings(3, {**OKTA, "provider": provider}))
+    assert {each.path.split("[")[0] for each in raised.value.problems} >= {"provider"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from extauthz.config.presets import PRESETS
 from extauthz.core import claims
 from extauthz.core.model import Identity, Reason
 from extauthz.core.provider_table import PROVIDERS
@@ -105,6 +106,31 @@ def test_userinfo_says_the_address_or_nobody_does() -> None:
     told = issuer_answers.with_user(held, {"sub": held["sub"], "email": "ana@acme.com", "email_verified": False}, rules)
     assert not isinstance(told, Reason)
     assert (told["email"], told["email_verified"]) == ("ana@acme.com", False)
+
+
+@pytest.mark.parametrize(
+    ("held", "told", "expected"),
+    [
+        (False, None, Reason.TOKEN_USER_INVALID),
+        (False, True, "eva@acme.com"),
+        (True, False, Reason.TOKEN_USER_INVALID),
+        (True, None, "eva@acme.com"),
+        (None, None, "eva@acme.com"),
+    ],
+)
+@pytest.mark.parametrize("must_verify", [False, True])
+def test_an_address_that_the_token_calls_unverified_is_not_verified_by_silence(
+    held: bool | None, told: bool | None, expected: str | Reason, must_verify: bool
+) -> None:
+    provider = replace(PRESETS["oidc"].provider, must_verify=must_verify)
+    rules = replace(OKTA, provider=provider, user_claims=("email",), userinfo=True)
+    token = {"email": "ceo@acme.com", "azp": CLIENT, **({} if held is None else {"email_verified": held})}
+    answer = {"sub": "ana@acme.com", "email": "eva@acme.com", **({} if told is None else {"email_verified": told})}
+    full = issuer_answers.with_user(good_claims(**token), answer, rules)
+    assert not isinstance(full, Reason)
+    found = claims.verify(full, rules, NOW)
+    is_unknown = must_verify and told is None
+    assert (found.user if isinstance(found, Identity) else found) == (Reason.TOKEN_USER_INVALID if is_unknown else expected)
 
 
 def test_where_users_are_listed_userinfo_changes_nothing() -> None:
