@@ -14,7 +14,7 @@ import click
 from extauthz.cli.monitor_hints import hint
 from extauthz.cli.output import json_option, now, write_json
 from extauthz.cli.refusals import EVER, MAX_CALLERS, OUTCOMES, RefusalReport, RefusalRow, seconds
-from extauthz.cli.rendering import progress, write_table
+from extauthz.cli.rendering import Column, Fit, progress, write_table
 from extauthz.cli.terminal import echo, printable
 from extauthz.config.values import duration
 
@@ -23,7 +23,16 @@ MAX_LINE = 64 * 1024
 STEP = 1 << 20
 """Bytes between two steps of the progress bar."""
 
-_COLUMNS = ("refusals", "share", "reason", "route", "callers", "most often", "first", "last")
+_COLUMNS = (
+    Column("refusals"),
+    Column("share", need=3),
+    Column("reason"),
+    Column("route", need=1, fit=Fit.WRAP),
+    Column("callers", need=4),
+    Column("most often", need=2, fit=Fit.WRAP),
+    Column("first", need=6),
+    Column("last", need=5),
+)
 _GZIP = b"\x1f\x8b"
 
 
@@ -158,7 +167,7 @@ def _print(report: RefusalReport, limit: int) -> None:
     if not rows:
         return
     echo()
-    write_table(_COLUMNS, (_cells(report, *row) for row in rows[:limit]), whole=3)
+    write_table(_COLUMNS, (_cells(report, *row) for row in rows[:limit]))
     if len(rows) > limit:
         echo(f"There are {len(rows) - limit} more rows: --limit {len(rows)}", err=True)
     echo("\nWhat to do before enforcing:")

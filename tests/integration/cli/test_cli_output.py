@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -25,9 +24,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz import cli
-from extauthz.cli import main, terminal
+from extauthz.cli import main, rendering, terminal
+from extauthz.cli.rendering import Column, Fit
 from extauthz.cli.terminal import fitting, printable
 from tests.support.command_line import GOOD, SETTINGS, USER, configured, created, told
+from tests.support.narrow_terminal import Terminal, narrow
 
 EVIL = "x\x1b[31mred\x1b]0;title\x07\x9b1m\r\b\x7f\u202egnp.exe\u2066\u200b…é→日\nforged"
 """Colours, a title, C1, a carriage return, a backspace, DEL, text that runs backwards, and letters that few encodings have."""
@@ -218,32 +219,6 @@ def test_an_encoding_that_lacks_a_letter_shows_another(charset: str, shown: str)
 # --- tables
 
 
-class Terminal(io.TextIOWrapper):
-    """A terminal of an encoding."""
-
-    def __init__(self, charset: str) -> None:
-        self.seen = io.BytesIO()
-        super().__init__(self.seen, charset, newline="\n", write_through=True)
-
-    def isatty(self) -> bool:
-        """Say that somebody looks at it."""
-        return True
-
-
-def narrow(folder: Path, columns: int, *arguments: str, charset: str = "utf-8") -> str:
-    """Run a command at a terminal of so many columns; return what is seen."""
-    terminal_ = Terminal(charset)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("COLUMNS", str(columns))
-        patched.setenv("TERM", "dumb")
-        patched.setattr(sys, "stdout", terminal_)
-        patched.setattr(sys, "stderr", terminal_)
-        with pytest.raises(SystemExit) as ended:
-            main([*arguments, "--config", str(folder / "extauthz.yaml")])
-    assert ended.value.code == 0
-    return re.sub(r"\x1b\[[0-9;]*m", "", terminal_.seen.getvalue().decode(charset))
-
-
 @pytest.mark.parametrize("columns", [10, 60])
 def test_a_narrow_table_cuts_no_id_and_names_what_it_left_out(tmp_path: Path, columns: int) -> None:
     folder = configured(tmp_path)
@@ -251,15 +226,19 @@ def test_a_narrow_table_cuts_no_id_and_names_what_it_left_out(tmp_path: Path, co
     seen = narrow(folder, columns, "token", "list", charset="latin-1")
     assert made["id"] in seen
     assert "Left out, because the terminal is too narrow: " in seen
-    assert "scopes, description. --json has them." in seen
+    assert "scopes, last used. --json has them." in seen
     assert all(len(line) <= max(columns, 12) for line in seen.splitlines() if not line.startswith("Left out"))
 
 
-def test_a_cut_text_ends_with_a_mark_that_the_encoding_has(tmp_path: Path) -> None:
-    folder = configured(tmp_path)
-    created(folder)
-    seen = {charset: narrow(folder, 100, "token", "list", charset=charset) for charset in ("utf-8", "latin-1")}
-    assert "…" in seen["utf-8"]
+def test_a_cut_text_ends_with_a_mark_that_the_encoding_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    seen = {}
+    for charset in ("utf-8", "latin-1"):
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", shown := Terminal(charset))
+            rendering.write_table([Column("id"), Column("text", fit=Fit.CUT)], [("1", "x" * 100)])
+        seen[charset] = shown.seen.getvalue().decode(charset)
+    assert "xxx…" in seen["utf-8"]
     assert seen["latin-1"] == seen["utf-8"].replace("…", "~")
 
 
