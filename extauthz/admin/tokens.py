@@ -136,20 +136,28 @@ def rotate(
     old = store.get(token_id)
     if old is None:
         return unknown(token_id)
-    if refused := forbidden(actor, Operation.ROTATE, old.permission):
+    if refused := rotation_refused(administration, actor, old, at):
         return refused
     pepper_id, pepper = next(iter(administration.unlocked(at).items()))
     request = successor(old, at=at, by=actor.name, max_lifetime=rules.max_lifetime)
     text, record = issue(request, rules, pepper_id=pepper_id, pepper=pepper, entropy=entropy(ENTROPY_BYTES))
-    # The store looks at the token's state under its lock; what the configuration forbids comes after it.
-    wrong = refusals(request, rules) if old.revoked_at is None and old.expires_at > at else ()
-    if not_allowed := tuple(replace(item, field=f"{SUCCESSOR}{item.field}") for item in wrong):
-        return Refused(not_allowed)
     try:
         old = store.rotate(token_id, record, at + overlap, fingerprint(pepper), actor.change(at))
     except ChangeRefused as error:
         return Refused.because("id", str(error))
     return Rotation(NewToken(text, record), old)
+
+
+def rotation_refused(administration: Administration, actor: Actor, old: StoredToken, at: int) -> Refused | None:
+    """Return what stands against a successor of a token, None where nothing does; of the token's own state the store knows."""
+    if refused := forbidden(actor, Operation.ROTATE, old.permission):
+        return refused
+    rules = administration.rules
+    request = successor(old, at=at, by=actor.name, max_lifetime=rules.max_lifetime)
+    # The store looks at the token's state under its lock; what the configuration forbids comes after it.
+    wrong = refusals(request, rules) if old.revoked_at is None and old.expires_at > at else ()
+    not_allowed = tuple(replace(item, field=f"{SUCCESSOR}{item.field}") for item in wrong)
+    return Refused(not_allowed) if not_allowed else None
 
 
 def list_tokens(

@@ -15,6 +15,7 @@ from extauthz.cli import terminal
 COMMANDS = (
     "serve",
     "token",
+    "pepper",
     "store",
     "audit",
     "config",

@@ -136,11 +136,17 @@ def _lines(console: Console, columns: Sequence[Column], layout: _Layout, row: Se
 
 
 @contextmanager
-def progress(title: str, total: int, *, console: Console | None = None, patience: float = PATIENCE) -> Iterator[Progress]:
-    """Show on a terminal how far the block is, once it has taken longer than `patience`; it advances task 0."""
-    bar = Progress(console=console or Console(stderr=True), transient=True)
+def progress(
+    title: str, total: int, *, console: Console | None = None, patience: float = PATIENCE, prints: bool = False
+) -> Iterator[Progress]:
+    """Show on a terminal how far the block is, once it has taken longer than `patience`; it advances task 0.
+
+    A block that `prints` to the same terminal shows by its lines how far it is.
+    """
+    # What is printed meanwhile is written to where it belongs, and not to the terminal of the bar.
+    bar = Progress(console=console or Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False)
     bar.add_task(titled(title), total=total)
-    if not bar.console.is_terminal:
+    if not bar.console.is_terminal or (prints and sys.stdout is not None and sys.stdout.isatty()):
         yield bar
         return
     timer = threading.Timer(patience, bar.start)

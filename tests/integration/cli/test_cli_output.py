@@ -48,9 +48,16 @@ def leaves(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
 CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ("serve",): [["--config", "<evil>"]],
     ("token", "create"): [[*USER, *GOOD], [*USER, *GOOD, "--as", EVIL], ["--from-file", "<orders>"]],
-    ("token", "list"): [["--all"], ["--all", "--json"], ["--user", EVIL], ["--after", EVIL]],
+    ("token", "list"): [["--all"], ["--all", "--json"], ["--user", EVIL], ["--created-by", EVIL], ["--after", EVIL]],
     ("token", "show"): [["<id>"], ["<id>", "--json"], ["\x1b[1m\x9b…"]],
-    ("token", "rotate"): [["<id>", "--overlap", EVIL], ["\x1b[1m\x9b…"]],
+    ("token", "rotate"): [
+        ["<id>", "--overlap", EVIL],
+        ["\x1b[1m\x9b…"],
+        ["--pepper", EVIL, "--all", "--dry-run"],
+        ["--pepper", "p0", "--all", "--dry-run"],
+        ["--pepper", "p0", "--all", "--yes"],
+    ],
+    ("pepper", "new"): [[EVIL], ["p2", "--file", "<evil>"], ["p2", "--file", "<backup>"], ["p3", "--file", "<key>", "--json"]],
     ("token", "revoke"): [["\x1b[1m\x9b…", "--yes"], ["<id>"], ["<other>", "--yes"], ["<other>", "--yes", "--why", EVIL]],
     ("token", "leaked"): [["<evil>"], ["<missing>"]],
     ("token", "verify"): [["<evil>"], ["<missing>"]],
@@ -60,7 +67,7 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ("store", "status"): [[], ["--json"]],
     ("store", "backup"): [["<backup>"], ["<evil>"]],
     ("store", "accept-restore"): [["--audit", "<evil>", "--yes"]],
-    ("audit", "list"): [[], ["--json"]],
+    ("audit", "list"): [[], ["--json"], ["--actor", EVIL], ["--action", EVIL], ["--token", EVIL], ["--since", EVIL]],
     ("audit", "verify"): [[], ["--head", EVIL]],
     ("audit", "export"): [[]],
     ("config", "check"): [[], ["--json"], ["--config", "<evil>"]],
@@ -309,7 +316,7 @@ def test_what_happens_between_commit_and_output_is_told_too(tmp_path: Path, monk
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("extauthz.cli.token_create._write_one", interrupted)
+    monkeypatch.setattr("extauthz.cli.token_create.write_one", interrupted)
     result = CliRunner().invoke(main, ["token", "create", *USER, *GOOD, "--config", str(folder / "extauthz.yaml")])
     assert result.exit_code == 1
     assert len(revoked_by(result.stderr)) == 1
