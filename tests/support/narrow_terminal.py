@@ -24,7 +24,7 @@ class Terminal(io.TextIOWrapper):
         return True
 
 
-def narrow(folder: Path, columns: int, *arguments: str, charset: str = "utf-8") -> str:
+def narrow(columns: int, *arguments: str, charset: str = "utf-8") -> str:
     """Run a command at a terminal of so many columns; return what is seen, without styles."""
     terminal_ = Terminal(charset)
     with pytest.MonkeyPatch.context() as patched:
@@ -33,6 +33,11 @@ def narrow(folder: Path, columns: int, *arguments: str, charset: str = "utf-8") 
         patched.setattr(sys, "stdout", terminal_)
         patched.setattr(sys, "stderr", terminal_)
         with pytest.raises(SystemExit) as ended:
-            main([*arguments, "--config", str(folder / "extauthz.yaml")])
+            main(arguments)
     assert ended.value.code == 0
     return re.sub(r"\x1b\[[0-9;]*m", "", terminal_.seen.getvalue().decode(charset))
+
+
+def narrow_in(folder: Path, columns: int, *arguments: str, charset: str = "utf-8") -> str:
+    """Do so with the configuration of a folder."""
+    return narrow(columns, *arguments, "--config", str(folder / "extauthz.yaml"), charset=charset)

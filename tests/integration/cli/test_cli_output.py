@@ -28,7 +28,7 @@ from extauthz.cli import main, rendering, terminal
 from extauthz.cli.rendering import Column, Fit
 from extauthz.cli.terminal import fitting, printable
 from tests.support.command_line import GOOD, SETTINGS, USER, configured, created, told
-from tests.support.narrow_terminal import Terminal, narrow
+from tests.support.narrow_terminal import Terminal, narrow_in
 
 EVIL = "x\x1b[31mred\x1b]0;title\x07\x9b1m\r\b\x7f\u202egnp.exe\u2066\u200b…é→日\nforged"
 """Colours, a title, C1, a carriage return, a backspace, DEL, text that runs backwards, and letters that few encodings have."""
@@ -74,7 +74,7 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ("config", "show"): [[], ["--config", "<evil>"]],
     ("internal-token", "new-key"): [["<evil>"], ["<key>"]],
     ("internal-token", "jwks"): [[]],
-    ("monitor-report",): [["<log>"], ["<log>", "--json"], ["<missing>"]],
+    ("report",): [["<log>"], ["<log>", "--json"], ["<missing>"], ["<log>", "--by", "client,user"], ["<log>", "--by", EVIL]],
     ("envoy-config",): [
         [],
         ["--config", "<evil>"],
@@ -112,7 +112,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         connection.execute("UPDATE audit SET actor = ?, source = ?, after = ?", (EVIL, EVIL, evil))
     (folder / "evil.yaml").write_text(yaml.safe_dump(SETTINGS | {"realm": EVIL, EVIL: EVIL, "scopes": [EVIL], "routes": [EVIL]}))
     (folder / "orders.yaml").write_text(yaml.safe_dump([{"description": EVIL, "permission": EVIL, EVIL: 1, "scopes": [EVIL]}]))
-    line = {"decision": "would_deny", "reason": EVIL, "route": EVIL, "actor": EVIL, "time": 1_800_000_000}
+    texts = dict.fromkeys(
+        ("reason", "route", "actor", "client_id", "user", "nearest_route", "required_scopes", "held_scopes"), EVIL
+    )
+    line = {"decision": "would_deny", "time": 1_800_000_000, **texts}
     (folder / "log").write_text(json.dumps(line) + "\n")
     exported = {"id": EVIL, "description": EVIL, "permission": EVIL, "scopes": [EVIL], "user": EVIL}
     (folder / "export").write_text(json.dumps(exported) + "\n")
@@ -230,7 +233,7 @@ def test_an_encoding_that_lacks_a_letter_shows_another(charset: str, shown: str)
 def test_a_narrow_table_cuts_no_id_and_names_what_it_left_out(tmp_path: Path, columns: int) -> None:
     folder = configured(tmp_path)
     made = created(folder)
-    seen = narrow(folder, columns, "token", "list", charset="latin-1")
+    seen = narrow_in(folder, columns, "token", "list", charset="latin-1")
     assert made["id"] in seen
     assert "Left out, because the terminal is too narrow: " in seen
     assert "scopes, last used. --json has them." in seen
@@ -252,7 +255,7 @@ def test_a_cut_text_ends_with_a_mark_that_the_encoding_has(monkeypatch: pytest.M
 def test_both_ids_of_a_row_of_the_audit_are_whole(tmp_path: Path) -> None:
     folder = configured(tmp_path)
     made = created(folder)
-    seen = narrow(folder, 24, "audit", "list", charset="ascii")
+    seen = narrow_in(folder, 24, "audit", "list", charset="ascii")
     assert re.search(rf"^1 +{made['id']}", seen, re.MULTILINE)
 
 

@@ -18,7 +18,7 @@ from extauthz.cli import main
 from extauthz.core.model import AuthType
 from extauthz.errors import StoreError
 from tests.support.command_line import SETTINGS, configured, created, run, told
-from tests.support.narrow_terminal import narrow
+from tests.support.narrow_terminal import narrow_in
 from tests.support.several_tokens import DAY, NOW, opened, stored
 
 ROLES = {"admins": ["bob@acme.com"]}
@@ -114,7 +114,7 @@ def test_a_dry_run_lists_them_and_changes_nothing(two: tuple[Path, dict[str, str
     assert listed["would_not"] == []
     shown = run(folder, *ALL, "--dry-run")
     assert "3 tokens would be rotated. Nothing was changed." in shown.stdout
-    assert "Left out" in narrow(folder, 30, *ALL, "--dry-run")
+    assert "Left out" in narrow_in(folder, 30, *ALL, "--dry-run")
     assert told(folder, "audit", "verify")["head"] == head
 
 

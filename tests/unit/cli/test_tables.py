@@ -9,7 +9,7 @@ import pytest
 
 from extauthz.cli.rendering import INDENT, WIDE
 from tests.support.command_line import GOOD, configured, created, run
-from tests.support.narrow_terminal import narrow
+from tests.support.narrow_terminal import narrow_in
 
 SCOPES = ["CHAT", "DOCPERMISSIONS", "ENTITIES", "FEEDBACK", "SEARCH", "SUMMARIZE"]
 LONG = "The nightly crawler of the knowledge base, which reads all that is new since the day before"
@@ -55,7 +55,7 @@ def test_what_is_needed_least_is_left_out_first(
     ids: tuple[Path, dict[str, str]], columns: int, flags: tuple[str, ...], missing: list[str]
 ) -> None:
     folder, tokens = ids
-    seen = narrow(folder, columns, "token", "list", *flags)
+    seen = narrow_in(folder, columns, "token", "list", *flags)
     assert left_out(seen) == missing
     assert max(map(len, table(seen))) <= columns
     assert [line for line in table(seen) if line != line.rstrip()] == []
@@ -65,7 +65,7 @@ def test_what_is_needed_least_is_left_out_first(
 
 def test_texts_go_on_below_and_no_scope_is_torn(ids: tuple[Path, dict[str, str]]) -> None:
     folder, tokens = ids
-    lines = table(narrow(folder, 80, "token", "list", "--all"))
+    lines = table(narrow_in(folder, 80, "token", "list", "--all"))
     column = lines[0].index("scopes")
     start = next(number for number, line in enumerate(lines) if line.startswith(tokens["many"]))
     end = next(number for number, line in enumerate([*lines, "x"]) if number > start and not line.startswith(" "))
@@ -84,7 +84,7 @@ def test_without_a_terminal_a_row_is_a_line(ids: tuple[Path, dict[str, str]]) ->
 @pytest.mark.parametrize("columns", [50, 80, 120, None])
 def test_a_row_of_the_audit_tells_what_it_changed(ids: tuple[Path, dict[str, str]], columns: int | None) -> None:
     folder, tokens = ids
-    seen = run(folder, "audit", "list").stdout if columns is None else narrow(folder, columns, "audit", "list")
+    seen = run(folder, "audit", "list").stdout if columns is None else narrow_in(folder, columns, "audit", "list")
     lines = table(seen)
     assert max(map(len, lines)) <= (columns or WIDE)
     words = " ".join(" ".join(lines).split())
@@ -102,6 +102,6 @@ def test_a_wide_letter_takes_two_cells(tmp_path: Path) -> None:
     folder = configured(tmp_path)
     flags = ("--permission", "ANONYMOUS", "--scope", "CHAT", *GOOD, "--description", "日" * 40)
     assert run(folder, "token", "create", *flags).exit_code == 0
-    seen = table(narrow(folder, 80, "token", "list"))
+    seen = table(narrow_in(folder, 80, "token", "list"))
     assert sum(line.count("日") for line in seen) == 40
     assert max(len(line) + line.count("日") for line in seen) <= 80
