@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
-from extauthz.adapters.store.records import Sort, StoredToken
+from extauthz.adapters.store.records import Sort, StoredToken, TokenFilter
 from extauthz.admin import idempotency, token_search
 from extauthz.admin.administration import Administration
 from extauthz.admin.outcomes import Refusal, Refused
 from extauthz.admin.rights import Actor, Operation, forbidden
 from extauthz.admin.token_requests import TokenRequest, check, issue, refusals, successor
 from extauthz.admin.token_search import TokenSearch
+from extauthz.config.messages import nearest
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, TokenText, fingerprint
 from extauthz.errors import ChangeRefused
 
@@ -197,6 +198,15 @@ def list_tokens(
         after=token_search.after(found[-1], readable, sort) if has_later else None,
         before=token_search.before(found[0], readable, sort) if has_earlier else None,
     )
+
+
+def unknown_scope(administration: Administration, search: TokenSearch) -> Refused | None:
+    """Refuse a scope that is not of the vocabulary and that no token of the store has; a token may have one that was taken away."""
+    name, vocabulary = search.scope, administration.rules.vocabulary
+    if name is None or name in vocabulary or administration.store.page(TokenFilter(scope=name), None, 1):
+        return None
+    hint = nearest(name, vocabulary) or f": write one of {', '.join(sorted(vocabulary))}"
+    return Refused.because("scope", f"no token holds {name!r}, and the vocabulary lacks it{hint}")
 
 
 def show(administration: Administration, actor: Actor, token_id: str) -> StoredToken | Refused:

@@ -23,6 +23,7 @@ from extauthz.cli.output import json_option, write_json
 from extauthz.cli.rendering import Column, Fit, progress, write_table
 from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
+from extauthz.config.counting import counted
 from extauthz.core.act_as import address
 
 _COLUMNS = (
@@ -133,7 +134,7 @@ def verify(config_file: Path, email: str | None, head: tuple[int, str] | None, *
         for item in differences:
             subject = f"token {item.token_id}" if item.field not in _OF_SETTINGS else "the OAuth settings"
             echo(f"Error: {subject}: {_sentence(item)}", err=True)
-        echo(f"The audit is whole, {number} rows. Note its head outside of the store:\n{number}:{mac}")
+        echo(f"The audit is whole, {counted(number, 'row')}. Note its head outside of the store:\n{number}:{mac}")
     else:
         echo(f"Error: row {broken} of the audit is not what was written{_guess(check)}", err=True)
     if differences and not as_json:

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import click
 
+from extauthz.admin.stores import pepper_error
 from extauthz.cli import configuration
+from extauthz.cli.output import now
+from extauthz.cli.session import Session, unwrap
 from extauthz.cli.terminal import echo, printable
 from extauthz.config import effective
-from extauthz.config.loader import load
-from extauthz.errors import ConfigurationError
+from extauthz.config.counting import counted
+from extauthz.config.loader import Configuration, load
+from extauthz.errors import ConfigurationError, Problem
+from extauthz.serve.certificate_warnings import certificate_warnings
 
 
 @click.group("config")
@@ -22,15 +27,20 @@ def command() -> None:
 
 @command.command("check")
 @configuration.option
+@click.option("--store", "with_store", is_flag=True, help="Also whether the peppers are those that its active tokens need.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with problems and warnings.")
-def check(config_file: Path, *, as_json: bool) -> None:
+def check(config_file: Path, *, with_store: bool, as_json: bool) -> None:
     """List every problem and every warning, with file and line; exit 3 if there is a problem.
+
+    Certificates that are here and that ended, or end soon, are warnings; with --store the token store is looked at too.
 
     Example: extauthz config check --config config/extauthz.yaml
     """
     problems, warnings = [], []
     try:
-        warnings = list(load(config_file).warnings)
+        loaded = load(config_file)
+        warnings = [*loaded.warnings, *certificate_warnings(loaded, now())]
+        problems = _of_store(config_file, loaded) if with_store else []
     except ConfigurationError as error:
         problems = error.problems
     if as_json:
@@ -40,9 +50,19 @@ def check(config_file: Path, *, as_json: bool) -> None:
             echo(printable(str(problem), lines=False))
         for problem in warnings:
             echo(f"warning: {printable(str(problem), lines=False)}")
-        echo(f"{config_file}: {len(problems)} problems, {len(warnings)} warnings")
+        echo(f"{config_file}: {counted(len(problems), 'problem')}, {counted(len(warnings), 'warning')}")
     if problems:
         raise click.exceptions.Exit(configuration.CONFIGURATION_EXIT)
+
+
+def _of_store(config_file: Path, loaded: Configuration) -> list[Problem]:
+    """Return what is wrong with the peppers, with the line of their list."""
+    if loaded.store_place is None:
+        return []
+    session = Session(config_file)
+    with session.administration() as administration:
+        error = unwrap(pepper_error(administration, session.actor, now()))
+    return [] if error is None else [loaded.problem(("tokens", "peppers"), error.removeprefix("tokens.peppers: "))]
 
 
 @command.command("show")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,12 @@ def _serve(config_file: Path) -> None:
         )
     from extauthz.adapters import process_log
     from extauthz.console import serving
+    from extauthz.serve.certificate_warnings import certificate_warnings
 
     process_log.configure()
     session = Session(config_file)
+    for warning in certificate_warnings(session.loaded, now()):
+        logging.getLogger(__name__).warning("configuration: %s", warning)
     with session.administration(create=True, make_pepper=True) as administration, configuration.explained():
         administration.read_peppers()
         try:

@@ -14,13 +14,13 @@ from extauthz.cli.terminal import echo
 from extauthz.cli.written_files import write_file
 from extauthz.config.loader import Configuration
 from extauthz.core.policy import canonical_host
-from extauthz.doctor.certificates import read_chain
 from extauthz.envoy_config import bootstrap
 from extauthz.envoy_config import control_planes as manifests
 from extauthz.envoy_config.bootstrap import ADMIN, LISTENER, TURN_AWAY, UPSTREAM, Edge, Part, Tls
 from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.envoy_config.cors import cors_of
 from extauthz.envoy_config.reading import domains_of, reachable, serves_other_hosts, sidecar_of
+from extauthz.transport.certificate_dates import read_chain
 
 AUTHORITY, CERTIFICATE, KEY = "/etc/envoy/tls/ca.crt", "/etc/envoy/tls/tls.crt", "/etc/envoy/tls/tls.key"
 

@@ -21,11 +21,6 @@ def now() -> int:
     return int(time.time())  # noqa: TID251 - a command runs now
 
 
-def counted(number: int, name: str, plural: str | None = None) -> str:
-    """Write a number and what it counts, in the singular or the plural."""
-    return f"{number:,} {name if number == 1 else plural or f'{name}s'}"
-
-
 def write_json(value: object) -> None:
     """Print one line of JSON."""
     echo(json.dumps(value))

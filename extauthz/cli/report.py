@@ -12,11 +12,12 @@ from typing import IO, Any
 import click
 
 from extauthz.cli.moments import Moment
-from extauthz.cli.output import counted, json_option, write_json
+from extauthz.cli.output import json_option, write_json
 from extauthz.cli.refusal_hints import hint
 from extauthz.cli.refusals import EVER, KEYS, OUTCOMES, REFUSALS, Key, NameCounts, RefusalReport, RefusalRow
 from extauthz.cli.rendering import Column, Fit, progress, write_table
 from extauthz.cli.terminal import echo, printable
+from extauthz.config.counting import counted
 
 MAX_LINE = 64 * 1024
 """Bytes; a longer line is broken."""
@@ -210,7 +211,7 @@ def _print(report: RefusalReport, limit: int) -> None:
     echo()
     write_table(_columns(report), (_cells(report, *row) for row in rows[:limit]))
     if len(rows) > limit:
-        echo(f"There are {len(rows) - limit} more rows: --limit {len(rows)}", err=True)
+        echo(f"{counted(len(rows) - limit, 'more row')}: --limit {len(rows)}", err=True)
     if report.others:
         echo(f"{report.others:,.0f} more are in rows that were given up because there were too many.", err=True)
     if "reason" in report.by:

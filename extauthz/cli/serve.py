@@ -9,10 +9,12 @@ import click
 
 from extauthz.adapters import process_log
 from extauthz.cli import configuration
+from extauthz.cli.output import now
 from extauthz.config.values import duration
 from extauthz.errors import ListenError, StoreError
 from extauthz.process import standard_streams
 from extauthz.serve import main
+from extauthz.serve.certificate_warnings import certificate_warnings
 
 
 class Duration(click.ParamType[float]):
@@ -54,7 +56,7 @@ def command(config_file: Path, *, wait: float, decision_log: bool) -> None:
         )
     with configuration.explained():
         loaded = configuration.read(config_file)
-        for warning in loaded.warnings:
+        for warning in (*loaded.warnings, *certificate_warnings(loaded, now())):
             logging.getLogger(__name__).warning("configuration: %s", warning)
         try:
             main.run(loaded, log_decisions=decision_log, wait=wait)

@@ -16,10 +16,11 @@ from extauthz.admin.token_requests import TokenRequest, unused_scopes
 from extauthz.admin.tokens import NewToken
 from extauthz.cli import configuration
 from extauthz.cli import token_requests as requests
-from extauthz.cli.output import counted, json_option, now, write_facts, write_json
+from extauthz.cli.output import json_option, now, write_facts, write_json
 from extauthz.cli.rendering import progress
 from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo, showing_secrets
+from extauthz.config.counting import counted
 
 
 @click.command("create")

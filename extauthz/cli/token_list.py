@@ -67,6 +67,8 @@ def list_tokens(
     session = Session(config_file, email)
     with session.administration() as administration:
         outcome = tokens.list_tokens(administration, session.actor, search, at, sort=Sort(sort), cursor=cursor, limit=limit)
+        if not isinstance(outcome, Refused) and not outcome.tokens:
+            outcome = tokens.unknown_scope(administration, search) or outcome
     if isinstance(outcome, Refused) and (flag := _FLAGS.get(outcome.refusals[0].field)):
         raise click.BadParameter(outcome.refusals[0].message, param_hint=flag)
     page = unwrap(outcome)

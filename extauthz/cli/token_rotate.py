@@ -18,12 +18,13 @@ from extauthz.admin.outcomes import Refused
 from extauthz.admin.peppers import Candidate, NotRotated
 from extauthz.admin.times import length
 from extauthz.cli import configuration
-from extauthz.cli.output import confirm, counted, json_option, now, write_json, yes_option
+from extauthz.cli.output import confirm, json_option, now, write_json, yes_option
 from extauthz.cli.rendering import Column, Fit, progress, write_table
 from extauthz.cli.session import Session, TokenId, as_option, unwrap
 from extauthz.cli.terminal import echo, showing_secrets
 from extauthz.cli.token_create import facts_of, write_one
 from extauthz.cli.token_requests import FLAGS
+from extauthz.config.counting import counted
 from extauthz.process import private_files
 
 _COLUMNS = (

@@ -475,12 +475,12 @@ def test_a_restore_is_accepted_with_the_export_of_its_own_audit(administration: 
     first, export = read
     with closing(SqlTokenStore(copy)) as store:
         restored = replace(administration, store=store)
-        assert fields(stores.prepare_restore(restored, SUPER_ADMIN, "00" * 32, export)) == ["audit"]
-        restore = stores.prepare_restore(restored, SUPER_ADMIN, first, export)
+        assert fields(stores.prepare_restore(restored, SUPER_ADMIN, "00" * 32, export, NOW)) == ["audit"]
+        restore = stores.prepare_restore(restored, SUPER_ADMIN, first, export, NOW)
         assert isinstance(restore, stores.Restore)
         assert restore.is_behind is False
         for actor in (VIEWER, ADMIN):
-            assert fields(stores.prepare_restore(restored, actor, first, export)) == ["actor"]
+            assert fields(stores.prepare_restore(restored, actor, first, export, NOW)) == ["actor"]
             assert fields(stores.accept_restore(restored, actor, restore, NOW)) == ["actor"]
         outcome = stores.accept_restore(restored, SUPER_ADMIN, restore, NOW)
         assert not isinstance(outcome, Refused)
