@@ -211,7 +211,8 @@ def _print(report: RefusalReport, limit: int) -> None:
     echo()
     write_table(_columns(report), (_cells(report, *row) for row in rows[:limit]))
     if len(rows) > limit:
-        echo(f"{counted(len(rows) - limit, 'more row')}: --limit {len(rows)}", err=True)
+        there = "There is" if len(rows) - limit == 1 else "There are"
+        echo(f"{there} {counted(len(rows) - limit, 'more row')}: --limit {len(rows)}", err=True)
     if report.others:
         echo(f"{report.others:,.0f} more are in rows that were given up because there were too many.", err=True)
     if "reason" in report.by:

@@ -17,7 +17,7 @@ from extauthz.adapters.store.rules import MAX_SOURCE, MAX_WHY
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin.administration import Administration, audit_keys, prefixes_of, rules_of
 from extauthz.admin.outcomes import Refused
-from extauthz.admin.rights import Actor, Role, role_of
+from extauthz.admin.rights import SYSTEM_ACTOR, Actor, Role, role_of
 from extauthz.admin.token_requests import TokenRules
 from extauthz.cli import configuration
 from extauthz.cli.pepper_file import make_pepper
@@ -165,9 +165,9 @@ def _waiting(name: str) -> None:
 
 def _system_user() -> str:
     try:
-        return f"os:{pwd.getpwuid(os.getuid()).pw_name}"
+        return f"{SYSTEM_ACTOR}{pwd.getpwuid(os.getuid()).pw_name}"
     except KeyError:
-        return f"os:{os.getuid()}"
+        return f"{SYSTEM_ACTOR}{os.getuid()}"
 
 
 def _source(user: str | None) -> str:

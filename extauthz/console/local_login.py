@@ -13,11 +13,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from extauthz.adapters.store.sessions import LOCAL, StoredAccount, StoredSession
 from extauthz.admin import accounts, sessions
 from extauthz.admin.outcomes import Refused
+from extauthz.admin.reauthentication import CONFIRMATION
 from extauthz.admin.rights import Actor, Role
 from extauthz.config.console import ConsoleSection
 from extauthz.console import forms, passwords, rendering
 from extauthz.console.context import Context
-from extauthz.console.openid import local_path
+from extauthz.console.login_cookie import local_path
 from extauthz.console.throttle import LoginThrottle, Throttle
 from extauthz.console.visits import (
     COOKIE,
@@ -73,9 +74,10 @@ class LocalLogin:
     async def confirm(self, visit: Visit) -> Response:
         """Ask for the password again, or take it: what needs a recent login is allowed for ten minutes then."""
         if visit.visitor.session.method != LOCAL:
-            return RedirectResponse(
-                f"/login/openid?{urlencode({'again': 1, 'next': local_path(visit.query.get('next', ''))})}", 303
-            )
+            path, oidc = local_path(visit.query.get("next", "")), console_section(visit.context).oidc
+            if oidc is not None and oidc.reauthentication == CONFIRMATION:
+                return RedirectResponse(f"/confirm/provider?{urlencode({'next': path})}", 303)
+            return RedirectResponse(f"/login/openid?{urlencode({'again': 1, 'next': path})}", 303)
         if not visit.form.fields:
             return visit.page("confirm.html", path=local_path(visit.query.get("next", "")), error="")
         path, email = local_path(visit.form.text("next")), visit.visitor.session.email
@@ -149,6 +151,7 @@ async def begin_session(
     response: Response,
     *,
     issuer: str = "",
+    subject: str = "",
     account: StoredAccount | None = None,
     authenticated_at: int | None = None,
     before: StoredSession | None = None,
@@ -165,6 +168,7 @@ async def begin_session(
         address=address,
         limits=session_limits(context),
         issuer=issuer,
+        subject=subject,
         account=account,
         authenticated_at=authenticated_at,
         before=before,

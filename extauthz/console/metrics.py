@@ -13,19 +13,16 @@ from starlette.routing import compile_path
 
 from extauthz import __version__
 from extauthz.adapters import metrics
-from extauthz.adapters.store import sessions as stored_sessions
-from extauthz.admin.sessions import is_alive
+from extauthz.admin import sessions
 from extauthz.config.console import CALLBACK
 from extauthz.console.api.operations import BASE
 from extauthz.console.context import Context
 from extauthz.console.visits import session_limits
-from extauthz.errors import StoreError
+from extauthz.errors import ConfigurationError, StoreError
 from extauthz.telemetry.metric_table import SECONDS, Histogram, Samples
 from extauthz.transport.http.ops import Application, Readiness
 
 NO_PAGE = "none"
-MAX_SESSIONS = 10_000
-"""Sessions that are counted at most."""
 STORE_TIMEOUT = 2.0
 """Seconds that a scrape waits for the store."""
 
@@ -124,7 +121,10 @@ def _change(method: str, page: str, status: int) -> tuple[str, str] | None:
 
 
 class OpsPages:
-    """What the ops listener shows of a console; a store that hangs is asked once, and delays no scrape for long."""
+    """What the ops listener shows of a console; a store that hangs is asked once, and delays no scrape for long.
+
+    Without the peppers it is not ready either: nobody can be let in.
+    """
 
     def __init__(self, context: Context, counters: Counters) -> None:
         """Show these counts."""
@@ -160,11 +160,14 @@ class OpsPages:
             return task.result()
         except StoreError:
             return None
+        except ConfigurationError as error:
+            # Without the peppers nobody has a session.
+            _log.error("the sessions could not be counted", extra={"error": str(error)})
+            return None
         except Exception:  # noqa: BLE001 - not ready, whatever it is
             _log.exception("the store could not be looked at")
             return None
 
     def _count(self) -> int:
-        limits, now = session_limits(self._context), self._context.now()
-        newest = stored_sessions.newest(self._context.administration().store, now - int(limits.idle), MAX_SESSIONS)
-        return sum(is_alive(session, now, limits) for session in newest)
+        context = self._context
+        return sessions.count(context.administration(), context.now(), limits=session_limits(context))

@@ -214,9 +214,13 @@ def guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
     return fenced
 
 
-def go_on(path: str) -> Response:
-    """Answer with a page that goes on to a path of ours: a redirect in a chain that began elsewhere gets no Strict cookie."""
-    return HTMLResponse(rendering.render("go_on.html", {"path": path}), headers={"refresh": f"0;url={path}"})
+def go_on(address: str) -> Response:
+    """Answer with a page that goes on to a path of ours, or to the provider, where a redirect would not do.
+
+    One in a chain that began elsewhere gets no Strict cookie, and one after a form may not lead to another site.
+    """
+    text = quote(address, safe=":/%#?=@[]!$&'()*+,;~")
+    return HTMLResponse(rendering.render("go_on.html", {"path": text}), headers={"refresh": f"0;url={text}"})
 
 
 def _log_in(request: Request) -> Response:

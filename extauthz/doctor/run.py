@@ -59,7 +59,7 @@ def _of_console(
     yield "console", lambda: console.look(configuration, section, clock.now())
     yield "console's port", lambda: [asyncio.run(console_network.port(section))]
     if not offline or isinstance(configuration.store_place, Path):
-        yield "console's store", lambda: console.store(configuration, section, environment)
+        yield "console's store", lambda: console.store(configuration, section, clock.now(), environment)
     if offline:
         return
     yield "sidecars of the console", lambda: asyncio.run(console_network.sidecars(configuration, section))

@@ -218,7 +218,7 @@ CONSOLE = (
         "outcome",
     ),
     _counter("extauthz_console_token_changes_total", "Tokens created, rotated and revoked, by page or api.", "change", "by"),
-    _gauge("extauthz_console_sessions", "Sessions that last, of all consoles of the store."),
+    _gauge("extauthz_console_sessions", "Sessions that last and were written with a pepper, of all consoles of the store."),
     _gauge("extauthz_console_scrape_age_seconds", "Seconds since the last good scrape, or since the start.", "sidecar"),
     _gauge("extauthz_console_ready", "1 when the token store answers."),
     Definition("extauthz_console_build_info", Type.INFO, ("version",), "Version.", Across.GREATEST),

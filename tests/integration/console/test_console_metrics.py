@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -12,12 +13,15 @@ import httpx2
 import pytest
 from starlette.routing import Route
 
+from extauthz.adapters.store import sessions as stored_sessions
+from extauthz.adapters.store.sessions import StoredSession
 from extauthz.console import metrics
 from extauthz.console.app import paths
+from extauthz.console.context import Context
 from extauthz.console.metrics import Counted, Counters, OpsPages
-from extauthz.errors import StoreError
+from extauthz.errors import ConfigurationError, Problem, StoreError
 from tests.support.console_process import console, log_in
-from tests.support.console_world import ConsoleWorld, console_world, empty_store
+from tests.support.console_world import NOW, ConsoleWorld, console_world, empty_store
 from tests.support.ports import free_port
 
 
@@ -46,8 +50,28 @@ def test_pages_are_counted_and_sessions_that_last(tmp_path: Path) -> None:
         assert series["extauthz_console_sessions"] == 1
         assert series["extauthz_console_ready"] == 1
         assert series['extauthz_console_scrape_age_seconds{sidecar="http://127.0.0.1:1"}'] == 30
+        forge_session(world)
+        assert shown(world, counters)["extauthz_console_sessions"] == 1
         world.now += 24 * 3600
         assert shown(world, counters)["extauthz_console_sessions"] == 0
+
+
+def forge_session(world: ConsoleWorld) -> None:
+    """Write a row as somebody can who has no pepper."""
+    row = StoredSession("a" * 12, "cto@acme.com", "local", "", "10.0.0.7", NOW, NOW, NOW, bytes(32), "p1", bytes(32))
+    with world.store.writing() as connection:
+        connection.execute(stored_sessions.console_sessions.insert().values(**asdict(row)))
+
+
+def test_without_a_pepper_no_session_can_be_counted_and_it_is_not_ready(tmp_path: Path) -> None:
+    def fail() -> Any:
+        raise ConfigurationError([Problem("extauthz.yaml", 1, "tokens.peppers", "cannot be read")])
+
+    with console_world(tmp_path) as world:
+        administration = replace(world.current.administration(), read_peppers=fail)
+        world.context = Context(world.current.configuration, lambda: administration, world.current.route_map, lambda: NOW)
+        series = shown(world, Counters(paths()))
+        assert (series["extauthz_console_ready"], "extauthz_console_sessions" in series) == (0, False)
 
 
 def test_every_route_has_its_pattern(tmp_path: Path) -> None:
@@ -65,7 +89,7 @@ def test_without_the_store_it_is_not_ready_and_the_rest_is_shown(tmp_path: Path,
         raise StoreError("the store is away")
 
     with console_world(tmp_path) as world:
-        monkeypatch.setattr(metrics.stored_sessions, "newest", fail)
+        monkeypatch.setattr(stored_sessions, "newest", fail)
         series = shown(world, Counters(paths()))
         assert series["extauthz_console_ready"] == 0
         assert "extauthz_console_sessions" not in series
@@ -88,7 +112,7 @@ def test_a_store_that_hangs_is_asked_once_and_delays_nobody_for_long(tmp_path: P
         return [*ready, (await pages.readiness()).ready]
 
     with console_world(tmp_path) as world:
-        monkeypatch.setattr(metrics.stored_sessions, "newest", hang)
+        monkeypatch.setattr(stored_sessions, "newest", hang)
         monkeypatch.setattr(metrics, "STORE_TIMEOUT", 0.01)
         assert asyncio.run(look(OpsPages(world.context, Counters(())))) == [False, False, False, True]
         assert len(asked) == 1

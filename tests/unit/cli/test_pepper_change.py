@@ -203,11 +203,11 @@ def test_a_store_that_goes_away_loses_no_secret(two: tuple[Path, dict[str, str]]
     rotate = SqlTokenStore.rotate
     done: list[str] = []
 
-    def away(store: SqlTokenStore, token_id: str, *arguments: Any) -> Any:
+    def away(store: SqlTokenStore, token_id: str, *arguments: Any, **more: Any) -> Any:
         if done:
             raise StoreError("the token store went away")
         done.append(token_id)
-        return rotate(store, token_id, *arguments)
+        return rotate(store, token_id, *arguments, **more)
 
     monkeypatch.setattr(SqlTokenStore, "rotate", away)
     file = folder / "rotated.jsonl"
