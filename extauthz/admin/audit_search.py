@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from extauthz.adapters.store import chain, sessions
+from extauthz.adapters.store import chain
 from extauthz.adapters.store.records import AuditFilter, AuditRow
 from extauthz.admin.administration import Administration
 from extauthz.admin.exporting import csv_line
@@ -17,19 +17,11 @@ from extauthz.admin.metadata import utc
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor, Operation, forbidden
 from extauthz.admin.token_search import MAY_BE_SECRET, TokenSearch, may_hold_secret
-from extauthz.config.messages import nearest
+from extauthz.config.wording import nearest
 
 MAX_PAGE = 1000
 """Rows of one page."""
 MAX_ACTOR = 254
-ACTIONS = frozenset(
-    {
-        *(chain.CREATED, chain.REVOKED, chain.ROTATED, chain.EXPIRY, chain.TOMBSTONE, chain.RESTORE, chain.SETTINGS),
-        *(chain.KEY_CREATED, chain.KEY_REVOKED, sessions.LOGGED_IN, sessions.LOGGED_OUT),
-        *(sessions.ACCOUNT_ADDED, sessions.ACCOUNT_CHANGED, sessions.ACCOUNT_REMOVED),
-    }
-)
-"""What this version writes into the audit; a later one may have written more."""
 _BATCH = 500
 _CURSOR = re.compile(r"(below(?=-[1-9])|above)-(0|[1-9][0-9]{0,15})").fullmatch
 _FIELDS = ("number", "at", "actor", "action", "token_id", "source", "before", "after")
@@ -135,7 +127,11 @@ def list_rows(
     if isinstance(filters, Refused):
         return filters
     rows = administration.store.newest_audit(filters, below=before, above=after, limit=limit + 1)[::-1]
-    if not rows and filters.action is not None and filters.action not in (words := _words(administration)):
+    if (
+        not rows
+        and filters.action is not None
+        and filters.action not in (words := known_actions().union(administration.store.audit_actions()))
+    ):
         hint = nearest(filters.action, words) or f": write one of {', '.join(sorted(words))}"
         return Refused.because("action", f"the audit knows no action {filters.action!r}{hint}")
     has_more = len(rows) > limit
@@ -147,8 +143,18 @@ def list_rows(
     )
 
 
-def _words(administration: Administration) -> frozenset[str]:
-    return ACTIONS | frozenset(administration.store.audit_actions())
+def known_actions() -> frozenset[str]:
+    """Return what this version writes into the audit; a later one may have written more."""
+    # Whoever only reads the flags of a command needs no database.
+    from extauthz.adapters.store import sessions
+
+    return frozenset(
+        {
+            *(chain.CREATED, chain.REVOKED, chain.ROTATED, chain.EXPIRY, chain.TOMBSTONE, chain.RESTORE, chain.SETTINGS),
+            *(chain.KEY_CREATED, chain.KEY_REVOKED, sessions.LOGGED_IN, sessions.LOGGED_OUT),
+            *(sessions.ACCOUNT_ADDED, sessions.ACCOUNT_CHANGED, sessions.ACCOUNT_REMOVED),
+        }
+    )
 
 
 def of_token(administration: Administration, actor: Actor, token_id: str, *, limit: int = 100) -> tuple[AuditEntry, ...] | Refused:

@@ -13,7 +13,6 @@ from extauthz.admin.administration import Administration
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor
 from extauthz.admin.tokens import Entropy, Rotation
-from extauthz.config.values import NAME, NAME_RULE
 
 _PAGE = 500
 
@@ -36,6 +35,8 @@ class NotRotated:
 
 def check_new(pepper_id: str, *, listed: Collection[str], known: Collection[str] = ()) -> Refused | None:
     """Refuse an id that no pepper can have, or that one has; `known` are those that the store ever saw."""
+    from extauthz.config.values import NAME, NAME_RULE
+
     if re.fullmatch(NAME, pepper_id) is None:
         return Refused.because("id", NAME_RULE)
     if pepper_id in listed:

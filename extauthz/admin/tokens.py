@@ -14,7 +14,7 @@ from extauthz.admin.outcomes import EXPECTED, Refusal, Refused
 from extauthz.admin.rights import Actor, Operation, forbidden
 from extauthz.admin.token_requests import TokenRequest, check, issue, refusals, successor
 from extauthz.admin.token_search import TokenSearch
-from extauthz.config.messages import nearest
+from extauthz.config.wording import nearest
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, TokenText, fingerprint
 from extauthz.errors import ChangeRefused, TokenChanged
 

@@ -22,7 +22,7 @@ from extauthz.cli.output import json_option, write_json
 from extauthz.cli.rendering import Column, Fit, progress, write_table
 from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
-from extauthz.config.counting import counted
+from extauthz.config.wording import counted
 from extauthz.core.act_as import address
 
 _COLUMNS = (

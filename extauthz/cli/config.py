@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from extauthz.admin.stores import pepper_error
 from extauthz.cli import configuration
 from extauthz.cli.output import now
-from extauthz.cli.session import Session, unwrap
 from extauthz.cli.terminal import echo, printable
-from extauthz.config import effective
-from extauthz.config.counting import counted
-from extauthz.config.loader import Configuration, load
+from extauthz.config.wording import counted
 from extauthz.errors import ConfigurationError, Problem
-from extauthz.serve.certificate_warnings import certificate_warnings
+
+if TYPE_CHECKING:
+    from extauthz.config.loader import Configuration
 
 
 @click.group("config")
@@ -36,6 +35,9 @@ def check(config_file: Path, *, with_store: bool, as_json: bool) -> None:
 
     Example: extauthz config check --config config/extauthz.yaml
     """
+    from extauthz.config.loader import load
+    from extauthz.serve.certificate_warnings import certificate_warnings
+
     problems, warnings = [], []
     try:
         loaded = load(config_file)
@@ -57,6 +59,9 @@ def check(config_file: Path, *, with_store: bool, as_json: bool) -> None:
 
 def _of_store(config_file: Path, loaded: Configuration) -> list[Problem]:
     """Return what is wrong with the peppers, with the line of their list."""
+    from extauthz.admin.stores import pepper_error
+    from extauthz.cli.session import Session, unwrap
+
     if loaded.store_place is None:
         return []
     session = Session(config_file)
@@ -72,4 +77,6 @@ def show(config_file: Path) -> None:
 
     Example: extauthz config show --config config/extauthz.yaml
     """
+    from extauthz.config import effective
+
     echo(json.dumps(effective.plain_settings(configuration.read(config_file)), indent=2))

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 import click
 
 from extauthz.cli.terminal import echo, printable
-from extauthz.config.counting import counted
 from extauthz.config.loader import Configuration, load
+from extauthz.config.wording import counted
 from extauthz.errors import ConfigurationError
 
 CONFIGURATION_EXIT = 3

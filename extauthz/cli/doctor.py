@@ -17,8 +17,8 @@ from extauthz.cli import configuration
 from extauthz.cli.output import json_option, write_json
 from extauthz.cli.rendering import progress, titled
 from extauthz.cli.terminal import Styled, echo, printable
-from extauthz.config.counting import counted
 from extauthz.config.loader import load
+from extauthz.config.wording import counted
 from extauthz.doctor import run
 from extauthz.doctor.findings import Finding, Level, problem
 from extauthz.envoy_config.control_planes import ControlPlane

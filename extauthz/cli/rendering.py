@@ -1,4 +1,4 @@
-"""Tables, and how far a command is: drawn by rich, which commands that print neither do not load."""
+"""Tables, and how far a command is: drawn by rich, which is loaded when there is something to draw."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import zip_longest
-
-from rich.cells import cell_len
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from extauthz.cli.terminal import can_show, echo, fitting, printable, write
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.text import Text
 
 WIDE = 240
 """Columns of a table that no terminal shows."""
@@ -59,6 +59,10 @@ class Column:
 
 def write_table(columns: Sequence[Column], rows: Iterable[Sequence[str | None]]) -> None:
     """Print a table as wide as the terminal, and name the columns that it has no room for; without a terminal a row is a line."""
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.text import Text
+
     cells = [[printable(value or "-", lines=False) for value in row] for row in rows]
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if is_terminal else WIDE
@@ -90,6 +94,8 @@ class _Layout:
 
 
 def _layout(columns: Sequence[Column], needed: Sequence[int], width: int) -> _Layout:
+    from rich.cells import cell_len
+
     least = {
         index: needed[index] if column.fit is Fit.WHOLE else min(needed[index], max(column.least, cell_len(column.name)))
         for index, column in enumerate(columns)
@@ -117,6 +123,8 @@ def _sum(widths: Mapping[int, int]) -> int:
 
 def _lines(console: Console, columns: Sequence[Column], layout: _Layout, row: Sequence[str], *, wraps: bool) -> Text:
     """Return the lines of a row; no markup is read."""
+    from rich.text import Text
+
     parts: list[list[Text]] = []
     for index, width in layout.widths.items():
         text = Text(row[index], no_wrap=True, overflow="ellipsis")
@@ -143,6 +151,9 @@ def progress(
 
     A block that `prints` to the same terminal shows by its lines how far it is.
     """
+    from rich.console import Console
+    from rich.progress import Progress
+
     # What is printed meanwhile is written to where it belongs, and not to the terminal of the bar.
     bar = Progress(console=console or Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False)
     bar.add_task(titled(title), total=total)
@@ -162,4 +173,6 @@ def progress(
 
 def titled(title: str) -> str:
     """Return the title of a progress bar that shows nothing but its letters."""
+    from rich.markup import escape
+
     return escape(fitting(title, err=True))

@@ -17,7 +17,7 @@ from extauthz.cli.refusal_hints import hint
 from extauthz.cli.refusals import EVER, KEYS, OUTCOMES, REFUSALS, Key, NameCounts, RefusalReport, RefusalRow
 from extauthz.cli.rendering import Column, Fit, progress, write_table
 from extauthz.cli.terminal import echo, printable
-from extauthz.config.counting import counted
+from extauthz.config.wording import counted
 
 MAX_LINE = 64 * 1024
 """Bytes; a longer line is broken."""

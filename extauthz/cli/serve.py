@@ -14,7 +14,6 @@ from extauthz.config.values import duration
 from extauthz.errors import ListenError, StoreError
 from extauthz.process import standard_streams
 from extauthz.serve import main
-from extauthz.serve.certificate_warnings import certificate_warnings
 
 
 class Duration(click.ParamType[float]):
@@ -48,6 +47,8 @@ def command(config_file: Path, *, wait: float, decision_log: bool) -> None:
 
     Example: extauthz serve --config config/extauthz.yaml
     """
+    from extauthz.serve.certificate_warnings import certificate_warnings
+
     process_log.configure()
     if standard_streams.closed_at_start:
         extra = {"streams": standard_streams.closed_at_start}

@@ -12,7 +12,7 @@ from extauthz.cli import configuration
 from extauthz.cli.output import confirm, json_option, now, write_facts, write_json, yes_option
 from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
-from extauthz.config.counting import counted
+from extauthz.config.wording import counted
 
 _SHOWN = 20
 """Ids that a message names."""

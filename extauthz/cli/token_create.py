@@ -20,7 +20,7 @@ from extauthz.cli.output import json_option, now, write_facts, write_json
 from extauthz.cli.rendering import progress
 from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo, showing_secrets
-from extauthz.config.counting import counted
+from extauthz.config.wording import counted
 
 
 @click.command("create")

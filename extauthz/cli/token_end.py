@@ -20,7 +20,7 @@ from extauthz.cli.output import confirm, json_option, now, write_json, yes_optio
 from extauthz.cli.session import Session, TokenId, Why, as_option, unwrap
 from extauthz.cli.terminal import echo
 from extauthz.cli.token_leaks import read_text
-from extauthz.config.counting import counted
+from extauthz.config.wording import counted
 from extauthz.core.act_as import address
 
 _NO_SUCH = "no token has this id"

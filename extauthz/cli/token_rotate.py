@@ -24,7 +24,7 @@ from extauthz.cli.session import Session, TokenId, as_option, unwrap
 from extauthz.cli.terminal import echo, showing_secrets
 from extauthz.cli.token_create import facts_of, write_one
 from extauthz.cli.token_requests import FLAGS
-from extauthz.config.counting import counted
+from extauthz.config.wording import counted
 from extauthz.process import private_files
 
 _COLUMNS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from extauthz.config.counting import counted
+from extauthz.config.wording import counted
 from extauthz.core.policy import Policy
 
 Mode = Literal["enforce", "monitor"]

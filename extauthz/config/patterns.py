@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from extauthz.config.messages import nearest
+from extauthz.config.wording import nearest
 from extauthz.core.paths import MAX_SEGMENTS, is_reachable
 from extauthz.core.routes import Match
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from extauthz.config.document import Document
-from extauthz.config.messages import nearest, problems_of
+from extauthz.config.messages import problems_of
 from extauthz.config.oauth import OAuthSection
+from extauthz.config.wording import nearest
 from extauthz.core.model import Reason
 from extauthz.errors import Problem
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from extauthz.admin.rights import Role
-from extauthz.config.counting import counted
+from extauthz.config.wording import counted
 
 _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 _IMMUTABLE = {"cache-control": "public, max-age=31536000, immutable"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from extauthz.config.counting import counted
+from extauthz.config.wording import counted
 from extauthz.core.client_address import ForwardedClient
 from extauthz.doctor.envoy_dump import Manager, at
 from extauthz.doctor.findings import Finding, problem, warning

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from extauthz.config.counting import counted
+from extauthz.config.wording import counted
 from extauthz.doctor.envoy_dump import Host, at, every
 from extauthz.doctor.findings import Finding, problem, warning
 from extauthz.envoy_config.bootstrap import Sidecar

@@ -16,10 +16,10 @@ from extauthz.adapters.oauth.published_keys import descriptions, usable_keys
 from extauthz.adapters.store.rows import check_peppers
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.addresses import Address
-from extauthz.config.counting import counted
 from extauthz.config.loader import Configuration
 from extauthz.config.oauth import ProviderEntry
 from extauthz.config.settings import ServerSection
+from extauthz.config.wording import counted
 from extauthz.core.providers import ProviderRules, Verification
 from extauthz.doctor.findings import Finding, ok, problem, warning
 from extauthz.envoy_config.reading import is_everywhere

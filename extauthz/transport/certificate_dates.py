@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cryptography import x509
+if TYPE_CHECKING:
+    from cryptography import x509
 
 SOON = 14 * 86_400
 """Seconds before its end from which a certificate is worth a look."""
@@ -32,6 +34,9 @@ class Certificate:
 
 def read_chain(path: Path) -> list[Certificate]:
     """Read a PEM file, the own certificate first; raises ValueError, which names the file."""
+    # Most configurations name no certificate.
+    from cryptography import x509
+
     try:
         return [_certificate(certificate) for certificate in x509.load_pem_x509_certificates(path.read_bytes())]
     except OSError as error:
@@ -62,6 +67,8 @@ def day(seconds: float) -> str:
 
 
 def _certificate(certificate: x509.Certificate) -> Certificate:
+    from cryptography import x509
+
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

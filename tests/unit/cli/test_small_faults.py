@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.config.counting import counted
+from extauthz.config.wording import counted
 from tests.support.command_line import SETTINGS, configured, created, run, told
 
 
