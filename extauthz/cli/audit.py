@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from extauthz.adapters.store import chain
 from extauthz.adapters.store.records import AuditRow
-from extauthz.adapters.store.replay import Difference
 from extauthz.admin import audits
 from extauthz.admin.metadata import utc
 from extauthz.cli import configuration
@@ -19,6 +18,9 @@ from extauthz.cli.output import json_option, write_json
 from extauthz.cli.rendering import progress, write_table
 from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
+
+if TYPE_CHECKING:
+    from extauthz.adapters.store.replay import Difference
 
 _COLUMNS = ("number", "at", "action", "token", "actor", "source", "after")
 

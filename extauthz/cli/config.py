@@ -10,8 +10,6 @@ import click
 
 from extauthz.cli import configuration
 from extauthz.cli.terminal import echo, printable
-from extauthz.config import effective
-from extauthz.config.loader import load
 from extauthz.errors import ConfigurationError
 
 
@@ -28,6 +26,8 @@ def check(config_file: Path, *, as_json: bool) -> None:
 
     Example: extauthz config check --config config/extauthz.yaml
     """
+    from extauthz.config.loader import load
+
     problems, warnings = [], []
     try:
         warnings = list(load(config_file).warnings)
@@ -52,4 +52,6 @@ def show(config_file: Path) -> None:
 
     Example: extauthz config show --config config/extauthz.yaml
     """
+    from extauthz.config import effective
+
     echo(json.dumps(effective.plain_settings(configuration.read(config_file)), indent=2))

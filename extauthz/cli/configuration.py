@@ -6,13 +6,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from extauthz.cli.terminal import echo, printable
-from extauthz.config.loader import Configuration, load
 from extauthz.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from extauthz.config.loader import Configuration
 
 CONFIGURATION_EXIT = 3
 
@@ -37,6 +39,8 @@ def explained() -> Iterator[None]:
 
 def read(file: Path) -> Configuration:
     """Load the configuration, or list its problems and exit."""
+    from extauthz.config.loader import load
+
     with explained():
         return load(file)
 

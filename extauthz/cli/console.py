@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from extauthz.admin import accounts
 from extauthz.admin.metadata import utc
 from extauthz.admin.outcomes import Refused
 from extauthz.cli import configuration
@@ -17,7 +16,6 @@ from extauthz.cli.output import ask_password, confirm, json_option, now, write_j
 from extauthz.cli.rendering import write_table
 from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
-from extauthz.config.console import PACKAGES
 from extauthz.errors import ListenError
 
 
@@ -36,6 +34,8 @@ def command(context: click.Context, config_file: Path) -> None:
 
 
 def _serve(config_file: Path) -> None:
+    from extauthz.config.console import PACKAGES
+
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise click.ClickException(
@@ -70,6 +70,7 @@ def add_user(config_file: Path, email: str | None, address: str, password_file: 
 
     Example: extauthz console add-user ana@acme.com
     """
+    from extauthz.admin import accounts
     from extauthz.console import passwords
 
     session = Session(config_file, email)
@@ -92,6 +93,8 @@ def remove_user(config_file: Path, email: str | None, address: str, *, yes: bool
 
     Example: extauthz console remove-user ana@acme.com
     """
+    from extauthz.admin import accounts
+
     session = Session(config_file, email)
     confirm(f"Remove the account of {address}?", yes=yes)
     with session.administration() as administration:
@@ -108,6 +111,8 @@ def list_users(config_file: Path, email: str | None, *, as_json: bool) -> None:
 
     Example: extauthz console list-users
     """
+    from extauthz.admin import accounts
+
     session = Session(config_file, email)
     with session.administration() as administration:
         listed = unwrap(accounts.list_accounts(administration, session.actor))
@@ -124,6 +129,8 @@ command.add_command(key)
 
 
 def _password(file: Any) -> str:
+    from extauthz.admin import accounts
+
     text = ask_password("Password") if file is None else file.readline().rstrip("\r\n")
     password = accounts.normalized(text)
     if isinstance(password, Refused):

@@ -16,7 +16,7 @@ from extauthz.cli.output import json_option, now, write_json
 from extauthz.cli.refusals import EVER, MAX_CALLERS, OUTCOMES, RefusalReport, RefusalRow, seconds
 from extauthz.cli.rendering import progress, write_table
 from extauthz.cli.terminal import echo, printable
-from extauthz.config.values import duration
+from extauthz.config.units import duration
 
 MAX_LINE = 64 * 1024
 """Bytes; a longer line is broken."""

@@ -8,15 +8,14 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-
-from rich.cells import cell_len
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from extauthz.cli.terminal import can_show, echo, fitting, printable, write
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.text import Text
 
 WIDE = 240
 """Columns of a table that no terminal shows."""
@@ -35,6 +34,9 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]], *,
 
     The first `whole` columns are never cut, and those of `ids` also never left out; others that do not fit are named.
     """
+    from rich.console import Console
+    from rich.table import Table
+
     cells = [[printable(value or "-", lines=False) for value in row] for row in rows]
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if is_terminal else WIDE
@@ -57,6 +59,8 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]], *,
 
 
 def _least_widths(columns: Sequence[str], cells: Sequence[Sequence[str]], whole: int, ids: Sequence[int]) -> list[int]:
+    from rich.cells import cell_len
+
     least = []
     for index, name in enumerate(columns):
         needed = max([cell_len(name), *(cell_len(row[index]) for row in cells)])
@@ -78,12 +82,17 @@ def _width_of(least: Sequence[int], visible: Sequence[int]) -> int:
 
 def _cell(text: str) -> Text:
     """Make a cell of one line, cut where the column ends; no markup is read."""
+    from rich.text import Text
+
     return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 @contextmanager
 def progress(title: str, total: int, *, console: Console | None = None, patience: float = PATIENCE) -> Iterator[Progress]:
     """Show on a terminal how far the block is, once it has taken longer than `patience`; it advances task 0."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     bar = Progress(console=console or Console(stderr=True), transient=True)
     bar.add_task(titled(title), total=total)
     if not bar.console.is_terminal:
@@ -102,4 +111,6 @@ def progress(title: str, total: int, *, console: Console | None = None, patience
 
 def titled(title: str) -> str:
     """Return the title of a progress bar that shows nothing but its letters."""
+    from rich.markup import escape
+
     return escape(fitting(title, err=True))

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import click
 
-from extauthz.adapters import process_log
 from extauthz.cli import configuration
-from extauthz.config.values import duration
+from extauthz.config.units import duration
 from extauthz.errors import ListenError, StoreError
 from extauthz.process import standard_streams
-from extauthz.serve import main
 
 
 class Duration(click.ParamType[float]):
@@ -46,6 +44,9 @@ def command(config_file: Path, *, wait: float, decision_log: bool) -> None:
 
     Example: extauthz serve --config config/extauthz.yaml
     """
+    from extauthz.adapters import process_log
+    from extauthz.serve import main
+
     process_log.configure()
     if standard_streams.closed_at_start:
         extra = {"streams": standard_streams.closed_at_start}

@@ -18,7 +18,6 @@ from extauthz.cli.output import json_option, now, write_facts, write_json
 from extauthz.cli.rendering import write_table
 from extauthz.cli.session import Session, TokenId, as_option, unwrap
 from extauthz.cli.terminal import echo
-from extauthz.config.values import scope
 from extauthz.core.act_as import address
 from extauthz.core.model import AuthType
 
@@ -129,6 +128,8 @@ def _time(flag: str, text: str | None) -> int | None:
 
 
 def _scope(name: str | None) -> str | None:
+    from extauthz.config.values import scope
+
     if name is None:
         return None
     try:

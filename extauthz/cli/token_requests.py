@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,11 +13,11 @@ from extauthz.admin.rights import PERMISSIONS
 from extauthz.admin.times import expiry
 from extauthz.admin.token_requests import TokenRequest, check
 from extauthz.cli.session import Session
-from extauthz.config import document
-from extauthz.config.document import Document
-from extauthz.config.values import scope
 from extauthz.core.model import AuthType
 from extauthz.errors import Problem
+
+if TYPE_CHECKING:
+    from extauthz.config.document import Document
 
 MAX_REQUESTS = 10_000
 FIELDS = ("description", "permission", "user", "scopes", "expires")
@@ -28,6 +28,8 @@ _KEYS = {"expires_at": "expires"}
 
 def from_flags(session: Session, permission: str, scopes: tuple[str, ...], expires: str, at: int, **rest: Any) -> TokenRequest:
     """Return the request of the flags, or refuse it with every flag that is wrong."""
+    from extauthz.config.values import scope
+
     request = TokenRequest(
         permission=AuthType(permission.upper()),
         scopes=frozenset(_flag("--scope", scope, name) for name in scopes),
@@ -45,6 +47,8 @@ def from_flags(session: Session, permission: str, scopes: tuple[str, ...], expir
 
 def from_file(session: Session, file: Path, at: int) -> list[TokenRequest]:
     """Return the requests of a YAML file, or refuse all of them with line and field of everything that is wrong."""
+    from extauthz.config import document
+
     source = document.read(file)
     problems = list(source.problems)
     requests: list[TokenRequest] = []
@@ -104,6 +108,8 @@ def _permission(source: Document, index: int, fields: Mapping[str, Any], problem
 
 
 def _scopes(source: Document, index: int, fields: Mapping[str, Any], problems: list[Problem]) -> frozenset[str]:
+    from extauthz.config.values import scope
+
     names = fields.get("scopes")
     scopes = set()
     for place, name in enumerate(names if isinstance(names, list) else [names] if names is not None else []):

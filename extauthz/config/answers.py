@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 
 from extauthz.config.document import Document, KeyPath
 from extauthz.config.messages import nearest
-from extauthz.config.values import Section, duration, exact, text
+from extauthz.config.units import duration
+from extauthz.config.values import Section, exact, text
 from extauthz.core.model import DECISION_ID, Deny, Reason
 from extauthz.errors import Problem
 from extauthz.responses.denials import (

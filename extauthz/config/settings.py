@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator, model_validator
 
-from extauthz.addresses import Address
+from extauthz.addresses import MAX_HOPS, Address
 from extauthz.config import database_address
 from extauthz.config.answers import AnswersSection
 from extauthz.config.completeness import ReloadSection
@@ -39,7 +39,6 @@ from extauthz.responses.denials import REALM
 
 MIN_POLL, MAX_POLL = 0.25, 60.0
 MAX_WORKERS = 256
-MAX_HOPS = 10
 
 _HEADER_NAME = re.compile(r"[a-z][a-z0-9-]*").fullmatch
 

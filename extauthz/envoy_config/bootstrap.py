@@ -10,8 +10,6 @@ from enum import StrEnum
 from textwrap import indent
 from typing import Any
 
-import yaml
-
 from extauthz.addresses import Address
 from extauthz.core.identity import IdentityHeaders
 from extauthz.envoy_config import cors, mutations, traffic
@@ -121,11 +119,15 @@ def text(sidecar: Sidecar, edge: Edge, part: Part = Part.ALL) -> str:
 
 def mutation_rules(sidecar: Sidecar) -> Any:
     """Return `decoder_header_mutation_rules` as data; raises ValueError like `text`."""
+    import yaml
+
     return yaml.safe_load(_mutation(sidecar))["decoder_header_mutation_rules"]
 
 
 def as_json(printed: str) -> str:
     """Return printed YAML as JSON."""
+    import yaml
+
     return json.dumps(yaml.safe_load(printed), indent=2)
 
 

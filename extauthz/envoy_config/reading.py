@@ -5,12 +5,15 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from extauthz.addresses import Address
-from extauthz.config.loader import Configuration
 from extauthz.core.policy import canonical_host
 from extauthz.core.routes import compile_routes
 from extauthz.envoy_config.bootstrap import DOMAINS, Sidecar, Tls
+
+if TYPE_CHECKING:
+    from extauthz.config.loader import Configuration
 
 
 def is_everywhere(address: Address) -> bool:

@@ -21,7 +21,8 @@ from extauthz.config.internal_token import InternalTokenSection
 from extauthz.config.loader import MIN_PEPPER_BYTES, Configuration, load
 from extauthz.config.oauth import OAuthCommon, ProviderEntry
 from extauthz.config.settings import TokensSection
-from extauthz.config.values import MAX_DURATION, Section, duration, scope, size
+from extauthz.config.units import MAX_DURATION, duration, size
+from extauthz.config.values import Section, scope
 from extauthz.core.act_as import ACT_AS_HEADERS
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Reason
