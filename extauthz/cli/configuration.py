@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from extauthz.config.loader import Configuration
 
 CONFIGURATION_EXIT = 3
+VARIABLE = "EXTAUTHZ_CONFIG"
+"""Names the file where no flag does."""
 
 option: Callable[[Any], Any] = click.option(
     "--config",
     "config_file",
     type=click.Path(dir_okay=False, path_type=Path),
+    envvar=VARIABLE,
     default=Path("config/extauthz.yaml"),
     show_default=True,
+    show_envvar=True,
     help="The configuration file.",
 )
 

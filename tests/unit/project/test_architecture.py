@@ -29,7 +29,7 @@ ROWS = (
     "config transport",
     # One library, one room: adapters do not know each other.
     "adapters.oauth adapters.store adapters.decision_log adapters.tracing adapters.envoy adapters.metrics adapters.process_log",
-    "runtime admin envoy_config",
+    "runtime admin envoy_config initial",
     "serve doctor demo",
     "console",
     "cli",
