@@ -42,6 +42,7 @@ def sidecar_of(configuration: Configuration, *, reached_at: Sequence[str] = (), 
         check_timeout=settings.server.check_timeout,
         max_in_flight=settings.server.max_in_flight * len(addresses),
         tls=tls,
+        answers=settings.answers.answers,
         encoded_slashes=any(table.encoded_slashes for table in (policy.routes, *policy.hosts.values())),
     )
 
