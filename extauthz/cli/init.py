@@ -14,10 +14,11 @@ import click
 
 from extauthz.cli.output import ask, yes_option
 from extauthz.cli.pepper import make_pepper
+from extauthz.cli.session import Session
 from extauthz.cli.terminal import echo, printable
 from extauthz.errors import ConfigurationError
 from extauthz.initial import files
-from extauthz.initial.files import CONFIGURATION, EXAMPLES, PEPPER, Api
+from extauthz.initial.files import CONFIGURATION, EXAMPLES, PEPPER, STORE, Api
 from extauthz.initial.providers import Provider
 from extauthz.process import private_files
 
@@ -43,8 +44,8 @@ def command(folder: Path, *, scopes: tuple[str, ...], example: str | None, yes: 
     """Write a first configuration for an API of yours, and check it.
 
     It asks for what no flag says; with --yes, or without a terminal, what no flag says has its default. Written are the
-    configuration, a route file, requests to try, the pepper of issued tokens and a .gitignore for it, each a new file: if one of
-    them is there already, nothing is written.
+    configuration, a route file, requests to try, the store of issued tokens, its pepper, and a .gitignore for both, each a new
+    file: if one of them is there already, nothing is written.
 
     \b
     Example: extauthz init
@@ -56,7 +57,7 @@ def command(folder: Path, *, scopes: tuple[str, ...], example: str | None, yes: 
     may_ask = not yes and sys.stdin is not None and sys.stdin.isatty()
     api = _api(scopes, example, flags, may_ask=may_ask)
     texts = files.texts_of(api)
-    if existing := [path for path in (*texts, PEPPER) if os.path.lexists(folder / path)]:
+    if existing := [path for path in (*texts, PEPPER, STORE) if os.path.lexists(folder / path)]:
         names = ", ".join(printable(str(folder / path), lines=False) for path in existing)
         raise click.ClickException(f"nothing was written, because this is there: {names}: name another folder, or move it away")
     loaded = _write(folder, texts)
@@ -128,6 +129,7 @@ def _write(folder: Path, texts: Mapping[Path, str]) -> Configuration:
     from extauthz.config.loader import load
 
     written: list[Path] = []
+    others = _store_files(folder)
     try:
         for path, text in texts.items():
             _make_folders((folder / path).parent, written)
@@ -138,8 +140,10 @@ def _write(folder: Path, texts: Mapping[Path, str]) -> Configuration:
         written.append(folder / PEPPER)
         loaded = load(folder / CONFIGURATION)
         loaded.peppers(os.environ)
+        with Session(folder / CONFIGURATION).administration(create=True):
+            pass
     except BaseException as error:
-        for path in reversed(written):
+        for path in (*(_store_files(folder) - others), *reversed(written)):
             with suppress(OSError):
                 path.rmdir() if path.is_dir() else path.unlink()
         if isinstance(error, ConfigurationError):
@@ -152,6 +156,11 @@ def _write(folder: Path, texts: Mapping[Path, str]) -> Configuration:
     return loaded
 
 
+def _store_files(folder: Path) -> set[Path]:
+    """Find the store and what SQLite keeps beside it."""
+    return set((folder / STORE).parent.glob(f"{STORE.name}*"))
+
+
 def _make_folders(folder: Path, written: list[Path]) -> None:
     """Make the folders that are missing, and note each; what holds secrets is for its owner alone."""
     if folder.is_dir():
@@ -162,7 +171,7 @@ def _make_folders(folder: Path, written: list[Path]) -> None:
 
 
 def _tell(folder: Path, texts: Mapping[Path, str], loaded: Configuration) -> None:
-    for path in (*texts, PEPPER):
+    for path in (*texts, PEPPER, STORE):
         echo(f"Wrote {printable(str(folder / path), lines=False)}")
     for warning in loaded.warnings:
         echo(f"warning: {printable(str(warning), lines=False)}", err=True)

@@ -17,6 +17,7 @@ EXAMPLES = {"glean-client-api": ("glean-client-api.yaml", "glean-newer-scopes.ya
 """Complete route maps: the first file counts, the others wait until their scopes are added."""
 CONFIGURATION = Path("config/extauthz.yaml")
 PEPPER = Path("data/pepper-p1")
+STORE = Path("data/tokens.db")
 
 _WAITING = "  # The provider is asked about each new token: Envoy waits longer too.\n  check_timeout: 900ms\n"
 _PLAIN = re.compile(r"[A-Z][A-Z0-9_]*").fullmatch

@@ -88,7 +88,6 @@ def test_the_version_loads_no_heavy_module(tmp_path: Path) -> None:
         pytest.param(["config", "check", "--config", str(EXAMPLE)], {"pydantic", "yaml"}, id="config check"),
         pytest.param(["config", "show", "--config", str(EXAMPLE)], {"pydantic", "yaml"}, id="config show"),
         pytest.param(["envoy-config", "--config", str(EXAMPLE)], {"pydantic", "yaml"}, id="envoy-config"),
-        pytest.param(["init", "api"], {"pydantic", "yaml"}, id="init"),
         pytest.param(["monitor-report", "decisions.log"], {"rich"}, id="monitor-report"),
     ],
 )

@@ -19,7 +19,10 @@ from tests.support.documents import CONFIG, EXAMPLE
 
 OKTA = "https://acme.okta.com/oauth2/default"
 AZURE = "https://login.microsoftonline.com/88888888-4444-4444-4444-121212121212/v2.0"
-WRITTEN = ["config/extauthz.yaml", "config/routes/api.yaml", "config/tests/requests.sh", "data/.gitignore", "data/pepper-p1"]
+WRITTEN = [
+    *("config/extauthz.yaml", "config/routes/api.yaml", "config/tests/requests.sh"),
+    *("data/.gitignore", "data/pepper-p1", "data/tokens.db"),
+]
 
 
 def init(folder: Path, *flags: str) -> Result:
@@ -84,6 +87,13 @@ def test_what_cannot_be_finished_is_taken_back(tmp_path: Path, place: str) -> No
     assert result.exit_code == 1
     assert "nothing was written: " in result.stderr
     assert found(tmp_path) == [place]
+
+
+def test_what_others_keep_in_the_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "tokens.db.backup").write_text("mine")
+    assert init(tmp_path, "--prefix", "x-envoy-").exit_code == 1
+    assert found(tmp_path) == ["data/tokens.db.backup"]
 
 
 @pytest.mark.parametrize(
