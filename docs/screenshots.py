@@ -6,6 +6,7 @@ The pages are those of the demo, with the real sidecar behind a real Envoy, and 
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import sys
 import time
@@ -37,6 +38,13 @@ DESCRIPTIONS = (
     "Dashboards of the sales team",
     "Verification reminders",
 )
+KEYS = (
+    ("admin", "Rotation of tokens in CI", ""),
+    ("viewer", "Report of the audit, every Monday", "cto@acme.com"),
+    ("viewer", "Dashboard of tokens", "cto@acme.com"),
+    ("super_admin", "Provisioning: tokens and settings of the test system", "lead@acme.com"),
+    ("admin", "Pneumonoultramicroscopicsilicovolcanoconiosis-Supercalifragilisticexpialidocious", "left@acme.com"),
+)
 SCOPES = ("SEARCH", "CHAT", "DOCUMENTS", "PEOPLE", "ANNOUNCEMENTS", "COLLECTIONS", "INSIGHTS", "VERIFICATION")
 PAGES = {
     "overview": "/",
@@ -50,6 +58,8 @@ PAGES = {
     "activity": "/activity",
     "audit": "/audit",
     "api": "/api",
+    "keys": "/keys?all=1",
+    "key-revoke": "{key}",
     "sessions": "/sessions",
     "confirm": "/confirm?next=/tokens",
 }
@@ -78,10 +88,26 @@ async def fill(demo: Demo) -> None:
     ids = [made["id"] for made in await demo.extauthz("token", "create", "--from-file", str(file))]
     await demo.extauthz("token", "rotate", ids[14])
     await demo.extauthz("token", "revoke", ids[3], ids[9], "--yes", "--why", "the project ended")
+    await make_keys(demo)
     now = int(time.time())  # noqa: TID251 - pictures are of now
     uses = [(token_id, now - number, f"10.4.{number}.0/24") for number, token_id in enumerate(ids[12::2])]
     with closing(sqlite3.connect(demo.folder / "tokens.db")) as connection, connection:
         connection.executemany("INSERT INTO token_usage VALUES (?, ?, ?)", uses)
+
+
+async def make_keys(demo: Demo) -> None:
+    """Make admin keys: good ones, one that was revoked, of a maker without a role, and of one who has a lower one by now."""
+    roles = demo.configuration.read_text(encoding="utf-8")
+    earlier = re.sub(
+        "^roles: .*$", "roles: {super_admins: [left@acme.com, lead@acme.com, cto@acme.com]}", roles, flags=re.MULTILINE
+    )
+    demo.configuration.write_text(earlier, encoding="utf-8")
+    made = []
+    for role, description, maker in KEYS:
+        arguments = ["console", "key", "create", "--role", role, "--description", description, "--expires", "90d"]
+        made += await demo.extauthz(*arguments, *(("--as", maker) if maker else ()))
+    demo.configuration.write_text(roles.replace("viewers: [", "viewers: [lead@acme.com, "), encoding="utf-8")
+    await demo.extauthz("console", "key", "revoke", made[1]["id"], "--yes")
 
 
 def traffic(demo: RunningDemo) -> None:
@@ -133,8 +159,10 @@ def walk(opened: Tab, address: str, scheme: str) -> list[str]:
     wrong = take(opened, "login", scheme)
     log_in(page, address)
     token = page.get_by_role("link", name="Search box on the intranet").last.get_attribute("href")
+    page.goto(f"{address}/keys")
+    key = page.get_by_role("link", name="Revoke Dashboard of tokens").get_attribute("href")
     for name, path in PAGES.items():
-        page.goto(address + path.format(token=token))
+        page.goto(address + path.format(token=token, key=key))
         wrong += take(opened, name, scheme, whole=name not in ("tokens", "routes", "audit"))
     page.goto(f"{address}/tokens")
     page.get_by_role("link", name="Add new token").click()

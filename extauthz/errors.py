@@ -55,6 +55,10 @@ class ChangeRefused(StoreError):
     """The store is well, and the tokens that it holds stand against a change; nothing was changed."""
 
 
+class TokenChanged(ChangeRefused):
+    """A token is not as whoever changes it has read it; nothing was changed."""
+
+
 class ListenError(Exception):
     """An address cannot be listened on; the text names it and the cause."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from extauthz.adapters.oauth.discovery import Discovery
-from extauthz.adapters.oauth.http import JsonFetcher
+from extauthz.adapters.oauth.http import MAX_CAUSE, JsonFetcher
 from extauthz.adapters.oauth.introspection import endpoint_of
+from extauthz.adapters.oauth.public_addresses import AddressRule, Resolver, resolve
 from extauthz.adapters.oauth.published_keys import descriptions, usable_keys
 from extauthz.admin.oauth_settings import CheckedSettings, Values, check
 from extauthz.admin.outcomes import Refused
@@ -29,14 +31,26 @@ class TrialFinding:
     is_good: bool
     text: str
 
+    def __post_init__(self) -> None:
+        """Bound what others wrote: addresses and names of keys are theirs."""
+        text = "".join(letter if letter.isprintable() else "?" for letter in self.text)
+        object.__setattr__(self, "text", text if len(text) <= MAX_CAUSE else f"{text[:MAX_CAUSE]}…")
+
 
 async def try_out(
-    configuration: Configuration, actor: Actor, wanted: Values, *, clock: Clock, environment: Mapping[str, str]
+    configuration: Configuration,
+    actor: Actor,
+    wanted: Values,
+    *,
+    clock: Clock,
+    environment: Mapping[str, str],
+    resolver: Resolver = resolve,
 ) -> tuple[TrialFinding, ...] | Refused:
     """Ask the issuer of settings what verifying its tokens needs; no token is sent.
 
-    Only an issuer that the provider may have is asked, through proxy and authorities of the file. The fields of refusals are those
-    of `check`.
+    Only an issuer that the provider may have is asked, through proxy and authorities of the file, at a public address or in
+    `console.issuer_networks`, and no redirect is followed: whoever writes the settings chooses whom the console asks. The fields of
+    refusals are those of `check`.
     """
     match check(configuration, actor, {**wanted, "enabled": True}):
         case Refused() as refused:
@@ -49,7 +63,9 @@ async def try_out(
     try:
         trust = checked.files.read(checked.file.parent / section.ca_file) if section.ca_file else None
         proxy, auth = section.proxy.url if section.proxy else None, checked.proxy_auth(environment)
-        fetcher = JsonFetcher(timeout=TIMEOUT, proxy=proxy, proxy_auth=auth, trust=trust)
+        networks = checked.settings.console.issuer_networks if checked.settings.console else ()
+        rule = AddressRule(tuple(map(ipaddress.ip_network, networks)), resolver)
+        fetcher = JsonFetcher(timeout=TIMEOUT, proxy=proxy, proxy_auth=auth, trust=trust, rule=rule)
     except (ConfigurationError, FetchError, OSError, ValueError) as error:
         return (TrialFinding(False, f"the issuer cannot be asked: {error}"),)
     try:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from extauthz.adapters.store.records import StoredToken, TokenFilter
 from extauthz.admin.administration import Administration
-from extauthz.admin.outcomes import Refused
+from extauthz.admin.outcomes import EXPECTED, Refused
 from extauthz.admin.rights import Actor, Operation, refusal
 from extauthz.core.act_as import address
 from extauthz.core.model import AuthType
+from extauthz.errors import TokenChanged
 
 MAX_COUNTED = 1000
 """Active tokens of a user that are counted before they are revoked."""
@@ -47,15 +48,28 @@ def select(administration: Administration, actor: Actor, ids: Iterable[str]) -> 
 
 
 def revoke(
-    administration: Administration, actor: Actor, ids: Iterable[str], at: int, *, why: str | None = None, linked: bool = False
+    administration: Administration,
+    actor: Actor,
+    ids: Iterable[str],
+    at: int,
+    *,
+    why: str | None = None,
+    linked: bool = False,
+    expected: StoredToken | None = None,
 ) -> Revoked | Refused:
-    """Revoke tokens for good, and if `linked` those they were rotated from and to; all in one change."""
+    """Revoke tokens for good, and if `linked` those they were rotated from and to; all in one change.
+
+    Refused by the field EXPECTED are all when one was changed since it was read as `expected`.
+    """
     match select(administration, actor, ids):
         case Refused() as refused:
             return refused
         case Selection(tokens, unknown):
             administration.unlocked(at, to_revoke=True)
-            revoked_ids = administration.store.revoke(tokens, why, actor.change(at), chain=linked)
+            try:
+                revoked_ids = administration.store.revoke(tokens, why, actor.change(at), chain=linked, expected=expected)
+            except TokenChanged as error:
+                return Refused.because(EXPECTED, str(error))
             other_ids = [token_id for token_id in tokens if token_id not in revoked_ids]
             before = {token_id: administration.store.get(token_id) or tokens[token_id] for token_id in other_ids}
             return Revoked(tuple(revoked_ids), before, unknown)

@@ -34,6 +34,7 @@ class Operation(StrEnum):
     ACCEPT_RESTORE = "accepting a restore"
     MIGRATE = "migrating the store"
     BACK_UP = "a backup of the store"
+    READ_KEYS = "looking at admin keys"
     CREATE_KEY = "creating an admin key"
     REVOKE_KEY = "revoking an admin key"
     SESSIONS = "looking at other people's sessions"
@@ -43,6 +44,9 @@ class Operation(StrEnum):
 
 KEY_ACTOR = "key:"
 """What the name of an actor begins with who has an admin key."""
+
+SYSTEM_ACTOR = "os:"
+"""What the name of an actor begins with who is a user of the machine, and has the configuration and the peppers at hand."""
 
 _OF_TOKENS = frozenset({Operation.CREATE, Operation.ROTATE, Operation.REVOKE, Operation.IMPORT})
 
@@ -71,6 +75,11 @@ def role_of(
     return Role.VIEWER if email in viewers else None
 
 
+def lower(one: Role, other: Role) -> Role:
+    """Return the role that allows less."""
+    return min(one, other, key=tuple(Role).index)
+
+
 def may(actor: Actor, operation: Operation, permission: AuthType | None = None) -> bool:
     """Tell whether an actor may do something; what is done to tokens depends on their `permission`, None for any at all."""
     if operation is Operation.READ:
@@ -91,7 +100,7 @@ def refusal(actor: Actor, operation: Operation, permission: AuthType | None = No
         field, what = "permission", AuthType.GLOBAL.value
     elif operation in _OF_TOKENS:
         needed = Role.ADMIN
-    # A key keeps the role that it was made with.
+    # No change of `roles` makes a key do more than it was made for.
     hint = "use another admin key" if actor.name.startswith(KEY_ACTOR) else f"see roles.{needed}s"
     return Refusal(field, f"{what} needs {_NAMES[needed]}, and {actor.name} is {_NAMES[actor.role]}: {hint}")
 

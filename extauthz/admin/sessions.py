@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import re
 from collections.abc import Mapping
@@ -22,8 +23,11 @@ SEEN = 60
 RECENT = 600
 """Seconds after a login in which what needs a recent one is allowed."""
 MAX_LISTED = 1000
+MAX_COUNTED = 10_000
+"""Sessions that are counted at most."""
 IS_OVER = Refused.because("login", "your session or your account was changed while you logged in")
 
+_SUBJECT = b"extauthz console session of a subject"
 _SECRET = re.compile(r"[0-9a-f]{64}").fullmatch
 
 
@@ -52,19 +56,22 @@ def begin(
     address: str,
     limits: SessionLimits,
     issuer: str = "",
+    subject: str = "",
     account: StoredAccount | None = None,
     authenticated_at: int | None = None,
     before: StoredSession | None = None,
+    reauthentication: str = "",
     entropy: Entropy = os.urandom,
 ) -> NewSession | Refused:
-    """Begin a session of somebody who was authenticated at a time, just now for None: by an issuer, or with an account.
+    """Begin a session of somebody who was authenticated at a time, just now for None: as a subject of an issuer, or by an account.
 
     It replaces the one `before`, and ends when that one would have. Refused is whose account was changed or removed since its
-    password was looked at, or whose session has ended.
+    password was looked at, or whose session has ended. The audit says which `reauthentication` it was, if any.
     """
     secret = entropy(SECRET_BYTES).hex()
+    pepper_id, pepper = next(iter(administration.unlocked(at, to_revoke=True).items()))
     session = StoredSession(
-        id=random_id(entropy(16)),
+        id=_id(pepper, _digest(secret), issuer, subject) if subject else random_id(entropy(16)),
         email=actor.name,
         method=method,
         issuer=issuer,
@@ -74,7 +81,7 @@ def begin(
         authenticated_at=at if authenticated_at is None else min(authenticated_at, at),
         digest=_digest(secret),
     )
-    session = sessions.with_mac(session, *next(iter(administration.unlocked(at, to_revoke=True).items())))
+    session = sessions.with_mac(session, pepper_id, pepper)
     has_begun = sessions.add(
         administration.store,
         session,
@@ -82,6 +89,7 @@ def begin(
         oldest=at - int(limits.lifetime),
         instead_of=before.id if before is not None else "",
         password_hash=account.password_hash if account is not None else None,
+        reauthentication=reauthentication,
     )
     return NewSession(session, secret) if has_begun else IS_OVER
 
@@ -93,7 +101,7 @@ def resume(
     if not _SECRET(secret):
         return None
     session = sessions.by_digest(administration.store, _digest(secret))
-    if session is None or not _counts(session, administration.read_peppers(), at, limits):
+    if session is None or not is_valid(session, administration.read_peppers(), at, limits):
         return None
     if is_seen and at - session.seen_at >= SEEN:
         sessions.touch(administration.store, session.id, at)
@@ -111,6 +119,14 @@ def is_recent(session: StoredSession, at: int) -> bool:
     return at - session.authenticated_at < RECENT
 
 
+def is_of(administration: Administration, session: StoredSession, subject: str) -> bool:
+    """Tell whether a session is that of a subject of its issuer; an earlier release did not note whose one is."""
+    pepper = administration.read_peppers().get(session.pepper_id)
+    if pepper is None or not subject:
+        return False
+    return hmac.compare_digest(_id(pepper, session.digest, session.issuer, subject), session.id)
+
+
 def leave(administration: Administration, actor: Actor, session: StoredSession, at: int) -> None:
     """End one's own session."""
     administration.unlocked(at, to_revoke=True)
@@ -123,8 +139,12 @@ def list_sessions(
     """Return the sessions that last, the newest first."""
     if refused := forbidden(actor, Operation.SESSIONS):
         return refused
-    recent, peppers = sessions.newest(administration.store, at - int(limits.idle), MAX_LISTED), administration.read_peppers()
-    return tuple(session for session in recent if _counts(session, peppers, at, limits))
+    return _lasting(administration, at, limits, MAX_LISTED)
+
+
+def count(administration: Administration, at: int, *, limits: SessionLimits) -> int:
+    """Return how many sessions last, of those that were written with a pepper. Raises StoreError and ConfigurationError."""
+    return len(_lasting(administration, at, limits, MAX_COUNTED))
 
 
 def end(administration: Administration, actor: Actor, session_id: str, at: int) -> StoredSession | Refused:
@@ -136,9 +156,23 @@ def end(administration: Administration, actor: Actor, session_id: str, at: int) 
     return ended or Refused.because("id", "no session has this id: it may have ended by itself")
 
 
-def _counts(session: StoredSession, peppers: Mapping[str, bytes], at: int, limits: SessionLimits) -> bool:
+def _lasting(administration: Administration, at: int, limits: SessionLimits, most: int) -> tuple[StoredSession, ...]:
+    recent, peppers = sessions.newest(administration.store, at - int(limits.idle), most), administration.read_peppers()
+    return tuple(session for session in recent if is_valid(session, peppers, at, limits))
+
+
+def is_valid(session: StoredSession, peppers: Mapping[str, bytes], at: int, limits: SessionLimits) -> bool:
+    """Tell whether a session of the store was written by us, and lasts."""
     # The MAC does not cover `seen_at`, which may be of any type.
     return sessions.is_genuine(session, peppers) and type(session.seen_at) is int and is_alive(session, at, limits)
+
+
+def _id(pepper: bytes, digest: bytes, issuer: str, subject: str) -> str:
+    """Return an id that holds for one subject alone, so that no row has to name it: random by the digest, and kept from all without
+    the pepper.
+    """
+    named = f"{issuer}\0{subject}".encode(errors="surrogatepass")
+    return random_id(hmac.digest(hmac.digest(pepper, _SUBJECT, "sha256"), digest + named, "sha256")[:16])
 
 
 def _digest(secret: str) -> bytes:

@@ -10,12 +10,12 @@ from typing import overload
 from extauthz.adapters.store.records import Sort, StoredToken
 from extauthz.admin import idempotency, token_search
 from extauthz.admin.administration import Administration
-from extauthz.admin.outcomes import Refusal, Refused
+from extauthz.admin.outcomes import EXPECTED, Refusal, Refused
 from extauthz.admin.rights import Actor, Operation, forbidden
 from extauthz.admin.token_requests import TokenRequest, check, issue, refusals, successor
 from extauthz.admin.token_search import TokenSearch
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, TokenText, fingerprint
-from extauthz.errors import ChangeRefused
+from extauthz.errors import ChangeRefused, TokenChanged
 
 SUCCESSOR = "successor."
 """What the field of a refusal begins with that stands against the successor of a token."""
@@ -129,9 +129,19 @@ def create(
 
 
 def rotate(
-    administration: Administration, actor: Actor, token_id: str, at: int, *, overlap: int, entropy: Entropy = os.urandom
+    administration: Administration,
+    actor: Actor,
+    token_id: str,
+    at: int,
+    *,
+    overlap: int,
+    expected: StoredToken | None = None,
+    entropy: Entropy = os.urandom,
 ) -> Rotation | Refused:
-    """Replace a token by a successor with the same rights and length of life; the old one ends after `overlap` seconds."""
+    """Replace a token by a successor with the same rights and length of life; the old one ends after `overlap` seconds.
+
+    Refused by the field EXPECTED is a token that was changed since it was read as `expected`.
+    """
     store, rules = administration.store, administration.rules
     old = store.get(token_id)
     if old is None:
@@ -146,7 +156,9 @@ def rotate(
     if not_allowed := tuple(replace(item, field=f"{SUCCESSOR}{item.field}") for item in wrong):
         return Refused(not_allowed)
     try:
-        old = store.rotate(token_id, record, at + overlap, fingerprint(pepper), actor.change(at))
+        old = store.rotate(token_id, record, at + overlap, fingerprint(pepper), actor.change(at), expected=expected)
+    except TokenChanged as error:
+        return Refused.because(EXPECTED, str(error))
     except ChangeRefused as error:
         return Refused.because("id", str(error))
     return Rotation(NewToken(text, record), old)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from extauthz.adapters.store import chain
-from extauthz.adapters.store.records import AuditRow
+from extauthz.adapters.store.records import AuditRow, Difference, Subject
 from extauthz.admin import audits
 from extauthz.admin.metadata import utc
 from extauthz.cli import configuration
@@ -18,9 +18,6 @@ from extauthz.cli.output import json_option, write_json
 from extauthz.cli.rendering import progress, write_table
 from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
-
-if TYPE_CHECKING:
-    from extauthz.adapters.store.replay import Difference
 
 _COLUMNS = ("number", "at", "action", "token", "actor", "source", "after")
 
@@ -81,10 +78,11 @@ def list_rows(config_file: Path, email: str | None, after: int | None, limit: in
 )
 @json_option
 def verify(config_file: Path, email: str | None, head: tuple[int, str] | None, *, as_json: bool) -> None:
-    """Check every row against the chain, and every token against the rows.
+    """Check every row against the chain, and tokens, admin keys, accounts and OAuth settings against the rows.
 
     Exits with 1 and names the first row that is not what was written, or else every token that may do more than the rows allow:
-    whose revocation was undone, whose expiry is later, whose fields are others, or that no row tells of.
+    whose revocation was undone, whose expiry is later, whose fields are others, or that no row tells of; in the same way admin
+    keys, accounts and settings.
 
     Example: extauthz audit verify --head 42:5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d5f0c3a9d
     """
@@ -98,17 +96,20 @@ def verify(config_file: Path, email: str | None, head: tuple[int, str] | None, *
     broken, differences = check.checked.first_broken, check.checked.differences
     number, mac = check.checked.head
     if as_json:
-        rows = [{"id": item.token_id, "field": item.field, "audit": item.audit, "row": item.row} for item in differences]
+        rows = [
+            {"subject": item.subject, "id": item.token_id, "field": item.field, "audit": item.audit, "row": item.row}
+            for item in differences
+        ]
         write_json({"whole": broken is None, "first_broken": broken, "differences": rows, "head": f"{number}:{mac}"})
     elif broken is None:
         for item in differences:
-            subject = f"token {item.token_id}" if item.field not in _OF_SETTINGS else "the OAuth settings"
-            echo(f"Error: {subject}: {_sentence(item)}", err=True)
+            name = "the OAuth settings" if item.subject is Subject.SETTINGS else f"{item.subject} {item.token_id}"
+            echo(f"Error: {name}: {_sentence(item)}", err=True)
         echo(f"The audit is whole, {number} rows. Note its head outside of the store:\n{number}:{mac}")
     else:
         echo(f"Error: row {broken} of the audit is not what was written{_guess(check)}", err=True)
     if differences and not as_json:
-        what = "revoke these tokens, save the settings anew, and find out whose hand it was"
+        what = "revoke these tokens and keys, remove these accounts, save the settings anew, and find out whose hand it was"
         echo(f"The store was changed by another hand than extauthz: {what}.", err=True)
     if broken is not None or differences:
         raise click.exceptions.Exit(1)
@@ -134,9 +135,6 @@ def export(config_file: Path, email: str | None, after: int, *, as_json: bool) -
 
 def _row(row: AuditRow) -> tuple[str | None, ...]:
     return str(row.number), utc(row.at), row.action, row.token_id, row.actor, row.source, row.after
-
-
-_OF_SETTINGS = frozenset({"version", "body"})
 
 
 def _sentence(item: Difference) -> str:

@@ -38,7 +38,8 @@ def key() -> None:
 def create(config_file: Path, email: str | None, role: str, description: str, expires: str, *, as_json: bool) -> None:
     """Create an admin key and print it, once.
 
-    Only a super admin makes keys. A key keeps its role until it expires or is revoked, whatever becomes of its maker.
+    Only a super admin makes keys. A key never does more than its maker may do: one that was made with --as does nothing once
+    `roles` has that address no more.
 
     Example: extauthz console key create --role admin --description "rotation in CI" --expires 90d
     """
@@ -55,7 +56,7 @@ def create(config_file: Path, email: str | None, role: str, description: str, ex
         with session.administration(create=True, make_pepper=True) as administration:
             new = _made(keys.create(administration, session.actor, KeyRequest(description, Role(role), expires_at), at))
             stored.append(new.record.id)
-        facts = key_metadata(new.record, at)
+        facts = key_metadata(new.record, at, session.loaded.settings.roles)
         if as_json:
             write_json({"key": new.text.text, **facts})
             return
@@ -70,7 +71,7 @@ def create(config_file: Path, email: str | None, role: str, description: str, ex
 @click.option("--all", "everything", is_flag=True, help="Revoked and expired keys too.")
 @json_option
 def list_keys(config_file: Path, email: str | None, *, everything: bool, as_json: bool) -> None:
-    """List admin keys that are good, the newest first.
+    """List admin keys, the newest first. One that is suspended does nothing, because its maker has no role any more.
 
     Example: extauthz console key list --all
     """
@@ -81,7 +82,7 @@ def list_keys(config_file: Path, email: str | None, *, everything: bool, as_json
     at = now()
     with session.administration() as administration:
         records = unwrap(keys.list_keys(administration, session.actor, at, everything=everything))
-    rows = [key_metadata(record, at) for record in records]
+    rows = [key_metadata(record, at, session.loaded.settings.roles) for record in records]
     if as_json:
         write_json({"keys": rows})
         return
@@ -115,7 +116,7 @@ def revoke(config_file: Path, email: str | None, key_id: str, *, yes: bool, as_j
     elif before.revoked_at is None:
         echo(f"Admin key {key_id} is revoked.")
     else:
-        facts = key_metadata(before, at)
+        facts = key_metadata(before, at, session.loaded.settings.roles)
         echo(f"Admin key {key_id} was revoked before, at {facts['revoked_at']} by {facts['revoked_by']}.")
 
 
@@ -128,4 +129,5 @@ def _made(outcome: keys.NewKey | Refused) -> keys.NewKey:
 
 def _row(row: dict[str, Any]) -> tuple[str | None, ...]:
     expires, used = (row[name] and row[name][:10] for name in ("expires_at", "last_used_at"))
-    return row["id"], row["role"], row["status"], expires, used, row["created_by"], row["description"]
+    limited = f", acts as {row['acts_as']}" if row["acts_as"] not in (None, row["role"]) else ""
+    return row["id"], f"{row['role']}{limited}", row["status"], expires, used, row["created_by"], row["description"]

@@ -16,7 +16,7 @@ import click
 from extauthz.adapters.store.rules import MAX_SOURCE, MAX_WHY
 from extauthz.admin.administration import Administration, audit_keys, prefixes_of, rules_of
 from extauthz.admin.outcomes import Refused
-from extauthz.admin.rights import Actor, Role, role_of
+from extauthz.admin.rights import SYSTEM_ACTOR, Actor, Role, role_of
 from extauthz.admin.token_requests import TokenRules
 from extauthz.cli import configuration
 from extauthz.cli.pepper import make_pepper
@@ -170,9 +170,9 @@ def _waiting(name: str) -> None:
 
 def _system_user() -> str:
     try:
-        return f"os:{pwd.getpwuid(os.getuid()).pw_name}"
+        return f"{SYSTEM_ACTOR}{pwd.getpwuid(os.getuid()).pw_name}"
     except KeyError:
-        return f"os:{os.getuid()}"
+        return f"{SYSTEM_ACTOR}{os.getuid()}"
 
 
 def _source(user: str | None) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -54,6 +54,7 @@ class LoginSection(Section):
     client_secret: Secret | None = Field(default=None, repr=False, examples=["client_secret: {file: /run/secrets/console}"])
     email_claim: NonEmpty = "email"
     unverified_addresses: bool = False
+    reauthentication: Literal["auth_time", "confirmation"] = "auth_time"
     ca_file: NonEmpty | None = None
 
     @field_validator("issuer")
@@ -101,6 +102,7 @@ class ConsoleSection(Section):
     session_lifetime: PositiveDuration = 12 * 3600.0
     sidecars: list[SidecarAddress] = Field(default_factory=list, examples=["sidecars: [http://127.0.0.1:9090]"])
     sidecar_tls: SidecarTlsSection | None = None
+    issuer_networks: list[Network] = Field(default_factory=list, examples=["issuer_networks: [10.20.0.0/16]"])
     prometheus: PrometheusAddress | None = Field(default=None, examples=["prometheus: http://prometheus:9090"])
 
     @field_validator("listen")

@@ -17,6 +17,7 @@ from extauthz.console import (
     activity_pages,
     api_page,
     audit_pages,
+    key_pages,
     overview_pages,
     rendering,
     route_pages,
@@ -51,7 +52,7 @@ class PageRow:
     is_seen: bool = True
 
 
-def page_rows(login: LocalLogin) -> tuple[PageRow, ...]:
+def page_rows(login: LocalLogin, company: OpenIdPages) -> tuple[PageRow, ...]:
     """Return every page that needs a session."""
     return (
         PageRow("/", overview_pages.show),
@@ -75,9 +76,12 @@ def page_rows(login: LocalLogin) -> tuple[PageRow, ...]:
         PageRow(settings_pages.PATH, settings_pages.show, settings_pages.change),
         PageRow(f"{settings_pages.PATH}/back", post=settings_pages.go_back),
         PageRow("/api", api_page.show),
+        PageRow(key_pages.PATH, key_pages.list_page),
+        PageRow(f"{key_pages.PATH}/{{key_id}}/revoke", key_pages.revoke_form, key_pages.revoke),
         PageRow("/sessions", session_pages.list_page),
         PageRow("/sessions/{session_id}/end", post=session_pages.end),
         PageRow("/confirm", login.confirm, login.confirm),
+        PageRow("/confirm/provider", company.ask, company.confirm),
         PageRow("/logout", post=login.log_out),
     )
 
@@ -88,7 +92,7 @@ OPEN_PATHS = ("/static/{path:path}", "/favicon.ico", "/login", "/login/openid", 
 
 def paths() -> tuple[str, ...]:
     """Return the pattern of every path that is answered, as they are routed: what to count requests by."""
-    of_pages = [row.path for row in page_rows(LocalLogin())]
+    of_pages = [row.path for row in page_rows(LocalLogin(), OpenIdPages(None))]
     of_api = [f"{BASE}{path}" for path in (*(operation.path for operation in OPERATIONS), api.DOCUMENT)]
     return (*OPEN_PATHS, *of_api, *of_pages)
 
@@ -105,7 +109,7 @@ def application(context: Context, origins: Collection[str], *, openid: OpenIdLog
         Route(CALLBACK, open_page(context, company.come_back), methods=["GET"]),
         *api.routes(context),
     ]
-    for row in page_rows(login):
+    for row in page_rows(login, company):
         routes += _routes(context, row)
     app = Starlette(routes=routes, exception_handlers={HTTPException: _explain})
     app.router.redirect_slashes = False

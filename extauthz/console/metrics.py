@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from bisect import bisect_left
@@ -13,21 +12,15 @@ from starlette.routing import compile_path
 
 from extauthz import __version__
 from extauthz.adapters import metrics
-from extauthz.adapters.store import sessions as stored_sessions
-from extauthz.admin.sessions import is_alive
 from extauthz.config.console import CALLBACK
 from extauthz.console.api.operations import BASE
 from extauthz.console.context import Context
-from extauthz.console.visits import session_limits
-from extauthz.errors import StoreError
+from extauthz.console.notices import conditions
+from extauthz.console.store_look import StoreLook
 from extauthz.telemetry.metric_table import SECONDS, Histogram, Samples
 from extauthz.transport.http.ops import Application, Readiness
 
 NO_PAGE = "none"
-MAX_SESSIONS = 10_000
-"""Sessions that are counted at most."""
-STORE_TIMEOUT = 2.0
-"""Seconds that a scrape waits for the store."""
 
 _OUTCOMES = {2: "ok", 3: "ok", 4: "refused", 5: "failed"}
 _CHANGES = {None: "created", "/rotate": "rotated", "/revoke": "revoked"}
@@ -124,13 +117,17 @@ def _change(method: str, page: str, status: int) -> tuple[str, str] | None:
 
 
 class OpsPages:
-    """What the ops listener shows of a console; a store that hangs is asked once, and delays no scrape for long."""
+    """What the ops listener shows of a console; a store that hangs delays no scrape for long.
 
-    def __init__(self, context: Context, counters: Counters) -> None:
-        """Show these counts."""
+    Without the peppers it is not ready either: nobody can be let in.
+    """
+
+    def __init__(self, context: Context, counters: Counters, store: StoreLook, samples: Callable[[], Samples] = dict) -> None:
+        """Show these counts, and `samples` of the configuration."""
         self._context = context
         self._counters = counters
-        self._asking: asyncio.Task[int] | None = None
+        self._store = store
+        self._samples = samples
 
     async def metrics(self, openmetrics: bool) -> tuple[str, bytes]:
         """Return type and text of all metrics; without the store the number of sessions is left out."""
@@ -138,33 +135,13 @@ class OpsPages:
         samples["extauthz_console_build_info", (__version__,)] = 1.0
         for name, age in self._context.collector.ages().items():
             samples["extauthz_console_scrape_age_seconds", (name,)] = age
-        count = await self._sessions()
+        count = await self._store.sessions()
         if count is not None:
             samples["extauthz_console_sessions", ()] = float(count)
         samples["extauthz_console_ready", ()] = float(count is not None)
-        return metrics.render(samples, openmetrics=openmetrics)
+        return metrics.render(samples | self._samples(), openmetrics=openmetrics)
 
     async def readiness(self) -> Readiness:
-        """Tell whether the store answers."""
-        return Readiness({"store": await self._sessions() is not None}, ())
-
-    async def _sessions(self) -> int | None:
-        """Count the sessions that last; None when the store does not answer in time."""
-        task = self._asking = self._asking or asyncio.create_task(self._context.run(self._count))
-        await asyncio.wait((task,), timeout=STORE_TIMEOUT)
-        if not task.done():
-            return None
-        if self._asking is task:
-            self._asking = None
-        try:
-            return task.result()
-        except StoreError:
-            return None
-        except Exception:  # noqa: BLE001 - not ready, whatever it is
-            _log.exception("the store could not be looked at")
-            return None
-
-    def _count(self) -> int:
-        limits, now = session_limits(self._context), self._context.now()
-        newest = stored_sessions.newest(self._context.administration().store, now - int(limits.idle), MAX_SESSIONS)
-        return sum(is_alive(session, now, limits) for session in newest)
+        """Tell whether the store answers, and whether the console is as its files say."""
+        details = tuple(each.document() for each in conditions(self._context.notices()))
+        return Readiness({"store": await self._store.sessions() is not None}, details)

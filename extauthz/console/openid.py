@@ -6,13 +6,9 @@ so that every console of a store can finish it, and no stranger can fill a table
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import hmac
 import logging
-import re
-import secrets
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +19,7 @@ from extauthz.adapters.oauth.http import MAX_CAUSE, JsonFetcher, is_acceptable
 from extauthz.adapters.oauth.jwks import JwksSource
 from extauthz.config.console import LoginSection
 from extauthz.console.id_tokens import ALGORITHMS, EMAIL, LEEWAY, VERIFIED, Expected, LoginRefusal, address_of, key_of, refusal
+from extauthz.console.login_cookie import LIFETIME, PendingLogin
 from extauthz.core import jwt
 from extauthz.core.claims import moment
 from extauthz.core.jwt import KeySet
@@ -30,20 +27,13 @@ from extauthz.core.model import Reason
 from extauthz.errors import FetchError, Unavailable
 from extauthz.ports import Clock
 
-COOKIE = "__Host-login"
-"""Where the browser keeps `Begun.cookie`: HttpOnly, Secure, SameSite=Lax, Path=/; deleted when it comes back."""
-LIFETIME = 600
-"""Seconds from the beginning of a login to its end."""
 FETCH_TIMEOUT = 5.0
 """Seconds for one answer of the provider; a login waits for four of them at most, and once for the end of a pause."""
 KEY_AGE = 600.0
 """Seconds that keys are used before newer ones are asked for."""
-MAX_PATH, MAX_QUERY = 1024, 8192
+MAX_QUERY = 8192
 """Characters."""
 
-_COOKIE = re.compile(r"(?P<seed>[A-Za-z0-9_-]{43})\.(?P<begun_at>[0-9]{1,12})\.(?P<again>[01])\.(?P<path>[A-Za-z0-9_-]{1,1400})")
-_LOCAL = re.compile(rf"/[!-~]{{0,{MAX_PATH - 1}}}")
-_LEADS_AWAY = re.compile(r"//|\\|\.\.")
 _log = logging.getLogger(__name__)
 
 
@@ -57,47 +47,16 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
-    """Whose address it is, when the provider says that the user authenticated (None: it does not say), and where to go on."""
+    """Whose address it is, when the provider says that the user authenticated (None: it does not say), and where to go on.
+
+    `subject` is the user's name at the issuer, which an address may leave for another user; `issued_at` is that of the ID token.
+    """
 
     email: str
     authenticated_at: int | None
     path: str
-
-
-def local_path(text: str) -> str:
-    """Return a path of this site, with its query; "/" for whatever might lead elsewhere."""
-    return text if _LOCAL.fullmatch(text) and not _LEADS_AWAY.search(text) else "/"
-
-
-@dataclass(frozen=True, slots=True)
-class _Login:
-    """What the cookie holds."""
-
-    seed: bytes
-    begun_at: int
-    again: bool
-    path: str
-
-    def __str__(self) -> str:
-        return f"{_encoded(self.seed)}.{self._rest}"
-
-    @property
-    def _rest(self) -> str:
-        return f"{self.begun_at}.{int(self.again)}.{_encoded(self.path.encode())}"
-
-    @classmethod
-    def read(cls, cookie: str) -> _Login | None:
-        found = _COOKIE.fullmatch(cookie)
-        if found is None:
-            return None
-        with contextlib.suppress(ValueError):
-            path = local_path(_decoded(found["path"]).decode("ascii"))
-            return cls(_decoded(found["seed"]), int(found["begun_at"]), found["again"] == "1", path)
-        return None
-
-    def derived(self, label: str) -> str:
-        """Return 43 characters that only this login has."""
-        return _encoded(hmac.digest(self.seed, f"{label}\0{self._rest}".encode(), "sha256"))
+    subject: str
+    issued_at: int
 
 
 class OpenIdLogin:
@@ -141,17 +100,16 @@ class OpenIdLogin:
         """Close the connections to the provider."""
         await self._fetcher.close()
 
-    async def begin(self, path: str, now: float, *, again: bool = False, hint: str = "") -> Begun:
+    async def begin(self, path: str, now: float, *, again: bool = False, chooses: bool = False, hint: str = "") -> Begun:
         """Begin a login that goes on at a path of ours; with `again` the provider asks for it whoever is logged in there.
 
-        `hint` is the address that the user has probably.
+        With `chooses` it asks which account is meant, without a login; `hint` is the address that the user has probably.
         """
         async with self._asking():
             address = await self._discovery.endpoint("authorization_endpoint")
             if not is_acceptable(address) or "#" in address:
                 raise FetchError(f"the discovery document of {self._section.issuer} names no usable authorization_endpoint")
-        login = _Login(secrets.token_bytes(32), int(now), again, local_path(path))
-        challenge = hashlib.sha256(login.derived("verifier").encode()).digest()
+        login = PendingLogin.begin(path, int(now), again=again)
         query = {
             "response_type": "code",
             "response_mode": "query",  # a POST from there would come without our cookie
@@ -160,16 +118,17 @@ class OpenIdLogin:
             "scope": "openid email" if self._section.email_claim == EMAIL else "openid email profile",
             "state": login.derived("state"),
             "nonce": login.derived("nonce"),
-            "code_challenge": _encoded(challenge),
+            "code_challenge": login.challenge,
             "code_challenge_method": "S256",
         }
         query |= {"prompt": "login", "max_age": "0"} if again else {}
+        query |= {"prompt": "select_account"} if chooses else {}
         query |= {"login_hint": hint} if hint else {}
         return Begun(f"{address}{'&' if '?' in address else '?'}{urlencode(query)}", str(login))
 
     async def finish(self, query: str, cookie: str, now: float) -> Authenticated | LoginRefusal:
         """Finish a login with the query and the cookie that the browser came back with."""
-        login, fields = _Login.read(cookie), _fields(query)
+        login, fields = PendingLogin.read(cookie), _fields(query)
         if login is None:
             return LoginRefusal.NOT_BEGUN
         if fields is None:
@@ -193,7 +152,7 @@ class OpenIdLogin:
             return LoginRefusal.DENIED if fields["error"] == "access_denied" else LoginRefusal.PROVIDER_ERROR
         return None if fields.get("code") else LoginRefusal.ANSWER_MALFORMED
 
-    async def _finish(self, code: str, login: _Login, now: float) -> Authenticated | LoginRefusal:
+    async def _finish(self, code: str, login: PendingLogin, now: float) -> Authenticated | LoginRefusal:
         tokens = await self._exchange(code, login.derived("verifier"))
         if isinstance(tokens, LoginRefusal):
             return tokens
@@ -211,7 +170,8 @@ class OpenIdLogin:
         if isinstance(email, LoginRefusal):
             return email
         authenticated_at = moment(claims.get("auth_time"))
-        return Authenticated(email, None if authenticated_at is None else int(authenticated_at), login.path)
+        at = None if authenticated_at is None else int(authenticated_at)
+        return Authenticated(email, at, login.path, claims["sub"], int(claims["iat"]))
 
     async def _exchange(self, code: str, verifier: str) -> Mapping[str, Any] | LoginRefusal:
         """Change the code into tokens (RFC 6749 4.1.3); a client with a secret shows it by HTTP Basic (2.3.1)."""
@@ -288,11 +248,3 @@ def _fields(query: str) -> dict[str, str] | None:
     except ValueError:
         return None
     return fields if len(fields := dict(pairs)) == len(pairs) else None
-
-
-def _encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
-
-
-def _decoded(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

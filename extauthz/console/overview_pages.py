@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from extauthz.adapters.store.admin_keys import AdminKeyRecord
+from extauthz.admin import keys
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.overview import SOON, TokenCount
+from extauthz.admin.rights import Operation, may
 from extauthz.admin.token_search import TokenStatus
 from extauthz.console import activity_pages
 from extauthz.console.charts import short
@@ -20,12 +23,18 @@ async def show(visit: Visit) -> Response:
     if isinstance(counts, Refused):
         return message_page("Not for you", counts.refusals[0].message, 403)
     activity = await context.collector.current()
+    roles = context.configuration().settings.roles
+    outliving: tuple[AdminKeyRecord, ...] = ()
+    if may(visit.actor, Operation.READ_KEYS):
+        outliving = await context.run(keys.outliving, context.administration().store, context.now(), roles)
     active = sum(statuses[TokenStatus.ACTIVE].count for statuses in counts.by_status.values())
     return visit.page(
         "overview.html",
         **activity_pages.facts_of(visit, activity),
         counts=counts,
         active=active,
+        suspended=sum(keys.acting_role(key, roles) is None for key in outliving),
+        outliving=len(outliving),
         statuses=tuple(TokenStatus),
         query=query,
         short=short,

@@ -28,7 +28,7 @@ PAGES = (
     ("/audit", "Audit"),
     ("/api", "API"),
 )
-SUPER_ADMIN_PAGES = (("/sessions", "Sessions"),)
+SUPER_ADMIN_PAGES = (("/keys", "Admin keys"), ("/sessions", "Sessions"))
 ROLE_NAMES = {Role.VIEWER: "viewer", Role.ADMIN: "admin", Role.SUPER_ADMIN: "super admin"}
 
 

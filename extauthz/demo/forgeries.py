@@ -55,7 +55,11 @@ class Forgery(StrEnum):
     NO_ISSUE_TIME = "no_issue_time"
     NOT_YET_VALID = "not_yet_valid"
     """It begins in an hour (nbf)."""
+    ISSUED_LONG_AGO = "issued_long_ago"
+    """It was issued an hour ago, for this very login; nothing but its age is wrong."""
     NO_SUBJECT = "no_subject"
+    OTHER_SUBJECT = "other_subject"
+    """The address is the user's, and the account is another one: an address that was given to somebody else."""
     NO_ADDRESS = "no_address"
     """Neither it nor userinfo has an address."""
     NOT_AN_ADDRESS = "not_an_address"
@@ -94,7 +98,9 @@ _CHANGES: Mapping[Forgery, Callable[[Document], Document]] = {
     Forgery.FROM_THE_FUTURE: lambda claims: {"iat": claims["iat"] + HOUR, "exp": claims["exp"] + HOUR},
     Forgery.NO_ISSUE_TIME: lambda _: {"iat": None},
     Forgery.NOT_YET_VALID: lambda claims: {"nbf": claims["iat"] + HOUR},
+    Forgery.ISSUED_LONG_AGO: lambda claims: {"iat": claims["iat"] - HOUR},
     Forgery.NO_SUBJECT: lambda _: {"sub": None},
+    Forgery.OTHER_SUBJECT: lambda _: {"sub": "another account"},
     Forgery.NO_ADDRESS: lambda _: _NO_EMAIL,
     Forgery.NOT_AN_ADDRESS: lambda _: {"email": "ana@acme.com, cto@acme.com"},
     Forgery.UNVERIFIED_ADDRESS: lambda _: {"email_verified": False},

@@ -50,6 +50,7 @@ console:
   public_url: {address}
   oidc: {{issuer: {issuer}, client_id: {client}, client_secret: {{file: console-secret}}}}
   local_accounts: true
+  issuer_networks: [127.0.0.0/8, "::1/128"]
   sidecars: [http://127.0.0.1:{ops}]
 """
 _ROUTES = 'routes:\n  - {match: "GET|HEAD /healthz", public: true}\n'

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from extauthz.adapters.store import rights
-from extauthz.adapters.store.sessions import accounts
+from extauthz.adapters.store.sessions import accounts, is_genuine
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.adapters.store.sqlite_file import is_read_only
+from extauthz.admin import keys
 from extauthz.config.console import CALLBACK, PACKAGES, ConsoleSection
 from extauthz.config.loader import Configuration
 from extauthz.config.settings import RolesSection
@@ -21,6 +22,8 @@ from extauthz.errors import ConfigurationError, StoreError
 from extauthz.transport.tls import TlsFiles
 
 _HOST = re.compile(r"https?://\[?([^\]/]+?)\]?(?::[0-9]+)?")
+_NAMED = 3
+"""Admin keys that a finding names."""
 _NOBODY = "add one with 'extauthz console add-user EMAIL', or write console.oidc"
 
 
@@ -50,7 +53,7 @@ def _packages() -> Finding:
 
 
 def _address(section: ConsoleSection, tls: TlsFiles | None) -> Iterator[Finding]:
-    """Judge whether the name that browsers ask for is the one of the certificate, and who stands in between."""
+    """Judge whether the name that browsers ask for is the one of the certificate; of a proxy the configuration's warning tells."""
     origin = section.origins(section.listen.port)[0]
     named = _HOST.fullmatch(origin)
     host = named[1] if named else ""
@@ -64,10 +67,6 @@ def _address(section: ConsoleSection, tls: TlsFiles | None) -> Iterator[Finding]
             advice = f"get a certificate for {host}, or write console.public_url with a name that it has"
             yield problem("console.address", f"{tls.certificate} is for {', '.join(names) or 'nobody'}, not for {host}", advice)
             return
-    elif origin.startswith("https://") and not section.trusted_proxies:
-        advice = "write the networks of the proxy into console.trusted_proxies: else all visitors share its address, and its limits"
-        yield warning("console.address", f"{origin} ends at a proxy, of whose visitors the addresses are not known", advice)
-        return
     yield ok("console.address", f"browsers reach it at {origin}")
 
 
@@ -92,8 +91,11 @@ def roles(section: RolesSection) -> Finding:
     return ok("console.roles", text)
 
 
-def store(configuration: Configuration, section: ConsoleSection, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Look whether the account of the store may do what admins do, and whether somebody can log in."""
+def store(configuration: Configuration, section: ConsoleSection, now: float, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Look whether the account of the store may do what admins do, whether somebody can log in, and what admin keys may do.
+
+    `now` is in seconds since the epoch.
+    """
     place = configuration.store_place
     if place is None:
         yield problem("console.store", "issued tokens are off: the console has no store", "set tokens.enabled")
@@ -104,8 +106,9 @@ def store(configuration: Configuration, section: ConsoleSection, environment: Ma
     try:
         with contextlib.closing(SqlTokenStore(place, password=configuration.store_password(environment))) as opened:
             yield _rights(opened, place)
+            yield _keys(opened, configuration.settings.roles, int(now))
             if section.has_local_accounts:
-                yield _accounts([each.email for each in accounts(opened)], configuration.settings.roles, section)
+                yield _accounts(opened, configuration, section, environment)
     except (StoreError, ConfigurationError) as error:
         yield problem("console.store", str(error).replace("\n", "; "), "correct tokens.store, or do what this says")
 
@@ -124,15 +127,38 @@ def _rights(opened: SqlTokenStore, place: Path | str) -> Finding:
     return ok("console.store", f"{opened.name}: what admins do can be written")
 
 
-def _accounts(emails: Iterable[str], section: RolesSection, console: ConsoleSection) -> Finding:
-    """Judge whether an account of the console's own can log in."""
+def _keys(opened: SqlTokenStore, section: RolesSection, now: int) -> Finding:
+    """Name the admin keys that were made for more than their makers may do now."""
+    outliving = keys.outliving(opened, now, section)
+    if not outliving:
+        return ok("console.keys", "no admin key was made for more than its maker may do now")
+    texts = [
+        f"{each.id}: its maker {each.created_by} has "
+        + ("no role any more" if keys.acting_role(each, section) is None else "a lower role now")
+        for each in outliving[:_NAMED]
+    ]
+    more = f"; and {len(outliving) - _NAMED} more" if len(outliving) > _NAMED else ""
+    advice = "revoke it with 'extauthz console key revoke ID' and make another one, or list the address in roles again"
+    return warning("console.keys", f"{'; '.join(texts)}{more}", advice)
+
+
+def _accounts(
+    opened: SqlTokenStore, configuration: Configuration, console: ConsoleSection, environment: Mapping[str, str]
+) -> Finding:
+    """Judge whether an account of the console's own can log in, which one cannot that was written without a pepper."""
+    section = configuration.settings.roles
     with_role = {*section.viewers, *section.admins, *section.super_admins}
-    known = list(emails)
-    useful = [email for email in known if email in with_role]
-    if useful:
-        return ok("console.accounts", f"{len(useful)} local accounts have a role")
+    known = accounts(opened)
+    peppers = configuration.peppers(environment) if known else {}
+    useful = [each.email for each in known if each.email in with_role]
+    genuine = [each.email for each in known if each.email in with_role and is_genuine(each, peppers)]
+    if genuine:
+        return ok("console.accounts", f"{len(genuine)} local accounts have a role")
     text = "no local account has a role" if known else "there is no local account"
     advice = "list its address in roles" if known else _NOBODY
+    if useful:
+        text = f"{useful[0]} was not written by this installation, nor was any other account with a role"
+        advice = "set its password anew with 'extauthz console add-user EMAIL', after a look at who can write the store"
     if console.oidc is not None:
         return warning("console.accounts", f"{text}, although console.local_accounts is on", advice)
     return problem("console.accounts", f"{text}: nobody can log in", advice)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
+from extauthz.demo.forgeries import Forgery
 from extauthz.demo.issuer import AUDIENCE, CLIENT_ID
 from extauthz.demo.launcher import Demo
 from extauthz.demo.providers import OKTA
+from tests.support.browser_input import Input, Keyboard, Mouse
 from tests.support.browsing import NARROW, Tab, browsing, browsing_with_profile, tab
 from tests.support.command_line import run
 from tests.support.running import RunningDemo, running_demo
@@ -85,66 +87,121 @@ def reason(demo: RunningDemo, token: str, **headers: str) -> str:
     return "allowed" if reply.status == 200 else reply.reason
 
 
-def test_each_kind_of_token_is_made_used_rotated_and_revoked(demo: RunningDemo, browser: Browser) -> None:
+@pytest.fixture(scope="module")
+def account(demo: RunningDemo) -> str:
+    """An account of the console's own for somebody who may do everything; return its address."""
+    assert run(demo.demo.folder, "console", "add-user", CTO, "--password-file", "-", text=PASSWORD).exit_code == 0
+    return CTO
+
+
+def journey(demo: RunningDemo, hands: Input, account: str, title: str, look: Callable[[], object] = lambda: None) -> dict[str, str]:
+    """Do all that an admin does, from the provider's page to OAuth settings; return the secrets of the tokens that were made."""
+    page = hands.page
+    page.goto(demo.demo.console_address + "/tokens")
+    hands.follow("Continue with your company's account", "Demo login")
+    hands.press("Super admin", "Client tokens")
+    look()
+    hands.press("Log out", "Log in")
+    hands.write("E-mail address", account)
+    hands.write("Password", PASSWORD)
+    hands.press("Log in", "Overview")
+    secrets = tokens_are_made_rotated_and_revoked(demo, hands, title, look)
+    oauth_is_switched_on_off_and_on_again(demo, hands, title, look)
+    return secrets
+
+
+def tokens_are_made_rotated_and_revoked(demo: RunningDemo, hands: Input, title: str, look: Callable[[], object]) -> dict[str, str]:
+    page, acting = hands.page, {"GLOBAL": {"X_Scio_ActAs": ANA}, "USER": {}, "ANONYMOUS": {}}
+    secrets = {}
+    for kind in acting:
+        hands.follow("Client tokens", "Client tokens")
+        hands.follow("Add new token", "Add new token")
+        hands.write("Description", f"{title}: {kind}")
+        hands.choose("permission", kind)
+        if kind == "USER":
+            hands.write("User", "bob@acme.com")
+        hands.tick("SEARCH")
+        hands.press("Add token", "Copy the token now")
+        secrets[kind] = page.locator("#secret").inner_text()
+    look()
+    assert {kind: reason(demo, secret, **acting[kind]) for kind, secret in secrets.items()} == dict.fromkeys(acting, "allowed")
+
+    hands.follow("I have saved it", "Client tokens")
+    hands.follow(f"{title}: USER", f"{title}: USER")
+    hands.follow("Rotate", "Rotate")
+    hands.choose("overlap", "1")
+    hands.press("Rotate", "Copy the token now")
+    secrets["successor"] = page.locator("#secret").inner_text()
+    assert (reason(demo, secrets["successor"]), reason(demo, secrets["USER"])) == ("allowed", "allowed")
+
+    hands.follow("I have saved it", "Client tokens")
+    hands.follow(f"{title}: GLOBAL", f"{title}: GLOBAL")
+    hands.follow("Revoke", "Revoke")
+    hands.write("Reason", "a test of revocation")
+    hands.press("Revoke", "Revoked")
+    revoked_at = time.monotonic()
+    eventually(lambda: reason(demo, secrets["GLOBAL"], X_Scio_ActAs=ANA) == "token_invalid", seconds=10)
+    assert time.monotonic() - revoked_at < 1.0, "a revocation is honoured within a second"
+    expect(page.get_by_role("status")).to_contain_text("Known to 1 of 1 sidecars, after")
+    assert reason(demo, secrets["ANONYMOUS"]) == "allowed"
+    look()
+    return secrets
+
+
+def oauth_is_switched_on_off_and_on_again(demo: RunningDemo, hands: Input, title: str, look: Callable[[], object]) -> None:
+    page, token = hands.page, demo.demo.issuer.token(ANA)
+    hands.follow("OAuth", "OAuth token-based access")
+    hands.choose("provider", "okta")
+    hands.write("Issuer", demo.demo.issuer.org_issuer + OKTA)
+    # Another client each time, so that the settings before this journey are never the ones that it saves.
+    hands.write("Allowed client ids", f"{CLIENT_ID}, {title}")
+    hands.write("Audience", AUDIENCE)
+    hands.tick("yes")
+    hands.press("Test settings", "What the issuer says")
+    expect(page.get_by_role("status")).to_contain_text("usable keys")
+    for is_on, expected in ((True, "allowed"), (False, "credential_disabled"), (True, "allowed")):
+        hands.tick("yes", on=is_on)
+        hands.press("Check and show the difference", "What changes")
+        hands.press("Save", "History")
+        expect(page.get_by_role("status")).to_contain_text("is saved")
+        saved_at = time.monotonic()
+        eventually(lambda expected=expected: reason(demo, token, X_Glean_Auth_Type="OAUTH") == expected, seconds=20)  # type: ignore[misc]
+        assert time.monotonic() - saved_at < 2.0, "settings count within two seconds"
+    look()
+
+
+def test_the_whole_journey_with_a_mouse(demo: RunningDemo, browser: Browser, account: str) -> None:
     with tab(browser) as opened:
-        page = opened.page
-        log_in(page, demo)
-        expect(page.get_by_role("row")).to_have_count(5)
-        found = look(opened)
-        acting = {"GLOBAL": {"X_Scio_ActAs": ANA}, "USER": {}, "ANONYMOUS": {}}
-        secrets = {
-            kind: create(page, f"a browser's {kind} token", kind, user="bob@acme.com" if kind == "USER" else "") for kind in acting
-        }
-        assert {kind: reason(demo, secret, **acting[kind]) for kind, secret in secrets.items()} == dict.fromkeys(acting, "allowed")
-
-        found += look(opened)
-        page.get_by_role("link", name="I have saved it").click()
-        page.get_by_role("link", name="a browser's USER token").click()
-        page.get_by_role("link", name="Rotate").click()
-        page.get_by_role("radio", name="After 1 hour").check()
-        page.get_by_role("button", name="Rotate").click()
-        successor = page.locator("#secret").inner_text()
-        assert (reason(demo, successor), reason(demo, secrets["USER"])) == ("allowed", "allowed")
-
-        page.get_by_role("link", name="I have saved it").click()
-        page.get_by_role("link", name="a browser's GLOBAL token").click()
-        page.get_by_role("link", name="Revoke").click()
-        page.get_by_label("Reason").fill("a test of revocation")
-        page.get_by_role("button", name="Revoke").click()
-        expect(page.get_by_role("heading", name="Revoked")).to_be_visible()
-        expect(page.get_by_role("status")).to_contain_text("Known to 1 of 1 sidecars, after")
-        revoked_at = time.monotonic()
-        eventually(lambda: reason(demo, secrets["GLOBAL"], X_Scio_ActAs=ANA) == "token_invalid", seconds=10)
-        assert time.monotonic() - revoked_at < 1.0, "a revocation is honoured within a second"
-        assert reason(demo, secrets["ANONYMOUS"]) == "allowed"
-        assert found + look(opened) == []
+        found: list[str] = []
+        journey(demo, Mouse(opened.page), account, "by mouse", lambda: found.extend(look(opened)))
+        assert found == []
 
 
-def test_oauth_is_switched_on_off_and_on_again(demo: RunningDemo, browser: Browser) -> None:
-    token = demo.demo.issuer.token(ANA)
-
-    def answered() -> str:
-        return reason(demo, token, X_Glean_Auth_Type="OAUTH")
-
+def test_the_whole_journey_with_the_keyboard_alone(demo: RunningDemo, browser: Browser, account: str) -> None:
     with tab(browser) as opened:
-        page = opened.page
-        log_in(page, demo, path="/settings/oauth")
-        assert answered() != "allowed"
-        page.get_by_role("radio", name="Okta").check()
-        page.get_by_label("Issuer").fill(demo.demo.issuer.org_issuer + OKTA)
-        page.get_by_label("Allowed client ids").fill(CLIENT_ID)
-        page.get_by_label("Audience").fill(AUDIENCE)
-        page.get_by_label("Allow OAuth token-based access").check()
-        page.get_by_role("button", name="Test settings").click()
-        expect(page.get_by_role("status")).to_contain_text("usable keys")
-        for is_on, reasons in ((True, "allowed"), (False, "credential_disabled"), (True, "allowed")):
-            page.get_by_label("Allow OAuth token-based access").set_checked(is_on)
-            page.get_by_role("button", name="Check and show the difference").click()
-            page.get_by_role("button", name="Save").click()
-            expect(page.get_by_role("status")).to_contain_text("is saved")
-            saved_at = time.monotonic()
-            eventually(lambda reasons=reasons: answered() == reasons, seconds=20)  # type: ignore[misc]
-            assert time.monotonic() - saved_at < 2.0, "settings count within two seconds"
+        page, hands = opened.page, Keyboard(opened.page)
+        journey(demo, hands, account, "by keyboard")
+        hands.go_to("Skip to the content")
+        page.keyboard.press("Enter")
+        hands.follow("Client tokens", "Client tokens")
+        hands.follow("Add new token", "Add new token")
+        expect(page.get_by_label("Description", exact=True)).to_be_focused()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        expect(page.get_by_role("link", name="Add new token")).to_be_focused()
+
+
+def test_the_whole_journey_without_scripts_on_a_phone_in_the_dark(demo: RunningDemo, browser: Browser, account: str) -> None:
+    with tab(browser, size=NARROW, scheme="dark", scripts=False) as opened:
+        page, hands = opened.page, Mouse(opened.page)
+        secret = journey(demo, hands, account, "without scripts")["successor"]
+        hands.follow("Client tokens", "Client tokens")
+        page.get_by_label("Description or id").fill(secret)
+        hands.press("Apply", "Client tokens")
+        page.wait_for_url("**/tokens?*")
+        assert secret.split("_")[2] not in page.url
+        expect(page.locator("tbody tr")).to_have_count(1)
+        hands.press("Log out", "Log in")
 
 
 def test_the_secret_is_copied_and_never_comes_back(demo: RunningDemo, playwright: Playwright, tmp_path: Path) -> None:
@@ -168,69 +225,26 @@ def test_the_secret_is_copied_and_never_comes_back(demo: RunningDemo, playwright
     assert [path for path in files if hidden in path.read_bytes()] == []
 
 
-def test_the_keyboard_alone_will_do(demo: RunningDemo, browser: Browser) -> None:
-    with tab(browser) as opened:
-        page = opened.page
-        log_in(page, demo, user=ANA)
-        tab_to(page, "Skip to the content")
-        page.keyboard.press("Enter")
-        tab_to(page, "Add new token")
-        page.keyboard.press("Enter")
-        expect(page.get_by_label("Description", exact=True)).to_be_focused()
-        page.keyboard.type("typed")
-        page.keyboard.press("Tab")
-        page.keyboard.press("ArrowUp")  # from USER to ANONYMOUS, past GLOBAL, which is switched off
-        expect(page.locator("input[value=ANONYMOUS]:visible")).to_be_checked()
-        tab_to(page, "SEARCH")
-        page.keyboard.press("Space")
-        tab_to(page, "Add token")
-        page.keyboard.press("Enter")
-        expect(page.locator("#secret")).to_be_visible()
-        page.goto(demo.demo.console_address + "/tokens")
-        tab_to(page, "Add new token")
-        page.keyboard.press("Enter")
-        page.keyboard.press("Escape")
-        expect(page.get_by_role("dialog")).to_have_count(0)
-        expect(page.get_by_role("link", name="Add new token")).to_be_focused()
-
-
-def tab_to(page: Page, name: str) -> None:
-    """Press Tab until what has the focus begins with this name."""
-    for _ in range(80):
-        page.keyboard.press("Tab")
-        focused = page.evaluate(
-            "(() => { const at = document.activeElement; return at.labels?.[0]?.innerText || at.innerText || at.value || '' })()"
-        )
-        if focused.strip().startswith(name):
-            return
-    raise AssertionError(f"nothing called {name!r} takes the focus")
-
-
-def test_without_scripts_on_a_phone_in_the_dark(demo: RunningDemo, browser: Browser) -> None:
-    assert run(demo.demo.folder, "console", "add-user", ANA, "--password-file", "-", text=PASSWORD).exit_code == 0
-    with tab(browser, size=NARROW, scheme="dark", scripts=False) as opened:
-        page = opened.page
-        page.goto(demo.demo.console_address + "/tokens")
-        page.get_by_label("E-mail address").fill(ANA)
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Log in").click()
-        page.get_by_role("link", name="Add new token").click()
-        page.get_by_label("Description", exact=True).fill("made on a phone")
-        choose(page, "ANONYMOUS")
-        choose(page, "SEARCH")
-        page.get_by_role("button", name="Add token").click()
-        secret = page.locator("#secret").inner_text()
-        assert reason(demo, secret) == "allowed"
-        page.get_by_role("link", name="I have saved it").click()
-        page.get_by_label("Description or id").fill(secret)
-        page.get_by_role("button", name="Apply").click()
-        assert secret.split("_")[2] not in page.url
-        page.get_by_role("link", name="made on a phone").click()
-        page.get_by_role("link", name="Revoke").click()
-        page.get_by_role("button", name="Revoke").click()
-        eventually(lambda: reason(demo, secret) == "token_invalid", seconds=10)
-        page.get_by_role("button", name="Log out").click()
-        expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+def test_where_the_provider_names_no_time_a_login_is_confirmed_by_a_sentence(demo: RunningDemo, browser: Browser) -> None:
+    """A browser goes on to the provider, where a redirect after a form would be forbidden, and comes back with both cookies."""
+    file, issuer = demo.demo.configuration, demo.demo.issuer.login
+    before = file.read_text(encoding="utf-8")
+    issuer.forgery = Forgery.NO_LOGIN_TIME
+    file.write_text(before.replace("oidc: {", "oidc: {reauthentication: confirmation, "), encoding="utf-8")
+    try:
+        with tab(browser, size=NARROW, scheme="dark") as opened:
+            page, hands = opened.page, Keyboard(opened.page)
+            log_in(page, demo, path="/tokens/new")
+            expect(page.locator("input[value=GLOBAL]")).to_be_disabled()
+            hands.follow("confirm that it is you", "Confirm that it is you")
+            assert look(opened) == []
+            hands.write("Write: it is me", "It is me")
+            hands.press("Confirm", "Demo login")
+            hands.press("Super admin", "Add new token")
+            expect(page.locator("input[value=GLOBAL]")).to_be_enabled()
+    finally:
+        issuer.forgery = None
+        file.write_text(before, encoding="utf-8")
 
 
 def test_a_console_that_hangs_changes_no_check(demo: RunningDemo) -> None:
@@ -246,7 +260,7 @@ def test_a_console_that_hangs_changes_no_check(demo: RunningDemo) -> None:
 
 
 PATHS = ["/", "/tokens", "/tokens?scope=CHAT&status=revoked", "/tokens/new", "{token}", "{token}/rotate", "{token}/revoke"]
-PATHS += ["/settings/oauth", "/routes", "/activity", "/audit", "/api", "/sessions", "/confirm?next=/tokens", "/nothing"]
+PATHS += ["/settings/oauth", "/routes", "/activity", "/audit", "/api", "/keys", "/sessions", "/confirm?next=/tokens", "/nothing"]
 
 
 def test_every_page_is_for_everybody(demo: RunningDemo, browser: Browser) -> None:

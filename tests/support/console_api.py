@@ -70,9 +70,9 @@ class ApiWorld:
         self.app = Starlette(routes=routes(self.context))
         self.client = TestClient(self.app, base_url="http://127.0.0.1")
 
-    def key(self, role: Role = Role.SUPER_ADMIN, *, lasts: int = 30 * DAY) -> NewKey:
+    def key(self, role: Role = Role.SUPER_ADMIN, *, lasts: int = 30 * DAY, maker: Actor = FOUNDER) -> NewKey:
         """Make an admin key."""
-        return done(keys.create(self.administration, FOUNDER, KeyRequest(f"a {role}", role, int(self.now) + lasts), int(self.now)))
+        return done(keys.create(self.administration, maker, KeyRequest(f"a {role}", role, int(self.now) + lasts), int(self.now)))
 
     def bearer(self, role: Role = Role.SUPER_ADMIN) -> dict[str, str]:
         """Return the header of somebody with a role."""

@@ -119,8 +119,8 @@ async def listening(answer: Connected, tls: ssl.SSLContext | None = None) -> Asy
 
 
 @asynccontextmanager
-async def faulty_server() -> AsyncIterator[FaultyServer]:
+async def faulty_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[FaultyServer]:
     """Serve until the end of the block."""
     served = FaultyServer()
-    async with listening(served.answer) as served.port:
+    async with listening(served.answer, tls) as served.port:
         yield served

@@ -30,6 +30,7 @@ from extauthz.adapters.store.rules import (
     MAX_WHY,
     RETENTION,
     audit_key,
+    check_expected,
     check_fingerprint,
     check_rotation,
     check_text,
@@ -196,6 +197,7 @@ class MemoryTokenStore:
         change: Change | None = None,
         *,
         chain: bool = False,
+        expected: StoredToken | None = None,
         at: int = 0,
         by: str = "",
     ) -> tuple[str, ...]:
@@ -206,6 +208,7 @@ class MemoryTokenStore:
         change = change or Change(at, by)
         with self._changing(change) as told:
             check_text("why", why, MAX_WHY)
+            check_expected(None if expected is None else self.get(expected.id), expected)
             known = list(dict.fromkeys(filter(self._records.get, [ids] if isinstance(ids, str) else ids)))
             while chain and (further := sorted({link for token_id in known for link in self._links(token_id)} - set(known))):
                 known += further
@@ -217,10 +220,18 @@ class MemoryTokenStore:
             return self.revoke([token.id for token in reversed(self.page(TokenFilter(user=user), limit=2**63))], why, change)
 
     def rotate(
-        self, token_id: str, successor: TokenRecord, expires_at: int, pepper_fingerprint: str, change: Change
+        self,
+        token_id: str,
+        successor: TokenRecord,
+        expires_at: int,
+        pepper_fingerprint: str,
+        change: Change,
+        *,
+        expected: StoredToken | None = None,
     ) -> StoredToken:
         """Add the successor of a token and bring the token's expiry forward; return the token as it is then."""
         with self._changing(change) as told:
+            check_expected(self.get(token_id), expected)
             token = check_rotation(self.get(token_id), token_id, successor, change.at)
             self._add(told, [successor], {successor.pepper_id: pepper_fingerprint}, rotated_from=token_id)
             earlier = min(token.expires_at, expires_at)

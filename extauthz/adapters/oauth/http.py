@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import re
 import ssl
@@ -17,6 +16,7 @@ from urllib.parse import quote_plus
 
 import httpx2
 
+from extauthz.adapters.oauth.public_addresses import AddressRule, CheckedTransport, is_loopback
 from extauthz.errors import FetchError, ProxyRefusal
 
 MAX_BYTES = 512 * 1024
@@ -59,6 +59,7 @@ class JsonFetcher:
     over https, `proxy_auth` its user and password, `trust` a bundle of certificates, PEM, in place of the system's. `unix_socket`
     is asked instead of the host of an address. `max_bytes` bounds a document. `plain_http` asks over http on every host, which is
     for what holds no secret and proves nothing; `client_certificate` are the files of a chain and of its key that this side shows.
+    With a `rule` no address is connected to that it does not allow, and no redirect is followed.
 
     All that is sent only asks, so that it may be sent twice: when the other side ends a connection that was kept, before the head
     of its answer has come, the request is sent once more on a fresh one, within the same time.
@@ -78,6 +79,7 @@ class JsonFetcher:
         max_bytes: int = MAX_BYTES,
         plain_http: bool = False,
         client_certificate: tuple[Path, Path] | None = None,
+        rule: AddressRule | None = None,
     ) -> None:
         """Open a connection pool; proxies and netrc of the environment are not used.
 
@@ -86,6 +88,7 @@ class JsonFetcher:
         self.timeout = timeout
         self._max_bytes = max_bytes
         self._plain_http = plain_http
+        self._rule = rule
         try:
             tls = httpx2.create_ssl_context(trust_env=False) if trust is None else _trusting(trust)
         except (OSError, ValueError) as error:
@@ -94,12 +97,12 @@ class JsonFetcher:
             _show(tls, *client_certificate)
         self._has_proxy_auth = proxy_auth is not None
         through = httpx2.Proxy(proxy, auth=proxy_auth) if proxy else None
-        self._client = _client(timeout, through, tls, unix_socket)
-        self._fresh = _client(timeout, through, tls, unix_socket, idle=0)
+        self._client = _client(timeout, through, tls, unix_socket, rule)
+        self._fresh = _client(timeout, through, tls, unix_socket, rule, idle=0)
 
     async def get(self, address: str) -> Answer:
         """Return the document at this address, at most a few redirects away on the same host; raises FetchError."""
-        answer = await self._answer(address, redirects=MAX_REDIRECTS)
+        answer = await self._answer(address, redirects=MAX_REDIRECTS if self._rule is None else 0)
         if answer.status != 200:
             raise FetchError(f"{address}: status {answer.status}")
         return answer
@@ -134,6 +137,8 @@ class JsonFetcher:
     ) -> Answer:
         if not is_acceptable(address, plain_http=self._plain_http):
             raise FetchError(f"{address}: only https is asked, or http on a loopback address")
+        if self._rule is not None:
+            self._rule.check(address)
         if self._client.is_closed:
             raise FetchError(f"{address}: not asked, because another configuration is served by now")
         headers = {"accept": self._accept} | ({"authorization": f"Bearer {bearer}"} if bearer is not None else {})
@@ -236,19 +241,28 @@ def _trusting(trust: bytes) -> ssl.SSLContext:
 
 
 def _client(
-    timeout: float, proxy: httpx2.Proxy | None, tls: ssl.SSLContext, unix_socket: Path | None, *, idle: int | None = None
+    timeout: float,
+    proxy: httpx2.Proxy | None,
+    tls: ssl.SSLContext,
+    unix_socket: Path | None,
+    rule: AddressRule | None,
+    *,
+    idle: int | None = None,
 ) -> httpx2.AsyncClient:
     """Return a pool that keeps so many connections for the next request, any number with None."""
     limits = httpx2.Limits(keepalive_expiry=IDLE, max_keepalive_connections=idle)
-    socket = httpx2.AsyncHTTPTransport(uds=str(unix_socket), trust_env=False, verify=tls, limits=limits) if unix_socket else None
+    uds = str(unix_socket) if unix_socket else None
+    direct: httpx2.AsyncBaseTransport = httpx2.AsyncHTTPTransport(uds=uds, trust_env=False, verify=tls, limits=limits)
+    if rule is not None:
+        direct = CheckedTransport(direct, rule)
     return httpx2.AsyncClient(
         timeout=timeout,
         follow_redirects=False,
         trust_env=False,
         proxy=proxy,
-        transport=socket,
+        transport=direct,
         # Plain http is for this machine, and what goes there must not leave it in clear.
-        mounts={"http://": httpx2.AsyncHTTPTransport(verify=tls, limits=limits)} if proxy else None,
+        mounts={"http://": direct} if proxy else None,
         verify=tls,
         limits=limits,
         # No answer is remembered in a cookie: the next request is about somebody else.
@@ -275,13 +289,4 @@ def is_acceptable(address: str, *, plain_http: bool = False) -> bool:
         return False
     if url.userinfo or not url.host or not 0 < (url.port or 443) < 65536:
         return False
-    return url.scheme == "https" or (url.scheme == "http" and (plain_http or _is_loopback(url.host)))
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    return url.scheme == "https" or (url.scheme == "http" and (plain_http or is_loopback(url.host)))

@@ -175,6 +175,39 @@ class Revocation:
         return {"revoked_at": self.at, "revoked_by": self.by, "revoked_why": self.why}
 
 
+CHANGEABLE = ("expires_at", "revoked_at", "rotated_to")
+"""What admins change of a token after it was made."""
+
+
+class Subject(StrEnum):
+    """What a row of the store is that differs from the audit."""
+
+    TOKEN = "token"
+    KEY = "admin key"
+    ACCOUNT = "account"
+    SETTINGS = "OAuth settings"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A row that is not what the audit says; None stands for nothing, also where the whole row or its making is missing.
+
+    `token_id` is the id of a token or of an admin key, or the address of an account; of the saved settings it is `settings`, and
+    their `version` differs, or their `body`.
+    """
+
+    token_id: str
+    field: str
+    audit: object
+    row: object
+    subject: Subject = Subject.TOKEN
+
+
+def plain(value: object) -> object:
+    """Return what JSON can say of a value; SQLite keeps one of any type in any column."""
+    return value if value is None or isinstance(value, str | int | list) else repr(value)
+
+
 @dataclass(frozen=True, slots=True)
 class AuditExport:
     """What an exported audit has to say to a store that was restored.

@@ -1,4 +1,4 @@
-"""The tokens against the audit: without the triggers anybody can undo what was done to a token, but not what the chain records."""
+"""The store against the audit: without the triggers anybody can undo what was done, but not what the chain records."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from extauthz.adapters.store import audit, chain
+from extauthz.adapters.store.console_replay import ConsoleHistory
 from extauthz.adapters.store.database import Database, batches
 from extauthz.adapters.store.ledger import audit_head
-from extauthz.adapters.store.records import AuditRow
+from extauthz.adapters.store.records import AuditRow, Difference, Subject, plain
 from extauthz.adapters.store.schema import audit as audit_table
 from extauthz.adapters.store.schema import settings, store_state, tokens, tombstones
 from extauthz.adapters.store.settings_rows import CHANGED
@@ -46,21 +47,8 @@ class _Flag(IntFlag):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """A token whose row is not what the audit says; None stands for nothing, also where the whole row or its making is missing.
-
-    In place of a token's id stands `settings` where the saved settings differ: their `version`, or its `body`.
-    """
-
-    token_id: str
-    field: str
-    audit: object
-    row: object
-
-
-@dataclass(frozen=True, slots=True)
 class Checked:
-    """The head of the audit, the first row that is not what was written, and if all are, the tokens that do not fit them."""
+    """The head of the audit, the first row that is not what was written, and if all are, what does not fit them."""
 
     head: tuple[int, str]
     first_broken: int | None
@@ -73,6 +61,7 @@ class History:
     def __init__(self) -> None:
         """Begin without a token."""
         self._states: dict[str, bytes] = {}
+        self.console = ConsoleHistory()
         self.settings: Mapping[str, Any] = {"version": 0, "settings": None}
         # So that nobody can make other fields with the same hash.
         self._key = os.urandom(16)
@@ -87,6 +76,8 @@ class History:
                     self._note(row, json.loads(row.after))
                 elif row.action == chain.SETTINGS:
                     self.settings = dict(json.loads(row.after))
+                else:
+                    self.console.note(row)
             except (ValueError, TypeError, KeyError, struct.error) as error:
                 raise StoreError(f"row {row.number} of the audit is of no release") from error
 
@@ -96,17 +87,17 @@ class History:
             expires_at, flags, fixed = _STATE.unpack(self._states.get(row.id, _NOTHING))
             self._states[row.id] = _STATE.pack(expires_at, flags | _Flag.COMPARED, fixed)
             if not flags & _Flag.CREATED:
-                yield Difference(str(row.id), "created_at", None, _plain(row.created_at))
+                yield Difference(str(row.id), "created_at", None, plain(row.created_at))
                 continue
             if flags & (_Flag.REVOKED | _Flag.TOMBSTONE) and row.revoked_at is None:
                 yield Difference(str(row.id), "revoked_at", "revoked", None)
             if flags & _Flag.ROTATED and row.rotated_to is None:
                 yield Difference(str(row.id), "rotated_to", "rotated", None)
             if type(row.expires_at) is not int or row.expires_at > expires_at:
-                yield Difference(str(row.id), "expires_at", expires_at, _plain(row.expires_at))
+                yield Difference(str(row.id), "expires_at", expires_at, plain(row.expires_at))
             stored = _fixed_of(row)
             if self._hash(stored) != fixed:
-                yield from (Difference(str(row.id), name, None, _plain(stored[name])) for name in FIXED)
+                yield from (Difference(str(row.id), name, None, plain(stored[name])) for name in FIXED)
 
     def missing(self, tombstone_ids: Iterable[str]) -> Iterator[Difference]:
         """Return what should be there and was not compared; `tombstone_ids` are the ids that have a tombstone."""
@@ -146,7 +137,7 @@ _NOTHING = _STATE.pack(0, 0, bytes(16))
 
 
 def check(database: Database, keys: Mapping[str, bytes], head: tuple[int, str] | None, advance: Advance) -> Checked:
-    """Check the chain, against a noted head if there is one, then all tokens against the chain, in one state of the store."""
+    """Check the chain, against a noted head if there is one, then the store against the chain, in one state of it."""
     with database.reading() as connection:
         number, mac = audit_head(connection)
         expected_head = head or ((number, mac.hex()) if number else None)
@@ -162,19 +153,20 @@ def check(database: Database, keys: Mapping[str, bytes], head: tuple[int, str] |
             tombstone_ids = connection.scalars(sa.select(tombstones.c.id))
             differences += islice(history.missing(tombstone_ids), MAX_DIFFERENCES - len(differences))
         of_settings = _settings_differences(connection, history.settings)
-        return Checked((number, mac.hex()), None, (*of_settings, *_explained(connection, differences)))
+        of_console = islice(history.console.differences(connection), MAX_DIFFERENCES)
+        return Checked((number, mac.hex()), None, (*of_settings, *of_console, *_explained(connection, differences)))
 
 
 def _settings_differences(connection: sa.Connection, noted: Mapping[str, Any]) -> Iterator[Difference]:
     """Compare the saved settings with what the audit says last of them."""
     version = connection.scalar(sa.select(store_state.c.settings_version)) or 0
     if version != noted.get("version"):
-        yield Difference(CHANGED, "version", noted.get("version"), _plain(version))
+        yield Difference(CHANGED, "version", noted.get("version"), plain(version), Subject.SETTINGS)
         return
     body = connection.scalar(sa.select(settings.c.body).where(settings.c.version == version))
     expected = noted.get("settings")
     if body != (None if expected is None else chain.canonical(expected)):
-        yield Difference(CHANGED, "body", expected, _plain(body))
+        yield Difference(CHANGED, "body", expected, plain(body), Subject.SETTINGS)
 
 
 def _rows(connection: sa.Connection) -> Iterator[Any]:
@@ -197,11 +189,6 @@ def _fixed_of(row: Any) -> dict[str, object]:
     with suppress(ValueError, TypeError, RecursionError):
         fixed["scopes"] = sorted(json.loads(row.scopes))
     return fixed
-
-
-def _plain(value: object) -> object:
-    """Return what JSON can say of a value; SQLite keeps one of any type in any column."""
-    return value if value is None or isinstance(value, str | int | list) else repr(value)
 
 
 def _explained(connection: sa.Connection, differences: Sequence[Difference]) -> Iterator[Difference]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from extauthz.adapters.store.folding import fold
-from extauthz.adapters.store.records import AuditKey, Change, StoredToken, TokenFilter
+from extauthz.adapters.store.records import CHANGEABLE, AuditKey, Change, StoredToken, TokenFilter
 from extauthz.core.model import Reason
 from extauthz.core.tokens import TokenRecord, usable
-from extauthz.errors import ChangeRefused, StoreError
+from extauthz.errors import ChangeRefused, StoreError, TokenChanged
 
 MAX_ID = 12
 MAX_ACTOR = 254
@@ -54,6 +54,12 @@ def in_use(token_id: str) -> ChangeRefused:
 def has_tombstone(token_id: str) -> ChangeRefused:
     """Return the refusal of an id that has a tombstone."""
     return ChangeRefused(f"token {token_id} was revoked before the store was restored, and may not come back: make a new one")
+
+
+def check_expected(token: StoredToken | None, expected: StoredToken | None) -> None:
+    """Refuse a change of a token that somebody else has changed since it was read; None is expected by whoever does not mind."""
+    if expected is not None and (token is None or any(getattr(token, name) != getattr(expected, name) for name in CHANGEABLE)):
+        raise TokenChanged(f"token {expected.id} was changed since it was read: read it again")
 
 
 def check_rotation(token: StoredToken | None, token_id: str, successor: TokenRecord, at: int) -> StoredToken:

@@ -109,11 +109,12 @@ def add(
     oldest: int,
     instead_of: str = "",
     password_hash: str | None = None,
+    reauthentication: str = "",
 ) -> bool:
     """Keep a session, and remove those that began before `oldest`, and the one that it replaces; return whether it began.
 
     It does not when the one that it replaces has ended, or when the account of a local one has not, or no longer, the hash of
-    the password that was looked at.
+    the password that was looked at. The audit names a `reauthentication` that is not "".
     """
     with store.changing(change) as ledger:
         connection = ledger.connection
@@ -123,7 +124,8 @@ def add(
             return False
         connection.execute(console_sessions.delete().where(console_sessions.c.created_at < oldest))
         connection.execute(console_sessions.insert().values(**asdict(session)))
-        ledger.note(LOGGED_IN, None, None, {"session": session.id, "email": session.email, "method": session.method})
+        noted = {"session": session.id, "email": session.email, "method": session.method}
+        ledger.note(LOGGED_IN, None, None, noted | ({"reauthentication": reauthentication} if reauthentication else {}))
     return True
 
 
@@ -131,6 +133,15 @@ def by_digest(store: Transactions, digest: bytes) -> StoredSession | None:
     """Return the session whose secret has this digest."""
     with store.reading() as connection:
         row = connection.execute(sa.select(*_SESSION).where(console_sessions.c.digest == digest)).first()
+    return None if row is None else StoredSession(*row)
+
+
+def by_id(store: Transactions, session_id: str) -> StoredSession | None:
+    """Return the session with an id."""
+    if not possible(session_id):
+        return None
+    with store.reading() as connection:
+        row = connection.execute(sa.select(*_SESSION).where(console_sessions.c.id == session_id)).first()
     return None if row is None else StoredSession(*row)
 
 

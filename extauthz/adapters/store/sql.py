@@ -10,8 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from extauthz.adapters.store import admin_keys, audit, backup, chain, listing, paging, replay, saved_settings, writing
-from extauthz.adapters.store.database import Database, revision_of
+from extauthz.adapters.store import admin_keys, audit, backup, chain, listing, migrating, paging, replay, saved_settings, writing
+from extauthz.adapters.store.database import Database
 from extauthz.adapters.store.idempotency import EarlierRequest, IdempotencyKey, claim
 from extauthz.adapters.store.ledger import Ledger
 from extauthz.adapters.store.records import (
@@ -28,12 +28,11 @@ from extauthz.adapters.store.records import (
     TokenCounts,
     TokenFilter,
 )
-from extauthz.adapters.store.rows import COLUMNS, SERVED, check_revision
+from extauthz.adapters.store.rows import COLUMNS
 from extauthz.adapters.store.rules import audit_key
 from extauthz.adapters.store.schema import tokens
 from extauthz.adapters.store.settings_rows import SettingsKey, SettingsState, SettingsVersion
 from extauthz.core.tokens import TokenRecord
-from extauthz.errors import StoreError
 from extauthz.ports import FeedBatch
 
 _EVERYTHING = TokenFilter()
@@ -77,22 +76,7 @@ class SqlTokenStore:
 
     def migrate(self) -> str:
         """Bring the schema to this release's revision, in one transaction, and return it; a later one that is served stays."""
-        from alembic import command
-        from alembic.config import Config
-        from alembic.util import CommandError
-
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-        try:
-            with self._database.migrating() as connection:
-                if revision_of(connection) not in SERVED:
-                    config.attributes["connection"] = connection
-                    command.upgrade(config, "head")
-        except CommandError as error:
-            raise StoreError(f"{self.name}: {error}: the store was made by a newer release, use that one") from error
-        revision = self.revision()
-        check_revision(revision)
-        return str(revision)
+        return migrating.migrate(self._database)
 
     def revision(self) -> str | None:
         """Return the schema revision, None for an empty database."""
@@ -186,13 +170,15 @@ class SqlTokenStore:
                 writing.add(ledger, new, pepper_fingerprints)
             return earlier
 
-    def revoke(self, ids: Iterable[str], why: str | None, change: Change, *, chain: bool = False) -> tuple[str, ...]:
+    def revoke(
+        self, ids: Iterable[str], why: str | None, change: Change, *, chain: bool = False, expected: StoredToken | None = None
+    ) -> tuple[str, ...]:
         """Revoke tokens, with `chain` also their predecessors and successors; return the ids that were not revoked before.
 
-        The first revocation of a token is kept; unknown ids are left out.
+        The first revocation of a token is kept; unknown ids are left out. Raises TokenChanged when a token is not as `expected`.
         """
         with self.changing(change) as ledger:
-            return writing.revoke(ledger, ids, why, linked=chain)
+            return writing.revoke(ledger, ids, why, linked=chain, expected=expected)
 
     def revoke_user(self, user: str, why: str | None, change: Change) -> tuple[str, ...]:
         """Revoke every token of a user, whose address is written as it is stored; return their ids."""
@@ -200,14 +186,22 @@ class SqlTokenStore:
             return writing.revoke_user(ledger, user, why)
 
     def rotate(
-        self, token_id: str, successor: TokenRecord, expires_at: int, pepper_fingerprint: str, change: Change
+        self,
+        token_id: str,
+        successor: TokenRecord,
+        expires_at: int,
+        pepper_fingerprint: str,
+        change: Change,
+        *,
+        expected: StoredToken | None = None,
     ) -> StoredToken:
         """Add the successor of a token, which itself expires at the given time if not before; return the old token as it is then.
 
-        Refuses a token that is revoked, expired or rotated, and a successor with another permission, user or scopes.
+        Refuses a token that is revoked, expired or rotated, and a successor with another permission, user or scopes. Raises
+        TokenChanged when the token is not as `expected`.
         """
         with self.changing(change) as ledger:
-            return writing.rotate(ledger, token_id, successor, expires_at, pepper_fingerprint)
+            return writing.rotate(ledger, token_id, successor, expires_at, pepper_fingerprint, expected=expected)
 
     def accept_restore(self, export: AuditExport, change: Change) -> Restored:
         """Do again what an exported audit records, and begin a new epoch of the feed: see `chain.read_lines`."""

@@ -12,7 +12,16 @@ from extauthz.adapters.store.database import batches
 from extauthz.adapters.store.ledger import Ledger
 from extauthz.adapters.store.listing import get
 from extauthz.adapters.store.records import AuditExport, Restored, Revocation, StoredToken
-from extauthz.adapters.store.rules import MAX_WHY, check_fingerprint, check_rotation, check_text, has_tombstone, in_use, possible
+from extauthz.adapters.store.rules import (
+    MAX_WHY,
+    check_expected,
+    check_fingerprint,
+    check_rotation,
+    check_text,
+    has_tombstone,
+    in_use,
+    possible,
+)
 from extauthz.adapters.store.schema import peppers, read_state, store_state, tokens, tombstones, values
 from extauthz.core.tokens import TokenRecord
 
@@ -28,9 +37,13 @@ def add(ledger: Ledger, new: Sequence[TokenRecord], fingerprints: Mapping[str, s
         ledger.note_change("created", chain.CREATED, record.id, None, chain.facts(record, **origin))
 
 
-def revoke(ledger: Ledger, ids: Iterable[str], why: str | None, *, linked: bool = False) -> tuple[str, ...]:
+def revoke(
+    ledger: Ledger, ids: Iterable[str], why: str | None, *, linked: bool = False, expected: StoredToken | None = None
+) -> tuple[str, ...]:
     """Revoke tokens, and if `linked` those they were rotated from and to; return the ids that were not revoked before."""
     check_text("why", why, MAX_WHY)
+    if expected is not None:
+        check_expected(get(ledger.connection, expected.id), expected)
     by_id = _rows_by_id(ledger.connection, ids)
     while linked:
         links = {link for row in by_id.values() for link in (row.rotated_from, row.rotated_to) if link is not None}
@@ -49,9 +62,19 @@ def revoke_user(ledger: Ledger, user: str, why: str | None) -> tuple[str, ...]:
     return revoke(ledger, ledger.connection.scalars(ordered).all() if user.isprintable() else (), why)
 
 
-def rotate(ledger: Ledger, token_id: str, successor: TokenRecord, expires_at: int, fingerprint: str) -> StoredToken:
+def rotate(
+    ledger: Ledger,
+    token_id: str,
+    successor: TokenRecord,
+    expires_at: int,
+    fingerprint: str,
+    *,
+    expected: StoredToken | None = None,
+) -> StoredToken:
     """Add the successor of a token and bring the token's expiry forward; return the token as it is then."""
-    token = check_rotation(get(ledger.connection, token_id), token_id, successor, ledger.change.at)
+    now = get(ledger.connection, token_id)
+    check_expected(now, expected)
+    token = check_rotation(now, token_id, successor, ledger.change.at)
     add(ledger, [successor], {successor.pepper_id: fingerprint}, rotated_from=token_id)
     before = {"expires_at": token.expires_at, "rotated_to": None}
     after = {"expires_at": min(token.expires_at, expires_at), "rotated_to": successor.id}

@@ -67,8 +67,9 @@ class AuditList(AnswerModel):
 
 
 class AuditDifference(AnswerModel):
-    """A token whose row is not what the audit says of it."""
+    """What is not as the audit says: a token, an admin key, an account (`id` is its address) or the OAuth settings."""
 
+    subject: str
     id: str
     field: str
     audit: Any
@@ -76,7 +77,7 @@ class AuditDifference(AnswerModel):
 
 
 class AuditVerification(AnswerModel):
-    """Whether each row is what was written, and each token what the rows say; note `head` outside of the store."""
+    """Whether each row is what was written, and the store what the rows say; note `head` outside of the store."""
 
     whole: bool
     first_broken: int | None
@@ -106,7 +107,7 @@ def list_rows(request: ApiRequest) -> ApiAnswer | ApiProblem:
 
 
 def verify(request: ApiRequest) -> ApiAnswer | ApiProblem:
-    """Check all rows, and all tokens against them."""
+    """Check all rows, and the store against them."""
     query: AuditHeadQuery = request.query
     noted = query.head.partition(":") if query.head else None
     if not audits.ONE_VERIFICATION.acquire(blocking=False):
@@ -122,7 +123,8 @@ def verify(request: ApiRequest) -> ApiAnswer | ApiProblem:
         return ApiProblem.of_refusal(HTTPStatus.FORBIDDEN, check)
     checked = check.checked
     differences = [
-        AuditDifference(id=item.token_id, field=item.field, audit=item.audit, row=item.row) for item in checked.differences
+        AuditDifference(subject=item.subject.value, id=item.token_id, field=item.field, audit=item.audit, row=item.row)
+        for item in checked.differences
     ]
     is_whole = checked.first_broken is None
     head_text = f"{checked.head[0]}:{checked.head[1]}"

@@ -25,13 +25,16 @@ _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE).fullmatch
 
 async def authenticate(request: Request, context: Context, failures: Throttle) -> Actor | ApiProblem:
     """Return who sends a request. Raises StoreError and ConfigurationError."""
-    console = context.configuration().settings.console
+    settings = context.configuration().settings
+    console = settings.console
     address = client_address(request, console.trusted_proxies if console else ())
     sent = request.headers.getlist("authorization")
     bearer = _BEARER(sent[0]) if len(sent) == 1 else None
     if bearer is None:
         return _unauthorized("send an admin key: Authorization: Bearer exadm_…", "")
-    actor = await context.run(keys.identify, context.administration(), bearer[1], context.now(), address=address)
+    actor = await context.run(
+        keys.identify, context.administration(), bearer[1], context.now(), address=address, roles=settings.roles
+    )
     if isinstance(actor, Refused):
         if seconds := math.ceil(failures.wait(network_of(address), context.clock())):
             detail = f"too many wrong keys came from your address: wait {seconds} s"

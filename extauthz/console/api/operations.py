@@ -90,5 +90,13 @@ class ApiOperation:
 
 def is_expected(request: ApiRequest, etag: str) -> bool:
     """Tell whether a request is meant for what has this ETag now (RFC 9110 13.1.1); one without If-Match is."""
-    tags = request.headers.get(IF_MATCH, "*").split(",")
-    return any(tag.strip() in ("*", etag) for tag in tags)
+    return not is_conditional(request) or etag in _tags(request)
+
+
+def is_conditional(request: ApiRequest) -> bool:
+    """Tell whether a request is meant for one state of a thing alone, and not for whatever it is by now."""
+    return "*" not in _tags(request)
+
+
+def _tags(request: ApiRequest) -> list[str]:
+    return [tag.strip() for tag in request.headers.get(IF_MATCH, "*").split(",")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from extauthz.console.api import activity, audit, routes, sessions, settings, tokens
+from extauthz.console.api import activity, audit, keys, routes, sessions, settings, tokens
 from extauthz.console.api.operations import ApiOperation
 
 OPERATIONS: tuple[ApiOperation, ...] = (
@@ -12,4 +12,5 @@ OPERATIONS: tuple[ApiOperation, ...] = (
     *activity.OPERATIONS,
     *audit.OPERATIONS,
     *sessions.OPERATIONS,
+    *keys.OPERATIONS,
 )

@@ -9,12 +9,12 @@ from http import HTTPStatus
 
 from pydantic import TypeAdapter
 
-from extauthz.adapters.store.records import StoredToken
+from extauthz.adapters.store.records import CHANGEABLE, StoredToken
 from extauthz.admin import revocation, tokens
 from extauthz.admin.idempotency import FIELD as IDEMPOTENCY_FIELD
 from extauthz.admin.idempotency import MAX_KEY
 from extauthz.admin.metadata import token_metadata
-from extauthz.admin.outcomes import Refused
+from extauthz.admin.outcomes import EXPECTED, Refused
 from extauthz.admin.rights import Operation, forbidden
 from extauthz.admin.token_requests import TokenRequest
 from extauthz.admin.tokens import Repeated
@@ -26,6 +26,7 @@ from extauthz.console.api.operations import (
     ApiOperation,
     ApiRequest,
     HeaderParameter,
+    is_conditional,
     is_expected,
 )
 from extauthz.console.api.problems import ApiProblem, FieldError
@@ -58,7 +59,7 @@ _BODY_PLACES = {name: f"body/{name}" for name in ("description", "permission", "
     "expires_at": "body/expires_in",
     IDEMPOTENCY_FIELD: _KEY.place,
 }
-_TAGGED = ("id", "expires_at", "revoked_at", "rotated_to")
+_TAGGED = ("id", *CHANGEABLE)
 
 
 def list_tokens(request: ApiRequest) -> ApiAnswer | ApiProblem:
@@ -126,8 +127,13 @@ def rotate_token(request: ApiRequest) -> ApiAnswer | ApiProblem:
     old = _token(request, Operation.ROTATE)
     if isinstance(old, ApiProblem):
         return old
-    outcome = tokens.rotate(request.administration, request.actor, old.id, request.at, overlap=request.body.overlap)
+    expected = _expected(request, old)
+    outcome = tokens.rotate(
+        request.administration, request.actor, old.id, request.at, overlap=request.body.overlap, expected=expected
+    )
     if isinstance(outcome, Refused):
+        if outcome.refusals[0].field == EXPECTED:
+            return _changed()
         # Neither a state nor a rule is mended by another request: so both are a conflict.
         return ApiProblem.of_refusal(HTTPStatus.CONFLICT, outcome)
     new = _now(request, outcome.new.record)
@@ -141,8 +147,18 @@ def revoke_token(request: ApiRequest) -> ApiAnswer | ApiProblem:
     if isinstance(token, ApiProblem):
         return token
     administration, body = request.administration, request.body
-    outcome = revocation.revoke(administration, request.actor, [token.id], request.at, why=body.why, linked=body.chain)
+    outcome = revocation.revoke(
+        administration,
+        request.actor,
+        [token.id],
+        request.at,
+        why=body.why,
+        linked=body.chain,
+        expected=_expected(request, token),
+    )
     if isinstance(outcome, Refused):
+        if outcome.refusals[0].field == EXPECTED:
+            return _changed()
         return ApiProblem.of_refusal(HTTPStatus.FORBIDDEN, outcome)
     now = _now(request, token)
     return ApiAnswer(RevokedTokens(token=_shown(now, request.at), revoked=list(outcome.ids)), {"ETag": _etag(now)})
@@ -162,13 +178,20 @@ def _token(request: ApiRequest, change: Operation | None = None) -> StoredToken 
         return ApiProblem(HTTPStatus.NOT_FOUND, "no token has this id")
     if change is not None and (refused := forbidden(request.actor, change, token.permission)):
         return ApiProblem.of_refusal(HTTPStatus.FORBIDDEN, refused)
-    if not is_expected(request, _etag(token)):
-        return ApiProblem(
-            HTTPStatus.PRECONDITION_FAILED,
-            "the token was changed since it was read: read it again",
-            (FieldError(_MATCH.place, "this is not the ETag of the token now"),),
-        )
-    return token
+    return token if is_expected(request, _etag(token)) else _changed()
+
+
+def _expected(request: ApiRequest, token: StoredToken) -> StoredToken | None:
+    """Return what the token must still be when it is changed, None for a request that takes it as it is."""
+    return token if is_conditional(request) else None
+
+
+def _changed() -> ApiProblem:
+    return ApiProblem(
+        HTTPStatus.PRECONDITION_FAILED,
+        "the token was changed since it was read: read it again",
+        (FieldError(_MATCH.place, "this is not the ETag of the token now"),),
+    )
 
 
 def _shown(record: TokenRecord, at: int) -> TokenAnswer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from extauthz.admin.oauth_trial import TrialFinding, try_out
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor, Role
 from extauthz.config.loader import Configuration, load
+from extauthz.demo.wiring import write_certificates
 from tests.support.http_faults import DISCOVERY, FaultyServer, Page, document, faulty_server
 from tests.support.world import StillClock, public_jwk, rsa_key
 
@@ -19,13 +22,17 @@ SUPER_ADMIN, VIEWER = Actor("sue@acme.com", Role.SUPER_ADMIN), Actor("bea@acme.c
 ISSUER = "/oauth2/default"
 
 
-def configured(folder: Path, **oauth: Any) -> Configuration:
+LOOPBACK = ("127.0.0.0/8",)
+
+
+def configured(folder: Path, *, networks: Sequence[str] = LOOPBACK, **oauth: Any) -> Configuration:
     settings = {
         "version": 1,
         "server": {"listen": "127.0.0.1:9001"},
         "oauth": {"managed_by": "console", **oauth},
         "tokens": {"enabled": False, "store": "sqlite:///tokens.db", "peppers": [{"id": "p1", "file": "pepper"}]},
         "scopes": ["SEARCH"],
+        "console": {"issuer_networks": list(networks)},
         "routes": ["routes.yaml"],
     }
     (folder / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
@@ -44,8 +51,8 @@ def pages(server: FaultyServer, **changes: Any) -> dict[str, Page]:
     return {ISSUER + DISCOVERY: document(discovery | changes), "/keys": document(keys)}
 
 
-async def tried(configuration: Configuration, settings: dict[str, Any], actor: Actor = SUPER_ADMIN) -> Any:
-    return await try_out(configuration, actor, settings, clock=StillClock(), environment={})
+async def tried(configuration: Configuration, settings: dict[str, Any], actor: Actor = SUPER_ADMIN, **more: Any) -> Any:
+    return await try_out(configuration, actor, settings, clock=StillClock(), environment={}, **more)
 
 
 async def test_an_issuer_tells_its_addresses_and_keys(tmp_path: Path) -> None:
@@ -82,6 +89,66 @@ async def test_what_is_wrong_with_an_issuer_is_said(tmp_path: Path, changes: Any
         findings = await tried(configured(tmp_path), wanted(server))
         assert [finding.is_good for finding in findings] == good
         assert words in findings[-1].text
+
+
+@pytest.mark.parametrize("networks", [(), ("10.0.0.0/8",)])
+async def test_this_machine_is_asked_only_where_the_file_lists_it(tmp_path: Path, networks: tuple[str, ...]) -> None:
+    async with faulty_server() as server:
+        server.pages = pages(server)
+        (finding,) = await tried(configured(tmp_path, networks=networks), wanted(server))
+        assert (finding.is_good, "console.issuer_networks" in finding.text) == (False, True)
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize("jwks_uri", ["https://169.254.169.254/latest", "https://[::ffff:10.0.0.1]/keys", "https://[::1]:1/keys"])
+async def test_what_an_issuer_names_is_no_way_inside(tmp_path: Path, jwks_uri: str) -> None:
+    async with faulty_server() as server:
+        server.pages = pages(server, jwks_uri=jwks_uri)
+        findings = await tried(configured(tmp_path, networks=("127.0.0.1/32",)), wanted(server))
+        assert "console.issuer_networks" in findings[-1].text
+        assert [finding.is_good for finding in findings] == [True, False]
+
+
+async def test_a_name_is_resolved_for_each_connection_and_what_was_looked_at_is_connected_to(tmp_path: Path) -> None:
+    """A name server that gives a public address first, and one within to whoever asks again (DNS rebinding)."""
+    answers = [["127.0.0.1"], ["192.0.2.1", "10.0.0.1"]]
+    named: list[str] = []
+
+    async def resolver(host: str, port: int) -> Sequence[str]:
+        named.append(host)
+        return answers[len(named) - 1]
+
+    write_certificates(tmp_path, "login.test")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    async with faulty_server(tls) as server:
+        origin = f"https://login.test:{server.port}"
+        settings = {"provider": "okta", "issuer": f"{origin}{ISSUER}", "client_ids": "0oa1", "audience": "api://default"}
+        server.pages = {
+            ISSUER + DISCOVERY: document({"issuer": origin + ISSUER, "jwks_uri": f"https://other.test:{server.port}/keys"})
+        }
+        first, second = await tried(configured(tmp_path, ca_file="ca.crt"), settings, resolver=resolver)
+        assert (first.is_good, second.is_good) == (True, False)
+        assert "other.test is at no public address" in second.text
+        assert "10.0.0.1" not in second.text
+        assert named == ["login.test", "other.test"]
+        assert b"\r\nhost: login.test" in server.heads[0].lower()
+
+
+async def test_no_redirect_is_followed(tmp_path: Path) -> None:
+    async with faulty_server() as server:
+        moved = Page(b"", 302, (("location", f"{server.origin}/moved"),))
+        server.pages = pages(server) | {ISSUER + DISCOVERY: moved, "/moved": pages(server)[ISSUER + DISCOVERY]}
+        (finding,) = await tried(configured(tmp_path), wanted(server))
+        assert (finding.is_good, "status 302" in finding.text) == (False, True)
+        assert dict(server.requests) == {ISSUER + DISCOVERY: 1}
+
+
+async def test_what_an_answer_says_is_shown_in_part_and_on_one_line(tmp_path: Path) -> None:
+    async with faulty_server() as server:
+        server.pages = pages(server, jwks_uri="http://\x1b[31m\n" + "x" * 9000)
+        findings = await tried(configured(tmp_path), wanted(server))
+        assert [(len(finding.text) <= 501, finding.text.isprintable()) for finding in findings] == [(True, True)] * 2
 
 
 @pytest.mark.parametrize("page", [Page(b"{}", 404), Page(b"no JSON"), document([]), document({"keys": []})], ids=repr)

@@ -17,7 +17,7 @@ import pytest
 from extauthz.adapters.store.records import Sort
 from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin import audits
-from extauthz.admin.rights import Role
+from extauthz.admin.rights import Actor, Role
 from extauthz.console.activity import Activity, Layer, RouteCounts, SidecarState
 from extauthz.console.api import activity
 from extauthz.console.api.authentication import WINDOW, WRONG_KEYS
@@ -244,6 +244,31 @@ def test_a_change_of_what_was_changed_meanwhile_is_refused(api: ApiWorld) -> Non
     )
 
 
+WRITES: dict[str, dict[str, Any]] = {"rotate": {"overlap": 600}, "revoke": {}}
+
+
+@pytest.mark.parametrize("other", WRITES)
+@pytest.mark.parametrize("way", WRITES)
+def test_of_two_writers_the_second_does_nothing(api: ApiWorld, monkeypatch: pytest.MonkeyPatch, way: str, other: str) -> None:
+    """The other one writes after this request has read the token, and before its transaction begins."""
+    path = f"/tokens/{api.token(ANONYMOUS).record.id}"
+    # An empty member is none (RFC 9110 5.6.1).
+    etag = {"If-Match": f'{api.ask("GET", path).headers["etag"]}, , "x"'}
+    fingerprints = api.store.pepper_fingerprints
+
+    def meanwhile() -> dict[str, str]:
+        monkeypatch.undo()
+        told(api.ask("POST", f"{path}/{other}", json=WRITES[other], headers=etag), 201 if other == "rotate" else 200)
+        heads.append(api.store.audit_head())
+        return fingerprints()
+
+    heads: list[tuple[int, str]] = []
+    monkeypatch.setattr(api.store, "pepper_fingerprints", meanwhile)
+    late = api.ask("POST", f"{path}/{way}", json=WRITES[way], headers=etag)
+    assert (late.status_code, late.json()["errors"][0]["at"]) == (412, "header/if-match"), late.text
+    assert heads == [api.store.audit_head()]
+
+
 # --- settings
 
 
@@ -329,6 +354,25 @@ def test_sessions_are_listed_and_ended(api: ApiWorld) -> None:
     told(api.ask("DELETE", f"/sessions/{one.id}"), 404)
     api.now += DAY
     assert told(api.ask("GET", "/sessions"))["sessions"] == []
+
+
+def test_keys_are_listed_and_revoked(api: ApiWorld) -> None:
+    new = api.key(Role.ADMIN, maker=Actor("gone@acme.com", Role.SUPER_ADMIN, "a test"))
+    listed = {key["id"]: key for key in told(api.ask("GET", "/keys"))["keys"]}
+    assert listed.keys() == {new.record.id, *(key.record.id for key in api.keys.values())}
+    shown = listed[new.record.id]
+    assert (shown["status"], shown["role"], shown["acts_as"]) == ("suspended", "admin", None)
+    assert (shown["created_by"], shown["description"], shown["last_used_at"]) == ("gone@acme.com", "a admin", None)
+    own = listed[api.keys[Role.SUPER_ADMIN].record.id]
+    assert (own["status"], own["acts_as"], own["last_used_at"] is None) == ("active", "super_admin", False)
+    revoked = told(api.ask("POST", f"/keys/{new.record.id}/revoke"))
+    assert (revoked["id"], revoked["status"], revoked["revoked_at"]) == (new.record.id, "revoked", "2027-01-15T08:00:00Z")
+    assert told(api.ask("POST", f"/keys/{new.record.id}/revoke")) == revoked
+    assert new.record.id not in [key["id"] for key in told(api.ask("GET", "/keys"))["keys"]]
+    assert new.record.id in [key["id"] for key in told(api.ask("GET", "/keys?all=true"))["keys"]]
+    told(api.ask("POST", "/keys/aaaaaaaaaaaa/revoke"), 404)
+    text = json.dumps([listed, revoked])
+    assert [secret in text for secret in (new.text.text.split("_")[2], new.record.digest.hex(), "digest")] == [False, False, False]
 
 
 def test_routes_are_those_that_were_loaded(api: ApiWorld) -> None:

@@ -62,9 +62,14 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 def rotate(served: Served, folder: Path, token_id: str) -> subprocess.CompletedProcess[str]:
-    """Run the script of the page; a small program stands for jq, which not every machine has."""
-    (script,) = re.findall(r"```shell\n(#!/bin/sh\n# rotate-token.sh .*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    (folder / "rotate-token.sh").write_text(script)
+    """Run the script of the page that rotates a token."""
+    return run_script(served, folder, "rotate-token.sh", token_id, str(folder / "secret"))
+
+
+def run_script(served: Served, folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of the page; a small program stands for jq, which not every machine has."""
+    (script,) = re.findall(rf"```shell\n(#!/bin/sh\n# {name} .*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (folder / name).write_text(script)
     (folder / "bin").mkdir(exist_ok=True)
     (folder / "bin" / "jq").write_text(JQ.format(python=sys.executable))
     (folder / "bin" / "jq").chmod(0o755)
@@ -76,8 +81,25 @@ def rotate(served: Served, folder: Path, token_id: str) -> subprocess.CompletedP
         "EXTAUTHZ_KEY_FILE": str(folder / "key"),
         "EXTAUTHZ_CONSOLE": served.address,
     }
-    command = ["sh", str(folder / "rotate-token.sh"), token_id, str(folder / "secret")]
+    command = ["sh", str(folder / name), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_script_of_the_page_makes_one_token_for_each_run(served: Served, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    first = run_script(served, tmp_path, "create-token.sh", str(secret), "pipeline-1")
+    assert (first.returncode, first.stdout, first.stderr) == (0, "", "")
+    made = tokens.parse(secret.read_text().strip(), frozenset({"glean"}))
+    assert isinstance(made, TokenText)
+    assert [token.id for token in served.api.store.list_tokens()] == [made.id]
+
+    again = run_script(served, tmp_path, "create-token.sh", str(secret), "pipeline-1")
+    problem = json.loads(again.stderr[again.stderr.index("{") :])
+    assert (again.returncode, problem["status"], problem["token_id"]) == (1, 409, made.id)
+    assert secret.read_text().strip() == made.text
+    assert run_script(served, tmp_path, "create-token.sh", str(secret), "pipeline-2").returncode == 0
+    assert len(served.api.store.list_tokens()) == 2
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_the_script_of_the_page_rotates_a_token(served: Served, tmp_path: Path) -> None:

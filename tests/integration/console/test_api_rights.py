@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from extauthz.admin import keys
-from extauthz.admin.rights import Role
+from extauthz.admin.rights import Actor, Role
 from extauthz.console.api.operations import BASE
 from extauthz.console.api.table import OPERATIONS
 from extauthz.console.app import application
@@ -62,6 +62,8 @@ CASES: dict[str, tuple[Role, Callable[[ApiWorld], Asked]]] = {
     "verifyAudit": (Role.VIEWER, lambda _: ("/audit/verification", {})),
     "listSessions": (Role.SUPER_ADMIN, lambda _: ("/sessions", {})),
     "endSession": (Role.SUPER_ADMIN, lambda api: (f"/sessions/{api.session().id}", {})),
+    "listKeys": (Role.SUPER_ADMIN, lambda _: ("/keys", {})),
+    "revokeKey": (Role.SUPER_ADMIN, lambda api: (f"/keys/{api.key().record.id}/revoke", {})),
 }
 ROWS = {operation.name: operation for operation in OPERATIONS}
 OF_SUPER_ADMINS: dict[str, Callable[[ApiWorld], Asked]] = {
@@ -126,6 +128,11 @@ def revoked(api: ApiWorld) -> str:
     return new.text.text
 
 
+def of_nobody(api: ApiWorld) -> str:
+    """Return the key of a super admin whose maker has no role."""
+    return api.key(maker=Actor("gone@acme.com", Role.SUPER_ADMIN, "a test")).text.text
+
+
 def good(api: ApiWorld) -> str:
     """Return the key of a super admin."""
     return api.keys[Role.SUPER_ADMIN].text.text
@@ -140,6 +147,7 @@ CREDENTIALS: dict[str, Callable[[ApiWorld], list[tuple[str, str]]]] = {
     "two in one": lambda api: [("Authorization", f"Bearer {good(api)}, Bearer {good(api)}")],
     "nothing behind the scheme": lambda _: [("Authorization", "Bearer ")],
     "another header": lambda api: [("X-Authorization", f"Bearer {good(api)}"), ("Proxy-Authorization", f"Bearer {good(api)}")],
+    "of somebody without a role": lambda api: [("Authorization", f"Bearer {of_nobody(api)}")],
     "wrong secret": lambda api: [("Authorization", f"Bearer {wrong_secret(api)}")],
     "expired": lambda api: [("Authorization", f"Bearer {expired(api)}")],
     "revoked": lambda api: [("Authorization", f"Bearer {revoked(api)}")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -12,18 +13,29 @@ import httpx2
 import pytest
 from starlette.routing import Route
 
-from extauthz.console import metrics
+from extauthz.adapters.store import sessions as stored_sessions
+from extauthz.adapters.store.sessions import StoredSession
+from extauthz.console import store_look
 from extauthz.console.app import paths
+from extauthz.console.context import Context
 from extauthz.console.metrics import Counted, Counters, OpsPages
-from extauthz.errors import StoreError
+from extauthz.console.serving import _Probes
+from extauthz.console.store_look import StoreLook
+from extauthz.errors import ConfigurationError, Problem, StoreError
+from extauthz.telemetry.conditions import SENTENCES, ConditionKey
 from tests.support.console_process import console, log_in
-from tests.support.console_world import ConsoleWorld, console_world, empty_store
+from tests.support.console_world import NOW, ConsoleWorld, console_world, empty_store
 from tests.support.ports import free_port
+
+
+def pages(world: ConsoleWorld, counters: Counters | None = None) -> OpsPages:
+    """Return what the ops listener shows; no time passes between two questions unless a test lets it."""
+    return OpsPages(world.context, counters or Counters(paths()), StoreLook(world.context, lambda: world.ticks))
 
 
 def shown(world: ConsoleWorld, counters: Counters) -> dict[str, float]:
     """Return the series of the console, by name and labels as they are written."""
-    _, text = asyncio.run(OpsPages(world.context, counters).metrics(False))
+    _, text = asyncio.run(pages(world, counters).metrics(False))
     lines = re.findall(r"^(extauthz_console_[^ ]+) ([^ \n]+)$", text.decode(), re.MULTILINE)
     return {name: float(value) for name, value in lines}
 
@@ -46,8 +58,28 @@ def test_pages_are_counted_and_sessions_that_last(tmp_path: Path) -> None:
         assert series["extauthz_console_sessions"] == 1
         assert series["extauthz_console_ready"] == 1
         assert series['extauthz_console_scrape_age_seconds{sidecar="http://127.0.0.1:1"}'] == 30
+        forge_session(world)
+        assert shown(world, counters)["extauthz_console_sessions"] == 1
         world.now += 24 * 3600
         assert shown(world, counters)["extauthz_console_sessions"] == 0
+
+
+def forge_session(world: ConsoleWorld) -> None:
+    """Write a row as somebody can who has no pepper."""
+    row = StoredSession("a" * 12, "cto@acme.com", "local", "", "10.0.0.7", NOW, NOW, NOW, bytes(32), "p1", bytes(32))
+    with world.store.writing() as connection:
+        connection.execute(stored_sessions.console_sessions.insert().values(**asdict(row)))
+
+
+def test_without_a_pepper_no_session_can_be_counted_and_it_is_not_ready(tmp_path: Path) -> None:
+    def fail() -> Any:
+        raise ConfigurationError([Problem("extauthz.yaml", 1, "tokens.peppers", "cannot be read")])
+
+    with console_world(tmp_path) as world:
+        administration = replace(world.current.administration(), read_peppers=fail)
+        world.context = Context(world.current.configuration, lambda: administration, world.current.route_map, lambda: NOW)
+        series = shown(world, Counters(paths()))
+        assert (series["extauthz_console_ready"], "extauthz_console_sessions" in series) == (0, False)
 
 
 def test_every_route_has_its_pattern(tmp_path: Path) -> None:
@@ -65,12 +97,12 @@ def test_without_the_store_it_is_not_ready_and_the_rest_is_shown(tmp_path: Path,
         raise StoreError("the store is away")
 
     with console_world(tmp_path) as world:
-        monkeypatch.setattr(metrics.stored_sessions, "newest", fail)
+        monkeypatch.setattr(stored_sessions, "newest", fail)
         series = shown(world, Counters(paths()))
         assert series["extauthz_console_ready"] == 0
         assert "extauthz_console_sessions" not in series
         assert any(name.startswith("extauthz_console_build_info") for name in series)
-        assert asyncio.run(OpsPages(world.context, Counters(())).readiness()).parts == {"store": False}
+        assert asyncio.run(pages(world).readiness()).parts == {"store": False}
 
 
 def test_a_store_that_hangs_is_asked_once_and_delays_nobody_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,17 +113,61 @@ def test_a_store_that_hangs_is_asked_once_and_delays_nobody_for_long(tmp_path: P
         assert goes_on.wait(60)
         return []
 
-    async def look(pages: OpsPages) -> list[bool]:
-        ready = [(await pages.readiness()).ready for _ in range(3)]
+    async def look(shown: OpsPages) -> list[bool]:
+        ready = [(await shown.readiness()).ready for _ in range(3)]
         goes_on.set()
-        monkeypatch.setattr(metrics, "STORE_TIMEOUT", 60.0)
-        return [*ready, (await pages.readiness()).ready]
+        monkeypatch.setattr(store_look, "PATIENCE", 60.0)
+        return [*ready, (await shown.readiness()).ready]
 
     with console_world(tmp_path) as world:
-        monkeypatch.setattr(metrics.stored_sessions, "newest", hang)
-        monkeypatch.setattr(metrics, "STORE_TIMEOUT", 0.01)
-        assert asyncio.run(look(OpsPages(world.context, Counters(())))) == [False, False, False, True]
+        monkeypatch.setattr(stored_sessions, "newest", hang)
+        monkeypatch.setattr(store_look, "PATIENCE", 0.01)
+        assert asyncio.run(look(pages(world))) == [False, False, False, True]
         assert len(asked) == 1
+
+
+def test_the_store_is_asked_once_a_second_whoever_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def answer(*_: Any) -> list[Any]:
+        asked.append(1)
+        if len(asked) == 2:
+            raise StoreError("the store is away")
+        return []
+
+    async def ready(look: StoreLook) -> bool:
+        probes = _Probes(nowhere, look)
+        statuses: list[int] = []
+
+        async def send(message: Any) -> None:
+            statuses.extend([message["status"]] if "status" in message else [])
+
+        scope = {"type": "http", "method": "GET", "path": "/readyz", "headers": []}
+        await asyncio.gather(*(probes(scope, None, send) for _ in range(20)))
+        state = await OpsPages(world.context, Counters(()), look).readiness()
+        assert set(statuses) == {200 if state.ready else 503}
+        return state.ready
+
+    async def at_times(*times: float) -> list[bool]:
+        look, states = StoreLook(world.context, lambda: world.ticks), []
+        for world.ticks in times:
+            states.append(await ready(look))
+        return states
+
+    with console_world(tmp_path) as world:
+        monkeypatch.setattr(stored_sessions, "newest", answer)
+        assert asyncio.run(at_times(100.0, 100.9, 101.0, 101.9, 102.0, 90.0)) == [True, True, False, False, True, True]
+        assert len(asked) == 4
+
+
+async def nowhere(*_: Any) -> None:
+    raise AssertionError("a probe is no page")
+
+
+DETAILS = [
+    {"key": key.value, "met": True, "message": SENTENCES[key]}
+    for key in (ConditionKey.CONFIGURATION_CURRENT, ConditionKey.RESTART_NOT_NEEDED, ConditionKey.CERTIFICATE_CURRENT)
+]
 
 
 def test_the_process_has_an_ops_listener_of_its_own(tmp_path: Path) -> None:
@@ -101,7 +177,7 @@ def test_the_process_has_an_ops_listener_of_its_own(tmp_path: Path) -> None:
     with console(tmp_path, console={"ops": ops}) as (address, _), httpx2.Client() as client:
         assert log_in(client, address) == 403
         assert client.get(f"http://{ops}/healthz").text == "ok\n"
-        assert client.get(f"http://{ops}/readyz").json() == {"ready": True, "parts": {"store": True}, "details": []}
+        assert client.get(f"http://{ops}/readyz").json() == {"ready": True, "parts": {"store": True}, "details": DETAILS}
         text = client.get(f"http://{ops}/metrics").text
         assert 'extauthz_console_logins_total{method="local",outcome="refused"} 1.0' in text
         assert "process_resident_memory_bytes" in text

@@ -15,7 +15,8 @@ import pytest
 from extauthz.adapters.oauth.jwks import UNKNOWN_KEY_COOL_DOWN
 from extauthz.config.console import LoginSection
 from extauthz.console.id_tokens import LEEWAY, LoginRefusal
-from extauthz.console.openid import KEY_AGE, LIFETIME, Authenticated, OpenIdLogin
+from extauthz.console.login_cookie import LIFETIME
+from extauthz.console.openid import KEY_AGE, Authenticated, OpenIdLogin
 from extauthz.demo.faults import Fault
 from extauthz.demo.forgeries import OTHER_CLIENT, Forgery
 from extauthz.demo.issuer import DemoIssuer
@@ -198,6 +199,8 @@ ALLOWED = {
     Forgery.ADDRESS_IN_USERINFO,
     Forgery.VERIFIED_IN_USERINFO,
     Forgery.NO_KEY_ID,
+    Forgery.OTHER_SUBJECT,
+    Forgery.ISSUED_LONG_AGO,
 }
 AT_ANY_TIME = {Forgery.OLD_LOGIN, Forgery.NO_LOGIN_TIME}
 """What matters only where the user was asked to log in again."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -12,12 +14,15 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from extauthz.adapters.store.records import AuditFilter
 from extauthz.admin import sessions
+from extauthz.admin.reauthentication import SENTENCE
 from extauthz.admin.sessions import SessionLimits
 from extauthz.config.console import CALLBACK, LoginSection
 from extauthz.console.app import application
-from extauthz.console.openid import COOKIE, LIFETIME, OpenIdLogin
-from extauthz.console.openid_pages import STEPS
+from extauthz.console.login_cookie import COOKIE, LIFETIME
+from extauthz.console.openid import OpenIdLogin
+from extauthz.console.openid_pages import STEPS, TICKET
 from extauthz.console.visits import COOKIE as SESSION
 from extauthz.demo.faults import Fault
 from extauthz.demo.forgeries import Forgery
@@ -28,7 +33,10 @@ from tests.support.served_issuer import IssuerServer, issuer_server
 from tests.support.world import StillClock
 
 OTHER_NAME = "https://localhost:9003"
+OWN = {"origin": ORIGIN, "sec-fetch-site": "same-origin"}
+"""What a browser says of a form of the console's own."""
 ADMIN, STRANGER = USERS["Admin"], USERS["Somebody without a role"]
+LONG = SessionLimits(3600, 36000)
 ALLOWED = {
     Forgery.NO_KEY_ID,
     Forgery.SEVERAL_AUDIENCES_RIGHT_PARTY,
@@ -36,6 +44,8 @@ ALLOWED = {
     Forgery.VERIFIED_IN_USERINFO,
     Forgery.OLD_LOGIN,
     Forgery.NO_LOGIN_TIME,
+    Forgery.OTHER_SUBJECT,
+    Forgery.ISSUED_LONG_AGO,
 }
 """What lets people in where they were not asked to log in again."""
 
@@ -214,3 +224,212 @@ async def test_a_login_begins_at_the_name_that_the_provider_sends_back_to(consol
     answer = await console.browser.get(f"{OTHER_NAME}/login/openid", params={"next": "/tokens"})
     assert (answer.status_code, answer.headers["location"]) == (303, f"{ORIGIN}/login/openid?next=%2Ftokens")
     assert not cookies_of(answer)
+
+
+# --- a provider that cannot prove a fresh login, and is asked once more after a sentence was typed
+
+
+@dataclass
+class Confirming:
+    """Somebody logged in at a provider that signs no time of authentication, where `confirmation` is configured."""
+
+    console: Console
+
+    async def get_form(self) -> str:
+        """Return the page that asks for the sentence."""
+        answer = await self.console.get("/confirm/provider?next=/tokens")
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    async def send(self, sentence: str = SENTENCE, **changes: str) -> httpx2.Response:
+        """Type a sentence."""
+        form = await self.form("/confirm/provider") | {"next": "/tokens", "sentence": sentence} | changes
+        return await self.console.browser.post("/confirm/provider", data=form, headers=OWN)
+
+    async def form(self, action: str) -> dict[str, str]:
+        """Return what a form on the page of the sentence sends by itself."""
+        token = re.search(rf'action="{action}".*?name="csrf" value="([^"]*)"', await self.get_form(), re.DOTALL)
+        assert token is not None
+        return {"csrf": token[1]}
+
+    async def leave(self) -> str:
+        """Type the sentence; return the address of the provider that the page goes on to."""
+        answer = await self.send()
+        assert (answer.status_code, answer.headers["refresh"][:6]) == (200, "0;url="), answer.text
+        return str(answer.headers["refresh"][6:])
+
+    def use(self, ticket: str) -> None:
+        """Write another ticket into the browser."""
+        self.console.browser.cookies.delete(TICKET)
+        self.console.browser.cookies.set(TICKET, ticket, domain="console.acme.com", path="/")
+
+    def listed(self) -> list[tuple[str, int, bool]]:
+        """Return address, beginning and whether the login is recent, of each session."""
+        administration, at = self.console.world.current.administration(), int(self.console.clock.now())
+        found = sessions.list_sessions(administration, FOUNDER, at, limits=LONG)
+        assert isinstance(found, tuple)
+        return [(session.email, session.created_at, sessions.is_recent(session, at)) for session in found]
+
+    def configure(self, reauthentication: str | None) -> None:
+        """Change the key."""
+        section = self.console.world.settings["console"] | {"trusted_proxies": ["127.0.0.0/8"]}
+        more = {} if reauthentication is None else {"reauthentication": reauthentication}
+        oidc = {name: section["oidc"][name] for name in ("issuer", "client_id")}
+        self.console.world.change(console=section | {"oidc": oidc | more})
+
+
+@pytest.fixture
+async def confirming(console: Console) -> Confirming:
+    console.issuer.login.forgery = Forgery.NO_LOGIN_TIME
+    made = Confirming(console)
+    made.configure("confirmation")
+    await console.log_in()
+    return made
+
+
+async def test_a_sentence_and_a_fresh_round_trip_confirm_a_session(confirming: Confirming) -> None:
+    console = confirming.console
+    ((email, began_at, is_recent),) = confirming.listed()
+    assert (email, is_recent) == (ADMIN, False)
+    console.clock.wall += 30
+    there = await console.get("/confirm?next=/tokens")
+    assert (there.status_code, there.headers["location"]) == (303, "/confirm/provider?next=%2Ftokens")
+    page = await confirming.get_form()
+    assert "does not prove that a password was typed" in page
+    asked = httpx2.URL(await confirming.leave()).params
+    assert (asked["prompt"], asked["login_hint"], "max_age" in asked) == ("select_account", ADMIN, False)
+
+    before = console.browser.cookies[SESSION]
+    back = await console.come_back(await confirming.leave())
+    assert (back.status_code, back.headers["refresh"]) == (200, "0;url=/tokens")
+    assert cookies_of(back)[TICKET]["max-age"] == "0"
+    # The new session stands in the place of the old one: it ends when that would have.
+    assert confirming.listed() == [(ADMIN, began_at, True)]
+    assert console.browser.cookies[SESSION] != before
+    newest = console.world.store.newest_audit(AuditFilter(), limit=1)[0]
+    assert (newest.action, json.loads(newest.after)["reauthentication"]) == ("login", "confirmation")
+    console.clock.wall += sessions.RECENT
+    assert confirming.listed() == [(ADMIN, began_at, False)]
+
+
+async def test_another_sentence_leads_nowhere(confirming: Confirming) -> None:
+    for sentence in ("", "it is", "it is me it is me", "yes", "IT\u00a0IS\u00a0ME!", "itisme", "x" * 5000):
+        answer = await confirming.send(sentence)
+        assert (answer.status_code, "refresh" in answer.headers, TICKET in cookies_of(answer)) == (422, False, False), sentence
+
+
+async def test_a_sentence_may_be_written_as_people_write(confirming: Confirming) -> None:
+    assert (await confirming.send("  It  is ME ")).status_code == 200
+
+
+async def test_without_a_form_of_the_session_no_confirmation_begins(confirming: Confirming) -> None:
+    assert (await confirming.send(csrf="0" * 64)).status_code == 403
+    again = await confirming.console.go_to_the_provider(again="1")
+    assert SESSION not in cookies_of(await confirming.console.come_back(again))
+    assert confirming.listed()[0][2] is False
+
+
+async def test_a_forged_id_token_confirms_nobody(confirming: Confirming) -> None:
+    console, confirmed = confirming.console, set()
+    for number, forgery in enumerate(Forgery):
+        # Each from an address of its own, whose steps are counted for themselves.
+        console.browser.headers["x-forwarded-for"] = f"192.0.2.{number}"
+        address = await confirming.leave()
+        console.issuer.login.forgery = forgery
+        back = await console.come_back(address)
+        # Keys are asked for again.
+        console.clock.ticks += 600
+        is_recent = confirming.listed()[0][2]
+        assert (back.status_code, SESSION in cookies_of(back)) == ((200, True) if is_recent else (403, False)), forgery
+        console.issuer.login.forgery = Forgery.NO_LOGIN_TIME
+        if is_recent:
+            confirmed.add(forgery)
+            assert (await console.browser.post("/logout", data=await confirming.form("/logout"), headers=OWN)).status_code == 303
+            await console.log_in()
+    assert confirmed == ALLOWED - {Forgery.OTHER_SUBJECT, Forgery.ISSUED_LONG_AGO}
+
+
+async def test_another_account_that_was_chosen_confirms_nobody_and_logs_nobody_in(confirming: Confirming) -> None:
+    for user in (USERS["Super admin"], USERS["Viewer"], STRANGER):
+        back = await confirming.console.come_back(await confirming.leave(), user)
+        assert (back.status_code, SESSION in cookies_of(back)) == (403, False)
+    assert [(email, is_recent) for email, _, is_recent in confirming.listed()] == [(ADMIN, False)]
+    assert (await confirming.console.get("/tokens")).status_code == 200
+
+
+def earlier(ticket: str) -> str:
+    session, at, mac = ticket.split(".")
+    return f"{session}.{int(at) - 1}.{mac}"
+
+
+FORGED_TICKETS: list[Callable[[str], str]] = [
+    earlier,
+    str.upper,
+    lambda ticket: ticket[:-1],
+    lambda ticket: f"{ticket}0",
+    lambda ticket: f"000000000000{ticket[12:]}",
+    lambda ticket: f"{ticket[:-64]}{'0' * 64}",
+    lambda _: "x",
+]
+
+
+async def test_a_ticket_that_the_console_did_not_write_confirms_nobody(confirming: Confirming) -> None:
+    for change in FORGED_TICKETS:
+        address = await confirming.leave()
+        confirming.use(change(confirming.console.browser.cookies[TICKET]))
+        back = await confirming.console.come_back(address)
+        assert (back.status_code, SESSION in cookies_of(back)) == (403, False)
+        assert [is_recent for _, _, is_recent in confirming.listed()] == [False]
+
+
+async def test_a_ticket_is_for_one_login_and_without_one_a_login_is_a_plain_one(confirming: Confirming) -> None:
+    cookies = confirming.console.browser.cookies
+    await confirming.leave()
+    first = cookies[TICKET]
+    address = await confirming.leave()
+    confirming.use(first)
+    assert (await confirming.console.come_back(address)).status_code == 403
+    address = await confirming.leave()
+    cookies.delete(TICKET)
+    assert (await confirming.console.come_back(address)).status_code == 200
+    assert {is_recent for _, _, is_recent in confirming.listed()} == {False}
+
+
+async def test_a_provider_that_does_not_answer_confirms_nobody_and_ends_no_session(confirming: Confirming) -> None:
+    console, address = confirming.console, await confirming.leave()
+    console.issuer.fail("/login/token", Fault.ERROR_500)
+    back = await console.come_back(address)
+    assert (back.status_code, SESSION in cookies_of(back)) == (503, False)
+    console.issuer.heal()
+    assert (await console.come_back(await confirming.leave())).status_code == 200
+    assert [is_recent for _, _, is_recent in confirming.listed()] == [True]
+
+
+async def test_a_plain_login_after_a_confirmation_that_was_given_up_is_one(confirming: Confirming) -> None:
+    await confirming.leave()
+    back = await confirming.console.log_in(USERS["Super admin"])
+    assert (back.status_code, SESSION in cookies_of(back)) == (200, True)
+
+
+async def test_a_session_that_ended_meanwhile_is_not_confirmed(confirming: Confirming) -> None:
+    address = await confirming.leave()
+    confirming.console.clock.wall += 700  # longer than a login may take, too
+    assert (await confirming.console.come_back(address)).status_code == 403
+    confirming.console.clock.wall -= 700
+    address = await confirming.leave()
+    administration, at = confirming.console.world.current.administration(), int(confirming.console.clock.now())
+    listed = sessions.list_sessions(administration, FOUNDER, at, limits=LONG)
+    assert isinstance(listed, tuple)
+    sessions.end(administration, FOUNDER, listed[0].id, at)
+    back = await confirming.console.come_back(address)
+    assert (back.status_code, SESSION in cookies_of(back), confirming.listed()) == (403, False, [])
+
+
+async def test_without_the_key_a_confirmation_neither_begins_nor_ends(confirming: Confirming) -> None:
+    address = await confirming.leave()
+    for value in (None, "auth_time"):
+        confirming.configure(value)
+        asked = await confirming.console.get("/confirm?next=/tokens")
+        assert (asked.status_code, asked.headers["location"]) == (303, "/login/openid?again=1&next=%2Ftokens")
+    back = await confirming.console.come_back(address)
+    assert (back.status_code, confirming.listed()[0][2]) == (403, False)

@@ -285,6 +285,6 @@ def test_the_chain_is_checked_one_at_a_time(world: ConsoleWorld) -> None:
     changed = browser.post("/audit/verify", {}, page="/audit")
 
     assert (whole.status_code, busy.status_code, changed.status_code) == (200, 429, 200)
-    assert "rows are what was written, and every token is what they say" in whole.text
+    assert "rows are what was written, and every token, admin key and account is what they say" in whole.text
     assert "eve" in changed.text
     assert 'role="alert"' in changed.text

@@ -90,6 +90,7 @@ CHANGES = {
     "/tokens/{id}/revoke": {"why": "x"},
     "/tokens/search": {"text": "x"},
     "/sessions/{id}/end": {},
+    "/keys/{id}/revoke": {},
     "/settings/oauth": {"do": "save"},
     "/settings/oauth/back": {"version": "1"},
     "/confirm": {"password": "x"},
@@ -126,7 +127,7 @@ def token_for(browser: Browser, path: str, token_id: str) -> str:
     """Return the right token of a form, so that only one thing is wrong."""
     pages = {"/tokens": "/tokens/new", "/tokens/search": "/tokens", "/logout": "/tokens", "/confirm": "/confirm"}
     action = path.format(id=token_id)
-    if path in ("/settings/oauth", "/settings/oauth/back", "/sessions/{id}/end"):
+    if path in ("/settings/oauth", "/settings/oauth/back", "/sessions/{id}/end", "/keys/{id}/revoke"):
         return "0" * 64
     return browser.token(pages.get(path, action), action)
 
@@ -163,7 +164,7 @@ def test_the_secret_is_in_one_answer(world: ConsoleWorld, caplog: pytest.LogCapt
         f"/tokens/{token.id}/revoke",
         f"/tokens/new?like={token.id}",
     ]
-    pages += ["/tokens/export.csv", "/tokens/export.json", "/settings/oauth", "/sessions"]
+    pages += ["/tokens/export.csv", "/tokens/export.json", "/settings/oauth", "/sessions", "/keys"]
     hidden = secret.split("_")[2]
     assert [path for path in pages if hidden in browser.get(path).text] == []
     assert hidden not in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -14,10 +15,12 @@ import yaml
 from cryptography import x509
 
 from extauthz import __version__
-from extauthz.adapters.store import rights, sessions
+from extauthz.adapters.store import admin_keys, rights, sessions
+from extauthz.adapters.store.admin_keys import AdminKeyRecord
 from extauthz.adapters.store.sessions import StoredAccount
 from extauthz.config.console import ConsoleSection
 from extauthz.config.loader import Configuration, load
+from extauthz.core.tokens import fingerprint
 from extauthz.demo.wiring import write_certificates
 from extauthz.doctor import console, console_network, run
 from extauthz.doctor.findings import Finding, Level
@@ -30,12 +33,13 @@ pytest_plugins = ["tests.support.postgresql"]
 OK, WARNING, PROBLEM = Level
 NOW = time.time()  # noqa: TID251 - certificates of these tests live now
 DAY = 86_400
+PEPPER = b"a pepper for tests, 32 bytes long"
 ROLES = {"super_admins": ["cto@acme.com"], "admins": ["ana@acme.com"]}
 PROXIED = {"public_url": "https://console.acme.com", "trusted_proxies": ["10.0.0.0/8"]}
 
 
 def configured(folder: Path, section: Mapping[str, Any], *, store: str = "sqlite:///tokens.db", **changes: Any) -> Configuration:
-    (folder / "pepper").write_bytes(b"a pepper for tests, 32 bytes long")
+    (folder / "pepper").write_bytes(PEPPER)
     (folder / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
     settings = {
         "version": 1,
@@ -78,7 +82,7 @@ def looked(configuration: Configuration, now: float = NOW) -> dict[str, Finding]
         ({}, OK, "browsers reach it at http://127.0.0.1:9003"),
         ({"listen": "[::1]:9003"}, OK, "http://[::1]:9003"),
         (PROXIED, OK, "https://console.acme.com"),
-        ({"public_url": "https://console.acme.com"}, WARNING, "ends at a proxy"),
+        ({"public_url": "https://console.acme.com"}, OK, "https://console.acme.com"),
         ({"public_url": "https://console.acme.com", "tls": {"certificate": "tls.crt", "key": "tls.key"}}, OK, "console.acme.com"),
         ({"public_url": "https://a.apps.acme.com:8443", "tls": {"certificate": "tls.crt", "key": "tls.key"}}, OK, ":8443"),
         ({"public_url": "https://a.b.apps.acme.com", "tls": {"certificate": "tls.crt", "key": "tls.key"}}, PROBLEM, "not for a.b."),
@@ -156,7 +160,7 @@ def test_packages_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def of_store(configuration: Configuration) -> dict[str, Finding]:
-    return by_name(console.store(configuration, section_of(configuration), {}))
+    return by_name(console.store(configuration, section_of(configuration), NOW, {}))
 
 
 def test_somebody_can_log_in(place: Place, tmp_path: Path) -> None:
@@ -165,11 +169,41 @@ def test_somebody_can_log_in(place: Place, tmp_path: Path) -> None:
     finding = of_store(configuration)["console.accounts"]
     assert (finding.level, "there is no local account" in finding.found) == (PROBLEM, True)
     with place.opened() as opened:
-        sessions.put_account(opened, StoredAccount("eve@acme.com", "$argon2id$", int(NOW), "root"), ANA)
+        sessions.put_account(opened, signed("eve@acme.com"), ANA)
         finding = of_store(configuration)["console.accounts"]
         assert (finding.level, "no local account has a role" in finding.found) == (PROBLEM, True)
-        sessions.put_account(opened, StoredAccount("ana@acme.com", "$argon2id$", int(NOW), "root"), ANA)
+        sessions.put_account(opened, replace(signed("ana@acme.com"), mac=bytes(32)), ANA)
+        finding = of_store(configuration)["console.accounts"]
+        assert (finding.level, "ana@acme.com was not written by this installation" in finding.found) == (PROBLEM, True)
+        sessions.put_account(opened, signed("ana@acme.com"), ANA)
     assert of_store(configuration)["console.accounts"].level is OK
+
+
+def signed(email: str) -> StoredAccount:
+    """Return an account as this installation writes it."""
+    return sessions.with_mac(StoredAccount(email, "$argon2id$", int(NOW), "root"), "p1", PEPPER)
+
+
+def test_a_key_that_outlives_the_role_of_its_maker_is_named(make_place: MakePlace, tmp_path: Path) -> None:
+    place = make_place("sqlite")
+    configuration = configured(tmp_path, {}, store=f"sqlite:///{place.where}")
+    record = AdminKeyRecord("a" * 12, "CI", "super_admin", int(NOW), "cto@acme.com", int(NOW) + DAY, "p1", bytes(32))
+    with place.opened() as opened:
+        admin_keys.add(opened, record, fingerprint(PEPPER), ANA)
+        assert of_store(configuration)["console.keys"].level is OK
+        admin_keys.add(opened, replace(record, id="b" * 12, created_by="eve@acme.com"), fingerprint(PEPPER), ANA)
+        admin_keys.add(opened, replace(record, id="c" * 12, created_by="ana@acme.com"), fingerprint(PEPPER), ANA)
+        admin_keys.add(
+            opened, replace(record, id="d" * 12, created_by="eve@acme.com", expires_at=int(NOW)), fingerprint(PEPPER), ANA
+        )
+        finding = of_store(configuration)["console.keys"]
+        assert finding.level is WARNING
+        assert f"{'b' * 12}: its maker eve@acme.com has no role any more" in finding.found
+        assert f"{'c' * 12}: its maker ana@acme.com has a lower role now" in finding.found
+        assert [key_id * 12 in finding.found for key_id in "ad"] == [False, False]
+        admin_keys.revoke(opened, "b" * 12, ANA)
+        admin_keys.revoke(opened, "c" * 12, ANA)
+    assert of_store(configuration)["console.keys"].level is OK
 
 
 def test_with_a_provider_nobody_needs_an_account(make_place: MakePlace, tmp_path: Path) -> None:
@@ -186,7 +220,7 @@ def test_a_file_that_cannot_be_written(make_place: MakePlace, tmp_path: Path, mo
     assert of_store(configuration)["console.store"].level is OK
     monkeypatch.setattr(console, "is_read_only", lambda _: True)
     assert of_store(configuration)["console.store"].level is PROBLEM
-    assert not by_name(console.store(configured(tmp_path, {}), ConsoleSection(), {})), "a store that is not there yet"
+    assert not by_name(console.store(configured(tmp_path, {}), ConsoleSection(), NOW, {})), "a store that is not there yet"
 
 
 @pytest.mark.parametrize(
@@ -315,7 +349,47 @@ def discovery(served: FaultyServer) -> dict[str, Any]:
     return {"issuer": served.origin} | {name: f"{served.origin}/{name}" for name in console_network.ENDPOINTS}
 
 
+def detail(key: str, *, met: object) -> dict[str, object]:
+    return {"key": key, "met": met, "message": "what a stranger writes"}
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        (document({"ready": True, "details": [detail("configuration_current", met=False)]}), ["have an error"]),
+        (
+            document({"details": [detail("certificate_current", met=False), detail("restart_not_needed", met=False)]}),
+            ["waits for a restart", "does not take the certificate"],
+        ),
+        (document({"details": [detail("configuration_current", met=False)]}, status=503), []),
+        (document({"ready": True, "details": [detail("configuration_current", met=True), detail("other", met=False)]}), []),
+        (document({"ready": True, "details": [7, {"key": ["configuration_current"], "met": False}, {}]}), []),
+        (document({"ready": True}), []),
+        (document(["details"]), []),
+        (Page(raw=b"SSH-2.0\r\n"), []),
+        (None, []),
+    ],
+)
+async def test_what_a_console_says_of_its_files_is_repeated(page: Page | None, expected: list[str]) -> None:
+    async with faulty_server() as ops:
+        if page is not None:
+            ops.pages["/readyz"] = page
+        section = ConsoleSection.model_validate({"ops": f"127.0.0.1:{ops.port}"})
+        found = await console_network.conditions(section)
+    assert [each.level for each in found] == [WARNING] * len(expected)
+    assert all(text in each.found and each.advice for text, each in zip(expected, found, strict=True))
+    assert await console_network.conditions(section) == [], "nobody listens there"
+    assert await console_network.conditions(ConsoleSection(ops=None)) == []
+
+
 # The whole
+
+
+def test_a_proxy_of_which_nothing_is_known_is_said_once(tmp_path: Path) -> None:
+    configuration = configured(tmp_path, {"public_url": "https://console.acme.com", "ops": None})
+    looked_at = run.checks(configuration, clock=StillClock(), environment={}, offline=True)
+    found = [finding for title in ("configuration", "console") for finding in looked_at[title]()]
+    assert [finding.name for finding in found if "trusted_proxies" in f"{finding.found} {finding.advice}"] == ["configuration"]
 
 
 @pytest.mark.parametrize(

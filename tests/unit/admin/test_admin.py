@@ -66,7 +66,8 @@ def rows(administration: Administration) -> int:
 OF_TOKENS = frozenset({Operation.CREATE, Operation.ROTATE, Operation.REVOKE, Operation.IMPORT})
 # Listed one by one, so that nobody forgets to decide who may do what is new.
 OF_THE_STORE = frozenset({Operation.EXPORT_DIGESTS, Operation.ACCEPT_RESTORE, Operation.MIGRATE, Operation.BACK_UP})
-OF_THE_CONSOLE = frozenset({Operation.CREATE_KEY, Operation.REVOKE_KEY, Operation.SESSIONS, Operation.ACCOUNTS, Operation.SETTINGS})
+OF_KEYS = frozenset({Operation.READ_KEYS, Operation.CREATE_KEY, Operation.REVOKE_KEY})
+OF_THE_CONSOLE = OF_KEYS | {Operation.SESSIONS, Operation.ACCOUNTS, Operation.SETTINGS}
 ALLOWED: Mapping[Role, Mapping[AuthType | None, frozenset[Operation]]] = {
     Role.VIEWER: {},
     Role.ADMIN: dict.fromkeys(

@@ -13,12 +13,13 @@ import pytest
 
 from extauthz.admin import audits, keys, tokens
 from extauthz.admin.administration import Administration
-from extauthz.admin.keys import KeyRequest, NewKey, key_metadata
+from extauthz.admin.keys import KeyRequest, KeyStatus, NewKey, key_metadata
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor, Role
 from extauthz.admin.token_requests import TokenRequest, TokenRules
 from extauthz.admin.token_search import TokenSearch
 from extauthz.config.patterns import compile_patterns
+from extauthz.config.settings import RolesSection
 from extauthz.core import tokens as core_tokens
 from extauthz.core.act_as import ActAs
 from extauthz.core.model import AuthType, Reason
@@ -32,6 +33,7 @@ PEPPER = b"a pepper for tests, 32 bytes long"
 PEPPERS = {"p1": PEPPER}
 RULES = TokenRules("glean", frozenset({"SEARCH"}), 90.0 * DAY, ActAs(allow=compile_patterns(["*@acme.com"])))
 VIEWER, ADMIN, SUPER_ADMIN = (Actor(f"{role}@acme.com", role, "a test") for role in Role)
+ROLES = RolesSection(viewers=[VIEWER.name], admins=[ADMIN.name], super_admins=[SUPER_ADMIN.name])
 REQUEST = KeyRequest("rotation in CI", Role.ADMIN, NOW + 30 * DAY)
 TOKEN = TokenRequest("CI", AuthType.ANONYMOUS, frozenset({"SEARCH"}), NOW, "ana", NOW + DAY)
 ADDRESS = "10.0.0.7"
@@ -50,16 +52,16 @@ def administration(file: Path) -> Iterator[Administration]:
         yield Administration(store, RULES, frozenset({"glean"}), lambda: PEPPERS)
 
 
-def made(administration: Administration, request: KeyRequest = REQUEST) -> NewKey:
+def made(administration: Administration, request: KeyRequest = REQUEST, maker: Actor = SUPER_ADMIN) -> NewKey:
     """Create a key that nothing stands against."""
-    outcome = keys.create(administration, SUPER_ADMIN, request, NOW)
+    outcome = keys.create(administration, maker, request, NOW)
     assert isinstance(outcome, NewKey), outcome
     return outcome
 
 
-def identified(administration: Administration, text: str, at: int = NOW) -> Actor | Refused:
+def identified(administration: Administration, text: str, at: int = NOW, roles: RolesSection = ROLES) -> Actor | Refused:
     """Return whose key a text is."""
-    return keys.identify(administration, text, at, address=ADDRESS)
+    return keys.identify(administration, text, at, address=ADDRESS, roles=roles)
 
 
 def fields(outcome: object) -> list[str]:
@@ -90,7 +92,8 @@ def test_only_a_super_admin_makes_and_ends_keys(administration: Administration, 
     new = made(administration)
     assert fields(keys.create(administration, actor, replace(REQUEST, role=role), NOW)) == ["actor"]
     assert fields(keys.revoke(administration, actor, new.record.id, NOW)) == ["actor"]
-    assert keys.list_keys(administration, actor, NOW) == [new.record]
+    assert fields(keys.list_keys(administration, actor, NOW)) == ["actor"]
+    assert keys.list_keys(administration, SUPER_ADMIN, NOW) == [new.record]
     assert isinstance(identified(administration, new.text.text), Actor)
 
 
@@ -137,7 +140,7 @@ def test_a_key_is_audited_and_its_secret_is_nowhere(administration: Administrati
     ]
     assert [new.record.id in row.after for row in listed.rows] == [True, True]
     secret = new.text.text.split("_")[2]
-    shown = [repr(new), str(key_metadata(new.record, NOW)), *(row.before + row.after for row in listed.rows)]
+    shown = [repr(new), str(key_metadata(new.record, NOW, ROLES)), *(row.before + row.after for row in listed.rows)]
     assert not any(secret in text or new.record.digest.hex() in text or repr(new.record.digest) in text for text in shown)
     contents = b"".join(path.read_bytes() for path in file.parent.iterdir())
     assert new.record.id.encode() in contents
@@ -181,10 +184,10 @@ def test_lists_name_what_is_good_or_everything(administration: Administration) -
     old, other, new = (made(administration, replace(REQUEST, expires_at=NOW + days * DAY)).record for days in (1, 2, 3))
     keys.revoke(administration, SUPER_ADMIN, other.id, NOW)
     at = NOW + DAY
-    assert keys.list_keys(administration, VIEWER, at) == [new]
-    everything = keys.list_keys(administration, VIEWER, at, everything=True)
+    assert keys.list_keys(administration, SUPER_ADMIN, at) == [new]
+    everything = keys.list_keys(administration, SUPER_ADMIN, at, everything=True)
     assert not isinstance(everything, Refused)
-    assert {record.id: key_metadata(record, at)["status"] for record in everything} == {
+    assert {record.id: key_metadata(record, at, ROLES)["status"] for record in everything} == {
         old.id: "expired",
         other.id: "revoked",
         new.id: "active",
@@ -237,6 +240,7 @@ def test_what_is_no_key_is_refused_in_the_same_words(administration: Administrat
         "role = 'operator'",
         f"expires_at = {NOW + 10**6}",
         f"created_at = {NOW - 1}",
+        "created_by = 'os:root'",
         "pepper_id = 'p2'",
         "pepper_id = 'gone'",
         "digest = zeroblob(32)",
@@ -262,6 +266,69 @@ def test_a_key_ends_with_its_pepper(administration: Administration) -> None:
     text = made(administration).text.text
     other = replace(administration, read_peppers=lambda: {"p2": b"another pepper of 32 bytes length"})
     assert fields(identified(other, text)) == ["key"]
+
+
+# --- what becomes of a key when its maker's role changes
+
+MAKER = Actor("mia@acme.com", Role.SUPER_ADMIN, "a test")
+
+
+def roles_with(role: Role | None) -> RolesSection:
+    """Return roles in which the maker has this one."""
+    return RolesSection(
+        viewers=[MAKER.name] if role is Role.VIEWER else [],
+        admins=[MAKER.name] if role is Role.ADMIN else [],
+        super_admins=[MAKER.name] if role is Role.SUPER_ADMIN else [],
+    )
+
+
+@pytest.mark.parametrize("now", [None, *Role], ids=str)
+@pytest.mark.parametrize("role", Role)
+def test_a_key_may_do_what_its_maker_may_do_now_and_no_more(administration: Administration, role: Role, now: Role | None) -> None:
+    new, roles = made(administration, replace(REQUEST, role=role), MAKER), roles_with(now)
+    outcome = identified(administration, new.text.text, roles=roles)
+    order = list(Role)
+    acts_as = None if now is None else order[min(order.index(role), order.index(now))]
+    shown = key_metadata(new.record, NOW, roles)
+    assert (shown["role"], shown["acts_as"]) == (role, acts_as)
+    assert shown["status"] == (KeyStatus.ACTIVE if acts_as else KeyStatus.SUSPENDED)
+    is_outlived = acts_as is not role
+    assert [record.id for record in keys.outliving(administration.store, NOW, roles)] == [new.record.id] * is_outlived
+    if acts_as is not None:
+        assert outcome == Actor(f"key:{new.record.id}", acts_as, f"api {ADDRESS}")
+        return
+    assert isinstance(outcome, Refused)
+    assert "mia@acme.com has no role any more" in outcome.refusals[0].message
+    assert last_use(administration) is None
+
+
+@pytest.mark.parametrize(("maker", "is_good"), [("os:ana", True), ("os:1000", True), ("key:aaaaaaaaaaaa", False), ("", False)])
+def test_a_key_of_a_system_user_needs_no_role_and_nobody_else_is_one(
+    administration: Administration, maker: str, is_good: bool
+) -> None:
+    new = made(administration, maker=Actor(maker, Role.SUPER_ADMIN, "a test"))
+    assert isinstance(identified(administration, new.text.text, roles=RolesSection()), Actor) == is_good
+    assert keys.outliving(administration.store, NOW, RolesSection()) == (() if is_good else (new.record,))
+
+
+def test_only_who_has_the_secret_learns_of_the_maker(administration: Administration) -> None:
+    new = made(administration, maker=MAKER)
+    other = core_tokens.mint(ADMIN_KEY_PREFIX, b"y" * 48).text.split("_")[2]
+    body = f"{ADMIN_KEY_PREFIX}_{new.record.id}_{other[:43]}"
+    outcome = identified(administration, body + core_tokens._checksum(body), roles=RolesSection())
+    assert isinstance(outcome, Refused)
+    assert MAKER.name not in outcome.refusals[0].message
+
+
+@pytest.mark.parametrize(("at", "is_revoked"), [(REQUEST.expires_at, False), (NOW, True)])
+def test_what_has_ended_needs_no_look(administration: Administration, at: int, is_revoked: bool) -> None:
+    new = made(administration, maker=MAKER)
+    if is_revoked:
+        keys.revoke(administration, SUPER_ADMIN, new.record.id, NOW)
+    assert keys.outliving(administration.store, at, RolesSection()) == ()
+    record = keys.list_keys(administration, SUPER_ADMIN, at, everything=True)
+    assert not isinstance(record, Refused)
+    assert key_metadata(record[0], at, RolesSection())["status"] == ("revoked" if is_revoked else "expired")
 
 
 # --- one family is never the other
@@ -317,7 +384,7 @@ def test_no_digest_is_good_in_the_other_family(administration: Administration, f
 
 def last_use(administration: Administration) -> int | None:
     """Return when the only key was used."""
-    listed = keys.list_keys(administration, VIEWER, NOW, everything=True)
+    listed = keys.list_keys(administration, SUPER_ADMIN, NOW, everything=True)
     assert not isinstance(listed, Refused)
     return listed[0].last_used_at
 

@@ -59,6 +59,17 @@ def test_keys_are_listed_and_revoked(folder: Path) -> None:
     assert told(folder, "audit", "verify")["differences"] == []
 
 
+def test_the_list_says_what_a_key_still_does(folder: Path) -> None:
+    lower, gone = made(folder, "--as", "sue@acme.com"), made(folder, "--as", "sue@acme.com", "--role", "viewer")
+    configured(folder, roles={"super_admins": ["cto@acme.com"], "viewers": ["sue@acme.com"]})
+    table = run(folder, "console", "key", "list").stdout
+    assert re.search(f"^{lower['id']} +admin, acts as viewer +active", table, re.MULTILINE), table
+    assert re.search(f"^{gone['id']} +viewer +active", table, re.MULTILINE), table
+    configured(folder, roles={"super_admins": ["cto@acme.com"]})
+    rows = told(folder, "console", "key", "list")["keys"]
+    assert [(row["status"], row["acts_as"]) for row in rows] == [("suspended", None)] * 2
+
+
 def test_no_keys_are_told_in_a_sentence(folder: Path) -> None:
     made(folder)
     run(folder, "console", "key", "revoke", told(folder, "console", "key", "list")["keys"][0]["id"], "--yes")

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from extauthz.config.console import LoginSection
 from extauthz.console.id_tokens import LoginRefusal
-from extauthz.console.openid import MAX_PATH, OpenIdLogin, local_path
+from extauthz.console.login_cookie import MAX_PATH, local_path
+from extauthz.console.openid import OpenIdLogin
 from tests.support.world import NOW, StillClock, base64url
 
 SITE = "https://console.acme.com"

@@ -64,7 +64,7 @@ LIBRARIES = {
     "alembic": ("adapters.store",),
     "sqlite3": ("adapters.store",),
     "psycopg": ("adapters.store", "config.database_address"),
-    "httpx2": ("adapters.oauth.http",),
+    "httpx2": ("adapters.oauth.http", "adapters.oauth.public_addresses"),
     "prometheus_client": ("adapters.metrics",),
     "opentelemetry": ("adapters.tracing",),
     "requests": ("adapters.tracing",),
