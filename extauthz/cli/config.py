@@ -20,26 +20,31 @@ def command() -> None:
 
 @command.command("check")
 @configuration.option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object with problems and warnings.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with problems, warnings and notes.")
 def check(config_file: Path, *, as_json: bool) -> None:
-    """List every problem and every warning, with file and line; exit 3 if there is a problem.
+    """List every problem, every warning and what else is good to know, with file and line; exit 3 if there is a problem.
 
     Example: extauthz config check --config config/extauthz.yaml
     """
     from extauthz.config.loader import load
+    from extauthz.config.notes import notes_of
 
-    problems, warnings = [], []
+    problems, warnings, notes = [], [], []
     try:
-        warnings = list(load(config_file).warnings)
+        loaded = load(config_file)
+        warnings, notes = list(loaded.warnings), notes_of(loaded)
     except ConfigurationError as error:
         problems = error.problems
     if as_json:
-        echo(json.dumps({"problems": list(map(asdict, problems)), "warnings": list(map(asdict, warnings))}))
+        kinds = {"problems": problems, "warnings": warnings, "notes": notes}
+        echo(json.dumps({kind: list(map(asdict, found)) for kind, found in kinds.items()}))
     else:
         for problem in problems:
             echo(printable(str(problem), lines=False))
         for problem in warnings:
             echo(f"warning: {printable(str(problem), lines=False)}")
+        for note in notes:
+            echo(f"note: {printable(str(note), lines=False)}")
         echo(f"{config_file}: {len(problems)} problems, {len(warnings)} warnings")
     if problems:
         raise click.exceptions.Exit(configuration.CONFIGURATION_EXIT)

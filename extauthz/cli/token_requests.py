@@ -13,6 +13,7 @@ from extauthz.admin.rights import PERMISSIONS
 from extauthz.admin.times import expiry
 from extauthz.admin.token_requests import TokenRequest, check
 from extauthz.cli.session import Session
+from extauthz.config.vocabulary import scope
 from extauthz.core.model import AuthType
 from extauthz.errors import Problem
 
@@ -28,11 +29,9 @@ _KEYS = {"expires_at": "expires"}
 
 def from_flags(session: Session, permission: str, scopes: tuple[str, ...], expires: str, at: int, **rest: Any) -> TokenRequest:
     """Return the request of the flags, or refuse it with every flag that is wrong."""
-    from extauthz.config.values import scope
-
     request = TokenRequest(
         permission=AuthType(permission.upper()),
-        scopes=frozenset(_flag("--scope", scope, name) for name in scopes),
+        scopes=frozenset(_flag("--scope", partial(scope, vocabulary=session.rules.vocabulary), name) for name in scopes),
         created_at=at,
         created_by=session.actor.name,
         expires_at=_flag("--expires", partial(expiry, at=at), expires),
@@ -78,7 +77,7 @@ def _read_request(
     request = TokenRequest(
         description=_text(fields.get("description")),
         permission=_permission(source, index, fields, problems),
-        scopes=_scopes(source, index, fields, problems),
+        scopes=_scopes(session, source, index, fields, problems),
         created_at=at,
         created_by=session.actor.name,
         expires_at=_expires(source, index, fields, at, problems),
@@ -107,14 +106,12 @@ def _permission(source: Document, index: int, fields: Mapping[str, Any], problem
     return AuthType.USER
 
 
-def _scopes(source: Document, index: int, fields: Mapping[str, Any], problems: list[Problem]) -> frozenset[str]:
-    from extauthz.config.values import scope
-
+def _scopes(session: Session, source: Document, index: int, fields: Mapping[str, Any], problems: list[Problem]) -> frozenset[str]:
     names = fields.get("scopes")
     scopes = set()
     for place, name in enumerate(names if isinstance(names, list) else [names] if names is not None else []):
         try:
-            scopes.add(scope(name))
+            scopes.add(scope(name, session.rules.vocabulary))
         except ValueError as error:
             problems.append(source.problem((index, "scopes", place), str(error)))
     return frozenset(scopes)

@@ -29,20 +29,6 @@ from extauthz.ports import ADMIN_KEY_PREFIX
 HIDDEN = "hidden"
 """Stands for a secret where settings are shown."""
 
-_SCOPE = re.compile(r"[A-Z][A-Z0-9_:.-]{0,63}").fullmatch
-_ALIASES = {"DOC_PERMISSIONS": "DOCPERMISSIONS"}
-
-
-def scope(text: object) -> str:
-    """Read a scope name in any case; upper case inside; raise ValueError."""
-    # ASCII only: the upper case of a dotless i is an I.
-    name = text.upper() if isinstance(text, str) and text.isascii() else ""
-    if not _SCOPE(name):
-        if isinstance(text, list):
-            raise ValueError("scope is one name: write all_of or any_of for several")
-        raise ValueError(f"{text!r} is not a scope name: write up to 64 of A-Z, 0-9, '_', ':', '.' and '-', a letter first")
-    return _ALIASES.get(name, name)
-
 
 def _address(text: object) -> Address:
     if not isinstance(text, str):
@@ -121,7 +107,6 @@ Yes = Annotated[Literal[True], exact(True)]
 Duration = Annotated[float, BeforeValidator(duration)]
 PositiveDuration = Annotated[float, BeforeValidator(duration), AfterValidator(_positive)]
 PositiveSize = Annotated[int, BeforeValidator(size), AfterValidator(_not_empty)]
-Scope = Annotated[str, BeforeValidator(scope)]
 ListenAddress = Annotated[Address, PlainSerializer(str), BeforeValidator(_address)]
 Variable = Annotated[
     str, text(r"[A-Za-z_][A-Za-z0-9_]*", "write the name of an environment variable here, never the secret itself", shown=False)

@@ -151,7 +151,9 @@ def _filters(sidecar: Sidecar, edge: Edge) -> str:
 
 
 def _manager(sidecar: Sidecar, edge: Edge) -> str:
-    return traffic.manager(edge.traffic, sidecar.escaped_slashes_action, unanswered.local_reply(sidecar.answers))
+    return traffic.manager(
+        edge.traffic, sidecar.escaped_slashes_action, unanswered.local_reply(sidecar.answers, sidecar.identity.names["decision-id"])
+    )
 
 
 def _virtual_host(edge: Edge) -> str:

@@ -61,10 +61,11 @@ def send(port: int, path: str, method: str = "GET", **headers: str) -> Reply:
 
 
 @contextlib.contextmanager
-def envoy_before(folder: Path, sidecar: int, **answers: object) -> Iterator[int]:
+def envoy_before(folder: Path, sidecar: int, prefix: str = "x-extauthz-", **answers: object) -> Iterator[int]:
     """Run Envoy as it is printed for a configuration, before a sidecar on a port; yields its own."""
     listener, upstream = free_port(), free_port()
-    file = configured(folder, server={"listen": f"127.0.0.1:{sidecar}", "check_timeout": "50ms"}, answers=answers)
+    server = {"listen": f"127.0.0.1:{sidecar}", "check_timeout": "50ms"}
+    file = configured(folder, server=server, identity={"prefix": prefix}, answers=answers)
     admin = folder / "admin.sock"
     flags = ("--listener", f"127.0.0.1:{listener}", "--upstream", f"127.0.0.1:{upstream}", "--admin", f"unix://{admin}")
     with running_envoy(folder, printed(file, *flags, "--domain", "127.0.0.1"), admin):
@@ -134,9 +135,9 @@ def test_head_gets_the_headers(envoy: int) -> None:
 
 def test_no_sidecar_at_all_in_the_form_of_the_configuration(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = Path(tmp_path_factory.mktemp("n"))
-    with envoy_before(folder, free_port(), format="problem") as port:
+    with envoy_before(folder, free_port(), "x-acme-", format="problem") as port:
         reply = send(port, "/search")
     body = json.loads(reply.text)
     assert (reply.status, reply.headers["content-type"], reply.headers["retry-after"]) == (503, "application/problem+json", "1")
     assert (body["type"], body["title"], body["status"]) == ("about:blank", "Service Unavailable", 503)
-    assert body["decision_id"] == reply.headers["x-extauthz-decision-id"]
+    assert body["decision_id"] == reply.headers["x-acme-decision-id"]
