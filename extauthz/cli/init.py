@@ -25,7 +25,12 @@ from extauthz.process import private_files
 if TYPE_CHECKING:
     from extauthz.config.loader import Configuration
 
-_FIELDS = {"--client-id": "client_ids", "--audience": "audience"}
+_FIELDS = {
+    "--client-id": "client_ids",
+    "--audience": "audience",
+    "--user-claim": "user_claims",
+    "--token-scopes": "token_scopes",
+}
 NAME, SCOPES, HEADER_PREFIX, DOMAIN = "api", ("READ", "WRITE"), "x-extauthz-", "example.com"
 
 
@@ -38,6 +43,12 @@ NAME, SCOPES, HEADER_PREFIX, DOMAIN = "api", ("READ", "WRITE"), "x-extauthz-", "
 @click.option("--issuer", metavar="URL", help="Whose access tokens count too; without it, only tokens that you issue.")
 @click.option("--client-id", "client_ids", multiple=True, help="With --issuer: an application whose tokens count; repeat it.")
 @click.option("--audience", help="With --issuer: what the tokens are for, as the settings of the provider have it.")
+@click.option("--user-claim", "user_claims", multiple=True, help="With --issuer: the claim with the user's address; repeat it.")
+@click.option(
+    "--token-scopes",
+    type=click.Choice(["claim", "all"]),
+    help="With --issuer: tokens hold the scopes that they claim, or all.  [default: claim; all for azure, gsuite, okta, onelogin]",
+)
 @click.option("--example", type=click.Choice(list(EXAMPLES)), help="A complete route map in place of a few lines.")
 @yes_option
 def command(folder: Path, *, scopes: tuple[str, ...], example: str | None, yes: bool, **flags: Any) -> None:
@@ -99,10 +110,17 @@ def _provider(flags: dict[str, Any], domains: tuple[str, ...], *, may_ask: bool)
     client_ids = flags["client_ids"]
     if not client_ids:
         client_ids = _several("Client ids of the applications whose tokens count", "--client-id", may_ask=may_ask)
-    provider = Provider(issuer=issuer, client_ids=client_ids, audience=flags["audience"], domains=domains)
+    audience = _answer(flags["audience"], "", "What its tokens are for (the audience, or nothing)", may_ask=may_ask)
+    provider = Provider(
+        issuer=issuer,
+        client_ids=client_ids,
+        audience=audience or None,
+        user_claims=flags["user_claims"],
+        domains=domains,
+        scopes=flags["token_scopes"],
+    )
     if provider.kind is None:
-        known = "accounts.google.com, login.microsoftonline.com, okta.com and onelogin.com"
-        raise click.BadParameter(f"{issuer!r}: no issuer of {known}: see docs/oauth-providers.md", param_hint="--issuer")
+        raise click.BadParameter(f"{issuer!r}: write an https address, exactly as tokens have it in iss", param_hint="--issuer")
     if provider.kind == "gsuite" and not domains:
         raise click.UsageError("--domain is missing: anybody has an account at this issuer, and only users of yours may come in")
     return provider

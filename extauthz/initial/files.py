@@ -10,6 +10,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
+from textwrap import indent
 
 from extauthz.initial.providers import Provider
 
@@ -19,7 +20,12 @@ CONFIGURATION = Path("config/extauthz.yaml")
 PEPPER = Path("data/pepper-p1")
 STORE = Path("data/tokens.db")
 
-_WAITING = "  # The provider is asked about each new token: Envoy waits longer too.\n  check_timeout: 900ms\n"
+_WAITING = "# The provider is asked about each new token: print Envoy's configuration again after a change.\ncheck_timeout: 900ms\n"
+_BY_TOKEN = "# The token itself tells whether it is one of yours, by its prefix, or one of the provider.\nauth_type: by_token\n\n"
+_ACT_AS = (
+    "# A GLOBAL token names the user that it acts for in X-Scio-ActAs; with these two lines in a header of yours.\n"
+    "# headers: [X-Act-As]\n# only: true\n"
+)
 _PLAIN = re.compile(r"[A-Z][A-Z0-9_]*").fullmatch
 _BEGIN = re.compile(r"[^a-z]*")
 _NO_NAME = re.compile(r"[^a-z0-9]+")
@@ -88,14 +94,17 @@ def texts_of(api: Api) -> Mapping[Path, str]:
 
 
 def _configuration(api: Api, route_file: str) -> str:
+    is_own = api.example is None
     return _filled(
         "extauthz.yaml",
         title=_title(api),
-        check_timeout="" if api.provider is None or not api.provider.is_asked else _WAITING,
+        check_timeout=_WAITING if api.provider is not None and api.provider.is_asked else "",
         oauth="" if api.provider is None else _oauth(api.provider),
+        auth_type=_BY_TOKEN if is_own else "",
         token_prefix=api.token_prefix,
         header_prefix=api.header_prefix,
         realm=json.dumps(api.name),
+        act_as_headers=_ACT_AS if is_own else "",
         users=", ".join(json.dumps(f"*@{domain}") for domain in api.domains),
         scopes=", ".join(map(_scope, api.scopes)),
         route_files=route_file,
@@ -105,16 +114,24 @@ def _configuration(api: Api, route_file: str) -> str:
 def _oauth(provider: Provider) -> str:
     more = []
     if provider.audience is not None:
-        more.append(f"  audience: {json.dumps(provider.audience)}\n")
+        more.append(f"# What the tokens are for.\naudience: {json.dumps(provider.audience)}\n")
+    if provider.user_claims:
+        why = "# The user's e-mail address: the first of these claims that a token has.\n"
+        more.append(f"{why}user_claim: {_list(provider.user_claims)}\n")
     if provider.domains:
-        more.append(f"  domains: [{', '.join(map(json.dumps, provider.domains))}]\n")
+        more.append(f"# Only these users.\ndomains: {_list(provider.domains)}\n")
     return _filled(
         "oauth.yaml",
         provider=provider.kind or "",
-        issuer="" if provider.kind == "gsuite" else f"  issuer: {json.dumps(provider.issuer)}\n",
-        client_ids=", ".join(map(json.dumps, provider.client_ids)),
+        issuer="" if provider.kind == "gsuite" else f"issuer: {json.dumps(provider.issuer)}\n",
+        client_ids=_list(provider.client_ids),
         more="".join(more),
+        granted=provider.granted,
     )
+
+
+def _list(texts: tuple[str, ...]) -> str:
+    return f"[{', '.join(map(json.dumps, texts))}]"
 
 
 def _routes(api: Api) -> str:
@@ -148,4 +165,12 @@ def _scope(name: str) -> str:
 
 
 def _filled(template: str, **values: str) -> str:
-    return _Slots((files(__package__) / template).read_text("utf-8")).substitute(values)
+    """Fill in a template; what a value on a line of its own holds is indented as that line is, and an empty one leaves no line."""
+    parts = []
+    for line in (files(__package__) / template).read_text("utf-8").splitlines(keepends=True):
+        place = line.strip()
+        if place.startswith("@") and place[1:] in values:
+            parts.append(indent(values[place[1:]], line[: line.index("@")]))
+        else:
+            parts.append(_Slots(line).substitute(values))
+    return "".join(parts)

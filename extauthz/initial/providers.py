@@ -1,4 +1,4 @@
-"""Which provider an issuer belongs to, and the section of the YAML that takes its access tokens."""
+"""Which provider an issuer belongs to, and what is written of it."""
 
 from __future__ import annotations
 
@@ -6,29 +6,45 @@ import re
 from dataclasses import dataclass
 
 _KNOWN = (
-    (re.compile(r"https://accounts\.google\.com/?"), "gsuite"),
-    (
-        re.compile(r"https://(?:login\.microsoftonline\.(?:com|us)|login\.partner\.microsoftonline\.cn|sts\.windows\.net)/.+"),
-        "azure",
-    ),
-    (re.compile(r"https://[a-z0-9-]+\.(?:okta|oktapreview|okta-emea)\.com(?:/oauth2/[A-Za-z0-9]+)?"), "okta"),
-    (re.compile(r"https://[a-z0-9-]+\.onelogin\.com/oidc/2"), "onelogin"),
+    (r"https://accounts\.google\.com/?", "gsuite"),
+    (r"https://(?:login\.(?:microsoftonline\.(?:com|us)|partner\.microsoftonline\.cn)|sts\.windows\.net)/.+", "azure"),
+    (r"https://[a-z0-9-]+\.(?:okta|oktapreview|okta-emea)\.com(?:/.*)?", "okta"),
+    (r"https://[a-z0-9-]+\.onelogin\.com/.*", "onelogin"),
+    (r"https://cognito-idp\..*", "cognito"),
+    (r"https://[a-z0-9.-]+\.auth0\.com/?", "auth0"),
+    (r"https://[a-z0-9.-]+\.zitadel\.cloud/?", "zitadel"),
+    (r"https://auth\.pingone\.[a-z.]+/.*", "ping"),
+    (r"https?://.+/realms/.+", "keycloak"),
+    (r"https://.+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?:[:/].*)?", "oidc"),
 )
+"""Forms of issuers, the first of which counts; whether an issuer is one of its provider is told when it is read."""
+_WHOLE_VOCABULARY = frozenset({"azure", "gsuite", "okta", "onelogin"})
+"""Providers whose tokens hold every scope, unless it is said otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """Who issues access tokens for the API; `audience` and `domains` where the provider wants them."""
+    """Who issues access tokens for the API.
+
+    `audience`, `user_claims` and `domains` are left out where nothing is said; `granted` is what `scopes` of the section says.
+    """
 
     issuer: str
     client_ids: tuple[str, ...]
     audience: str | None = None
+    user_claims: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
+    scopes: str | None = None
 
     @property
     def kind(self) -> str | None:
-        """The name of the provider in the configuration, None for an issuer that none of them has."""
-        return next((name for pattern, name in _KNOWN if pattern.fullmatch(self.issuer)), None)
+        """The name of the provider in the configuration, None for what is no issuer."""
+        return next((name for form, name in _KNOWN if re.fullmatch(form, self.issuer)), None)
+
+    @property
+    def granted(self) -> str:
+        """What tokens hold: what was said, else what the provider's tokens hold by default, else what they claim."""
+        return self.scopes or ("all" if self.kind in _WHOLE_VOCABULARY else "claim")
 
     @property
     def is_asked(self) -> bool:

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from extauthz.admin.route_map import routes_of
 from extauthz.cli import main
 from extauthz.config.loader import Configuration, load
+from extauthz.core.credentials import Kind
 from extauthz.initial.files import CONFIGURATION, EXAMPLES, PEPPER, Api
 from tests.support.documents import CONFIG, EXAMPLE
 
@@ -120,6 +121,8 @@ def test_what_the_product_would_not_read_is_not_left_there(tmp_path: Path, flags
         (["--scope", "READ", "--example", "glean-client-api"], "--scope does not go with --example"),
         (["--client-id", "a"], "--client-id needs --issuer"),
         (["--audience", "a"], "--audience needs --issuer"),
+        (["--user-claim", "a"], "--user-claim needs --issuer"),
+        (["--token-scopes", "all"], "--token-scopes needs --issuer"),
         (["--issuer", OKTA], "--client-id is missing"),
         (["--issuer", "https://accounts.google.com", "--client-id", "a"], "--domain is missing"),
         (["--issuer", "http://login.acme.com", "--client-id", "a"], "--issuer"),
@@ -140,13 +143,30 @@ def test_flags_that_do_not_go_together(tmp_path: Path, flags: list[str], told: s
         (AZURE, [], "azure"),
         ("https://accounts.google.com", ["--domain", "acme.com"], "gsuite"),
         ("https://acme.onelogin.com/oidc/2", [], "onelogin"),
+        ("https://sso.acme.com/realms/acme", ["--audience", "orders"], "keycloak"),
+        ("https://acme.eu.auth0.com/", ["--audience", "https://api.acme.com", "--user-claim", "https://acme.com/email"], "auth0"),
+        ("https://login.acme.com/", ["--audience", "https://api.acme.com"], "oidc"),
     ],
 )
 def test_an_issuer_says_whose_it_is(tmp_path: Path, issuer: str, flags: list[str], kind: str) -> None:
     configuration = loaded(tmp_path, "--issuer", issuer, "--client-id", "one", "--client-id", "two", *flags)
     (rules,) = configuration.providers
     assert (rules.provider.name, rules.client_ids) == (kind, {"one", "two"})
-    assert [warning for warning in configuration.warnings if "check_timeout" in warning.message] == []
+    assert configuration.warnings == ()
+    assert (rules.scope_claims is None) == (kind in ("okta", "azure", "gsuite", "onelogin"))
+    assert Kind.OAUTH in configuration.policy.kinds
+
+
+@pytest.mark.parametrize(("chosen", "claims"), [("claim", True), ("all", False)])
+def test_what_tokens_hold_is_chosen(tmp_path: Path, chosen: str, claims: bool) -> None:
+    (rules,) = loaded(tmp_path, "--issuer", OKTA, "--client-id", "one", "--audience", "a", "--token-scopes", chosen).providers
+    assert (rules.scope_claims is not None) == claims
+
+
+def test_nobody_has_to_send_the_header_of_another_vendor(tmp_path: Path) -> None:
+    configuration = loaded(tmp_path, "--issuer", OKTA, "--client-id", "one", "--audience", "a")
+    assert configuration.settings.auth_type.header == ""
+    assert load(EXAMPLE).settings.auth_type.header != ""
 
 
 def test_everything_that_is_said_counts(tmp_path: Path) -> None:
