@@ -18,8 +18,8 @@ from extauthz.cli.session import Session
 from extauthz.cli.terminal import echo, printable
 from extauthz.errors import ConfigurationError
 from extauthz.initial import files
-from extauthz.initial.files import CONFIGURATION, EXAMPLES, PEPPER, STORE, Api
-from extauthz.initial.providers import Provider
+from extauthz.initial.files import CONFIGURATION, EXAMPLES, PEPPER, STORE, NewApi
+from extauthz.initial.providers import TokenIssuer
 from extauthz.process import private_files
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def command(folder: Path, *, scopes: tuple[str, ...], example: str | None, yes: 
     _tell(folder, texts, loaded)
 
 
-def _api(scopes: tuple[str, ...], example: str | None, flags: dict[str, Any], *, may_ask: bool) -> Api:
+def _api(scopes: tuple[str, ...], example: str | None, flags: dict[str, Any], *, may_ask: bool) -> NewApi:
     name = _answer(flags["name"], example or NAME, "What is the API called", may_ask=may_ask)
     if example is not None:
         scopes = files.example_scopes(example)
@@ -83,7 +83,7 @@ def _api(scopes: tuple[str, ...], example: str | None, flags: dict[str, Any], *,
         scopes = _list(_answer(None, ", ".join(SCOPES), "Its scopes, the one for reading first", may_ask=may_ask))
     prefix = _answer(flags["prefix"], HEADER_PREFIX, "What headers for it begin with", may_ask=may_ask)
     domains = flags["domains"] or _list(_answer(None, DOMAIN, "The domain of its users' e-mail addresses", may_ask=may_ask))
-    api = Api(
+    api = NewApi(
         name=name,
         scopes=scopes,
         header_prefix=prefix,
@@ -101,7 +101,7 @@ def _api(scopes: tuple[str, ...], example: str | None, flags: dict[str, Any], *,
     return api
 
 
-def _provider(flags: dict[str, Any], domains: tuple[str, ...], *, may_ask: bool) -> Provider | None:
+def _provider(flags: dict[str, Any], domains: tuple[str, ...], *, may_ask: bool) -> TokenIssuer | None:
     issuer = _answer(flags["issuer"], "", "Whose access tokens count too (an https address, or nothing)", may_ask=may_ask)
     if not issuer:
         if given := [flag for flag, field in _FIELDS.items() if flags[field]]:
@@ -111,7 +111,7 @@ def _provider(flags: dict[str, Any], domains: tuple[str, ...], *, may_ask: bool)
     if not client_ids:
         client_ids = _several("Client ids of the applications whose tokens count", "--client-id", may_ask=may_ask)
     audience = _answer(flags["audience"], "", "What its tokens are for (the audience, or nothing)", may_ask=may_ask)
-    provider = Provider(
+    provider = TokenIssuer(
         issuer=issuer,
         client_ids=client_ids,
         audience=audience or None,
@@ -121,8 +121,6 @@ def _provider(flags: dict[str, Any], domains: tuple[str, ...], *, may_ask: bool)
     )
     if provider.kind is None:
         raise click.BadParameter(f"{issuer!r}: write an https address, exactly as tokens have it in iss", param_hint="--issuer")
-    if provider.kind == "gsuite" and not domains:
-        raise click.UsageError("--domain is missing: anybody has an account at this issuer, and only users of yours may come in")
     return provider
 
 

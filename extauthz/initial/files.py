@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 from textwrap import indent
 
-from extauthz.initial.providers import Provider
+from extauthz.initial.providers import TokenIssuer
 
 EXAMPLES = {"glean-client-api": ("glean-client-api.yaml", "glean-newer-scopes.yaml")}
 """Complete route maps: the first file counts, the others wait until their scopes are added."""
@@ -39,7 +39,7 @@ class _Slots(Template):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Api:
+class NewApi:
     """What is known of an API: its name, its scopes with the one for reading first, and the prefix of headers for it.
 
     `domains` are those of its users' e-mail addresses.
@@ -49,7 +49,7 @@ class Api:
     scopes: tuple[str, ...]
     header_prefix: str
     domains: tuple[str, ...]
-    provider: Provider | None = None
+    provider: TokenIssuer | None = None
     example: str | None = None
 
     @property
@@ -76,7 +76,7 @@ def example_scopes(name: str) -> tuple[str, ...]:
     return tuple(sorted(set(re.findall(r"scope: ([A-Z]+)", text)), key=lambda scope: (scope != "SEARCH", scope)))
 
 
-def texts_of(api: Api) -> Mapping[Path, str]:
+def texts_of(api: NewApi) -> Mapping[Path, str]:
     """Return every file but the pepper, relative to the folder of the configuration."""
     if api.example is None:
         routes = {f"{api.slug}.yaml": _routes(api)}
@@ -93,7 +93,7 @@ def texts_of(api: Api) -> Mapping[Path, str]:
     }
 
 
-def _configuration(api: Api, route_file: str) -> str:
+def _configuration(api: NewApi, route_file: str) -> str:
     is_own = api.example is None
     return _filled(
         "extauthz.yaml",
@@ -111,7 +111,7 @@ def _configuration(api: Api, route_file: str) -> str:
     )
 
 
-def _oauth(provider: Provider) -> str:
+def _oauth(provider: TokenIssuer) -> str:
     more = []
     if provider.audience is not None:
         more.append(f"# What the tokens are for.\naudience: {json.dumps(provider.audience)}\n")
@@ -123,7 +123,7 @@ def _oauth(provider: Provider) -> str:
     return _filled(
         "oauth.yaml",
         provider=provider.kind or "",
-        issuer="" if provider.kind == "gsuite" else f"issuer: {json.dumps(provider.issuer)}\n",
+        issuer="" if provider.is_the_only_one else f"issuer: {json.dumps(provider.issuer)}\n",
         client_ids=_list(provider.client_ids),
         more="".join(more),
         granted=provider.granted,
@@ -134,12 +134,12 @@ def _list(texts: tuple[str, ...]) -> str:
     return f"[{', '.join(map(json.dumps, texts))}]"
 
 
-def _routes(api: Api) -> str:
+def _routes(api: NewApi) -> str:
     lines = "".join(f"  - {{match: {json.dumps(match)}, scope: {_scope(scope)}}}\n" for match, scope in _matches(api))
     return _filled("routes.yaml", title=_title(api), routes=lines)
 
 
-def _matches(api: Api) -> Iterator[tuple[str, str]]:
+def _matches(api: NewApi) -> Iterator[tuple[str, str]]:
     """Yield a line for each scope: reading, changing, and one more operation for each further one."""
     reading, changing, *others = (*api.scopes, *api.scopes[-1:]) if len(api.scopes) == 1 else api.scopes
     yield f"GET|HEAD /{api.slug}", reading
@@ -150,12 +150,12 @@ def _matches(api: Api) -> Iterator[tuple[str, str]]:
         yield f"POST /{api.slug}/{{id}}/{_NO_NAME.sub('-', scope.lower())}", scope
 
 
-def _tests(api: Api) -> str:
+def _tests(api: NewApi) -> str:
     method, path = ("GET", f"/{api.slug}") if api.example is None else ("POST", "/rest/api/v1/search")
     return _filled("requests.sh", scope=api.scopes[0], method=method, path=path)
 
 
-def _title(api: Api) -> str:
+def _title(api: NewApi) -> str:
     return f"the API {json.dumps(api.name)}"
 
 

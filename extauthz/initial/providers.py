@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_KNOWN = (
+from extauthz.config.issuers import provider_of
+from extauthz.core.provider_table import PROVIDERS
+from extauthz.core.providers import Provider, Verification
+
+KNOWN = (
     (r"https://accounts\.google\.com/?", "gsuite"),
     (r"https://(?:login\.(?:microsoftonline\.(?:com|us)|partner\.microsoftonline\.cn)|sts\.windows\.net)/.+", "azure"),
     (r"https://[a-z0-9-]+\.(?:okta|oktapreview|okta-emea)\.com(?:/.*)?", "okta"),
@@ -18,12 +22,10 @@ _KNOWN = (
     (r"https://.+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?:[:/].*)?", "oidc"),
 )
 """Forms of issuers, the first of which counts; whether an issuer is one of its provider is told when it is read."""
-_WHOLE_VOCABULARY = frozenset({"azure", "gsuite", "okta", "onelogin"})
-"""Providers whose tokens hold every scope, unless it is said otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Provider:
+class TokenIssuer:
     """Who issues access tokens for the API.
 
     `audience`, `user_claims` and `domains` are left out where nothing is said; `granted` is what `scopes` of the section says.
@@ -39,14 +41,24 @@ class Provider:
     @property
     def kind(self) -> str | None:
         """The name of the provider in the configuration, None for what is no issuer."""
-        return next((name for form, name in _KNOWN if re.fullmatch(form, self.issuer)), None)
+        return next((name for form, name in KNOWN if re.fullmatch(form, self.issuer)), None)
 
     @property
     def granted(self) -> str:
         """What tokens hold: what was said, else what the provider's tokens hold by default, else what they claim."""
-        return self.scopes or ("all" if self.kind in _WHOLE_VOCABULARY else "claim")
+        return self.scopes or ("all" if self.kind in PROVIDERS else "claim")
 
     @property
     def is_asked(self) -> bool:
         """Whether the provider is asked about each token, which takes longer than a signature."""
-        return self.kind in ("gsuite", "onelogin") or (self.kind == "okta" and "/oauth2/" not in self.issuer)
+        row = self._row
+        return row is not None and (row.verifications[0] is not Verification.JWKS or row.userinfo_user)
+
+    @property
+    def is_the_only_one(self) -> bool:
+        """Whether the provider has one issuer for everybody, which is not written."""
+        return self._row is not None and self._row.opaque is not None
+
+    @property
+    def _row(self) -> Provider | None:
+        return provider_of(self.kind, self.issuer) if self.kind is not None else None

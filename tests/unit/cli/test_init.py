@@ -14,8 +14,10 @@ from click.testing import CliRunner, Result
 from extauthz.admin.route_map import routes_of
 from extauthz.cli import main
 from extauthz.config.loader import Configuration, load
+from extauthz.config.presets import ALL_PROVIDERS
 from extauthz.core.credentials import Kind
-from extauthz.initial.files import CONFIGURATION, EXAMPLES, PEPPER, Api
+from extauthz.initial.files import CONFIGURATION, EXAMPLES, PEPPER, NewApi
+from extauthz.initial.providers import KNOWN
 from tests.support.documents import CONFIG, EXAMPLE
 
 OKTA = "https://acme.okta.com/oauth2/default"
@@ -104,6 +106,7 @@ def test_what_others_keep_in_the_folder_stays(tmp_path: Path) -> None:
         (["--prefix", "x-envoy-"], "write a prefix of your own"),
         (["--name", "öffentlich!"], "realm"),
         (["--issuer", OKTA, "--client-id", "a"], "audience"),
+        (["--issuer", "https://accounts.google.com", "--client-id", "a"], "domains"),
     ],
 )
 def test_what_the_product_would_not_read_is_not_left_there(tmp_path: Path, flags: list[str], told: str) -> None:
@@ -124,7 +127,6 @@ def test_what_the_product_would_not_read_is_not_left_there(tmp_path: Path, flags
         (["--user-claim", "a"], "--user-claim needs --issuer"),
         (["--token-scopes", "all"], "--token-scopes needs --issuer"),
         (["--issuer", OKTA], "--client-id is missing"),
-        (["--issuer", "https://accounts.google.com", "--client-id", "a"], "--domain is missing"),
         (["--issuer", "http://login.acme.com", "--client-id", "a"], "--issuer"),
     ],
 )
@@ -157,6 +159,12 @@ def test_an_issuer_says_whose_it_is(tmp_path: Path, issuer: str, flags: list[str
     assert Kind.OAUTH in configuration.policy.kinds
 
 
+def test_every_provider_is_known_by_its_issuer_or_has_one_of_its_own() -> None:
+    told_by_its_name = {"google", "gitlab", "github", "spiffe"}
+    assert {name for _, name in KNOWN} | told_by_its_name == set(ALL_PROVIDERS)
+    assert {name for name in told_by_its_name if not ALL_PROVIDERS[name][0].of_workloads} == set(), "no person comes with them"
+
+
 @pytest.mark.parametrize(("chosen", "claims"), [("claim", True), ("all", False)])
 def test_what_tokens_hold_is_chosen(tmp_path: Path, chosen: str, claims: bool) -> None:
     (rules,) = loaded(tmp_path, "--issuer", OKTA, "--client-id", "one", "--audience", "a", "--token-scopes", chosen).providers
@@ -182,7 +190,7 @@ def test_everything_that_is_said_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "prefix"), [("orders", "orders"), ("2nd api", "ndapi"), ("42", "api"), ("a" * 40, "a" * 16)])
 def test_tokens_begin_with_the_name(name: str, prefix: str) -> None:
-    assert Api(name=name, scopes=("READ",), header_prefix="x-a-", domains=("acme.com",)).token_prefix == prefix
+    assert NewApi(name=name, scopes=("READ",), header_prefix="x-a-", domains=("acme.com",)).token_prefix == prefix
 
 
 @pytest.mark.parametrize("scopes", [("READ",), ("READ", "WRITE"), ("READ", "WRITE", "ADMIN", "PAY:CARD", "TRUE")], ids=len)
