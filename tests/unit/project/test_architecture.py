@@ -44,7 +44,7 @@ BARE = {"", "adapters"}
 # Our rooms that are not for everybody above them.
 ONLY_FOR = {
     "config.database_address": ("config", "adapters.store"),
-    "config": ("runtime", "admin", "serve", "console", "cli", "envoy_config", "doctor"),
+    "config": ("runtime", "admin", "serve", "console", "cli", "envoy_config", "initial", "doctor"),
     "serve": ("cli", "doctor"),
     "_pb": ("adapters.envoy", "transport"),
     "adapters.oauth": ("runtime", "serve", "doctor", "console", "admin.oauth_trial"),
