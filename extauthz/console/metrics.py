@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from bisect import bisect_left
@@ -12,11 +13,13 @@ from starlette.routing import compile_path
 
 from extauthz import __version__
 from extauthz.adapters import metrics
+from extauthz.adapters.store.endings import Ending
+from extauthz.admin.rights import PERMISSIONS
 from extauthz.config.console import CALLBACK
 from extauthz.console.api.operations import BASE
 from extauthz.console.context import Context
 from extauthz.console.notices import conditions
-from extauthz.console.store_look import StoreLook
+from extauthz.console.store_look import Endings, StoreLook
 from extauthz.telemetry.metric_table import SECONDS, Histogram, Samples
 from extauthz.transport.http.ops import Application, Readiness
 
@@ -116,6 +119,17 @@ def _change(method: str, page: str, status: int) -> tuple[str, str] | None:
     return (_CHANGES[found[1]], by) if found else None
 
 
+def _of_endings(endings: Endings | None) -> Samples:
+    return {
+        ("extauthz_console_tokens_ending", (permission.value, within, "yes" if is_used else "no")): float(
+            counts.get(Ending(permission, is_used), 0)
+        )
+        for within, counts in (endings or {}).items()
+        for permission in PERMISSIONS
+        for is_used in (True, False)
+    }
+
+
 class OpsPages:
     """What the ops listener shows of a console; a store that hangs delays no scrape for long.
 
@@ -130,12 +144,13 @@ class OpsPages:
         self._samples = samples
 
     async def metrics(self, openmetrics: bool) -> tuple[str, bytes]:
-        """Return type and text of all metrics; without the store the number of sessions is left out."""
+        """Return type and text of all metrics; without the store what is counted there is left out."""
         samples = self._counters.samples()
         samples["extauthz_console_build_info", (__version__,)] = 1.0
         for name, age in self._context.collector.ages().items():
             samples["extauthz_console_scrape_age_seconds", (name,)] = age
-        count = await self._store.sessions()
+        count, endings = await asyncio.gather(self._store.sessions(), self._store.endings())
+        samples |= _of_endings(endings)
         if count is not None:
             samples["extauthz_console_sessions", ()] = float(count)
         samples["extauthz_console_ready", ()] = float(count is not None)

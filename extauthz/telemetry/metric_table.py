@@ -225,6 +225,14 @@ CONSOLE = (
     ),
     _counter("extauthz_console_token_changes_total", "Tokens created, rotated and revoked, by page or api.", "change", "by"),
     _gauge("extauthz_console_sessions", "Sessions that last and were written with a pepper, of all consoles of the store."),
+    _gauge(
+        "extauthz_console_tokens_ending",
+        "Active tokens that end within 1d or 7d and have no successor; used: whether within the last seven days. "
+        "A token whose whole life is less than four times as long does not count.",
+        "permission",
+        "within",
+        "used",
+    ),
     _gauge("extauthz_console_scrape_age_seconds", "Seconds since the last good scrape, or since the start.", "sidecar"),
     _counter(
         "extauthz_console_configuration_reloads_total",

@@ -15,17 +15,21 @@ from starlette.routing import Route
 
 from extauthz.adapters.store import sessions as stored_sessions
 from extauthz.adapters.store.sessions import StoredSession
+from extauthz.admin import tokens
+from extauthz.admin.outcomes import Refused
 from extauthz.console import store_look
 from extauthz.console.app import paths
 from extauthz.console.context import Context
 from extauthz.console.metrics import Counted, Counters, OpsPages
 from extauthz.console.serving import _Probes
 from extauthz.console.store_look import StoreLook
+from extauthz.core.model import AuthType
 from extauthz.errors import ConfigurationError, Problem, StoreError
 from extauthz.telemetry.conditions import SENTENCES, ConditionKey
 from tests.support.console_process import console, log_in
-from tests.support.console_world import NOW, ConsoleWorld, console_world, empty_store
+from tests.support.console_world import DAY, FOUNDER, NOW, ConsoleWorld, console_world, empty_store
 from tests.support.ports import free_port
+from tests.support.postgresql import use
 
 
 def pages(world: ConsoleWorld, counters: Counters | None = None) -> OpsPages:
@@ -64,6 +68,45 @@ def test_pages_are_counted_and_sessions_that_last(tmp_path: Path) -> None:
         assert shown(world, counters)["extauthz_console_sessions"] == 0
 
 
+ENDING = 'extauthz_console_tokens_ending{permission="%s",used="%s",within="%s"}'
+
+
+def test_tokens_that_end_soon_are_shown_until_they_are_replaced(tmp_path: Path) -> None:
+    with console_world(tmp_path) as world:
+        token = world.issue(AuthType.ANONYMOUS)
+        use(world.store, {token.record.id: (int(world.now) + 89 * DAY, "10.0.0.0/24")})
+        series = shown(world, Counters(paths()))
+        assert [value for name, value in series.items() if "tokens_ending" in name] == [0.0] * 12, "none, and no gap"
+        world.now += 89 * DAY + 60
+        series = shown(world, Counters(paths()))
+        for within in ("1d", "7d"):
+            assert [series[ENDING % ("ANONYMOUS", used, within)] for used in ("yes", "no")] == [1, 0]
+        rotated = tokens.rotate(world.current.administration(), FOUNDER, token.record.id, int(world.now), overlap=3600)
+        assert not isinstance(rotated, Refused)
+        series = shown(world, Counters(paths()))
+        assert [value for name, value in series.items() if "tokens_ending" in name] == [0.0] * 12
+
+
+def test_tokens_that_end_soon_are_counted_every_ten_seconds_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    def count(*arguments: Any, **_: Any) -> dict[Any, int]:
+        counted.append(arguments[2])
+        return {}
+
+    async def at_times(*times: float) -> list[int]:
+        look, counts = StoreLook(world.context, lambda: world.ticks), []
+        for world.ticks in times:
+            assert await look.endings() == {"1d": {}, "7d": {}}
+            counts.append(len(counted))
+        return counts
+
+    with console_world(tmp_path) as world:
+        monkeypatch.setattr(store_look, "token_endings", count)
+        assert asyncio.run(at_times(100.0, 109.9, 110.0)) == [2, 2, 4]
+        assert counted == [DAY, 7 * DAY] * 2
+
+
 def forge_session(world: ConsoleWorld) -> None:
     """Write a row as somebody can who has no pepper."""
     row = StoredSession("a" * 12, "cto@acme.com", "local", "", "10.0.0.7", NOW, NOW, NOW, bytes(32), "p1", bytes(32))
@@ -98,9 +141,11 @@ def test_without_the_store_it_is_not_ready_and_the_rest_is_shown(tmp_path: Path,
 
     with console_world(tmp_path) as world:
         monkeypatch.setattr(stored_sessions, "newest", fail)
+        monkeypatch.setattr(store_look, "token_endings", fail)
         series = shown(world, Counters(paths()))
         assert series["extauthz_console_ready"] == 0
         assert "extauthz_console_sessions" not in series
+        assert not [name for name in series if "tokens_ending" in name], "0 would say that all is well"
         assert any(name.startswith("extauthz_console_build_info") for name in series)
         assert asyncio.run(pages(world).readiness()).parts == {"store": False}
 
