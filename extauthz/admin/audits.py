@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from extauthz.adapters.store.records import AuditRow
-from extauthz.adapters.store.replay import Advance, Checked
 from extauthz.admin.administration import Administration, audit_keys
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor, Operation, forbidden
+
+if TYPE_CHECKING:
+    from extauthz.adapters.store.replay import Advance, Checked
 
 ONE_VERIFICATION = threading.Lock()
 """For services: each reads all rows, and takes a thread that others need too."""

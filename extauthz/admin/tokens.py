@@ -14,6 +14,7 @@ from extauthz.admin.outcomes import EXPECTED, Refusal, Refused
 from extauthz.admin.rights import Actor, Operation, forbidden
 from extauthz.admin.token_requests import TokenRequest, check, issue, refusals, successor
 from extauthz.admin.token_search import TokenSearch
+from extauthz.config.vocabulary import in_upper_case, kept_scope
 from extauthz.config.wording import nearest
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, TokenText, fingerprint
 from extauthz.errors import ChangeRefused, TokenChanged
@@ -168,7 +169,8 @@ def rotation_refused(administration: Administration, actor: Actor, old: StoredTo
     rules = administration.rules
     request = successor(old, at=at, by=actor.name, max_lifetime=rules.max_lifetime)
     # The store looks at the token's state under its lock; what the configuration forbids comes after it.
-    wrong = refusals(request, rules) if old.revoked_at is None and old.expires_at > at else ()
+    readable = replace(request, scopes=frozenset(kept_scope(name, rules.vocabulary) for name in request.scopes))
+    wrong = refusals(readable, rules) if old.revoked_at is None and old.expires_at > at else ()
     not_allowed = tuple(replace(item, field=f"{SUCCESSOR}{item.field}") for item in wrong)
     return Refused(not_allowed) if not_allowed else None
 
@@ -197,7 +199,10 @@ def list_tokens(
     start = token_search.read_cursor(cursor, readable, sort)
     if isinstance(start, Refused):
         return start
-    rows = administration.store.page(readable.filter(at), start.after, limit + 1, before=start.before, sort=sort)
+    vocabulary, filters = administration.rules.vocabulary, readable.filter(at)
+    if filters.scope is not None and filters.scope in vocabulary:
+        filters = replace(filters, kept_scope=in_upper_case(filters.scope))
+    rows = administration.store.page(filters, start.after, limit + 1, before=start.before, sort=sort)
     has_more = len(rows) > limit
     if not rows:
         return Page((), None, None)

@@ -13,6 +13,7 @@ from extauthz import __version__
 from extauthz.cli import terminal
 
 COMMANDS = (
+    "init",
     "serve",
     "token",
     "pepper",

@@ -27,31 +27,35 @@ def command() -> None:
 @command.command("check")
 @configuration.option
 @click.option("--store", "with_store", is_flag=True, help="Also whether the peppers are those that its active tokens need.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object with problems and warnings.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with problems, warnings and notes.")
 def check(config_file: Path, *, with_store: bool, as_json: bool) -> None:
-    """List every problem and every warning, with file and line; exit 3 if there is a problem.
+    """List every problem, every warning and what else is good to know, with file and line; exit 3 if there is a problem.
 
     Certificates that are here and that ended, or end soon, are warnings; with --store the token store is looked at too.
 
     Example: extauthz config check --config config/extauthz.yaml
     """
     from extauthz.config.loader import load
+    from extauthz.config.notes import notes_of
     from extauthz.serve.certificate_warnings import certificate_warnings
 
-    problems, warnings = [], []
+    problems, warnings, notes = [], [], []
     try:
         loaded = load(config_file)
-        warnings = [*loaded.warnings, *certificate_warnings(loaded, now())]
+        warnings, notes = [*loaded.warnings, *certificate_warnings(loaded, now())], notes_of(loaded)
         problems = _of_store(config_file, loaded) if with_store else []
     except ConfigurationError as error:
         problems = error.problems
     if as_json:
-        echo(json.dumps({"problems": list(map(asdict, problems)), "warnings": list(map(asdict, warnings))}))
+        kinds = {"problems": problems, "warnings": warnings, "notes": notes}
+        echo(json.dumps({kind: list(map(asdict, found)) for kind, found in kinds.items()}))
     else:
         for problem in problems:
             echo(printable(str(problem), lines=False))
         for problem in warnings:
             echo(f"warning: {printable(str(problem), lines=False)}")
+        for note in notes:
+            echo(f"note: {printable(str(note), lines=False)}")
         echo(f"{config_file}: {counted(len(problems), 'problem')}, {counted(len(warnings), 'warning')}")
     if problems:
         raise click.exceptions.Exit(configuration.CONFIGURATION_EXIT)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from extauthz.admin import keys
-from extauthz.admin.keys import KeyRequest, key_metadata
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Role
 from extauthz.admin.times import expiry
@@ -17,6 +15,9 @@ from extauthz.cli.output import confirm, json_option, now, write_facts, write_js
 from extauthz.cli.rendering import Column, Fit, write_table
 from extauthz.cli.session import Session, TokenId, as_option, unwrap
 from extauthz.cli.terminal import echo, showing_secrets
+
+if TYPE_CHECKING:
+    from extauthz.admin import keys
 
 _COLUMNS = (
     Column("id"),
@@ -50,6 +51,9 @@ def create(config_file: Path, email: str | None, role: str, description: str, ex
 
     Example: extauthz console key create --role admin --description "rotation in CI" --expires 90d
     """
+    from extauthz.admin import keys
+    from extauthz.admin.keys import KeyRequest, key_metadata
+
     at = now()
     try:
         expires_at = expiry(expires, at)
@@ -79,6 +83,9 @@ def list_keys(config_file: Path, email: str | None, *, everything: bool, as_json
 
     Example: extauthz console key list --all
     """
+    from extauthz.admin import keys
+    from extauthz.admin.keys import key_metadata
+
     session = Session(config_file, email)
     at = now()
     with session.administration() as administration:
@@ -104,6 +111,9 @@ def revoke(config_file: Path, email: str | None, key_id: str, *, yes: bool, as_j
 
     Example: extauthz console key revoke 4fK2pQ9sXb1Z --yes
     """
+    from extauthz.admin import keys
+    from extauthz.admin.keys import key_metadata
+
     session = Session(config_file, email)
     confirm(f"Revoke the admin key {key_id}, for good?", yes=yes)
     at = now()

@@ -17,9 +17,7 @@ from extauthz.cli import configuration
 from extauthz.cli.output import json_option, write_json
 from extauthz.cli.rendering import progress, titled
 from extauthz.cli.terminal import Styled, echo, printable
-from extauthz.config.loader import load
 from extauthz.config.wording import counted
-from extauthz.doctor import run
 from extauthz.doctor.findings import Finding, Level, problem
 from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.errors import ConfigurationError
@@ -77,6 +75,9 @@ def _quiet() -> Iterator[None]:
 def _findings(
     config_file: Path, envoy_admin: str | None, plane: ControlPlane | None, *, offline: bool, as_json: bool
 ) -> list[Finding]:
+    from extauthz.config.loader import load
+    from extauthz.doctor import run
+
     try:
         loaded = load(config_file)
     except ConfigurationError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +12,6 @@ from extauthz.addresses import MAX_PORT, Address, parse_address
 from extauthz.cli import configuration, control_planes, envoy_traffic
 from extauthz.cli.terminal import echo
 from extauthz.cli.written_files import write_file
-from extauthz.config.loader import Configuration
 from extauthz.core.policy import canonical_host
 from extauthz.envoy_config import bootstrap
 from extauthz.envoy_config import control_planes as manifests
@@ -20,7 +19,9 @@ from extauthz.envoy_config.bootstrap import ADMIN, LISTENER, TURN_AWAY, UPSTREAM
 from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.envoy_config.cors import cors_of
 from extauthz.envoy_config.reading import domains_of, reachable, serves_other_hosts, sidecar_of
-from extauthz.transport.certificate_dates import read_chain
+
+if TYPE_CHECKING:
+    from extauthz.config.loader import Configuration
 
 AUTHORITY, CERTIFICATE, KEY = "/etc/envoy/tls/ca.crt", "/etc/envoy/tls/tls.crt", "/etc/envoy/tls/tls.key"
 
@@ -164,6 +165,8 @@ def _tls(loaded: Configuration, name: str | None, authority: str, certificate: s
     if files is None:
         return None
     if name is None:
+        from extauthz.transport.certificate_dates import read_chain
+
         try:
             name = next(iter(read_chain(files[0])[0].names), "localhost")
         except ValueError:

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import click
 
-from extauthz.adapters import process_log
 from extauthz.cli import configuration
 from extauthz.cli.output import now
-from extauthz.config.values import duration
+from extauthz.config.units import duration
 from extauthz.errors import ListenError, StoreError
 from extauthz.process import standard_streams
-from extauthz.serve import main
 
 
 class Duration(click.ParamType[float]):
@@ -47,6 +45,8 @@ def command(config_file: Path, *, wait: float, decision_log: bool) -> None:
 
     Example: extauthz serve --config config/extauthz.yaml
     """
+    from extauthz.adapters import process_log
+    from extauthz.serve import main
     from extauthz.serve.certificate_warnings import certificate_warnings
 
     process_log.configure()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from extauthz.cli.output import json_option, now, write_facts, write_json
 from extauthz.cli.rendering import Column, Fit, write_table
 from extauthz.cli.session import Session, TokenId, as_option, unwrap
 from extauthz.cli.terminal import echo
-from extauthz.config.values import scope
+from extauthz.config.vocabulary import scope
 from extauthz.core.act_as import address
 from extauthz.core.model import AuthType
 
@@ -63,8 +64,8 @@ def list_tokens(
     Example: extauthz token list --permission GLOBAL --expiring 30d --json
     """
     at = now()
-    search = _search(**criteria)
     session = Session(config_file, email)
+    search = _search(session.rules.vocabulary, **criteria)
     with session.administration() as administration:
         outcome = tokens.list_tokens(administration, session.actor, search, at, sort=Sort(sort), cursor=cursor, limit=limit)
         if not isinstance(outcome, Refused) and not outcome.tokens:
@@ -112,6 +113,7 @@ def _row(row: dict[str, Any]) -> tuple[str | None, ...]:
 
 
 def _search(
+    vocabulary: Collection[str],
     *,
     text: str,
     permission: str | None,
@@ -127,7 +129,7 @@ def _search(
         text=text,
         status=None if everything else TokenStatus.ACTIVE,
         permission=AuthType(permission.upper()) if permission else None,
-        scope=_scope(scope_name),
+        scope=_scope(scope_name, vocabulary),
         user=_user(user),
         pepper_id=pepper,
         # Addresses are kept in lower case.
@@ -146,11 +148,11 @@ def _time(flag: str, text: str | None) -> int | None:
         raise click.BadParameter(str(error), param_hint=flag) from error
 
 
-def _scope(name: str | None) -> str | None:
+def _scope(name: str | None, vocabulary: Collection[str]) -> str | None:
     if name is None:
         return None
     try:
-        return scope(name)
+        return scope(name, vocabulary)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--scope") from error
 

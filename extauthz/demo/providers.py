@@ -11,6 +11,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from extauthz.demo import openid_providers
+
 Document = dict[str, Any]
 
 CLIENT_ID = "0oa1demo"
@@ -39,6 +41,9 @@ class IssuerRole(StrEnum):
     AZURE_V1 = "azure-1"
     GSUITE = "gsuite"
     ONELOGIN = "onelogin"
+    KEYCLOAK = "keycloak"
+    AUTH0 = "auth0"
+    COGNITO = "cognito"
 
     @property
     def variable(self) -> str:
@@ -94,6 +99,12 @@ def entry_of(role: IssuerRole, base: str) -> Document:
             }
         case IssuerRole.ONELOGIN:
             entry = {"provider": "onelogin", "issuer": base + ONELOGIN, "client_ids": [ONELOGIN_CLIENT]}
+        case IssuerRole.KEYCLOAK:
+            entry = openid_providers.keycloak_entry(base)
+        case IssuerRole.AUTH0:
+            entry = openid_providers.auth0_entry(base)
+        case IssuerRole.COGNITO:
+            entry = openid_providers.cognito_entry(base)
     return {"name": role.value, **entry}
 
 
@@ -140,6 +151,12 @@ def claims_of(role: IssuerRole, base: str, user: str, now: int, expires_at: int)
                 "scope": "openid profile email",
                 "aud": ONELOGIN_CLIENT,
             }
+        case IssuerRole.KEYCLOAK:
+            return openid_providers.keycloak_claims(base, user, now, expires_at)
+        case IssuerRole.AUTH0:
+            return openid_providers.auth0_claims(base, user, now, expires_at)
+        case IssuerRole.COGNITO:
+            return openid_providers.cognito_claims(user, now, expires_at)
 
 
 def _azure_claims(user: str) -> Document:
@@ -182,7 +199,7 @@ def _azure_user(user: str, issuer: str) -> Document:
 def headers_of(role: IssuerRole, kid: str) -> Document:
     """Return what the header of an access token has beside `alg`; `typ` None leaves out the usual "JWT"."""
     match role:
-        case IssuerRole.OKTA | IssuerRole.OKTA_ORG:
+        case IssuerRole.OKTA | IssuerRole.OKTA_ORG | IssuerRole.COGNITO:
             return {"kid": kid, "typ": None}
         case IssuerRole.AZURE_V1:
             return {"kid": kid, "x5t": kid}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from extauthz.config.wording import counted
-from extauthz.core.client_address import ForwardedClient
 from extauthz.doctor.envoy_dump import Manager, at
 from extauthz.doctor.findings import Finding, problem, warning
+from extauthz.telemetry.client_address import ForwardedClient
 
 NAME = "envoy.client_address"
 

@@ -62,6 +62,13 @@ WANTED = {
     "domains": Wanted({"hosts": ("api.acme.com",)}, ("--domain", "www.acme.com", "--domain", "127.0.0.1")),
     "prefix": Wanted({"identity": {"prefix": "x-acme-gateway-"}}),
     "act-as": Wanted({"act_as": {"headers": ["X-Acme-User", "On-Behalf-Of", "X-User"]}}),
+    "names-of-ones-own": Wanted(
+        {
+            "identity": {"prefix": "x-acme-"},
+            "act_as": {"headers": ["On-Behalf-Of"], "only": True},
+            "auth_type": {"header": "Token-Kind", "oauth": "sso"},
+        }
+    ),
     "kept": Wanted({"identity": {"keep": ["Authorization", "X-Scio-ActAs", "X-Http-Method-Override"]}}),
     "traffic": Wanted(
         {},

@@ -52,12 +52,13 @@ class TokenFilter:
     `text` is part of the description, in any case of its letters, or a whole id. `active_at` leaves out what is revoked, or expired
     at that moment; `expired_at` takes what is expired then and not revoked, `revoked` what is revoked. Bounds of the expiry are
     outside of what is listed. `unused_since` takes what was made before that moment and not used since, `never_used` what was
-    never used.
+    never used. With a `kept_scope` that counts as `scope` too.
     """
 
     text: str | None = None
     permission: AuthType | None = None
     scope: str | None = None
+    kept_scope: str | None = None
     user: str | None = None
     created_by: str | None = None
     pepper_id: str | None = None

@@ -72,6 +72,7 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ("audit", "export"): [[]],
     ("config", "check"): [[], ["--json"], ["--config", "<evil>"]],
     ("config", "show"): [[], ["--config", "<evil>"]],
+    ("init",): [["<new>"], ["<new>", "--name", EVIL], ["<new>", "--scope", EVIL], ["<new>", "--issuer", EVIL, "--client-id", EVIL]],
     ("internal-token", "new-key"): [["<evil>"], ["<key>"]],
     ("internal-token", "jwks"): [[]],
     ("report",): [["<log>"], ["<log>", "--json"], ["<missing>"], ["<log>", "--by", "client,user"], ["<log>", "--by", EVIL]],
@@ -138,6 +139,7 @@ def world(template: Path, tmp_path: Path) -> dict[str, str]:
         "missing": "missing\x1b",
         "backup": "backup\x1b.db",
         "key": "key\x1b.pem",
+        "new": "new\x1b",
     }
     return {f"<{name}>": str(folder / file) for name, file in files.items()} | {"<id>": made, "<other>": other}
 

@@ -21,7 +21,9 @@ from extauthz.config.internal_token import InternalTokenSection
 from extauthz.config.loader import MIN_PEPPER_BYTES, Configuration, load
 from extauthz.config.oauth import OAuthCommon, ProviderEntry
 from extauthz.config.settings import TokensSection
-from extauthz.config.values import MAX_DURATION, Section, duration, scope, size
+from extauthz.config.units import MAX_DURATION, duration, size
+from extauthz.config.values import Section
+from extauthz.config.vocabulary import kept_scope, scope
 from extauthz.core.act_as import ACT_AS_HEADERS
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Reason
@@ -597,12 +599,47 @@ def test_no_text_makes_a_unit_raise_anything_else(text: str) -> None:
         ("DocPermissions", "DOCPERMISSIONS"),
         ("DOC_PERMISSIONS", "DOCPERMISSIONS"),
         ("doc_permissions", "DOCPERMISSIONS"),
-        ("triggers:read", "TRIGGERS:READ"),
-        ("a" * 64, "A" * 64),
+        ("TRIGGERS:READ", "triggers:read"),
+        ("read:items", "read:items"),
+        ("Read:Items", "Read:Items"),
+        ("READ:ITEMS", "READ:ITEMS"),
+        ("CHAT", "CHAT"),
+        ("chat", "chat"),
+        ("a" * 64, "a" * 64),
     ],
 )
-def test_a_scope_name_in_any_case(text: str, name: str) -> None:
-    assert scope(text) == name
+def test_a_scope_name_is_written_as_in_the_vocabulary(text: str, name: str) -> None:
+    assert scope(text, ["SEARCH", "DOCPERMISSIONS", "triggers:read", "read:items"]) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("READ:ITEMS", "read:items"),
+        ("read:items", "read:items"),
+        ("Read:Items", "Read:Items"),
+        ("DOCPERMISSIONS", "doc_permissions"),
+    ],
+)
+def test_a_name_that_was_kept_in_upper_case_is_the_one_of_the_vocabulary(name: str, written: str) -> None:
+    assert kept_scope(name, ["read:items", "doc_permissions"]) == written
+
+
+def test_a_vocabulary_keeps_its_case_and_has_no_two_names_that_differ_in_it_alone(tmp_path: Path) -> None:
+    def with_scopes(scopes: str, routes: str) -> Configuration:
+        file = tmp_path / "extauthz.yaml"
+        file.write_text(f"version: 1\nscopes: {scopes}\nroutes: [routes.yaml]\n{SERVER}{OAUTH}")
+        (tmp_path / "routes.yaml").write_text(routes)
+        return load(file)
+
+    configuration = with_scopes('["read:items", writeItems]', lines('match: "GET /a", scope: "read:items"'))
+    assert configuration.settings.scopes == ["read:items", "writeItems"]
+    assert configuration.providers[0].scopes == frozenset({"read:items", "writeItems"})
+    assert allowed(configuration, "GET", "/a").scopes == ("read:items",)
+    with pytest.raises(ConfigurationError, match=r"unknown scope 'Read:Items', did you mean 'read:items'\?"):
+        with_scopes('["read:items"]', lines('match: "GET /a", scope: "Read:Items"'))
+    with pytest.raises(ConfigurationError, match=r"scopes\[1\]: READ and read are one scope in tokens that were made"):
+        with_scopes("[read, READ]", ROUTES)
 
 
 @pytest.mark.parametrize(
