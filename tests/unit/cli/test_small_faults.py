@@ -33,7 +33,7 @@ def folder(template: Path, tmp_path: Path) -> Path:
     ("scope", "message"),
     [
         ("SERCH", "Invalid value for --scope: no token holds 'SERCH', and the vocabulary lacks it, did you mean 'SEARCH'?"),
-        ("zzz", "no token holds 'ZZZ', and the vocabulary lacks it: write one of CHAT, DOCPERMISSIONS, SEARCH"),
+        ("ZZZ", "no token holds 'ZZZ', and the vocabulary lacks it: write one of CHAT, DOCPERMISSIONS, SEARCH"),
     ],
 )
 def test_a_scope_that_nothing_has_is_an_error(folder: Path, scope: str, message: str) -> None:
