@@ -15,7 +15,7 @@ from extauthz.admin.metadata import utc
 from extauthz.cli.moments import seconds
 from extauthz.core.model import Allow, Deny, WouldDeny
 
-MAX_ROWS = 5000
+MAX_ROWS = 2000
 """Rows that are told apart."""
 MAX_NAMES = 200
 """Names of one kind that are told apart in a row."""

@@ -21,12 +21,12 @@ def certificate_warnings(configuration: Configuration, now: float) -> list[Probl
     warnings = []
     for key, name, judge in _files(configuration):
         path = configuration.file.parent / name
-        if not path.exists():
-            continue
         try:
-            texts = list(judge(path, now))
+            texts = list(judge(path, now)) if path.exists() else []
         except ValueError as error:
             texts = [str(error)]
+        except Exception as error:  # noqa: BLE001 - a look that fails keeps nobody from serving
+            texts = [f"{path} cannot be looked at: {error!r}"]
         warnings += [configuration.problem(key, text) for text in texts]
     return warnings
 

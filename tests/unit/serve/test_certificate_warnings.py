@@ -93,6 +93,12 @@ def test_a_file_that_is_none_is_told_and_one_that_is_not_here_is_not(
     assert [says in problem.message for problem in found] == ([True] if says else [])
 
 
+def test_a_look_that_fails_keeps_nobody_from_serving(place: Callable[..., tuple[Path, float]]) -> None:
+    folder, ends = place(server={"listen": "127.0.0.1:9001", "tls": {"certificate": "x" * 300, "key": "k"}})
+    (found,) = certificate_warnings(load(folder / "extauthz.yaml"), ends)
+    assert "cannot be looked at: OSError(36, 'File name too long')" in found.message
+
+
 def test_config_check_tells(place: Callable[..., tuple[Path, float]]) -> None:
     folder, _ = place(**SECTIONS["server.tls.certificate"])
     assert json.loads(run(folder, "config", "check", "--json").stdout)["warnings"] == []
