@@ -103,6 +103,7 @@ class ProviderEntry(Section):
     required_claims: dict[NonEmpty, ClaimValue | list[ClaimValue]] | None = Field(default=None, min_length=1)
     userinfo: bool = False
     opaque_tokens: bool = False
+    signed_introspection: bool = False
     scopes: ScopeGrant | None = None
     scope_claim: StringOrList | None = None
     scope_map: dict[NonEmpty, ScopesOfValue] | None = Field(default=None, min_length=1, examples=["scope_map: {readers: [SEARCH]}"])

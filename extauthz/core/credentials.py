@@ -54,15 +54,6 @@ class AuthTypes:
     oauth: str = "oauth"
     issued: tuple[str, ...] = ()
 
-    def kind(self, request: Request, token: str) -> Kind | Reason:
-        """Return the kind, or AUTH_TYPE_UNKNOWN: a token is never tried as both."""
-        if not self.header:
-            return Kind.ISSUED if token.startswith(self.issued) else Kind.OAUTH
-        value = request.headers.get(self.header) and request.header(self.header)
-        if not value:
-            return Kind.ISSUED
-        return Kind.OAUTH if value.lower() == self.oauth else Reason.AUTH_TYPE_UNKNOWN
-
 
 @dataclass(slots=True)
 class Credential:
@@ -94,5 +85,9 @@ def read_credential(request: Request, query: str, types: AuthTypes, *, max_token
         token = bearer[1]
     if len(token) > max_token_size:
         return Reason.AUTHORIZATION_MALFORMED
-    kind = types.kind(request, token)
-    return kind if isinstance(kind, Reason) else Credential(kind, token)
+    if not types.header:
+        return Credential(Kind.ISSUED if token.startswith(types.issued) else Kind.OAUTH, token)
+    auth_type = request.headers.get(types.header)
+    if not auth_type or not (auth_type := auth_type.strip(" \t")):
+        return Credential(Kind.ISSUED, token)
+    return Credential(Kind.OAUTH, token) if auth_type.lower() == types.oauth else Reason.AUTH_TYPE_UNKNOWN

@@ -151,9 +151,8 @@ def _filters(sidecar: Sidecar, edge: Edge) -> str:
 
 
 def _manager(sidecar: Sidecar, edge: Edge) -> str:
-    return traffic.manager(
-        edge.traffic, sidecar.escaped_slashes_action, unanswered.local_reply(sidecar.answers, sidecar.identity.names["decision-id"])
-    )
+    local_reply = unanswered.local_reply(sidecar.answers, sidecar.identity.names["decision-id"])
+    return traffic.manager(edge.traffic, sidecar.identity, sidecar.escaped_slashes_action, local_reply)
 
 
 def _virtual_host(edge: Edge) -> str:

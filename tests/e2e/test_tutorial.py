@@ -168,7 +168,9 @@ def test_every_command_of_the_tutorial(shell: Shell) -> None:
             (shell.folder / "tutorial" / step.line).write_text(shell.changed(step.text))
         elif step.line.startswith(("curl ", "tail ")):
             # What a person types comes later than what a test types: servers start, files are read again, and lines are written.
-            eventually(lambda step=step: missing(step, shell.type(step.line)) == [], seconds=SECONDS, what=lambda: logs(shell))
+            eventually(
+                lambda step=step: missing(step, shell.type(step.line)) == [], seconds=SECONDS, pause=0.05, what=lambda: logs(shell)
+            )
         else:
             assert missing(step, shell.type(step.line)) == [], logs(shell)
     assert count > 20
@@ -193,4 +195,4 @@ def test_init_check_and_serve_in_an_empty_folder(shell: Shell) -> None:
     where = shell.type("""python -c 'import extauthz; print(extauthz.__file__)'""")[1]
     assert not Path(where).is_relative_to(ROOT), where
     shell.type("extauthz serve > decisions.jsonl 2> extauthz.log &")
-    eventually(lambda: '"ready": true' in shell.type("curl -s http://127.0.0.1:9090/readyz")[1], seconds=SECONDS)
+    eventually(lambda: '"ready": true' in shell.type("curl -s http://127.0.0.1:9090/readyz")[1], seconds=SECONDS, pause=0.05)

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from extauthz.cli import main
 from extauthz.core.act_as import ACT_AS_HEADERS
+from extauthz.core.credentials import AUTH_TYPE
 from extauthz.core.identity import FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.demo.wiring import write_certificates
 
@@ -34,9 +35,9 @@ def printed(file: Path, *arguments: str) -> str:
 ALL_OVERRIDES = (*OVERRIDE_HEADERS, *FORWARDED_HOST_HEADERS)
 
 
-def identity(prefix: str = "x-extauthz-", *act_as: str, hosts: bool = False) -> IdentityHeaders:
+def identity(prefix: str = "x-extauthz-", *act_as: str, hosts: bool = False, auth_type: str = AUTH_TYPE) -> IdentityHeaders:
     overrides = ALL_OVERRIDES if hosts else OVERRIDE_HEADERS
-    return IdentityHeaders(prefix, frozenset(), tuple(dict.fromkeys((*ACT_AS_HEADERS, *act_as))), overrides)
+    return IdentityHeaders(prefix, frozenset(), tuple(dict.fromkeys((*ACT_AS_HEADERS, *act_as))), overrides, auth_type)
 
 
 @dataclass(frozen=True)

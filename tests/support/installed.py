@@ -15,23 +15,29 @@ PARTS = ("extauthz", "config")
 FILES = ("setup.py", "pyproject.toml", "README.md", "LICENSE")
 
 
-def unpacked_wheel(folder: Path) -> Path:
-    """Build a wheel without compiled modules from a copy of the tree, and return the folder it is unpacked in."""
-    source, place = folder / "source", folder / "installed"
+def built(source: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Copy what the package is made of into a folder, and run a command of setup.py there, which must work."""
     for part in PARTS:
         shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__"))
     for name in FILES:
         shutil.copy(ROOT / name, source)
-    built = subprocess.run(
-        [sys.executable, "setup.py", "--quiet", "bdist_wheel", "--dist-dir", str(folder / "dist")],
+    done = subprocess.run(
+        [sys.executable, "setup.py", *command],
         cwd=source,
-        env=os.environ | {"EXTAUTHZ_PURE": "1"},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    assert built.returncode == 0, built.stderr
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def unpacked_wheel(folder: Path) -> Path:
+    """Build a wheel without compiled modules from a copy of the tree, and return the folder it is unpacked in."""
+    place = folder / "installed"
+    built(folder / "source", "--quiet", "bdist_wheel", "--dist-dir", str(folder / "dist"), EXTAUTHZ_PURE="1")
     (wheel,) = (folder / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(place)

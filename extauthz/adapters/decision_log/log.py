@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from time import monotonic, sleep, time  # noqa: TID251 - the time of a line is its own
 
-from extauthz.adapters.decision_log.hints import Hints
+from extauthz.adapters.decision_log.hints import Hints, LineOfUnknownRoute
 from extauthz.adapters.decision_log.lines import MAX_LINE, Lines, limit_of
 from extauthz.adapters.decision_log.sinks import PATIENCE, Sink, SinkClosed
 from extauthz.core.model import Decision, Reason, Request
@@ -162,7 +162,7 @@ class DecisionLog:
         # `record` may displace one in the meantime.
         with contextlib.suppress(IndexError):
             self._lines.extend(self._waiting.popleft() for _ in range(min(most, len(self._waiting))))
-        if any(kind is not bytes for kind in map(type, self._lines)):
+        if LineOfUnknownRoute in set(map(type, self._lines)):
             self._lines = [self.hints.written(line, MAX_LINE) for line in self._lines]
         return bool(self._lines)
 

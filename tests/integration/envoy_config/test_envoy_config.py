@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from extauthz.addresses import Address
 from extauthz.config.loader import load
 from extauthz.core.act_as import ACT_AS_HEADERS
+from extauthz.core.credentials import AUTH_TYPE
 from extauthz.core.identity import FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.envoy_config import mutations
 from extauthz.envoy_config.bootstrap import Part, Tls
@@ -52,10 +53,11 @@ def test_the_shipped_file_is_what_the_default_configuration_prints() -> None:
 
 WORDS = st.text("abcxyz01", min_size=1, max_size=4)
 IDENTITIES = st.builds(
-    lambda prefix, names, hosts: identity(f"x-{'-'.join(prefix)}-", *names, hosts=hosts),
+    lambda prefix, names, hosts, kind: identity(f"x-{'-'.join(prefix)}-", *names, hosts=hosts, auth_type=kind),
     st.lists(WORDS, min_size=1, max_size=2),
     st.lists(st.lists(WORDS, min_size=1, max_size=3).map("-".join).map("u{}".format), max_size=1),
     st.booleans(),
+    st.sampled_from([AUTH_TYPE, "token-kind", ""]),
 )
 
 

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from extauthz.cli import main
 from extauthz.config.answers import AnswersSection
 from extauthz.config.decision_log import DecisionLogSection, Place
+from extauthz.config.effective import explained
 from extauthz.config.internal_token import InternalTokenSection
 from extauthz.config.loader import MIN_PEPPER_BYTES, Configuration, load
 from extauthz.config.oauth import OAuthCommon, ProviderEntry
@@ -25,7 +26,7 @@ from extauthz.config.units import MAX_DURATION, duration, size
 from extauthz.config.values import Section
 from extauthz.config.vocabulary import kept_scope, scope
 from extauthz.core.act_as import ACT_AS_HEADERS
-from extauthz.core.credentials import Kind
+from extauthz.core.credentials import AuthTypes, Kind
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.paths import parse
 from extauthz.core.providers import Verification
@@ -857,6 +858,31 @@ def test_act_as_headers_are_added_and_never_taken_away(configure: Configure) -> 
     configuration = configure(SERVER + TOKENS + 'act_as: {allow: ["*@*"], headers: [X-Acme-User, X-Glean-ActAs]}\n')
     assert configuration.policy.act_as.headers == (*ACT_AS_HEADERS, "x-acme-user")
     assert configuration.policy.identity.act_as == (*ACT_AS_HEADERS, "x-acme-user")
+
+
+@pytest.mark.parametrize(
+    ("written", "types", "shown"),
+    [
+        ("", AuthTypes(), {"header": "x-glean-auth-type", "oauth": "OAUTH"}),
+        ("auth_type: by_token\n", AuthTypes("", issued=("glean_", "acme_")), "by_token"),
+        (
+            "auth_type: {header: X-Acme-Kind, oauth: Sso}\n",
+            AuthTypes("x-acme-kind", "sso"),
+            {"header": "x-acme-kind", "oauth": "Sso"},
+        ),
+    ],
+)
+def test_how_the_kind_of_a_token_is_told(configure: Configure, written: str, types: AuthTypes, shown: Any) -> None:
+    configuration = configure(SERVER + TOKENS + "  accept_prefixes: [acme]\n" + ACT_AS + written)
+    assert configuration.policy.auth_types == types
+    assert configuration.policy.identity.auth_type == types.header
+    assert explained(configuration)["settings"]["auth_type"] == shown
+    assert configure(SERVER + OAUTH + "auth_type: by_token\n").policy.auth_types == AuthTypes("")
+
+
+def test_act_as_headers_of_ones_own_alone(configure: Configure) -> None:
+    configuration = configure(SERVER + TOKENS + 'act_as: {allow: ["*@*"], headers: [X-Acme-User], only: true}\n')
+    assert configuration.policy.act_as.headers == configuration.policy.identity.act_as == ("x-acme-user",)
 
 
 def test_an_act_as_header_of_ones_own_can_be_kept(configure: Configure) -> None:
