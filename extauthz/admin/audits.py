@@ -1,4 +1,4 @@
-"""The audit: who changed which token; read it, check it, and take it out of the store."""
+"""The audit as a whole: check it, and take it out of the store."""
 
 from __future__ import annotations
 
@@ -20,29 +20,12 @@ ONE_VERIFICATION = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class AuditPage:
-    """Some rows, the newest last, and the number behind which the next page begins, None at the end."""
-
-    rows: tuple[AuditRow, ...]
-    after: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class AuditCheck:
     """What was seen of the audit; `row` is the first broken one where it is there, and whether its pepper is not listed."""
 
     checked: Checked
     row: AuditRow | None = None
     is_without_pepper: bool = False
-
-
-def list_rows(administration: Administration, actor: Actor, *, after: int | None = None, limit: int = 100) -> AuditPage | Refused:
-    """Return the rows behind a number, or the newest ones."""
-    if refused := forbidden(actor, Operation.READ):
-        return refused
-    head, _ = administration.store.audit_head()
-    rows = tuple(administration.store.audit_page(max(0, head - limit) if after is None else after, limit))
-    return AuditPage(rows, rows[-1].number if rows and rows[-1].number < head else None)
 
 
 def verify(

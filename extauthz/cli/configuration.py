@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from extauthz.cli.terminal import echo, printable
+from extauthz.config.wording import counted
 from extauthz.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -53,6 +54,5 @@ def stop(error: ConfigurationError) -> NoReturn:
     """List the problems on standard error and exit."""
     for problem in error.problems:
         echo(printable(str(problem), lines=False), err=True)
-    count = len(error.problems)
-    echo(f"{count} error{'s' if count != 1 else ''}: nothing was done.", err=True)
+    echo(f"{counted(len(error.problems), 'error')}: nothing was done.", err=True)
     sys.exit(CONFIGURATION_EXIT)

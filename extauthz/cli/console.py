@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from extauthz.admin.outcomes import Refused
 from extauthz.cli import configuration
 from extauthz.cli.console_key import key
 from extauthz.cli.output import ask_password, confirm, json_option, now, write_json, yes_option
-from extauthz.cli.rendering import write_table
+from extauthz.cli.rendering import Column, Fit, write_table
 from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
 from extauthz.errors import ListenError
+
+_COLUMNS = (Column("address", fit=Fit.WRAP), Column("created", need=1), Column("created by", need=2, fit=Fit.WRAP))
 
 
 @click.group("console", invoke_without_command=True)
@@ -43,9 +46,12 @@ def _serve(config_file: Path) -> None:
         )
     from extauthz.adapters import process_log
     from extauthz.console import serving
+    from extauthz.serve.certificate_warnings import certificate_warnings
 
     process_log.configure()
     session = Session(config_file)
+    for warning in certificate_warnings(session.loaded, now()):
+        logging.getLogger(__name__).warning("configuration: %s", warning)
     with session.administration(create=True, make_pepper=True) as administration, configuration.explained():
         administration.read_peppers()
         try:
@@ -122,7 +128,7 @@ def list_users(config_file: Path, email: str | None, *, as_json: bool) -> None:
     elif not rows:
         echo("No account; add one with: extauthz console add-user EMAIL")
     else:
-        write_table(("address", "created", "created by"), [(row["email"], row["created_at"], row["created_by"]) for row in rows])
+        write_table(_COLUMNS, [(row["email"], row["created_at"], row["created_by"]) for row in rows])
 
 
 command.add_command(key)

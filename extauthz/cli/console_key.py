@@ -12,14 +12,22 @@ from extauthz.admin.rights import Role
 from extauthz.admin.times import expiry
 from extauthz.cli import configuration
 from extauthz.cli.output import confirm, json_option, now, write_facts, write_json, yes_option
-from extauthz.cli.rendering import write_table
+from extauthz.cli.rendering import Column, Fit, write_table
 from extauthz.cli.session import Session, TokenId, as_option, unwrap
 from extauthz.cli.terminal import echo, showing_secrets
 
 if TYPE_CHECKING:
     from extauthz.admin import keys
 
-_COLUMNS = ("id", "role", "status", "expires", "last used", "created by", "description")
+_COLUMNS = (
+    Column("id"),
+    Column("role", need=2),
+    Column("status", need=3),
+    Column("expires", need=1),
+    Column("last used", need=5),
+    Column("created by", need=6, fit=Fit.WRAP),
+    Column("description", need=4, fit=Fit.WRAP),
+)
 _FLAGS = {"description": "--description", "expires_at": "--expires", "actor": "--as"}
 
 
@@ -89,7 +97,7 @@ def list_keys(config_file: Path, email: str | None, *, everything: bool, as_json
     if not rows:
         echo("No such keys. --all lists revoked and expired ones too; make one with: extauthz console key create --help")
         return
-    write_table(_COLUMNS, map(_row, rows), whole=4)
+    write_table(_COLUMNS, map(_row, rows))
 
 
 @key.command("revoke")

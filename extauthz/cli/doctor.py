@@ -17,6 +17,7 @@ from extauthz.cli import configuration
 from extauthz.cli.output import json_option, write_json
 from extauthz.cli.rendering import progress, titled
 from extauthz.cli.terminal import Styled, echo, printable
+from extauthz.config.wording import counted
 from extauthz.doctor.findings import Finding, Level, problem
 from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.errors import ConfigurationError
@@ -104,5 +105,5 @@ def _tell(findings: list[Finding], *, as_json: bool) -> None:
         echo(level, printable(f" {finding.name:<24} {where}{finding.found}", lines=False))
         if finding.advice:
             echo(f"{'':<33} → {printable(finding.advice, lines=False)}")
-    totals = [f"{counts[level]} {level.value}{'s' if counts[level] != 1 else ''}" for level in (Level.PROBLEM, Level.WARNING)]
+    totals = [counted(counts[level], level.value) for level in (Level.PROBLEM, Level.WARNING)]
     echo(f"{', '.join(totals)}, {counts[Level.OK]} in order")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from extauthz.cli.output import ask, yes_option
-from extauthz.cli.pepper import make_pepper
+from extauthz.cli.pepper_file import make_pepper
 from extauthz.cli.session import Session
 from extauthz.cli.terminal import echo, printable
 from extauthz.errors import ConfigurationError

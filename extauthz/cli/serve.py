@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from extauthz.cli import configuration
+from extauthz.cli.output import now
 from extauthz.config.units import duration
 from extauthz.errors import ListenError, StoreError
 from extauthz.process import standard_streams
@@ -46,6 +47,7 @@ def command(config_file: Path, *, wait: float, decision_log: bool) -> None:
     """
     from extauthz.adapters import process_log
     from extauthz.serve import main
+    from extauthz.serve.certificate_warnings import certificate_warnings
 
     process_log.configure()
     if standard_streams.closed_at_start:
@@ -55,7 +57,7 @@ def command(config_file: Path, *, wait: float, decision_log: bool) -> None:
         )
     with configuration.explained():
         loaded = configuration.read(config_file)
-        for warning in loaded.warnings:
+        for warning in (*loaded.warnings, *certificate_warnings(loaded, now())):
             logging.getLogger(__name__).warning("configuration: %s", warning)
         try:
             main.run(loaded, log_decisions=decision_log, wait=wait)

@@ -19,7 +19,7 @@ from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import SYSTEM_ACTOR, Actor, Role, role_of
 from extauthz.admin.token_requests import TokenRules
 from extauthz.cli import configuration
-from extauthz.cli.pepper import make_pepper
+from extauthz.cli.pepper_file import make_pepper
 from extauthz.cli.terminal import echo
 from extauthz.core.act_as import address
 from extauthz.errors import StoreError
@@ -140,8 +140,7 @@ class Session:
 
     def _make_pepper(self, store: SqlTokenStore) -> None:
         file = self.loaded.pepper_file()
-        if file is not None and not file.exists() and not store.pepper_fingerprints():
-            make_pepper(file)
+        if file is not None and not file.exists() and not store.pepper_fingerprints() and make_pepper(file):
             echo(f"Made the pepper {file}: back it up, apart from the store.", err=True)
 
     def _person(self, email: str) -> tuple[str, Role]:
