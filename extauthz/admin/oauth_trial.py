@@ -16,6 +16,7 @@ from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor
 from extauthz.config.loader import Configuration
 from extauthz.config.oauth import ProviderEntry
+from extauthz.config.openid import other_discovery
 from extauthz.core.providers import ProviderRules, Verification
 from extauthz.errors import ConfigurationError, FetchError
 from extauthz.ports import Clock
@@ -69,14 +70,14 @@ async def try_out(
     except (ConfigurationError, FetchError, OSError, ValueError) as error:
         return (TrialFinding(False, f"the issuer cannot be asked: {error}"),)
     try:
-        pairs = zip(section.entries, checked.providers, strict=True)
+        pairs = zip(section.of_each_tenant, checked.providers, strict=True)
         return tuple([finding for entry, rules in pairs for finding in await _asked(entry, rules, fetcher, clock)])
     finally:
         await fetcher.close()
 
 
 async def _asked(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetcher, clock: Clock) -> list[TrialFinding]:
-    discovery = Discovery(rules.issuer, rules.discovery, fetcher, clock=clock)
+    discovery = Discovery(rules.issuer, rules.discovery, fetcher, clock=clock, other=other_discovery(rules))
     uris = {
         Verification.JWKS: entry.jwks_uri,
         Verification.TOKENINFO: entry.tokeninfo_uri,
@@ -107,7 +108,7 @@ async def _asked(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetche
 
 def _keys(rules: ProviderRules, address: str, document: object) -> TrialFinding:
     try:
-        keys, unused = usable_keys(document, rules.provider.algorithms)
+        keys, unused = usable_keys(document, rules.provider.algorithms, uses=rules.provider.key_uses)
     except ValueError as error:
         return TrialFinding(False, f"{address}: {error}")
     others = f"; left out: {'; '.join(descriptions(unused))}" if unused else ""

@@ -6,19 +6,20 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator
 
-from extauthz.config import console, document, internal_token
+from extauthz.config import console, document, internal_token, openid
 from extauthz.config.document import Document
+from extauthz.config.issuers import TENANT, issuers_of, provider_of, usual_verification
 from extauthz.config.messages import unknown_scope
-from extauthz.config.oauth import expand_issuer, provider_of, usual_verification
+from extauthz.config.presets import ALL_PROVIDERS, PRESETS
 from extauthz.config.values import one_or_many, scope
 from extauthz.core.act_as import ACT_AS_HEADERS, address
 from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
 from extauthz.core.identity import FORWARDED_HOST_HEADERS, MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
-from extauthz.core.provider_table import PROVIDERS
 from extauthz.core.providers import Provider, Verification
 from extauthz.errors import Problem
 
 _NO_USE = {
+    **dict.fromkeys(openid.ONLY_HERE, "it is known how {name} tokens are written; provider: oidc takes any others"),
     "issuer": "{name} has one issuer for everybody",
     "audience": "{name} tokens are for the client that they name, and client_ids says which clients are yours",
     "guests": "only azure tokens tell who is a guest",
@@ -42,7 +43,9 @@ def problems(source: Document, vocabulary: list[str]) -> list[Problem]:
         *_misused_headers(source),
         *_misused_pepper_ids(source),
         *_misused_providers(source),
-        *internal_token.problems(source, (pair[1] for _, entry in provider_entries(source) if (pair := _row(entry)))),
+        *internal_token.problems(
+            source, (one for _, entry in provider_entries(source) if (pair := _row(entry)) for one in pair[1])
+        ),
         *console.problems(source, _clients(source)),
     ]
 
@@ -67,14 +70,20 @@ def _clients(source: Document) -> Iterator[tuple[document.KeyPath, str]]:
             yield from (((*path, key), item) for item in document.items(one_or_many(entry.get(key))) if isinstance(item, str))
 
 
-def _row(entry: dict[str, object]) -> tuple[Provider, str] | None:
-    """Return what is known about the provider, and its issuer written out; None when one of them is wrong."""
+def _row(entry: dict[str, object]) -> tuple[Provider, list[str]] | None:
+    """Return what is known about the provider, and its issuer written out for each tenant; None when one of them is wrong."""
     name, issuer = entry.get("provider"), entry.get("issuer") or ""
-    if not isinstance(name, str) or name not in PROVIDERS or not isinstance(issuer, str):
+    if not isinstance(name, str) or name not in ALL_PROVIDERS or not isinstance(issuer, str):
         return None
-    full_issuer = expand_issuer(name, issuer)
-    row = provider_of(name, full_issuer)
-    return (row, full_issuer) if row else None
+    issuers = issuers_of(name, issuer, entry.get("tenants"))
+    row = provider_of(name, issuers[0])
+    return (row, issuers) if row else None
+
+
+def _issuers(source: Document) -> Iterator[str]:
+    for _, entry in provider_entries(source):
+        pair = _row(entry)
+        yield from pair[1] if pair else ()
 
 
 def _misused_providers(source: Document) -> Iterator[Problem]:
@@ -84,15 +93,27 @@ def _misused_providers(source: Document) -> Iterator[Problem]:
     opaque_names: dict[int, str] = {}
     for index, (path, entry) in enumerate(entries):
         if pair := _row(entry):
-            row, issuer = pair
-            issuers.append((index, issuer))
+            row, written = pair
+            # Tokens of the opaque form name no issuer: one of the same name stands in other tokens.
+            if entry.get("tenants") is not None and TENANT not in str(entry.get("issuer")):
+                message = "has no {tenant} for `tenants`: write it where theirs differ, like {tenant}/v2.0, or leave `tenants` out"
+                yield source.problem((*path, "issuer"), message)
+            for place, tenant in twice(strings(source, *path, "tenants")):
+                yield source.problem((*path, "tenants", place), f"{tenant} is listed twice: remove one")
+            issuers += [(index, f"{'opaque ' if row.opaque else ''}{issuer}") for issuer in written]
             opaque_names |= {index: row.name} if row.opaque else {}
+            if row.name in PRESETS:
+                yield from openid.problems(source, path, entry, row.name)
             yield from _missing(source, path, entry, row)
             yield from _unused(source, path, entry, row)
             yield from _misused_claims(source, path, entry, row)
     names = [(index, entry.get("name") or entry.get("provider")) for index, (_, entry) in enumerate(entries)]
     for index, name in twice((index, name) for index, name in names if isinstance(name, str)):
         yield source.problem((*entries[index][0], "name"), f"another provider above is named {name!r}: give each its own name")
+    several = [(index, "opaque") for index, (_, entry) in enumerate(entries) if entry.get("opaque_tokens") is True]
+    for index, _ in twice(several):
+        message = "another provider above takes the opaque tokens, which name no issuer: leave it out here or there"
+        yield source.problem((*entries[index][0], "opaque_tokens"), message)
     for index, _ in twice(issuers):
         opaque = opaque_names.get(index)
         key = "provider" if opaque else "issuer"
@@ -110,7 +131,8 @@ def _ways(entry: dict[str, object], row: Provider) -> tuple[Verification, ...]:
 
 def _missing(source: Document, path: document.KeyPath, entry: dict[str, object], row: Provider) -> Iterator[Problem]:
     # The keys sign for every API of the issuer: the client itself must be one of them, or it has to be said which one is ours.
-    if Verification.JWKS in row.verifications and not row.own_audience and entry.get("audience") is None:
+    has_audience = Verification.JWKS in row.verifications and not row.own_audience and row.name not in PRESETS
+    if has_audience and entry.get("audience") is None:
         message = (
             "is missing: write it, like audience: api://default "
             "(it stands in the settings of the authorization server, and tokens for other audiences are not yours)"
@@ -133,6 +155,7 @@ def _unused(source: Document, path: document.KeyPath, entry: dict[str, object], 
     """Find keys that would promise what is not done."""
     ways, opaque = _ways(entry, row), row.opaque is not None
     asks_user = (row.userinfo_user and entry.get("users") is None) or (opaque and entry.get("hosted_domains") is not None)
+    asks_user = asks_user or entry.get("userinfo") is True
     uses = {
         "issuer": not opaque,
         "audience": not opaque,
@@ -143,6 +166,8 @@ def _unused(source: Document, path: document.KeyPath, entry: dict[str, object], 
         "tokeninfo_uri": Verification.TOKENINFO in ways,
         "introspection_uri": Verification.INTROSPECTION in ways,
         "userinfo_uri": Verification.USERINFO in ways or asks_user,
+        "tenants": ways == (Verification.JWKS,),
+        **dict.fromkeys(openid.ONLY_HERE, row.name in PRESETS),
     }
     no_userinfo = _NO_HOSTED_DOMAINS if opaque else _USERS_INSTEAD if row.userinfo_user else None
     reasons = _NO_USE | ({"userinfo_uri": no_userinfo} if no_userinfo else {})
@@ -166,7 +191,7 @@ def _misused_claims(source: Document, path: document.KeyPath, entry: dict[str, o
         {item.lower() for item in items if isinstance(item, str)} if isinstance(items, list) else set()
         for items in (one_or_many(entry.get(key)) for key in ("client_ids", "audience", "domains"))
     )
-    if audience and row.client_claim == "aud" and not row.opaque and clients.isdisjoint(audience):
+    if audience and "aud" in row.client_claims and not row.opaque and clients.isdisjoint(audience):
         message = f"{row.name} tokens have their client as audience, and this is none of client_ids: leave it out"
         yield source.problem((*path, "audience"), message)
     for user_id, user in users.items() if isinstance(users, dict) and domains else ():

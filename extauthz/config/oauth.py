@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 
+from extauthz.config.issuers import TENANT, issuers_of, not_an_issuer, provider_of, usual_verification
 from extauthz.config.proxy import Proxy
 from extauthz.config.values import (
     Duration,
@@ -21,7 +21,6 @@ from extauthz.config.values import (
     text,
 )
 from extauthz.core.act_as import address
-from extauthz.core.provider_table import PROVIDERS
 from extauthz.core.providers import Provider, Verification
 
 MAX_LEEWAY = 60.0
@@ -30,6 +29,10 @@ MAX_REMOTE_TIMEOUT = 10.0
 MAX_VERDICT_TTL = 3600.0
 PERSONAL_TENANT = "9188040d-6c67-4c5b-b112-36a304b66dad"
 """The Azure tenant of all personal Microsoft accounts, which anybody can make."""
+MAX_TENANTS = 100
+"""Each of them is asked for its keys."""
+EVERY_CLIENT = "any"
+"""The one client id that lets in every client of an issuer; the providers of the core have none."""
 ONE, SEVERAL = "(one provider)", "(several providers)"
 """The forms of the oauth section; pydantic puts them into the paths of its errors."""
 
@@ -43,16 +46,25 @@ HostedDomain = Annotated[str, text(_DOMAIN, "write a domain, like acme.com")]
 HostedDomains = Annotated[list[HostedDomain], BeforeValidator(one_or_many), Field(min_length=1)]
 
 
-def expand_issuer(name: str, issuer: str) -> str:
-    """Write out the short issuer of the admin form; anything else is taken as it is."""
-    pattern, template = PROVIDERS[name][0].short_issuer
-    match = re.fullmatch(pattern, issuer)
-    return match.expand(template) if match else issuer
-
-
-def provider_of(name: str, issuer: str) -> Provider | None:
-    """Return the row of an expanded issuer, or None when it is none of this provider's."""
-    return next((row for row in PROVIDERS[name] if row.issuer.fullmatch(issuer)), None)
+ProviderName = Literal[
+    "azure",
+    "gsuite",
+    "okta",
+    "onelogin",
+    "oidc",
+    "auth0",
+    "cognito",
+    "github",
+    "gitlab",
+    "google",
+    "keycloak",
+    "ping",
+    "spiffe",
+    "zitadel",
+]
+Tenant = Annotated[str, text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "write a tenant as it stands in the issuer, like a directory ID")]
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
+ClaimValue = str | bool | int
 
 
 def _one_address(user: str) -> str:
@@ -72,7 +84,8 @@ class ProviderEntry(Section):
     """One provider: whose access tokens are accepted, for whom."""
 
     name: Name | None = None
-    provider: Literal["azure", "gsuite", "okta", "onelogin"] = Field(examples=["provider: okta"])
+    provider: ProviderName = Field(examples=["provider: okta"])
+    tenants: list[Tenant] | None = Field(default=None, min_length=1, max_length=MAX_TENANTS)
     issuer: Annotated[str, BeforeValidator(_or_empty)] = Field(default="", validate_default=True)
     client_ids: StringOrList = Field(
         examples=["client_ids: [0oa1example]"], description="tokens of all other applications are refused"
@@ -83,6 +96,13 @@ class ProviderEntry(Section):
     users: dict[str, User] | None = Field(default=None, min_length=1, examples=['users: {"1234": ana@acme.com}'])
     domains: Domains | None = None
     hosted_domains: HostedDomains | None = None
+    algorithms: list[Algorithm] | None = Field(default=None, min_length=1)
+    client_claim: StringOrList | None = None
+    introspection_client: NonEmpty | None = None
+    jwt_type: Literal["at+jwt"] | None = None
+    required_claims: dict[NonEmpty, ClaimValue | list[ClaimValue]] | None = Field(default=None, min_length=1)
+    userinfo: bool = False
+    opaque_tokens: bool = False
     scopes: list[Scope] | None = Field(default=None, min_length=1)
     guests: bool = False
     leeway: Duration = MAX_LEEWAY
@@ -95,7 +115,7 @@ class ProviderEntry(Section):
     @property
     def row(self) -> Provider:
         """What is known about this provider."""
-        row = provider_of(self.provider, self.issuer)
+        row = provider_of(self.provider, issuers_of(self.provider, self.issuer, self.tenants)[0])
         if row is None:
             raise LookupError(f"{self.issuer} is no issuer of {self.provider}")
         return row
@@ -103,25 +123,38 @@ class ProviderEntry(Section):
     @property
     def asks_userinfo(self) -> bool:
         """Tell whether userinfo is asked about the user of a token that is verified otherwise."""
-        return (self.row.userinfo_user and self.users is None) or self.hosted_domains is not None
+        return (self.row.userinfo_user and self.users is None) or self.hosted_domains is not None or self.userinfo
 
     @property
     def method(self) -> Verification:
         """How tokens are verified."""
         return Verification(self.verification or self.row.verifications[0])
 
+    @property
+    def of_each_tenant(self) -> list[ProviderEntry]:
+        """The entry, or one for each of its tenants."""
+        if self.tenants is None:
+            return [self]
+        issuers = issuers_of(self.provider, self.issuer, self.tenants)
+        names = [f"{self.name or self.provider}.{tenant}" for tenant in self.tenants]
+        changes = [{"issuer": issuer, "name": name, "tenants": None} for issuer, name in zip(issuers, names, strict=True)]
+        return [self.model_copy(update=change) for change in changes]
+
     @field_validator("issuer")
     @classmethod
     def _full_issuer(cls, issuer: str, info: ValidationInfo) -> str:
-        name = info.data.get("provider")
-        if name is None:
+        name, tenants = info.data.get("provider"), info.data.get("tenants")
+        if name is None or "tenants" not in info.data:
             return issuer
-        full = expand_issuer(name, issuer)
-        if provider_of(name, full) is None:
-            raise ValueError(_not_an_issuer(name, issuer))
-        if PERSONAL_TENANT in full:
-            raise ValueError("this is the tenant of all personal Microsoft accounts: write the directory ID of your own")
-        return full
+        if tenants is None and TENANT in issuer:
+            raise ValueError("{tenant} stands for each of `tenants`: list them, or write one tenant here")
+        issuers = issuers_of(name, issuer, tenants)
+        for full in issuers:
+            if provider_of(name, full) is None:
+                raise ValueError(not_an_issuer(name, issuer if tenants is None else full))
+            if PERSONAL_TENANT in full:
+                raise ValueError("this is the tenant of all personal Microsoft accounts: write the directory ID of your own")
+        return issuer if TENANT in issuer else issuers[0]
 
     @field_validator("verification")
     @classmethod
@@ -148,36 +181,6 @@ class ProviderEntry(Section):
         if seconds > MAX_LEEWAY:
             raise ValueError("is too long: write at most 60s")
         return seconds
-
-
-def _not_an_issuer(name: str, issuer: str) -> str:
-    """Say what to write instead; an address with a user in it may hold a password and is not repeated."""
-    row = PROVIDERS[name][0]
-    if row.opaque:
-        return f"{name} has one issuer for everybody: leave the key out"
-    if not issuer:
-        return f"is missing: write it, like issuer: {row.issuer_form}"
-    what = f"{'this' if '@' in issuer else repr(issuer)} is not an issuer of {name}"
-    near = _near_issuer(name, issuer)
-    if near:
-        return f"{what}, did you mean {near!r}?"
-    return f"{what}: write {row.issuer_form}" + (" (plain http is read from loopback only)" if issuer.startswith("http:") else "")
-
-
-def _near_issuer(name: str, issuer: str) -> str:
-    """Find an issuer that differs in what is easily overlooked: case, scheme, slash, version, the discovery document behind it."""
-    for spelling in (issuer, issuer.lower()):
-        base = spelling.removesuffix("/.well-known/openid-configuration").rstrip("/")
-        for candidate in (base, f"https://{base}", f"{base}/", f"{base}/v2.0"):
-            if provider_of(name, expand_issuer(name, candidate)):
-                return candidate
-    return ""
-
-
-def usual_verification(row: Provider, *, with_secret: bool) -> Verification:
-    """Return how tokens are verified when nothing is said: a client secret is for introspection."""
-    introspects = with_secret and Verification.INTROSPECTION in row.verifications
-    return Verification.INTROSPECTION if introspects else row.verifications[0]
 
 
 class OAuthCommon(Section):
@@ -235,6 +238,11 @@ class OAuthListSection(OAuthCommon):
     def entries(self) -> list[ProviderEntry]:
         """The providers."""
         return self.providers
+
+    @property
+    def of_each_tenant(self) -> list[ProviderEntry]:
+        """The providers, one for each of their tenants."""
+        return [one for entry in self.providers for one in entry.of_each_tenant]
 
 
 def _form_of_oauth(section: object) -> str:

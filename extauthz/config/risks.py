@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from extauthz.config import console, database_address, upstream
 from extauthz.config.cross_checks import provider_entries
 from extauthz.config.document import Document
+from extauthz.config.openid import accepts_every_client
 from extauthz.config.settings import Settings
 from extauthz.core.act_as import ACT_AS_HEADERS
 from extauthz.core.identity import IdentityHeaders
@@ -27,6 +28,10 @@ _INTROSPECTION_WARNING = (
 )
 _ONE_CLIENT = "name one client"
 _OTHER_WAY = ", or write verification: {way}, which works for all, and leave client_secret out"
+_EVERY_CLIENT_WARNING = (
+    "any accepts the tokens of every client of this issuer, also of those that are registered later: name the clients, unless "
+    "nobody else can register one"
+)
 _EVERYBODY_WARNING = "lets in everybody who makes a Google account: hosted_domains or users would keep others out"
 _TIMEOUT_WARNING = (
     "its tokens are verified by asking the issuer, which takes longer than server.check_timeout waits: "
@@ -73,7 +78,9 @@ def _oauth_risks(settings: Settings, source: Document) -> Iterator[Problem]:
         if entry.row.opaque and entry.users is None and entry.hosted_domains is None:
             for domain in sorted({domain.lower() for domain in entry.domains or ()}.intersection(EVERYBODYS_DOMAINS)):
                 yield source.problem((*path, "domains"), f"{domain!r} {_EVERYBODY_WARNING}")
-        if entry.method is Verification.INTROSPECTION and len(entry.client_ids) > 1:
+        if accepts_every_client(entry):
+            yield source.problem((*path, "client_ids"), _EVERY_CLIENT_WARNING)
+        if entry.method is Verification.INTROSPECTION and len(entry.client_ids) > 1 and entry.introspection_client is None:
             other_ways = [way for way in entry.row.verifications if way is not Verification.INTROSPECTION]
             hint = _ONE_CLIENT + "".join(_OTHER_WAY.format(way=way) for way in other_ways)
             yield source.problem((*path, "client_ids"), _INTROSPECTION_WARNING.format(provider=entry.provider) + hint)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from extauthz.config.document import Document
 from extauthz.config.messages import nearest, problems_of
 from extauthz.config.oauth import OAuthSection
+from extauthz.config.presets import PRESETS
 from extauthz.core.model import Reason
 from extauthz.errors import Problem
 
@@ -61,6 +62,8 @@ def overlay(source: Document, saved: Saved) -> list[Problem]:
     for key in saved.body.keys() - known.keys():
         hint = nearest(key, KEYS) or f": the keys here are {', '.join(KEYS)}"
         problems.append(source.problem(("oauth", key), f"is not kept in the store{hint}"))
+    if known.get("provider") in PRESETS:
+        problems.append(source.problem(("oauth", "provider"), f"{known['provider']} is for the file: write managed_by: yaml there"))
     source.data["oauth"] = section | known
     return problems
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from extauthz.core.act_as import address
 from extauthz.core.model import AuthType, Identity, Reason
-from extauthz.core.providers import ProviderRules, Verification
+from extauthz.core.providers import ProviderRules
 
 MAX_MOMENT = 2**53
+
+_SPIFFE_ID = re.compile(r"(spiffe://[a-z0-9._-]{1,255})(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._-]+)+")
 
 Claims = Mapping[str, Any]
 
@@ -19,15 +21,17 @@ def precheck(claims: Claims, rules: ProviderRules, now: float) -> Reason | None:
     """Refuse what nobody's word could save: issuer, kind, client, expiry. Run before any work that costs."""
     provider = rules.provider
     fixed = provider.fixed_claims.items()
-    if claims.get("iss") != rules.issuer or any(claims.get(name) != value.format(tenant=rules.tenant) for name, value in fixed):
+    named = trust_domain(claims) if rules.issuer.startswith("spiffe:") else claims.get("iss")
+    if named != rules.issuer or any(claims.get(name) != value.format(tenant=rules.tenant) for name, value in fixed):
         return Reason.TOKEN_ISSUER
     token_id = claims.get("jti", "")
     by_name = bool(provider.id_token_jti) and (not isinstance(token_id, str) or token_id.startswith(provider.id_token_jti))
-    if by_name or not provider.id_token_claims.isdisjoint(claims):
+    by_kind = any(claims.get(name) != kind for name, kind in provider.kind_claims.items())
+    if by_name or by_kind or not provider.id_token_claims.isdisjoint(claims):
         return Reason.TOKEN_KIND_WRONG
     client = _client(claims, rules)
     second = claims.get(provider.second_client_claim, client)
-    if client is None or not isinstance(second, str) or second not in rules.client_ids:
+    if client is None or not isinstance(second, str) or (rules.client_ids is not None and second not in rules.client_ids):
         return Reason.TOKEN_CLIENT
     expires_at = moment(claims.get("exp"))
     if expires_at is None:
@@ -47,42 +51,6 @@ def time_refusal(claims: Claims, rules: ProviderRules, now: float) -> Reason | N
     return None
 
 
-def vouched(payload: Claims, answer: Claims, rules: ProviderRules) -> Claims | Reason:
-    """Return what the issuer's answer says about the token, over the payload that the token itself brought.
-
-    The answer is that of tokeninfo, which writes numbers as texts, of introspection (RFC 7662 2.2), or of userinfo, which accepts
-    exactly this token and so confirms its payload.
-    """
-    expiry, provider = answer.get("exp"), rules.provider
-    if rules.verification is Verification.TOKENINFO:
-        return {"iss": rules.issuer, **answer, **{name: _number(answer[name]) for name in ("exp", "iat", "nbf") if name in answer}}
-    if rules.verification is Verification.USERINFO:
-        return with_user(payload, answer, rules)
-    if answer.get("active") is not True:
-        return Reason.TOKEN_INACTIVE
-    kind = answer.get("token_type")
-    if not isinstance(kind, str) or kind.lower() != "bearer":
-        return Reason.TOKEN_KIND_WRONG
-    answer_claims = {
-        provider.client_claim: answer.get("client_id"),
-        provider.scope_claim: answer.get("scope", payload.get(provider.scope_claim)),
-        "exp": None if moment(expiry) is None else min(expiry, payload.get("exp", expiry)),
-    }
-    # Who holds the token is said by the answer alone.
-    other_claims = {name: value for name, value in payload.items() if name not in rules.user_claims}
-    return {**other_claims, **answer, **answer_claims}
-
-
-def with_user(claims: Claims, answer: Claims, rules: ProviderRules) -> Claims | Reason:
-    """Add what userinfo says about the user, who must be the token's (OpenID Connect Core 5.3.2)."""
-    provider, subject = rules.provider, answer.get("sub")
-    if not isinstance(subject, str) or subject not in [claims.get(name) for name in ("sub", *provider.user_token_claims)]:
-        return Reason.TOKEN_USER_INVALID
-    user_claims = {"hd"} if provider.opaque else {*rules.user_claims, provider.verified_claim} if rules.users is None else set()
-    other_claims = {name: value for name, value in claims.items() if name not in user_claims}
-    return other_claims | {name: answer[name] for name in user_claims if name in answer}
-
-
 def verify(claims: Claims, rules: ProviderRules, now: float) -> Identity | Reason:
     """Find out who holds a token whose claims somebody vouches for."""
     return precheck(claims, rules, now) or time_refusal(claims, rules, now) or _refusal(claims, rules) or _identity(claims, rules)
@@ -93,17 +61,22 @@ def _refusal(claims: Claims, rules: ProviderRules) -> Reason | None:
         return Reason.TOKEN_HEADER_FORBIDDEN
     provider = rules.provider
     # A mark of another type says nothing that could be relied on.
-    marks = [(claims[name], value) for name, value in provider.app_token_marks.items() if name in claims]
-    marked = any(not isinstance(mark, str) or mark == value for mark, value in marks)
+    marks = [(claims[name], values) for name, values in provider.foreign_marks.items() if name in claims]
+    marked = any(not isinstance(mark, str) or mark in values for mark, values in marks)
     has_user = all(isinstance(claims.get(name), str) and claims[name] for name in provider.user_token_claims)
-    robot = any(provider.app_users.fullmatch(text) for name in provider.user_claims for text in strings(claims.get(name)))
-    if marked or not has_user or robot or claims.get("sub") in strings(claims[provider.client_claim]):
+    names = (*provider.user_claims, "sub")
+    robot = any(provider.app_users.fullmatch(text) for name in names for text in strings(claims.get(name)))
+    if marked or not has_user or robot or (not provider.of_workloads and claims.get("sub") in _clients(claims, rules)):
         return Reason.TOKEN_KIND_WRONG
     scopes = {word for text in strings(claims.get(provider.scope_claim)) for word in text.split(" ") if word}
-    if not scopes or any(spellings.isdisjoint(scopes) for spellings in provider.required_scopes):
+    if (provider.has_scopes and not scopes) or any(spellings.isdisjoint(scopes) for spellings in provider.required_scopes):
         return Reason.TOKEN_KIND_WRONG
     if rules.audience is not None and rules.audience.isdisjoint(strings(claims.get("aud"))):
         return Reason.TOKEN_AUDIENCE
+    for name, values in rules.required_claims.items():
+        members = strings(claims.get(name)) or (claims.get(name),)
+        if not any(type(member) is type(value) and member == value for member in members for value in values):
+            return Reason.TOKEN_USER_NOT_ALLOWED
     has_home = bool(provider.home_claim) and provider.home_claim in claims
     if has_home and not rules.guests and not _is_at_home(claims[provider.home_claim], rules):
         return Reason.TOKEN_USER_NOT_ALLOWED
@@ -145,7 +118,8 @@ def _user(claims: Claims, rules: ProviderRules) -> str | Reason:
     if not isinstance(claim, str):
         return Reason.TOKEN_USER_INVALID
     if rules.users is not None:
-        return address(rules.users[claim]) or Reason.TOKEN_USER_INVALID if claim in rules.users else Reason.TOKEN_USER_NOT_ALLOWED
+        user = rules.users.get(claim, rules.users.get("*"))
+        return Reason.TOKEN_USER_NOT_ALLOWED if user is None else address(user) or Reason.TOKEN_USER_INVALID
     mark = rules.provider.guest_mark
     if not mark or mark not in claim:
         return address(claim) or Reason.TOKEN_USER_INVALID
@@ -156,17 +130,25 @@ def _user(claims: Claims, rules: ProviderRules) -> str | Reason:
     return home if rules.guests else Reason.TOKEN_USER_NOT_ALLOWED
 
 
+def _clients(claims: Claims, rules: ProviderRules) -> tuple[str, ...]:
+    claim = next((claims[name] for name in rules.provider.client_claims if name in claims), None)
+    return strings(claim) if rules.provider.client_in_audience or isinstance(claim, str) else ()
+
+
 def _client(claims: Claims, rules: ProviderRules) -> str | None:
     """Return the allowed client of a token, the first one where it may name several, or None."""
-    claim = claims.get(rules.provider.client_claim)
-    clients = strings(claim) if rules.provider.client_in_audience or isinstance(claim, str) else ()
+    clients = _clients(claims, rules)
+    if rules.client_ids is None:
+        return next(iter(clients), None) or None
     # The configured text, which is kept once however many tokens name it.
     return next((client_id for client in clients for client_id in rules.client_ids if client_id == client), None)
 
 
-def _number(value: object) -> object:
-    """Read a text of digits as the number that it stands for; anything else stays what it is."""
-    return int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,15}", value) else value
+def trust_domain(claims: Claims) -> str | None:
+    """Return the trust domain of a SPIFFE id, as spiffe://acme.org (SPIFFE-ID 2): what a JWT-SVID names its issuer by."""
+    subject = claims.get("sub")
+    found = _SPIFFE_ID.fullmatch(subject) if isinstance(subject, str) else None
+    return found[1] if found else None
 
 
 def moment(value: object) -> float | None:

@@ -18,8 +18,6 @@ from extauthz.core.providers import ProviderRules
 
 MAX_KEY_ID, MAX_BRACKETS = 256, 500  # how deep json reads depends on the release of Python
 
-_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
-
 
 @dataclass(frozen=True, slots=True)
 class Unverified:
@@ -86,7 +84,7 @@ def header_refusal(token: Unverified, rules: ProviderRules) -> Reason | None:
     algorithm, kind = token.header.get("alg"), token.header.get("typ", "JWT")
     if not isinstance(algorithm, str) or algorithm not in rules.provider.algorithms:
         return Reason.TOKEN_ALGORITHM
-    if not isinstance(kind, str) or kind.lower() not in _TYPES or not {"crit", "b64"}.isdisjoint(token.header):
+    if not isinstance(kind, str) or kind.lower() not in rules.provider.header_types or not {"crit", "b64"}.isdisjoint(token.header):
         return Reason.TOKEN_HEADER_FORBIDDEN
     return None
 

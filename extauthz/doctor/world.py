@@ -18,6 +18,7 @@ from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.addresses import Address
 from extauthz.config.loader import Configuration
 from extauthz.config.oauth import ProviderEntry
+from extauthz.config.openid import other_discovery
 from extauthz.config.settings import ServerSection
 from extauthz.core.providers import ProviderRules, Verification
 from extauthz.doctor.findings import Finding, ok, problem, warning
@@ -97,7 +98,7 @@ async def issuers(configuration: Configuration, clock: Clock, environment: Mappi
     except (FetchError, OSError) as error:
         return [problem("issuer", f"{oauth.ca_file}: {error}", "correct oauth.ca_file")]
     try:
-        pairs = zip(oauth.entries, configuration.providers, strict=True)
+        pairs = zip(oauth.of_each_tenant, configuration.providers, strict=True)
         results = await asyncio.gather(*(_issuer(entry, rules, fetcher, clock) for entry, rules in pairs))
     finally:
         await fetcher.close()
@@ -105,7 +106,7 @@ async def issuers(configuration: Configuration, clock: Clock, environment: Mappi
 
 
 async def _issuer(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetcher, clock: Clock) -> list[Finding]:
-    discovery = Discovery(rules.issuer, rules.discovery, fetcher, clock=clock)
+    discovery = Discovery(rules.issuer, rules.discovery, fetcher, clock=clock, other=other_discovery(rules))
     name, findings = f"issuer.{rules.name}", []
     uris = {
         Verification.JWKS: entry.jwks_uri,
@@ -140,7 +141,7 @@ async def _issuer(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetch
 
 def _keys(name: str, rules: ProviderRules, address: str, document: Any) -> Finding:
     try:
-        keys, unused = usable_keys(document, rules.provider.algorithms)
+        keys, unused = usable_keys(document, rules.provider.algorithms, uses=rules.provider.key_uses)
     except ValueError as error:
         return problem(name, f"{address}: {error}", "compare jwks_uri with the issuer's discovery document")
     others = f"; left out: {'; '.join(descriptions(unused))}" if unused else ""

@@ -14,6 +14,7 @@ from extauthz.adapters.oauth.jwks import FIRST_RETRY, RETRY, UNKNOWN_KEY_COOL_DO
 from extauthz.config.digests import digest
 from extauthz.config.loader import Configuration
 from extauthz.config.oauth import OAuthListSection, OAuthSection, ProviderEntry
+from extauthz.config.openid import other_discovery
 from extauthz.config.secrets import Secrets
 from extauthz.config.settings import LimitsSection
 from extauthz.core.providers import ProviderRules, Verification
@@ -78,7 +79,7 @@ class Issuers:
             if key in served:
                 prepared.append(served[key])
                 continue
-            discovery = Discovery(rules.issuer, rules.discovery, for_keys, clock=self.clock)
+            discovery = Discovery(rules.issuer, rules.discovery, for_keys, clock=self.clock, other=other_discovery(rules))
             jwks = self._keys(oauth, entry, rules, discovery, for_keys) if rules.verification is Verification.JWKS else None
             introspections = self._introspections(entry, rules, secret, discovery, for_tokens, configuration.settings.limits)
             prepared.append(self._sources(key, rules, jwks, introspections))
@@ -121,6 +122,7 @@ class Issuers:
             fetcher,
             clock=self.clock,
             jwks_uri=entry.jwks_uri,
+            uses=rules.provider.key_uses,
             refresh=oauth.refresh,
             max_key_age=oauth.max_key_age,
             cool_down=cool_down,
@@ -154,7 +156,7 @@ class Issuers:
                 strangers=Budget(max(1.0, most / 2), max(1, at_once // 2), clock=clock),
                 breaker=self._breakers.setdefault((rules.issuer, method), Breaker(clock=clock)),
                 uri=uris[method],
-                credentials=None if secret is None else (entry.client_ids[0], secret.decode()),
+                credentials=None if secret is None else (entry.introspection_client or entry.client_ids[0], secret.decode()),
             )
             for method in sorted(methods)
         )
@@ -178,7 +180,7 @@ def entries_of(configuration: Configuration) -> Iterator[tuple[ProviderEntry, Pr
     """Yield the providers of a configuration as they are written, each with its rules."""
     oauth = configuration.settings.oauth
     if oauth is not None and oauth.enabled:
-        yield from zip(oauth.entries, configuration.providers, strict=True)
+        yield from zip(oauth.of_each_tenant, configuration.providers, strict=True)
 
 
 def provider_digest(configuration: Configuration, entry: ProviderEntry, rules: ProviderRules, secret: bytes | None) -> bytes:

@@ -9,9 +9,10 @@ from typing import Any
 from extauthz.core import claims, jwt
 from extauthz.core.jwt import KeyName, KeySet
 from extauthz.core.model import Identity, Reason
-from extauthz.core.providers import ProviderRules
+from extauthz.core.providers import ProviderRules, Verification
 from extauthz.errors import Unavailable
 from extauthz.ports import Clock, Evidence, Introspector, KeySource, Verdict, Verdicts
+from extauthz.verifiers import issuer_answers
 from extauthz.verifiers.single_flight import Flights
 from extauthz.verifiers.throttling import Budget
 
@@ -100,7 +101,9 @@ class OAuthVerifier:
     ) -> None:
         """Take issuers that differ; `signatures` bounds checks of signatures, `remote_lifetime` is that of remote verdicts."""
         self._issuers = tuple(issuers)
-        self._by_issuer = {issuer.rules.issuer: issuer for issuer in self._issuers if not issuer.rules.provider.opaque}
+        self._by_issuer = {
+            issuer.rules.issuer: issuer for issuer in self._issuers if issuer.rules.verification is not Verification.TOKENINFO
+        }
         self._opaque = tuple(issuer for issuer in self._issuers if issuer.rules.provider.opaque)
         self._verdicts = verdicts
         self._clock = clock
@@ -132,13 +135,18 @@ class OAuthVerifier:
         unverified = jwt.read(token)
         if isinstance(unverified, Reason):
             return unverified
-        name = unverified.claims.get("iss")
-        issuer = self._by_issuer.get(name) if isinstance(name, str) else None
+        issuer = self._issuer_of(unverified.claims)
         if issuer is None:
             return Reason.TOKEN_ISSUER
         refusal = claims.precheck(unverified.claims, issuer.rules, now) or jwt.header_refusal(unverified, issuer.rules)
         case = _PendingToken(token, issuer, verdict is not None, unverified)
         return refusal or (self._verify_signature(case, unverified) if issuer.keys is not None else self._ask(case))
+
+    def _issuer_of(self, token_claims: claims.Claims) -> Issuer | None:
+        """Return the issuer that a token names: by `iss`, or as a JWT-SVID by its trust domain, whatever its `iss` is."""
+        name = token_claims.get("iss")
+        issuer = self._by_issuer.get(name) if isinstance(name, str) else None
+        return issuer or self._by_issuer.get(claims.trust_domain(token_claims) or "")
 
     def _stands(self, basis: object) -> bool:
         """Tell whether a verdict counts: a local one rests on its key alone, which the verdicts of that key share."""
@@ -205,7 +213,7 @@ class OAuthVerifier:
     async def _introspected(self, case: _PendingToken, question: Answer) -> Evidence:
         answer, issuer = await question, case.issuer
         payload = case.unverified.claims if case.unverified else {}
-        token_claims = answer if isinstance(answer, Reason) else claims.vouched(payload, answer, issuer.rules)
+        token_claims = answer if isinstance(answer, Reason) else issuer_answers.vouched(payload, answer, issuer.rules)
         if isinstance(token_claims, Reason):
             return self._settled(case, token_claims)
         if issuer.userinfo is None:
@@ -219,7 +227,7 @@ class OAuthVerifier:
         self, case: _PendingToken, token_claims: claims.Claims, question: Answer, signer: Signer | None = None
     ) -> Evidence:
         answer, rules = await question, case.issuer.rules
-        full = answer if isinstance(answer, Reason) else claims.with_user(token_claims, answer, rules)
+        full = answer if isinstance(answer, Reason) else issuer_answers.with_user(token_claims, answer, rules)
         evidence = full if isinstance(full, Reason) else claims.verify(full, rules, self._clock.now())
         return self._settled(case, evidence, signer, remote=True)
 

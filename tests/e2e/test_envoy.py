@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.config.oauth import expand_issuer, provider_of
+from extauthz.config.issuers import expand_issuer, provider_of
 from extauthz.core.identity import OVERRIDE_HEADERS
 from extauthz.core.providers import Provider, Verification
 from extauthz.demo.cases import CASES, Case
@@ -45,7 +45,7 @@ def row_of(role: IssuerRole) -> Provider:
 def client_claims(role: IssuerRole) -> set[str]:
     """Return the claims that name the client."""
     row = row_of(role)
-    return {row.client_claim, row.second_client_claim} - {""}
+    return {*row.client_claims, row.second_client_claim} - {""}
 
 
 ASKED = tuple(

@@ -101,7 +101,7 @@ class Case:
 def load(name: str) -> dict[str, Any]:
     """Read a vector file, refusing keys that stand twice."""
     data = yaml.load((VECTORS / f"{name}.yaml").read_text("utf-8"), _UniqueKeys)  # noqa: S506 - a safe loader
-    known(data, {"worlds", "tokens", "groups", "reasons", "claims"}, name)
+    known(data, {"worlds", "tokens", "groups", "reasons", "claims", "providers"}, name)
     return data  # type: ignore[no-any-return]
 
 

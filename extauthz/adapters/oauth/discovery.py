@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 class Discovery:
     """The addresses of an issuer; when no newer document can be had, those of the last good one."""
 
-    def __init__(self, issuer: str, address: str, fetcher: JsonFetcher, *, clock: Clock) -> None:
-        """Take the address of the document; nothing is fetched before the first `endpoint`."""
+    def __init__(self, issuer: str, address: str, fetcher: JsonFetcher, *, clock: Clock, other: str | None = None) -> None:
+        """Take the address of the document, and an `other` one where that fails; nothing is fetched before the first `endpoint`."""
         self.issuer = issuer
-        self._address = address
+        self._addresses = (address,) if other is None else (address, other)
         self._fetcher = fetcher
         self._clock = clock
         self._document: dict[str, Any] = {}
@@ -75,9 +75,7 @@ class Discovery:
         """Fetch the document, which must be that of this issuer (OpenID Connect Discovery 4.3)."""
         self._failed, self._fetch_at = True, self._clock.monotonic() + (RETRY if self._document else FIRST_RETRY)
         try:
-            document = (await self._fetcher.get(self._address)).document
-            if not isinstance(document, dict) or document.get("issuer") != self.issuer:
-                raise FetchError(f"the discovery document of {self.issuer} names another issuer")
+            document = await self._fetch()
         except FetchError as error:
             if not self._document:
                 raise
@@ -85,3 +83,20 @@ class Discovery:
             return
         self._document, self._failed, self._good_at = document, False, self._clock.monotonic()
         self._fetch_at = self._good_at + LIFETIME
+
+    async def _fetch(self) -> dict[str, Any]:
+        failure: FetchError | None = None
+        for address in self._addresses:
+            try:
+                return self._own((await self._fetcher.get(address)).document)
+            except FetchError as error:
+                failure = failure or error  # the usual address says best what is wrong
+        raise failure or FetchError(f"the discovery document of {self.issuer} has no address")
+
+    def _own(self, document: Any) -> dict[str, Any]:
+        named = document.get("issuer") if isinstance(document, dict) else None
+        if not isinstance(document, dict) or named != self.issuer:
+            only_slash = isinstance(named, str) and named.rstrip("/") == self.issuer.rstrip("/")
+            hint = f": write it as {named}, because a slash at the end is part of it" if only_slash else ""
+            raise FetchError(f"the discovery document of {self.issuer} names another issuer{hint}")
+        return document

@@ -38,6 +38,7 @@ class JwksSource:
         clock: Clock,
         jwks_uri: str | None = None,
         unnamed: bool = False,
+        uses: tuple[str, ...] = ("sig",),
         refresh: float = 600.0,
         max_key_age: float = 24 * 3600.0,
         cool_down: CoolDown | None = None,
@@ -49,12 +50,14 @@ class JwksSource:
         With `jwks_uri` the keys are fetched from there and the discovery document is not. `refresh` are the seconds between
         background fetches, which Cache-Control may shorten; `max_key_age` those that the last good keys serve without a successful
         fetch. `cool_down` is that of fetches for unknown keys, `backoff` spaces the attempts after a failure, which unknown keys
-        cannot use up: both belong to the issuer's address, and outlive this source. With `unnamed` a key without a `kid` is used.
+        cannot use up: both belong to the issuer's address, and outlive this source. With `unnamed` a key without a `kid` is used;
+        `uses` are what keys may be for.
         """
         self.issuer = discovery.issuer
         self._discovery = discovery
         self._jwks_uri = jwks_uri
         self._unnamed = unnamed
+        self._uses = uses
         self._refresh = refresh
         self._max_key_age = max_key_age
         self._algorithms = frozenset(algorithms)
@@ -171,7 +174,7 @@ class JwksSource:
         try:
             address = self._jwks_uri or await self._discovery.endpoint("jwks_uri")
             answer = await self._fetcher.get(address)
-            keys, unused = usable_keys(answer.document, self._algorithms, unnamed=self._unnamed)
+            keys, unused = usable_keys(answer.document, self._algorithms, unnamed=self._unnamed, uses=self._uses)
             self._note(unused)
             if not keys and not self._keys:
                 raise FetchError(f"{address}: no usable key")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
@@ -28,8 +30,26 @@ MAX_SHOWN_ID = 80
 MAX_LISTED = 10
 """Keys that are named in one line: an issuer may publish any number."""
 
-_KEY_TYPES = {"RS256": "RSA", "ES256": "EC"}
-_THUMBPRINT_MEMBERS = {"RS256": ("e", "kty", "n"), "ES256": ("crv", "kty", "x", "y")}
+KEY_TYPES: Mapping[str, tuple[str, str | None]] = MappingProxyType(
+    {
+        **dict.fromkeys(("RS256", "RS384", "RS512", "PS256"), ("RSA", None)),
+        "ES256": ("EC", "P-256"),
+        "ES384": ("EC", "P-384"),
+        "EdDSA": ("OKP", "Ed25519"),
+    }
+)
+"""The type of key, and its curve, that each algorithm takes (RFC 7518 3.1, RFC 8037 3.1)."""
+_CURVES = {"P-256": "secp256r1", "P-384": "secp384r1"}
+_THUMBPRINT_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
+_P25519 = 2**255 - 19
+# The y of all points of Ed25519 whose order divides 8, in every encoding: a signature for one of them fits many texts.
+_SMALL_ORDERS = frozenset(
+    {
+        *(0, 1, _P25519 - 1, _P25519, _P25519 + 1),
+        0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+        0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
+    }
+)
 _PRIMES = tuple(number for number in range(3, 168) if all(number % divisor for divisor in range(2, number)))
 # What the powers of 65537 are modulo each prime: the primes of a ROCA key are built of such a power (CVE-2017-15361).
 _ROCA_RESIDUES = {prime: frozenset(pow(65537, power, prime) for power in range(prime - 1)) for prime in _PRIMES}
@@ -45,11 +65,13 @@ class KeyFlaw(StrEnum):
     SECRET = "it holds a secret part"
     USE = "it is not for verifying signatures (use, key_ops)"
     ALGORITHM = "its kty and alg are none of this provider's"
+    ALGORITHMS = "it names no alg, and several of this provider's algorithms fit it"
     MALFORMED = "it cannot be read"
     RSA_SIZE = "its RSA modulus has not 2048 to 8192 bits"
     EXPONENT = "its RSA exponent is even, below 65537, or too large"
     WEAK = "its RSA modulus has a structure that is known as weak (ROCA, close primes, small factors)"
-    CURVE = "its curve is not P-256"
+    SMALL_ORDER = "its point is one of few that anybody can sign for (small order)"
+    CURVE = "its curve is not that of the algorithm (P-256, P-384, Ed25519)"
     AMBIGUOUS = "another key of the same algorithm has the same kid"
 
 
@@ -71,12 +93,15 @@ class UnusedKey:
         return f"{name}: {self.flaw}"
 
 
-def usable_keys(document: object, algorithms: Iterable[str], *, unnamed: bool = False) -> tuple[KeySet, tuple[UnusedKey, ...]]:
+def usable_keys(
+    document: object, algorithms: Iterable[str], *, unnamed: bool = False, uses: tuple[str, ...] = ("sig",)
+) -> tuple[KeySet, tuple[UnusedKey, ...]]:
     """Take the usable keys of a JWKS document (RFC 7517 5), and say of the others why not; raise ValueError when it is not one.
 
     A key that stands there twice is one key. Keys of different algorithms may share a `kid` (RFC 7517 4.5); two keys of one
-    algorithm that do are both left out, because a token could mean either. With `unnamed` a key without a `kid` is used as well, by
-    the name "".
+    algorithm that do are both left out, because a token could mean either. A key verifies one algorithm: the one that it names, or
+    else the only one that fits it. With `unnamed` a key without a `kid` is used as well, by the name "". `uses` are
+    what keys may be for.
     """
     if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
         raise ValueError("not a JWKS document: it has no list 'keys'")
@@ -87,7 +112,7 @@ def usable_keys(document: object, algorithms: Iterable[str], *, unnamed: bool = 
     unused: dict[UnusedKey, None] = {}
     ambiguous: set[KeyName] = set()
     for jwk in document["keys"]:
-        key = _key(jwk, names, unnamed=unnamed) if isinstance(jwk, dict) else UnusedKey("", KeyFlaw.NO_KEY)
+        key = _key(jwk, names, unnamed=unnamed, uses=uses) if isinstance(jwk, dict) else UnusedKey("", KeyFlaw.NO_KEY)
         if isinstance(key, UnusedKey):
             unused[key] = None
         elif usable.setdefault(key.name, key) != key:
@@ -122,26 +147,28 @@ def _has_close_primes(modulus: int) -> bool:
     return any(math.isqrt(rest) ** 2 == rest for rest in rests)
 
 
-def _key(jwk: dict[str, Any], algorithms: tuple[str, ...], *, unnamed: bool) -> Key | UnusedKey:
+def _key(jwk: dict[str, Any], algorithms: tuple[str, ...], *, unnamed: bool, uses: tuple[str, ...]) -> Key | UnusedKey:
     kid, algorithm = jwk.get("kid", "" if unnamed else None), jwk.get("alg")
     if not isinstance(kid, str) or len(kid) > MAX_KEY_ID or not (kid or unnamed):
         return UnusedKey("", KeyFlaw.NO_ID)
     if "d" in jwk or "k" in jwk:
         return UnusedKey(kid, KeyFlaw.SECRET)
-    if jwk.get("use", "sig") != "sig" or "verify" not in claims.strings(jwk.get("key_ops", "verify")):
+    if jwk.get("use", "sig") not in uses or "verify" not in claims.strings(jwk.get("key_ops", "verify")):
         return UnusedKey(kid, KeyFlaw.USE)
-    fits = [name for name in algorithms if _KEY_TYPES.get(name) == jwk.get("kty") and algorithm in (None, name)]
+    types = {name: KEY_TYPES[name] for name in algorithms if name in KEY_TYPES and algorithm in (None, name)}
+    fits = [name for name, (key_type, curve) in types.items() if key_type == jwk.get("kty") and curve in (None, jwk.get("crv"))]
     if len(fits) != 1:
-        return UnusedKey(kid, KeyFlaw.ALGORITHM)
+        is_of_type = any(key_type == jwk.get("kty") for key_type, _ in types.values())
+        return UnusedKey(kid, KeyFlaw.ALGORITHMS if fits else KeyFlaw.CURVE if is_of_type else KeyFlaw.ALGORITHM)
     try:
         key = PyJWK(jwk, fits[0])
-        flaw = _flaw(key.key)
-        return UnusedKey(kid, flaw) if flaw else Key(kid, fits[0], _thumbprint(key, fits[0]), partial(_verifies, key))
+        flaw = _flaw(key.key, KEY_TYPES[fits[0]][1])
+        return UnusedKey(kid, flaw) if flaw else Key(kid, fits[0], _thumbprint(key), partial(_verifies, key))
     except (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError):
         return UnusedKey(kid, KeyFlaw.MALFORMED)
 
 
-def _flaw(key: object) -> KeyFlaw | None:
+def _flaw(key: object, curve: str | None) -> KeyFlaw | None:
     match key:
         case RSAPublicKey(key_size=bits) if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
             return KeyFlaw.RSA_SIZE
@@ -150,20 +177,24 @@ def _flaw(key: object) -> KeyFlaw | None:
             if numbers.e % 2 == 0 or not MIN_EXPONENT <= numbers.e < MAX_EXPONENT:
                 return KeyFlaw.EXPONENT
             return KeyFlaw.WEAK if is_weak(numbers.n) else None
-        case EllipticCurvePublicKey(curve=SECP256R1()):
-            return None
         case EllipticCurvePublicKey():
-            return KeyFlaw.CURVE
+            return None if curve is not None and key.curve.name == _CURVES.get(curve) else KeyFlaw.CURVE
+        case Ed25519PublicKey():
+            return KeyFlaw.SMALL_ORDER if _without_sign(key.public_bytes_raw()) in _SMALL_ORDERS else None
         case _:
             return KeyFlaw.MALFORMED
+
+
+def _without_sign(point: bytes) -> int:
+    return int.from_bytes(point, "little") & (2**255 - 1)
 
 
 def _verifies(key: PyJWK, data: bytes, signature: bytes) -> bool:
     return key.Algorithm.verify(data, key.key, signature) is True
 
 
-def _thumbprint(key: PyJWK, algorithm: str) -> str:
+def _thumbprint(key: PyJWK) -> str:
     """Hash the members that make the key, written again from its numbers: no spelling of them makes another key."""
     jwk = key.Algorithm.to_jwk(key.key, as_dict=True)
-    members = {name: jwk[name] for name in _THUMBPRINT_MEMBERS[algorithm]}
+    members = {name: jwk[name] for name in _THUMBPRINT_MEMBERS[jwk["kty"]]}
     return hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).hexdigest()

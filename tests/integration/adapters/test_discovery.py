@@ -505,3 +505,43 @@ async def test_keys_and_users_of_one_issuer_share_the_document(make_keys: MakeKe
 
     assert results[1] == "/me"
     assert keys.found.server.requests == {DISCOVERY: 1, KEYS: 1}
+
+
+# --- the second address (RFC 8414 3.1)
+
+OTHER = "/.well-known/oauth-authorization-server"
+
+
+def with_other(found: Found) -> Found:
+    origin = found.server.origin
+    other = Discovery(origin, f"{origin}{DISCOVERY}", found.fetcher, clock=found.clock, other=f"{origin}{OTHER}")
+    return Found(found.server, found.fetcher, found.clock, other)
+
+
+async def test_the_second_address_is_asked_where_the_first_has_nothing(found: Found) -> None:
+    found = with_other(found)
+    found.server.pages[OTHER] = document({"issuer": found.server.origin, "userinfo_endpoint": f"{found.server.origin}/other"})
+
+    assert await found.endpoint() == "/other"
+    assert found.server.requests == {DISCOVERY: 1, OTHER: 1}
+
+
+async def test_the_second_address_is_not_asked_where_the_first_answers(found: Found) -> None:
+    found = with_other(found)
+    found.publish()
+
+    assert await found.endpoint() == "/me"
+    assert found.server.requests == {DISCOVERY: 1}
+
+
+async def test_the_second_document_must_be_that_of_the_issuer_too(found: Found) -> None:
+    found = with_other(found)
+    found.server.pages[OTHER] = document({"issuer": f"{found.server.origin}/evil", "userinfo_endpoint": f"{found.server.origin}/x"})
+
+    assert await found.fails() == f"{found.server.origin}{DISCOVERY}: status 404"
+
+
+async def test_an_issuer_that_lacks_its_slash_is_told_so(found: Found) -> None:
+    found.publish(issuer=f"{found.server.origin}/")
+
+    assert (await found.fails()).endswith(f"write it as {found.server.origin}/, because a slash at the end is part of it")

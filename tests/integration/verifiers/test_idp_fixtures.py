@@ -9,7 +9,7 @@ import pytest
 
 from extauthz.adapters.oauth.discovery import Discovery
 from extauthz.adapters.oauth.http import JsonFetcher
-from extauthz.config.oauth import provider_of
+from extauthz.config.issuers import provider_of
 from extauthz.core.providers import Verification
 from tests.support.http_faults import document, faulty_server
 from tests.support.idp_fixtures import FOLDER, published

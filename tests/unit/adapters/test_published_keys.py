@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import math
 from functools import cache
 from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extauthz.adapters.oauth.published_keys import KeyFlaw, UnusedKey, is_weak, usable_keys
+from extauthz.adapters.oauth.published_keys import _SMALL_ORDERS, KEY_TYPES, KeyFlaw, UnusedKey, is_weak, usable_keys
 from tests.support.world import base64url, ec_key, public_jwk, rsa_key
 
 PRIMES = tuple(number for number in range(2, 702) if all(number % divisor for divisor in range(2, math.isqrt(number) + 1)))
@@ -137,3 +140,129 @@ def test_a_key_without_a_name_is_used_only_by_whoever_asks_for_it() -> None:
     assert usable_keys({"keys": [first, second]}, ["RS256"], unnamed=True) == ({}, (UnusedKey("", KeyFlaw.AMBIGUOUS),))
     for kid in (None, 1, "k" * 257):
         assert usable_keys({"keys": [first | {"kid": kid}]}, ["RS256"], unnamed=True) == ({}, (UnusedKey("", KeyFlaw.NO_ID),))
+
+
+# --- algorithms and types of keys
+
+SIGNERS: dict[str, Any] = {
+    **dict.fromkeys(("RS256", "RS384", "RS512", "PS256"), rsa_key),
+    "ES256": ec_key,
+    "ES384": lambda: P384,
+    "EdDSA": lambda: ED25519,
+}
+P384, ED25519, ED448 = (
+    ec.generate_private_key(ec.SECP384R1()),
+    ed25519.Ed25519PrivateKey.generate(),
+    ed448.Ed448PrivateKey.generate(),
+)
+TEXT = b"header.payload"
+
+
+def of_type(algorithm: str, **more: object) -> dict[str, object]:
+    """Return the JWK of a key for an algorithm, which it does not name."""
+    kind = jwt.get_algorithm_by_name(algorithm)
+    return {**kind.to_jwk(SIGNERS[algorithm]().public_key(), as_dict=True), "kid": "k", **more}
+
+
+def signed(algorithm: str) -> bytes:
+    return jwt.get_algorithm_by_name(algorithm).sign(TEXT, SIGNERS[algorithm]())
+
+
+@pytest.mark.parametrize("algorithm", KEY_TYPES)
+def test_each_algorithm_verifies_its_own_signatures(algorithm: str) -> None:
+    usable, unused = usable_keys({"keys": [of_type(algorithm)]}, [algorithm])
+    assert (list(usable), unused) == ([("k", algorithm)], ())
+    verifies = usable["k", algorithm].verifies
+    assert verifies(TEXT, signed(algorithm))
+    assert not verifies(TEXT + b"x", signed(algorithm))
+    assert not verifies(TEXT, b"")
+
+
+@pytest.mark.parametrize("other", KEY_TYPES)
+@pytest.mark.parametrize("algorithm", KEY_TYPES)
+def test_a_key_that_names_its_algorithm_is_used_for_no_other(algorithm: str, other: str) -> None:
+    """A token names a key by `kid` and algorithm: under the name of another algorithm there is none."""
+    usable, _ = usable_keys({"keys": [of_type(algorithm, alg=algorithm)]}, list(KEY_TYPES))
+    assert list(usable) == [("k", algorithm)]
+    assert usable["k", algorithm].verifies(TEXT, signed(other)) == (other == algorithm)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "listed", "flaw"),
+    [
+        ("RS256", ["RS256", "PS256"], KeyFlaw.ALGORITHMS),
+        ("RS256", ["RS256", "RS512", "ES256"], KeyFlaw.ALGORITHMS),
+        ("ES256", ["ES384", "RS256"], KeyFlaw.CURVE),
+        ("ES384", ["ES256"], KeyFlaw.CURVE),
+        ("ES256", ["EdDSA"], KeyFlaw.ALGORITHM),
+        ("EdDSA", ["ES256", "RS256"], KeyFlaw.ALGORITHM),
+        ("RS256", ["ES256", "EdDSA"], KeyFlaw.ALGORITHM),
+        ("RS256", ["HS256", "none"], KeyFlaw.ALGORITHM),
+    ],
+)
+def test_a_key_that_fits_none_or_several_algorithms_is_left_out(algorithm: str, listed: list[str], flaw: KeyFlaw) -> None:
+    assert usable_keys({"keys": [of_type(algorithm)]}, listed) == ({}, (UnusedKey("k", flaw),))
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "ES384"])
+def test_the_curve_tells_the_algorithm_of_a_key_without_one(algorithm: str) -> None:
+    usable, _ = usable_keys({"keys": [of_type(algorithm)]}, ["RS256", "ES256", "ES384", "EdDSA"])
+    assert list(usable) == [("k", algorithm)]
+
+
+@pytest.mark.parametrize(
+    ("change", "flaw"),
+    [
+        ({"alg": "EdDSA"}, KeyFlaw.ALGORITHM),
+        ({"crv": "P-384"}, KeyFlaw.CURVE),
+        ({"crv": "Ed25519"}, KeyFlaw.CURVE),
+        ({"crv": None}, KeyFlaw.CURVE),
+        ({"crv": ["P-256"]}, KeyFlaw.CURVE),
+        ({"kty": "OKP"}, KeyFlaw.ALGORITHM),
+        ({"kty": ["EC"]}, KeyFlaw.ALGORITHM),
+    ],
+    ids=str,
+)
+def test_an_elliptic_key_that_says_something_else_is_left_out(change: dict[str, object], flaw: KeyFlaw) -> None:
+    assert usable_keys({"keys": [of_type("ES256", **change)]}, ["ES256"]) == ({}, (UnusedKey("k", flaw),))
+
+
+def test_ed448_is_no_key_for_eddsa_here() -> None:
+    jwk = jwt.algorithms.OKPAlgorithm.to_jwk(ED448.public_key(), as_dict=True) | {"kid": "k"}
+    assert usable_keys({"keys": [jwk]}, ["EdDSA"]) == ({}, (UnusedKey("k", KeyFlaw.CURVE),))
+
+
+@pytest.mark.parametrize("sign", [0, 2**255])
+@pytest.mark.parametrize("point", sorted(_SMALL_ORDERS))
+def test_a_point_that_anybody_can_sign_for_is_left_out(point: int, sign: int) -> None:
+    x = base64.urlsafe_b64encode((point | sign).to_bytes(32, "little")).rstrip(b"=").decode()
+    usable, unused = usable_keys({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x}]}, ["EdDSA"])
+    assert (usable, [one.flaw for one in unused]) == ({}, [KeyFlaw.SMALL_ORDER])
+
+
+def test_the_points_of_small_order_are_those_of_order_eight_and_less() -> None:
+    """Eight times each is the neutral point; the doubling is that of RFC 8032 5.1.4 in affine coordinates."""
+    prime = 2**255 - 19
+    curve = -121665 * pow(121666, -1, prime) % prime
+
+    def doubled(x: int, y: int) -> tuple[int, int]:
+        both = curve * x * x * y * y % prime
+        return 2 * x * y * pow(1 + both, -1, prime) % prime, (y * y + x * x) * pow(1 - both, -1, prime) % prime
+
+    def x_of(y: int) -> int:
+        square = (y * y - 1) * pow(curve * y * y + 1, -1, prime) % prime
+        root = pow(square, (prime + 3) // 8, prime)
+        return root if root * root % prime == square else root * pow(2, (prime - 1) // 4, prime) % prime
+
+    for y in {point % prime for point in _SMALL_ORDERS}:
+        point = x_of(y), y
+        for _ in range(3):
+            point = doubled(*point)
+        assert point == (0, 1)
+
+
+def test_keys_of_a_trust_bundle_are_those_for_tokens() -> None:
+    """SPIFFE bundle 4.2.2: x509-svid is for certificates."""
+    keys = [of_type("ES256", kid="jwt", use="jwt-svid"), of_type("RS256", kid="x509", use="x509-svid"), of_type("RS256", kid="sig")]
+    usable, unused = usable_keys({"keys": keys}, ["RS256", "ES256"], uses=("sig", "jwt-svid"))
+    assert (list(usable), unused) == ([("jwt", "ES256"), ("sig", "RS256")], (UnusedKey("x509", KeyFlaw.USE),))

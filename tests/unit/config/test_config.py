@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -44,7 +44,7 @@ from extauthz.config import (
     values,
 )
 from extauthz.config.loader import load
-from extauthz.core.provider_table import PROVIDERS
+from extauthz.config.oauth import ProviderName
 from extauthz.errors import ConfigurationError
 from extauthz.responses import denials
 from tests.support.project import TESTS
@@ -76,7 +76,7 @@ def expected(bad: Path) -> list[str]:
 
 def expectations(file: Path) -> list[str]:
     lines = re.findall(rb"^# expect: ([0-9]+) (.+)$", file.read_bytes(), re.MULTILINE)
-    *names, last = (repr(name) for name in sorted(PROVIDERS))
+    *names, last = (repr(name) for name in get_args(ProviderName))
     providers = f"{', '.join(names)} or {last}"
     return [f"{int(line)}: {text.decode().replace('<providers>', providers)}" for line, text in lines]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from extauthz.config.oauth import expand_issuer, provider_of
+from extauthz.config.issuers import expand_issuer, provider_of
 from extauthz.core.provider_table import PROVIDERS
 from tests.support.azure_claims import CLAIMS, CLIENT, TENANT, V1, V2
 from tests.support.idp_fixtures import published

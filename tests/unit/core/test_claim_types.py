@@ -13,6 +13,7 @@ from extauthz.core import claims
 from extauthz.core.model import Reason
 from extauthz.core.provider_table import PROVIDERS
 from extauthz.core.providers import Provider, ProviderRules, Verification
+from extauthz.verifiers import issuer_answers
 from tests.support import remote, vectors, world
 from tests.support.azure_claims import CLAIMS, CLIENT, TENANT, V1, V2
 from tests.support.world import NOW
@@ -45,20 +46,20 @@ def itself(document: dict[str, Any], _: ProviderRules) -> claims.Claims:
 
 def answered(document: dict[str, Any], rules: ProviderRules) -> claims.Claims | Reason:
     payload = {} if rules.provider.opaque else remote.okta_org_claims()
-    return claims.vouched(payload, document, rules)
+    return issuer_answers.vouched(payload, document, rules)
 
 
 def of_onelogin(document: dict[str, Any], rules: ProviderRules) -> claims.Claims | Reason:
-    return claims.with_user(document, remote.onelogin_userinfo(), rules)
+    return issuer_answers.with_user(document, remote.onelogin_userinfo(), rules)
 
 
 def onelogin_user(document: dict[str, Any], rules: ProviderRules) -> claims.Claims | Reason:
-    return claims.with_user(remote.onelogin_claims(), document, rules)
+    return issuer_answers.with_user(remote.onelogin_claims(), document, rules)
 
 
 def google_user(document: dict[str, Any], rules: ProviderRules) -> claims.Claims | Reason:
-    told = claims.vouched({}, remote.tokeninfo(), rules)
-    return told if isinstance(told, Reason) else claims.with_user(told, document, rules)
+    told = issuer_answers.vouched({}, remote.tokeninfo(), rules)
+    return told if isinstance(told, Reason) else issuer_answers.with_user(told, document, rules)
 
 
 OKTA, OKTA_ORG = PROVIDERS["okta"]
@@ -213,7 +214,7 @@ BY_PRESENCE = {"id_token_claims"}
 
 def claims_of(provider: Provider) -> set[str]:
     """Return every claim that decides something for this provider: those of every token, and those that its row names."""
-    names = {"iss", "aud", "exp", "sub", *provider.app_token_marks}
+    names = {"iss", "aud", "exp", "sub", *provider.foreign_marks}
     for name in {field.name for field in fields(provider)} - BY_PRESENCE:
         if name.endswith(("_claim", "_claims")):
             value = getattr(provider, name)

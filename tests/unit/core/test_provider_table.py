@@ -7,7 +7,8 @@ from typing import get_args
 
 import pytest
 
-from extauthz.config.oauth import ProviderEntry, expand_issuer
+from extauthz.config.issuers import expand_issuer
+from extauthz.config.oauth import ProviderEntry
 from extauthz.core.provider_table import PROVIDERS
 from extauthz.core.providers import Provider, ProviderRules, Verification
 
@@ -44,7 +45,7 @@ PLAIN = Provider(
     issuer=re.compile("https://sso.acme.com"),
     issuer_form="https://sso.acme.com",
     short_issuer=("", ""),
-    client_claim="azp",
+    client_claims=("azp",),
     user_claims=("email",),
     scope_claim="scope",
 )

@@ -11,6 +11,7 @@ from extauthz.core import claims
 from extauthz.core.model import Identity, Reason
 from extauthz.core.provider_table import PROVIDERS
 from extauthz.core.providers import ProviderRules, Verification
+from extauthz.verifiers import issuer_answers
 from tests.support.world import CLIENT, ISSUER, NOW
 from tests.support.world import claims as good_claims
 
@@ -43,18 +44,18 @@ def test_the_discovery_document_stands_behind_one_slash(issuer: str) -> None:
     ],
 )
 def test_a_token_ends_when_the_first_of_its_two_ends_comes(payload: dict[str, float], expected: float) -> None:
-    told = claims.vouched(payload, ACTIVE, ASKED)
+    told = issuer_answers.vouched(payload, ACTIVE, ASKED)
     assert not isinstance(told, Reason)
     assert told["exp"] == expected
 
 
 def test_who_holds_a_token_is_said_by_the_answer_alone() -> None:
     payload = {"email": "ceo@acme.com", "ver": 1}
-    told = claims.vouched(payload, ACTIVE, ASKED)
+    told = issuer_answers.vouched(payload, ACTIVE, ASKED)
     assert not isinstance(told, Reason)
     assert "email" not in told
     assert told["ver"] == 1
-    told = claims.vouched(payload, ACTIVE | {"email": "ana@acme.com"}, ASKED)
+    told = issuer_answers.vouched(payload, ACTIVE | {"email": "ana@acme.com"}, ASKED)
     assert not isinstance(told, Reason)
     assert told["email"] == "ana@acme.com"
 
@@ -71,7 +72,7 @@ def test_who_holds_a_token_is_said_by_the_answer_alone() -> None:
     ],
 )
 def test_an_answer_that_is_no_clear_yes_is_a_no(answer: dict[str, Any], expected: Reason) -> None:
-    assert claims.vouched({}, ACTIVE | answer, ASKED) is expected
+    assert issuer_answers.vouched({}, ACTIVE | answer, ASKED) is expected
 
 
 BARE = {name: value for name, value in good_claims().items() if name != "uid"}
@@ -90,18 +91,18 @@ BARE = {name: value for name, value in good_claims().items() if name != "uid"}
     ],
 )
 def test_userinfo_is_about_the_user_of_the_token(held: dict[str, Any], subject: object, is_the_user: bool) -> None:
-    told = claims.with_user(held, {"sub": subject} if subject is not None else {}, OKTA)
+    told = issuer_answers.with_user(held, {"sub": subject} if subject is not None else {}, OKTA)
     assert (told is not Reason.TOKEN_USER_INVALID) is is_the_user
 
 
 def test_userinfo_says_the_address_or_nobody_does() -> None:
     rules = replace(OKTA, provider=PROVIDERS["okta"][1], user_claims=("email",), userinfo=True)
     held = good_claims(email="ceo@acme.com", email_verified=True)
-    told = claims.with_user(held, {"sub": held["sub"]}, rules)
+    told = issuer_answers.with_user(held, {"sub": held["sub"]}, rules)
     assert not isinstance(told, Reason)
     assert "email" not in told
     assert "email_verified" not in told
-    told = claims.with_user(held, {"sub": held["sub"], "email": "ana@acme.com", "email_verified": False}, rules)
+    told = issuer_answers.with_user(held, {"sub": held["sub"], "email": "ana@acme.com", "email_verified": False}, rules)
     assert not isinstance(told, Reason)
     assert (told["email"], told["email_verified"]) == ("ana@acme.com", False)
 
@@ -109,7 +110,7 @@ def test_userinfo_says_the_address_or_nobody_does() -> None:
 def test_where_users_are_listed_userinfo_changes_nothing() -> None:
     rules = replace(OKTA, user_claims=("email",), userinfo=True, users={"ana": "ana@acme.com"})
     held = good_claims(email="ana")
-    assert claims.with_user(held, {"sub": held["sub"], "email": "eva"}, rules) == held
+    assert issuer_answers.with_user(held, {"sub": held["sub"], "email": "eva"}, rules) == held
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,11 @@ from extauthz import cli
 from extauthz.admin.rights import Operation
 from extauthz.cli import main
 from extauthz.config.oauth import ProviderEntry
+from extauthz.config.presets import ALL_PROVIDERS, PRESETS
 from extauthz.config.settings import Settings
 from extauthz.core.provider_table import PROVIDERS
 from extauthz.demo.providers import IssuerRole, entry_of
+from tests.support import vectors
 from tests.support.project import ROOT
 from tests.unit.cli.test_cli_rights import COMMANDS
 from tests.unit.core.test_claim_types import SOURCES
@@ -64,7 +66,7 @@ def test_every_part_names_files_and_tests_that_are_there() -> None:
 
 
 def test_the_schema_knows_the_providers_of_the_table() -> None:
-    assert set(typing.get_args(ProviderEntry.model_fields["provider"].annotation)) == set(PROVIDERS)
+    assert set(typing.get_args(ProviderEntry.model_fields["provider"].annotation)) == set(ALL_PROVIDERS)
 
 
 KNOW_NAMES = {"core/provider_table.py", "config/oauth.py", "config/provider_rules.py", "demo"}
@@ -107,6 +109,13 @@ def test_a_provider_is_named_where_users_look_for_it(name: str) -> None:
     assert re.search(rf"\b{name}\b", default), "docs/reference/keys.yaml: no default of user_claim"
     release = (ROOT / "README.md").read_text("utf-8").partition("\n## In this release\n")[2].partition(";")[0]
     assert re.search(rf"\b{name}\b", release, re.IGNORECASE), "README.md: not in this release"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_documented_and_its_tokens_are_tried(name: str) -> None:
+    page = (ROOT / "docs" / "oauth-providers.md").read_text("utf-8")
+    assert re.search(rf"^\| `{name}`", page, re.MULTILINE), "docs/oauth-providers.md: no row"
+    assert name in {each["of"] for each in vectors.load("openid")["providers"]}, "tests/vectors/openid.yaml: no tokens"
 
 
 @pytest.mark.parametrize("role", IssuerRole)

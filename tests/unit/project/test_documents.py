@@ -25,7 +25,7 @@ from extauthz.errors import ConfigurationError
 from tests.support.documents import CONFIG, EXAMPLE, whole_vocabulary, yaml_blocks
 from tests.support.project import ROOT
 
-SEVERAL = CONFIG / "several-providers.yaml"
+SEVERAL, OPENID = CONFIG / "several-providers.yaml", CONFIG / "openid-providers.yaml"
 
 # Without them the section is no YAML any more: they begin it, the list of providers, or an entry of it.
 NEEDED = {"oauth", "provider", "providers"}
@@ -52,7 +52,7 @@ KEYS = [*(path for path, _ in sections(Settings)), ("oauth", "providers")]
 
 def examples_of(path: tuple[str, ...]) -> tuple[Path, ...]:
     """Return the files that show a key: no provider uses all keys of the oauth section."""
-    return (EXAMPLE, SEVERAL) if path[0] == "oauth" else (EXAMPLE,)
+    return (EXAMPLE, SEVERAL, OPENID) if path[0] == "oauth" else (EXAMPLE,)
 
 
 def section_text(text: str, name: str) -> str:
@@ -99,7 +99,7 @@ def test_there_are_keys_to_look_for() -> None:
     assert {("tokens", "peppers", "env"), ("envoy", "error_response"), ("limits", "verdicts")} <= set(KEYS)
 
 
-@pytest.mark.parametrize("example", [EXAMPLE, SEVERAL], ids=lambda file: file.stem)
+@pytest.mark.parametrize("example", [EXAMPLE, SEVERAL, OPENID], ids=lambda file: file.stem)
 def test_an_example_loads_without_warnings(example: Path) -> None:
     assert load(example).warnings == ()
 
@@ -120,7 +120,7 @@ def test_a_key_that_no_example_names_is_missed(path: tuple[str, ...]) -> None:
 
 NEEDS_ITS_NEIGHBOUR = ("console", "public_url")
 """The comment of trusted_proxies says so: without the networks of the proxy there is a warning."""
-COMMENTED = [(example, key) for example in (EXAMPLE, SEVERAL) for key in sorted(commented_keys(example.read_text()))]
+COMMENTED = [(example, key) for example in (EXAMPLE, SEVERAL, OPENID) for key in sorted(commented_keys(example.read_text()))]
 
 
 @pytest.mark.parametrize(("example", "key"), COMMENTED, ids=lambda part: part.stem if isinstance(part, Path) else ".".join(part))
