@@ -51,7 +51,6 @@ _OIDC = Provider(
         "gty": frozenset({"client-credentials"}),
     },
     verified_claim="email_verified",
-    answer_type="Bearer",
 )
 _KEYCLOAK = replace(
     _OIDC,

@@ -37,7 +37,7 @@ class Provider:
     A user claim with `guest_mark` in it is no address: one of `guest_names` takes it apart into local part and domain.
     `fixed_claims` must have these values, in which {tenant} is that of the issuer. `home_claim` names the issuer of the user's
     home, of which `homes` tells the `tenant`. `verified_claim` says by one of `verified_values` whether the address was verified;
-    it must be there if `must_verify`. `answer_type` is that of a token of which introspection tells none.
+    it must be there if `must_verify`.
     """
 
     name: str
@@ -75,7 +75,6 @@ class Provider:
     verified_claim: str = ""
     verified_values: tuple[object, ...] = (True, "true")
     must_verify: bool = False
-    answer_type: str = ""
     discovery: str = "{issuer}/.well-known/openid-configuration"
 
 

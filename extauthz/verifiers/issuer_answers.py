@@ -22,7 +22,7 @@ def vouched(payload: Claims, answer: Claims, rules: ProviderRules) -> Claims | R
         return with_user(payload, answer, rules)
     if answer.get("active") is not True:
         return Reason.TOKEN_INACTIVE
-    kind = answer.get("token_type", provider.answer_type)
+    kind = answer.get("token_type")
     if not isinstance(kind, str) or kind.lower() != "bearer":
         return Reason.TOKEN_KIND_WRONG
     answer_claims = {
