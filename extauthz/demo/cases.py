@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+from extauthz.demo.company import WrongToken
 from extauthz.demo.providers import IssuerRole
 
 API = "/rest/api/v1"
@@ -15,6 +16,7 @@ class Case:
     """One request: headers may name the shell variables of the demo's tokens, like $GLOBAL or $AZURE.
 
     `user` is who the upstream must see; "" stands for a request that arrives without a user, None for one that does not arrive.
+    `logged` is the reason in the decision log, where the client is told less.
     """
 
     title: str
@@ -24,6 +26,12 @@ class Case:
     status: int
     reason: str
     user: str | None = None
+    logged: str = ""
+
+    @property
+    def expected(self) -> str:
+        """Say in a few words what comes back."""
+        return shown(self.status, self.reason, self.logged) if self.user is None else reached(self.user)
 
     def curl(self, envoy: str) -> str:
         """Write the request as a line for a shell that has read the variables."""
@@ -33,12 +41,32 @@ class Case:
         return f"curl -sS {as_is}{method}{shlex.quote(envoy + self.path)}{headers}"
 
 
+def reached(user: str) -> str:
+    """Say who the upstream sees."""
+    return f"200 upstream sees {user or 'no user'}"
+
+
+def shown(status: int, reason: str, logged: str) -> str:
+    """Say why a request was refused: what the client is told, and what the decision log has beyond that."""
+    return f"{status} {reason}" + (f" ({logged})" if logged not in ("", reason) else "")
+
+
 def _bearer(variable: str) -> str:
     return f"Authorization: Bearer ${variable}"
 
 
 _SEARCH, _CHAT, _FEED = f"{API}/search", f"{API}/chat", f"{API}/feed"
 _OAUTH = "X-Glean-Auth-Type: OAUTH"
+_WRONG_TOKENS = {
+    WrongToken.ID_TOKEN: ("an ID token", "token_kind_wrong"),
+    WrongToken.OTHER_AUDIENCE: ("another audience", "token_audience"),
+    WrongToken.OTHER_CLIENT: ("another client (azp)", "token_client"),
+    WrongToken.OTHER_ISSUER: ("a slash too many", "token_issuer"),
+    WrongToken.UNVERIFIED: ("unverified address", "token_user_invalid"),
+    WrongToken.OTHER_TYPE: ("another type (typ)", "token_header_forbidden"),
+    WrongToken.NOT_SIGNED: ("not signed (none)", "token_algorithm"),
+    WrongToken.PUBLIC_KEY: ("public key as secret", "token_algorithm"),
+}
 
 CASES = (
     Case(
@@ -70,8 +98,20 @@ CASES = (
         Case(f"{role} access token of ana", "POST", _CHAT, (_bearer(role.variable), _OAUTH), 200, "allowed", "ana@acme.com")
         for role in IssuerRole
     ),
-    Case("OAuth token, header forgotten", "POST", _CHAT, (_bearer("OAUTH"),), 401, "token_invalid"),
-    Case("revoked token", "POST", _SEARCH, (_bearer("REVOKED"), "X-Scio-ActAs: ana@acme.com"), 401, "token_invalid"),
+    *(
+        Case(f"oidc token: {title}", "POST", _CHAT, (_bearer(wrong.variable), _OAUTH), 401, "token_invalid", logged=logged)
+        for wrong, (title, logged) in _WRONG_TOKENS.items()
+    ),
+    Case("OAuth token, header forgotten", "POST", _CHAT, (_bearer("OAUTH"),), 401, "token_invalid", logged="token_malformed"),
+    Case(
+        "revoked token",
+        "POST",
+        _SEARCH,
+        (_bearer("REVOKED"), "X-Scio-ActAs: ana@acme.com"),
+        401,
+        "token_invalid",
+        logged="token_revoked",
+    ),
     Case("no token", "POST", _SEARCH, (), 401, "credential_missing"),
     Case(
         "client claims to be the ceo",

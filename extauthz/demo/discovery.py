@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from extauthz.demo import company
 from extauthz.demo.providers import AZURE_ISSUER, AZURE_V1_ISSUER, INTROSPECTION, OKTA, ONELOGIN, TENANT, Document
 
 DISCOVERY = "/.well-known/openid-configuration"
@@ -16,6 +17,7 @@ KEY_SETS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         f"/{TENANT}/discovery/v2.0/keys": {"x5t": "", "issuer": AZURE_ISSUER},
         f"/{TENANT}/discovery/keys": {"x5t": ""},
         f"{ONELOGIN}/certs": {},
+        company.KEYS: {"alg": "RS256"},
     }
 )
 """What the keys at a path have beside kty, use, kid, n and e; an empty x5t stands for the kid."""
@@ -29,6 +31,7 @@ def discovery_documents(base: str) -> dict[str, Document]:
         f"/{TENANT}/v2.0{DISCOVERY}": _azure(AZURE_ISSUER, f"{base}/{TENANT}", "/v2.0"),
         f"/{TENANT}{DISCOVERY}": _azure(AZURE_V1_ISSUER, f"{base}/{TENANT}", ""),
         ONELOGIN + DISCOVERY: _onelogin(base + ONELOGIN),
+        company.REALM + DISCOVERY: company.discovery(base),
     }
 
 

@@ -11,6 +11,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from extauthz.demo import company
+
 Document = dict[str, Any]
 
 CLIENT_ID = "0oa1demo"
@@ -39,6 +41,7 @@ class IssuerRole(StrEnum):
     AZURE_V1 = "azure-1"
     GSUITE = "gsuite"
     ONELOGIN = "onelogin"
+    OIDC = "oidc"
 
     @property
     def variable(self) -> str:
@@ -94,6 +97,8 @@ def entry_of(role: IssuerRole, base: str) -> Document:
             }
         case IssuerRole.ONELOGIN:
             entry = {"provider": "onelogin", "issuer": base + ONELOGIN, "client_ids": [ONELOGIN_CLIENT]}
+        case IssuerRole.OIDC:
+            entry = company.entry(base)
     return {"name": role.value, **entry}
 
 
@@ -140,6 +145,8 @@ def claims_of(role: IssuerRole, base: str, user: str, now: int, expires_at: int)
                 "scope": "openid profile email",
                 "aud": ONELOGIN_CLIENT,
             }
+        case IssuerRole.OIDC:
+            return company.claims(base, user, now, expires_at)
 
 
 def _azure_claims(user: str) -> Document:

@@ -118,6 +118,7 @@ def test_the_cases_of_the_demo(envoy: RunningDemo, case: Case) -> None:
     assert reply.status == case.status
     if case.user is None:
         assert reply.reason == case.reason
+        assert reply.reason == "envoy" or envoy.logged(reply) == (case.logged or case.reason)
     else:
         assert reply.upstream.get("x-extauthz-user", "") == case.user
 
