@@ -162,7 +162,7 @@ def _unused(source: Document, path: document.KeyPath, entry: dict[str, object], 
         "guests": bool(row.home_claim),
         "hosted_domains": opaque,
         "client_secret": Verification.INTROSPECTION in ways,
-        "jwks_uri": Verification.JWKS in ways,
+        "jwks_uri": Verification.JWKS in ways or entry.get("signed_introspection") is True,
         "tokeninfo_uri": Verification.TOKENINFO in ways,
         "introspection_uri": Verification.INTROSPECTION in ways,
         "userinfo_uri": Verification.USERINFO in ways or asks_user,
@@ -187,6 +187,9 @@ def _misused_claims(source: Document, path: document.KeyPath, entry: dict[str, o
     if users is not None and row.verified_claim and not claims.isdisjoint({*row.user_claims, "email"}):
         message = f"an address may be unverified, and `users` is read by an id: write {row.subject_claim}, or leave the key out"
         yield source.problem((*path, "user_claim"), message)
+    if isinstance(users, dict) and "*" in users and not entry.get("required_claims"):
+        message = 'lets "*" stand for every user of the issuer: say by required_claims which tokens it is for, or name the users'
+        yield source.problem((*path, "users", "*"), message)
     clients, audience, domains = (
         {item.lower() for item in items if isinstance(item, str)} if isinstance(items, list) else set()
         for items in (one_or_many(entry.get(key)) for key in ("client_ids", "audience", "domains"))

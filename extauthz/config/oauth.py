@@ -103,6 +103,7 @@ class ProviderEntry(Section):
     required_claims: dict[NonEmpty, ClaimValue | list[ClaimValue]] | None = Field(default=None, min_length=1)
     userinfo: bool = False
     opaque_tokens: bool = False
+    signed_introspection: bool = False
     scopes: list[Scope] | None = Field(default=None, min_length=1)
     guests: bool = False
     leeway: Duration = MAX_LEEWAY

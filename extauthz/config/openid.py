@@ -18,7 +18,7 @@ from extauthz.errors import Problem
 _OPAQUE = re.compile(r"(?!ya29\.)(?!(?:[^.]*\.){2}[^.]*$)[A-Za-z0-9._~+/-]{8,4096}=*")
 _AT_JWT = frozenset({"at+jwt", "application/at+jwt"})
 
-ONLY_HERE = ("algorithms", "client_claim", "introspection_client", "jwt_type", "userinfo", "opaque_tokens")
+ONLY_HERE = ("algorithms", "client_claim", "introspection_client", "jwt_type", "userinfo", "opaque_tokens", "signed_introspection")
 """Keys that only these providers use: what others write into their tokens is known."""
 
 
@@ -74,15 +74,12 @@ def problems(source: Document, path: document.KeyPath, entry: dict[str, object],
     if entry.get("opaque_tokens") is True and _is_local(entry):
         message = "only introspection reads opaque tokens: write verification: introspection with a client_secret, or leave it out"
         yield source.problem((*path, "opaque_tokens"), message)
-    if entry.get("introspection_client") is not None and _is_local(entry):
-        yield source.problem((*path, "introspection_client"), "nothing uses it, because the keys verify the tokens: leave it out")
+    for key in ("introspection_client", "signed_introspection"):
+        if entry.get(key) not in (None, False) and _is_local(entry):
+            yield source.problem((*path, key), "nothing uses it, because the keys verify the tokens: leave it out")
     if every_client and not _is_local(entry) and entry.get("introspection_client") is None:
         message = "is missing: write the client whose client_secret this is, because client_ids names none"
         yield source.problem((*path, "introspection_client"), message)
-    users = entry.get("users")
-    if isinstance(users, dict) and "*" in users and not entry.get("required_claims"):
-        message = 'lets "*" stand for every user of the issuer: say by required_claims which tokens it is for, or name the users'
-        yield source.problem((*path, "users", "*"), message)
 
 
 def _missing(source: Document, path: document.KeyPath, entry: dict[str, object], preset: Preset) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
+from extauthz.config.console import ConsoleSection
 from extauthz.config.document import KeyPath
 from extauthz.config.loader import Configuration
 from extauthz.errors import Problem
@@ -70,11 +71,47 @@ EFFECTS: Mapping[str, Effect] = {
 }
 """By key; that of a section stands for each key in it."""
 
+CONSOLE_EFFECTS: Mapping[str, Effect] = {
+    "tokens.store": RESTART,
+    "tokens.store_password": RESTART,
+    "console.listen": RESTART,
+    "console.ops": RESTART,
+    "console.public_url": RESTART,
+    "console.tls": RESTART,
+    "console.trusted_proxies": RESTART,
+    "console.oidc": RESTART,
+    "console.issuer_networks": LIVE,
+    "console.local_accounts": LIVE,
+    "console.session_idle": LIVE,
+    "console.session_lifetime": LIVE,
+    "console.sidecars": LIVE,
+    "console.sidecar_tls": LIVE,
+    "console.prometheus": LIVE,
+}
+"""The same for the process of the console, which takes every other key with the next click."""
+
 
 def needing_restart(started: Configuration, after: Configuration) -> list[Problem]:
     """List what a process that was started with another configuration cannot take, with its line in the new file."""
     message = "was changed, which needs a restart: until then the configuration of before goes on"
     return [after.problem(path, message) for path in _paths(started, after)]
+
+
+def console_needing_restart(started: Configuration, after: Configuration) -> list[Problem]:
+    """List what a console that was started with another configuration goes on with, with its line in the new file."""
+    paths = [
+        tuple(key.split("."))
+        for key, effect in CONSOLE_EFFECTS.items()
+        if effect is RESTART and _of_console(started, key) != _of_console(after, key)
+    ]
+    return [after.problem(path, "was changed, and counts when the console starts anew") for path in paths]
+
+
+def _of_console(configuration: Configuration, key: str) -> object:
+    """Return what stands at a key, with the defaults of a section that is left out."""
+    section, name = key.split(".")
+    settings = configuration.settings
+    return getattr(settings.tokens if section == "tokens" else settings.console or ConsoleSection(), name, None)
 
 
 def _paths(before: Configuration, after: Configuration) -> Iterator[KeyPath]:

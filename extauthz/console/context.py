@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -14,6 +14,7 @@ from extauthz.admin.overview import Overviews
 from extauthz.admin.route_map import RouteMap
 from extauthz.config.loader import Configuration
 from extauthz.console.collecting import Collector
+from extauthz.console.notices import Notice
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,6 +27,8 @@ THREADS = 4
 class Context:
     """One console. What `configuration`, `administration` and `route_map` return counts now, and changes with the files.
 
+    `notices` returns what is not as the files say.
+
     Use cases block, so a page calls them by `run`.
     """
 
@@ -33,6 +36,7 @@ class Context:
     administration: Callable[[], Administration]
     route_map: Callable[[], RouteMap]
     clock: Callable[[], float]
+    notices: Callable[[], Sequence[Notice]] = tuple
     threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(THREADS))
     collector: Collector = field(init=False)
     overviews: Overviews = field(init=False, default_factory=Overviews)

@@ -16,7 +16,7 @@ from extauthz.admin.outcomes import Refused
 from extauthz.admin.reauthentication import CONFIRMATION
 from extauthz.admin.rights import Actor, Role
 from extauthz.config.console import ConsoleSection
-from extauthz.console import forms, passwords, rendering
+from extauthz.console import devices, forms, passwords, rendering
 from extauthz.console.context import Context
 from extauthz.console.login_cookie import local_path
 from extauthz.console.throttle import LoginThrottle, Throttle
@@ -63,13 +63,20 @@ class LocalLogin:
         form = await forms.read_form(request)
         path, section = local_path(form.text("next")), console_section(context)
         email, address = form.text("email"), address_of(context, request)
-        wait = self._throttle.wait(address, email.lower(), context.clock())
-        account = await self._authenticate(context, request, email, form.fields.get("password", ("",))[0], wait=wait)
+        is_known = _is_known(context, request, email)
+        wait = self._throttle.wait(address, email.lower(), context.clock(), is_known=is_known)
+        password = form.fields.get("password", ("",))[0]
+        account = await self._authenticate(context, request, email, password, wait=wait, is_known=is_known)
         if isinstance(account, Response):
             return account
         if isinstance(account, str):
             return login_page(section, path, email=email, error=account, status=403)
-        return await begin_session(context, request, account.email, LOCAL, RedirectResponse(path, 303), account=account)
+        response = RedirectResponse(path, 303)
+        answer = await begin_session(context, request, account.email, LOCAL, response, account=account)
+        if answer is response:
+            peppers = context.administration().read_peppers()
+            devices.set_device(response, devices.device_value(account.email, peppers, context.now()))
+        return answer
 
     async def confirm(self, visit: Visit) -> Response:
         """Ask for the password again, or take it: what needs a recent login is allowed for ten minutes then."""
@@ -106,7 +113,7 @@ class LocalLogin:
         return logged_out(RedirectResponse("/login", 303))
 
     async def _authenticate(
-        self, context: Context, request: Request, email: str, password: str, *, wait: float
+        self, context: Context, request: Request, email: str, password: str, *, wait: float, is_known: bool = False
     ) -> StoredAccount | str | Response:
         """Return the account whose password this is, or what is shown instead."""
         section, address = console_section(context), address_of(context, request)
@@ -126,9 +133,15 @@ class LocalLogin:
             return WRONG
         if current_role(context, account.email) is None:
             return NO_ROLE
-        self._throttle.succeeded(address, email.lower())
+        self._throttle.succeeded(address, email.lower(), is_known=is_known)
         fresh = await self._hashing.hashed(text) if passwords.is_outdated(stored) else stored
         return await context.run(accounts.renew, context.administration(), account, fresh)
+
+
+def _is_known(context: Context, request: Request, email: str) -> bool:
+    """Tell whether this account logged in with this browser before."""
+    value = request.cookies.get(devices.COOKIE, "")
+    return bool(value) and devices.is_device_of(value, email, context.administration().read_peppers(), context.now())
 
 
 def login_page(section: ConsoleSection, path: str, *, email: str = "", error: str = "", status: int = 200) -> Response:

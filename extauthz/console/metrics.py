@@ -13,18 +13,17 @@ from starlette.routing import compile_path
 
 from extauthz import __version__
 from extauthz.adapters import metrics
-from extauthz.admin import sessions
+from extauthz.adapters.store.endings import Ending
+from extauthz.admin.rights import PERMISSIONS
 from extauthz.config.console import CALLBACK
 from extauthz.console.api.operations import BASE
 from extauthz.console.context import Context
-from extauthz.console.visits import session_limits
-from extauthz.errors import ConfigurationError, StoreError
+from extauthz.console.notices import conditions
+from extauthz.console.store_look import Endings, StoreLook
 from extauthz.telemetry.metric_table import SECONDS, Histogram, Samples
 from extauthz.transport.http.ops import Application, Readiness
 
 NO_PAGE = "none"
-STORE_TIMEOUT = 2.0
-"""Seconds that a scrape waits for the store."""
 
 _OUTCOMES = {2: "ok", 3: "ok", 4: "refused", 5: "failed"}
 _CHANGES = {None: "created", "/rotate": "rotated", "/revoke": "revoked"}
@@ -120,54 +119,44 @@ def _change(method: str, page: str, status: int) -> tuple[str, str] | None:
     return (_CHANGES[found[1]], by) if found else None
 
 
+def _of_endings(endings: Endings | None) -> Samples:
+    return {
+        ("extauthz_console_tokens_ending", (permission.value, within, "yes" if is_used else "no")): float(
+            counts.get(Ending(permission, is_used), 0)
+        )
+        for within, counts in (endings or {}).items()
+        for permission in PERMISSIONS
+        for is_used in (True, False)
+    }
+
+
 class OpsPages:
-    """What the ops listener shows of a console; a store that hangs is asked once, and delays no scrape for long.
+    """What the ops listener shows of a console; a store that hangs delays no scrape for long.
 
     Without the peppers it is not ready either: nobody can be let in.
     """
 
-    def __init__(self, context: Context, counters: Counters) -> None:
-        """Show these counts."""
+    def __init__(self, context: Context, counters: Counters, store: StoreLook, samples: Callable[[], Samples] = dict) -> None:
+        """Show these counts, and `samples` of the configuration."""
         self._context = context
         self._counters = counters
-        self._asking: asyncio.Task[int] | None = None
+        self._store = store
+        self._samples = samples
 
     async def metrics(self, openmetrics: bool) -> tuple[str, bytes]:
-        """Return type and text of all metrics; without the store the number of sessions is left out."""
+        """Return type and text of all metrics; without the store what is counted there is left out."""
         samples = self._counters.samples()
         samples["extauthz_console_build_info", (__version__,)] = 1.0
         for name, age in self._context.collector.ages().items():
             samples["extauthz_console_scrape_age_seconds", (name,)] = age
-        count = await self._sessions()
+        count, endings = await asyncio.gather(self._store.sessions(), self._store.endings())
+        samples |= _of_endings(endings)
         if count is not None:
             samples["extauthz_console_sessions", ()] = float(count)
         samples["extauthz_console_ready", ()] = float(count is not None)
-        return metrics.render(samples, openmetrics=openmetrics)
+        return metrics.render(samples | self._samples(), openmetrics=openmetrics)
 
     async def readiness(self) -> Readiness:
-        """Tell whether the store answers."""
-        return Readiness({"store": await self._sessions() is not None}, ())
-
-    async def _sessions(self) -> int | None:
-        """Count the sessions that last; None when the store does not answer in time."""
-        task = self._asking = self._asking or asyncio.create_task(self._context.run(self._count))
-        await asyncio.wait((task,), timeout=STORE_TIMEOUT)
-        if not task.done():
-            return None
-        if self._asking is task:
-            self._asking = None
-        try:
-            return task.result()
-        except StoreError:
-            return None
-        except ConfigurationError as error:
-            # Without the peppers nobody has a session.
-            _log.error("the sessions could not be counted", extra={"error": str(error)})
-            return None
-        except Exception:  # noqa: BLE001 - not ready, whatever it is
-            _log.exception("the store could not be looked at")
-            return None
-
-    def _count(self) -> int:
-        context = self._context
-        return sessions.count(context.administration(), context.now(), limits=session_limits(context))
+        """Tell whether the store answers, and whether the console is as its files say."""
+        details = tuple(each.document() for each in conditions(self._context.notices()))
+        return Readiness({"store": await self._store.sessions() is not None}, details)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -14,80 +14,27 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from extauthz.admin.administration import Administration, Store, prefixes_of, rules_of
-from extauthz.admin.route_map import RouteMap
+from extauthz.admin.administration import Store
 from extauthz.config.console import CALLBACK, ConsoleSection
-from extauthz.config.files import Files
-from extauthz.config.loader import Configuration, load
+from extauthz.config.loader import Configuration
 from extauthz.console.app import application, paths
 from extauthz.console.connections import ConsoleConnection
 from extauthz.console.context import Context
+from extauthz.console.current import CurrentConfiguration
 from extauthz.console.metrics import Counted, Counters, OpsPages
 from extauthz.console.openid import OpenIdLogin
-from extauthz.errors import ConfigurationError, FetchError, StoreError
+from extauthz.console.store_look import StoreLook
+from extauthz.errors import ConfigurationError, FetchError
 from extauthz.process import early_signals
 from extauthz.process.clock import SystemClock
+from extauthz.telemetry.conditions import ConditionKey
 from extauthz.transport.http.ops import BoundedConnection, HttpServer, Pages
 from extauthz.transport.http.ops import application as ops_application
 from extauthz.transport.sockets import open_port
 from extauthz.transport.tls import TlsFiles
 
-LOOK = 0.25
-"""Seconds between two looks at the files, at most: a role that was removed ends with the next click."""
-
-_log = logging.getLogger(__name__)
-
-
-class CurrentConfiguration:
-    """The configuration as its files have it now; a change that is not valid leaves the last good one, and is logged once."""
-
-    def __init__(self, configuration: Configuration, store: Store, *, monotonic: Callable[[], float]) -> None:
-        """Begin with what was loaded at the start."""
-        self._store = store
-        self._monotonic = monotonic
-        self._looked_at = monotonic()
-        self._tried: Files = configuration.files
-        self._take(configuration)
-
-    def configuration(self) -> Configuration:
-        """Return the last good configuration, after a look at its files."""
-        now = self._monotonic()
-        if now - self._looked_at >= LOOK:
-            self._looked_at = now
-            self._look()
-        return self._configuration
-
-    def administration(self) -> Administration:
-        """Return what use cases work on."""
-        self.configuration()
-        return self._administration
-
-    def route_map(self) -> RouteMap:
-        """Return what opens what."""
-        self.configuration()
-        return self._route_map
-
-    def _look(self) -> None:
-        if not self._tried.changed():
-            return
-        self._tried = Files()
-        try:
-            configuration = load(self._configuration.file, self._tried)
-            self._take(configuration)
-        except ConfigurationError as error:
-            _log.error("the configuration was changed and is not valid: the last good one counts", extra={"problems": str(error)})
-
-    def _take(self, configuration: Configuration) -> None:
-        tokens = configuration.settings.tokens
-        if tokens is None:
-            raise ConfigurationError(
-                [configuration.problem(("tokens",), "is missing: the console keeps what it knows in its store")]
-            )
-        self._administration = Administration(
-            self._store, rules_of(configuration, tokens), prefixes_of(tokens), lambda: configuration.peppers(os.environ)
-        )
-        self._route_map = RouteMap(configuration.policy, configuration.route_places)
-        self._configuration = configuration
+CERTIFICATE_LOOK = 1.0
+"""Seconds between two looks at the certificate."""
 
 
 def run(configuration: Configuration, store: Store, started: Callable[[str], object]) -> None:
@@ -102,12 +49,13 @@ async def _serve(
 ) -> None:
     section = configuration.settings.console or ConsoleSection()
     clock = SystemClock()
-    current = CurrentConfiguration(configuration, store, monotonic=clock.monotonic)
+    current = CurrentConfiguration(configuration, store, monotonic=clock.monotonic, now=clock.now)
     context = Context(
         current.configuration,
         current.administration,
         current.route_map,
         clock=clock.now,
+        notices=current.notices,
     )
     tls = _tls(section, configuration.file.parent)
     listener = open_port(section.listen)
@@ -115,7 +63,8 @@ async def _serve(
     login = _login(configuration, section, origins[0], clock)
     pages = application(context, origins, openid=login)
     counters = Counters(paths())
-    counted = Counted(_Probes(pages, context), counters, clock.monotonic)
+    look = StoreLook(context, clock.monotonic)
+    counted = Counted(_Probes(pages, look), counters, clock.monotonic)
     ops_listener = open_port(section.ops) if section.ops is not None else None
 
     class ServedConnection(ConsoleConnection):
@@ -123,8 +72,9 @@ async def _serve(
 
         shared = tuple(ip_network(network) for network in section.trusted_proxies)
 
-    server = HttpServer(counted, tls=None if tls is None else tls.load(protocol="http/1.1").context, http=ServedConnection)
-    shown = OpsPages(context, counters)
+    certificates = None if tls is None else tls.load(protocol="http/1.1")
+    server = HttpServer(counted, tls=None if certificates is None else certificates.context, http=ServedConnection)
+    shown = OpsPages(context, counters, look, current.samples)
     ops = HttpServer(ops_application(Pages(shown.metrics, shown.readiness)), http=BoundedConnection)
     loop = asyncio.get_running_loop()
 
@@ -139,18 +89,27 @@ async def _serve(
         stop()
     started(origins[0])
     ops_task = None if ops_listener is None else asyncio.create_task(ops.run_on(ops_listener))
-    collecting = asyncio.create_task(context.collector.run())
+    tasks = [asyncio.create_task(context.collector.run())]
+    if tls is not None and certificates is not None:
+        report = partial(_note_certificate, current)
+        tasks.append(asyncio.create_task(tls.renew(certificates, interval=CERTIFICATE_LOOK, now=clock.now, report=report)))
     try:
         await server.run_on(listener)
     finally:
-        collecting.cancel()
-        await asyncio.wait((collecting,))
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         if ops_task is not None:
             # Monitoring may look until the last page is answered.
             ops.should_exit = True
             await asyncio.wait((ops_task,))
         if login is not None:
             await login.close()
+
+
+def _note_certificate(current: CurrentConfiguration, error: str | None) -> None:
+    text = None if error is None else f"The certificate is not renewed, and the one of before goes on: {error}."
+    current.noted.note(ConditionKey.CERTIFICATE_CURRENT, text)
 
 
 def _login(configuration: Configuration, section: ConsoleSection, origin: str, clock: SystemClock) -> OpenIdLogin | None:
@@ -172,10 +131,10 @@ def _tls(section: ConsoleSection, folder: Path) -> TlsFiles | None:
 class _Probes:
     """Answers probes, whichever name they ask by, and hands everything else on."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]], context: Context) -> None:
+    def __init__(self, app: Callable[..., Awaitable[None]], look: StoreLook) -> None:
         """Stand before the pages."""
         self._app = app
-        self._context = context
+        self._look = look
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         """Answer a request (ASGI)."""
@@ -192,9 +151,7 @@ class _Probes:
         return PlainTextResponse("ok\n")
 
     async def _ready(self, _: Request) -> Response:
-        try:
-            await self._context.run(self._context.administration().store.audit_head)
-        except StoreError:
+        if await self._look.sessions() is None:
             return PlainTextResponse("the token store does not answer\n", 503)
         return PlainTextResponse("ok\n")
 

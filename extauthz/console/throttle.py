@@ -7,6 +7,8 @@ from collections import OrderedDict
 
 MOST = 4096
 """Keys that are remembered; with one more the one that was used longest ago is forgotten."""
+OF_ALL = 60
+"""Logins a minute of all strangers together: each one costs a hash of a password."""
 MAX_KEY = 254
 """Characters of a key that count: whoever tries writes it, and an e-mail address has no more."""
 
@@ -55,7 +57,8 @@ class LoginThrottle:
     """Five logins a minute for an address and sixty for all; for an account twenty an hour from an address, and a hundred in all.
 
     One address cannot use up the hundred, and so keep the owner of an account out; they are against guesses from many. Who is
-    turned away takes nothing of any limit, and makes nobody forgotten.
+    turned away takes nothing of any limit, and makes nobody forgotten. Browsers that the account logged in with before have limits
+    of their own, five a minute and twenty an hour for all of one account, which strangers cannot use up (OWASP: device cookies).
     """
 
     def __init__(self) -> None:
@@ -63,27 +66,35 @@ class LoginThrottle:
         self._addresses = Throttle(5, 60)
         self._pairs = Throttle(20, 3600)
         self._accounts = Throttle(100, 3600)
-        self._all = Throttle(60, 60)
+        self._all = Throttle(OF_ALL, 60)
+        self._known = Throttle(5, 60)
+        self._known_hours = Throttle(20, 3600)
 
-    def wait(self, address: str, account: str, now: float) -> float:
-        """Return 0 if somebody may try, else the seconds until then."""
-        limits = (
+    def wait(self, address: str, account: str, now: float, *, is_known: bool = False) -> float:
+        """Return 0 if somebody may try, else the seconds until then; `is_known` is a browser of this very account."""
+        limits: tuple[tuple[Throttle, str], ...] = (
             (self._addresses, network_of(address)),
             (self._all, ""),
             (self._pairs, _pair(address, account)),
             (self._accounts, account),
         )
+        if is_known:
+            limits = ((self._known, account), (self._known_hours, account))
         seconds = max(limit.look(key, now) for limit, key in limits)
         if not seconds:
             for limit, key in limits:
                 limit.wait(key, now)
         return seconds
 
-    def succeeded(self, address: str, account: str) -> None:
+    def succeeded(self, address: str, account: str, *, is_known: bool = False) -> None:
         """Forget the attempts at an account before a login, of others than this address only as far as they count for the account.
 
-        Those of the address stay: else an account of one's own would pay for any number of attempts at others.
+        Those of the address stay: else an account of one's own would pay for any number of attempts at others. Known browsers and
+        strangers give each other nothing back.
         """
+        if is_known:
+            self._known_hours.forget(account)
+            return
         self._pairs.forget(_pair(address, account))
         self._accounts.forget(account)
 

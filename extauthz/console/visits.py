@@ -13,12 +13,13 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 
 from extauthz.adapters.store.sessions import LOCAL, OPENID, StoredSession
 from extauthz.admin import sessions
-from extauthz.admin.rights import Actor, Role, role_of
+from extauthz.admin.rights import Actor, Role
 from extauthz.admin.sessions import SessionLimits
 from extauthz.config.console import ConsoleSection
 from extauthz.console import forms, rendering
 from extauthz.console.addresses import client_address
 from extauthz.console.context import Context
+from extauthz.console.current import role_in
 from extauthz.console.forms import Form
 from extauthz.console.guard import SAFE_METHODS
 from extauthz.errors import ConfigurationError, StoreError
@@ -79,7 +80,8 @@ class Visit:
 
     def page(self, template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any) -> Response:
         """Answer with a template; besides the values it has the visit, the visitor and the time."""
-        shown = {"visit": self, "visitor": self.visitor, "now": self.context.now(), "csrf": self.csrf, **values}
+        notices = () if self.visitor.role is Role.VIEWER else self.context.notices()
+        shown = {"visit": self, "visitor": self.visitor, "now": self.context.now(), "csrf": self.csrf, "notices": notices, **values}
         return HTMLResponse(rendering.render(template, shown), status, headers)
 
 
@@ -105,8 +107,7 @@ def address_of(context: Context, request: Request) -> str:
 
 def current_role(context: Context, email: str) -> Role | None:
     """Return the role that the configuration of now gives an address."""
-    roles = context.configuration().settings.roles
-    return role_of(email, roles.admins, roles.super_admins, roles.viewers)
+    return role_in(context.configuration().settings.roles, email)
 
 
 def message_page(title: str, text: str, status: int, *, link: str = "/", label: str = "Go to the overview") -> Response:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from extauthz.demo.company import WrongToken
 from extauthz.demo.providers import IssuerRole
+from extauthz.demo.wrong_tokens import WrongToken
 
 API = "/rest/api/v1"
 
@@ -58,14 +58,22 @@ def _bearer(variable: str) -> str:
 _SEARCH, _CHAT, _FEED = f"{API}/search", f"{API}/chat", f"{API}/feed"
 _OAUTH = "X-Glean-Auth-Type: OAUTH"
 _WRONG_TOKENS = {
-    WrongToken.ID_TOKEN: ("an ID token", "token_kind_wrong"),
-    WrongToken.OTHER_AUDIENCE: ("another audience", "token_audience"),
-    WrongToken.OTHER_CLIENT: ("another client (azp)", "token_client"),
-    WrongToken.OTHER_ISSUER: ("a slash too many", "token_issuer"),
-    WrongToken.UNVERIFIED: ("unverified address", "token_user_invalid"),
-    WrongToken.OTHER_TYPE: ("another type (typ)", "token_header_forbidden"),
-    WrongToken.NOT_SIGNED: ("not signed (none)", "token_algorithm"),
-    WrongToken.PUBLIC_KEY: ("public key as secret", "token_algorithm"),
+    WrongToken.OIDC_ID_TOKEN: ("an ID token", "token_kind_wrong"),
+    WrongToken.OIDC_OTHER_AUDIENCE: ("another audience", "token_audience"),
+    WrongToken.OIDC_OTHER_CLIENT: ("another client (azp)", "token_client"),
+    WrongToken.OIDC_OTHER_ISSUER: ("a slash too many", "token_issuer"),
+    WrongToken.OIDC_UNVERIFIED: ("unverified address", "token_user_invalid"),
+    WrongToken.OIDC_OTHER_TYPE: ("another type (typ)", "token_header_forbidden"),
+    WrongToken.OIDC_NOT_SIGNED: ("not signed (none)", "token_algorithm"),
+    WrongToken.OIDC_PUBLIC_KEY: ("public key as secret", "token_algorithm"),
+    WrongToken.KEYCLOAK_ID_TOKEN: ("an ID token", "token_kind_wrong"),
+    WrongToken.KEYCLOAK_NO_MAPPER: ("no audience mapper", "token_audience"),
+    WrongToken.KEYCLOAK_SERVICE_ACCOUNT: ("service account", "token_kind_wrong"),
+    WrongToken.AUTH0_ID_TOKEN: ("an ID token", "token_kind_wrong"),
+    WrongToken.AUTH0_FOR_USERINFO: ("for userinfo alone", "token_audience"),
+    WrongToken.AUTH0_MACHINE: ("machine to machine", "token_kind_wrong"),
+    WrongToken.COGNITO_ID_TOKEN: ("an ID token", "token_kind_wrong"),
+    WrongToken.COGNITO_OTHER_CLIENT: ("another client", "token_client"),
 }
 
 CASES = (
@@ -99,7 +107,7 @@ CASES = (
         for role in IssuerRole
     ),
     *(
-        Case(f"oidc token: {title}", "POST", _CHAT, (_bearer(wrong.variable), _OAUTH), 401, "token_invalid", logged=logged)
+        Case(f"{wrong.role} token: {title}", "POST", _CHAT, (_bearer(wrong.variable), _OAUTH), 401, "token_invalid", logged=logged)
         for wrong, (title, logged) in _WRONG_TOKENS.items()
     ),
     Case("OAuth token, header forgotten", "POST", _CHAT, (_bearer("OAUTH"),), 401, "token_invalid", logged="token_malformed"),

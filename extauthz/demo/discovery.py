@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from extauthz.demo import company
+from extauthz.demo.openid_providers import AUTH0_KEYS, COGNITO_KEYS, KEYCLOAK_KEYS, REALM
 from extauthz.demo.providers import AZURE_ISSUER, AZURE_V1_ISSUER, INTROSPECTION, OKTA, ONELOGIN, TENANT, Document
 
 DISCOVERY = "/.well-known/openid-configuration"
@@ -18,6 +19,7 @@ KEY_SETS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         f"/{TENANT}/discovery/keys": {"x5t": ""},
         f"{ONELOGIN}/certs": {},
         company.KEYS: {"alg": "RS256"},
+        **{path: {"alg": "RS256"} for path in (KEYCLOAK_KEYS, AUTH0_KEYS, COGNITO_KEYS)},
     }
 )
 """What the keys at a path have beside kty, use, kid, n and e; an empty x5t stands for the kid."""
@@ -31,7 +33,8 @@ def discovery_documents(base: str) -> dict[str, Document]:
         f"/{TENANT}/v2.0{DISCOVERY}": _azure(AZURE_ISSUER, f"{base}/{TENANT}", "/v2.0"),
         f"/{TENANT}{DISCOVERY}": _azure(AZURE_V1_ISSUER, f"{base}/{TENANT}", ""),
         ONELOGIN + DISCOVERY: _onelogin(base + ONELOGIN),
-        company.REALM + DISCOVERY: company.discovery(base),
+        company.PATH + DISCOVERY: company.discovery(base),
+        REALM + DISCOVERY: {"issuer": base + REALM, "jwks_uri": base + KEYCLOAK_KEYS},
     }
 
 

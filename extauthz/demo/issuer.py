@@ -10,7 +10,7 @@ from typing import Any
 
 import jwt
 
-from extauthz.demo import company, discovery, providers
+from extauthz.demo import discovery, providers
 from extauthz.demo.faults import MOVED, Fault, Faults, IssuerRequest, Reply, pause, spoiled
 from extauthz.demo.keys import IssuerKey, KeyRing
 from extauthz.demo.login import LOGIN, LoginProvider
@@ -24,6 +24,7 @@ from extauthz.demo.providers import (
     TENANT,
     IssuerRole,
 )
+from extauthz.demo.wrong_tokens import WrongToken, wrong_token
 
 __all__ = [
     "AUDIENCE",
@@ -106,15 +107,15 @@ class DemoIssuer:
         """Issue a OneLogin access token, which does not hold the user's address."""
         return self.issue(IssuerRole.ONELOGIN, user, lifetime=lifetime, **changes)
 
-    def wrong_token(self, wrong: company.WrongToken, user: str) -> str:
-        """Issue a token of the company's issuer that no API should take."""
+    def wrong_token(self, wrong: WrongToken, user: str) -> str:
+        """Issue a token that no API should take."""
         now = int(_now())
-        return company.wrong_token(company.claims(self._base, user, now, now + 3600), wrong, self._keys.signing())
+        return wrong_token(providers.claims_of(wrong.role, self._base, user, now, now + 3600), wrong, self._keys.signing())
 
     def examples(self, user: str) -> dict[str, str]:
         """Issue a token of every role, and every wrong one, by the shell variable that holds it in the demo."""
         genuine = {role.variable: self.issue(role, user) for role in IssuerRole}
-        return genuine | {wrong.variable: self.wrong_token(wrong, user) for wrong in company.WrongToken}
+        return genuine | {wrong.variable: self.wrong_token(wrong, user) for wrong in WrongToken}
 
     def forged(self, token: str) -> str:
         """Return the same header and claims signed with nobody's key; for an opaque token another one of its shape."""

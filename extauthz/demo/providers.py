@@ -11,7 +11,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from extauthz.demo import company
+from extauthz.demo import company, openid_providers
 
 Document = dict[str, Any]
 
@@ -42,6 +42,9 @@ class IssuerRole(StrEnum):
     GSUITE = "gsuite"
     ONELOGIN = "onelogin"
     OIDC = "oidc"
+    KEYCLOAK = "keycloak"
+    AUTH0 = "auth0"
+    COGNITO = "cognito"
 
     @property
     def variable(self) -> str:
@@ -99,6 +102,12 @@ def entry_of(role: IssuerRole, base: str) -> Document:
             entry = {"provider": "onelogin", "issuer": base + ONELOGIN, "client_ids": [ONELOGIN_CLIENT]}
         case IssuerRole.OIDC:
             entry = company.entry(base)
+        case IssuerRole.KEYCLOAK:
+            entry = openid_providers.keycloak_entry(base)
+        case IssuerRole.AUTH0:
+            entry = openid_providers.auth0_entry(base)
+        case IssuerRole.COGNITO:
+            entry = openid_providers.cognito_entry(base)
     return {"name": role.value, **entry}
 
 
@@ -147,6 +156,12 @@ def claims_of(role: IssuerRole, base: str, user: str, now: int, expires_at: int)
             }
         case IssuerRole.OIDC:
             return company.claims(base, user, now, expires_at)
+        case IssuerRole.KEYCLOAK:
+            return openid_providers.keycloak_claims(base, user, now, expires_at)
+        case IssuerRole.AUTH0:
+            return openid_providers.auth0_claims(base, user, now, expires_at)
+        case IssuerRole.COGNITO:
+            return openid_providers.cognito_claims(user, now, expires_at)
 
 
 def _azure_claims(user: str) -> Document:
@@ -189,7 +204,7 @@ def _azure_user(user: str, issuer: str) -> Document:
 def headers_of(role: IssuerRole, kid: str) -> Document:
     """Return what the header of an access token has beside `alg`; `typ` None leaves out the usual "JWT"."""
     match role:
-        case IssuerRole.OKTA | IssuerRole.OKTA_ORG:
+        case IssuerRole.OKTA | IssuerRole.OKTA_ORG | IssuerRole.COGNITO:
             return {"kid": kid, "typ": None}
         case IssuerRole.AZURE_V1:
             return {"kid": kid, "x5t": kid}

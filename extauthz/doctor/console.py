@@ -53,7 +53,7 @@ def _packages() -> Finding:
 
 
 def _address(section: ConsoleSection, tls: TlsFiles | None) -> Iterator[Finding]:
-    """Judge whether the name that browsers ask for is the one of the certificate, and who stands in between."""
+    """Judge whether the name that browsers ask for is the one of the certificate; of a proxy the configuration's warning tells."""
     origin = section.origins(section.listen.port)[0]
     named = _HOST.fullmatch(origin)
     host = named[1] if named else ""
@@ -67,10 +67,6 @@ def _address(section: ConsoleSection, tls: TlsFiles | None) -> Iterator[Finding]
             advice = f"get a certificate for {host}, or write console.public_url with a name that it has"
             yield problem("console.address", f"{tls.certificate} is for {', '.join(names) or 'nobody'}, not for {host}", advice)
             return
-    elif origin.startswith("https://") and not section.trusted_proxies:
-        advice = "write the networks of the proxy into console.trusted_proxies: else all visitors share its address, and its limits"
-        yield warning("console.address", f"{origin} ends at a proxy, of whose visitors the addresses are not known", advice)
-        return
     yield ok("console.address", f"browsers reach it at {origin}")
 
 

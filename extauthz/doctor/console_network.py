@@ -12,14 +12,28 @@ from extauthz.adapters.oauth.discovery import Discovery
 from extauthz.adapters.oauth.http import JsonFetcher, TextFetcher
 from extauthz.addresses import Address
 from extauthz.config.console import ConsoleSection, LoginSection, SidecarTlsSection
+from extauthz.config.document import items, mapping
 from extauthz.config.loader import Configuration
 from extauthz.doctor.findings import Finding, ok, problem, warning
 from extauthz.doctor.world import PATIENCE, listens
 from extauthz.envoy_config.reading import is_everywhere
 from extauthz.errors import FetchError
 from extauthz.ports import Clock
+from extauthz.telemetry.conditions import ConditionKey
 
 ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+UNMET = {
+    ConditionKey.CONFIGURATION_CURRENT: (
+        "the files that the console reads have an error, and it goes on with what counted before",
+        "correct the line that its log names",
+    ),
+    ConditionKey.RESTART_NOT_NEEDED: ("a changed key waits for a restart of the console", "restart the console: it keeps sessions"),
+    ConditionKey.CERTIFICATE_CURRENT: (
+        "the console does not take the certificate of console.tls, and shows the one of before",
+        "put a certificate there that is not over, with its own unencrypted key",
+    ),
+}
+"""What is found where a condition of the console is not met, and what to do."""
 MAX_PAGE_BYTES = 8 * 1024 * 1024
 _UNIX = "unix://"
 _VERSION = re.compile(r'^extauthz_build_info\{(?:[^}]*,)?version="([^"]*)"', re.MULTILINE)
@@ -28,7 +42,7 @@ _VERSION = re.compile(r'^extauthz_build_info\{(?:[^}]*,)?version="([^"]*)"', re.
 async def port(section: ConsoleSection) -> Finding:
     """Look who listens where the console does; that nobody does is no problem."""
     name, at = "console.listen", section.listen
-    local = Address(host="127.0.0.1" if is_everywhere(at) else at.host, port=at.port)
+    local = _local(at)
     if not await listens(local):
         return ok(name, f"nobody listens at {at}: the console does not run here")
     if section.tls is not None:
@@ -50,10 +64,9 @@ async def port(section: ConsoleSection) -> Finding:
 
 async def _readiness(at: Address, ops: Address) -> Finding:
     """Ask the ops listener of a console that speaks TLS to browsers, whose name this machine may not resolve."""
-    local = Address(host="127.0.0.1" if is_everywhere(ops) else ops.host, port=ops.port)
     fetcher = JsonFetcher(timeout=PATIENCE, plain_http=True)
     try:
-        answer = await fetcher.ask(f"http://{local}/readyz")
+        answer = await fetcher.ask(f"http://{_local(ops)}/readyz")
     except FetchError as error:
         text = f"somebody listens at {at}, and console.ops does not answer: {error}"
         return warning("console.listen", text, "look whether it is the console, or another program")
@@ -63,6 +76,27 @@ async def _readiness(at: Address, ops: Address) -> Finding:
         text = f"the console at {at} is not ready: /readyz of {ops} answers with status {answer.status}"
         return problem("console.listen", text, "look at its log, and whether the token store answers")
     return ok("console.listen", f"the console answers at {at}, and is ready")
+
+
+async def conditions(section: ConsoleSection) -> list[Finding]:
+    """Repeat what a console that runs here says of its files; what cannot be read as that is judged by `port`."""
+    if section.ops is None:
+        return []
+    fetcher = JsonFetcher(timeout=PATIENCE, plain_http=True)
+    try:
+        answer = await fetcher.ask(f"http://{_local(section.ops)}/readyz")
+    except FetchError:
+        return []
+    finally:
+        await fetcher.close()
+    details = items(mapping(answer.document).get("details"))
+    unmet = [each.get("key") for each in map(mapping, details) if each.get("met") is False]
+    return [warning("console.files", *texts) for key, texts in UNMET.items() if key in unmet]
+
+
+def _local(at: Address) -> Address:
+    """Return where this machine reaches a listener of its own."""
+    return Address(host="127.0.0.1" if is_everywhere(at) else at.host, port=at.port)
 
 
 async def provider(configuration: Configuration, section: LoginSection, clock: Clock) -> list[Finding]:

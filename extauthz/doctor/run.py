@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+from extauthz.config.console import ConsoleSection
 from extauthz.config.loader import Configuration
 from extauthz.doctor import console, console_network, envoy_admin, files, machine, saved_settings, world
 from extauthz.doctor.findings import Finding, ok, problem, warning
@@ -57,7 +58,7 @@ def _of_console(
     if section is None:
         return
     yield "console", lambda: console.look(configuration, section, clock.now())
-    yield "console's port", lambda: [asyncio.run(console_network.port(section))]
+    yield "console's port", lambda: asyncio.run(_at_port(section))
     if not offline or isinstance(configuration.store_place, Path):
         yield "console's store", lambda: console.store(configuration, section, clock.now(), environment)
     if offline:
@@ -66,6 +67,10 @@ def _of_console(
     login = section.oidc
     if login is not None:
         yield "provider of logins", lambda: asyncio.run(console_network.provider(configuration, login, clock))
+
+
+async def _at_port(section: ConsoleSection) -> list[Finding]:
+    return [await console_network.port(section), *await console_network.conditions(section)]
 
 
 def settings(configuration: Configuration) -> Iterator[Finding]:

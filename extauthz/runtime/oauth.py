@@ -11,6 +11,7 @@ from extauthz.adapters.oauth.discovery import Discovery
 from extauthz.adapters.oauth.http import JsonFetcher
 from extauthz.adapters.oauth.introspection import Introspection
 from extauthz.adapters.oauth.jwks import FIRST_RETRY, RETRY, UNKNOWN_KEY_COOL_DOWN, JwksSource
+from extauthz.adapters.oauth.signed_answers import SignedAnswerFetcher, SignedAnswers
 from extauthz.config.digests import digest
 from extauthz.config.loader import Configuration
 from extauthz.config.oauth import OAuthListSection, OAuthSection, ProviderEntry
@@ -80,16 +81,24 @@ class Issuers:
                 prepared.append(served[key])
                 continue
             discovery = Discovery(rules.issuer, rules.discovery, for_keys, clock=self.clock, other=other_discovery(rules))
-            jwks = self._keys(oauth, entry, rules, discovery, for_keys) if rules.verification is Verification.JWKS else None
-            introspections = self._introspections(entry, rules, secret, discovery, for_tokens, configuration.settings.limits)
+            needs_keys = rules.verification is Verification.JWKS or entry.signed_introspection
+            jwks = self._keys(oauth, entry, rules, discovery, for_keys) if needs_keys else None
+            asking = for_tokens
+            if entry.signed_introspection:
+                asking = self._fetcher(configuration, oauth, secrets, timeout=oauth.remote_timeout, signed=True)
+            limits = configuration.settings.limits
+            introspections = self._introspections(entry, rules, secret, discovery, (asking, for_tokens), limits, jwks)
             prepared.append(self._sources(key, rules, jwks, introspections))
         return tuple(prepared)
 
     async def retire(self, configuration: Configuration | None, secrets: Secrets) -> None:
         """Close the HTTP clients that a configuration does not need, all of them without one."""
         oauth = configuration.settings.oauth if configuration else None
-        timeouts = (KEY_TIMEOUT, oauth.remote_timeout) if oauth and oauth.enabled else ()
-        needed = {_fetcher_digest(configuration, oauth, secrets, timeout) for timeout in timeouts if configuration and oauth}
+        needed = set[bytes]()
+        if configuration and oauth and oauth.enabled:
+            needed = {_fetcher_digest(configuration, oauth, secrets, timeout) for timeout in (KEY_TIMEOUT, oauth.remote_timeout)}
+            if any(entry.signed_introspection for entry in oauth.entries):
+                needed.add(_fetcher_digest(configuration, oauth, secrets, oauth.remote_timeout, signed=True))
         # All at once: a configuration that is prepared meanwhile must not be given one of them.
         retired = [self._fetchers.pop(key) for key in self._fetchers.keys() - needed]
         for fetcher in retired:
@@ -98,10 +107,11 @@ class Issuers:
     def _sources(
         self, key: bytes, rules: ProviderRules, jwks: JwksSource | None, introspections: tuple[Introspection, ...]
     ) -> ProviderSources:
-        keys: KeySource | None = jwks
+        # Keys of signed answers verify no tokens.
+        keys: KeySource | None = jwks if rules.verification is Verification.JWKS else None
         introspectors: dict[Verification, Introspector] = {each.method: each for each in introspections}
         if self.tracing is not None:
-            keys = self.tracing.keys(jwks, issuer=jwks.issuer) if jwks else None
+            keys = self.tracing.keys(jwks, issuer=jwks.issuer) if jwks and keys else None
             for each in introspections:
                 introspectors[each.method] = self.tracing.introspector(each, issuer=each.issuer, method=each.method.value)
         return ProviderSources(key, rules, keys, introspectors, jwks, introspections)
@@ -135,10 +145,14 @@ class Issuers:
         rules: ProviderRules,
         secret: bytes | None,
         discovery: Discovery,
-        fetcher: JsonFetcher,
+        fetchers: tuple[JsonFetcher, JsonFetcher],
         limits: LimitsSection,
+        jwks: JwksSource | None,
     ) -> tuple[Introspection, ...]:
-        """Return the remote verifications at this provider; half of what each may do is for tokens that were good before."""
+        """Return the remote verifications at this provider; half of what each may do is for tokens that were good before.
+
+        The first of the HTTP clients is for introspection, whose answers may be signed.
+        """
         clock, most, at_once = self.clock, limits.remote_per_second, limits.remote_in_flight
         methods = {rules.verification} - {Verification.JWKS} | ({Verification.USERINFO} if rules.userinfo else set())
         uris = {
@@ -146,30 +160,42 @@ class Issuers:
             Verification.INTROSPECTION: entry.introspection_uri,
             Verification.USERINFO: entry.userinfo_uri,
         }
+        credentials = None if secret is None else (entry.introspection_client or entry.client_ids[0], secret.decode())
+        signed = None
+        if entry.signed_introspection and jwks is not None and credentials is not None:
+            signed = SignedAnswers(credentials[0], jwks, rules.provider.algorithms, clock=clock)
         return tuple(
             Introspection(
                 method,
                 discovery,
-                fetcher,
+                fetchers[0 if method is Verification.INTROSPECTION else 1],
                 clock=clock,
                 budget=Budget(most, at_once, clock=clock),
                 strangers=Budget(max(1.0, most / 2), max(1, at_once // 2), clock=clock),
                 breaker=self._breakers.setdefault((rules.issuer, method), Breaker(clock=clock)),
                 uri=uris[method],
-                credentials=None if secret is None else (entry.introspection_client or entry.client_ids[0], secret.decode()),
+                credentials=credentials,
+                signed=signed if method is Verification.INTROSPECTION else None,
             )
             for method in sorted(methods)
         )
 
     def _fetcher(
-        self, configuration: Configuration, oauth: OAuthSection | OAuthListSection, secrets: Secrets, *, timeout: float
+        self,
+        configuration: Configuration,
+        oauth: OAuthSection | OAuthListSection,
+        secrets: Secrets,
+        *,
+        timeout: float,
+        signed: bool = False,
     ) -> JsonFetcher:
-        key = _fetcher_digest(configuration, oauth, secrets, timeout)
+        key = _fetcher_digest(configuration, oauth, secrets, timeout, signed=signed)
         if key not in self._fetchers:
             try:
                 trust = _bundle(configuration, oauth) if oauth.ca_file else None
                 proxy = oauth.proxy.url if oauth.proxy else None
-                self._fetchers[key] = JsonFetcher(timeout=timeout, proxy=proxy, proxy_auth=secrets.proxy_auth, trust=trust)
+                kind = SignedAnswerFetcher if signed else JsonFetcher
+                self._fetchers[key] = kind(timeout=timeout, proxy=proxy, proxy_auth=secrets.proxy_auth, trust=trust)
             except FetchError as error:
                 message = f"{_ca_file(configuration, oauth)}: {error}"
                 raise ConfigurationError([configuration.problem(("oauth", "ca_file"), message)]) from error
@@ -201,11 +227,12 @@ def provider_digest(configuration: Configuration, entry: ProviderEntry, rules: P
 
 
 def _fetcher_digest(
-    configuration: Configuration, oauth: OAuthSection | OAuthListSection, secrets: Secrets, timeout: float
+    configuration: Configuration, oauth: OAuthSection | OAuthListSection, secrets: Secrets, timeout: float, *, signed: bool = False
 ) -> bytes:
     """Hash what an HTTP client is made from."""
     proxy = (oauth.proxy.url if oauth.proxy else "", *(secrets.proxy_auth or ()))
-    return digest(repr(timeout).encode(), *(part.encode() for part in proxy), _bundle(configuration, oauth))
+    kind = (b"signed",) if signed else ()
+    return digest(repr(timeout).encode(), *kind, *(part.encode() for part in proxy), _bundle(configuration, oauth))
 
 
 def _ca_file(configuration: Configuration, oauth: OAuthSection | OAuthListSection) -> Path | None:

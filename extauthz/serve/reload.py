@@ -21,7 +21,7 @@ from extauthz.config.saved_settings import Saved
 from extauthz.core.model import Reason
 from extauthz.errors import ConfigurationError, Problem, StoreError
 from extauthz.serve.rereading import Misfit, SettingsSource, reread, weaker, with_other_settings
-from extauthz.serve.staleness import Source, Staleness
+from extauthz.serve.staleness import LatestSettings, Source, Staleness
 from extauthz.telemetry.metric_table import Samples
 
 QUIET = 0.25
@@ -68,7 +68,7 @@ class Reloader:
     ) -> None:
         """Begin with a configuration that is served; `take` makes another one served, or raises."""
         self.configuration = self._started_with = configuration
-        self._staleness = Staleness()
+        self._staleness, self._latest = Staleness(), LatestSettings(configuration.saved)
         self._wanted: Saved = configuration.saved or Reason.STORE_UNAVAILABLE
         self._misfit: Misfit | None = None
         self._in_place: frozenset[Path] = frozenset()
@@ -103,6 +103,7 @@ class Reloader:
         samples["extauthz_config_stale", ()] = float(self.problem is not None)
         samples["extauthz_config_info", (self.configuration.files.digest,)] = 1.0
         samples["extauthz_settings_version", ()] = float(self.configuration.settings_version)
+        samples["extauthz_settings_turned_back", ()] = float(self._latest.turned_back)
         return samples
 
     async def run(self) -> None:
@@ -209,6 +210,7 @@ class Reloader:
             return Outcome.FAILED
         self.configuration, self._accepted_at = configuration, self._now()
         self._outcomes["ok"] += 1
+        self._latest.serve(configuration.saved)
         self._staleness.note(source, [])
         self._note_unknown()
         return Outcome.TAKEN

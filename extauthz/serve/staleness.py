@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from enum import StrEnum
 
+from extauthz.config.saved_settings import Saved, SavedSettings
 from extauthz.errors import Problem
 
 _log = logging.getLogger(__name__)
@@ -17,6 +18,35 @@ class Source(StrEnum):
     FILES = "files"
     SETTINGS = "settings"
     STORE = "store"
+
+
+class LatestSettings:
+    """The highest version of the saved settings that this process served, in whichever epoch of the store.
+
+    Within an epoch no older one is taken. A restored backup begins another one, and so can whoever writes to the database: that
+    is told, since nobody but the audit knows which it was.
+    """
+
+    def __init__(self, saved: Saved | None) -> None:
+        """Begin with what is served, None where the file has the settings."""
+        self._highest = self._served = 0
+        self.serve(saved)
+
+    @property
+    def turned_back(self) -> bool:
+        """Return whether an older version is served than one of before."""
+        return self._served < self._highest
+
+    def serve(self, saved: Saved | None) -> None:
+        """Note what is served from now on; nothing that is not known is older."""
+        if not isinstance(saved, SavedSettings):
+            return
+        if saved.version < self._served:
+            message = (
+                "the OAuth settings went back from version %d to %d: if nobody ran 'extauthz store accept-restore', see the audit"
+            )
+            _log.warning(message, self._served, saved.version)
+        self._served, self._highest = saved.version, max(self._highest, saved.version)
 
 
 class Staleness:

@@ -11,6 +11,8 @@ class ConditionKey(StrEnum):
 
     CONFIGURATION_CURRENT = "configuration_current"
     FILES_REPLACED = "files_replaced"
+    RESTART_NOT_NEEDED = "restart_not_needed"
+    CERTIFICATE_CURRENT = "certificate_current"
     ENFORCED = "enforced"
     STORE_FOLLOWED = "store_followed"
     PARENT_RUNNING = "parent_running"
@@ -24,6 +26,8 @@ class ConditionKey(StrEnum):
 SENTENCES = {
     ConditionKey.CONFIGURATION_CURRENT: "the configuration that is served is that of the files, and of the settings in the store",
     ConditionKey.FILES_REPLACED: "the configuration files are replaced as a whole",
+    ConditionKey.RESTART_NOT_NEEDED: "no changed key waits for a restart",
+    ConditionKey.CERTIFICATE_CURRENT: "the certificate that is shown is that of its files",
     ConditionKey.ENFORCED: "every refusal is enforced",
     ConditionKey.STORE_FOLLOWED: "the change feed of the token store was read lately",
     ConditionKey.PARENT_RUNNING: "the parent process runs",

@@ -171,6 +171,12 @@ DEFINITIONS = (
         "`oauth.managed_by: yaml`.",
         across=Across.LEAST,
     ),
+    _gauge(
+        "extauthz_settings_turned_back",
+        "1 while an older version of the OAuth settings in the store is served than one that this process served before: a "
+        "restored backup was accepted, or somebody who writes to the database made it look so.",
+        across=Across.GREATEST,
+    ),
     Definition(
         "extauthz_config_info", Type.INFO, ("hash",), "Hash of the files that are served, secrets left out.", Across.GREATEST
     ),
@@ -219,7 +225,28 @@ CONSOLE = (
     ),
     _counter("extauthz_console_token_changes_total", "Tokens created, rotated and revoked, by page or api.", "change", "by"),
     _gauge("extauthz_console_sessions", "Sessions that last and were written with a pepper, of all consoles of the store."),
+    _gauge(
+        "extauthz_console_tokens_ending",
+        "Active tokens that end within 1d or 7d and have no successor; used: whether within the last seven days. "
+        "A token whose whole life is less than four times as long does not count.",
+        "permission",
+        "within",
+        "used",
+    ),
     _gauge("extauthz_console_scrape_age_seconds", "Seconds since the last good scrape, or since the start.", "sidecar"),
+    _counter(
+        "extauthz_console_configuration_reloads_total",
+        "Readings of changed files: ok, failed, or restart_needed: taken, and some of the changed keys wait for a restart.",
+        "result",
+    ),
+    _gauge(
+        "extauthz_console_configuration_last_reload_success_timestamp_seconds",
+        "When the configuration that counts was taken, in seconds since the epoch.",
+    ),
+    _gauge(
+        "extauthz_console_configuration_stale",
+        "1 while the files have an error, or a changed key in them waits for a restart of the console.",
+    ),
     _gauge("extauthz_console_ready", "1 when the token store answers."),
     Definition("extauthz_console_build_info", Type.INFO, ("version",), "Version.", Across.GREATEST),
 )

@@ -7,17 +7,23 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 
 from extauthz.errors import ListenError
+from extauthz.process.clock import SystemClock
 
 INTERVAL = 5.0
 """Seconds between two looks at the files."""
 
 _log = logging.getLogger(__name__)
+
+
+def _no_report(_: str | None) -> None:
+    """Leave it to the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +80,45 @@ class TlsFiles:
         return Certificates(chain, key, client_ca, context, self.allowed_names)
 
     async def watch(
-        self, current: Certificates, use: Callable[[Certificates], Awaitable[None]], *, interval: float = INTERVAL
+        self,
+        current: Certificates,
+        use: Callable[[Certificates], Awaitable[None]],
+        *,
+        interval: float = INTERVAL,
+        now: Callable[[], float] = SystemClock.now,
+        report: Callable[[str | None], object] = _no_report,
     ) -> None:
-        """Hand changed files to `use`, for ever; files that do not fit together leave the last good ones in use."""
+        """Hand changed files to `use`, for ever; what does not fit together, or is over, leaves the last good ones in use.
+
+        `report` gets after each look why the files are not what is served, None while they are. `now` returns seconds since the
+        epoch.
+        """
         last_error: str | None = None
         while True:
             await asyncio.sleep(interval)
             try:
                 certificates = await asyncio.to_thread(self.load)
                 if certificates != current:
+                    if certificates.expires_at <= now():
+                        raise ListenError(f"{self.certificate} ended at {_moment(certificates.expires_at)}")
                     await use(certificates)
                     current = certificates
                     _log.info("certificates reloaded", extra={"certificate": str(self.certificate)})
                 last_error = None
-            except (ListenError, OSError) as error:
+            except (ListenError, OSError, ValueError) as error:
                 if last_error != str(error):
                     last_error = str(error)
                     _log.warning("certificates not reloaded, the last good ones go on: %s", error)
+            report(last_error)
 
-    async def renew(self, served: Certificates, *, interval: float = INTERVAL) -> None:
+    async def renew(
+        self,
+        served: Certificates,
+        *,
+        interval: float = INTERVAL,
+        now: Callable[[], float] = SystemClock.now,
+        report: Callable[[str | None], object] = _no_report,
+    ) -> None:
         """Show changed certificates in the context that is served, for ever; other authorities of clients need a restart."""
 
         async def use(certificates: Certificates) -> None:
@@ -100,7 +126,7 @@ class TlsFiles:
                 raise ListenError(f"{self.client_ca} is another one, which needs a restart here")
             served.context.load_cert_chain(self.certificate, self.key, password=_no_password)
 
-        await self.watch(served, use, interval=interval)
+        await self.watch(served, use, interval=interval, now=now, report=report)
 
 
 def _content(path: Path) -> bytes:
@@ -108,6 +134,10 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ListenError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _no_password() -> str:

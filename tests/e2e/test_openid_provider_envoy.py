@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from extauthz.demo.wrong_tokens import signed_with_secret
 from tests.support.envoy import Reply, running_envoy, running_sidecar, running_upstream, send
 from tests.support.envoy_config import printed
 from tests.support.openid_provider import API, Issuer, OpenIdProvider, new_key, node
@@ -210,7 +210,7 @@ def test_forgeries_of_its_tokens_are_refused(world: World) -> None:
     more = {name: header[name] for name in ("kid", "typ")}
     public = jwt.PyJWK(world.company.keys[0] | {"alg": "RS256"}).key.public_key().public_bytes(Encoding.PEM, PublicFormat.PKCS1)
     forged = {
-        "token_algorithm": [jwt.encode(claims, "", algorithm="none", headers=more), with_secret(claims, public, more)],
+        "token_algorithm": [jwt.encode(claims, "", algorithm="none", headers=more), signed_with_secret(claims, public, more)],
         "token_signature": [jwt.encode(claims, jwt.PyJWK(new_key("RS256") | {"alg": "RS256"}), headers=more)],
         "token_issuer": [
             jwt.encode(claims | {"iss": f"{claims['iss']}/"}, jwt.PyJWK(world.company.keys[0] | {"alg": "RS256"}), headers=more)
@@ -220,13 +220,6 @@ def test_forgeries_of_its_tokens_are_refused(world: World) -> None:
         reason: {reason} for reason in forged
     }
     assert world.send(token).status == 200
-
-
-def with_secret(claims: dict[str, Any], secret: bytes, header: dict[str, Any]) -> str:
-    """Sign with a key that everybody knows, which PyJWT would not do."""
-    parts = (jwt.utils.base64url_encode(json.dumps(part).encode()) for part in (header | {"alg": "HS256"}, claims))
-    signed = b".".join(parts)
-    return (signed + b"." + jwt.utils.base64url_encode(hmac.digest(secret, signed, "sha256"))).decode()
 
 
 def test_a_new_key_of_the_provider_counts_at_once_and_the_old_one_while_it_is_published(world: World) -> None:

@@ -29,8 +29,8 @@ from extauthz.config.loader import load
 from extauthz.console import passwords
 from extauthz.console.app import application
 from extauthz.console.context import Context
+from extauthz.console.current import CurrentConfiguration
 from extauthz.console.openid import OpenIdLogin
-from extauthz.console.serving import CurrentConfiguration
 from extauthz.core.model import AuthType
 
 NOW, DAY = 1_800_000_000, 86_400
@@ -73,15 +73,19 @@ class ConsoleWorld:
         (self.folder / "pepper").write_bytes(b"a pepper for tests, 32 bytes long")
         (self.folder / "routes.yaml").write_text(ROUTES)
         self.change()
-        self.current = CurrentConfiguration(load(self.file), self.store, monotonic=lambda: self.ticks)
+        self.current = CurrentConfiguration(load(self.file), self.store, monotonic=lambda: self.ticks, now=lambda: self.now)
         self.context = Context(
-            self.current.configuration, self.current.administration, self.current.route_map, clock=lambda: self.now
+            self.current.configuration,
+            self.current.administration,
+            self.current.route_map,
+            clock=lambda: self.now,
+            notices=self.current.notices,
         )
         self.app = application(self.context, [ORIGIN], openid=self.openid)
 
-    def client(self, app: ASGIApp) -> TestClient:
+    def client(self, app: ASGIApp, host: str = "testclient") -> TestClient:
         """Return a client of an application; all of a world share one loop, because each one takes long to begin."""
-        client = TestClient(app, base_url=ORIGIN, follow_redirects=False)
+        client = TestClient(app, base_url=ORIGIN, follow_redirects=False, client=(host, 50000))
         client.portal = self.portal
         return client
 

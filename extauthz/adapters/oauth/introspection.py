@@ -6,11 +6,12 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from extauthz.adapters.oauth.discovery import Discovery
 from extauthz.adapters.oauth.http import MAX_CAUSE, Answer, JsonFetcher
+from extauthz.adapters.oauth.signed_answers import SignedAnswers
 from extauthz.core.model import Reason
 from extauthz.core.providers import Verification
 from extauthz.errors import FetchError, ProxyRefusal, Unavailable
@@ -69,10 +70,11 @@ class Introspection:
         breaker: Breaker,
         uri: str | None = None,
         credentials: tuple[str, str] | None = None,
+        signed: SignedAnswers | None = None,
     ) -> None:
         """Ask within `budget`, about tokens that were never seen within `strangers` as well; `uri` replaces the discovered address.
 
-        `credentials` are client id and secret, for introspection.
+        `credentials` are client id and secret, for introspection. With `signed` only answers count that it can read.
         """
         self.issuer = discovery.issuer
         self.method = method
@@ -85,6 +87,7 @@ class Introspection:
         self._breaker = breaker
         self._address = uri or self._method.address
         self._credentials = credentials
+        self._signed = signed
         self.outcomes: Counter[str] = Counter(answered=0, failed=0, proxy_refused=0, shed=0)
         self.seconds = 0.0
 
@@ -133,7 +136,10 @@ class Introspection:
         match self.method:
             case Verification.INTROSPECTION:
                 form = {"token": token, "token_type_hint": "access_token"}
-                return await self._fetcher.ask(address, basic=self._credentials, form=form)
+                answer = await self._fetcher.ask(address, basic=self._credentials, form=form)
+                if self._signed is not None and answer.status == 200:
+                    return replace(answer, document=await self._signed.read(answer.document))
+                return answer
             case Verification.TOKENINFO:
                 return await self._fetcher.ask(address, bearer=token, form={})
             case _:

@@ -48,16 +48,35 @@ def test_a_database_that_is_away_stops_no_start(tmp_path: Path) -> None:
         assert log_in(client, address) == 503
 
 
+def shown_at(port: int) -> str:
+    """Return the certificate that a listener shows."""
+    return ssl.get_server_certificate(("127.0.0.1", port))
+
+
+def unmet(address: str) -> list[str]:
+    """Return the conditions of /readyz that are not met."""
+    return [each["key"] for each in httpx2.get(address).json()["details"] if not each["met"]]
+
+
 def test_tls(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     chain, key = authority.issue("console")
     port = free_port()
-    section = {"listen": f"127.0.0.1:{port}", "public_url": f"https://localhost:{port}"}
+    ops_port = free_port()
+    section = {"listen": f"127.0.0.1:{port}", "public_url": f"https://localhost:{port}", "ops": f"127.0.0.1:{ops_port}"}
     with console(tmp_path, console=section | {"tls": {"certificate": str(chain), "key": str(key)}}) as (address, _):
         trusted = ssl.create_default_context(cafile=str(authority.file))
         with httpx2.Client(verify=trusted) as client:
             answer = client.get(f"{address}/login")
             assert (answer.status_code, answer.headers["strict-transport-security"]) == (200, "max-age=31536000")
+        ops = f"http://127.0.0.1:{ops_port}/readyz"
+        shown = shown_at(port)
+        key.write_text("no key")
+        eventually(lambda: unmet(ops) == ["certificate_current"], seconds=10)
+        assert shown_at(port) == shown
+        authority.issue("console")
+        eventually(lambda: shown_at(port) != shown, seconds=10)
+        eventually(lambda: unmet(ops) == [], seconds=10)
         with httpx2.Client() as client, pytest.raises(httpx2.RequestError):
             client.get(f"{address.replace('https', 'http')}/login")
 

@@ -16,7 +16,8 @@ from extauthz.adapters.store import sessions as stored_sessions
 from extauthz.admin import accounts, sessions
 from extauthz.admin.rights import Actor, Role
 from extauthz.admin.sessions import SessionLimits
-from extauthz.console import forms, passwords
+from extauthz.console import forms, passwords, throttle
+from extauthz.console.app import application
 from extauthz.console.visits import COOKIE
 from tests.support.console_world import FOUNDER, HASH, NOW, ORIGIN, PASSWORD, SETTINGS, WHO, ConsoleWorld, console_world, done
 
@@ -46,7 +47,9 @@ def test_somebody_with_account_and_role_gets_in(world: ConsoleWorld) -> None:
     browser = world.visitor()
     answer = browser.post("/login", {"email": "ANA@acme.com", "password": PASSWORD, "next": "/tokens?scope=CHAT"}, token="")
     assert (answer.status_code, answer.headers["location"]) == (303, "/tokens?scope=CHAT")
-    (cookie,) = answer.headers.get_list("set-cookie")
+    cookie, device = answer.headers.get_list("set-cookie")
+    assert device.startswith("__Host-device=")
+    assert device.lower().endswith("; httponly; max-age=7776000; path=/; samesite=strict; secure")
     attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
     assert cookie.startswith(f"{COOKIE}=")
     assert attributes == {"path=/", "secure", "httponly", "samesite=strict"}
@@ -85,6 +88,22 @@ def test_who_tries_often_waits(world: ConsoleWorld) -> None:
     assert (waiting.status_code, waiting.headers["retry-after"]) == (429, "13")
     world.now += 13
     assert browser.post("/login", {"email": ANA, "password": PASSWORD}, token="").status_code == 303
+
+
+def test_many_networks_keep_out_nobody_who_logged_in_before(world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "OF_ALL", 4)
+    world.app = application(world.context, [ORIGIN])
+    known = world.logged_in(Role.ADMIN)
+    known.post("/logout", {}, page="/")
+    for number in range(4):
+        stranger = world.visitor()
+        stranger.client = world.client(world.app, f"203.0.113.{number}")
+        last = stranger.post("/login", {"email": f"{number}@acme.com", "password": "x"}, token="")
+    assert last.status_code == 429, "one of the four was taken by the login"
+    fields = {"email": ANA, "password": PASSWORD}
+    assert world.visitor().post("/login", fields, token="").status_code == 429
+    assert known.post("/login", {"email": "cto@acme.com", "password": PASSWORD}, token="").status_code == 429
+    assert known.post("/login", fields, token="").status_code == 303
 
 
 def test_a_session_confirms_although_others_try_from_its_address(world: ConsoleWorld) -> None:

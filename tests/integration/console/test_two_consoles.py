@@ -14,7 +14,7 @@ from extauthz.admin.rights import Role
 from extauthz.config.loader import load
 from extauthz.console.app import application
 from extauthz.console.context import Context
-from extauthz.console.serving import CurrentConfiguration
+from extauthz.console.current import CurrentConfiguration
 from tests.support.console_world import ORIGIN, Browser, ConsoleWorld, console_world
 
 
@@ -28,7 +28,7 @@ def world(tmp_path: Path) -> Iterator[ConsoleWorld]:
 def other(world: ConsoleWorld) -> Iterator[Browser]:
     """A browser at another console, which has connections and memory of its own."""
     with closing(SqlTokenStore(world.folder / "tokens.db")) as store:
-        current = CurrentConfiguration(load(world.file), store, monotonic=lambda: world.ticks)
+        current = CurrentConfiguration(load(world.file), store, monotonic=lambda: world.ticks, now=lambda: world.now)
         context = Context(current.configuration, current.administration, current.route_map, clock=lambda: world.now)
         browser = world.visitor()
         browser.client = world.client(application(context, [ORIGIN]))

@@ -82,7 +82,7 @@ def looked(configuration: Configuration, now: float = NOW) -> dict[str, Finding]
         ({}, OK, "browsers reach it at http://127.0.0.1:9003"),
         ({"listen": "[::1]:9003"}, OK, "http://[::1]:9003"),
         (PROXIED, OK, "https://console.acme.com"),
-        ({"public_url": "https://console.acme.com"}, WARNING, "ends at a proxy"),
+        ({"public_url": "https://console.acme.com"}, OK, "https://console.acme.com"),
         ({"public_url": "https://console.acme.com", "tls": {"certificate": "tls.crt", "key": "tls.key"}}, OK, "console.acme.com"),
         ({"public_url": "https://a.apps.acme.com:8443", "tls": {"certificate": "tls.crt", "key": "tls.key"}}, OK, ":8443"),
         ({"public_url": "https://a.b.apps.acme.com", "tls": {"certificate": "tls.crt", "key": "tls.key"}}, PROBLEM, "not for a.b."),
@@ -349,7 +349,47 @@ def discovery(served: FaultyServer) -> dict[str, Any]:
     return {"issuer": served.origin} | {name: f"{served.origin}/{name}" for name in console_network.ENDPOINTS}
 
 
+def detail(key: str, *, met: object) -> dict[str, object]:
+    return {"key": key, "met": met, "message": "what a stranger writes"}
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        (document({"ready": True, "details": [detail("configuration_current", met=False)]}), ["have an error"]),
+        (
+            document({"details": [detail("certificate_current", met=False), detail("restart_not_needed", met=False)]}),
+            ["waits for a restart", "does not take the certificate"],
+        ),
+        (document({"details": [detail("configuration_current", met=False)]}, status=503), []),
+        (document({"ready": True, "details": [detail("configuration_current", met=True), detail("other", met=False)]}), []),
+        (document({"ready": True, "details": [7, {"key": ["configuration_current"], "met": False}, {}]}), []),
+        (document({"ready": True}), []),
+        (document(["details"]), []),
+        (Page(raw=b"SSH-2.0\r\n"), []),
+        (None, []),
+    ],
+)
+async def test_what_a_console_says_of_its_files_is_repeated(page: Page | None, expected: list[str]) -> None:
+    async with faulty_server() as ops:
+        if page is not None:
+            ops.pages["/readyz"] = page
+        section = ConsoleSection.model_validate({"ops": f"127.0.0.1:{ops.port}"})
+        found = await console_network.conditions(section)
+    assert [each.level for each in found] == [WARNING] * len(expected)
+    assert all(text in each.found and each.advice for text, each in zip(expected, found, strict=True))
+    assert await console_network.conditions(section) == [], "nobody listens there"
+    assert await console_network.conditions(ConsoleSection(ops=None)) == []
+
+
 # The whole
+
+
+def test_a_proxy_of_which_nothing_is_known_is_said_once(tmp_path: Path) -> None:
+    configuration = configured(tmp_path, {"public_url": "https://console.acme.com", "ops": None})
+    looked_at = run.checks(configuration, clock=StillClock(), environment={}, offline=True)
+    found = [finding for title in ("configuration", "console") for finding in looked_at[title]()]
+    assert [finding.name for finding in found if "trusted_proxies" in f"{finding.found} {finding.advice}"] == ["configuration"]
 
 
 @pytest.mark.parametrize(

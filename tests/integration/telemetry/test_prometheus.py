@@ -199,7 +199,11 @@ def test_the_dashboard_has_a_data_source_to_choose() -> None:
     assert (variables["datasource"]["type"], variables["datasource"]["query"]) == ("datasource", "prometheus")
     for name in ("job", "instance"):
         assert variables[name]["datasource"] == DATA_SOURCE
-        assert metrics_in(variables[name]["definition"].partition("(")[2].rpartition(",")[0]) == {"extauthz_build_info"}
+        definition = variables[name]["definition"]
+        named = re.match(r'label_values\(\{__name__=~"([a-z_|]+)"', definition)
+        # Else the console's row would have no instance to choose.
+        assert set(named[1].split("|") if named else ()) == {"extauthz_build_info", "extauthz_console_build_info"} <= LABELS.keys()
+        assert definition == variables[name]["query"]["query"]
     assert DASHBOARD["uid"] == "extauthz"
     assert DASHBOARD["schemaVersion"] >= 39
     assert "id" not in DASHBOARD, "the number of one database"

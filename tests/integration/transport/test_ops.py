@@ -20,6 +20,7 @@ from extauthz.transport.sockets import open_port
 from extauthz.transport.tls import TlsFiles
 from tests.support.transports import Authority
 from tests.support.waiting import until
+from tests.support.world import StillClock
 
 LOOPBACK = {"client": ("127.0.0.1", 5000), "server": ("127.0.0.1", 9090)}
 V6 = {"client": ("::1", 5000), "server": ("::1", 9090)}
@@ -164,6 +165,35 @@ async def test_a_connection_that_says_nothing_ends(monkeypatch: pytest.MonkeyPat
     finally:
         server.should_exit = True
         await serving
+
+
+async def test_a_certificate_that_is_over_or_cannot_be_read_leaves_the_one_of_before(tmp_path: Path) -> None:
+    authority, clock = Authority(tmp_path), StillClock()
+    reports: list[str | None] = [None]
+    chain, key = authority.issue("server")
+    files = TlsFiles(chain, key)
+    served = files.load(protocol="http/1.1")
+    clock.wall = served.expires_at - 600
+
+    def said() -> str | None:
+        return reports[-1]
+
+    renewing = asyncio.create_task(files.renew(served, interval=0.01, now=clock.now, report=reports.append))
+    try:
+        clock.advance(7200)
+        authority.issue("server")
+        await until(lambda: f"{chain} ended at " in (said() or ""))
+        clock.advance(-7200)
+        await until(lambda: said() is None)
+        key.write_text("no key")
+        await until(lambda: "are not a certificate and its unencrypted key" in (said() or ""))
+        chain.unlink()
+        await until(lambda: f"{chain} cannot be read" in (said() or ""))
+        authority.issue("server")
+        await until(lambda: said() is None)
+    finally:
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
 
 
 async def test_another_authority_of_clients_is_not_said_to_be_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

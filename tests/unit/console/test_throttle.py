@@ -132,6 +132,37 @@ def test_a_login_ends_the_waiting_of_its_account() -> None:
     assert throttle.wait(OFFICE, ANA, 200.0) == 0
 
 
+def test_many_networks_keep_no_known_browser_out() -> None:
+    throttle = LoginThrottle()
+    for number in range(60):
+        assert throttle.wait(f"203.0.113.{number}", ANA, 0) == 0
+    assert throttle.wait(OFFICE, ANA, 0) > 0
+    waits = [throttle.wait(OFFICE, ANA, 0, is_known=True) for _ in range(6)]
+    assert waits == [0, 0, 0, 0, 0, 12], "and it has five a minute itself"
+    assert throttle.wait(OFFICE, "bob@acme.com", 0, is_known=True) == 0
+
+
+def test_a_known_browser_has_twenty_logins_an_hour_and_takes_nothing_of_others() -> None:
+    throttle = LoginThrottle()
+    waits = [throttle.wait(OFFICE, ANA, 12.0 * number, is_known=True) for number in range(25)]
+    assert (waits[:21], waits[21] > 0) == ([0] * 21, True), "twenty, and what 240 seconds gave back"
+    assert [throttle.wait(OFFICE, ANA, 300.0) for _ in range(6)] == [0, 0, 0, 0, 0, 12]
+    throttle.succeeded(OFFICE, ANA)
+    assert throttle.wait(OFFICE, ANA, 312.0, is_known=True) > 0, "what others do gives it nothing back"
+    throttle.succeeded(OFFICE, ANA, is_known=True)
+    assert throttle.wait(OFFICE, ANA, 312.0, is_known=True) == 0
+
+
+def test_a_login_of_a_known_browser_gives_strangers_nothing_back() -> None:
+    throttle = LoginThrottle()
+    for number in range(200):
+        throttle.wait(f"203.0.113.{number}", ANA, float(number))
+    before = throttle.wait(ATTACKER, ANA, 200.0)
+    assert before > 0
+    throttle.succeeded(OFFICE, ANA, is_known=True)
+    assert throttle.wait(ATTACKER, ANA, 200.0) == before
+
+
 @pytest.mark.parametrize(
     ("address", "network"),
     [

@@ -358,6 +358,11 @@ def test_the_table_of_providers_is_data() -> None:
     assert [ast.unparse(node) for node in ast.walk(ast.parse(modules()[TABLE])) if isinstance(node, deciding)] == []
 
 
+def test_the_presets_of_providers_are_data() -> None:
+    deciding = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.If, ast.For, ast.While, ast.Try, ast.Match)
+    assert [ast.unparse(node) for node in ast.walk(ast.parse(modules()["config.presets"])) if isinstance(node, deciding)] == []
+
+
 # --- the laws of the house
 
 

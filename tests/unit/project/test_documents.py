@@ -219,6 +219,7 @@ def test_the_documents_are_there() -> None:
 
 
 OF_OTHERS = {
+    "cluster-secrets.md": (4, "classes of the CSI driver, and certificates: test_chart.py"),
     "deploy.md": (2, "a kustomization and a cluster of Envoy: test_kubernetes.py"),
     "envoy-gateway.md": (1, "Envoy Gateway's own configuration, of which there is no definition to load it by"),
     "internal-token.md": (2, "a filter and a cluster of Envoy: test_envoy_internal_token.py"),

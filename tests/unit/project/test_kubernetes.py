@@ -33,9 +33,12 @@ OF_AN_OPERATOR = {"ServiceMonitor", "PrometheusRule"}
 
 def pods() -> dict[str, Manifest]:
     """Return the pod of everything that runs some."""
-    return {
-        where: found["spec"]["template"]["spec"] for where, found in MANIFESTS.items() if found["kind"] in ("Deployment", "Job")
+    specs = {
+        where: found["spec"].get("jobTemplate", found)["spec"]
+        for where, found in MANIFESTS.items()
+        if found["kind"] in ("Deployment", "Job", "CronJob")
     }
+    return {where: spec["template"]["spec"] for where, spec in specs.items()}
 
 
 def containers() -> dict[str, tuple[Manifest, Manifest]]:
@@ -87,7 +90,7 @@ def test_a_container_mounts_what_the_pod_has(where: str) -> None:
     for volume in pod["volumes"]:
         for source in volume.get("projected", {}).get("sources", ()):
             if "configMap" in source:
-                # The console reads the routes of the sidecars, which an overlay makes.
+                # Console and admin read the routes of the sidecars, which an overlay makes.
                 place = "overlays/" if source["configMap"]["name"] == "extauthz" else where.split(" ")[0]
                 assert any(
                     source["configMap"]["name"] == found["metadata"]["name"]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import subprocess
 import tomllib
+from pathlib import Path
 from typing import Any
 
+import helm_python
 import pytest
 import yaml
 
 from extauthz import __version__
+from tests.support.kubernetes import EXAMPLE
 from tests.support.project import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -23,7 +27,8 @@ OF_THE_IMAGE = {
     "deploy/kubernetes/overlays/sidecar/kustomization.yaml": r"newTag: ([^}\s]+)",
     "deploy/kubernetes/console/kustomization.yaml": r"newTag: ([^}\s]+)",
     "deploy/kubernetes/migrate/kustomization.yaml": r"newTag: ([^}\s]+)",
-    "docs/deploy.md": r"(?:extauthz:|VERSION=)(\d[\d.]*)",
+    "deploy/kubernetes/admin/kustomization.yaml": r"newTag: ([^}\s]+)",
+    "docs/deploy.md": r"(?:extauthz:|VERSION=|--version )(\d[\d.]*)",
 }
 """Files that name the image of this version, which no program can look up for them."""
 
@@ -122,10 +127,51 @@ def test_a_release_is_built_once_and_what_was_built_is_tried() -> None:
     assert text.count("-m build ") == 2
     assert text.count("-m cibuildwheel ") == 1
     steps = jobs("release.yml")
-    needs = [steps[name]["needs"] for name in ("wheel", "publish", "image")]
-    assert needs == [["build", "compiled"], "wheel", "wheel"]
-    (push,) = [step["with"] for step in steps["image"]["steps"] if "build-push-action" in step.get("uses", "")]
+    needs = [steps[name]["needs"] for name in ("wheel", "publish", "platform", "image", "chart")]
+    assert needs == [["build", "compiled"], "wheel", "wheel", "platform", "image"]
+    (push,) = [step["with"] for step in steps["platform"]["steps"] if "build-push-action" in step.get("uses", "")]
     assert (push["sbom"], push["provenance"]) == (True, "mode=max")
+
+
+def test_the_image_is_built_on_a_machine_of_each_platform() -> None:
+    """Emulated, the C compiler would take an hour; the index has no tag before every platform is there."""
+    platform, image = (jobs("release.yml")[name] for name in ("platform", "image"))
+    runners = {each["platform"]: each["runner"] for each in platform["strategy"]["matrix"]["include"]}
+    assert runners == {"linux/amd64": "ubuntu-24.04", "linux/arm64": "ubuntu-24.04-arm"}
+    (push,) = [step["with"] for step in platform["steps"] if "build-push-action" in step.get("uses", "")]
+    assert "push-by-digest=true" in push["outputs"]
+    assert "tags" not in push
+    (index,) = [step["run"] for step in image["steps"] if step.get("id") == "index"]
+    assert f'test "${{#digests[@]}}" = {len(runners)}' in index
+    assert index.count("imagetools create --tag ") == 1
+
+
+@pytest.mark.parametrize("name", ["image", "chart"])
+def test_what_is_pushed_is_signed_by_its_digest_and_without_a_key(name: str) -> None:
+    job = jobs("release.yml")[name]
+    assert job["permissions"]["id-token"] == "write"
+    assert job["environment"] == "release"
+    (sign,) = [step for step in job["steps"] if "cosign sign" in step.get("run", "")]
+    assert "--key" not in sign["run"]
+    assert all(re.search(r"digest \}\}$", value) for value in sign["env"].values()), "a tag can be moved"
+    (attested,) = [step["with"] for step in job["steps"] if "attest-build-provenance" in step.get("uses", "")]
+    assert attested["push-to-registry"] is True
+
+
+def test_the_chart_of_a_release_names_its_image_by_digest(tmp_path: Path) -> None:
+    image, digest = "ghcr.io/acme/extauthz", "sha256:" + "0123" * 16
+    made = subprocess.run([ROOT / ".ci" / "chart", image, digest, tmp_path / "extauthz"], timeout=60, check=False)
+    assert made.returncode == 0
+    archive = helm_python.package(tmp_path / "extauthz", destination=tmp_path)
+    assert Path(archive).name == f"extauthz-{__version__}.tgz", "the workflow looks for it"
+    with helm_python.Chart.load_archive(Path(archive).read_bytes()) as chart:
+        text = chart.render(EXAMPLE, name="authz", namespace="prod")["extauthz/templates/deployment.yaml"]
+    assert f"image: {image}@{digest}" in text
+    refused = subprocess.run(
+        [ROOT / ".ci" / "chart", image, "", tmp_path / "other"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (refused.returncode, refused.stderr) == (2, "no digest of an image: \n")
+    assert not (tmp_path / "other").exists()
 
 
 # The editor and the hooks

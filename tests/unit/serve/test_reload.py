@@ -386,7 +386,7 @@ async def test_reloads_are_counted_and_nothing_is_read_twice(files: Watched) -> 
     reloader = files.reloader
     before = {f"extauthz_config_reloads_total {result}": 0.0 for result in ("ok", "failed", "restart_needed")}
     times = {"extauthz_config_last_reload_success_timestamp_seconds": 1_000.0, "extauthz_config_stale": 0.0}
-    times["extauthz_settings_version"] = 0.0
+    times |= {"extauthz_settings_version": 0.0, "extauthz_settings_turned_back": 0.0}
     info = f"extauthz_config_info {reloader.configuration.files.digest}"
     assert {" ".join([name, *labels]): value for (name, labels), value in reloader.samples().items()} == before | times | {
         info: 1.0

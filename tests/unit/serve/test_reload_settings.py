@@ -87,6 +87,24 @@ async def test_a_version_is_taken_once(serving: Serving) -> None:
     assert Kind.OAUTH not in serving.reloader.configuration.policy.kinds
 
 
+async def test_an_older_version_that_a_restored_store_has_is_taken_and_told(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An epoch can be raised by whoever writes to the database, without a pepper: that a version goes back must be seen."""
+    caplog.set_level(logging.WARNING)
+
+    def turned_back() -> tuple[object, int]:
+        return serving.reloader.samples()["extauthz_settings_turned_back", ()], caplog.text.count("went back")
+
+    states = [turned_back()]
+    for saved in (V8, UNKNOWN, V7, UNKNOWN, V7, SavedSettings(0), V8, SavedSettings(10, OKTA), V8):
+        await serving.reloader.use(saved)
+        states.append(turned_back())
+    assert states == [(0, 0), (0, 0), (0, 0), (1, 1), (1, 1), (1, 1), (1, 2), (0, 2), (0, 2), (1, 3)]
+    assert "went back from version 8 to 7" in caplog.text
+    assert serving.version == 8
+
+
 async def test_a_version_is_taken_although_the_files_on_the_disk_are_broken(serving: Serving) -> None:
     """What takes rights away must not wait for whoever mends them."""
     serving.files.write(extauthz="half", routes="half")
