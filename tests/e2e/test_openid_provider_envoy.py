@@ -51,6 +51,7 @@ class World:
     port: int
     log: Path
     serving: ExitStack
+    settings: dict[str, Any]
 
     @property
     def company(self) -> Issuer:
@@ -84,6 +85,15 @@ class World:
         self.company.keys = keys
         self.serving.enter_context(self.provider.serving())
 
+    def reload(self, **changes: Any) -> None:
+        """Change the entry of the issuer of opaque tokens, and wait until the sidecar has taken it."""
+        self.settings["oauth"]["providers"][1].update(changes)
+        before = self.log.read_text().count("configuration reloaded")
+        new = self.log.parent / "new.yaml"
+        new.write_text(json.dumps(self.settings))
+        new.replace(self.log.parent / "extauthz.yaml")
+        eventually(lambda: self.log.read_text().count("configuration reloaded") > before, pause=0.02, what=self.log.read_text)
+
     def _decision(self, decision_id: str) -> dict[str, Any]:
         whole = [line for line in self.log.read_text().splitlines(keepends=True) if line.endswith("}\n")]
         decisions = (json.loads(line) for line in whole if f'"decision_id": "{decision_id}"' in line)
@@ -104,8 +114,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         OTHER_OPAQUE: opaque(OTHER_API),
     }
     issuers = [Issuer(resources, [new_key("RS256"), new_key("ES256")]), Issuer(resources, [new_key("RS256")])]
-    clients = {"web": "w" * 43, "phone": "p" * 43, "api": "a" * 43}
-    provider = OpenIdProvider(folder, issuers, clients, USERS)
+    clients = {"web": "w" * 43, "phone": "p" * 43, "api": "a" * 43, "auditor": "a" * 43}
+    provider = OpenIdProvider(folder, issuers, clients, USERS, answers={"auditor": "PS256"})
     ports = {name: free_port() for name in ("sidecar", "ops", "upstream", "envoy")}
     common = {"provider": "oidc", "client_ids": ["web"], "audience": API, "domains": ["acme.com"]}
     asked = {"client_secret": {"file": "secret"}, "introspection_client": "api", "opaque_tokens": True}
@@ -144,7 +154,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         stack.enter_context(running_upstream(ports["upstream"]))
         stack.enter_context(running_sidecar(file, ports["ops"]))
         stack.enter_context(running_envoy(folder, printed(file, *flags), admin))
-        yield World(provider, ports["envoy"], folder / "sidecar.log", serving)
+        yield World(provider, ports["envoy"], folder / "sidecar.log", serving, settings)
 
 
 def test_access_tokens_of_the_provider_reach_the_upstream(world: World) -> None:
@@ -192,10 +202,37 @@ def test_a_client_without_a_user_is_refused(world: World) -> None:
         assert world.reason(world.provider.client_credentials(issuer, "web", resource)["access_token"]) == reason
 
 
+def test_jwts_that_the_provider_does_not_introspect_let_nobody_in_and_stop_nobody_else(world: World) -> None:
+    """It answers 400 about them: whoever gets such tokens must not keep others out."""
+    for _ in range(12):
+        reply = world.send(world.provider.log_in(world.asked, "web", "ana", resource=API)["access_token"])
+        assert (reply.status, reply.body["reason"]) == (503, "issuer_unavailable")
+    assert "it refuses this client, or it introspects no such tokens (400)" in world.log.read_text()
+    assert world.send(world.provider.log_in(world.asked, "web", "ana", resource=OPAQUE)["access_token"]).status == 200
+
+
 def test_a_revoked_token_is_refused(world: World) -> None:
     token = world.provider.log_in(world.asked, "web", "ana", resource=OPAQUE)["access_token"]
     world.provider.revoke(world.asked, "web", token)
     assert world.reason(token) == "token_inactive"
+
+
+def test_answers_count_that_the_provider_signs_with_a_listed_algorithm(world: World) -> None:
+    """Tokens are new ones, so that no verdict of before counts."""
+
+    def opaque_token(user: str = "ana", resource: str = OPAQUE) -> str:
+        return str(world.provider.log_in(world.asked, "web", user, resource=resource)["access_token"])
+
+    world.reload(signed_introspection=True)
+    reply = world.send(opaque_token())
+    assert (reply.status, reply.body["headers"]["x-extauthz-user"]) == (200, "ana@acme.com")
+    assert world.reason(opaque_token(resource=OTHER_OPAQUE)) == "token_audience"
+    revoked = opaque_token()
+    world.provider.revoke(world.asked, "web", revoked)
+    assert world.reason(revoked) == "token_inactive"
+    world.reload(introspection_client="auditor")
+    assert world.send(opaque_token()).body["reason"] == "issuer_unavailable"
+    world.reload(introspection_client="api", signed_introspection=False)
 
 
 def test_an_expired_token_is_refused(world: World) -> None:

@@ -69,12 +69,16 @@ class Issuer:
 
 @dataclass
 class OpenIdProvider:
-    """A provider that runs inside `serving`, started again by each of them; whoever knows an address of `users` may log in."""
+    """A provider that runs inside `serving`, started again by each of them, where `users` log in without a password.
+
+    `answers` are algorithms other than RS256 that answers to clients are signed with, where they ask for that (RFC 9701).
+    """
 
     folder: Path
     issuers: list[Issuer]
     clients: dict[str, str]
     users: dict[str, dict[str, Any]]
+    answers: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Make an authority and the certificate."""
@@ -155,6 +159,7 @@ class OpenIdProvider:
             "users": self.users,
             "clients": [
                 {"client_id": name, "client_secret": secret, "redirect_uris": [CALLBACK], "grant_types": grants}
+                | {"introspection_signed_response_alg": self.answers.get(name, "RS256")}
                 for name, secret in self.clients.items()
             ],
             "issuers": [{"port": at.port, "issuer": at.issuer, "keys": at.keys, "resources": at.resources} for at in self.issuers],
