@@ -184,6 +184,7 @@ def test_a_preset_is_data_with_every_guard(name: str) -> None:
     assert provider.id_token_claims >= {"nonce", "at_hash", "c_hash"}
     assert provider.algorithms <= {"RS256", "ES256"}
     assert provider.client_claims
-    assert provider.of_workloads is not (Verification.INTROSPECTION in provider.verifications) or name == "cognito"
+    asks = not provider.of_workloads and name != "cognito"
+    assert provider.verifications == ((Verification.JWKS, Verification.INTROSPECTION) if asks else (Verification.JWKS,))
     assert preset.common_audience.fullmatch("https://api.acme.com") is None
     assert not any(provider.issuer.fullmatch(text) for text in ("", "http://sso.acme.com", "https://a@b.c", "https://a.c/x?y"))
