@@ -118,7 +118,7 @@ def test_the_cases_of_the_demo(envoy: RunningDemo, case: Case) -> None:
     assert reply.status == case.status
     if case.user is None:
         assert reply.reason == case.reason
-        assert reply.reason == "envoy" or envoy.logged(reply) == (case.logged or case.reason)
+        assert envoy.logged(reply) == case.decision
     else:
         assert reply.upstream.get("x-extauthz-user", "") == case.user
 
@@ -163,6 +163,7 @@ def test_a_genuine_token_of_each_provider_is_accepted(envoy: RunningDemo, provid
         seen = send(envoy, provider, CHAT, OAUTH).upstream
         assert (seen["x-extauthz-user"], seen["x-extauthz-auth-type"]) == ("ana@acme.com", "OAUTH")
         assert seen["x-extauthz-actor"].startswith(ACTORS[provider])
+        assert [seen["x-extauthz-client-id"]] == entry_of(ROLES[provider], envoy.demo.issuer.org_issuer)["client_ids"]
         assert "authorization" not in seen
 
 

@@ -58,7 +58,9 @@ class RunningDemo:
     reasons: Mapping[str, str]
 
     def logged(self, reply: Reply) -> str:
-        """Return the reason of a refusal in the decision log."""
+        """Return the reason of a refusal in the decision log, or "" where Envoy itself refused."""
+        if reply.reason == "envoy":
+            return ""
         decision_id = reply.document["decision_id"]
         eventually(lambda: decision_id in self.reasons)
         return self.reasons[decision_id]
