@@ -23,8 +23,10 @@ from tests.support.world import SETTINGS
 
 pytestmark = pytest.mark.envoy
 
+ALGORITHMS = ["RS256", "ES256", "EdDSA"]
 OTHER_API = "https://other.acme.com"
-ES256, SHORT, OPAQUE, OTHER_OPAQUE = f"{API}/es256", f"{API}/short", f"{API}/opaque", f"{OTHER_API}/opaque"
+ES256, EDDSA, SHORT = (f"{API}/{name}" for name in ("es256", "eddsa", "short"))
+OPAQUE, OTHER_OPAQUE = f"{API}/opaque", f"{OTHER_API}/opaque"
 USERS = {
     "ana": {"email": "ana@acme.com", "email_verified": True},
     "bob": {"email": "bob@acme.com", "email_verified": False},
@@ -108,12 +110,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     resources = {
         API: signed("RS256"),
         ES256: signed("ES256"),
+        EDDSA: signed("EdDSA"),
         SHORT: signed("RS256", lifetime=1),
         OTHER_API: signed("RS256", OTHER_API),
         OPAQUE: opaque(API),
         OTHER_OPAQUE: opaque(OTHER_API),
     }
-    issuers = [Issuer(resources, [new_key("RS256"), new_key("ES256")]), Issuer(resources, [new_key("RS256")])]
+    issuers = [Issuer(resources, [new_key(name) for name in ALGORITHMS]), Issuer(resources, [new_key("RS256")])]
     clients = {"web": "w" * 43, "phone": "p" * 43, "api": "a" * 43, "auditor": "a" * 43}
     provider = OpenIdProvider(folder, issuers, clients, USERS, answers={"auditor": "PS256"})
     ports = {name: free_port() for name in ("sidecar", "ops", "upstream", "envoy")}
@@ -129,7 +132,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "oauth": {
             "ca_file": str(provider.authority.file),
             "providers": [
-                {"name": "company", "issuer": issuers[0].issuer, "jwt_type": "at+jwt", **common},
+                {"name": "company", "issuer": issuers[0].issuer, "jwt_type": "at+jwt", "algorithms": ALGORITHMS, **common},
                 {"name": "asked", "issuer": issuers[1].issuer, **common, **asked},
             ],
         },
@@ -158,7 +161,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def test_access_tokens_of_the_provider_reach_the_upstream(world: World) -> None:
-    for resource in (API, ES256, OPAQUE):
+    for resource in (API, ES256, EDDSA, OPAQUE):
         issuer, name = (world.asked, "asked") if resource == OPAQUE else (world.company, "company")
         token = world.provider.log_in(issuer, "web", "ana", resource=resource)["access_token"]
         reply = world.send(token)

