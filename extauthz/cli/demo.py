@@ -105,10 +105,10 @@ async def _run(demo: Demo, case: Case) -> str:
         return f"{status} envoy"
     if status == 200:
         return reached(document["headers"].get("x-extauthz-user", ""))
-    return shown(status, document["reason"], await _logged(demo, document["decision_id"]))
+    return shown(status, document["reason"], await logged_reason(demo, document["decision_id"]))
 
 
-async def _logged(demo: Demo, decision_id: str) -> str:
+async def logged_reason(demo: Demo, decision_id: str) -> str:
     """Return the reason that the decision log has for a request that was refused."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LOG_TIMEOUT):
