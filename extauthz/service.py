@@ -77,7 +77,9 @@ class Authorizer:
             if not isinstance(evidence, (Identity, Reason)):
                 if self.in_flight >= runtime.max_in_flight:
                     self.shed += 1
-                    return self._answer(runtime, request, Deny(Reason.OVERLOADED, planned.route.name), started)
+                    return self._answer(
+                        runtime, request, Deny(Reason.OVERLOADED, planned.route.name, kind=credential.kind), started
+                    )
                 return self._wait(runtime, planned, evidence, started)
             return self._answer(runtime, request, decide(planned, evidence, self._clock.now()), started)
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the fence; nothing here waits, so no cancellation is the stream's
@@ -94,7 +96,7 @@ class Authorizer:
             if task is None or task.cancelling():
                 raise
             # Not this stream was cancelled but something of ours.
-            return self._refuse(runtime, request, Reason.DRAINING, request.decision_id, started)
+            return self._refuse(runtime, request, Reason.DRAINING, request.decision_id, started, planned.credential.kind)
         except Exception:  # noqa: BLE001 - the fence
             return self._refuse(runtime, request, Reason.INTERNAL, request.decision_id, started)
         finally:
@@ -120,11 +122,19 @@ class Authorizer:
         self._record(request, decision, started)
         return answer
 
-    def _refuse(self, runtime: Runtime, request: Request | None, reason: Reason, decision_id: str, started: float) -> bytes:
+    def _refuse(
+        self,
+        runtime: Runtime,
+        request: Request | None,
+        reason: Reason,
+        decision_id: str,
+        started: float,
+        kind: Kind | None = None,
+    ) -> bytes:
         if reason is Reason.INTERNAL:
             _log.exception("check failed", extra={"decision_id": decision_id})
         unreadable = Request(method="", path="", host="", headers={}, raw=False, decision_id=decision_id)
-        self._record(request or unreadable, Deny(reason), started)
+        self._record(request or unreadable, Deny(reason, kind=kind), started)
         if request is not None:
             try:
                 return runtime.codec.write(request, Deny(reason))

@@ -14,8 +14,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
-from extauthz.core.credentials import AUTH_TYPE
-from extauthz.core.model import AuthType, Decision, Reason, Request
+from extauthz.core.model import AuthType, Decision, Deny, Reason, Request, WouldDeny
 from extauthz.telemetry.metric_table import BUCKETS, TABLE, Definition, Histogram, Samples, Type, Value
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -50,8 +49,8 @@ class DecisionCounters:
         if request.traceparent.endswith(SAMPLED):
             durations.exemplars[bucket] = request.traceparent[3:35], seconds, self._now()
         if reason in _TOKEN_REASONS:
-            kind = "oauth" if request.header(AUTH_TYPE) else "issued"
-            self._failures[kind, reason.value] += 1
+            kind = decision.kind if isinstance(decision, (Deny, WouldDeny)) else None
+            self._failures[kind or NONE, reason.value] += 1
 
     def samples(self) -> Samples:
         """Return what was counted so far."""

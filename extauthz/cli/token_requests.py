@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,11 +13,12 @@ from extauthz.admin.rights import PERMISSIONS
 from extauthz.admin.times import expiry
 from extauthz.admin.token_requests import TokenRequest, check
 from extauthz.cli.session import Session
-from extauthz.config import document
-from extauthz.config.document import Document
-from extauthz.config.values import scope
+from extauthz.config.vocabulary import scope
 from extauthz.core.model import AuthType
 from extauthz.errors import Problem
+
+if TYPE_CHECKING:
+    from extauthz.config.document import Document
 
 MAX_REQUESTS = 10_000
 FIELDS = ("description", "permission", "user", "scopes", "expires")
@@ -30,7 +31,7 @@ def from_flags(session: Session, permission: str, scopes: tuple[str, ...], expir
     """Return the request of the flags, or refuse it with every flag that is wrong."""
     request = TokenRequest(
         permission=AuthType(permission.upper()),
-        scopes=frozenset(_flag("--scope", scope, name) for name in scopes),
+        scopes=frozenset(_flag("--scope", partial(scope, vocabulary=session.rules.vocabulary), name) for name in scopes),
         created_at=at,
         created_by=session.actor.name,
         expires_at=_flag("--expires", partial(expiry, at=at), expires),
@@ -45,6 +46,8 @@ def from_flags(session: Session, permission: str, scopes: tuple[str, ...], expir
 
 def from_file(session: Session, file: Path, at: int) -> list[TokenRequest]:
     """Return the requests of a YAML file, or refuse all of them with line and field of everything that is wrong."""
+    from extauthz.config import document
+
     source = document.read(file)
     problems = list(source.problems)
     requests: list[TokenRequest] = []
@@ -74,7 +77,7 @@ def _read_request(
     request = TokenRequest(
         description=_text(fields.get("description")),
         permission=_permission(source, index, fields, problems),
-        scopes=_scopes(source, index, fields, problems),
+        scopes=_scopes(session, source, index, fields, problems),
         created_at=at,
         created_by=session.actor.name,
         expires_at=_expires(source, index, fields, at, problems),
@@ -103,12 +106,12 @@ def _permission(source: Document, index: int, fields: Mapping[str, Any], problem
     return AuthType.USER
 
 
-def _scopes(source: Document, index: int, fields: Mapping[str, Any], problems: list[Problem]) -> frozenset[str]:
+def _scopes(session: Session, source: Document, index: int, fields: Mapping[str, Any], problems: list[Problem]) -> frozenset[str]:
     names = fields.get("scopes")
     scopes = set()
     for place, name in enumerate(names if isinstance(names, list) else [names] if names is not None else []):
         try:
-            scopes.add(scope(name))
+            scopes.add(scope(name, session.rules.vocabulary))
         except ValueError as error:
             problems.append(source.problem((index, "scopes", place), str(error)))
     return frozenset(scopes)

@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from extauthz.config.document import Document, KeyPath
-from extauthz.config.messages import nearest
-from extauthz.config.values import Section, duration, exact, text
+from extauthz.config.units import duration
+from extauthz.config.values import Section, exact, text
+from extauthz.config.wording import nearest
+from extauthz.core.identity import IdentityHeaders
 from extauthz.core.model import DECISION_ID, Deny, Reason
 from extauthz.errors import Problem
 from extauthz.responses.denials import (
-    DECISION_ID_HEADER,
     PUBLIC_REASONS,
     REALM,
     VARIABLES,
@@ -47,7 +48,6 @@ _RESERVED = {
     "cache-control": "is always no-store: leave it out",
     "www-authenticate": "is the challenge of RFC 6750: write realm and answers.resource_metadata",
     "retry-after": "goes with 503 and 429: write answers.retry_after",
-    DECISION_ID_HEADER: "always holds the decision id: leave it out",
 }
 _RESERVED_PREFIXES = ("grpc-", "x-envoy-")
 
@@ -178,14 +178,24 @@ def misfits(source: Document, scopes: str) -> Iterator[Problem]:
     """
     section = source.data.get("answers")
     reasons = section.get("reasons") if isinstance(section, dict) else None
-    realm = source.data.get("realm")
+    realm, identity = source.data.get("realm"), source.data.get("identity")
+    prefix = identity.get("prefix") if isinstance(identity, dict) else None
+    decision_id = f"{prefix or IdentityHeaders().prefix}decision-id"
     for name, entry in reasons.items() if isinstance(reasons, dict) else ():
+        for header in _headers(entry):
+            if header == decision_id:
+                yield source.problem(("answers", "reasons", name, "headers", header), "always holds the decision id: leave it out")
         try:
             answers = AnswersSection.model_validate({"reasons": {name: entry}}).answers
         except ValidationError:
             continue
         for path, message in _misfits(name, answers, realm if isinstance(realm, str) else REALM, scopes):
             yield source.problem(("answers", "reasons", name, *path), message)
+
+
+def _headers(entry: object) -> list[object]:
+    headers = entry.get("headers") if isinstance(entry, dict) else None
+    return list(headers) if isinstance(headers, dict) else []
 
 
 def _misfits(name: str, answers: Answers, realm: str, scopes: str) -> Iterator[tuple[KeyPath, str]]:

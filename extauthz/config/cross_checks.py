@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 from collections.abc import Iterable, Iterator
 
-from extauthz.config import console, document, internal_token, openid
+from extauthz.config import console, document, header_checks, internal_token, openid, scope_checks
 from extauthz.config.document import Document
 from extauthz.config.issuers import TENANT, issuers_of, provider_of, usual_verification
-from extauthz.config.messages import unknown_scope
 from extauthz.config.presets import ALL_PROVIDERS, PRESETS
-from extauthz.config.values import one_or_many, scope
-from extauthz.core.act_as import ACT_AS_HEADERS, address
-from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
-from extauthz.core.identity import FORWARDED_HOST_HEADERS, MAX_VALUE, OVERRIDE_HEADERS, IdentityHeaders
+from extauthz.config.values import one_or_many
+from extauthz.core.act_as import address
 from extauthz.core.providers import Provider, Verification
 from extauthz.errors import Problem
 
@@ -27,20 +22,13 @@ _NO_USE = {
 }
 _NO_HOSTED_DOMAINS = "userinfo is asked for nothing but hosted_domains"
 _USERS_INSTEAD = "`users` tells the addresses, so that userinfo is not asked"
-_OF_HTTP = re.compile(
-    r"(?:accept|access-control|content|grpc|if|proxy|sec|x-b3|x-envoy|x-forwarded)-.*"
-    r"|accept|age|allow|b3|baggage|cache-control|connection|cookie|date|dnt|etag|expect|expires|forwarded|host|keep-alive|last-modified"
-    r"|location|max-forwards|origin|pragma|priority|range|referer|retry-after|server|set-cookie|te|traceparent|tracestate|trailer"
-    r"|transfer-encoding|upgrade|user-agent|vary|via|www-authenticate|x-real-ip|x-request-id"
-).fullmatch
-"""Names that clients, proxies and servers use for something else: an allow removes what an act-as header is called."""
 
 
 def problems(source: Document, vocabulary: list[str]) -> list[Problem]:
     """List what does not fit together; `vocabulary` are the scopes that are written correctly."""
     return [
-        *_misused_scopes(source, vocabulary),
-        *_misused_headers(source),
+        *scope_checks.problems(source, provider_entries(source), vocabulary),
+        *header_checks.problems(source),
         *_misused_pepper_ids(source),
         *_misused_providers(source),
         *internal_token.problems(
@@ -98,7 +86,7 @@ def _misused_providers(source: Document) -> Iterator[Problem]:
             if entry.get("tenants") is not None and TENANT not in str(entry.get("issuer")):
                 message = "has no {tenant} for `tenants`: write it where theirs differ, like {tenant}/v2.0, or leave `tenants` out"
                 yield source.problem((*path, "issuer"), message)
-            for place, tenant in twice(strings(source, *path, "tenants")):
+            for place, tenant in twice(document.strings(source, *path, "tenants")):
                 yield source.problem((*path, "tenants", place), f"{tenant} is listed twice: remove one")
             issuers += [(index, f"{'opaque ' if row.opaque else ''}{issuer}") for issuer in written]
             opaque_names |= {index: row.name} if row.opaque else {}
@@ -204,25 +192,6 @@ def _misused_claims(source: Document, path: document.KeyPath, entry: dict[str, o
             yield source.problem((*path, "users", user_id), message)
 
 
-def _misused_scopes(source: Document, vocabulary: list[str]) -> list[Problem]:
-    problems: list[Problem] = []
-    for path, _ in provider_entries(source):
-        ceiling = list(scopes(source, *path, "scopes"))
-        problems += [
-            source.problem((*path, "scopes", index), unknown_scope(name, vocabulary))
-            for index, name in ceiling
-            if vocabulary and name not in vocabulary
-        ]
-        value = ",".join(dict(ceiling or scopes(source, "scopes")).values())
-        if len(value) > MAX_VALUE:
-            limit = f"a header for the upstream ends at {MAX_VALUE}: name fewer"
-            message = f"OAuth tokens would hold {len(value)} bytes of scope names, {limit}"
-            problems.append(source.problem((*path, "scopes"), message))
-    for index, name in twice(scopes(source, "scopes")):
-        problems.append(source.problem(("scopes", index), f"the scope {name} is named twice: remove one"))
-    return problems
-
-
 def _misused_pepper_ids(source: Document) -> list[Problem]:
     tokens = source.data.get("tokens")
     peppers = tokens.get("peppers") if isinstance(tokens, dict) else None
@@ -239,43 +208,3 @@ def twice(items: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
     """Return the items whose text stands in an earlier one."""
     first: dict[str, int] = {}
     return [(index, text) for index, text in items if first.setdefault(text, index) != index]
-
-
-def _misused_headers(source: Document) -> list[Problem]:
-    act_as = [(index, name.lower()) for index, name in strings(source, "act_as", "headers")]
-    overrides = {*OVERRIDE_HEADERS, *FORWARDED_HOST_HEADERS}
-    keepable = {AUTHORIZATION, AUTH_TYPE, *ACT_AS_HEADERS, *(name for _, name in act_as), *overrides}
-    problems = [
-        source.problem(("identity", "keep", index), f"{name!r} is not one of {', '.join(sorted(keepable))}")
-        for index, name in strings(source, "identity", "keep")
-        if name.lower() not in keepable
-    ]
-    identity = source.data.get("identity")
-    prefix = identity.get("prefix") if isinstance(identity, dict) else None
-    prefix = prefix if isinstance(prefix, str) else IdentityHeaders().prefix
-    reserved_names = {AUTHORIZATION, AUTH_TYPE, *overrides}
-    return problems + [
-        source.problem(("act_as", "headers", index), f"{name!r} has another meaning: name a header of its own")
-        for index, name in act_as
-        if name in reserved_names or name.startswith(prefix) or _OF_HTTP(name)
-    ]
-
-
-def scopes(source: Document, *path: str | int) -> list[tuple[int, str]]:
-    """Return the scopes of a list that are written correctly; the others are listed as problems elsewhere."""
-    names = []
-    for index, name in strings(source, *path):
-        with contextlib.suppress(ValueError):
-            names.append((index, scope(name)))
-    return names
-
-
-def strings(source: Document, *path: str | int) -> list[tuple[int, str]]:
-    """Return the texts of a list with their positions in it."""
-    value = source.data
-    for key in path:
-        if isinstance(key, int):
-            value = value[key] if isinstance(value, list) and key < len(value) else None
-        else:
-            value = value.get(key) if isinstance(value, dict) else None
-    return [(index, item) for index, item in enumerate(value) if isinstance(item, str)] if isinstance(value, list) else []

@@ -276,3 +276,14 @@ def _plain(text: str) -> Any:
     if _INTEGER(text):
         return int(text)
     return float(text) if _FLOAT(text) else text
+
+
+def strings(source: Document, *path: str | int) -> list[tuple[int, str]]:
+    """Return the texts of a list with their positions in it."""
+    value = source.data
+    for key in path:
+        if isinstance(key, int):
+            value = value[key] if isinstance(value, list) and key < len(value) else None
+        else:
+            value = value.get(key) if isinstance(value, dict) else None
+    return [(index, item) for index, item in enumerate(value) if isinstance(item, str)] if isinstance(value, list) else []

@@ -20,6 +20,7 @@ from extauthz.config import (
     risks,
     routes,
     saved_settings,
+    scope_checks,
     sendable,
     tables,
 )
@@ -226,11 +227,12 @@ def load(
         raise ConfigurationError(problems or [source.problem((), f"{what}: start with version: 1")])
     is_managed = saved_settings.is_managed(source)
     problems += saved_settings.overlay(source, saved) if is_managed else ()
+    vocabulary = [name for _, name in scope_checks.scopes(source, "scopes")]
     try:
-        settings = Settings.model_validate(saved_settings.without_oauth(source, saved) if is_managed else source.data)
+        data = saved_settings.without_oauth(source, saved) if is_managed else source.data
+        settings = Settings.model_validate(data, context=vocabulary)
     except ValidationError as error:
         problems += problems_of(error, source, Settings)
-    vocabulary = [name for _, name in cross_checks.scopes(source, "scopes")]
     problems += cross_checks.problems(source, vocabulary)
     placed: list[routes.LocatedRoute] = []
     for name, wrong in _route_files(file, source, files):
@@ -263,7 +265,7 @@ def load(
 
 def _route_files(file: Path, source: Document, files: Files) -> Iterator[tuple[Path, list[Problem]]]:
     """Yield each route file, and why it cannot be read."""
-    names = [(index, file.parent / name) for index, name in cross_checks.strings(source, "routes") if name]
+    names = [(index, file.parent / name) for index, name in document.strings(source, "routes") if name]
     again = {index for index, _ in cross_checks.twice((index, os.path.normpath(name)) for index, name in names)}
     for index, name in names:
         wrong = []

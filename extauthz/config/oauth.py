@@ -8,13 +8,13 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from extauthz.config.issuers import TENANT, issuers_of, not_an_issuer, provider_of, usual_verification
 from extauthz.config.proxy import Proxy
+from extauthz.config.scope_grants import CLAIM, ScopeGrant, ScopesOfValue
 from extauthz.config.values import (
     Duration,
     Name,
     NonEmpty,
     OutboundAddress,
     PositiveDuration,
-    Scope,
     Secret,
     Section,
     one_or_many,
@@ -104,7 +104,9 @@ class ProviderEntry(Section):
     userinfo: bool = False
     opaque_tokens: bool = False
     signed_introspection: bool = False
-    scopes: list[Scope] | None = Field(default=None, min_length=1)
+    scopes: ScopeGrant | None = None
+    scope_claim: StringOrList | None = None
+    scope_map: dict[NonEmpty, ScopesOfValue] | None = Field(default=None, min_length=1, examples=["scope_map: {readers: [SEARCH]}"])
     guests: bool = False
     leeway: Duration = MAX_LEEWAY
     verification: Literal["jwks", "introspection", "userinfo", "tokeninfo"] | None = Field(default=None, validate_default=True)
@@ -125,6 +127,11 @@ class ProviderEntry(Section):
     def asks_userinfo(self) -> bool:
         """Tell whether userinfo is asked about the user of a token that is verified otherwise."""
         return (self.row.userinfo_user and self.users is None) or self.hosted_domains is not None or self.userinfo
+
+    @property
+    def reads_scopes(self) -> bool:
+        """Tell whether a token holds what its claims say, and not all that it may hold at most."""
+        return self.scopes == CLAIM or self.scope_claim is not None or self.scope_map is not None
 
     @property
     def method(self) -> Verification:

@@ -49,6 +49,7 @@ EFFECTS: Mapping[str, Effect] = {
     "tokens.max_staleness": LIVE,
     "tokens.max_lifetime": LIVE,
     "act_as": LIVE,
+    "auth_type": LIVE,
     "identity": LIVE,
     "internal_token.enabled": LIVE,
     "internal_token.issuer": LIVE,

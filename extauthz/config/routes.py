@@ -19,8 +19,10 @@ from extauthz.config.messages import problems_of, unknown_scope
 from extauthz.config.monitor import Mode
 from extauthz.config.pacing import paced
 from extauthz.config.patterns import parse_match
+from extauthz.config.scope_names import Scope
 from extauthz.config.upstream import UpstreamSection
-from extauthz.config.values import Scope, Section, Yes, scope
+from extauthz.config.values import Section, Yes
+from extauthz.config.vocabulary import scope
 from extauthz.core.model import AuthType
 from extauthz.core.policy import canonical_host
 from extauthz.core.routes import ACCEPTED_BY_DEFAULT, Route
@@ -121,14 +123,14 @@ def read(file: Path, vocabulary: Iterable[str], files: Files | None = None) -> t
     except ValidationError as error:
         problems += problems_of(error, source, RouteFile)
         head = _usable_head(source.data)
-    scopes = frozenset(vocabulary)
+    scopes = tuple(vocabulary)
     placed = []
     for index, entry in paced(enumerate(head.routes)):
         path: KeyPath = ("routes", index)
         unknown = [*_unknown_scopes(source, path, entry, scopes)]
         problems += unknown
         try:
-            line = RouteLine.model_validate(entry)
+            line = RouteLine.model_validate(entry, context=scopes)
         except ValidationError as error:
             wrong = [*problems_of(error, source, RouteLine, path), *_hidden_contradiction(error, source, path, entry)]
             # What a value that could not be read contradicts is not known.
@@ -157,11 +159,11 @@ def _usable_head(data: dict[str, object]) -> RouteFile:
     return RouteFile.model_construct(routes=lines, hosts=names, preflight=False, upstream=upstream, audience=None)
 
 
-def _unknown_scopes(source: Document, path: KeyPath, entry: object, vocabulary: frozenset[str]) -> Iterator[Problem]:
+def _unknown_scopes(source: Document, path: KeyPath, entry: object, vocabulary: tuple[str, ...]) -> Iterator[Problem]:
     """Yield the scopes of a line that the vocabulary lacks, whatever else is wrong with it; without a vocabulary there are none."""
     for place, text in _scope_names(entry) if vocabulary else ():
         with contextlib.suppress(ValueError):
-            name = scope(text)
+            name = scope(text, vocabulary)
             if name not in vocabulary:
                 yield source.problem((*path, *place), unknown_scope(name, vocabulary))
 

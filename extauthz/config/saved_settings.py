@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from extauthz.config.document import Document
-from extauthz.config.messages import nearest, problems_of
+from extauthz.config.messages import problems_of
 from extauthz.config.oauth import OAuthSection
 from extauthz.config.presets import PRESETS
+from extauthz.config.vocabulary import kept_scope
+from extauthz.config.wording import nearest
 from extauthz.core.model import Reason
 from extauthz.errors import Problem
 
@@ -59,6 +61,8 @@ def overlay(source: Document, saved: Saved) -> list[Problem]:
         return problems + _of_the_rest(source, section)
     source.origins |= {("oauth", key): saved.place for key in {*KEYS, *saved.body}}
     known = {key: value for key, value in saved.body.items() if key in KEYS}
+    if isinstance(names := known.get("scopes"), list):
+        known["scopes"] = [kept_scope(name, _vocabulary(source)) if isinstance(name, str) else name for name in names]
     for key in saved.body.keys() - known.keys():
         hint = nearest(key, KEYS) or f": the keys here are {', '.join(KEYS)}"
         problems.append(source.problem(("oauth", key), f"is not kept in the store{hint}"))
@@ -66,6 +70,11 @@ def overlay(source: Document, saved: Saved) -> list[Problem]:
         problems.append(source.problem(("oauth", "provider"), f"{known['provider']} is for the file: write managed_by: yaml there"))
     source.data["oauth"] = section | known
     return problems
+
+
+def _vocabulary(source: Document) -> list[str]:
+    names = source.data.get("scopes")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def without_oauth(source: Document, saved: Saved) -> dict[str, object]:

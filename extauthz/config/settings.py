@@ -7,16 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator, model_validator
 
-from extauthz.addresses import Address
+from extauthz.addresses import MAX_HOPS, Address
 from extauthz.config import database_address
 from extauthz.config.answers import AnswersSection
 from extauthz.config.completeness import ReloadSection
 from extauthz.config.console import ConsoleSection
+from extauthz.config.credential_headers import ActAsSection, AuthTypeSection, AuthTypeSetting, HeaderName
 from extauthz.config.decision_log import DecisionLogSection
 from extauthz.config.internal_token import InternalTokenSection
 from extauthz.config.monitor import Mode
 from extauthz.config.oauth import OAuth
-from extauthz.config.patterns import compile_patterns
+from extauthz.config.scope_names import ScopeName
 from extauthz.config.tracing import TracingSection
 from extauthz.config.values import (
     NAME,
@@ -27,27 +28,17 @@ from extauthz.config.values import (
     PositiveDuration,
     PositiveSize,
     Prefix,
-    Scope,
     Secret,
     Section,
     exact,
     text,
 )
-from extauthz.core.act_as import ACT_AS_HEADERS, address
-from extauthz.core.client_address import EXTERNAL_ADDRESS, ForwardedClient
+from extauthz.core.act_as import address
 from extauthz.responses.denials import REALM
+from extauthz.telemetry.client_address import EXTERNAL_ADDRESS, ForwardedClient
 
 MIN_POLL, MAX_POLL = 0.25, 60.0
 MAX_WORKERS = 256
-MAX_HOPS = 10
-
-_HEADER_NAME = re.compile(r"[a-z][a-z0-9-]*").fullmatch
-
-
-def _header_name(name: str) -> str:
-    if not _HEADER_NAME(name.lower()):
-        raise ValueError(f"{name!r} is not a header name: write letters, digits and '-'")
-    return name.lower()
 
 
 def _one_address(text: str) -> str:
@@ -57,14 +48,7 @@ def _one_address(text: str) -> str:
     return email
 
 
-def _address_pattern(pattern: str) -> str:
-    compile_patterns([pattern])
-    return pattern
-
-
-HeaderName = Annotated[str, AfterValidator(_header_name)]
 AdminAddress = Annotated[str, AfterValidator(_one_address)]
-AddressPattern = Annotated[str, AfterValidator(_address_pattern)]
 
 
 class CertificateSection(Section):
@@ -191,14 +175,6 @@ class TokensSection(Section):
         return seconds
 
 
-class ActAsSection(Section):
-    """Whom GLOBAL tokens may act for; USER addresses are compared with it when a token is made."""
-
-    headers: list[HeaderName] = Field(default_factory=lambda: list(ACT_AS_HEADERS))
-    allow: list[AddressPattern] = Field(default_factory=list, examples=['allow: ["*@acme.com"]'])
-    deny: list[AddressPattern] = Field(default_factory=list, examples=['deny: ["ceo@acme.com"]'])
-
-
 class RolesSection(Section):
     """Who may see tokens and manage them: viewers only see, admins manage all but GLOBAL ones, super admins every one.
 
@@ -274,6 +250,7 @@ class Settings(Section):
     oauth: OAuth | None = None
     tokens: TokensSection | None = None
     act_as: ActAsSection = ActAsSection()
+    auth_type: AuthTypeSetting = AuthTypeSection()
     identity: IdentitySection = IdentitySection()
     internal_token: InternalTokenSection | None = None
     envoy: EnvoySection = EnvoySection()
@@ -283,7 +260,7 @@ class Settings(Section):
     decision_log: DecisionLogSection = DecisionLogSection()
     tracing: TracingSection = TracingSection()
     realm: Annotated[str, text(r"[A-Za-z0-9 ._:/@-]{1,64}", "write 1 to 64 letters, digits, spaces and . _ : / @ -")] = REALM
-    scopes: list[Scope] = Field(min_length=1, examples=["scopes: [SEARCH, CHAT]"])
+    scopes: list[ScopeName] = Field(min_length=1, examples=["scopes: [SEARCH, CHAT]"])
     routes: list[NonEmpty] = Field(min_length=1, examples=["routes: [routes/glean-client-api.yaml]"])
     mode: Mode = "enforce"
     roles: RolesSection = RolesSection()

@@ -44,7 +44,7 @@ HINTS = {
     "audience": "Separated by commas; where it is left out, the provider's own rule counts.",
     "domains": "Separated by commas, like acme.com; * for all.",
     "hosted_domains": "GSuite: separated by commas.",
-    "scopes": "Separated by commas; where it is left out, all of the vocabulary.",
+    "scopes": "Separated by commas, all, or claim for what each token says; where it is left out, all of the vocabulary.",
 }
 LIST_FIELDS = ("client_ids", "audience", "domains", "hosted_domains", "scopes")
 RECENT_NEEDED = "log in again first: these settings decide who may call the API, so a login of the last ten minutes is needed"

@@ -20,6 +20,7 @@ from extauthz.console.token_form_values import form_values, needs_login
 from extauthz.console.token_forms import TokenDraft, by_field
 from extauthz.console.visits import Visit, message_page
 from extauthz.errors import StoreError
+from extauthz.responses.client_headers import ClientHeaders
 
 OVERLAPS = {"0": "Ends now", "1": "1 hour", "24": "24 hours", "72": "3 days", "168": "7 days"}
 """Hours that a rotated token stays good."""
@@ -136,7 +137,9 @@ def _rotate_form(visit: Visit, token: object, errors: Mapping[str, str], *, stat
 
 def _secret(visit: Visit, new: NewToken, title: str, *, old: object = None) -> Response:
     routes = visit.context.route_map().opened_by(new.record.scopes, new.record.permission)
-    return visit.page("secret.html", status=201, new=new, title=title, old=old, example=next(iter(routes), None))
+    configuration = visit.context.configuration()
+    act_as = ClientHeaders.of(configuration.policy, configuration.settings.auth_type.oauth).act_as
+    return visit.page("secret.html", status=201, new=new, title=title, old=old, example=next(iter(routes), None), act_as=act_as)
 
 
 def _sent_already(token_id: str) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from extauthz.core.act_as import address
@@ -101,10 +102,35 @@ def _identity(claims: Claims, rules: ProviderRules) -> Identity | Reason:
         auth_type=AuthType.OAUTH,
         actor=f"oauth:{rules.name}:{subject}",
         user=user,
-        scopes=rules.scopes,
+        scopes=_scopes(claims, rules),
         expires_at=float(claims["exp"]),
         client_id=_client(claims, rules),
     )
+
+
+def _scopes(claims: Claims, rules: ProviderRules) -> frozenset[str]:
+    """Return what a token may do: never more than what it may do at most."""
+    if rules.scope_claims is None:
+        return rules.scopes
+    # A text is a list with spaces (RFC 9068 2.2.3, RFC 8693 4.2); names of groups in a list may hold some.
+    values = [_claim(claims, name) for name in rules.scope_claims]
+    names = {word for value in values for word in (value.split(" ") if isinstance(value, str) else strings(value))}
+    if rules.scope_map is None:
+        return _kept(rules.scopes & names)
+    return _kept(rules.scopes.intersection(scope for name in names for scope in rules.scope_map.get(name, ())))
+
+
+@lru_cache(maxsize=4096)
+def _kept(scopes: frozenset[str]) -> frozenset[str]:
+    """Return one object for all tokens that hold the same."""
+    return scopes
+
+
+def _claim(claims: Claims, name: str) -> object:
+    """Return a claim, or, where none has the name, a member of one: realm_access.roles."""
+    first, _, rest = name.partition(".")
+    inner = claims.get(first)
+    return claims[name] if name in claims else _claim(inner, rest) if rest and isinstance(inner, dict) else None
 
 
 def _is_at_home(issuer: object, rules: ProviderRules) -> bool:

@@ -36,11 +36,23 @@ def _names_token(query: str) -> bool:
 
 
 class Kind(StrEnum):
-    """Which of the two families a token belongs to; the client says so with X-Glean-Auth-Type."""
+    """Which of the two families a token belongs to."""
 
     __hash__ = str.__hash__
     OAUTH = "oauth"
     ISSUED = "issued"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthTypes:
+    """How the kind of a token is told: by a `header`, absent for issued tokens, or else `oauth`, which is in lower case.
+
+    With `header` "" the token itself tells it: all that begins with one of `issued` is an issued token, whatever is wrong with it.
+    """
+
+    header: str = AUTH_TYPE
+    oauth: str = "oauth"
+    issued: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -55,8 +67,8 @@ class Credential:
         return f"Credential({self.kind})"
 
 
-def read_credential(request: Request, query: str, *, max_token_size: int) -> Credential | Reason | None:
-    """Read Authorization and X-Glean-Auth-Type; `max_token_size` is in bytes."""
+def read_credential(request: Request, query: str, types: AuthTypes, *, max_token_size: int) -> Credential | Reason | None:
+    """Read Authorization and which kind of token it holds; `max_token_size` is in bytes."""
     if query and _names_token(query):
         return Reason.TOKEN_IN_QUERY
     authorization = request.header(AUTHORIZATION)
@@ -73,9 +85,9 @@ def read_credential(request: Request, query: str, *, max_token_size: int) -> Cre
         token = bearer[1]
     if len(token) > max_token_size:
         return Reason.AUTHORIZATION_MALFORMED
-    auth_type = request.header(AUTH_TYPE)
-    if not auth_type:
+    if not types.header:
+        return Credential(Kind.ISSUED if token.startswith(types.issued) else Kind.OAUTH, token)
+    auth_type = request.headers.get(types.header)
+    if not auth_type or not (auth_type := auth_type.strip(" \t")):
         return Credential(Kind.ISSUED, token)
-    if auth_type.lower() == "oauth":
-        return Credential(Kind.OAUTH, token)
-    return Reason.AUTH_TYPE_UNKNOWN
+    return Credential(Kind.OAUTH, token) if auth_type.lower() == types.oauth else Reason.AUTH_TYPE_UNKNOWN

@@ -54,13 +54,13 @@ def plan(policy: Policy, request: Request) -> Plan | Decision:
         return Deny(Reason.METHOD_IN_QUERY, (preflight or route).name)
     if route.public or preflight:
         return _allow_public(policy, request, preflight or route)
-    credential = read_credential(request, query, max_token_size=policy.max_token_size)
+    credential = read_credential(request, query, policy.auth_types, max_token_size=policy.max_token_size)
     if credential is None:
         return Deny(Reason.CREDENTIAL_MISSING, route.name)
     if isinstance(credential, Reason):
         return Deny(credential, route.name)
     if credential.kind not in policy.kinds:
-        return Deny(Reason.CREDENTIAL_DISABLED, route.name)
+        return Deny(Reason.CREDENTIAL_DISABLED, route.name, kind=credential.kind)
     return Plan(policy, request, route, credential)
 
 
@@ -68,9 +68,9 @@ def decide(plan: Plan, evidence: Identity | Reason, now: float) -> Decision:
     """Decide with the evidence; `now` is in seconds since the epoch."""
     route = plan.route
     if isinstance(evidence, Reason):
-        return Deny(evidence, route.name)
+        return Deny(evidence, route.name, kind=plan.credential.kind)
     if now >= evidence.expires_at:
-        return Deny(Reason.TOKEN_EXPIRED, route.name, evidence)
+        return Deny(Reason.TOKEN_EXPIRED, route.name, evidence, kind=plan.credential.kind)
     accepted = evidence.auth_type in route.accept
     if not accepted and evidence.auth_type is not AuthType.ANONYMOUS:
         return Deny(Reason.CREDENTIAL_NOT_ACCEPTED, route.name, evidence)
@@ -80,7 +80,7 @@ def decide(plan: Plan, evidence: Identity | Reason, now: float) -> Decision:
     if not accepted:
         return Deny(Reason.ANONYMOUS_NOT_ALLOWED, route.name, evidence)
     if not route.permits(evidence.scopes):
-        return Deny(Reason.SCOPE_MISSING, route.name, evidence, user, route.scopes)
+        return Deny(Reason.SCOPE_MISSING, route.name, evidence, user, route.scopes, route.any_scope)
     changes = plan.policy.identity.edits(plan.request.headers, evidence, user)
     if isinstance(changes, Reason):
         return Deny(changes, route.name, evidence, user)
@@ -97,7 +97,7 @@ def monitored(policy: Policy, request: Request, decision: Decision) -> Decision:
     nobody = policy.identity.edits(request.headers, None, None)
     if isinstance(decision, Deny) and decision.reason in FORWARDED and isinstance(nobody, HeaderEdits):
         changes = policy.identity.monitored_edits(nobody, refused=True)
-        return WouldDeny(decision.reason, decision.route, changes, decision.identity, decision.user)
+        return WouldDeny(decision.reason, decision.route, changes, decision.identity, decision.user, decision.scopes, decision.kind)
     return decision
 
 

@@ -33,27 +33,31 @@ _OTHER = re.compile(r"[^a-z0-9]")
 class IdentityHeaders:
     """Names of the identity headers, and which credential headers stay; all in lower case, `prefix` ends with "-".
 
-    `names` are those of FIELDS, `always_listed` the names that every allow sets, removes, or keeps by configuration. `overrides`
-    would make an upstream see another request than the one that was decided.
+    `names` are those of FIELDS, `credentials` those that clients send tokens and users with; without an `auth_type` no header tells
+    the kind of a token. `always_listed` are the names that every allow sets, removes, or keeps by configuration. `overrides` would
+    make an upstream see another request than the one that was decided.
     """
 
     prefix: str = "x-extauthz-"
     keep: frozenset[str] = frozenset()
     act_as: tuple[str, ...] = ACT_AS_HEADERS
     overrides: tuple[str, ...] = OVERRIDE_HEADERS
+    auth_type: str = AUTH_TYPE
     names: Mapping[str, str] = field(init=False, repr=False)
+    credentials: tuple[str, ...] = field(init=False, repr=False)
     always_listed: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Write the names out once."""
         names = {part: self.prefix + part for part in FIELDS}
         object.__setattr__(self, "names", names)
-        object.__setattr__(self, "always_listed", (*names.values(), AUTHORIZATION, AUTH_TYPE, *self.act_as))
+        object.__setattr__(self, "credentials", (AUTHORIZATION, *filter(None, [self.auth_type]), *self.act_as))
+        object.__setattr__(self, "always_listed", (*names.values(), *self.credentials))
 
     def owns(self, name: str) -> bool:
         """Tell whether an upstream could read this received name as one of ours, or as an override of the request."""
         plain = _OTHER.sub("-", name.lower())
-        return plain.startswith(self.prefix) or plain in (AUTH_TYPE, *self.act_as, *self.overrides)
+        return plain.startswith(self.prefix) or plain in (self.auth_type, *self.act_as, *self.overrides)
 
     def edits(self, received: Iterable[str], identity: Identity | None, user: str | None) -> HeaderEdits | Reason:
         """Return the edits of an allowed request with these names (`identity` None: a public route), or IDENTITY_TOO_LONG."""
@@ -80,10 +84,9 @@ class IdentityHeaders:
 
         `changes` are those of its allow, or, when it is `refused`, those of a public route: then nobody is named.
         """
-        credentials = {AUTHORIZATION, AUTH_TYPE, *self.act_as}
         pairs = ((self.names["decision"], WOULD_DENY),) if refused else changes.set
-        pairs = tuple((name, value) for name, value in pairs if name not in credentials)
-        stays = {*credentials, *(name for name, _ in pairs)}
+        pairs = tuple((name, value) for name, value in pairs if name not in self.credentials)
+        stays = {*self.credentials, *(name for name, _ in pairs)}
         ours = (*(name for name, _ in changes.set), *changes.remove)
         return HeaderEdits(pairs, tuple(name for name in ours if name not in stays))
 

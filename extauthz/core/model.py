@@ -187,7 +187,10 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """The request stops here. `scopes` are those that the route asks for, when they are the cause."""
+    """The request stops here. `scopes` are those that the route asks for, or any one of, when they are the cause.
+
+    `kind` is that of the token, where there is a well-formed one.
+    """
 
     outcome: ClassVar[str] = "deny"
     reason: Reason
@@ -195,6 +198,8 @@ class Deny:
     identity: Identity | None = None
     user: str | None = None
     scopes: tuple[str, ...] = ()
+    any_scope: bool = False
+    kind: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +212,8 @@ class WouldDeny:
     edits: HeaderEdits
     identity: Identity | None = None
     user: str | None = None
+    scopes: tuple[str, ...] = ()
+    kind: str | None = field(default=None, compare=False)
 
 
 Decision = Allow | Deny | WouldDeny

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from extauthz.core.act_as import ActAs
-from extauthz.core.credentials import Kind
+from extauthz.core.credentials import AuthTypes, Kind
 from extauthz.core.identity import IdentityHeaders
 from extauthz.core.model import Reason
 from extauthz.core.routes import RouteTable, compile_routes
@@ -18,7 +18,7 @@ _FORBIDDEN = re.compile(r"[\x00-\x20\x7f,@]").search
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Routes, credential kinds, act-as and identity rules.
+    """Routes, credential kinds and how they are told, act-as and identity rules.
 
     `hosts` maps a canonical host to the routes of the files that name it; `routes` serves every other host. `kinds` are the
     credential kinds that are switched on; `max_token_size` is in bytes. `monitored` are the names of the routes in monitor mode,
@@ -28,6 +28,7 @@ class Policy:
     routes: RouteTable = field(default_factory=lambda: compile_routes(()))
     hosts: Mapping[str, RouteTable] = field(default_factory=dict)
     kinds: frozenset[Kind] = frozenset(Kind)
+    auth_types: AuthTypes = field(default_factory=AuthTypes)
     act_as: ActAs = field(default_factory=ActAs)
     identity: IdentityHeaders = field(default_factory=IdentityHeaders)
     max_token_size: int = 16 * 1024

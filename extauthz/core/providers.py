@@ -83,7 +83,8 @@ class ProviderRules:
     """One configured provider: whose tokens are accepted, for whom. `leeway` is in seconds and never prolongs `exp`.
 
     `client_ids` None accepts every client, `audience` None every audience, `domains` None every domain. `tenant` is that of the
-    issuer. `scopes` is what each of its tokens may do. `guests` lets in users of other tenants. Each of `required_claims` is one of
+    issuer. `scopes` is what each of its tokens may do, with `scope_claims` at most: then each value of these claims is a scope, or,
+    with a `scope_map`, stands for some, else for none. `guests` lets in users of other tenants. Each of `required_claims` is one of
     the values, or a list with one. The first of `user_claims` that a token has decides: `users` maps its values to addresses, "*"
     all others; without it the claim holds the address. With `userinfo` the issuer is asked about the user of a token that is
     verified otherwise; `hosted_domains` are those that its answer may name as `hd`.
@@ -105,6 +106,8 @@ class ProviderRules:
     required_claims: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     users: Mapping[str, str] | None = None
     userinfo: bool = False
+    scope_claims: tuple[str, ...] | None = None
+    scope_map: Mapping[str, frozenset[str]] | None = None
 
     @property
     def discovery(self) -> str:

@@ -117,6 +117,14 @@ CASES = (
         Case(f"{wrong.role} token: {title}", "POST", _CHAT, (_bearer(wrong.variable), _OAUTH), 401, "token_invalid", logged=logged)
         for wrong, (title, logged) in _WRONG_TOKENS.items()
     ),
+    Case(
+        "oidc token without the scope",
+        "POST",
+        _CHAT,
+        (_bearer(WrongToken.OIDC_NO_SCOPE.variable), _OAUTH),
+        403,
+        "scope_missing",
+    ),
     Case("OAuth token, header forgotten", "POST", _CHAT, (_bearer("OAUTH"),), 401, "token_invalid", logged="token_malformed"),
     Case(
         "revoked token",

@@ -16,7 +16,7 @@ Claims = dict[str, Any]
 
 def entry(base: str) -> Claims:
     """Return what `oauth.providers` has for the issuer at `base`."""
-    return {"provider": "oidc", "issuer": base + PATH, "client_ids": [CLIENT], "audience": AUDIENCE}
+    return {"provider": "oidc", "issuer": base + PATH, "client_ids": [CLIENT], "audience": AUDIENCE, "scopes": "claim"}
 
 
 def claims(base: str, user: str, now: int, expires_at: int) -> Claims:
@@ -37,7 +37,7 @@ def claims(base: str, user: str, now: int, expires_at: int) -> Claims:
         "allowed-origins": ["https://app.acme.com"],
         "realm_access": {"roles": ["default-roles-acme", "offline_access"]},
         "resource_access": {"account": {"roles": ["manage-account", "view-profile"]}},
-        "scope": "openid email profile",
+        "scope": "openid email profile CHAT SEARCH",
         "email_verified": True,
         "name": name.title(),
         "preferred_username": name,

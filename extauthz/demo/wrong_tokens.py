@@ -30,6 +30,8 @@ class WrongToken(StrEnum):
     OIDC_NOT_SIGNED = "oidc_not_signed"
     OIDC_PUBLIC_KEY = "oidc_public_key"
     """It is signed with HS256 and the public key, as if that were a secret."""
+    OIDC_NO_SCOPE = "oidc_no_scope"
+    """It is good, and may do nothing here."""
     KEYCLOAK_ID_TOKEN = "keycloak_id_token"
     KEYCLOAK_NO_MAPPER = "keycloak_no_mapper"
     """Its audience is that of every token of the realm, because no mapper adds another."""
@@ -59,6 +61,7 @@ _CHANGES: Mapping[WrongToken, Callable[[Document], Document]] = {
     WrongToken.OIDC_OTHER_CLIENT: lambda _: {"azp": "acme-admin"},
     WrongToken.OIDC_OTHER_ISSUER: lambda genuine: {"iss": f"{genuine['iss']}/"},
     WrongToken.OIDC_UNVERIFIED: lambda _: {"email_verified": False},
+    WrongToken.OIDC_NO_SCOPE: lambda _: {"scope": "openid email"},
     WrongToken.KEYCLOAK_ID_TOKEN: lambda genuine: {**_ID_TOKEN, "aud": genuine["azp"], "typ": "ID", "scope": None},
     WrongToken.KEYCLOAK_NO_MAPPER: lambda _: {"aud": "account"},
     WrongToken.KEYCLOAK_SERVICE_ACCOUNT: lambda genuine: {

@@ -52,7 +52,8 @@ def look(manager: Manager, check: Filter, sidecar: Sidecar, hosts: Hosts) -> Ite
         yield warning("envoy.path", text, f"write {', '.join(missing)}", where=where)
     options = at(config, "common_http_protocol_options")
     if at(options, "headers_with_underscores_action") not in ("REJECT_REQUEST", "DROP_HEADER"):
-        text = "x_extauthz_user comes through beside x-extauthz-user, and many servers read both as one"
+        user = identity.names["user"]
+        text = f"{user.replace('-', '_')} comes through beside {user}, and many servers read both as one"
         yield warning("envoy.underscores", text, "write headers_with_underscores_action: REJECT_REQUEST", where=where)
     if at(options, "max_stream_duration") is None:
         text = "a stream may last for ever, also after its token was revoked: it is checked when it begins"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
+from extauthz.core.credentials import AUTHORIZATION
 from extauthz.core.identity import IdentityHeaders
 from extauthz.doctor.envoy_dump import Filter, Manager, at, every
 from extauthz.doctor.findings import Finding, problem, warning
@@ -16,7 +16,7 @@ def look(manager: Manager, checks: Sequence[Filter], identity: IdentityHeaders) 
     """Yield chains with several ext_authz filters, and routes that follow redirects inside Envoy."""
     if AUTHORIZATION in identity.keep:
         return
-    keep = f"write identity.keep: [{', '.join((AUTHORIZATION, AUTH_TYPE, *identity.act_as))}] in extauthz.yaml"
+    keep = f"write identity.keep: [{', '.join(identity.credentials)}] in extauthz.yaml"
     active = [check for check in checks if not check.disabled]
     if len(active) > 1:
         text = f"{len(active)} ext_authz filters ask one after the other, and the second one finds no credential: all get 401"

@@ -7,6 +7,7 @@ import re
 from extauthz.envoy_config.bootstrap import Sidecar
 from extauthz.envoy_config.placement import Placement, cluster_settings, ports
 from extauthz.envoy_config.templates import block, duration, filled, resource_name, scalar
+from extauthz.responses.client_headers import spelled
 
 _NAMED = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*").fullmatch
 _CLIENT_CERTIFICATE = "With client_ca Envoy shows a certificate: `tls.envoy-client-certificate` of Contour's own configuration."
@@ -26,6 +27,7 @@ def text(sidecar: Sidecar, placement: Placement) -> str:
         placement.names
         | {
             "trusted_hops": str(placement.trusted_hops),
+            "credentials": ", ".join(map(spelled, sidecar.identity.credentials)),
             "prefix": sidecar.identity.prefix,
             "protocol": "h2" if sidecar.tls else "h2c",
             "services": block([{"name": service.name, "port": port} for port in ports(sidecar)]),

@@ -6,16 +6,17 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import indent
+from typing import TYPE_CHECKING
 
-from extauthz.config.loader import Configuration
-from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
+from extauthz.core.credentials import AUTHORIZATION
 from extauthz.core.routes import ANY_METHOD, STAR_METHODS, Node, Route
 from extauthz.envoy_config.templates import filled, scalar
-from extauthz.responses.denials import DECISION_ID_HEADER
+
+if TYPE_CHECKING:
+    from extauthz.config.loader import Configuration
 
 EVERY_ORIGIN = "*"
 EXAMPLE_ORIGIN = "https://app.example.com"
-OF_DENIALS = ("www-authenticate", DECISION_ID_HEADER, "retry-after")
 OF_GRPC_WEB_REQUESTS = ("x-grpc-web", "x-user-agent", "grpc-timeout")
 OF_GRPC_WEB_ANSWERS = ("grpc-status", "grpc-message")
 
@@ -40,12 +41,13 @@ def cors_of(configuration: Configuration, origins: Sequence[str] = (), *, grpc_w
     policy, answers = configuration.policy, configuration.settings.answers.answers
     tables = (policy.routes, *policy.hosts.values())
     methods = {method for table in tables for route in _routes(table.root) if not route.deny for method in route.match.methods}
+    of_denials = ("www-authenticate", policy.identity.names["decision-id"], "retry-after")
     of_answers = sorted({name for answer in answers.reasons.values() for name, _ in answer.headers})
     return Cors(
         origins=tuple(dict.fromkeys(origins)),
         methods=tuple(dict.fromkeys((*(STAR_METHODS if ANY_METHOD in methods else ()), *sorted(methods - {ANY_METHOD})))),
-        allowed=(AUTHORIZATION, "content-type", AUTH_TYPE, *policy.identity.act_as, *(OF_GRPC_WEB_REQUESTS if grpc_web else ())),
-        exposed=(*OF_DENIALS, *of_answers, *(OF_GRPC_WEB_ANSWERS if grpc_web else ())),
+        allowed=(AUTHORIZATION, "content-type", *policy.identity.credentials[1:], *(OF_GRPC_WEB_REQUESTS if grpc_web else ())),
+        exposed=(*of_denials, *of_answers, *(OF_GRPC_WEB_ANSWERS if grpc_web else ())),
     )
 
 

@@ -33,6 +33,7 @@ def text(sidecar: Sidecar, placement: Placement) -> str:
             **{name: str(limits[name]) for name in ("max_connections", "max_pending_requests", "max_requests", "max_retries")},
             "removed": f"[{', '.join(mutations.header_removals(identity))}]",
             "prefix": identity.prefix,
+            **mutations.spellings_of_user(identity),
             "escaped_slashes": sidecar.escaped_slashes_action.title().replace("_", ""),
             "client_address": _client_address(placement.trusted_hops),
             "sidecar": _sidecar(sidecar, placement),

@@ -76,6 +76,12 @@ def trailer_removals(identity: IdentityHeaders) -> list[str]:
     return list(dict.fromkeys((*identity.overrides, *_OF_ENVOY, *_listed(identity))))
 
 
+def spellings_of_user(identity: IdentityHeaders) -> dict[str, str]:
+    """Return one of the identity headers in two spellings that many servers read as one, by what templates call them."""
+    name = identity.names["user"]
+    return {"user": name, "user_with_underscores": name.replace("-", "_")}
+
+
 def _listed(identity: IdentityHeaders) -> list[str]:
     """Return the names without the prefix."""
     return [name for name in identity.always_listed if not name.startswith(identity.prefix)]

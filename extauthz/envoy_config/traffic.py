@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from extauthz.core.identity import IdentityHeaders
+from extauthz.envoy_config.mutations import spellings_of_user
 from extauthz.envoy_config.templates import filled
 
 
@@ -26,12 +28,14 @@ NOTHING_ELSE = Traffic()
 """Plain requests only, from clients that connect to Envoy themselves."""
 
 
-def manager(traffic: Traffic, escaped_slashes: str) -> str:
+def manager(traffic: Traffic, identity: IdentityHeaders, escaped_slashes: str, local_reply: str) -> str:
     """Return the settings of the HTTP connection manager, besides its filters and routes; it treats %2F in paths as is said."""
     return filled(
         "manager",
         {
             "escaped_slashes": escaped_slashes,
+            "local_reply": local_reply,
+            **spellings_of_user(identity),
             "trusted_hops": filled("trusted_hops", {"hops": str(traffic.trusted_hops)}) if traffic.trusted_hops else "",
             "allow_connect": filled("allow_connect", {}) if traffic.websocket else "",
             "upgrades": filled("upgrades", {}) if traffic.websocket else "",

@@ -16,9 +16,11 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from extauthz.core.model import ALLOWING, Deny, Reason
+from extauthz.responses.client_headers import ClientHeaders
 
 REALM = "extauthz"
-DECISION_ID_HEADER = "x-extauthz-decision-id"
+MAX_NAMED = 512
+"""Characters of scopes that a message names."""
 GRPC_CODES = {400: 3, 401: 16, 403: 7, 500: 13, 503: 14}
 STATUSES = (400, 401, 403, 404, 429, 503)
 """What may stand in the place of a reason's own HTTP status."""
@@ -98,12 +100,14 @@ class ClientAnswer(NamedTuple):
 
 
 class Denials:
-    """Words denials; `realm` goes into WWW-Authenticate."""
+    """Words denials; `realm` goes into WWW-Authenticate, `headers` are named where they are."""
 
-    def __init__(self, realm: str, answers: Answers) -> None:
+    def __init__(self, realm: str, answers: Answers, headers: ClientHeaders = ClientHeaders()) -> None:  # noqa: B008 - frozen
         """Keep the settings."""
         self._realm = realm
         self._answers = answers
+        self._headers = headers
+        self._messages = {reason: reason.message for reason in Reason} | headers.messages()
 
     def answer(self, decision: Deny, decision_id: str, *, grpc: bool = False, filtered: bool = False) -> ClientAnswer:
         """Return what the client gets.
@@ -115,7 +119,7 @@ class Denials:
         own = self._answers.reasons.get(reason.public_name, _USUAL)
         status = reason.status if grpc or own.status is None else own.status
         values = self._values(decision, decision_id, own, filtered=filtered)
-        headers = [("cache-control", "no-store"), (DECISION_ID_HEADER, decision_id)]
+        headers = [("cache-control", "no-store"), (self._headers.decision_id, decision_id)]
         if challenge := self._challenge(decision, status):
             headers.append(("www-authenticate", challenge))
         if status in _RETRIED:
@@ -134,14 +138,17 @@ class Denials:
     def _values(self, decision: Deny, decision_id: str, own: OwnAnswer, *, filtered: bool) -> dict[str, str]:
         values = {"reason": decision.reason.public_name, "decision_id": decision_id, "realm": self._realm}
         values["scope"] = " ".join(decision.scopes)
-        usual = decision.reason.message
+        usual = self._messages[decision.reason]
+        if decision.scopes and not own.message:
+            usual = _naming(usual, decision)
         if filtered and decision.reason.public_name in _FOR_WANT_OF_A_HEADER:
             usual = f"{usual} {FILTERED}"
         values["message"] = own.message.filled(values) if own.message else usual
         return values
 
     def _usual_body(self, reason: Reason, status: int, values: Mapping[str, str]) -> str:
-        cause = {"error": _error(reason), "reason": reason.public_name}
+        scope = {"scope": values["scope"]} if values["scope"] else {}
+        cause = {"error": _error(reason), "reason": reason.public_name, **scope}
         if self._answers.format is Format.JSON:
             return json.dumps({**cause, "message": values["message"], "decision_id": values["decision_id"]})
         # RFC 9457 4.2.1: about:blank says that there is nothing more to the type than the status.
@@ -166,6 +173,13 @@ class Denials:
 _USUAL = OwnAnswer()
 FILTERED = "Headers of this request did not reach the check: allowed_headers of Envoy's ext_authz filter keeps them back."
 _FOR_WANT_OF_A_HEADER = frozenset({"credential_missing", "act_as_missing", "token_invalid"})
+
+
+def _naming(message: str, decision: Deny) -> str:
+    """Add the scopes to the message, unless they are longer than what anybody reads in a sentence."""
+    names = ", ".join(decision.scopes)
+    one_of = "one of " if decision.any_scope and len(decision.scopes) > 1 else ""
+    return message if len(names) > MAX_NAMED else f"{message.removesuffix('.')}: {one_of}{names}."
 
 
 def is_json(content_type: str) -> bool:

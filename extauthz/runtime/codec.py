@@ -10,6 +10,7 @@ from extauthz.adapters.envoy.codec import EnvoyCodec
 from extauthz.config.loader import Configuration
 from extauthz.errors import ConfigurationError
 from extauthz.ports import Clock, Codec
+from extauthz.responses.client_headers import ClientHeaders
 from extauthz.responses.internal_tokens import InternalTokens, Recipe, SigningCodec, signing_key
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def build_codec(
         realm=settings.realm,
         error_response=settings.envoy.error_response,
         answers=settings.answers.answers,
+        headers=ClientHeaders.of(configuration.policy, settings.auth_type.oauth),
         client_address=settings.envoy.client_address,
         clock=clock.monotonic,
     )

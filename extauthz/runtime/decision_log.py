@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Coroutine
 
+from extauthz.adapters.decision_log.hints import Hints
 from extauthz.adapters.decision_log.log import DecisionLog
 from extauthz.adapters.decision_log.sinks import File, Sink, StandardOutput, UnixSocket
 from extauthz.config.decision_log import DecisionLogSection, Place
@@ -22,7 +23,8 @@ def open_decision_log(configuration: Configuration) -> DecisionLog | None:
     if not section.enabled:
         return None
     sink = _sink(configuration, section.to)
-    return DecisionLog(sink, fields=section.written_fields, sample=section.sample, capacity=section.capacity)
+    hints = Hints(configuration.policy)
+    return DecisionLog(sink, fields=section.written_fields, sample=section.sample, capacity=section.capacity, hints=hints)
 
 
 class DecisionLogs:
@@ -37,6 +39,7 @@ class DecisionLogs:
         self._section = configuration.settings.decision_log
         self._next: tuple[DecisionLogSection, DecisionLog | None] | None = None
         self._closing: list[DecisionLog] = []
+        self._policy = configuration.policy
         self._written_before = self._dropped_before = 0
         self.current = self._open(configuration)
 
@@ -53,12 +56,15 @@ class DecisionLogs:
     def prepare(self, configuration: Configuration) -> None:
         """Open the log of another configuration, if its section is another one; raises ConfigurationError."""
         self.discard()
+        self._policy = configuration.policy
         if configuration.settings.decision_log != self._section:
             self._next = configuration.settings.decision_log, self._open(configuration)
 
     def commit(self) -> Coroutine[None, None, None] | None:
         """Make what was prepared the current one; return the work of closing the one of before, None when it stays."""
         if self._next is None:
+            if self.current is not None:
+                self.current.hints.policy = self._policy
             return None
         before = self.current
         (self._section, self.current), self._next = self._next, None

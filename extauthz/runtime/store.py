@@ -14,6 +14,7 @@ from extauthz.adapters.store.usage import SqliteUsage
 from extauthz.config.loader import Configuration
 from extauthz.config.secrets import Secrets
 from extauthz.config.settings import LimitsSection, TokensSection
+from extauthz.config.vocabulary import kept_scope
 from extauthz.ports import Clock, TokenStore, UsageStore, Verdicts
 from extauthz.verifiers.change_feed import Feed
 from extauthz.verifiers.issued import IssuedVerifier
@@ -70,6 +71,7 @@ def verifier_of(
     if tokens is None:
         raise ValueError("no section `tokens`")
     per_second, in_flight = limits.store_per_second, limits.store_in_flight
+    vocabulary = frozenset(configuration.settings.scopes)
     return IssuedVerifier(
         store,
         verdicts,
@@ -82,6 +84,7 @@ def verifier_of(
         fresh=tokens.verdict_ttl,
         max_staleness=tokens.max_staleness,
         contact=tokens.poll_interval + FEED_GRACE,
+        written=lambda names: frozenset(kept_scope(name, vocabulary) for name in names),
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Self
 
-from extauthz.core.model import Decision, Identity
+from extauthz.core.model import Allow, Decision, Identity, Reason
 
 MAX_VALUE = 512
 """Characters of a value; what is longer is cut."""
@@ -44,6 +45,13 @@ class RecordField(StrEnum):
     USER = "user", "the effective user, after act-as", True
     CLIENT_ID = "client_id", "the OAuth client that the token was issued to", True
     TOKEN_ID = "token_id", "the id of an issued token, as `extauthz token show` takes it", True
+    REQUIRED_SCOPES = (
+        "required_scopes",
+        "with `scope_missing`: the scopes that the route asks for, or with `any_of` any one of, separated by spaces",
+        True,
+    )
+    HELD_SCOPES = "held_scopes", "with `scope_missing`: the scopes that the caller holds, separated by spaces", True
+    NEAREST_ROUTE = "nearest_route", "with `route_unknown`: the name of the route that is most like the request; for ten a second"
     TOKEN_SHA256 = "token_sha256", "of an access token that was not verified: the first 8 hex digits of its SHA-256"
     TOKEN_ISSUER = "token_issuer", "of an access token that was not verified: the issuer that it claims"
     TOKEN_KEY_ID = "token_key_id", "of an access token that was not verified: the key that it claims"
@@ -58,6 +66,7 @@ def record_of(decision: Decision) -> dict[str, str | int]:
         "reason": decision.reason.value,
         "status": decision.reason.status,
         **record_of_caller(decision.route, decision.identity, decision.user),
+        **record_of_scopes(decision),
     }
 
 
@@ -77,3 +86,17 @@ def record_of_caller(route: str | None, identity: Identity | None, user: str | N
         if identity.token_id is not None:
             fields["token_id"] = identity.token_id[:MAX_VALUE]
     return fields
+
+
+def record_of_scopes(decision: Decision) -> dict[str, str | int]:
+    """Return which scopes were asked for and which are held, where that is why the caller was refused."""
+    if isinstance(decision, Allow) or decision.reason is not Reason.SCOPE_MISSING or decision.identity is None:
+        return {}
+    held = sorted(decision.identity.scopes)
+    return {"required_scopes": _separated(decision.scopes), "held_scopes": _separated(held)}
+
+
+def _separated(names: Iterable[str]) -> str:
+    """Separate whole names by spaces, as many as fit."""
+    text = " ".join(names)
+    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE + 1].rpartition(" ")[0]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 
 from extauthz.core import tokens
-from extauthz.core.model import Reason
+from extauthz.core.model import Identity, Reason
 from extauthz.core.tokens import TokenRecord, TokenText
 from extauthz.errors import Unavailable
 from extauthz.ports import Clock, Evidence, TokenStore, Verdict, Verdicts
@@ -53,8 +53,13 @@ class IssuedVerifier:
         fresh: float,
         max_staleness: float,
         contact: float,
+        written: Callable[[frozenset[str]], frozenset[str]] = frozenset,
     ) -> None:
-        """Take the store and what is remembered of it; `budget` bounds the look-ups of tokens that are not in memory."""
+        """Take the store and what is remembered of it; `budget` bounds the look-ups of tokens that are not in memory.
+
+        `written` returns scopes that were kept as the vocabulary writes them.
+        """
+        self._written = written
         self._store = store
         self._verdicts = verdicts
         self._feed = feed
@@ -169,6 +174,8 @@ class IssuedVerifier:
         if self._feed.rewound:
             raise Unavailable(Reason.STORE_REWOUND)
         evidence = tokens.verify(text, record, self._peppers, now)
+        if isinstance(evidence, Identity):
+            evidence = replace(evidence, scopes=self._written(evidence.scopes))
         self._verdicts.put(text.text, evidence, basis=Reading(self._clock.monotonic(), mark))
         return evidence
 

@@ -37,12 +37,12 @@ USERS = {
 def signed(algorithm: str, audience: str = API, *, lifetime: int = 600) -> dict[str, Any]:
     """Describe a resource whose access tokens are JWTs (RFC 9068)."""
     form = {"accessTokenFormat": "jwt", "jwt": {"sign": {"alg": algorithm}}}
-    return form | {"audience": audience, "accessTokenTTL": lifetime, "scope": "search"}
+    return form | {"audience": audience, "accessTokenTTL": lifetime, "scope": "CHAT SEARCH"}
 
 
 def opaque(audience: str) -> dict[str, Any]:
     """Describe a resource whose access tokens say nothing."""
-    return {"accessTokenFormat": "opaque", "audience": audience, "accessTokenTTL": 600, "scope": "search"}
+    return {"accessTokenFormat": "opaque", "audience": audience, "accessTokenTTL": 600, "scope": "CHAT SEARCH"}
 
 
 @dataclass
@@ -120,7 +120,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     clients = {"web": "w" * 43, "phone": "p" * 43, "api": "a" * 43, "auditor": "a" * 43}
     provider = OpenIdProvider(folder, issuers, clients, USERS, answers={"auditor": "PS256"})
     ports = {name: free_port() for name in ("sidecar", "ops", "upstream", "envoy")}
-    common = {"provider": "oidc", "client_ids": ["web"], "audience": API, "domains": ["acme.com"]}
+    common = {"provider": "oidc", "client_ids": ["web"], "audience": API, "domains": ["acme.com"], "scopes": "claim"}
     asked = {"client_secret": {"file": "secret"}, "introspection_client": "api", "opaque_tokens": True}
     settings = {name: value for name, value in SETTINGS.items() if name != "tokens"} | {
         "server": {
@@ -160,15 +160,23 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield World(provider, ports["envoy"], folder / "sidecar.log", serving, settings)
 
 
+PARTS = ("user", "actor", "client-id", "auth-type", "scopes")
+
+
 def test_access_tokens_of_the_provider_reach_the_upstream(world: World) -> None:
     for resource in (API, ES256, EDDSA, OPAQUE):
         issuer, name = (world.asked, "asked") if resource == OPAQUE else (world.company, "company")
         token = world.provider.log_in(issuer, "web", "ana", resource=resource)["access_token"]
         reply = world.send(token)
         assert reply.status == 200, (resource, reply)
-        seen = {part: reply.body["headers"].get(f"x-extauthz-{part}") for part in ("user", "actor", "client-id", "auth-type")}
-        assert seen == {"user": "ana@acme.com", "actor": f"oauth:{name}:ana", "client-id": "web", "auth-type": "OAUTH"}
+        seen = {part: reply.body["headers"].get(f"x-extauthz-{part}") for part in PARTS}
+        assert seen == dict(zip(PARTS, ("ana@acme.com", f"oauth:{name}:ana", "web", "OAUTH", "SEARCH"), strict=True))
         assert "authorization" not in reply.body["headers"]
+
+
+def test_a_token_without_the_scope_may_do_nothing(world: World) -> None:
+    reply = world.send(world.log_in(scope="openid email CHAT")["access_token"])
+    assert (reply.status, reply.body["reason"]) == (403, "scope_missing")
 
 
 # Arguments of the login, which token of the answer it is about, and why it is refused.

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from extauthz.cli import main
 from extauthz.core.act_as import ACT_AS_HEADERS
+from extauthz.core.credentials import AUTH_TYPE
 from extauthz.core.identity import FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.demo.wiring import write_certificates
 
@@ -34,9 +35,9 @@ def printed(file: Path, *arguments: str) -> str:
 ALL_OVERRIDES = (*OVERRIDE_HEADERS, *FORWARDED_HOST_HEADERS)
 
 
-def identity(prefix: str = "x-extauthz-", *act_as: str, hosts: bool = False) -> IdentityHeaders:
+def identity(prefix: str = "x-extauthz-", *act_as: str, hosts: bool = False, auth_type: str = AUTH_TYPE) -> IdentityHeaders:
     overrides = ALL_OVERRIDES if hosts else OVERRIDE_HEADERS
-    return IdentityHeaders(prefix, frozenset(), tuple(dict.fromkeys((*ACT_AS_HEADERS, *act_as))), overrides)
+    return IdentityHeaders(prefix, frozenset(), tuple(dict.fromkeys((*ACT_AS_HEADERS, *act_as))), overrides, auth_type)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,13 @@ WANTED = {
     "domains": Wanted({"hosts": ("api.acme.com",)}, ("--domain", "www.acme.com", "--domain", "127.0.0.1")),
     "prefix": Wanted({"identity": {"prefix": "x-acme-gateway-"}}),
     "act-as": Wanted({"act_as": {"headers": ["X-Acme-User", "On-Behalf-Of", "X-User"]}}),
+    "names-of-ones-own": Wanted(
+        {
+            "identity": {"prefix": "x-acme-"},
+            "act_as": {"headers": ["On-Behalf-Of"], "only": True},
+            "auth_type": {"header": "Token-Kind", "oauth": "sso"},
+        }
+    ),
     "kept": Wanted({"identity": {"keep": ["Authorization", "X-Scio-ActAs", "X-Http-Method-Override"]}}),
     "traffic": Wanted(
         {},

@@ -113,7 +113,7 @@ class OpenIdProvider:
             "client_id": client,
             "response_type": "code",
             "redirect_uri": CALLBACK,
-            "scope": "openid email",
+            "scope": "openid email SEARCH",
             "state": state,
             "nonce": secrets.token_urlsafe(16),
             "code_challenge": challenge,
@@ -139,7 +139,9 @@ class OpenIdProvider:
         """Get a token for a client without a user."""
         with httpx2.Client(verify=self.trust, trust_env=False, timeout=10) as client_of:
             document = client_of.get(f"{issuer.issuer}/.well-known/openid-configuration").json()
-            return self._tokens(client_of, document, client, {"grant_type": "client_credentials", "resource": resource})
+            return self._tokens(
+                client_of, document, client, {"grant_type": "client_credentials", "resource": resource, "scope": "SEARCH"}
+            )
 
     def revoke(self, issuer: Issuer, client: str, token: str) -> None:
         """Withdraw a token (RFC 7009)."""

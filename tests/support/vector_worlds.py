@@ -16,7 +16,18 @@ FILES = {name: vectors.load(name) for name in (*TABLES, "configuration")}
 REQUEST = {"about", "send", "with", "form", "host", "message", "bytes", "at", "token", "jwt"}
 EXPECTED = {
     *("reason", "status", "route", "user", "actor", "auth_type", "scopes", "sets", "also_sets", "removed", "removes", "passes"),
-    *("challenge", "challenge_scopes", "headers", "absent", "told", "error", "message_has", "plain_body", "answered_by"),
+    *(
+        "challenge",
+        "challenge_scopes",
+        "headers",
+        "absent",
+        "told",
+        "error",
+        "message_has",
+        "message_is",
+        "plain_body",
+        "answered_by",
+    ),
     *("metadata", "code"),
 }
 PATH = {"about", "path", "form", "segments", "canonical", "same_as", "reason"}

@@ -55,7 +55,7 @@ VECTORS = TESTS / "vectors"
 _PLACE = re.compile(r"<<(?:(?P<text>(?:(?!>>).)+?)\*(?P<count>[0-9]+)|(?P<name>[a-z0-9_-]+)(?P<id>\.id)?)>>", re.DOTALL)
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _WORLD_KEYS = {"routes", "files", "keys", "fetched_at", "store", "max_in_flight"}
-_SETTINGS = {"server", "oauth", "tokens", "act_as", "identity", "envoy", "realm", "scopes", "mode"}
+_SETTINGS = {"server", "oauth", "tokens", "act_as", "auth_type", "identity", "envoy", "realm", "scopes", "mode"}
 _TOKEN_KEYS = {"permission", "scopes", "user", "created_at", "expires_at", "revoked", "stored", "row", "write", "prefix"}
 _ONE_ANSWER = (
     *("reason", "status", "code", "route", "user", "actor", "auth_type", "scopes"),

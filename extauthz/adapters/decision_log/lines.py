@@ -14,13 +14,14 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 
+from extauthz.adapters.decision_log.hints import Hints
 from extauthz.core import jwt
-from extauthz.core.client_address import MAX_ADDRESS
-from extauthz.core.credentials import AUTH_TYPE, AUTHORIZATION
-from extauthz.core.model import Decision, Identity, Reason, Request
+from extauthz.core.credentials import AUTHORIZATION, Kind
+from extauthz.core.model import Allow, Decision, Identity, Reason, Request
 from extauthz.core.paths import Path, parse_with_slashes
 from extauthz.process.compiled import load
-from extauthz.telemetry.decision_record import RecordField, record_of, record_of_caller
+from extauthz.telemetry.client_address import MAX_ADDRESS
+from extauthz.telemetry.decision_record import RecordField, record_of, record_of_caller, record_of_scopes
 from extauthz.telemetry.traceparent import trace_id
 
 MAX_LINE = 4096
@@ -35,6 +36,8 @@ MAX_CALLERS = 4096
 _NO_TOKEN = {Reason.CREDENTIAL_MISSING, Reason.SCHEME_UNSUPPORTED}
 UNVERIFIED = frozenset(reason for reason in Reason if reason.status in (401, 503) and reason not in _NO_TOKEN)
 """Reasons with which the token in question is not known."""
+OF_PYTHON = frozenset({Reason.SCOPE_MISSING, Reason.ROUTE_UNKNOWN})
+"""Reasons with which a line tells more than the compiled code writes."""
 _OF_REASON = (RecordField.DECISION, RecordField.REASON, RecordField.STATUS)
 _OF_TOKEN = (RecordField.TOKEN_SHA256, RecordField.TOKEN_ISSUER, RecordField.TOKEN_KEY_ID)
 
@@ -51,8 +54,9 @@ class Lines:
     or less plain than common goes through a dictionary.
     """
 
-    def __init__(self, fields: Collection[str], shares: Mapping[Reason, float]) -> None:
-        """Compile what the fields need."""
+    def __init__(self, fields: Collection[str], shares: Mapping[Reason, float], hints: Hints | None = None) -> None:
+        """Compile what the fields need; `hints` are for lines of unknown routes."""
+        self._hints = hints if hints is not None and RecordField.NEAREST_ROUTE in fields else Hints()
         self._fields = frozenset(fields)
         self._shares = shares
         has = self._fields.__contains__
@@ -69,13 +73,16 @@ class Lines:
 
     def line(self, moment: float, request: Request, decision: Decision, seconds: float) -> bytes:
         """Return the line of a decision, line feed included: ASCII, MAX_LINE bytes at most; `moment` is in seconds of the epoch."""
-        return self._usual_line(moment, request, decision, seconds) or self._common_line(moment, request, decision, seconds)
+        usual = self._usual_line(moment, request, decision, seconds)
+        if usual is not None:
+            return usual
+        return self._hints.chosen(self._common_line(moment, request, decision, seconds), decision.reason, request, moment)
 
     def _maker_of_usual_lines(self) -> Callable[[float, Request, Decision, float], bytes | None]:
         compiled = load("extauthz.adapters.decision_log._lines")
         if not compiled:
             return lambda *_: None
-        # Reasons whose line needs something of the token are never remembered, so that they are left to Python.
+        # Reasons whose line needs something of the token, the scopes or the routes are never remembered: they are left to Python.
         lines = compiled.UsualLines(self._fields, self._reasons, self._samples, self._caller)
         make: Callable[[float, Request, Decision, float], bytes | None] = lines.line
         return make
@@ -104,6 +111,7 @@ class Lines:
                 f', "path": {_quoted(path)}' if self._has_path and path else "",
                 f', "client_address": {_quoted(request.source[:MAX_ADDRESS])}' if self._has_client and request.source else "",
                 self._caller(decision.route, decision.identity, decision.user),
+                self._text(record_of_scopes(decision), self._fields) if reason is Reason.SCOPE_MISSING else "",
                 self._samples.get(reason, ""),
                 self._microseconds % round(seconds * 1e6),
             )
@@ -114,7 +122,8 @@ class Lines:
 
     def _reason_text(self, decision: Decision) -> str:
         text = self._text(record_of(decision), _OF_REASON)
-        self._reasons[decision.outcome, decision.reason] = text
+        if decision.reason not in OF_PYTHON:
+            self._reasons[decision.outcome, decision.reason] = text
         return text
 
     def _caller_text(self, route: str | None, identity: Identity | None, user: str | None) -> str:
@@ -128,7 +137,7 @@ class Lines:
     def _uncommon_line(self, moment: float, request: Request, decision: Decision, seconds: float) -> bytes:
         request_id = request.headers.get("x-request-id", "")
         traceparent = request.traceparent or request.headers.get("traceparent", "")
-        fingerprint, signed = (unverified_token(request) if decision.reason in self._unverified else None) or (None, "")
+        fingerprint, signed = (unverified_token(request, decision) if decision.reason in self._unverified else None) or (None, "")
         unverified = jwt.read(f"{signed}.") if signed else None
         claimed = unverified if isinstance(unverified, jwt.Unverified) else None
         record = record_of(decision)
@@ -151,9 +160,9 @@ class Lines:
         return _fitting({name: value for name, value in line.items() if value is not None and name in self._fields})
 
 
-def unverified_token(request: Request) -> tuple[str, str] | None:
+def unverified_token(request: Request, decision: Decision) -> tuple[str, str] | None:
     """Return a fingerprint of an OAuth access token that was refused or could not be verified, and what of it was signed."""
-    if request.header(AUTH_TYPE).lower() != "oauth":
+    if isinstance(decision, Allow) or decision.kind != Kind.OAUTH:
         return None
     token = request.header(AUTHORIZATION).rpartition(" ")[2]
     if not token:

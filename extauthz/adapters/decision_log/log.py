@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from time import monotonic, sleep, time  # noqa: TID251 - the time of a line is its own
 
-from extauthz.adapters.decision_log.lines import Lines, limit_of
+from extauthz.adapters.decision_log.hints import Hints, LineOfUnknownRoute
+from extauthz.adapters.decision_log.lines import MAX_LINE, Lines, limit_of
 from extauthz.adapters.decision_log.sinks import PATIENCE, Sink, SinkClosed
 from extauthz.core.model import Decision, Reason, Request
 from extauthz.telemetry.decision_record import RecordField
@@ -42,13 +43,15 @@ class DecisionLog:
         sample: Mapping[Reason, float] | None = None,
         capacity: int = 10_000,
         interval: float = 0.05,
+        hints: Hints | None = None,
         wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
     ) -> None:
         """Start the writing thread; `sample` is the share that is written by reason, `interval` in seconds, `wait` its pause."""
         self._sink = sink
         shares = {reason: share for reason, share in (sample or {}).items() if share < 1}
         self._limits = {reason: limit_of(share) for reason, share in shares.items()}
-        self._line = Lines(fields, shares).line
+        self.hints = hints or Hints()
+        self._line = Lines(fields, shares, self.hints).line
         self._capacity = capacity
         self._interval = interval
         self._wait = wait
@@ -159,6 +162,8 @@ class DecisionLog:
         # `record` may displace one in the meantime.
         with contextlib.suppress(IndexError):
             self._lines.extend(self._waiting.popleft() for _ in range(min(most, len(self._waiting))))
+        if LineOfUnknownRoute in set(map(type, self._lines)):
+            self._lines = [self.hints.written(line, MAX_LINE) for line in self._lines]
         return bool(self._lines)
 
     def _complain(self, message: str, error: Exception | None = None) -> None:

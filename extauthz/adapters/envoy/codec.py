@@ -15,11 +15,12 @@ from google.protobuf.message import DecodeError
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.envoy.allowances import Allowances, serialised, set_headers, write_metadata
-from extauthz.core.client_address import ForwardedClient
 from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, Reason, Request, WouldDeny
 from extauthz.ports import Header
 from extauthz.process.compiled import load
+from extauthz.responses.client_headers import ClientHeaders
 from extauthz.responses.denials import GRPC_CODES, PUBLIC_REASONS, REALM, STATUSES, Answers, Denials
+from extauthz.telemetry.client_address import ForwardedClient
 from extauthz.telemetry.decision_record import record_of
 
 OTHER_ID = DECISION_ID[::-1]
@@ -46,6 +47,7 @@ _SIZE_OF_GRPC = -1
 """What servers of gRPC, which send no pseudo-headers, write as the size of a body (gRFC A92); Envoy never does."""
 _ERROR_RESPONSES = frozenset({Reason.INTERNAL, Reason.STORE_UNAVAILABLE, Reason.ISSUER_UNAVAILABLE})
 _USUAL = Answers()
+_HEADERS = ClientHeaders()
 _log = logging.getLogger(__name__)
 _FIXED = (Reason.REQUEST_MALFORMED, Reason.INTERNAL, Reason.DRAINING)
 
@@ -62,7 +64,8 @@ _FORWARDED = _TemplateShape(FORWARDED_PARTS, MAX_TEMPLATE_BYTES)
 
 
 class EnvoyCodec:
-    """Reads CheckRequest and writes CheckResponse; `realm` goes into WWW-Authenticate, `answers` says how denials are written.
+    """Reads CheckRequest and writes CheckResponse; `realm` goes into WWW-Authenticate, `answers` says how denials are written,
+    `headers` what those of clients are called.
 
     With `error_response` the answers for internal, store_unavailable and issuer_unavailable are errors for Envoy, not denials:
     its failure_mode_allow turns them into allows. `client_address` reads the client's address; without it that is the TCP peer's.
@@ -74,11 +77,12 @@ class EnvoyCodec:
         realm: str = REALM,
         error_response: bool = False,
         answers: Answers = _USUAL,
+        headers: ClientHeaders = _HEADERS,
         client_address: ForwardedClient | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """Serialise the fixed denials and all that have words of their own; raise RuntimeError for one that would not deny."""
-        self._denials = Denials(realm, answers)
+        self._denials = Denials(realm, answers, headers)
         self._error_response = error_response
         self._client_address = client_address
         self._clock = clock

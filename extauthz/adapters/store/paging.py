@@ -176,7 +176,8 @@ class _Query:
             yield "permission", tokens.c.permission == filters.permission.value
         if filters.scope is not None:
             # The column is a JSON list of texts; LIKE would read a name with "_" as a pattern.
-            yield "scopes", _contains(self.kind, tokens.c.scopes, json.dumps(filters.scope))
+            names = {filters.scope, filters.kept_scope or filters.scope}
+            yield "scopes", sa.or_(*(_contains(self.kind, tokens.c.scopes, json.dumps(name)) for name in sorted(names)))
         if filters.text is not None:
             yield "description", sa.or_(tokens.c.id == filters.text, _matches(self.kind, fold(filters.text)))
         if filters.revoked:

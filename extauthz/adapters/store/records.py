@@ -52,12 +52,13 @@ class TokenFilter:
     `text` is part of the description, in any case of its letters, or a whole id. `active_at` leaves out what is revoked, or expired
     at that moment; `expired_at` takes what is expired then and not revoked, `revoked` what is revoked. Bounds of the expiry are
     outside of what is listed. `unused_since` takes what was made before that moment and not used since, `never_used` what was
-    never used.
+    never used. With a `kept_scope` that counts as `scope` too.
     """
 
     text: str | None = None
     permission: AuthType | None = None
     scope: str | None = None
+    kept_scope: str | None = None
     user: str | None = None
     created_by: str | None = None
     pepper_id: str | None = None
@@ -214,6 +215,7 @@ class AuditExport:
 
     `expiries` were brought forward; `epoch` and `head` are those of the change feed; `audit` is number and MAC of the last row.
     `settings` is the last version of the saved settings, 0 for none; `keys` are revocations of admin keys, by their ids.
+    `created` are the tokens that were made, in their order, each with the expiry that it was made with.
     """
 
     revocations: tuple[Revocation, ...]
@@ -223,6 +225,7 @@ class AuditExport:
     audit: tuple[int, str]
     settings: int = 0
     keys: tuple[Revocation, ...] = ()
+    created: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def meets(token: StoredToken, filters: TokenFilter) -> bool:
     return (
         filters.permission in (None, token.permission)
         and (filters.text is None or filters.text == token.id or fold(filters.text) in fold(token.description))
-        and (filters.scope is None or filters.scope in token.scopes)
+        and (filters.scope is None or not token.scopes.isdisjoint({filters.scope, filters.kept_scope}))
         and filters.user in (None, token.user)
         and filters.created_by in (None, token.created_by)
         and filters.pepper_id in (None, token.pepper_id)

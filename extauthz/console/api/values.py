@@ -117,7 +117,7 @@ Description = Annotated[
 Why = Annotated[str, Field(min_length=1, max_length=MAX_WHY, json_schema_extra={"format": "printable"}), AfterValidator(_printable)]
 _ADDRESS_SCHEMA = {"type": "string", "pattern": f"^{ADDRESS}$", "allOf": [{"pattern": "^[^@]{1,64}@"}, {"maxLength": MAX_ADDRESS}]}
 UserAddress = Annotated[str, WithJsonSchema(_ADDRESS_SCHEMA), AfterValidator(_address)]
-ScopeName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_:.-]{0,63}$")]
+ScopeName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_:.-]{0,63}$")]
 Scopes = Annotated[
     list[ScopeName], Field(min_length=1, max_length=1000, json_schema_extra={"uniqueItems": True}), AfterValidator(_distinct)
 ]

@@ -70,6 +70,7 @@ FILTERS = st.builds(
     text=st.none() | st.sampled_from([*TEXTS, *ODD, TOKENS[0].id, TOKENS[0].id.swapcase()]),
     permission=st.none() | st.sampled_from([AuthType.USER, AuthType.GLOBAL, AuthType.OAUTH]),
     scope=st.none() | st.sampled_from(["SEARCH", "A_B", "search", "%"]),
+    kept_scope=st.none() | st.sampled_from(["SEARCH", "AXB"]),
     user=st.none() | st.sampled_from(["ana@acme.com", "nobody@acme.com"]),
     created_by=st.none() | st.sampled_from(["root", "os:ana", "Root"]),
     pepper_id=st.none() | st.sampled_from(["p1", "p2"]),
@@ -133,7 +134,8 @@ class Reference:
         holds: dict[str, Callable[[Any], bool]] = {
             "text": lambda text: text in ("", one.id, *FOUND_IN[one.description]),
             "permission": lambda permission: one.permission is permission,
-            "scope": lambda scope: scope in one.scopes,
+            "scope": lambda scope: not one.scopes.isdisjoint({scope, self.criteria.kept_scope}),
+            "kept_scope": lambda _: True,
             "user": lambda user: one.user == user,
             "created_by": lambda name: one.created_by == name,
             "pepper_id": lambda name: one.pepper_id == name,

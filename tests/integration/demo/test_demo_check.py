@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.cli.demo import logged_reason
+from extauthz.cli.demo_session import logged_reason
 from extauthz.demo.cases import CASES, ENVOY
 from extauthz.demo.issuer import DemoIssuer
 from extauthz.demo.launcher import Demo, Ports

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from extauthz.addresses import Address
 from extauthz.config.loader import load
 from extauthz.core.act_as import ACT_AS_HEADERS
+from extauthz.core.credentials import AUTH_TYPE
 from extauthz.core.identity import FORWARDED_HOST_HEADERS, OVERRIDE_HEADERS, IdentityHeaders
 from extauthz.envoy_config import mutations
 from extauthz.envoy_config.bootstrap import Part, Tls
@@ -52,10 +53,11 @@ def test_the_shipped_file_is_what_the_default_configuration_prints() -> None:
 
 WORDS = st.text("abcxyz01", min_size=1, max_size=4)
 IDENTITIES = st.builds(
-    lambda prefix, names, hosts: identity(f"x-{'-'.join(prefix)}-", *names, hosts=hosts),
+    lambda prefix, names, hosts, kind: identity(f"x-{'-'.join(prefix)}-", *names, hosts=hosts, auth_type=kind),
     st.lists(WORDS, min_size=1, max_size=2),
     st.lists(st.lists(WORDS, min_size=1, max_size=3).map("-".join).map("u{}".format), max_size=1),
     st.booleans(),
+    st.sampled_from([AUTH_TYPE, "token-kind", ""]),
 )
 
 
@@ -257,13 +259,27 @@ def test_the_policy_for_browsers_is_that_of_the_configuration(tmp_path: Path) ->
     policy = policy_of(file, "--cors", "https://app.acme.com", "--cors", "capacitor://localhost")
     assert policy["allow_origin_string_match"] == [{"exact": "https://app.acme.com"}, {"exact": "capacitor://localhost"}]
     allowed = ["authorization", "content-type", "x-glean-auth-type", "x-scio-actas", "x-glean-actas", "x-acme-user"]
-    exposed = ["www-authenticate", "x-extauthz-decision-id", "retry-after", "x-hint", "x-renew"]
+    exposed = ["www-authenticate", "x-gateway-decision-id", "retry-after", "x-hint", "x-renew"]
     assert sorted(policy["allow_headers"].split(", ")) == sorted(allowed)
     assert policy["expose_headers"].split(", ") == exposed
     assert policy["allow_methods"] == "GET, HEAD, POST"
     web = policy_of(file, "--cors", "https://app.acme.com", "--grpc-web")
     assert sorted(web["allow_headers"].split(", ")) == sorted([*allowed, "x-grpc-web", "x-user-agent", "grpc-timeout"])
     assert web["expose_headers"].split(", ") == [*exposed, "grpc-status", "grpc-message"]
+
+
+@pytest.mark.parametrize("auth_type", [{"header": "X-Acme-Kind"}, "by_token"])
+def test_with_names_of_ones_own_no_header_of_another_vendor_is_printed(tmp_path: Path, auth_type: Any) -> None:
+    own = {"headers": ["X-Acme-User"], "only": True}
+    file = configured(tmp_path, act_as=own, identity={"prefix": "x-acme-gateway-"}, auth_type=auth_type)
+    text = printed(file, "--cors", "https://app.acme.com")
+    assert re.findall(r"(?i)[a-z-]*(?:glean|scio)[a-z-]*|x-extauthz[a-z-]*", text) == []
+    assert ("x-acme-kind" in text) is (auth_type != "by_token")
+    assert policy_of(file, "--cors", "https://app.acme.com")["allow_headers"].split(", ") == [
+        *("authorization", "content-type"),
+        *(["x-acme-kind"] if auth_type != "by_token" else []),
+        "x-acme-user",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from extauthz.adapters.decision_log import lines as lines_module
 from extauthz.adapters.decision_log.lines import MAX_LINE, limit_of
 from extauthz.adapters.decision_log.log import DecisionLog
-from extauthz.core.model import Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request
+from extauthz.core.credentials import Kind
+from extauthz.core.model import Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request, WouldDeny
 from extauthz.service import Authorizer
 from extauthz.telemetry.decision_record import RecordField, record_of
 from extauthz.telemetry.traceparent import trace_id
@@ -72,11 +73,11 @@ class Lines:
         return [json.loads(line) for line in self.text.splitlines()]
 
 
-def decision(reason: Reason, auth_type: AuthType | None = None, *, route: str = "r") -> Decision:
+def decision(reason: Reason, auth_type: AuthType | None = None, *, route: str = "r", kind: Kind = Kind.OAUTH) -> Decision:
     identity = auth_type and Identity(auth_type, "token:one", "ana@acme.com", frozenset({"S"}), NOW, token_id="one")
     if reason in (Reason.ALLOWED, Reason.PUBLIC):
         return Allow(reason, route, HeaderEdits((), ()), identity)
-    return Deny(reason, route, identity)
+    return Deny(reason, route, identity, kind=kind)
 
 
 def request(path: str = "/search", method: str = "POST", **headers: str) -> Request:
@@ -339,7 +340,7 @@ def test_only_the_fields_that_are_listed_are_written() -> None:
         lines.log.record(asked, decision(Reason.TOKEN_EXPIRED, AuthType.USER), 0.0)
         (line,) = lines.read()
         assert line.keys() <= {field, "reason"}
-        if field not in ("client_id", "user", "sample"):
+        if field not in ("client_id", "user", "sample", "required_scopes", "held_scopes", "nearest_route"):
             assert field in line
 
 
@@ -479,10 +480,25 @@ DECISIONS: list[Decision] = [
     ),
     Deny(Reason.ANONYMOUS_NOT_ALLOWED, "r", Identity(AuthType.ANONYMOUS, "token:abc", None, frozenset(), NOW, token_id="abc")),
     Deny(Reason.ROUTE_UNKNOWN),
+    Deny(
+        Reason.SCOPE_MISSING,
+        "r",
+        Identity(AuthType.USER, "token:abc", "ana@acme.com", frozenset({"S", "R"}), NOW, token_id="abc"),
+        "ana@acme.com",
+        ("CHAT", "SEARCH"),
+    ),
+    WouldDeny(
+        Reason.SCOPE_MISSING,
+        "r",
+        HeaderEdits((), ()),
+        Identity(AuthType.USER, "token:abc", "ana@acme.com", frozenset({"S", "R"}), NOW, token_id="abc"),
+        "ana@acme.com",
+        ("CHAT", "SEARCH"),
+    ),
 ]
 
 
-@pytest.mark.parametrize("decided", DECISIONS, ids=["oauth", "issued", "denied", "unknown"])
+@pytest.mark.parametrize("decided", DECISIONS, ids=["oauth", "issued", "denied", "unknown", "scope", "monitored"])
 def test_envoy_is_told_the_same_as_the_log(world: World, lines: Lines, decided: Decision) -> None:
     lines.log.record(request(), decided, 0.0)
     (line,) = lines.read()
@@ -509,15 +525,19 @@ def test_every_field_is_documented_and_every_documented_field_is_one() -> None:
 def test_every_field_is_written() -> None:
     """A field of the table that no line could hold would be a promise that is not kept."""
     written: set[str] = set()
-    for reason in (Reason.ALLOWED, Reason.TOKEN_EXPIRED):
+    for reason in (Reason.ALLOWED, Reason.TOKEN_EXPIRED, Reason.SCOPE_MISSING):
         lines = Lines(sample={reason: 0.999})
         headers = {**oauth(sign(claims(exp=NOW))), "x-request-id": "abc", "traceparent": TRACEPARENT}
-        for decided in DECISIONS[:2] if reason is Reason.ALLOWED else [Deny(reason, "r")]:
+        for decided in {
+            Reason.ALLOWED: DECISIONS[:2],
+            Reason.TOKEN_EXPIRED: [decision(reason)],
+            Reason.SCOPE_MISSING: [each for each in DECISIONS if each.reason is Reason.SCOPE_MISSING],
+        }[reason]:
             lines.log.record(request(**{name: str(value) for name, value in headers.items()}), decided, 0.1)
         (*_, line) = found = lines.read()
         assert list(line) == [field for field in RecordField if field in line], "in the order of the table"
         written.update(*found)
-    assert written == set(RecordField)
+    assert written == set(RecordField) - {RecordField.NEAREST_ROUTE}, "which needs routes"
 
 
 # --- faults of ours

@@ -18,18 +18,19 @@ from extauthz.adapters.decision_log.lines import (
     MAX_LINE,
     MAX_METHOD,
     MAX_REQUEST_ID,
+    OF_PYTHON,
     ORDINARY,
     UNVERIFIED,
     Lines,
 )
-from extauthz.core.client_address import MAX_ADDRESS
 from extauthz.core.model import Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request, WouldDeny
+from extauthz.telemetry.client_address import MAX_ADDRESS
 from extauthz.telemetry.decision_record import RecordField
 from tests.support.world import DECISION_ID, NOW
 from tests.unit.adapters.test_decision_log import TRACE_ID, TRACEPARENT, request
 
-FOUND = sorted(set(Reason) - UNVERIFIED)
-"""Reasons whose line needs nothing of the token."""
+FOUND = sorted(set(Reason) - UNVERIFIED - OF_PYTHON)
+"""Reasons whose line needs nothing of the token, the scopes or the routes."""
 REQUEST_ID = "7bca5c86-bf55-432c-b212-8c0f1dc999ec"
 USUAL = request("/rest/api/v1/search?a=%20", **{"x-request-id": REQUEST_ID, "traceparent": TRACEPARENT})
 OAUTH = Identity(AuthType.OAUTH, "oauth:okta:00u1", "ana@acme.com", frozenset({"S"}), NOW, "0oa1")
@@ -120,7 +121,7 @@ def test_whatever_is_answered_is_the_line_of_python(
         and not set(written) & set("%#")
         and " " not in request_id
         and (ours or theirs) in ("", TRACEPARENT)
-        and decided.reason not in UNVERIFIED
+        and decided.reason not in UNVERIFIED | OF_PYTHON
         and expected != b"{}\n"
     )
     assert (line is not None) >= is_usual
@@ -233,8 +234,8 @@ def test_unusual_requests_are_left_to_python(name: str) -> None:
         *(Deny(reason) for reason in FOUND),
         Allow(Reason.ALLOWED, "r", NO_EDITS, ISSUED, "zo\xeb@acme.com"),
         Allow(Reason.PUBLIC, 'a "route"', NO_EDITS),
-        WouldDeny(Reason.SCOPE_MISSING, None, NO_EDITS, ISSUED),
-        Deny(Reason.SCOPE_MISSING, "r", OAUTH, "\u99ac\U0001f600\x7f"),
+        WouldDeny(Reason.ACT_AS_MISSING, None, NO_EDITS, ISSUED),
+        Deny(Reason.ACT_AS_FORBIDDEN, "r", OAUTH, "\u99ac\U0001f600\x7f"),
     ],
     ids=lambda decided: f"{decided.outcome} {decided.reason}",
 )

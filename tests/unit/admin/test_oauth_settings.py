@@ -169,6 +169,8 @@ def test_only_a_super_admin_changes_settings(administration: Administration, man
         ({**OKTA, "client_ids": " 0oa1 ,0oa2,"}, OKTA),
         ({**OKTA, "audience": "api://default", "domains": "", "hosted_domains": [], "scopes": None}, OKTA),
         ({**OKTA, "scopes": ["search"]}, {**OKTA, "scopes": ["SEARCH"]}),
+        ({**OKTA, "scopes": "search, Chat"}, {**OKTA, "scopes": ["SEARCH", "CHAT"]}),
+        ({**OKTA, "scopes": "claim"}, {**OKTA, "scopes": "claim"}),
         (
             {"enabled": True, "provider": "azure", "issuer": f"{GUID}/v2.0", "client_ids": "a"},
             {

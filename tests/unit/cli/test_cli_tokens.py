@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,17 @@ import pytest
 from rich.console import Console
 
 from extauthz.cli.rendering import progress
-from tests.support.command_line import GOOD, configured, created, folder, run, told
+from tests.support.command_line import GOOD, SETTINGS, configured, created, folder, run, told
+from tests.support.narrow_terminal import Terminal
 from tests.support.several_tokens import DAY, NOW, opened, several
 from tests.support.waiting import eventually
 
 __all__ = ["folder", "several"]
+
+
+def with_scopes(folder: Path, **changes: Any) -> None:
+    """Write the configuration with another vocabulary; the routes stay."""
+    (folder / "extauthz.yaml").write_text(json.dumps(SETTINGS | changes))
 
 
 def ids(folder: Path, *flags: str) -> str:
@@ -138,6 +145,21 @@ def test_progress_is_shown_on_a_terminal_when_it_takes_long() -> None:
         assert ("7 tokens" in screen.getvalue()) is shown
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_prints_its_lines_to_a_terminal_has_no_bar_beside_them(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is printed meanwhile goes where it belongs: a library that draws would take it for its own."""
+    output, screen = Terminal("utf-8"), io.StringIO()
+    monkeypatch.setattr(output, "isatty", lambda: is_terminal)
+    monkeypatch.setattr(sys, "stdout", output)
+    console = Console(file=screen, force_terminal=True)
+    with progress("7 tokens", 7, console=console, patience=0.0, prints=True):
+        if not is_terminal:
+            eventually(lambda: "7 tokens" in screen.getvalue(), seconds=10)
+        sys.stdout.write("a secret\n")
+    assert (output.seen.getvalue(), "a secret" in screen.getvalue()) == (b"a secret\n", False)
+    assert ("7 tokens" in screen.getvalue()) is not is_terminal
+
+
 def test_an_anonymous_token_with_a_scope_that_is_of_no_use_is_a_warning(folder: Path) -> None:
     (folder / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH, anonymous: true}]')
     result = run(folder, "token", "create", "--permission", "ANONYMOUS", "--scope", "SEARCH", "--scope", "CHAT", *GOOD)
@@ -147,6 +169,24 @@ def test_an_anonymous_token_with_a_scope_that_is_of_no_use_is_a_warning(folder: 
 
 
 # --- lists
+
+
+def test_tokens_of_before_hold_their_scopes_by_the_names_of_now(folder: Path) -> None:
+    """Names were kept in upper case once: a list finds such tokens, and they can be rotated."""
+    (folder / "routes.yaml").write_text('routes: [{match: "GET /a", scope: "READ:ITEMS"}]')
+    with_scopes(folder, scopes=["READ:ITEMS", "SEARCH"])
+    before = created(folder, *("--permission", "ANONYMOUS", "--scope", "READ:ITEMS"))["id"]
+    (folder / "routes.yaml").write_text('routes: [{match: "GET /a", scope: "read:items"}]')
+    with_scopes(folder, scopes=["read:items", "SEARCH"])
+    now = created(folder, *("--permission", "ANONYMOUS", "--scope", "read:items"))["id"]
+    assert {row["id"]: row["scopes"] for row in told(folder, "token", "list", "--scope", "read:items")["tokens"]} == {
+        now: ["read:items"],
+        before: ["READ:ITEMS"],
+    }
+    assert told(folder, "token", "list", "--scope", "search")["tokens"] == []
+    refused = run(folder, "token", "create", "--permission", "ANONYMOUS", "--scope", "Read:Items", *GOOD)
+    assert "'Read:Items' is not one of SEARCH, read:items" in refused.stderr
+    assert run(folder, "token", "rotate", before).exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,16 @@ from pydantic import TypeAdapter, ValidationError
 from extauthz.cli import main
 from extauthz.config.answers import AnswersSection
 from extauthz.config.decision_log import DecisionLogSection, Place
+from extauthz.config.effective import explained
 from extauthz.config.internal_token import InternalTokenSection
 from extauthz.config.loader import MIN_PEPPER_BYTES, Configuration, load
 from extauthz.config.oauth import OAuthCommon, ProviderEntry
 from extauthz.config.settings import TokensSection
-from extauthz.config.values import MAX_DURATION, Section, duration, scope, size
+from extauthz.config.units import MAX_DURATION, duration, size
+from extauthz.config.values import Section
+from extauthz.config.vocabulary import kept_scope, scope
 from extauthz.core.act_as import ACT_AS_HEADERS
-from extauthz.core.credentials import Kind
+from extauthz.core.credentials import AuthTypes, Kind
 from extauthz.core.model import AuthType, Reason
 from extauthz.core.paths import parse
 from extauthz.core.providers import Verification
@@ -106,6 +109,8 @@ def lines(*routes: str) -> str:
 def test_what_is_as_it_should_be_has_no_warning(configure: Configure) -> None:
     assert warnings(configure()) == []
     assert warnings(configure(SERVER + OAUTH)) == []
+    # `envoy-config` prints the rules for it, and `doctor --envoy-admin` compares them.
+    assert warnings(configure(SERVER + TOKENS + ACT_AS + "identity:\n  prefix: x-acme-\n")) == []
     for more in ("trusted_proxies: [10.0.0.0/8]", "tls: {certificate: tls.crt, key: tls.key}"):
         console = f"console:\n  public_url: https://console.acme.com\n  {more}\n"
         assert warnings(configure(SERVER + TOKENS + ACT_AS + console)) == []
@@ -130,7 +135,6 @@ RULES = (
             "extauthz.yaml:6: server.ops: can be reached by other machines, which can then read metrics and readiness: "
             "listen on loopback or a unix socket",
         ),
-        (SERVER + TOKENS + ACT_AS + "identity:\n  prefix: x-acme-\n", f"extauthz.yaml:10: identity.prefix: {RULES}"),
         (
             SERVER + TOKENS + 'act_as:\n  allow: ["*@*"]\n  headers: [X-Scio-ActAs, X-Acme-User]\n',
             f"extauthz.yaml:10: act_as.headers: {RULES}",
@@ -596,12 +600,47 @@ def test_no_text_makes_a_unit_raise_anything_else(text: str) -> None:
         ("DocPermissions", "DOCPERMISSIONS"),
         ("DOC_PERMISSIONS", "DOCPERMISSIONS"),
         ("doc_permissions", "DOCPERMISSIONS"),
-        ("triggers:read", "TRIGGERS:READ"),
-        ("a" * 64, "A" * 64),
+        ("TRIGGERS:READ", "triggers:read"),
+        ("read:items", "read:items"),
+        ("Read:Items", "Read:Items"),
+        ("READ:ITEMS", "READ:ITEMS"),
+        ("CHAT", "CHAT"),
+        ("chat", "chat"),
+        ("a" * 64, "a" * 64),
     ],
 )
-def test_a_scope_name_in_any_case(text: str, name: str) -> None:
-    assert scope(text) == name
+def test_a_scope_name_is_written_as_in_the_vocabulary(text: str, name: str) -> None:
+    assert scope(text, ["SEARCH", "DOCPERMISSIONS", "triggers:read", "read:items"]) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("READ:ITEMS", "read:items"),
+        ("read:items", "read:items"),
+        ("Read:Items", "Read:Items"),
+        ("DOCPERMISSIONS", "doc_permissions"),
+    ],
+)
+def test_a_name_that_was_kept_in_upper_case_is_the_one_of_the_vocabulary(name: str, written: str) -> None:
+    assert kept_scope(name, ["read:items", "doc_permissions"]) == written
+
+
+def test_a_vocabulary_keeps_its_case_and_has_no_two_names_that_differ_in_it_alone(tmp_path: Path) -> None:
+    def with_scopes(scopes: str, routes: str) -> Configuration:
+        file = tmp_path / "extauthz.yaml"
+        file.write_text(f"version: 1\nscopes: {scopes}\nroutes: [routes.yaml]\n{SERVER}{OAUTH}")
+        (tmp_path / "routes.yaml").write_text(routes)
+        return load(file)
+
+    configuration = with_scopes('["read:items", writeItems]', lines('match: "GET /a", scope: "read:items"'))
+    assert configuration.settings.scopes == ["read:items", "writeItems"]
+    assert configuration.providers[0].scopes == frozenset({"read:items", "writeItems"})
+    assert allowed(configuration, "GET", "/a").scopes == ("read:items",)
+    with pytest.raises(ConfigurationError, match=r"unknown scope 'Read:Items', did you mean 'read:items'\?"):
+        with_scopes('["read:items"]', lines('match: "GET /a", scope: "Read:Items"'))
+    with pytest.raises(ConfigurationError, match=r"scopes\[1\]: READ and read are one scope in tokens that were made"):
+        with_scopes("[read, READ]", ROUTES)
 
 
 @pytest.mark.parametrize(
@@ -819,6 +858,31 @@ def test_act_as_headers_are_added_and_never_taken_away(configure: Configure) -> 
     configuration = configure(SERVER + TOKENS + 'act_as: {allow: ["*@*"], headers: [X-Acme-User, X-Glean-ActAs]}\n')
     assert configuration.policy.act_as.headers == (*ACT_AS_HEADERS, "x-acme-user")
     assert configuration.policy.identity.act_as == (*ACT_AS_HEADERS, "x-acme-user")
+
+
+@pytest.mark.parametrize(
+    ("written", "types", "shown"),
+    [
+        ("", AuthTypes(), {"header": "x-glean-auth-type", "oauth": "OAUTH"}),
+        ("auth_type: by_token\n", AuthTypes("", issued=("glean_", "acme_")), "by_token"),
+        (
+            "auth_type: {header: X-Acme-Kind, oauth: Sso}\n",
+            AuthTypes("x-acme-kind", "sso"),
+            {"header": "x-acme-kind", "oauth": "Sso"},
+        ),
+    ],
+)
+def test_how_the_kind_of_a_token_is_told(configure: Configure, written: str, types: AuthTypes, shown: Any) -> None:
+    configuration = configure(SERVER + TOKENS + "  accept_prefixes: [acme]\n" + ACT_AS + written)
+    assert configuration.policy.auth_types == types
+    assert configuration.policy.identity.auth_type == types.header
+    assert explained(configuration)["settings"]["auth_type"] == shown
+    assert configure(SERVER + OAUTH + "auth_type: by_token\n").policy.auth_types == AuthTypes("")
+
+
+def test_act_as_headers_of_ones_own_alone(configure: Configure) -> None:
+    configuration = configure(SERVER + TOKENS + 'act_as: {allow: ["*@*"], headers: [X-Acme-User], only: true}\n')
+    assert configuration.policy.act_as.headers == configuration.policy.identity.act_as == ("x-acme-user",)
 
 
 def test_an_act_as_header_of_ones_own_can_be_kept(configure: Configure) -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extauthz.core.client_address import ForwardedClient
 from extauthz.errors import ConfigurationError
+from extauthz.telemetry.client_address import ForwardedClient
 from tests.support.client_address import CLIENT, EXTERNAL, FORWARDED, LIE, PEER, PROXY
 from tests.support.world import MakeWorld, bearer, check_request
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from extauthz.core import credentials
-from extauthz.core.credentials import Credential, read_credential
+from extauthz.core.credentials import AuthTypes, Credential, read_credential
 from extauthz.core.model import Reason, Request
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
@@ -14,7 +14,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
 def read(authorization: str) -> Credential | Reason | None:
     """Return what a request with this header brings."""
     request = Request("GET", "/", "api.acme.com", {"authorization": authorization}, raw=True, decision_id="0" * 32)
-    return read_credential(request, "", max_token_size=1000)
+    return read_credential(request, "", AuthTypes(), max_token_size=1000)
 
 
 @pytest.mark.parametrize("token", [LETTERS, "a.b.c", "A", "glean_0123456789ab_x"])

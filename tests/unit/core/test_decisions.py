@@ -142,10 +142,11 @@ def test_monitor_mode_tells_the_same_of_a_request_as_enforcing() -> None:
     assert [getattr(forwarded, name) for name in ("reason", "route", "identity", "user")] == [
         getattr(allowed, name) for name in ("reason", "route", "identity", "user")
     ]
-    refused = Deny(Reason.SCOPE_MISSING, "GET /a", USER, "ana@acme.com", ("CHAT",))
+    refused = Deny(Reason.SCOPE_MISSING, "GET /a", USER, "ana@acme.com", ("CHAT",), kind="issued")
     would = monitored(watched, asked, refused)
     assert isinstance(would, WouldDeny)
     assert (would.reason, would.route, would.identity, would.user) == (Reason.SCOPE_MISSING, "GET /a", USER, "ana@acme.com")
+    assert (would.scopes, would.kind) == (("CHAT",), "issued")
     assert dict(would.edits.set) == {"x-extauthz-decision": "would-deny"}
     elsewhere = replace(refused, route="GET /user")
     assert monitored(watched, asked, elsewhere) is elsewhere

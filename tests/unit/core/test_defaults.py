@@ -31,7 +31,7 @@ def test_what_a_request_shows_holds_no_credential() -> None:
     [
         (KEY, ["id", "algorithm", "thumbprint"]),
         (RULES, ["headers", "allow", "deny"]),
-        (IdentityHeaders(), ["prefix", "keep", "act_as", "overrides"]),
+        (IdentityHeaders(), ["prefix", "keep", "act_as", "overrides", "auth_type"]),
     ],
     ids=lambda part: type(part).__name__,
 )

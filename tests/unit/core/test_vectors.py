@@ -179,6 +179,8 @@ def _is_as_said(said: Mapping[str, Any], answer: Answer, context: str) -> None:
         assert metadata.get(name) == value, f"{name}\n{context}"
     if "message_has" in said:
         assert said["message_has"] in answer.body["message"], context
+    if "message_is" in said:
+        assert answer.body["message"] == said["message_is"], context
     if "plain_body" in said:
         assert DECISION_ID in answer.denied.body, context
         assert "{" not in answer.denied.body, context
@@ -217,14 +219,15 @@ def _keeps_the_laws_of_edits(case: Case, answer: Answer, context: str) -> None:
     names, removed = set(answer.headers), {name.lower() for name in answer.removed}
     assert len(names) == len(answer.message.ok_response.headers), context
     assert not names & removed, context
-    for name in (*(prefix + name for name in IDENTITY), *CREDENTIALS):
-        if name not in keep and (name not in CREDENTIALS or case.file != "monitor"):
+    credentials = _credentials(case.world)
+    for name in (*(prefix + name for name in IDENTITY), *credentials):
+        if name not in keep and (name not in credentials or case.file != "monitor"):
             assert name in names | removed, f"{name}\n{context}"
     for option in answer.message.ok_response.headers:
         assert option.append_action == 2, context
         assert not option.HasField("append"), context
         assert re.fullmatch(r"[\x21-\x7e]{0,512}", option.header.value), context
-    if prefix == "x-extauthz-" and "headers" not in case.world.get("act_as", {}):
+    if prefix == "x-extauthz-" and "headers" not in case.world.get("act_as", {}) and "auth_type" not in case.world:
         for name in (names | removed) - set(OVERRIDES):
             assert MUTATION_RULE.fullmatch(name), f"{name}\n{context}"
     if answer.forwarded:
@@ -234,10 +237,20 @@ def _keeps_the_laws_of_edits(case: Case, answer: Answer, context: str) -> None:
         assert prefix + "decision" in removed, context
 
 
+def _credentials(world: Mapping[str, Any]) -> list[str]:
+    """Return the headers that clients send tokens and users with."""
+    act_as, auth_type = world.get("act_as", {}), world.get("auth_type", {})
+    own = {name.lower() for name in act_as.get("headers", [])}
+    kind = [] if auth_type == "by_token" else [auth_type.get("header", "x-glean-auth-type").lower()]
+    defaults = [] if act_as.get("only") else [name for name in CREDENTIALS if name.endswith("actas")]
+    return ["authorization", *kind, *defaults, *own]
+
+
 def _keeps_the_laws_of_denials(case: Case, answer: Answer, told: str, context: str) -> None:
     """Status, challenge and body follow from the reason alone, and nothing of the request is in them."""
     headers, status = answer.headers, answer.status
-    assert headers["x-extauthz-decision-id"] == DECISION_ID, context
+    prefix = case.world.get("identity", {}).get("prefix", "x-extauthz-")
+    assert headers[f"{prefix}decision-id"] == DECISION_ID, context
     assert headers["cache-control"] == "no-store", context
     assert ("retry-after" in headers) == (status == 503), context
     challenge = headers.get("www-authenticate")
@@ -253,7 +266,10 @@ def _keeps_the_laws_of_denials(case: Case, answer: Answer, told: str, context: s
     for option in answer.denied.headers:
         assert re.fullmatch(r"[\x20-\x7e]*", option.header.value), context
     if "plain_body" not in case.data:
-        assert set(answer.body) == {"error", "reason", "message", "decision_id"}, context
+        members = {"error", "reason", "message", "decision_id"} | ({"scope"} if answer.reason == "scope_missing" else set())
+        assert set(answer.body) == members, context
+        if "scope" in members:
+            assert f'scope="{answer.body["scope"]}"' in str(challenge), context
         assert answer.body["reason"] == told, context
         assert answer.body["decision_id"] == DECISION_ID, context
         assert headers["content-type"] == "application/json", context

@@ -87,7 +87,7 @@ ROWS = {
         ),
         body={
             "reason": "<scope_missing>",
-            "message": f"<{Reason.SCOPE_MISSING.message}>",
+            "message": "<The token lacks a scope that this route requires: SEARCH, CHAT.>",
             "decision_id": f"<{DECISION_ID}>",
             "realm": "<extauthz>",
             "scope": "<SEARCH CHAT>",

@@ -17,7 +17,14 @@ from extauthz.core.providers import Verification
 from extauthz.runtime.oauth import Issuers
 from tests.support.world import StillClock
 
-ENTRY = {"provider": "oidc", "issuer": "https://sso.acme.com/", "client_ids": ["web"], "audience": "api", "name": "sso"}
+ENTRY = {
+    "provider": "oidc",
+    "issuer": "https://sso.acme.com/",
+    "client_ids": ["web"],
+    "audience": "api",
+    "name": "sso",
+    "scopes": "all",
+}
 ASKED = ENTRY | {"client_secret": {"env": "A"}, "introspection_client": "api"}
 SECRETS = Secrets(client_secrets={"sso": b"secret"})
 TENANTS = ["88888888-8888-8888-8888-888888888888", "99999999-9999-9999-9999-999999999999"]

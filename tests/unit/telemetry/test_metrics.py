@@ -15,6 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from extauthz.adapters.metrics import OPENMETRICS_TYPE, TEXT_TYPE, DecisionCounters, render
+from extauthz.core.credentials import Kind
 from extauthz.core.model import ALLOWING, Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request
 from extauthz.serve.messages import packed_samples, unpacked_samples
 from extauthz.telemetry.metric_table import BUCKETS, DEFINITIONS, TABLE, Across, Histogram, Samples, Type, counters, merged
@@ -26,11 +27,11 @@ ROUTE = "POST /search"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
-def decision(reason: Reason, auth_type: AuthType | None = None, *, route: str | None = ROUTE) -> Decision:
+def decision(reason: Reason, auth_type: AuthType | None = None, *, route: str | None = ROUTE, kind: Kind | None = None) -> Decision:
     identity = auth_type and Identity(auth_type, "token:one", "ana@acme.com", frozenset({"S"}), NOW)
     if reason in ALLOWING:
         return Allow(reason, route or ROUTE, HeaderEdits((), ()), identity)
-    return Deny(reason, route, identity)
+    return Deny(reason, route, identity, kind=kind)
 
 
 def request(path: str = "/search", method: str = "POST", **headers: str) -> Request:
@@ -105,21 +106,21 @@ def test_routes_are_told_apart_and_none_is_a_route_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "headers", "expected"),
+    ("reason", "kind", "expected"),
     [
-        (Reason.TOKEN_EXPIRED, {"x_glean_auth_type": "OAUTH"}, {("token_expired", "oauth"): 1}),
-        (Reason.TOKEN_CHECKSUM, {}, {("token_checksum", "issued"): 1}),
-        (Reason.CREDENTIAL_MISSING, {}, {}),
-        (Reason.TOKEN_IN_QUERY, {}, {}),
-        (Reason.STORE_UNAVAILABLE, {}, {}),
-        (Reason.ALLOWED, {}, {}),
+        (Reason.TOKEN_EXPIRED, Kind.OAUTH, {("token_expired", "oauth"): 1}),
+        (Reason.TOKEN_CHECKSUM, Kind.ISSUED, {("token_checksum", "issued"): 1}),
+        (Reason.CREDENTIAL_MISSING, None, {}),
+        (Reason.TOKEN_IN_QUERY, None, {}),
+        (Reason.STORE_UNAVAILABLE, Kind.ISSUED, {}),
+        (Reason.ALLOWED, None, {}),
     ],
 )
 def test_refused_tokens_are_counted_by_kind_and_cause(
-    reason: Reason, headers: dict[str, str], expected: dict[tuple[str, ...], float]
+    reason: Reason, kind: Kind | None, expected: dict[tuple[str, ...], float]
 ) -> None:
     tallies = DecisionCounters(now=lambda: NOW)
-    tallies.record(request(**headers), decision(reason), 0.001)
+    tallies.record(request(), decision(reason, kind=kind), 0.001)
     assert found(tallies.samples(), "extauthz_token_verification_failures_total") == expected
 
 

@@ -1,28 +1,35 @@
-"""What to do about each reason before a route is enforced."""
+"""What to do about each reason of a refusal."""
 
 from __future__ import annotations
 
-from extauthz.core.model import FORWARDED, Reason
+from extauthz.core.model import ALLOWING, Reason
 
 _TOKEN = "the client sends a token that is none of yours, or a damaged one: let it get a new one"
 _PROVIDER = "compare the token with the oauth section: issuer, client_ids and audience say whose tokens are accepted"
 _CLAIMS = "the provider issues tokens that are not accepted: see docs/oauth-providers.md for what it has to put into them"
-_WORLD = "nothing is wrong with the client: enforcing would answer 503; see /readyz and the process log of that time"
+_WORLD = "nothing is wrong with the client: such a request is answered with 503; see /readyz and the process log of that time"
 _KIND = "list the kind of token in `accept` of the route, or give the client another kind of token"
 
 HINTS: dict[Reason, str] = {
+    Reason.REQUEST_MALFORMED: "Envoy sent no HTTP request to check: see `extauthz doctor --envoy-admin`",
+    Reason.PATH_MALFORMED: "the client has to encode the path as RFC 3986 says",
+    Reason.PATH_AMBIGUOUS: "servers read such a path in different ways: the client has to send its canonical form",
+    Reason.HOST_MALFORMED: "the client has to send one host, and route files have `hosts`",
+    Reason.METHOD_IN_QUERY: "the client has to send the method itself; `method_override: none` where the upstream ignores _method",
+    Reason.ROUTE_DENIED: "the route says `deny: true`: nothing has to be done if that is meant",
+    Reason.INTERNAL: "an error of ours: see the process log of that time, and report it",
     Reason.AUTHORIZATION_MALFORMED: "the client has to send one Authorization header: Bearer, a space and one token",
-    Reason.AUTH_TYPE_UNKNOWN: "the client has to send X-Glean-Auth-Type: OAUTH with an OAuth access token, and else no such header",
+    Reason.AUTH_TYPE_UNKNOWN: "the client has to send the header of auth_type with an OAuth access token, and else no such header",
     Reason.TOKEN_IN_QUERY: "the client has to send its token in the Authorization header; this one now stands in logs: replace it",
-    Reason.ACT_AS_MISSING: "with a GLOBAL token the client has to name the user in X-Scio-ActAs, or it needs a USER token",
-    Reason.ACT_AS_MALFORMED: "the client has to send one e-mail address in X-Scio-ActAs",
-    Reason.ACT_AS_CONFLICT: "the client names different users in X-Scio-ActAs and X-Glean-ActAs: it has to send one",
-    Reason.ACT_AS_NOT_ALLOWED: "only a GLOBAL token may act for others: without one the client has to leave X-Scio-ActAs out",
+    Reason.ACT_AS_MISSING: "with a GLOBAL token the client has to name the user in the act-as header, or it needs a USER token",
+    Reason.ACT_AS_MALFORMED: "the client has to send one e-mail address in the act-as header",
+    Reason.ACT_AS_CONFLICT: "the client names different users in several act-as headers: it has to send one",
+    Reason.ACT_AS_NOT_ALLOWED: "only a GLOBAL token may act for others: without one the client has to leave the act-as header out",
     Reason.CREDENTIAL_MISSING: "give the client a token, or mark the route `public: true` if everybody may call it",
     Reason.SCHEME_UNSUPPORTED: "the client uses Basic or another scheme: it needs a Bearer token",
     Reason.CREDENTIAL_DISABLED: "switch the section oauth or tokens on, or give the client the other kind of token",
     Reason.TOKEN_EXPIRED: "the client has to renew its token: `extauthz token rotate`, or a refresh at the OAuth provider",
-    Reason.TOKEN_MALFORMED: f"{_TOKEN}; an OAuth access token needs X-Glean-Auth-Type: OAUTH",
+    Reason.TOKEN_MALFORMED: f"{_TOKEN}; an OAuth access token needs the header of auth_type",
     Reason.TOKEN_CHECKSUM: _TOKEN,
     Reason.TOKEN_UNKNOWN: _TOKEN,
     Reason.TOKEN_SECRET_WRONG: f"{_TOKEN}; if it is a good one, the pepper or the row in the store has changed",
@@ -57,7 +64,7 @@ HINTS: dict[Reason, str] = {
     Reason.DRAINING: "the sidecar was stopping: nothing has to be done",
 }
 
-_BY_NAME = {reason.value: HINTS[reason] for reason in FORWARDED}
+_BY_NAME = {reason.value: HINTS[reason] for reason in Reason if reason not in ALLOWING}
 
 
 def hint(reason: str) -> str | None:
