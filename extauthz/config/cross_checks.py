@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from extauthz.config import console, document, header_checks, internal_token, openid, scope_checks
 from extauthz.config.document import Document
 from extauthz.config.issuers import TENANT, issuers_of, names_of, provider_of, usual_verification
-from extauthz.config.oauth import ADDRESSES
+from extauthz.config.oauth import ADDRESSES, EVERY_CLIENT
 from extauthz.config.presets import ALL_PROVIDERS, PRESETS
 from extauthz.config.values import one_or_many
 from extauthz.core.act_as import address
@@ -87,6 +87,9 @@ def _misused_providers(source: Document) -> Iterator[Problem]:
             # Tokens of the opaque form name no issuer: one of the same name stands in other tokens.
             issuers += [(index, f"{'opaque ' if row.opaque else ''}{issuer}") for issuer in written]
             opaque_names |= {index: row.name} if row.opaque else {}
+            if row.name not in PRESETS and EVERY_CLIENT in document.items(one_or_many(entry.get("client_ids"))):
+                message = f"{EVERY_CLIENT} stands for no client here: name the clients of {row.name} whose tokens are yours"
+                yield source.problem((*path, "client_ids"), message)
             if row.name in PRESETS:
                 yield from openid.problems(source, path, entry, row.name)
             yield from _missing(source, path, entry, row)
@@ -193,6 +196,10 @@ def _misused_claims(source: Document, path: document.KeyPath, entry: dict[str, o
     if isinstance(users, dict) and "*" in users and not entry.get("required_claims"):
         message = 'lets "*" stand for every user of the issuer: say by required_claims which tokens it is for, or name the users'
         yield source.problem((*path, "users", "*"), message)
+    required = entry.get("required_claims")
+    for name in (name for name, value in required.items() if value == []) if isinstance(required, dict) else ():
+        message = "lists no value, so that no token could have one: write some, or leave it out"
+        yield source.problem((*path, "required_claims", name), message)
     clients, audience, domains = (
         {item.lower() for item in items if isinstance(item, str)} if isinstance(items, list) else set()
         for items in (one_or_many(entry.get(key)) for key in ("client_ids", "audience", "domains"))

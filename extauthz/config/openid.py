@@ -82,6 +82,9 @@ def problems(source: Document, path: document.KeyPath, entry: dict[str, object],
     if entry.get("opaque_tokens") is True and _is_local(entry):
         message = "only introspection reads opaque tokens: write verification: introspection with a client_secret, or leave it out"
         yield source.problem((*path, "opaque_tokens"), message)
+    if entry.get("userinfo") is True and preset.provider.of_workloads:
+        message = "nothing uses it, because a workload is no user that could be asked about: leave it out"
+        yield source.problem((*path, "userinfo"), message)
     for key in ("introspection_client", "signed_introspection"):
         if entry.get(key) not in (None, False) and _is_local(entry):
             yield source.problem((*path, key), "nothing uses it, because the keys verify the tokens: leave it out")
@@ -97,7 +100,7 @@ def _missing(source: Document, path: document.KeyPath, entry: dict[str, object],
     if preset.keys_elsewhere and entry.get("jwks_uri") is None:
         message = "is missing: write where the keys of the trust domain are, like jwks_uri: https://spire.acme.com/keys"
         yield source.problem((*path, "jwks_uri"), message)
-    names_user = entry.get("users") is not None or entry.get("user_claim") is not None or entry.get("userinfo") is True
+    names_user = any(entry.get(key) not in (None, False) for key in ("users", "user_claim", "userinfo"))
     if not preset.user_claims and not names_user:
         asks = "" if preset.provider.of_workloads else ", or userinfo: true"
         message = (

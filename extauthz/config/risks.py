@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from extauthz.config import console, database_address, upstream
 from extauthz.config.cross_checks import provider_entries
 from extauthz.config.document import Document
+from extauthz.config.issuers import TENANT
 from extauthz.config.openid import accepts_every_client
 from extauthz.config.settings import Settings
 from extauthz.core.act_as import ACT_AS_HEADERS
@@ -30,6 +31,10 @@ _OTHER_WAY = ", or write verification: {way}, which works for all, and leave cli
 _EVERY_CLIENT_WARNING = (
     "any accepts the tokens of every client of this issuer, also of those that are registered later: name the clients, unless "
     "nobody else can register one"
+)
+_SHARED_WARNING = (
+    "counts for each of `tenants`, so that whoever runs one can name users of the others: write one entry for each, unless they "
+    "are all yours"
 )
 _EVERYBODY_WARNING = "lets in everybody who makes a Google account: hosted_domains or users would keep others out"
 _TIMEOUT_WARNING = (
@@ -75,6 +80,10 @@ def _oauth_risks(settings: Settings, source: Document) -> Iterator[Problem]:
         if entry.row.opaque and entry.users is None and entry.hosted_domains is None:
             for domain in sorted({domain.lower() for domain in entry.domains or ()}.intersection(EVERYBODYS_DOMAINS)):
                 yield source.problem((*path, "domains"), f"{domain!r} {_EVERYBODY_WARNING}")
+        shares = len(entry.tenants or ()) > 1 and TENANT not in entry.row.fixed_claims.values()
+        for key, has_some in (("users", entry.users is not None), ("domains", "*" not in (entry.domains or ("*",)))):
+            if shares and has_some:
+                yield source.problem((*path, key), _SHARED_WARNING)
         if accepts_every_client(entry):
             yield source.problem((*path, "client_ids"), _EVERY_CLIENT_WARNING)
         if entry.method is Verification.INTROSPECTION and len(entry.client_ids) > 1 and entry.introspection_client is None:

@@ -114,9 +114,13 @@ def _scopes(claims: Claims, rules: ProviderRules) -> frozenset[str]:
     """Return what a token may do: never more than what it may do at most."""
     if rules.scope_claims is None:
         return rules.scopes
-    # A text is a list with spaces (RFC 9068 2.2.3, RFC 8693 4.2); names of groups in a list may hold some.
-    values = [_claim(claims, name) for name in rules.scope_claims]
-    names = {word for value in values for word in (value.split(" ") if isinstance(value, str) else strings(value))}
+    # A text of scopes is a list with spaces (RFC 9068 2.2.3, RFC 8693 4.2); names of groups may hold some, like "not admins".
+    lists, values = {"scope", "scp", rules.provider.scope_claim}, [(name, _claim(claims, name)) for name in rules.scope_claims]
+    names = {
+        word
+        for name, value in values
+        for word in (value.split(" ") if name in lists and isinstance(value, str) else strings(value))
+    }
     if rules.scope_map is None:
         return _kept(rules.scopes & names)
     return _kept(rules.scopes.intersection(scope for name in names for scope in rules.scope_map.get(name, ())))

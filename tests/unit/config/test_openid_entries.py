@@ -85,10 +85,44 @@ def test_whether_an_address_is_verified_is_asked_of_email_alone(tmp_path: Path) 
     assert provider_of(tmp_path, user_claim="upn").verified_claim == ""
 
 
-def test_the_client_any_is_a_name_like_others_at_the_four(tmp_path: Path) -> None:
-    entry = {"provider": "okta", "issuer": "https://acme.okta.com/oauth2/default", "client_ids": "any", "audience": "x"}
-    (rules,) = loaded(tmp_path, entry).providers
-    assert rules.client_ids == {"any"}
+FOUR = {
+    "azure": {"issuer": "11111111-1111-1111-1111-111111111111/v2.0"},
+    "okta": {"issuer": "https://acme.okta.com/oauth2/default", "audience": "x"},
+    "onelogin": {"issuer": "https://acme.onelogin.com/oidc/2"},
+    "gsuite": {"domains": ["acme.com"]},
+}
+
+
+@pytest.mark.parametrize("clients", ["any", ["web", "any"]])
+@pytest.mark.parametrize("name", FOUR)
+def test_every_client_is_for_providers_by_openid_connect(tmp_path: Path, name: str, clients: object) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        loaded(tmp_path, {"provider": name, "client_ids": clients, **FOUR[name]})
+    assert [(each.path, each.message) for each in raised.value.problems] == [
+        ("oauth.providers[0].client_ids", f"any stands for no client here: name the clients of {name} whose tokens are yours")
+    ]
+
+
+@pytest.mark.parametrize("name", ["github", "gitlab", "google", "spiffe"])
+def test_there_is_no_user_to_ask_about_a_workload(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        loaded(tmp_path, VECTORS[name]["entry"] | {"userinfo": True})
+    assert [(each.path, each.message) for each in raised.value.problems] == [
+        ("oauth.providers[0].userinfo", "nothing uses it, because a workload is no user that could be asked about: leave it out")
+    ]
+
+
+@pytest.mark.parametrize("claims", [{"tenant": []}, {"tenant": ["acme"], "mfa": []}])
+def test_a_required_claim_without_a_value_is_an_error(tmp_path: Path, claims: dict[str, Any]) -> None:
+    name = next(name for name, values in claims.items() if not values)
+    with pytest.raises(ConfigurationError) as raised:
+        rules_of(tmp_path, required_claims=claims)
+    assert [(each.path, each.message) for each in raised.value.problems] == [
+        (
+            f"oauth.providers[0].required_claims.{name}",
+            "lists no value, so that no token could have one: write some, or leave it out",
+        )
+    ]
 
 
 def test_every_client_is_a_warning(tmp_path: Path) -> None:

@@ -189,3 +189,28 @@ def test_an_issuer_of_google_is_for_its_workloads(tmp_path: Path, provider: str)
 @pytest.mark.parametrize("issuer", ["https://login.microsoftonline.com.acme.com/x", "https://sso.acme.com/login.windows.net"])
 def test_a_host_that_only_looks_like_one_of_microsoft_is_like_any_other(tmp_path: Path, issuer: str) -> None:
     assert loaded(tmp_path, OIDC | {"issuer": issuer}).providers[0].issuer == issuer
+
+
+def shared(folder: Path, *entries: dict[str, Any]) -> list[str]:
+    """Return the warnings about what tenants share."""
+    return [f"{each.path}: {each.message}" for each in loaded(folder, *entries).warnings if "each of `tenants`" in each.message]
+
+
+@pytest.mark.parametrize(("key", "value"), [("users", {"u1": "ceo@acme.com"}), ("domains", ["acme.com"])])
+def test_what_tenants_share_is_a_warning(tmp_path: Path, key: str, value: object) -> None:
+    message = (
+        "counts for each of `tenants`, so that whoever runs one can name users of the others: "
+        "write one entry for each, unless they are all yours"
+    )
+    assert shared(tmp_path, REALMS | {key: value}) == [f"oauth.providers[0].{key}: {message}"]
+    assert shared(tmp_path, REALMS | {key: value, "tenants": ["a"]}) == []
+    assert shared(tmp_path, ONE | {key: value}) == []
+
+
+@pytest.mark.parametrize(("key", "value"), [("users", {"u1": "ceo@acme.com"}), ("domains", ["acme.com"])])
+def test_directories_of_azure_choose_no_ids_and_prove_their_domains(tmp_path: Path, key: str, value: object) -> None:
+    assert shared(tmp_path, DIRECTORIES | {key: value}) == []
+
+
+def test_every_domain_is_nothing_that_tenants_share(tmp_path: Path) -> None:
+    assert shared(tmp_path, REALMS | {"domains": "*"}) == []
