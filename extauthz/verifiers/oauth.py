@@ -19,6 +19,8 @@ from extauthz.verifiers.throttling import Budget
 
 MAX_PENDING = 64
 """Verifications of one issuer that may wait for its keys; each holds a token that anybody may have sent."""
+COSTS = {"ES384": 4}
+"""Checks of ES256, the slowest of the others, that one of this algorithm takes as long as."""
 KEY_DELAY = 60.0
 """Seconds that an issuer may sign with a key before it publishes it."""
 ACQUAINTED = 600.0
@@ -211,7 +213,7 @@ class OAuthVerifier:
         issuer, name = case.issuer, jwt.key_name(unverified)
         if name is None or name not in issuer.known_keys:
             return Reason.TOKEN_KEY_UNKNOWN
-        self._signatures.take()
+        self._signatures.take(COSTS.get(name[1], 1))
         refusal = jwt.signature_refusal(unverified, issuer.known_keys)
         signer = issuer.signers.setdefault(name, Signer(issuer))
         if refusal or issuer.userinfo is None:

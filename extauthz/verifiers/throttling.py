@@ -22,15 +22,19 @@ class Budget:
         self.under_way = 0
         self.refused = 0
 
-    def take(self) -> None:
-        """Take one piece; raises Unavailable when there is none left. With `at_once` each piece is to be given back."""
+    def take(self, pieces: int = 1) -> None:
+        """Take so many pieces for one work, all that there can be at most; raises Unavailable when there are not as many left.
+
+        With `at_once` each work is to be given back.
+        """
+        cost = max(1, min(pieces, self._per_second))
         now = self._clock.monotonic()
         self._balance = min(self._per_second, self._balance + (now - self._filled_at) * self._per_second)
         self._filled_at = now
-        if self._balance < 1 or (self._at_once is not None and self.under_way >= self._at_once):
+        if self._balance < cost or (self._at_once is not None and self.under_way >= self._at_once):
             self.refused += 1
             raise Unavailable(Reason.OVERLOADED)
-        self._balance -= 1
+        self._balance -= cost
         self.under_way += 1
 
     def give_back(self) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jwt as pyjwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from extauthz.core.model import Reason
 from extauthz.core.providers import Verification
@@ -332,3 +334,26 @@ def test_what_the_four_say_of_themselves_is_not_changed_by_the_others(tmp_path: 
     for token in (sign(claims()), sign(claims(cid="x")), sign(claims(typ="ID")), sign(claims(scp=None)), OPAQUE):
         request = ("POST /search", oauth(token))
         assert alone.check(*request).message == beside.check(*request).message
+
+
+def test_a_check_with_a_slow_algorithm_takes_more_of_the_budget(tmp_path: Path) -> None:
+    """What strangers may cause is bounded by time: one of P-384 takes as long as four of P-256."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    jwk = pyjwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": "p384", "alg": "ES384"}
+    keys = StillKeys(key_set({"keys": [jwk, public_jwk(rsa_key(), "rsa-1")]}, ("RS256", "ES384")))
+    entry = VECTORS["oidc"]["entry"] | {"algorithms": ["RS256", "ES384"]}
+    world = World(tmp_path, ROUTES, {"oauth": {"providers": [entry]}, "limits": {"signatures_per_second": 9}}, keys=keys)
+    payload = VECTORS["oidc"]["claims"] | {"sub": "1"}
+    slow = [sign(payload | {"jti": str(one)}, algorithm="ES384", key=key, header={"kid": "p384"}) for one in range(3)]
+    assert [world.check("POST /search", oauth(token)).reason for token in slow] == ["allowed", "allowed", "overloaded"]
+    assert [world.check("POST /search", oauth(genuine("oidc", jti=one))).reason for one in "ab"] == ["allowed", "overloaded"]
+
+
+def test_a_small_budget_is_enough_for_one_check_of_any_algorithm(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    jwk = pyjwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": "p384", "alg": "ES384"}
+    keys = StillKeys(key_set({"keys": [jwk]}, ("ES384",)))
+    entry = VECTORS["oidc"]["entry"] | {"algorithms": ["ES384"]}
+    world = World(tmp_path, ROUTES, {"oauth": {"providers": [entry]}, "limits": {"signatures_per_second": 1}}, keys=keys)
+    token = sign(VECTORS["oidc"]["claims"] | {"sub": "1"}, algorithm="ES384", key=key, header={"kid": "p384"})
+    assert world.check("POST /search", oauth(token)).reason == "allowed"
