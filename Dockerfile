@@ -31,6 +31,7 @@ RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ig
 # A change of ours builds from here on. The package is installed as a wheel, not editable.
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY extauthz/ extauthz/
+COPY config/ config/
 RUN tools/bin/python -m build --no-isolation --wheel --outdir wheels \
  && VIRTUAL_ENV=/opt/extauthz uv pip install --no-deps --no-index wheels/*.whl \
  && /opt/extauthz/bin/extauthz --version

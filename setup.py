@@ -1,4 +1,4 @@
-"""Builds the compiled modules; everything else about the package stands in pyproject.toml.
+"""Builds the compiled modules, and says where the packages are; everything else about the package stands in pyproject.toml.
 
 Without a C compiler, or with EXTAUTHZ_PURE=1, the package is built without them: the sidecar then serves with grpcio.
 """
@@ -6,7 +6,7 @@ Without a C compiler, or with EXTAUTHZ_PURE=1, the package is built without them
 import os
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Extension, find_namespace_packages, setup
 
 MODULES = (
     "extauthz.adapters.decision_log._lines",
@@ -20,4 +20,6 @@ extensions = [] if os.environ.get("EXTAUTHZ_PURE") == "1" else cythonize(sources
 for extension in extensions:
     # cythonize does not hand this on. Without a compiler the package is built, and says so.
     extension.optional = True
-setup(ext_modules=extensions)
+# The examples stand once in the tree, in config/, and in the package as well, for `extauthz init`.
+packages = [*find_namespace_packages(include=["extauthz", "extauthz.*"]), "extauthz.examples", "extauthz.examples.routes"]
+setup(packages=packages, package_dir={"extauthz.examples": "config"}, ext_modules=extensions)

@@ -59,8 +59,8 @@ def main() -> None:
     phases["interpreter"] = BEGAN - float(os.environ["STARTED"])
     from extauthz import __main__ as entry
     from extauthz.cli import configuration
-    from extauthz.cli.serve import main as serve
     from extauthz.runtime.build import RuntimeBuilder
+    from extauthz.serve import main as serve
     from extauthz.serve import worker
 
     phases["imports"] = time.monotonic() - BEGAN

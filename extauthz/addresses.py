@@ -10,6 +10,8 @@ TEMPORARY = "~"
 """What is behind the name of a unix socket while it is bound, before it has its mode and its name."""
 MAX_SOCKET_PATH = 107 - len(TEMPORARY)
 MAX_PORT = 65_535
+MAX_HOPS = 10
+"""Proxies in front of Envoy whose x-forwarded-for may be believed."""
 
 
 @dataclass(frozen=True, slots=True)

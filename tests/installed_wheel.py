@@ -22,19 +22,11 @@ from extauthz._pb import ext_authz_pb2 as pb
 
 ROOT = Path(__file__).parents[1]
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
-CONFIGURATION = """\
-version: 1
-server: {listen: "unix://<folder>/check.sock", ops: null, drain: 500ms}
-tokens: {store: "sqlite:///tokens.db", peppers: [{id: p1, file: pepper}]}
-act_as: {allow: ["*@acme.com"]}
-scopes: [SEARCH]
-routes: [routes.yaml]
-"""
-ROUTES = """\
-routes:
-  - {match: "POST /search", scope: SEARCH}
-  - {match: "GET /healthz", public: true}
-"""
+SERVER = {
+    "listen: 127.0.0.1:9001": "listen: unix://{folder}/check.sock",
+    "ops: 127.0.0.1:9090": "ops: null\n  drain: 500ms",
+}
+"""What is changed in the first configuration, so that two of them do not meet."""
 USED_BY_NOBODY = ("tests", "benchmarks", "docs")
 
 
@@ -72,13 +64,18 @@ def _installed(wheel: Path, place: Path) -> Path:
 
 
 def _asked(place: Path, python: Path) -> list[str]:
-    """Make a token, serve, ask, end; return the reasons in the metadata of the answers, sorted."""
-    (place / "extauthz.yaml").write_text(CONFIGURATION.replace("<folder>", str(place)))
-    (place / "routes.yaml").write_text(ROUTES)
-    flags = ("--config", "extauthz.yaml", "--json")
+    """Write a first configuration, make a token, serve, ask, end; return the reasons in the metadata of the answers, sorted."""
+    extauthz = (python, "-Im", "extauthz")
+    _run(place, *extauthz, "init", "map", "--example", "glean-client-api", "--yes")
+    _run(place, *extauthz, "init", "--name", "search", "--scope", "SEARCH", "--domain", "acme.com", "--yes")
+    file = place / "config" / "extauthz.yaml"
+    for old, new in SERVER.items():
+        _must(old in file.read_text(), f"the first configuration has no {old!r}")
+        file.write_text(file.read_text().replace(old, new.format(folder=place)))
+    _must("0 problems, 0 warnings" in _run(place, *extauthz, "config", "check"), "the first configuration is not in order")
     order = ("--description", "the wheel", "--permission", "USER", "--user", "ana@acme.com", "--scope", "SEARCH", "--expires", "1h")
-    token = json.loads(_run(place, python, "-Im", "extauthz", "token", "create", *flags, *order))["token"]
-    command = [python, "-Im", "extauthz", "serve", "--config", "extauthz.yaml"]
+    token = json.loads(_run(place, *extauthz, "token", "create", *order, "--json"))["token"]
+    command = [*extauthz, "serve"]
     with (place / "log").open("wb") as log:
         serve = subprocess.Popen(command, cwd=place, env=_environment(), stdout=subprocess.DEVNULL, stderr=log)
     try:

@@ -18,7 +18,7 @@ from docs.reference import api_page, rooms
 from extauthz.cli import COMMANDS, main
 from extauthz.config.oauth import OAuthListSection
 from extauthz.config.settings import Settings
-from extauthz.config.values import duration, size
+from extauthz.config.units import duration, size
 from extauthz.telemetry.metric_table import BUCKETS, CONSOLE, DEFINITIONS, SECONDS, Definition
 from extauthz.transport.grpc.grpcio import VISIBLE
 from extauthz.transport.grpc.refusals import RefusalReason

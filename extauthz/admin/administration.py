@@ -5,31 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from extauthz.adapters.store.idempotency import EarlierRequest, IdempotencyKey
-from extauthz.adapters.store.ledger import Transactions
-from extauthz.adapters.store.records import (
-    AuditExport,
-    AuditFilter,
-    AuditKey,
-    AuditRow,
-    Change,
-    Position,
-    Restored,
-    Sort,
-    StoredToken,
-    StoreState,
-    TokenCounts,
-    TokenFilter,
-)
-from extauthz.adapters.store.replay import Advance, Checked
+from extauthz.adapters.store.records import AuditKey, Sort
 from extauthz.adapters.store.rows import check_peppers
-from extauthz.adapters.store.settings_rows import SettingsKey, SettingsState, SettingsVersion
+from extauthz.adapters.store.transactions import Transactions
 from extauthz.admin.token_requests import TokenRules
-from extauthz.config.loader import Configuration
-from extauthz.config.settings import TokensSection
-from extauthz.core.tokens import TokenRecord
+
+if TYPE_CHECKING:
+    # Commands that only print their help load neither the store nor the schema.
+    from extauthz.adapters.store.idempotency import EarlierRequest, IdempotencyKey
+    from extauthz.adapters.store.records import (
+        AuditExport,
+        AuditFilter,
+        AuditRow,
+        Change,
+        Position,
+        Restored,
+        StoredToken,
+        StoreState,
+        TokenCounts,
+        TokenFilter,
+    )
+    from extauthz.adapters.store.replay import Advance, Checked
+    from extauthz.adapters.store.settings_rows import SettingsKey, SettingsState, SettingsVersion
+    from extauthz.config.loader import Configuration
+    from extauthz.config.settings import TokensSection
+    from extauthz.core.tokens import TokenRecord
 
 
 class Store(Transactions, Protocol):

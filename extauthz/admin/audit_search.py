@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from extauthz.adapters.store import chain
 from extauthz.adapters.store.records import AuditFilter, AuditRow
 from extauthz.admin.administration import Administration
 from extauthz.admin.exporting import csv_line
@@ -16,6 +17,7 @@ from extauthz.admin.metadata import utc
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor, Operation, forbidden
 from extauthz.admin.token_search import MAY_BE_SECRET, TokenSearch, may_hold_secret
+from extauthz.config.wording import nearest
 
 MAX_PAGE = 1000
 """Rows of one page."""
@@ -50,6 +52,15 @@ class AuditListing:
     entries: tuple[AuditEntry, ...]
     older: str | None
     newer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditStretch:
+    """Some rows, the newest last, and the numbers behind and before which there are more, None where that is not known."""
+
+    entries: tuple[AuditEntry, ...]
+    after: int | None
+    before: int | None
 
 
 def readable(administration: Administration, search: AuditFilter) -> AuditFilter | Refused:
@@ -94,6 +105,55 @@ def list_entries(
         tuple(AuditEntry(row, changes_of(row)) for row in shown),
         older=f"below-{shown[-1].number}" if has_older else None,
         newer=f"above-{shown[0].number}" if has_newer else None,
+    )
+
+
+def list_rows(
+    administration: Administration,
+    actor: Actor,
+    search: AuditFilter | None = None,
+    *,
+    after: int | None = None,
+    before: int | None = None,
+    limit: int = 100,
+) -> AuditStretch | Refused:
+    """Return rows, the newest last: those that come next `after` a number, the last ones `before` one, or the newest of all.
+
+    The fields of refusals are those of `list_entries` and `action`, for one that is no word of the audit.
+    """
+    if refused := forbidden(actor, Operation.READ):
+        return refused
+    filters = readable(administration, search or AuditFilter())
+    if isinstance(filters, Refused):
+        return filters
+    rows = administration.store.newest_audit(filters, below=before, above=after, limit=limit + 1)[::-1]
+    if (
+        not rows
+        and filters.action is not None
+        and filters.action not in (words := known_actions().union(administration.store.audit_actions()))
+    ):
+        hint = nearest(filters.action, words) or f": write one of {', '.join(sorted(words))}"
+        return Refused.because("action", f"the audit knows no action {filters.action!r}{hint}")
+    has_more = len(rows) > limit
+    shown = rows[:limit] if after is not None else rows[-limit:]
+    return AuditStretch(
+        tuple(AuditEntry(row, changes_of(row)) for row in shown),
+        after=shown[-1].number if after is not None and has_more else None,
+        before=shown[0].number if after is None and has_more else None,
+    )
+
+
+def known_actions() -> frozenset[str]:
+    """Return what this version writes into the audit; a later one may have written more."""
+    # Whoever only reads the flags of a command needs no database.
+    from extauthz.adapters.store import sessions
+
+    return frozenset(
+        {
+            *(chain.CREATED, chain.REVOKED, chain.ROTATED, chain.EXPIRY, chain.TOMBSTONE, chain.RESTORE, chain.SETTINGS),
+            *(chain.KEY_CREATED, chain.KEY_REVOKED, sessions.LOGGED_IN, sessions.LOGGED_OUT),
+            *(sessions.ACCOUNT_ADDED, sessions.ACCOUNT_CHANGED, sessions.ACCOUNT_REMOVED),
+        }
     )
 
 

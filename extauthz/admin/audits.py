@@ -1,27 +1,22 @@
-"""The audit: who changed which token; read it, check it, and take it out of the store."""
+"""The audit as a whole: check it, and take it out of the store."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from extauthz.adapters.store.records import AuditRow
-from extauthz.adapters.store.replay import Advance, Checked
 from extauthz.admin.administration import Administration, audit_keys
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor, Operation, forbidden
 
+if TYPE_CHECKING:
+    from extauthz.adapters.store.replay import Advance, Checked
+
 ONE_VERIFICATION = threading.Lock()
 """For services: each reads all rows, and takes a thread that others need too."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuditPage:
-    """Some rows, the newest last, and the number behind which the next page begins, None at the end."""
-
-    rows: tuple[AuditRow, ...]
-    after: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +26,6 @@ class AuditCheck:
     checked: Checked
     row: AuditRow | None = None
     is_without_pepper: bool = False
-
-
-def list_rows(administration: Administration, actor: Actor, *, after: int | None = None, limit: int = 100) -> AuditPage | Refused:
-    """Return the rows behind a number, or the newest ones."""
-    if refused := forbidden(actor, Operation.READ):
-        return refused
-    head, _ = administration.store.audit_head()
-    rows = tuple(administration.store.audit_page(max(0, head - limit) if after is None else after, limit))
-    return AuditPage(rows, rows[-1].number if rows and rows[-1].number < head else None)
 
 
 def verify(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from extauthz.adapters.store.idempotency import EarlierRequest, IdempotencyKey
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor
 from extauthz.admin.token_requests import TokenRequest
 from extauthz.core.act_as import address
+
+if TYPE_CHECKING:
+    from extauthz.adapters.store.idempotency import EarlierRequest, IdempotencyKey
 
 FIELD = "idempotency_key"
 MAX_KEY = 200
@@ -19,6 +22,8 @@ MAX_KEY = 200
 
 def key_of(actor: Actor, text: str, requests: Sequence[TokenRequest], at: int) -> IdempotencyKey | Refused:
     """Return what the store keeps of a key and its one request, digests alone; ValueError for several. Each actor has own keys."""
+    from extauthz.adapters.store.idempotency import IdempotencyKey
+
     if len(requests) != 1:
         raise ValueError("an idempotency key is for one token")
     if not 1 <= len(text) <= MAX_KEY or not text.isprintable() or text.isspace():

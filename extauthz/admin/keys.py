@@ -16,8 +16,8 @@ from typing import Any
 
 from extauthz.adapters.store import admin_keys
 from extauthz.adapters.store.admin_keys import AdminKeyRecord
-from extauthz.adapters.store.ledger import Transactions
 from extauthz.adapters.store.rules import MAX_SOURCE
+from extauthz.adapters.store.transactions import Transactions
 from extauthz.admin.administration import Administration
 from extauthz.admin.metadata import utc
 from extauthz.admin.outcomes import Refused

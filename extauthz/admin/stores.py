@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from extauthz.adapters.store import chain
 from extauthz.adapters.store.records import AuditExport, Restored, StoreState
+from extauthz.adapters.store.rows import check_peppers
 from extauthz.admin.administration import Administration
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Actor, Operation, forbidden
@@ -26,12 +28,14 @@ class StoreStatus:
 class Restore:
     """An exported audit that belongs to the store; `head` is the number of the last row of the store's audit.
 
-    `settings` is the version of the OAuth settings that counts in the store.
+    `settings` is the version of the OAuth settings that counts in the store. `lost` are tokens that the store does not know and
+    that would be active now, the oldest first: the export tells that they were made, and of none what its secret is verified with.
     """
 
     export: AuditExport
     head: int
     settings: int = 0
+    lost: tuple[str, ...] = ()
 
     @property
     def is_behind(self) -> bool:
@@ -50,6 +54,22 @@ def status(administration: Administration, actor: Actor, at: int, *, listed: Col
         return refused
     state = administration.store.status(at)
     return StoreStatus(state, tuple(name for name, count in state.peppers.items() if count and name not in listed))
+
+
+def pepper_error(administration: Administration, actor: Actor, at: int) -> str | Refused | None:
+    """Return what is wrong with the peppers for the active tokens of the store, None if nothing is.
+
+    Raises ConfigurationError for a pepper that cannot be read, and StoreError for a store.
+    """
+    if refused := forbidden(actor, Operation.READ):
+        return refused
+    fingerprints, peppers = administration.store.pepper_fingerprints(), administration.read_peppers()
+    needing = {name: administration.store.needing(name, at) for name in fingerprints.keys() - peppers.keys()}
+    try:
+        check_peppers(fingerprints, peppers, needing)
+    except StoreError as error:
+        return str(error)
+    return None
 
 
 def migrate(administration: Administration, actor: Actor) -> str | Refused:
@@ -76,14 +96,23 @@ def read_export(actor: Actor, lines: Iterable[str], keys: Mapping[str, bytes]) -
     return rows[0].mac.hex() if rows else "", export
 
 
-def prepare_restore(administration: Administration, actor: Actor, first: str, export: AuditExport) -> Restore | Refused:
+def prepare_restore(administration: Administration, actor: Actor, first: str, export: AuditExport, at: int) -> Restore | Refused:
     """Compare an exported audit with the store that was put back; `first` is the MAC of its first row."""
     if refused := forbidden(actor, Operation.ACCEPT_RESTORE):
         return refused
     rows = administration.store.audit_page(0, 1)
     if rows and first and rows[0].mac.hex() != first:
         return Refused.because("audit", "this is the export of another store: their first rows differ")
-    return Restore(export, administration.store.audit_head()[0], administration.store.settings().version)
+    store = administration.store
+    return Restore(export, store.audit_head()[0], store.settings().version, _lost(administration, export, at))
+
+
+def _lost(administration: Administration, export: AuditExport, at: int) -> tuple[str, ...]:
+    """Return active tokens that were made after the backup: no token is ever taken away, so they are the last ones."""
+    revoked = {revocation.token_id for revocation in export.revocations}
+    lost = takewhile(lambda token_id: administration.store.get(token_id) is None, reversed(tuple(export.created)))
+    ends = {token_id: min(export.created[token_id], export.expiries.get(token_id, export.created[token_id])) for token_id in lost}
+    return tuple(token_id for token_id, end in reversed(tuple(ends.items())) if token_id not in revoked and end > at)
 
 
 def accept_restore(administration: Administration, actor: Actor, restore: Restore, at: int) -> Restored | Refused:

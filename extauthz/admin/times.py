@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime, time
 
-from extauthz.config.values import duration
+from extauthz.config.units import duration
 
 _LONG = re.compile(r"([0-9]{1,15})([wy])").fullmatch
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch

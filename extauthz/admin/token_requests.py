@@ -72,7 +72,8 @@ def description_refusals(text: str) -> Iterator[Refusal]:
 def lifetime_refusals(lifetime: int, rules: TokenRules) -> Iterator[Refusal]:
     """Yield what stands against a length of life in seconds."""
     if not 0 < lifetime <= rules.max_lifetime:
-        yield Refusal("expires_at", f"must lie ahead, at most {rules.max_lifetime / 86400:g} days (tokens.max_lifetime)")
+        days = rules.max_lifetime / 86400
+        yield Refusal("expires_at", f"must lie ahead, at most {days:g} {'day' if days == 1 else 'days'} (tokens.max_lifetime)")
 
 
 def check(request: TokenRequest, rules: TokenRules, actor: Actor) -> list[Refusal]:

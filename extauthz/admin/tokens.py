@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
-from extauthz.adapters.store.records import Sort, StoredToken
+from extauthz.adapters.store.records import Sort, StoredToken, TokenFilter
 from extauthz.admin import idempotency, token_search
 from extauthz.admin.administration import Administration
 from extauthz.admin.outcomes import EXPECTED, Refusal, Refused
@@ -15,6 +15,7 @@ from extauthz.admin.rights import Actor, Operation, forbidden
 from extauthz.admin.token_requests import TokenRequest, check, issue, refusals, successor
 from extauthz.admin.token_search import TokenSearch
 from extauthz.config.vocabulary import in_upper_case, kept_scope
+from extauthz.config.wording import nearest
 from extauthz.core.tokens import ENTROPY_BYTES, TokenRecord, TokenText, fingerprint
 from extauthz.errors import ChangeRefused, TokenChanged
 
@@ -147,16 +148,11 @@ def rotate(
     old = store.get(token_id)
     if old is None:
         return unknown(token_id)
-    if refused := forbidden(actor, Operation.ROTATE, old.permission):
+    if refused := rotation_refused(administration, actor, old, at):
         return refused
     pepper_id, pepper = next(iter(administration.unlocked(at).items()))
     request = successor(old, at=at, by=actor.name, max_lifetime=rules.max_lifetime)
     text, record = issue(request, rules, pepper_id=pepper_id, pepper=pepper, entropy=entropy(ENTROPY_BYTES))
-    # The store looks at the token's state under its lock; what the configuration forbids comes after it.
-    readable = replace(request, scopes=frozenset(kept_scope(name, rules.vocabulary) for name in request.scopes))
-    wrong = refusals(readable, rules) if old.revoked_at is None and old.expires_at > at else ()
-    if not_allowed := tuple(replace(item, field=f"{SUCCESSOR}{item.field}") for item in wrong):
-        return Refused(not_allowed)
     try:
         old = store.rotate(token_id, record, at + overlap, fingerprint(pepper), actor.change(at), expected=expected)
     except TokenChanged as error:
@@ -164,6 +160,19 @@ def rotate(
     except ChangeRefused as error:
         return Refused.because("id", str(error))
     return Rotation(NewToken(text, record), old)
+
+
+def rotation_refused(administration: Administration, actor: Actor, old: StoredToken, at: int) -> Refused | None:
+    """Return what stands against a successor of a token, None where nothing does; of the token's own state the store knows."""
+    if refused := forbidden(actor, Operation.ROTATE, old.permission):
+        return refused
+    rules = administration.rules
+    request = successor(old, at=at, by=actor.name, max_lifetime=rules.max_lifetime)
+    # The store looks at the token's state under its lock; what the configuration forbids comes after it.
+    readable = replace(request, scopes=frozenset(kept_scope(name, rules.vocabulary) for name in request.scopes))
+    wrong = refusals(readable, rules) if old.revoked_at is None and old.expires_at > at else ()
+    not_allowed = tuple(replace(item, field=f"{SUCCESSOR}{item.field}") for item in wrong)
+    return Refused(not_allowed) if not_allowed else None
 
 
 def list_tokens(
@@ -206,6 +215,15 @@ def list_tokens(
         after=token_search.after(found[-1], readable, sort) if has_later else None,
         before=token_search.before(found[0], readable, sort) if has_earlier else None,
     )
+
+
+def unknown_scope(administration: Administration, search: TokenSearch) -> Refused | None:
+    """Refuse a scope that is not of the vocabulary and that no token of the store has; a token may have one that was taken away."""
+    name, vocabulary = search.scope, administration.rules.vocabulary
+    if name is None or name in vocabulary or administration.store.page(TokenFilter(scope=name), None, 1):
+        return None
+    hint = nearest(name, vocabulary) or f": write one of {', '.join(sorted(vocabulary))}"
+    return Refused.because("scope", f"no token holds {name!r}, and the vocabulary lacks it{hint}")
 
 
 def show(administration: Administration, actor: Actor, token_id: str) -> StoredToken | Refused:

@@ -13,20 +13,24 @@ from extauthz import __version__
 from extauthz.cli import terminal
 
 COMMANDS = (
+    "init",
     "serve",
     "token",
+    "pepper",
     "store",
     "audit",
     "config",
     "console",
     "internal-token",
-    "monitor-report",
+    "report",
     "envoy-config",
     "doctor",
     "demo",
 )
 HIDDEN = ("worker",)
 """What `serve` starts, and nobody else."""
+DEPRECATED = ("monitor-report",)
+"""Names of before, which say what to write instead."""
 
 
 class LazyGroup(click.Group):
@@ -38,7 +42,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command; its module has the name of the command, with "_" for "-"."""
-        if cmd_name not in (*COMMANDS, *HIDDEN):
+        if cmd_name not in (*COMMANDS, *HIDDEN, *DEPRECATED):
             return None
         command = importlib.import_module(f"extauthz.cli.{cmd_name.replace('-', '_')}").command
         return command if isinstance(command, click.Command) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,31 @@ from typing import Any
 import click
 
 from extauthz.adapters.store import chain
-from extauthz.adapters.store.records import AuditRow, Difference, Subject
-from extauthz.admin import audits
+from extauthz.adapters.store.records import AuditFilter, Difference, Subject
+from extauthz.admin import audit_search, audits
+from extauthz.admin.audit_search import AuditEntry, FieldChange
 from extauthz.admin.metadata import utc
+from extauthz.admin.outcomes import Refused
 from extauthz.cli import configuration
+from extauthz.cli.moments import Moment
 from extauthz.cli.output import json_option, write_json
-from extauthz.cli.rendering import progress, write_table
+from extauthz.cli.rendering import Column, Fit, progress, write_table
 from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
+from extauthz.config.wording import counted
+from extauthz.core.act_as import address
 
-_COLUMNS = ("number", "at", "action", "token", "actor", "source", "after")
+_COLUMNS = (
+    Column("number"),
+    Column("at (UTC)", need=1),
+    Column("action", need=2),
+    Column("token"),
+    Column("actor", need=3, fit=Fit.WRAP),
+    Column("source", need=5, fit=Fit.CUT, least=12),
+    Column("changes", need=4, fit=Fit.BELOW, least=50),
+)
+_WHEN, _WHO = ("created_at", "revoked_at"), ("created_by", "revoked_by")
+_FLAGS = {"actor": "--actor", "action": "--action", "token": "--token", "since": "--since", "until": "--until"}
 
 
 class AuditHead(click.ParamType[tuple[int, str]]):
@@ -47,27 +63,43 @@ def command() -> None:
 @command.command("list")
 @configuration.option
 @as_option
+@click.option("--actor", help="Those of this actor: the whole name, like os:ana, key:4fK2pQ9sXb1Z or an e-mail address.")
+@click.option("--token", "token_id", metavar="ID", help="Those about the token of this id.")
+@click.option("--action", help="Those of this kind, like create, rotate or revoke.")
+@click.option("--since", type=Moment(), help="Those since then: 2026-01-31, 2026-01-31T08:00:00Z, or 24h ago.")
+@click.option("--until", type=Moment(ends=True), help="Those before then; a day belongs to them.")
 @click.option("--after", type=click.IntRange(0, 2**53), help="Rows behind this number; without it, the newest ones.")
+@click.option("--before", type=click.IntRange(1, 2**53), help="Rows before this number, the newest of them.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @json_option
-def list_rows(config_file: Path, email: str | None, after: int | None, limit: int, *, as_json: bool) -> None:
-    """List changes, the newest last.
+def list_rows(
+    config_file: Path, email: str | None, after: int | None, before: int | None, limit: int, *, as_json: bool, **criteria: Any
+) -> None:
+    """List changes, the newest last, and what each of them changed.
 
-    Example: extauthz audit list --limit 20
+    Example: extauthz audit list --actor os:ana --action revoke --since 30d
     """
+    if after is not None and before is not None:
+        raise click.UsageError("--after and --before do not go together")
+    search = _search(**criteria)
     session = Session(config_file, email)
     with session.administration() as administration:
-        page = unwrap(audits.list_rows(administration, session.actor, after=after, limit=limit))
-    rows, more = page.rows, page.after
+        outcome = audit_search.list_rows(administration, session.actor, search, after=after, before=before, limit=limit)
+    if isinstance(outcome, Refused) and (flag := _FLAGS.get(outcome.refusals[0].field)):
+        raise click.BadParameter(outcome.refusals[0].message, param_hint=flag)
+    page = unwrap(outcome)
+    rows = [entry.row for entry in page.entries]
     if as_json:
-        write_json({"rows": [json.loads(chain.line(row)) for row in rows], "after": more})
+        write_json({"rows": [json.loads(chain.line(row)) for row in rows], "after": page.after, "before": page.before})
         return
     if not rows:
-        echo("No rows.")
+        echo("No such rows." if search != AuditFilter() else "No rows.")
         return
-    write_table(_COLUMNS, map(_row, rows), whole=4, ids=(0, 3))
-    if more is not None:
-        echo(f"There are more: repeat the command with --after {more}", err=True)
+    write_table(_COLUMNS, map(_row, page.entries))
+    if page.before is not None:
+        echo(f"There are older ones: repeat the command with --before {page.before}", err=True)
+    if page.after is not None:
+        echo(f"There are more: repeat the command with --after {page.after}", err=True)
 
 
 @command.command("verify")
@@ -105,7 +137,7 @@ def verify(config_file: Path, email: str | None, head: tuple[int, str] | None, *
         for item in differences:
             name = "the OAuth settings" if item.subject is Subject.SETTINGS else f"{item.subject} {item.token_id}"
             echo(f"Error: {name}: {_sentence(item)}", err=True)
-        echo(f"The audit is whole, {number} rows. Note its head outside of the store:\n{number}:{mac}")
+        echo(f"The audit is whole, {counted(number, 'row')}. Note its head outside of the store:\n{number}:{mac}")
     else:
         echo(f"Error: row {broken} of the audit is not what was written{_guess(check)}", err=True)
     if differences and not as_json:
@@ -133,8 +165,27 @@ def export(config_file: Path, email: str | None, after: int, *, as_json: bool) -
             echo(line)
 
 
-def _row(row: AuditRow) -> tuple[str | None, ...]:
-    return str(row.number), utc(row.at), row.action, row.token_id, row.actor, row.source, row.after
+def _search(
+    *, actor: str | None, token_id: str | None, action: str | None, since: float | None, until: float | None
+) -> AuditFilter:
+    # Addresses are kept in lower case.
+    name = address(actor or "") or actor
+    since, until = (None if moment is None else math.ceil(moment) for moment in (since, until))
+    return AuditFilter(actor=name, action=action, token_id=token_id, since=since, until=until)
+
+
+def _row(entry: AuditEntry) -> tuple[str | None, ...]:
+    row = entry.row
+    at = (utc(row.at) or "")[:16].replace("T", " ")
+    # What the row itself tells is no news.
+    known = {"id": row.token_id, **dict.fromkeys(_WHEN, utc(row.at)), **dict.fromkeys(_WHO, row.actor)}
+    changes = (change for change in entry.changes if change.after is None or known.get(change.field) != change.after)
+    return str(row.number), at, row.action, row.token_id, row.actor, row.source, "; ".join(map(_difference, changes))
+
+
+def _difference(change: FieldChange) -> str:
+    before, after = change.before or "nothing", change.after or "nothing"
+    return f"{change.field}: {after}" if change.before is None else f"{change.field}: {before} → {after}"
 
 
 def _sentence(item: Difference) -> str:

@@ -6,22 +6,29 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from extauthz.cli.terminal import echo, printable
-from extauthz.config.loader import Configuration, load
+from extauthz.config.wording import counted
 from extauthz.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from extauthz.config.loader import Configuration
+
 CONFIGURATION_EXIT = 3
+VARIABLE = "EXTAUTHZ_CONFIG"
+"""Names the file where no flag does."""
 
 option: Callable[[Any], Any] = click.option(
     "--config",
     "config_file",
     type=click.Path(dir_okay=False, path_type=Path),
+    envvar=VARIABLE,
     default=Path("config/extauthz.yaml"),
     show_default=True,
+    show_envvar=True,
     help="The configuration file.",
 )
 
@@ -37,6 +44,8 @@ def explained() -> Iterator[None]:
 
 def read(file: Path) -> Configuration:
     """Load the configuration, or list its problems and exit."""
+    from extauthz.config.loader import load
+
     with explained():
         return load(file)
 
@@ -45,6 +54,5 @@ def stop(error: ConfigurationError) -> NoReturn:
     """List the problems on standard error and exit."""
     for problem in error.problems:
         echo(printable(str(problem), lines=False), err=True)
-    count = len(error.problems)
-    echo(f"{count} error{'s' if count != 1 else ''}: nothing was done.", err=True)
+    echo(f"{counted(len(error.problems), 'error')}: nothing was done.", err=True)
     sys.exit(CONFIGURATION_EXIT)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
-from extauthz.admin import accounts
 from extauthz.admin.metadata import utc
 from extauthz.admin.outcomes import Refused
 from extauthz.cli import configuration
 from extauthz.cli.console_key import key
 from extauthz.cli.output import ask_password, confirm, json_option, now, write_json, yes_option
-from extauthz.cli.rendering import write_table
+from extauthz.cli.rendering import Column, Fit, write_table
 from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
-from extauthz.config.console import PACKAGES
 from extauthz.errors import ListenError
+
+_COLUMNS = (Column("address", fit=Fit.WRAP), Column("created", need=1), Column("created by", need=2, fit=Fit.WRAP))
 
 
 @click.group("console", invoke_without_command=True)
@@ -36,6 +37,8 @@ def command(context: click.Context, config_file: Path) -> None:
 
 
 def _serve(config_file: Path) -> None:
+    from extauthz.config.console import PACKAGES
+
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise click.ClickException(
@@ -43,9 +46,12 @@ def _serve(config_file: Path) -> None:
         )
     from extauthz.adapters import process_log
     from extauthz.console import serving
+    from extauthz.serve.certificate_warnings import certificate_warnings
 
     process_log.configure()
     session = Session(config_file)
+    for warning in certificate_warnings(session.loaded, now()):
+        logging.getLogger(__name__).warning("configuration: %s", warning)
     with session.administration(create=True, make_pepper=True) as administration, configuration.explained():
         administration.read_peppers()
         try:
@@ -70,6 +76,7 @@ def add_user(config_file: Path, email: str | None, address: str, password_file: 
 
     Example: extauthz console add-user ana@acme.com
     """
+    from extauthz.admin import accounts
     from extauthz.console import passwords
 
     session = Session(config_file, email)
@@ -92,6 +99,8 @@ def remove_user(config_file: Path, email: str | None, address: str, *, yes: bool
 
     Example: extauthz console remove-user ana@acme.com
     """
+    from extauthz.admin import accounts
+
     session = Session(config_file, email)
     confirm(f"Remove the account of {address}?", yes=yes)
     with session.administration() as administration:
@@ -108,6 +117,8 @@ def list_users(config_file: Path, email: str | None, *, as_json: bool) -> None:
 
     Example: extauthz console list-users
     """
+    from extauthz.admin import accounts
+
     session = Session(config_file, email)
     with session.administration() as administration:
         listed = unwrap(accounts.list_accounts(administration, session.actor))
@@ -117,13 +128,15 @@ def list_users(config_file: Path, email: str | None, *, as_json: bool) -> None:
     elif not rows:
         echo("No account; add one with: extauthz console add-user EMAIL")
     else:
-        write_table(("address", "created", "created by"), [(row["email"], row["created_at"], row["created_by"]) for row in rows])
+        write_table(_COLUMNS, [(row["email"], row["created_at"], row["created_by"]) for row in rows])
 
 
 command.add_command(key)
 
 
 def _password(file: Any) -> str:
+    from extauthz.admin import accounts
+
     text = ask_password("Password") if file is None else file.readline().rstrip("\r\n")
     password = accounts.normalized(text)
     if isinstance(password, Refused):

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from extauthz.admin import keys
-from extauthz.admin.keys import KeyRequest, key_metadata
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import Role
 from extauthz.admin.times import expiry
 from extauthz.cli import configuration
 from extauthz.cli.output import confirm, json_option, now, write_facts, write_json, yes_option
-from extauthz.cli.rendering import write_table
+from extauthz.cli.rendering import Column, Fit, write_table
 from extauthz.cli.session import Session, TokenId, as_option, unwrap
 from extauthz.cli.terminal import echo, showing_secrets
 
-_COLUMNS = ("id", "role", "status", "expires", "last used", "created by", "description")
+if TYPE_CHECKING:
+    from extauthz.admin import keys
+
+_COLUMNS = (
+    Column("id"),
+    Column("role", need=2),
+    Column("status", need=3),
+    Column("expires", need=1),
+    Column("last used", need=5),
+    Column("created by", need=6, fit=Fit.WRAP),
+    Column("description", need=4, fit=Fit.WRAP),
+)
 _FLAGS = {"description": "--description", "expires_at": "--expires", "actor": "--as"}
 
 
@@ -42,6 +51,9 @@ def create(config_file: Path, email: str | None, role: str, description: str, ex
 
     Example: extauthz console key create --role admin --description "rotation in CI" --expires 90d
     """
+    from extauthz.admin import keys
+    from extauthz.admin.keys import KeyRequest, key_metadata
+
     at = now()
     try:
         expires_at = expiry(expires, at)
@@ -71,6 +83,9 @@ def list_keys(config_file: Path, email: str | None, *, everything: bool, as_json
 
     Example: extauthz console key list --all
     """
+    from extauthz.admin import keys
+    from extauthz.admin.keys import key_metadata
+
     session = Session(config_file, email)
     at = now()
     with session.administration() as administration:
@@ -82,7 +97,7 @@ def list_keys(config_file: Path, email: str | None, *, everything: bool, as_json
     if not rows:
         echo("No such keys. --all lists revoked and expired ones too; make one with: extauthz console key create --help")
         return
-    write_table(_COLUMNS, map(_row, rows), whole=4)
+    write_table(_COLUMNS, map(_row, rows))
 
 
 @key.command("revoke")
@@ -96,6 +111,9 @@ def revoke(config_file: Path, email: str | None, key_id: str, *, yes: bool, as_j
 
     Example: extauthz console key revoke 4fK2pQ9sXb1Z --yes
     """
+    from extauthz.admin import keys
+    from extauthz.admin.keys import key_metadata
+
     session = Session(config_file, email)
     confirm(f"Revoke the admin key {key_id}, for good?", yes=yes)
     at = now()

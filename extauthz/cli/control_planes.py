@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from extauthz.addresses import Address
-from extauthz.config.loader import Configuration
 from extauthz.envoy_config import control_planes
 from extauthz.envoy_config.bootstrap import DOMAINS, Tls
 from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.envoy_config.placement import Placement, Service
 from extauthz.envoy_config.reading import domains_of, sidecar_of
+
+if TYPE_CHECKING:
+    from extauthz.config.loader import Configuration
 
 # Options that mean something with --for only, and those that mean nothing with it.
 WITH = ("namespace", "gateway", "gateway_listener", "service")

@@ -17,8 +17,7 @@ from extauthz.cli import configuration
 from extauthz.cli.output import json_option, write_json
 from extauthz.cli.rendering import progress, titled
 from extauthz.cli.terminal import Styled, echo, printable
-from extauthz.config.loader import load
-from extauthz.doctor import run
+from extauthz.config.wording import counted
 from extauthz.doctor.findings import Finding, Level, problem
 from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.errors import ConfigurationError
@@ -76,6 +75,9 @@ def _quiet() -> Iterator[None]:
 def _findings(
     config_file: Path, envoy_admin: str | None, plane: ControlPlane | None, *, offline: bool, as_json: bool
 ) -> list[Finding]:
+    from extauthz.config.loader import load
+    from extauthz.doctor import run
+
     try:
         loaded = load(config_file)
     except ConfigurationError as error:
@@ -103,5 +105,5 @@ def _tell(findings: list[Finding], *, as_json: bool) -> None:
         echo(level, printable(f" {finding.name:<24} {where}{finding.found}", lines=False))
         if finding.advice:
             echo(f"{'':<33} → {printable(finding.advice, lines=False)}")
-    totals = [f"{counts[level]} {level.value}{'s' if counts[level] != 1 else ''}" for level in (Level.PROBLEM, Level.WARNING)]
+    totals = [counted(counts[level], level.value) for level in (Level.PROBLEM, Level.WARNING)]
     echo(f"{', '.join(totals)}, {counts[Level.OK]} in order")

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from extauthz.addresses import MAX_PORT, Address, parse_address
 from extauthz.cli import configuration, control_planes, envoy_traffic
 from extauthz.cli.terminal import echo
-from extauthz.config.loader import Configuration
+from extauthz.cli.written_files import write_file
 from extauthz.core.policy import canonical_host
-from extauthz.doctor.certificates import read_chain
 from extauthz.envoy_config import bootstrap
 from extauthz.envoy_config import control_planes as manifests
 from extauthz.envoy_config.bootstrap import ADMIN, LISTENER, TURN_AWAY, UPSTREAM, Edge, Part, Tls
 from extauthz.envoy_config.control_planes import ControlPlane
 from extauthz.envoy_config.cors import cors_of
 from extauthz.envoy_config.reading import domains_of, reachable, serves_other_hosts, sidecar_of
+
+if TYPE_CHECKING:
+    from extauthz.config.loader import Configuration
 
 AUTHORITY, CERTIFICATE, KEY = "/etc/envoy/tls/ca.crt", "/etc/envoy/tls/tls.crt", "/etc/envoy/tls/tls.key"
 
@@ -66,11 +68,17 @@ class AddressType(click.ParamType[Address]):
 @click.option("--tls-ca", default=AUTHORITY, show_default=True, metavar="FILE", help="With server.tls: who signed it.")
 @click.option("--tls-certificate", default=CERTIFICATE, show_default=True, metavar="FILE", help="With client_ca: Envoy's own.")
 @click.option("--tls-key", default=KEY, show_default=True, metavar="FILE", help="With client_ca: its key.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write, in one step: after an error it is what it was before.",
+)
 @envoy_traffic.options
 @control_planes.options
 def command(
     config_file: Path,
     *,
+    output: Path | None,
     plane: str | None,
     part: Part,
     form: str,
@@ -95,7 +103,7 @@ def command(
     With --for: the manifests of a control plane that configures Envoy, with what it cannot express in comments.
 
     \b
-    Example: extauthz envoy-config --config config/extauthz.yaml > envoy.yaml
+    Example: extauthz envoy-config --config config/extauthz.yaml --output envoy.yaml
              extauthz envoy-config --listener 0.0.0.0:8080 --upstream api.internal:8080 --domain api.acme.com
              extauthz envoy-config --part filter
              extauthz envoy-config --websocket --cors https://app.acme.com
@@ -110,7 +118,7 @@ def command(
         where = control_planes.Installation(
             upstream=upstream, domains=domains, trusted_hops=traffic.trusted_hops, tls_name=tls_name, **names
         )
-        _manifests(loaded, ControlPlane(plane), form, where)
+        _manifests(loaded, ControlPlane(plane), form, where, output)
         return
     tls = _tls(loaded, tls_name or next(iter(sidecar), None), tls_ca, tls_certificate, tls_key)
     try:
@@ -129,17 +137,26 @@ def command(
         raise click.ClickException(str(error)) from error
     for warning in (*_warnings(loaded, domains), *envoy_traffic.warnings(traffic, cors, Part(part), loaded)):
         echo(f"warning: {warning}", err=True)
-    echo(bootstrap.as_json(printed) if form == "json" else printed, nl=form == "json")
+    _print(f"{bootstrap.as_json(printed)}\n" if form == "json" else printed, output)
 
 
-def _manifests(loaded: Configuration, plane: ControlPlane, form: str, where: control_planes.Installation) -> None:
+def _manifests(
+    loaded: Configuration, plane: ControlPlane, form: str, where: control_planes.Installation, output: Path | None
+) -> None:
     try:
         printed = control_planes.manifests(loaded, plane, where)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     for warning in (*_warnings(loaded, where.domains), *control_planes.warnings(loaded, plane)):
         echo(f"warning: {warning}", err=True)
-    echo(manifests.as_json(printed) if form == "json" else printed, nl=form == "json")
+    _print(f"{manifests.as_json(printed)}\n" if form == "json" else printed, output)
+
+
+def _print(text: str, output: Path | None) -> None:
+    if output is None:
+        echo(text, nl=False)
+    else:
+        write_file(output, text)
 
 
 def _tls(loaded: Configuration, name: str | None, authority: str, certificate: str, key: str) -> Tls | None:
@@ -148,6 +165,8 @@ def _tls(loaded: Configuration, name: str | None, authority: str, certificate: s
     if files is None:
         return None
     if name is None:
+        from extauthz.transport.certificate_dates import read_chain
+
         try:
             name = next(iter(read_chain(files[0])[0].names), "localhost")
         except ValueError:

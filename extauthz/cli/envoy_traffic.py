@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from extauthz.config.loader import Configuration
-from extauthz.config.settings import MAX_HOPS
+from extauthz.addresses import MAX_HOPS
 from extauthz.envoy_config.bootstrap import Part
 from extauthz.envoy_config.cors import EVERY_ORIGIN, Cors
 from extauthz.envoy_config.traffic import Traffic
+
+if TYPE_CHECKING:
+    from extauthz.config.loader import Configuration
 
 MAX_DENIALS = 1_000_000
 

@@ -10,8 +10,7 @@ import click
 from extauthz.cli import configuration
 from extauthz.cli.terminal import echo
 from extauthz.process import private_files
-from extauthz.responses.internal_tokens import ALGORITHMS, new_key
-from extauthz.runtime.codec import build_internal_tokens
+from extauthz.responses.algorithms import ALGORITHMS
 
 
 @click.group("internal-token")
@@ -27,6 +26,8 @@ def make(file: Path, *, algorithm: str) -> None:
 
     Example: extauthz internal-token new-key --file data/internal-k1.pem
     """
+    from extauthz.responses.internal_tokens import new_key
+
     try:
         descriptor = private_files.create(file)
     except FileExistsError:
@@ -51,6 +52,8 @@ def jwks(config_file: Path) -> None:
 
     Example: extauthz internal-token jwks --config config/extauthz.yaml
     """
+    from extauthz.runtime.codec import build_internal_tokens
+
     with configuration.explained():
         loaded = configuration.read(config_file)
         tokens = build_internal_tokens(loaded, loaded.internal_token_keys(os.environ))

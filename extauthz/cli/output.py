@@ -46,6 +46,12 @@ def confirm(question: str, *, yes: bool) -> None:
         raise click.ClickException("nothing was done")
 
 
+def ask(question: str, default: str | None = None) -> str:
+    """Ask a person at a terminal for a text; without a default, until there is one."""
+    question = fitting(printable(question, lines=False), err=True)
+    return str(click.prompt(question, default=default, show_default=bool(default), err=True))
+
+
 def ask_password(name: str) -> str:
     """Ask a person at a terminal for a password, twice and unseen; without a terminal refuse."""
     if not sys.stdin.isatty():

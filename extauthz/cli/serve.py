@@ -7,12 +7,11 @@ from pathlib import Path
 
 import click
 
-from extauthz.adapters import process_log
 from extauthz.cli import configuration
-from extauthz.config.values import duration
+from extauthz.cli.output import now
+from extauthz.config.units import duration
 from extauthz.errors import ListenError, StoreError
 from extauthz.process import standard_streams
-from extauthz.serve import main
 
 
 class Duration(click.ParamType[float]):
@@ -46,6 +45,10 @@ def command(config_file: Path, *, wait: float, decision_log: bool) -> None:
 
     Example: extauthz serve --config config/extauthz.yaml
     """
+    from extauthz.adapters import process_log
+    from extauthz.serve import main
+    from extauthz.serve.certificate_warnings import certificate_warnings
+
     process_log.configure()
     if standard_streams.closed_at_start:
         extra = {"streams": standard_streams.closed_at_start}
@@ -54,7 +57,7 @@ def command(config_file: Path, *, wait: float, decision_log: bool) -> None:
         )
     with configuration.explained():
         loaded = configuration.read(config_file)
-        for warning in loaded.warnings:
+        for warning in (*loaded.warnings, *certificate_warnings(loaded, now())):
             logging.getLogger(__name__).warning("configuration: %s", warning)
         try:
             main.run(loaded, log_decisions=decision_log, wait=wait)

@@ -9,23 +9,25 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from extauthz.adapters.store.rules import MAX_SOURCE, MAX_WHY
-from extauthz.adapters.store.sql import SqlTokenStore
 from extauthz.admin.administration import Administration, audit_keys, prefixes_of, rules_of
 from extauthz.admin.outcomes import Refused
 from extauthz.admin.rights import SYSTEM_ACTOR, Actor, Role, role_of
 from extauthz.admin.token_requests import TokenRules
 from extauthz.cli import configuration
-from extauthz.cli.pepper import make_pepper
+from extauthz.cli.pepper_file import make_pepper
 from extauthz.cli.terminal import echo
-from extauthz.config.loader import Configuration
-from extauthz.config.settings import TokensSection
 from extauthz.core.act_as import address
 from extauthz.errors import StoreError
+
+if TYPE_CHECKING:
+    from extauthz.adapters.store.sql import SqlTokenStore
+    from extauthz.config.loader import Configuration
+    from extauthz.config.settings import TokensSection
 
 T = TypeVar("T")
 
@@ -114,6 +116,8 @@ class Session:
 
     @contextmanager
     def _store(self, *, create: bool) -> Iterator[SqlTokenStore]:
+        from extauthz.adapters.store.sql import SqlTokenStore
+
         place = self.loaded.store_place
         if place is None:
             raise click.ClickException("issued tokens are switched off: set tokens.enabled in the configuration")
@@ -136,8 +140,7 @@ class Session:
 
     def _make_pepper(self, store: SqlTokenStore) -> None:
         file = self.loaded.pepper_file()
-        if file is not None and not file.exists() and not store.pepper_fingerprints():
-            make_pepper(file)
+        if file is not None and not file.exists() and not store.pepper_fingerprints() and make_pepper(file):
             echo(f"Made the pepper {file}: back it up, apart from the store.", err=True)
 
     def _person(self, email: str) -> tuple[str, Role]:

@@ -12,6 +12,10 @@ from extauthz.cli import configuration
 from extauthz.cli.output import confirm, json_option, now, write_facts, write_json, yes_option
 from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
+from extauthz.config.wording import counted
+
+_SHOWN = 20
+"""Ids that a message names."""
 
 
 @click.group("store")
@@ -66,7 +70,10 @@ def status(config_file: Path, *, as_json: bool) -> None:
     if as_json:
         write_json(facts | {"feed": {"epoch": state.epoch, "head": state.head}, "missing_peppers": missing})
         return
-    needs = [f"{name}: {count} active tokens{' (NOT LISTED)' if name in missing else ''}" for name, count in state.peppers.items()]
+    needs = [
+        f"{name}: {counted(count, 'active token')}{' (NOT LISTED)' if name in missing else ''}"
+        for name, count in state.peppers.items()
+    ]
     write_facts(facts | {"peppers": needs or None})
 
 
@@ -105,28 +112,34 @@ def backup(config_file: Path, file: Path, *, as_json: bool) -> None:
 def accept_restore(config_file: Path, email: str | None, file: Any, *, yes: bool, as_json: bool) -> None:
     """Accept a backup that was put back.
 
-    Does again what the exported audit tells of revocations, so that sidecars serve issued tokens again.
+    Does again what the exported audit tells of revocations, so that sidecars serve issued tokens again. Tokens that were made after
+    the backup are lost: it names them, and they have to be made again.
 
     Example: extauthz store accept-restore --audit audit.jsonl --yes
     """
-    session = Session(config_file, email)
+    session, at = Session(config_file, email), now()
     first, export = unwrap(stores.read_export(session.actor, file, session.audit_keys()))
     with session.administration() as administration:
-        restore = unwrap(stores.prepare_restore(administration, session.actor, first, export))
+        restore = unwrap(stores.prepare_restore(administration, session.actor, first, export, at))
         if restore.is_behind:
             ends = f"the export ends at row {export.audit[0]}, the restored store at {restore.head}"
             echo(f"warning: {ends}: is there a later export?", err=True)
         if restore.has_older_settings:
             versions = f"version {restore.settings} of the OAuth settings counts again, after version {export.settings}"
             echo(f"warning: {versions}: look at them in the console, and save what should count", err=True)
-        name, count = administration.store.name, len(export.revocations)
-        confirm(f"Accept the restored store {name}, with {count} revocations of the export?", yes=yes)
-        accepted = unwrap(stores.accept_restore(administration, session.actor, restore, now()))
+        if restore.lost:
+            shown = ", ".join(restore.lost[:_SHOWN]) + (" …" if len(restore.lost) > _SHOWN else "")
+            were = "was made after the backup and is" if len(restore.lost) == 1 else "were made after the backup and are"
+            echo(f"warning: {counted(len(restore.lost), 'token')} {were} lost, make them again: {shown}", err=True)
+        name, count = administration.store.name, counted(len(export.revocations), "revocation")
+        confirm(f"Accept the restored store {name}, with {count} of the export?", yes=yes)
+        accepted = unwrap(stores.accept_restore(administration, session.actor, restore, at))
     counts: dict[str, Any] = {
         "revoked": list(accepted.revoked),
         "tombstones": list(accepted.tombstones),
         "expiries": list(accepted.expiries),
         "keys": list(accepted.keys),
+        "lost": list(restore.lost),
         "epoch": accepted.epoch,
         "head": accepted.head,
     }
@@ -134,8 +147,10 @@ def accept_restore(config_file: Path, email: str | None, file: Any, *, yes: bool
         write_json(counts)
         return
     echo(
-        f"Accepted: {len(accepted.revoked)} tokens revoked again, {len(accepted.tombstones)} unknown ids may not come back, "
-        f"{len(accepted.expiries)} expiries brought forward, {len(accepted.keys)} admin keys revoked again. Sidecars serve again."
+        f"Accepted: {counted(len(accepted.revoked), 'token')} revoked again, "
+        f"{counted(len(accepted.tombstones), 'unknown id')} may not come back, "
+        f"{counted(len(accepted.expiries), 'expiry', 'expiries')} brought forward, "
+        f"{counted(len(accepted.keys), 'admin key')} revoked again. Sidecars serve again."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from extauthz.cli import token_create, token_end, token_leaks, token_list, token_move
+from extauthz.cli import token_create, token_end, token_leaks, token_list, token_move, token_rotate
 
 
 @click.group("token")
@@ -16,7 +16,7 @@ for _subcommand in (
     token_create.create,
     token_list.list_tokens,
     token_list.show,
-    token_create.rotate,
+    token_rotate.rotate,
     token_end.revoke,
     token_end.leaked,
     token_leaks.verify,

@@ -1,4 +1,4 @@
-"""`extauthz token create` and `rotate`: the two that make a secret, and show it once."""
+"""`extauthz token create`: makes secrets, and shows them once."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from typing import Any
 import click
 
 from extauthz.admin import tokens
-from extauthz.admin.metadata import token_metadata, utc
-from extauthz.admin.outcomes import Refused
-from extauthz.admin.times import length
+from extauthz.admin.metadata import token_metadata
 from extauthz.admin.token_requests import TokenRequest, unused_scopes
 from extauthz.admin.tokens import NewToken
 from extauthz.cli import configuration
 from extauthz.cli import token_requests as requests
 from extauthz.cli.output import json_option, now, write_facts, write_json
 from extauthz.cli.rendering import progress
-from extauthz.cli.session import Session, TokenId, as_option, unwrap
+from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo, showing_secrets
+from extauthz.config.wording import counted
 
 
 @click.command("create")
@@ -55,56 +54,9 @@ def create(config_file: Path, email: str | None, from_file: Path | None, *, as_j
         if from_file is not None:
             _write_many(new_tokens, at, as_json=as_json)
         elif as_json:
-            write_json(_facts(new_tokens[0], at))
+            write_json(facts_of(new_tokens[0], at))
         else:
-            _write_one(new_tokens[0], at)
-
-
-@click.command("rotate")
-@configuration.option
-@as_option
-@click.argument("token_id", metavar="ID", type=TokenId())
-@click.option(
-    "--overlap", default="24h", show_default=True, help="How long both tokens are good, like 24h; 0s ends the old one now."
-)
-@json_option
-def rotate(config_file: Path, email: str | None, token_id: str, overlap: str, *, as_json: bool) -> None:
-    """Replace a token by a successor.
-
-    The successor has the same rights and length of life; the old token ends after the overlap.
-
-    Example: extauthz token rotate 4fK2pQ9sXb1Z --overlap 24h
-    """
-    try:
-        seconds = length(overlap)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--overlap") from error
-    session = Session(config_file, email)
-    at = now()
-    with showing_secrets() as stored:
-        with session.administration() as administration:
-            rotation = _rotated(tokens.rotate(administration, session.actor, token_id, at, overlap=seconds), token_id)
-            stored.append(rotation.new.record.id)
-        if as_json:
-            write_json(_facts(rotation.new, at) | {"rotated_from": token_id, "old": token_metadata(rotation.old, at)})
-            return
-        _write_one(rotation.new, at)
-        end = utc(rotation.old.expires_at)
-        echo(f"\nIt follows token {token_id}, which ends at {end}: give the new one to whoever uses it.")
-
-
-def _rotated(outcome: tokens.Rotation | Refused, token_id: str) -> tokens.Rotation:
-    match outcome:
-        case Refused(refusals) if refusals[0].field.startswith(tokens.SUCCESSOR):
-            fields = [each.field.removeprefix(tokens.SUCCESSOR) for each in refusals]
-            lines = "\n".join(
-                f"  {requests.FLAGS.get(field, field)}: {each.message}" for field, each in zip(fields, refusals, strict=True)
-            )
-            raise click.ClickException(f"token {token_id} was not rotated, its successor would not be allowed\n{lines}")
-        case Refused(refusals) if refusals[0].field != "id":
-            return unwrap(outcome, f"token {token_id} was not rotated")
-        case _:
-            return unwrap(outcome)
+            write_one(new_tokens[0], at)
 
 
 def _check_flags(flags: dict[str, Any], from_file: Path | None) -> None:
@@ -131,18 +83,20 @@ def _make(session: Session, batch: Sequence[TokenRequest], at: int, stored: list
     """Store all tokens in one change, and note their ids; their secrets are only known when they are stored."""
     with (
         session.administration(create=True, make_pepper=True) as administration,
-        progress(f"{len(batch)} tokens", len(batch) + 1) as bar,
+        progress(counted(len(batch), "token"), len(batch) + 1) as bar,
     ):
         new_tokens = unwrap(tokens.create(administration, session.actor, batch, at, advance=partial(bar.advance, bar.task_ids[0])))
         stored += [new.record.id for new in new_tokens]
     return new_tokens
 
 
-def _facts(new: NewToken, at: int) -> dict[str, Any]:
+def facts_of(new: NewToken, at: int) -> dict[str, Any]:
+    """Return the secret of a new token, and what else is known of it."""
     return {"id": new.record.id, "token": new.text.text, **token_metadata(new.record, at)}
 
 
-def _write_one(new: NewToken, at: int) -> None:
+def write_one(new: NewToken, at: int) -> None:
+    """Show a new token."""
     echo("The token is shown this once; only a keyed hash of it is stored.\n")
     echo(f"  {new.text.text}\n")
     write_facts(token_metadata(new.record, at))
@@ -151,7 +105,7 @@ def _write_one(new: NewToken, at: int) -> None:
 def _write_many(new_tokens: Sequence[NewToken], at: int, *, as_json: bool) -> None:
     """Write one line for each token; a secret is never cut to the width of a terminal."""
     if as_json:
-        echo("\n".join(json.dumps(_facts(each, at)) for each in new_tokens))
+        echo("\n".join(json.dumps(facts_of(each, at)) for each in new_tokens))
         return
     echo("The tokens are shown this once; only keyed hashes of them are stored.\n")
     whom = max(len(new.record.user or new.record.permission) for new in new_tokens)

@@ -20,6 +20,7 @@ from extauthz.cli.output import confirm, json_option, now, write_json, yes_optio
 from extauthz.cli.session import Session, TokenId, Why, as_option, unwrap
 from extauthz.cli.terminal import echo
 from extauthz.cli.token_leaks import read_text
+from extauthz.config.wording import counted
 from extauthz.core.act_as import address
 
 _NO_SUCH = "no token has this id"
@@ -79,7 +80,7 @@ def _revoke_ids(
 
 def _revoke_user(session: Session, administration: Administration, user: str, why: str | None, *, yes: bool) -> Revoked:
     count = unwrap(revocation.count_active(administration, session.actor, user, now()))
-    number = f"{count} or more" if count == revocation.MAX_COUNTED else str(count)
+    number = f"{count:,} or more" if count == revocation.MAX_COUNTED else f"{count:,}"
     confirm(f"Revoke all tokens of {user} ({number} active), for good?", yes=yes)
     return unwrap(revocation.revoke_user(administration, session.actor, user, now(), why=why))
 
@@ -90,7 +91,7 @@ def _before(token: StoredToken) -> str:
 
 def _names(records: Mapping[str, StoredToken]) -> str:
     if len(records) > 3:
-        return f"{len(records)} tokens"
+        return counted(len(records), "token")
     return ", ".join(
         f"{token_id} ({record.user or record.permission}, {record.description})" for token_id, record in records.items()
     )

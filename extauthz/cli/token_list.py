@@ -16,15 +16,24 @@ from extauthz.admin.times import length
 from extauthz.admin.token_search import TokenSearch, TokenStatus
 from extauthz.cli import configuration
 from extauthz.cli.output import json_option, now, write_facts, write_json
-from extauthz.cli.rendering import write_table
+from extauthz.cli.rendering import Column, Fit, write_table
 from extauthz.cli.session import Session, TokenId, as_option, unwrap
 from extauthz.cli.terminal import echo
 from extauthz.config.vocabulary import scope
 from extauthz.core.act_as import address
 from extauthz.core.model import AuthType
 
-_FLAGS = {"text": "--text", "cursor": "--after"}
-_COLUMNS = ("id", "permission", "status", "expires", "last used", "user", "scopes", "description")
+_FLAGS = {"text": "--text", "cursor": "--after", "scope": "--scope", "created_by": "--created-by"}
+_COLUMNS = (
+    Column("id"),
+    Column("status", need=2),
+    Column("expires", need=1),
+    Column("permission", need=3, fit=Fit.WRAP, least=13),
+    Column("description", need=4, fit=Fit.WRAP, least=13),
+    Column("scopes", need=5, fit=Fit.WRAP, least=15),
+    Column("last used", need=6),
+)
+_STATUS = 1
 
 
 @click.command("list")
@@ -35,7 +44,8 @@ _COLUMNS = ("id", "permission", "status", "expires", "last used", "user", "scope
 @click.option("--scope", "scope_name", help="Those that hold this scope.")
 @click.option("--user", help="Those that act for this e-mail address.")
 @click.option("--pepper", help="Those made with the pepper of this id.")
-@click.option("--expiring-within", help="Those that end within a time, like 30d.")
+@click.option("--created-by", metavar="ACTOR", help="Those that this actor made: the whole name, like os:ana or an e-mail address.")
+@click.option("--expiring", "--expiring-within", "expiring_within", metavar="TIME", help="Those that end within a time, like 30d.")
 @click.option("--unused-for", help="Those that nobody used for a time, like 90d, and that are older than that.")
 @click.option("--all", "everything", is_flag=True, help="Revoked and expired tokens too.")
 @click.option(
@@ -51,13 +61,15 @@ def list_tokens(
 
     Secrets are not kept and not shown.
 
-    Example: extauthz token list --permission GLOBAL --expiring-within 30d --json
+    Example: extauthz token list --permission GLOBAL --expiring 30d --json
     """
     at = now()
     session = Session(config_file, email)
     search = _search(session.rules.vocabulary, **criteria)
     with session.administration() as administration:
         outcome = tokens.list_tokens(administration, session.actor, search, at, sort=Sort(sort), cursor=cursor, limit=limit)
+        if not isinstance(outcome, Refused) and not outcome.tokens:
+            outcome = tokens.unknown_scope(administration, search) or outcome
     if isinstance(outcome, Refused) and (flag := _FLAGS.get(outcome.refusals[0].field)):
         raise click.BadParameter(outcome.refusals[0].message, param_hint=flag)
     page = unwrap(outcome)
@@ -68,7 +80,9 @@ def list_tokens(
     if not rows:
         echo("No such tokens. --all lists revoked and expired ones too; make one with: extauthz token create --help")
         return
-    write_table(_COLUMNS, (_row(row) for row in rows), whole=4)
+    # Without --all each of them is active.
+    shown = [index for index in range(len(_COLUMNS)) if criteria["everything"] or index != _STATUS]
+    write_table([_COLUMNS[index] for index in shown], ([_row(row)[index] for index in shown] for row in rows))
     if page.after is not None:
         echo(f"There are more: repeat the command with --after {page.after}", err=True)
 
@@ -94,7 +108,8 @@ def show(config_file: Path, email: str | None, token_id: str, *, as_json: bool) 
 
 def _row(row: dict[str, Any]) -> tuple[str | None, ...]:
     expires, used = (row[name] and row[name][:10] for name in ("expires_at", "last_used_at"))
-    return row["id"], row["permission"], row["status"], expires, used, row["user"], ", ".join(row["scopes"]), row["description"]
+    who = " ".join(filter(None, (row["permission"], row["user"])))
+    return row["id"], row["status"], expires, who, row["description"], ", ".join(row["scopes"]), used
 
 
 def _search(
@@ -105,6 +120,7 @@ def _search(
     scope_name: str | None,
     user: str | None,
     pepper: str | None,
+    created_by: str | None,
     expiring_within: str | None,
     unused_for: str | None,
     everything: bool,
@@ -116,6 +132,8 @@ def _search(
         scope=_scope(scope_name, vocabulary),
         user=_user(user),
         pepper_id=pepper,
+        # Addresses are kept in lower case.
+        created_by=address(created_by or "") or created_by,
         expiring_within=_time("--expiring-within", expiring_within),
         unused_for=_time("--unused-for", unused_for),
     )

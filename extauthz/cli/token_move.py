@@ -13,6 +13,7 @@ from extauthz.cli import configuration
 from extauthz.cli.output import confirm, json_option, now, write_json, yes_option
 from extauthz.cli.session import Session, as_option, unwrap
 from extauthz.cli.terminal import echo
+from extauthz.config.wording import counted
 from extauthz.core.model import AuthType
 
 
@@ -55,13 +56,13 @@ def import_tokens(config_file: Path, email: str | None, file: Any, *, yes: bool,
     except UnicodeDecodeError as error:
         raise click.ClickException("FILE: not UTF-8: write it with 'extauthz token export'") from error
     prepared = _prepared(outcome)
-    confirm(f"Import {len(prepared.records)} tokens?", yes=yes)
+    confirm(f"Import {counted(len(prepared.records), 'token')}?", yes=yes)
     with session.administration(create=True) as administration:
         ids = unwrap(transfer.import_tokens(administration, prepared, at))
     if as_json:
         write_json({"imported": list(ids)})
     else:
-        echo(f"{len(ids)} tokens were imported.")
+        echo(f"{counted(len(ids), 'token')} {'was' if len(ids) == 1 else 'were'} imported.")
 
 
 def _prepared(outcome: transfer.Import | Refused) -> transfer.Import:

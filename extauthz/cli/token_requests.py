@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,11 +13,12 @@ from extauthz.admin.rights import PERMISSIONS
 from extauthz.admin.times import expiry
 from extauthz.admin.token_requests import TokenRequest, check
 from extauthz.cli.session import Session
-from extauthz.config import document
-from extauthz.config.document import Document
 from extauthz.config.vocabulary import scope
 from extauthz.core.model import AuthType
 from extauthz.errors import Problem
+
+if TYPE_CHECKING:
+    from extauthz.config.document import Document
 
 MAX_REQUESTS = 10_000
 FIELDS = ("description", "permission", "user", "scopes", "expires")
@@ -45,6 +46,8 @@ def from_flags(session: Session, permission: str, scopes: tuple[str, ...], expir
 
 def from_file(session: Session, file: Path, at: int) -> list[TokenRequest]:
     """Return the requests of a YAML file, or refuse all of them with line and field of everything that is wrong."""
+    from extauthz.config import document
+
     source = document.read(file)
     problems = list(source.problems)
     requests: list[TokenRequest] = []

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from extauthz.config.document import Document, KeyPath
-from extauthz.config.messages import nearest
-from extauthz.config.values import Section, duration, exact, text
+from extauthz.config.units import duration
+from extauthz.config.values import Section, exact, text
+from extauthz.config.wording import nearest
 from extauthz.core.identity import IdentityHeaders
 from extauthz.core.model import DECISION_ID, Deny, Reason
 from extauthz.errors import Problem

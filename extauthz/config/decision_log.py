@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_serializer, model_validator
 
-from extauthz.config.messages import nearest
 from extauthz.config.values import NonEmpty, Section
+from extauthz.config.wording import nearest
 from extauthz.core.model import Reason
 from extauthz.telemetry.decision_record import RecordField
 

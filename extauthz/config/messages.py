@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,6 +12,7 @@ from pydantic.fields import FieldInfo
 from extauthz.config.document import Document, KeyPath
 from extauthz.config.oauth import ONE, SEVERAL, OAuthCommon, OAuthListSection, OAuthSection, ProviderEntry
 from extauthz.config.scope_grants import LISTED, NAMED
+from extauthz.config.wording import nearest
 from extauthz.errors import Problem
 
 MAX_SHOWN = 80
@@ -20,13 +20,6 @@ OF_A_KEY = "[key]"
 """Behind the key of a mapping in the paths of pydantic's errors, where the key itself is wrong."""
 FORMS: dict[str, type[BaseModel]] = {ONE: OAuthSection, SEVERAL: OAuthListSection}
 UNWRITTEN = {*FORMS, OF_A_KEY, LISTED, NAMED}
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    """Return ", did you mean 'x'?" for the nearest known word, or nothing."""
-    names = {name.lower(): name for name in words}
-    matches = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
-    return f", did you mean {names[matches[0]]!r}?" if matches else ""
 
 
 def unknown_scope(name: str, vocabulary: Iterable[str], *words: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from extauthz.config.wording import counted
 from extauthz.core.policy import Policy
 
 Mode = Literal["enforce", "monitor"]
@@ -23,7 +24,7 @@ def warning(names: frozenset[str | None], count: int) -> str:
     """Say that monitor mode is on, for how many of `count` routes, and where that is dangerous."""
     number = len(names - {None})
     others = ", and for requests that match no route" if None in names else ""
-    where = f"{number} of {count} route{'' if count == 1 else 's'}{others}"
+    where = f"{number} of {counted(count, 'route')}{others}"
     return (
         f"monitor mode is on for {where}: what enforcing would refuse is forwarded; "
         "never use it in front of an upstream that trusts the identity headers without its own authentication"
@@ -39,7 +40,7 @@ def weakened(before: Policy, after: Policy) -> list[str]:
     names = sorted(name for name in added if name is not None)
     if names:
         more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-        routes = f"{len(names)} route{'' if len(names) == 1 else 's'}"
+        routes = counted(len(names), "route")
         listing = ", ".join(map(repr, names[:MAX_NAMED]))
         warnings.append(f"monitor mode is on from now on for {routes}, whose refusals are forwarded now: {listing}{more}")
     return warnings

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 from extauthz.config import document
 from extauthz.config.document import Document
+from extauthz.config.issuers import issuers_of
 from extauthz.config.oauth import EVERY_CLIENT, ProviderEntry
 from extauthz.config.presets import PRESETS, PUBLIC_ISSUERS, Preset
 from extauthz.config.values import one_or_many
+from extauthz.core.provider_table import PROVIDERS
 from extauthz.core.providers import Provider, ProviderRules
 from extauthz.errors import Problem
 
@@ -57,6 +59,12 @@ def problems(source: Document, path: document.KeyPath, entry: dict[str, object],
     """List what an entry of one of these providers lacks, or says in vain."""
     preset = PRESETS[name]
     yield from _missing(source, path, entry, preset)
+    for row in (row for rows in PROVIDERS.values() for row in rows if row.home_claim):
+        if any(row.issuer.fullmatch(issuer) for issuer in issuers_of(name, str(entry.get("issuer")), entry.get("tenants"))):
+            message = (
+                f"this is an issuer of {row.name}, whose guests and tenants need rules of their own: write provider: {row.name}"
+            )
+            yield source.problem((*path, "issuer"), message)
     clients = one_or_many(entry.get("client_ids"))
     every_client = isinstance(clients, list) and EVERY_CLIENT in clients
     if every_client and clients != [EVERY_CLIENT]:

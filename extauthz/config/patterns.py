@@ -5,9 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from extauthz.config.wording import nearest
 from extauthz.core.paths import MAX_SEGMENTS, is_reachable
 from extauthz.core.routes import Match
 
+METHODS = frozenset(
+    {
+        *("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"),
+        *("ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "COPY", "LABEL", "LINK", "LOCK", "MERGE", "MKACTIVITY"),
+        *("MKCALENDAR", "MKCOL", "MKREDIRECTREF", "MKWORKSPACE", "MOVE", "ORDERPATCH", "PROPFIND", "PROPPATCH", "REBIND"),
+        *("REPORT", "SEARCH", "UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK", "UPDATE", "UPDATEREDIRECTREF", "VERSION-CONTROL"),
+        *("M-SEARCH", "NOTIFY", "PURGE", "SOURCE", "SUBSCRIBE", "UNSUBSCRIBE"),
+    }
+)
+"""Those of the registry of HTTP methods, and in the last line those that Envoy lets through besides."""
 _METHODS = re.compile(r"\*|[A-Z][A-Z0-9_-]*(?:\|[A-Z][A-Z0-9_-]*)*").fullmatch
 _PARAMETER = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}").fullmatch
 _ADDRESSES = re.compile(r"[A-Za-z0-9.!#$&'*+/=?^_{}~-]+@[A-Za-z0-9.*-]+").fullmatch
@@ -21,6 +32,10 @@ def parse_match(text: str) -> Match:
     if not _METHODS(methods_text):
         raise ValueError(f"{methods_text!r} is not a method: write GET, GET|HEAD or * in upper case")
     methods = tuple(methods_text.split("|"))
+    for method in methods:
+        if method not in METHODS and methods_text != "*":
+            hint = nearest(method, METHODS) or ": write one that HTTP knows, like GET, PUT or PROPFIND; Envoy lets no other through"
+            raise ValueError(f"{method!r} is no method{hint}")
     if len(set(methods)) != len(methods):
         raise ValueError(f"{methods_text!r} names a method twice")
     if "CONNECT" in methods:

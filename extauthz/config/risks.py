@@ -10,7 +10,6 @@ from extauthz.config.document import Document
 from extauthz.config.openid import accepts_every_client
 from extauthz.config.settings import Settings
 from extauthz.core.act_as import ACT_AS_HEADERS
-from extauthz.core.identity import IdentityHeaders
 from extauthz.core.policy import Policy
 from extauthz.core.providers import Verification
 from extauthz.errors import Problem
@@ -56,8 +55,6 @@ def risks(settings: Settings, policy: Policy, source: Document) -> list[Problem]
         warnings += console.risks(settings.console, source)
         if settings.console.ops is not None and not settings.console.ops.is_local:
             warnings.append(source.problem(("console", "ops"), _OPS_WARNING.removesuffix(" or a unix socket")))
-    if settings.identity.prefix != IdentityHeaders().prefix:
-        warnings.append(source.problem(("identity", "prefix"), _RULE_WARNING))
     warnings += upstream.kept_hosts(settings.identity.keep, policy, source)
     if set(settings.act_as.headers) - set(ACT_AS_HEADERS):
         warnings.append(source.problem(("act_as", "headers"), _RULE_WARNING))

@@ -19,9 +19,10 @@ from extauthz.config.messages import problems_of, unknown_scope
 from extauthz.config.monitor import Mode
 from extauthz.config.pacing import paced
 from extauthz.config.patterns import parse_match
+from extauthz.config.scope_names import Scope
 from extauthz.config.upstream import UpstreamSection
 from extauthz.config.values import Section, Yes
-from extauthz.config.vocabulary import Scope, scope
+from extauthz.config.vocabulary import scope
 from extauthz.core.model import AuthType
 from extauthz.core.policy import canonical_host
 from extauthz.core.routes import ACCEPTED_BY_DEFAULT, Route

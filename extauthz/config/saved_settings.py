@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from extauthz.config.document import Document
-from extauthz.config.messages import nearest, problems_of
+from extauthz.config.messages import problems_of
 from extauthz.config.oauth import OAuthSection
 from extauthz.config.presets import PRESETS
 from extauthz.config.vocabulary import kept_scope
+from extauthz.config.wording import nearest
 from extauthz.core.model import Reason
 from extauthz.errors import Problem
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from extauthz.config.scope_names import Scope
 from extauthz.config.values import one_or_many
-from extauthz.config.vocabulary import Scope
 
 ALL, CLAIM = "all", "claim"
 LISTED, NAMED = "(list of scopes)", "(all or claim)"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator, model_validator
 
-from extauthz.addresses import Address
+from extauthz.addresses import MAX_HOPS, Address
 from extauthz.config import database_address
 from extauthz.config.answers import AnswersSection
 from extauthz.config.completeness import ReloadSection
@@ -17,6 +17,7 @@ from extauthz.config.decision_log import DecisionLogSection
 from extauthz.config.internal_token import InternalTokenSection
 from extauthz.config.monitor import Mode
 from extauthz.config.oauth import OAuth
+from extauthz.config.scope_names import ScopeName
 from extauthz.config.tracing import TracingSection
 from extauthz.config.values import (
     NAME,
@@ -32,14 +33,12 @@ from extauthz.config.values import (
     exact,
     text,
 )
-from extauthz.config.vocabulary import ScopeName
 from extauthz.core.act_as import address
 from extauthz.responses.denials import REALM
 from extauthz.telemetry.client_address import EXTERNAL_ADDRESS, ForwardedClient
 
 MIN_POLL, MAX_POLL = 0.25, 60.0
 MAX_WORKERS = 256
-MAX_HOPS = 10
 
 
 def _one_address(text: str) -> str:

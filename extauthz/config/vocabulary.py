@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Annotated
-
-from pydantic import BeforeValidator, ValidationInfo
 
 CLIENT_API = frozenset(
     {
@@ -50,13 +47,3 @@ def in_upper_case(name: str) -> str:
 
 def _written(common: str, vocabulary: Collection[str], otherwise: str) -> str:
     return next((name for name in vocabulary if in_upper_case(name) == common), otherwise)
-
-
-def _scope_of_vocabulary(text: object, info: ValidationInfo) -> str:
-    return scope(text, info.context or ())
-
-
-ScopeName = Annotated[str, BeforeValidator(scope)]
-"""A name in the vocabulary itself."""
-Scope = Annotated[str, BeforeValidator(_scope_of_vocabulary)]
-"""A name of the vocabulary, which is the context of the validation."""

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from extauthz.admin.rights import Role
+from extauthz.config.wording import counted
 
 _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 _IMMUTABLE = {"cache-control": "public, max-age=31536000, immutable"}
@@ -106,6 +107,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {"moment": moment, "day": day, "machine_time": machine_time}
     environment.globals |= {
+        "counted": counted,
         "static": static_path,
         "distance": distance,
         "lasting": lasting,

@@ -19,7 +19,7 @@ _NAMESPACE = uuid.UUID("88888888-8888-8888-8888-888888888888")
 
 def keycloak_entry(base: str) -> dict[str, Any]:
     """Return the entry that accepts tokens of the realm at `base`."""
-    return {"provider": "keycloak", "issuer": base + REALM, "client_ids": [WEB_CLIENT], "audience": API}
+    return {"provider": "keycloak", "issuer": base + REALM, "client_ids": [WEB_CLIENT], "audience": API, "scopes": "all"}
 
 
 def auth0_entry(base: str) -> dict[str, Any]:
@@ -30,6 +30,7 @@ def auth0_entry(base: str) -> dict[str, Any]:
         "client_ids": [WEB_CLIENT],
         "audience": API,
         "user_claim": EMAIL_OF_AUTH0,
+        "scopes": "all",
         "jwks_uri": base + AUTH0_KEYS,
     }
 
@@ -41,6 +42,7 @@ def cognito_entry(base: str) -> dict[str, Any]:
         "issuer": COGNITO_ISSUER,
         "client_ids": [WEB_CLIENT],
         "user_claim": "username",
+        "scopes": "all",
         "jwks_uri": base + COGNITO_KEYS,
     }
 

@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from cryptography import x509
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from extauthz.addresses import Address
+from extauthz.demo.links import EnvoyLink
 
 _ADDRESS = """\
               socket_address:
@@ -48,14 +48,6 @@ _TLS = """\
             match_typed_subject_alt_names:
             - {{san_type: DNS, matcher: {{exact: localhost}}}}
 """
-
-
-class EnvoyLink(StrEnum):
-    """What lies between Envoy and the sidecar."""
-
-    TCP = "tcp"
-    UNIX = "unix"
-    MTLS = "mtls"
 
 
 @dataclass(frozen=True, slots=True)

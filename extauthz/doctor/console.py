@@ -16,9 +16,10 @@ from extauthz.admin import keys
 from extauthz.config.console import CALLBACK, PACKAGES, ConsoleSection
 from extauthz.config.loader import Configuration
 from extauthz.config.settings import RolesSection
-from extauthz.doctor import certificates, files
+from extauthz.doctor import files
 from extauthz.doctor.findings import Finding, ok, problem, warning
 from extauthz.errors import ConfigurationError, StoreError
+from extauthz.transport.certificate_dates import read_chain
 from extauthz.transport.tls import TlsFiles
 
 _HOST = re.compile(r"https?://\[?([^\]/]+?)\]?(?::[0-9]+)?")
@@ -59,7 +60,7 @@ def _address(section: ConsoleSection, tls: TlsFiles | None) -> Iterator[Finding]
     host = named[1] if named else ""
     if tls is not None:
         try:
-            names = certificates.read_chain(tls.certificate)[0].names
+            names = read_chain(tls.certificate)[0].names
         except (ValueError, IndexError):
             # Said above, with the file.
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from extauthz.config.wording import counted
 from extauthz.doctor.envoy_dump import Manager, at
 from extauthz.doctor.findings import Finding, problem, warning
 from extauthz.telemetry.client_address import ForwardedClient
@@ -26,5 +27,5 @@ def look(manager: Manager, client: ForwardedClient | None) -> Iterator[Finding]:
         yield warning(NAME, text, "remove skip_xff_append, or write envoy.client_address: peer in extauthz.yaml", where=where)
     hops = int(at(config, "xff_num_trusted_hops") or 0)
     if client.trusted_hops is not None and hops != client.trusted_hops:
-        text = f"Envoy trusts {hops} proxies, and envoy.client_address {client.trusted_hops}"
+        text = f"Envoy trusts {counted(hops, 'proxy', 'proxies')}, and envoy.client_address {client.trusted_hops}"
         yield warning(NAME, text, f"write xff_num_trusted_hops: {client.trusted_hops}, or correct trusted_hops", where=where)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from extauthz.config.wording import counted
 from extauthz.doctor.envoy_dump import Host, at, every
 from extauthz.doctor.findings import Finding, problem, warning
 from extauthz.envoy_config.bootstrap import Sidecar
@@ -41,7 +42,7 @@ def look(cluster: Mapping[str, Any], hosts: Sequence[Host], listening: Listening
     thresholds = [entry for entry in every(cluster, "circuit_breakers", "thresholds") if at(entry, "priority") in (None, "DEFAULT")]
     most = int(at(thresholds[0], "max_requests") or DEFAULT_REQUESTS) if thresholds else DEFAULT_REQUESTS
     if most < listening.sidecar.max_in_flight:
-        text = f"Envoy sends at most {most} checks at a time, and the sidecar takes {listening.sidecar.max_in_flight}"
+        text = f"Envoy sends at most {counted(most, 'check')} at a time, and the sidecar takes {listening.sidecar.max_in_flight}"
         yield warning("envoy.circuit_breakers", text, f"raise max_requests; {_PRINT}", where=where)
 
 

@@ -20,6 +20,7 @@ from extauthz.config.loader import Configuration
 from extauthz.config.oauth import ProviderEntry
 from extauthz.config.openid import other_discovery
 from extauthz.config.settings import ServerSection
+from extauthz.config.wording import counted
 from extauthz.core.providers import ProviderRules, Verification
 from extauthz.doctor.findings import Finding, ok, problem, warning
 from extauthz.envoy_config.reading import is_everywhere
@@ -61,7 +62,7 @@ def store(configuration: Configuration, clock: Clock, environment: Mapping[str, 
         try:
             now = clock.now()
             status = token_store.status(int(now))
-            yield ok("store", f"{token_store.name}: schema {status.revision}, {status.active} active tokens")
+            yield ok("store", f"{token_store.name}: schema {status.revision}, {counted(status.active, 'active token')}")
             store_time = token_store.clock()
             if store_time is not None:
                 # Ours before and after the question: a slow answer is no difference.
@@ -131,12 +132,19 @@ async def _issuer(entry: ProviderEntry, rules: ProviderRules, fetcher: JsonFetch
                 times = (before - 1.0, clock.now())
                 findings.append(clocks(f"{name}.clock", rules.issuer, issuer_time, times, most=ISSUER_DIFFERENCE))
         except ProxyRefusal as error:
-            advice = "correct user and password of oauth.proxy; until then its tokens get 503"
+            advice = f"correct user and password of oauth.proxy; {_meanwhile(method)}"
             findings.append(problem(name, f"{method}: {error}", advice))
         except FetchError as error:
-            advice = "look at the network, oauth.proxy and oauth.ca_file; until then its tokens get 503"
+            advice = f"look at the network, oauth.proxy and oauth.ca_file; {_meanwhile(method)}"
             findings.append(problem(name, f"{method}: {error}", advice))
     return findings
+
+
+def _meanwhile(method: Verification) -> str:
+    """Say what becomes of tokens while an issuer cannot be asked."""
+    if method is Verification.JWKS:
+        return "a sidecar that has its keys goes on with them for oauth.max_key_age, one that has none answers its tokens with 503"
+    return "tokens that a sidecar does not remember get 503 until then"
 
 
 def _keys(name: str, rules: ProviderRules, address: str, document: Any) -> Finding:
@@ -149,7 +157,7 @@ def _keys(name: str, rules: ProviderRules, address: str, document: Any) -> Findi
         algorithms = ", ".join(sorted(rules.provider.algorithms))
         advice = "compare issuer and jwks_uri with the provider's settings"
         return problem(name, f"{address} has no key for {algorithms}{others}", advice)
-    return ok(name, f"{address}: {len(keys)} keys{others}")
+    return ok(name, f"{address}: {counted(len(keys), 'key')}{others}")
 
 
 def _endpoint(name: str, method: Verification, address: str, answer: Answer) -> Finding:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from textwrap import indent
 from typing import Any
 
-import yaml
-
 from extauthz.addresses import Address
 from extauthz.core.identity import IdentityHeaders
-from extauthz.envoy_config import cors, mutations, traffic
+from extauthz.envoy_config import cors, mutations, traffic, unanswered
 from extauthz.envoy_config.cors import Cors
 from extauthz.envoy_config.templates import filled, scalar, seconds
 from extauthz.envoy_config.traffic import NOTHING_ELSE, Traffic
+from extauthz.responses.denials import Answers
 
 LISTENER = Address(host="127.0.0.1", port=10_000)
 UPSTREAM = Address(host="127.0.0.1", port=8080)
@@ -53,7 +52,7 @@ class Tls:
 class Sidecar:
     """What Envoy has to know of a sidecar: one address per process; `max_in_flight` is that of all of them together.
 
-    `check_timeout` is in seconds. `encoded_slashes`: some route takes them.
+    `check_timeout` is in seconds. `encoded_slashes`: some route takes them. `answers`: how its denials are told.
     """
 
     identity: IdentityHeaders
@@ -62,6 +61,7 @@ class Sidecar:
     max_in_flight: int
     tls: Tls | None = None
     encoded_slashes: bool = False
+    answers: Answers = field(default_factory=Answers)
 
     @property
     def escaped_slashes_action(self) -> str:
@@ -96,7 +96,7 @@ def text(sidecar: Sidecar, edge: Edge, part: Part = Part.ALL) -> str:
         case Part.CLUSTER:
             return _cluster(sidecar)
         case Part.MANAGER:
-            return traffic.manager(edge.traffic, sidecar.identity, sidecar.escaped_slashes_action)
+            return _manager(sidecar, edge)
         case Part.VIRTUAL_HOST:
             return _virtual_host(edge)
         case Part.LISTENER:
@@ -108,7 +108,7 @@ def text(sidecar: Sidecar, edge: Edge, part: Part = Part.ALL) -> str:
                     "admin": _address(edge.admin, mode=True),
                     "listener": _address(edge.listener),
                     "settings": traffic.listener(edge.traffic),
-                    "manager": traffic.manager(edge.traffic, sidecar.identity, sidecar.escaped_slashes_action),
+                    "manager": _manager(sidecar, edge),
                     "filters": _filters(sidecar, edge),
                     "virtual_host": _virtual_host(edge),
                     "cluster": _cluster(sidecar),
@@ -121,11 +121,15 @@ def text(sidecar: Sidecar, edge: Edge, part: Part = Part.ALL) -> str:
 
 def mutation_rules(sidecar: Sidecar) -> Any:
     """Return `decoder_header_mutation_rules` as data; raises ValueError like `text`."""
+    import yaml
+
     return yaml.safe_load(_mutation(sidecar))["decoder_header_mutation_rules"]
 
 
 def as_json(printed: str) -> str:
     """Return printed YAML as JSON."""
+    import yaml
+
     return json.dumps(yaml.safe_load(printed), indent=2)
 
 
@@ -144,6 +148,11 @@ def _filters(sidecar: Sidecar, edge: Edge) -> str:
             "mutation": _mutation(sidecar),
         },
     )
+
+
+def _manager(sidecar: Sidecar, edge: Edge) -> str:
+    local_reply = unanswered.local_reply(sidecar.answers, sidecar.identity.names["decision-id"])
+    return traffic.manager(edge.traffic, sidecar.identity, sidecar.escaped_slashes_action, local_reply)
 
 
 def _virtual_host(edge: Edge) -> str:

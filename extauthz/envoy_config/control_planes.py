@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 
-import yaml
-
 from extauthz.envoy_config import contour, envoy_gateway, istio
 from extauthz.envoy_config.bootstrap import Sidecar
 from extauthz.envoy_config.placement import Placement
@@ -36,5 +34,7 @@ def text(plane: ControlPlane, sidecar: Sidecar, placement: Placement) -> str:
 
 def as_json(printed: str) -> str:
     """Return printed documents as one list, which kubectl takes like them."""
+    import yaml
+
     items = [document for document in yaml.safe_load_all(printed) if document]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=2)

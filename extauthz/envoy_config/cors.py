@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import indent
+from typing import TYPE_CHECKING
 
-from extauthz.config.loader import Configuration
 from extauthz.core.credentials import AUTHORIZATION
 from extauthz.core.routes import ANY_METHOD, STAR_METHODS, Node, Route
 from extauthz.envoy_config.templates import filled, scalar
+
+if TYPE_CHECKING:
+    from extauthz.config.loader import Configuration
 
 EVERY_ORIGIN = "*"
 EXAMPLE_ORIGIN = "https://app.example.com"

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from extauthz.addresses import Address
 from extauthz.envoy_config import bootstrap
 from extauthz.envoy_config.bootstrap import UPSTREAM, Edge, Part, Sidecar
@@ -84,6 +82,8 @@ def check_settings(sidecar: Sidecar, *names: str) -> dict[str, Any]:
 
 def cluster_settings(sidecar: Sidecar) -> dict[str, Any]:
     """Return the cluster of the sidecar, as data."""
+    import yaml
+
     cluster: dict[str, Any] = yaml.safe_load(bootstrap.text(sidecar, Edge(), Part.CLUSTER))[0]
     return cluster
 
@@ -94,5 +94,7 @@ def ports(sidecar: Sidecar) -> Iterator[int]:
 
 
 def _filters(sidecar: Sidecar) -> list[dict[str, Any]]:
+    import yaml
+
     filters: list[dict[str, Any]] = yaml.safe_load(bootstrap.text(sidecar, Edge(), Part.FILTER))
     return [each for each in filters if each["name"] in ("envoy.filters.http.header_mutation", "envoy.filters.http.ext_authz")]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from extauthz.addresses import Address
-from extauthz.config.loader import Configuration
 from extauthz.core.policy import canonical_host
 from extauthz.core.routes import compile_routes
 from extauthz.envoy_config.bootstrap import DOMAINS, Sidecar, Tls
+
+if TYPE_CHECKING:
+    from extauthz.config.loader import Configuration
 
 
 def is_everywhere(address: Address) -> bool:
@@ -39,6 +42,7 @@ def sidecar_of(configuration: Configuration, *, reached_at: Sequence[str] = (), 
         check_timeout=settings.server.check_timeout,
         max_in_flight=settings.server.max_in_flight * len(addresses),
         tls=tls,
+        answers=settings.answers.answers,
         encoded_slashes=any(table.encoded_slashes for table in (policy.routes, *policy.hosts.values())),
     )
 

@@ -10,8 +10,6 @@ from string import Template
 from textwrap import indent
 from typing import Any
 
-import yaml
-
 _PLAIN = re.compile(
     r"localhost|/[A-Za-z0-9._/-]+|[a-z][a-z0-9-]*(?:\.[a-z][a-z0-9-]*)+|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|x-[a-z-]+"
 ).fullmatch
@@ -26,11 +24,15 @@ def scalar(value: str) -> str:
 
 def resource_name(value: str) -> str:
     """Write the name of a Kubernetes resource, quoted where a YAML reader could take it for anything else."""
+    import yaml
+
     return value if _NAME(value) and yaml.safe_load(value) == value else json.dumps(value)
 
 
 def block(value: Any) -> str:
     """Write data as YAML, in the order in which it stands."""
+    import yaml
+
     return yaml.safe_dump(value, sort_keys=False, width=1000)
 
 

@@ -28,12 +28,13 @@ NOTHING_ELSE = Traffic()
 """Plain requests only, from clients that connect to Envoy themselves."""
 
 
-def manager(traffic: Traffic, identity: IdentityHeaders, escaped_slashes: str) -> str:
+def manager(traffic: Traffic, identity: IdentityHeaders, escaped_slashes: str, local_reply: str) -> str:
     """Return the settings of the HTTP connection manager, besides its filters and routes; it treats %2F in paths as is said."""
     return filled(
         "manager",
         {
             "escaped_slashes": escaped_slashes,
+            "local_reply": local_reply,
             **spellings_of_user(identity),
             "trusted_hops": filled("trusted_hops", {"hops": str(traffic.trusted_hops)}) if traffic.trusted_hops else "",
             "allow_connect": filled("allow_connect", {}) if traffic.websocket else "",

@@ -21,8 +21,6 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 from extauthz.core.model import Decision, Identity, Reason, Request
 from extauthz.ports import Clock, Codec, Header
 
-ALGORITHMS = ("ES256", "EdDSA")
-
 _NOT_A_KEY = (
     "is not the PEM text of an unencrypted private key for ES256 (P-256) or EdDSA (Ed25519): "
     "make one with 'extauthz internal-token new-key'"

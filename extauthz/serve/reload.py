@@ -20,6 +20,7 @@ from extauthz.config.restart import needing_restart
 from extauthz.config.saved_settings import Saved
 from extauthz.core.model import Reason
 from extauthz.errors import ConfigurationError, Problem, StoreError
+from extauthz.serve.certificate_warnings import certificate_warnings
 from extauthz.serve.rereading import Misfit, SettingsSource, reread, weaker, with_other_settings
 from extauthz.serve.staleness import LatestSettings, Source, Staleness
 from extauthz.telemetry.metric_table import Samples
@@ -166,7 +167,8 @@ class Reloader:
         """Return what the files say, and what there is to be said of how it differs from what is served."""
         with beside_the_loop():
             configuration = self._load(files)
-            return configuration, weaker(self.configuration, configuration)
+            dates = certificate_warnings(configuration, self._now())
+            return configuration, [*weaker(self.configuration, configuration), *(f"configuration: {each}" for each in dates)]
 
     def _load(self, files: Files) -> Configuration:
         return reread(self.configuration, files, wanted=self._wanted, environment=self._environment)

@@ -9,10 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from extauthz.adapters.store import chain
-from extauthz.adapters.store.ledger import Ledger, Transactions
+from extauthz.adapters.store.ledger import Ledger
 from extauthz.adapters.store.records import Change, Revocation
 from extauthz.adapters.store.rules import possible
 from extauthz.adapters.store.schema import admin_keys
+from extauthz.adapters.store.transactions import Transactions
 from extauthz.adapters.store.writing import record_peppers
 from extauthz.errors import ChangeRefused, StoreError
 from extauthz.ports import RESOLUTION

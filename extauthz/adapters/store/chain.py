@@ -122,6 +122,7 @@ def read_lines(lines: Iterable[str]) -> tuple[list[AuditRow], AuditExport]:
     revocations: dict[str, Revocation] = {}
     expiries: dict[str, int] = {}
     keys: dict[str, Revocation] = {}
+    created: dict[str, int] = {}
     settings = 0
     complete = False
     for number, text in enumerate(lines, 1):
@@ -136,6 +137,8 @@ def read_lines(lines: Iterable[str]) -> tuple[list[AuditRow], AuditExport]:
             row = _row(document)
             rows.append(row)
             if row.token_id is not None:
+                if row.action == CREATED:
+                    created[row.token_id] = _whole(document["after"]["expires_at"])
                 _collect(row, document["after"], revocations, expiries)
             elif row.action == KEY_REVOKED:
                 _collect_key(document["after"], keys)
@@ -148,7 +151,8 @@ def read_lines(lines: Iterable[str]) -> tuple[list[AuditRow], AuditExport]:
     if not complete:
         raise StoreError("the exported audit was cut off: its last line tells the state of the store")
     epoch, head = (max(end[name] for end in ends) for name in ("epoch", "head"))
-    return rows, AuditExport(tuple(revocations.values()), expiries, epoch, head, ends[-1]["audit"], settings, tuple(keys.values()))
+    revoked = tuple(revocations.values())
+    return rows, AuditExport(revoked, expiries, epoch, head, ends[-1]["audit"], settings, tuple(keys.values()), created)
 
 
 def _row(document: dict[str, Any]) -> AuditRow:

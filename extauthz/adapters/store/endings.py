@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from extauthz.adapters.store.ledger import Transactions
 from extauthz.adapters.store.schema import token_usage, tokens
+from extauthz.adapters.store.transactions import Transactions
 from extauthz.core.model import AuthType
 
 LIVES = 4

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -79,14 +78,6 @@ class Ledger:
         is_recent = changes.c.at >= self.change.at - RETENTION
         first = self.connection.scalar(sa.select(changes.c.number).where(is_recent).order_by(changes.c.number).limit(1))
         self.connection.execute(changes.delete().where(changes.c.number < min(first, oldest + PRUNED)))
-
-
-class Transactions(Protocol):
-    """What a store does one change in; each raises StoreError."""
-
-    def reading(self) -> AbstractContextManager[sa.Connection]: ...
-    def writing(self) -> AbstractContextManager[sa.Connection]: ...
-    def changing(self, change: Change) -> AbstractContextManager[Ledger]: ...
 
 
 def audit_head(connection: sa.Connection) -> tuple[int, bytes]:

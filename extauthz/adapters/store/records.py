@@ -215,6 +215,7 @@ class AuditExport:
 
     `expiries` were brought forward; `epoch` and `head` are those of the change feed; `audit` is number and MAC of the last row.
     `settings` is the last version of the saved settings, 0 for none; `keys` are revocations of admin keys, by their ids.
+    `created` are the tokens that were made, in their order, each with the expiry that it was made with.
     """
 
     revocations: tuple[Revocation, ...]
@@ -224,6 +225,7 @@ class AuditExport:
     audit: tuple[int, str]
     settings: int = 0
     keys: tuple[Revocation, ...] = ()
+    created: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from extauthz.adapters.store.ledger import Transactions
+from extauthz.adapters.store.transactions import Transactions
 
 ADMIN = {
     "SELECT": (

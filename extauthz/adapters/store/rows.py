@@ -92,7 +92,7 @@ def check_peppers(digests: Mapping[str, str], peppers: Mapping[str, bytes], need
     """
     needs = "; ".join(_need(name, needing[name]) for name in sorted(needing) if needing[name])
     if needs:
-        raise StoreError(f"tokens.peppers: {needs}: list it again, behind the newest; if it is lost, revoke them")
+        raise StoreError(f"tokens.peppers: {needs}: list it again, behind the newest; if it is lost, revoke what needs it")
     for name, expected in digests.items():
         if name in peppers and fingerprint(peppers[name]) != expected:
             raise StoreError(f"pepper {name!r} is not the one that the tokens in the store were made with: restore its file")

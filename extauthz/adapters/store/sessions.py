@@ -13,10 +13,10 @@ from typing import ClassVar, TypeVar
 import sqlalchemy as sa
 
 from extauthz.adapters.store.chain import canonical
-from extauthz.adapters.store.ledger import Transactions
 from extauthz.adapters.store.records import Change
 from extauthz.adapters.store.rules import possible
 from extauthz.adapters.store.schema import console_accounts, console_sessions
+from extauthz.adapters.store.transactions import Transactions
 
 LOGGED_IN, LOGGED_OUT, ACCOUNT_ADDED, ACCOUNT_CHANGED, ACCOUNT_REMOVED = (
     "login",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -25,9 +24,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz import cli
-from extauthz.cli import main, terminal
+from extauthz.cli import main, rendering, terminal
+from extauthz.cli.rendering import Column, Fit
 from extauthz.cli.terminal import fitting, printable
 from tests.support.command_line import GOOD, SETTINGS, USER, configured, created, told
+from tests.support.narrow_terminal import Terminal, narrow_in
 
 EVIL = "x\x1b[31mred\x1b]0;title\x07\x9b1m\r\b\x7f\u202egnp.exe\u2066\u200b…é→日\nforged"
 """Colours, a title, C1, a carriage return, a backspace, DEL, text that runs backwards, and letters that few encodings have."""
@@ -47,9 +48,16 @@ def leaves(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
 CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ("serve",): [["--config", "<evil>"]],
     ("token", "create"): [[*USER, *GOOD], [*USER, *GOOD, "--as", EVIL], ["--from-file", "<orders>"]],
-    ("token", "list"): [["--all"], ["--all", "--json"], ["--user", EVIL], ["--after", EVIL]],
+    ("token", "list"): [["--all"], ["--all", "--json"], ["--user", EVIL], ["--created-by", EVIL], ["--after", EVIL]],
     ("token", "show"): [["<id>"], ["<id>", "--json"], ["\x1b[1m\x9b…"]],
-    ("token", "rotate"): [["<id>", "--overlap", EVIL], ["\x1b[1m\x9b…"]],
+    ("token", "rotate"): [
+        ["<id>", "--overlap", EVIL],
+        ["\x1b[1m\x9b…"],
+        ["--pepper", EVIL, "--all", "--dry-run"],
+        ["--pepper", "p0", "--all", "--dry-run"],
+        ["--pepper", "p0", "--all", "--yes"],
+    ],
+    ("pepper", "new"): [[EVIL], ["p2", "--file", "<evil>"], ["p2", "--file", "<backup>"], ["p3", "--file", "<key>", "--json"]],
     ("token", "revoke"): [["\x1b[1m\x9b…", "--yes"], ["<id>"], ["<other>", "--yes"], ["<other>", "--yes", "--why", EVIL]],
     ("token", "leaked"): [["<evil>"], ["<missing>"]],
     ("token", "verify"): [["<evil>"], ["<missing>"]],
@@ -59,14 +67,15 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ("store", "status"): [[], ["--json"]],
     ("store", "backup"): [["<backup>"], ["<evil>"]],
     ("store", "accept-restore"): [["--audit", "<evil>", "--yes"]],
-    ("audit", "list"): [[], ["--json"]],
+    ("audit", "list"): [[], ["--json"], ["--actor", EVIL], ["--action", EVIL], ["--token", EVIL], ["--since", EVIL]],
     ("audit", "verify"): [[], ["--head", EVIL]],
     ("audit", "export"): [[]],
     ("config", "check"): [[], ["--json"], ["--config", "<evil>"]],
     ("config", "show"): [[], ["--config", "<evil>"]],
+    ("init",): [["<new>"], ["<new>", "--name", EVIL], ["<new>", "--scope", EVIL], ["<new>", "--issuer", EVIL, "--client-id", EVIL]],
     ("internal-token", "new-key"): [["<evil>"], ["<key>"]],
     ("internal-token", "jwks"): [[]],
-    ("monitor-report",): [["<log>"], ["<log>", "--json"], ["<missing>"]],
+    ("report",): [["<log>"], ["<log>", "--json"], ["<missing>"], ["<log>", "--by", "client,user"], ["<log>", "--by", EVIL]],
     ("envoy-config",): [
         [],
         ["--config", "<evil>"],
@@ -104,7 +113,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         connection.execute("UPDATE audit SET actor = ?, source = ?, after = ?", (EVIL, EVIL, evil))
     (folder / "evil.yaml").write_text(yaml.safe_dump(SETTINGS | {"realm": EVIL, EVIL: EVIL, "scopes": [EVIL], "routes": [EVIL]}))
     (folder / "orders.yaml").write_text(yaml.safe_dump([{"description": EVIL, "permission": EVIL, EVIL: 1, "scopes": [EVIL]}]))
-    line = {"decision": "would_deny", "reason": EVIL, "route": EVIL, "actor": EVIL, "time": 1_800_000_000}
+    texts = dict.fromkeys(
+        ("reason", "route", "actor", "client_id", "user", "nearest_route", "required_scopes", "held_scopes"), EVIL
+    )
+    line = {"decision": "would_deny", "time": 1_800_000_000, **texts}
     (folder / "log").write_text(json.dumps(line) + "\n")
     exported = {"id": EVIL, "description": EVIL, "permission": EVIL, "scopes": [EVIL], "user": EVIL}
     (folder / "export").write_text(json.dumps(exported) + "\n")
@@ -127,6 +139,7 @@ def world(template: Path, tmp_path: Path) -> dict[str, str]:
         "missing": "missing\x1b",
         "backup": "backup\x1b.db",
         "key": "key\x1b.pem",
+        "new": "new\x1b",
     }
     return {f"<{name}>": str(folder / file) for name, file in files.items()} | {"<id>": made, "<other>": other}
 
@@ -218,55 +231,33 @@ def test_an_encoding_that_lacks_a_letter_shows_another(charset: str, shown: str)
 # --- tables
 
 
-class Terminal(io.TextIOWrapper):
-    """A terminal of an encoding."""
-
-    def __init__(self, charset: str) -> None:
-        self.seen = io.BytesIO()
-        super().__init__(self.seen, charset, newline="\n", write_through=True)
-
-    def isatty(self) -> bool:
-        """Say that somebody looks at it."""
-        return True
-
-
-def narrow(folder: Path, columns: int, *arguments: str, charset: str = "utf-8") -> str:
-    """Run a command at a terminal of so many columns; return what is seen."""
-    terminal_ = Terminal(charset)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("COLUMNS", str(columns))
-        patched.setenv("TERM", "dumb")
-        patched.setattr(sys, "stdout", terminal_)
-        patched.setattr(sys, "stderr", terminal_)
-        with pytest.raises(SystemExit) as ended:
-            main([*arguments, "--config", str(folder / "extauthz.yaml")])
-    assert ended.value.code == 0
-    return re.sub(r"\x1b\[[0-9;]*m", "", terminal_.seen.getvalue().decode(charset))
-
-
 @pytest.mark.parametrize("columns", [10, 60])
 def test_a_narrow_table_cuts_no_id_and_names_what_it_left_out(tmp_path: Path, columns: int) -> None:
     folder = configured(tmp_path)
     made = created(folder)
-    seen = narrow(folder, columns, "token", "list", charset="latin-1")
+    seen = narrow_in(folder, columns, "token", "list", charset="latin-1")
     assert made["id"] in seen
     assert "Left out, because the terminal is too narrow: " in seen
-    assert "scopes, description. --json has them." in seen
+    assert "scopes, last used. --json has them." in seen
     assert all(len(line) <= max(columns, 12) for line in seen.splitlines() if not line.startswith("Left out"))
 
 
-def test_a_cut_text_ends_with_a_mark_that_the_encoding_has(tmp_path: Path) -> None:
-    folder = configured(tmp_path)
-    created(folder)
-    seen = {charset: narrow(folder, 100, "token", "list", charset=charset) for charset in ("utf-8", "latin-1")}
-    assert "…" in seen["utf-8"]
+def test_a_cut_text_ends_with_a_mark_that_the_encoding_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    seen = {}
+    for charset in ("utf-8", "latin-1"):
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", shown := Terminal(charset))
+            rendering.write_table([Column("id"), Column("text", fit=Fit.CUT)], [("1", "x" * 100)])
+        seen[charset] = shown.seen.getvalue().decode(charset)
+    assert "xxx…" in seen["utf-8"]
     assert seen["latin-1"] == seen["utf-8"].replace("…", "~")
 
 
 def test_both_ids_of_a_row_of_the_audit_are_whole(tmp_path: Path) -> None:
     folder = configured(tmp_path)
     made = created(folder)
-    seen = narrow(folder, 24, "audit", "list", charset="ascii")
+    seen = narrow_in(folder, 24, "audit", "list", charset="ascii")
     assert re.search(rf"^1 +{made['id']}", seen, re.MULTILINE)
 
 
@@ -330,7 +321,7 @@ def test_what_happens_between_commit_and_output_is_told_too(tmp_path: Path, monk
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("extauthz.cli.token_create._write_one", interrupted)
+    monkeypatch.setattr("extauthz.cli.token_create.write_one", interrupted)
     result = CliRunner().invoke(main, ["token", "create", *USER, *GOOD, "--config", str(folder / "extauthz.yaml")])
     assert result.exit_code == 1
     assert len(revoked_by(result.stderr)) == 1

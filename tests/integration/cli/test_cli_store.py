@@ -158,7 +158,7 @@ def test_status_counts(folder: Path) -> None:
     assert found["audit"] == told(folder, "audit", "verify")["head"]
     configured(folder, tokens=SETTINGS["tokens"] | {"peppers": [{"id": "p2", "env": "NO_SUCH_PEPPER"}]})
     assert told(folder, "store", "status")["missing_peppers"] == ["p1"]
-    assert "p1: 1 active tokens (NOT LISTED)" in run(folder, "store", "status").stdout
+    assert "p1: 1 active token (NOT LISTED)" in run(folder, "store", "status").stdout
 
 
 def test_a_store_is_only_made_by_those_who_may(folder: Path) -> None:

@@ -19,7 +19,7 @@ from tests.support.world import StillClock
 pytest_plugins = ["tests.support.postgresql"]
 
 PEPPERS = {name: name.encode() * 16 for name in ("p1", "p2", "p3")}
-WAY_OUT = "list it again, behind the newest; if it is lost, revoke them"
+WAY_OUT = "list it again, behind the newest; if it is lost, revoke what needs it"
 
 
 def made(letter: str, pepper_id: str = "p1", **changes: object) -> TokenRecord:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from extauthz.adapters.store.sql import SqlTokenStore
-from extauthz.admin import audits, leaks, revocation, rights, stores, tokens, transfer, verification
+from extauthz.admin import audit_search, audits, leaks, revocation, rights, stores, tokens, transfer, verification
 from extauthz.admin.administration import Administration, audit_keys
 from extauthz.admin.leaks import LeakOutcome
 from extauthz.admin.metadata import token_metadata, utc
@@ -419,12 +419,12 @@ def test_what_may_not_be_imported(administration: Administration) -> None:
 
 def test_the_audit_page_by_page_and_whole(administration: Administration) -> None:
     made(administration, *[TOKEN] * 3)
-    page = audits.list_rows(administration, VIEWER, after=0, limit=2)
-    assert isinstance(page, audits.AuditPage)
-    assert ([row.number for row in page.rows], page.after) == ([1, 2], 2)
-    newest = audits.list_rows(administration, VIEWER, limit=2)
-    assert isinstance(newest, audits.AuditPage)
-    assert ([row.number for row in newest.rows], newest.after) == ([2, 3], None)
+    page = audit_search.list_rows(administration, VIEWER, after=0, limit=2)
+    assert isinstance(page, audit_search.AuditStretch)
+    assert ([entry.row.number for entry in page.entries], page.after, page.before) == ([1, 2], 2, None)
+    newest = audit_search.list_rows(administration, VIEWER, limit=2)
+    assert isinstance(newest, audit_search.AuditStretch)
+    assert ([entry.row.number for entry in newest.entries], newest.after, newest.before) == ([2, 3], None, 2)
     check = audits.verify(administration, VIEWER)
     assert isinstance(check, audits.AuditCheck)
     assert (check.checked.first_broken, check.checked.differences) == (None, ())
@@ -476,12 +476,12 @@ def test_a_restore_is_accepted_with_the_export_of_its_own_audit(administration: 
     first, export = read
     with closing(SqlTokenStore(copy)) as store:
         restored = replace(administration, store=store)
-        assert fields(stores.prepare_restore(restored, SUPER_ADMIN, "00" * 32, export)) == ["audit"]
-        restore = stores.prepare_restore(restored, SUPER_ADMIN, first, export)
+        assert fields(stores.prepare_restore(restored, SUPER_ADMIN, "00" * 32, export, NOW)) == ["audit"]
+        restore = stores.prepare_restore(restored, SUPER_ADMIN, first, export, NOW)
         assert isinstance(restore, stores.Restore)
         assert restore.is_behind is False
         for actor in (VIEWER, ADMIN):
-            assert fields(stores.prepare_restore(restored, actor, first, export)) == ["actor"]
+            assert fields(stores.prepare_restore(restored, actor, first, export, NOW)) == ["actor"]
             assert fields(stores.accept_restore(restored, actor, restore, NOW)) == ["actor"]
         outcome = stores.accept_restore(restored, SUPER_ADMIN, restore, NOW)
         assert not isinstance(outcome, Refused)

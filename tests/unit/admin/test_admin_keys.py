@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.admin import audits, keys, tokens
+from extauthz.admin import audit_search, audits, keys, tokens
 from extauthz.admin.administration import Administration
 from extauthz.admin.keys import KeyRequest, KeyStatus, NewKey, key_metadata
 from extauthz.admin.outcomes import Refused
@@ -131,16 +131,17 @@ def test_the_longest_life_is_that_of_tokens(administration: Administration) -> N
 def test_a_key_is_audited_and_its_secret_is_nowhere(administration: Administration, file: Path) -> None:
     new = made(administration)
     keys.revoke(administration, SUPER_ADMIN, new.record.id, NOW + 5)
-    listed = audits.list_rows(administration, VIEWER)
+    listed = audit_search.list_rows(administration, VIEWER)
     assert not isinstance(listed, Refused)
-    rows = [(row.action, row.token_id, row.actor, row.source, row.at) for row in listed.rows]
+    entries = [entry.row for entry in listed.entries]
+    rows = [(row.action, row.token_id, row.actor, row.source, row.at) for row in entries]
     assert rows == [
         ("key-create", None, SUPER_ADMIN.name, "a test", NOW),
         ("key-revoke", None, SUPER_ADMIN.name, "a test", NOW + 5),
     ]
-    assert [new.record.id in row.after for row in listed.rows] == [True, True]
+    assert [new.record.id in row.after for row in entries] == [True, True]
     secret = new.text.text.split("_")[2]
-    shown = [repr(new), str(key_metadata(new.record, NOW, ROLES)), *(row.before + row.after for row in listed.rows)]
+    shown = [repr(new), str(key_metadata(new.record, NOW, ROLES)), *(row.before + row.after for row in entries)]
     assert not any(secret in text or new.record.digest.hex() in text or repr(new.record.digest) in text for text in shown)
     contents = b"".join(path.read_bytes() for path in file.parent.iterdir())
     assert new.record.id.encode() in contents

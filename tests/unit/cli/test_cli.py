@@ -223,7 +223,7 @@ def test_tokens_that_are_switched_off(folder: Path) -> None:
 
 
 # They print for people, serve, always print JSON, or have --format for it.
-NO_DATA = {("serve",), ("demo",), ("config", "show"), ("envoy-config",)} | {
+NO_DATA = {("init",), ("serve",), ("demo",), ("config", "show"), ("envoy-config",)} | {
     *(("internal-token", name) for name in ("new-key", "jwks")),
     *(("console", name) for name in ("add-user", "remove-user")),
 }
@@ -240,6 +240,17 @@ def _get(group: click.Group, context: click.Context, name: str) -> click.Command
     found = group.get_command(context, name)
     assert found is not None
     return found
+
+
+def _command(path: tuple[str, ...]) -> click.Command:
+    found: click.Command = main
+    for name in path:
+        assert isinstance(found, click.Group)
+        found = _get(found, click.Context(found), name)
+    return found
+
+
+READERS = [path for path in [*_leaves(main, ()), ("console",)] if "config_file" in {param.name for param in _command(path).params}]
 
 
 @pytest.mark.parametrize("path", _leaves(main, ()), ids=" ".join)
@@ -266,3 +277,28 @@ def test_unknown_commands_exit_with_2() -> None:
     assert CliRunner().invoke(main, ["nope"]).exit_code == 2
     assert "Exit codes" in CliRunner().invoke(main, ["--help"]).stdout
     assert all(name in CliRunner().invoke(main, ["--help"]).stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("variable", "flag", "read"),
+    [
+        ("a.yaml", None, "a.yaml"),
+        ("a.yaml", "b.yaml", "b.yaml"),
+        (None, "b.yaml", "b.yaml"),
+        ("", None, "config/extauthz.yaml"),
+        (None, None, "config/extauthz.yaml"),
+    ],
+)
+@pytest.mark.parametrize("path", READERS, ids=" ".join)
+def test_the_environment_names_the_configuration_where_no_flag_does(
+    path: tuple[str, ...], variable: str | None, flag: str | None, read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every command that reads one: a place that only some of them know leads to two configurations."""
+    monkeypatch.delenv("EXTAUTHZ_CONFIG", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("EXTAUTHZ_CONFIG", variable)
+    command = _command(path)
+    (option,) = (param for param in command.params if param.name == "config_file")
+    context = click.Context(command)
+    value, _ = option.consume_value(context, {} if flag is None else {"config_file": flag})
+    assert str(value) == read

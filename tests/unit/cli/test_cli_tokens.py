@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from extauthz.cli.rendering import progress
 from tests.support.command_line import GOOD, SETTINGS, configured, created, folder, run, told
+from tests.support.narrow_terminal import Terminal
 from tests.support.several_tokens import DAY, NOW, opened, several
 from tests.support.waiting import eventually
 
@@ -141,6 +143,21 @@ def test_progress_is_shown_on_a_terminal_when_it_takes_long() -> None:
             if shown:
                 eventually(lambda screen=screen: "7 tokens" in screen.getvalue(), seconds=10)  # type: ignore[misc]
         assert ("7 tokens" in screen.getvalue()) is shown
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_prints_its_lines_to_a_terminal_has_no_bar_beside_them(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is printed meanwhile goes where it belongs: a library that draws would take it for its own."""
+    output, screen = Terminal("utf-8"), io.StringIO()
+    monkeypatch.setattr(output, "isatty", lambda: is_terminal)
+    monkeypatch.setattr(sys, "stdout", output)
+    console = Console(file=screen, force_terminal=True)
+    with progress("7 tokens", 7, console=console, patience=0.0, prints=True):
+        if not is_terminal:
+            eventually(lambda: "7 tokens" in screen.getvalue(), seconds=10)
+        sys.stdout.write("a secret\n")
+    assert (output.seen.getvalue(), "a secret" in screen.getvalue()) == (b"a secret\n", False)
+    assert ("7 tokens" in screen.getvalue()) is not is_terminal
 
 
 def test_an_anonymous_token_with_a_scope_that_is_of_no_use_is_a_warning(folder: Path) -> None:

@@ -22,7 +22,8 @@ from extauthz.config.internal_token import InternalTokenSection
 from extauthz.config.loader import MIN_PEPPER_BYTES, Configuration, load
 from extauthz.config.oauth import OAuthCommon, ProviderEntry
 from extauthz.config.settings import TokensSection
-from extauthz.config.values import MAX_DURATION, Section, duration, size
+from extauthz.config.units import MAX_DURATION, duration, size
+from extauthz.config.values import Section
 from extauthz.config.vocabulary import kept_scope, scope
 from extauthz.core.act_as import ACT_AS_HEADERS
 from extauthz.core.credentials import AuthTypes, Kind
@@ -108,6 +109,8 @@ def lines(*routes: str) -> str:
 def test_what_is_as_it_should_be_has_no_warning(configure: Configure) -> None:
     assert warnings(configure()) == []
     assert warnings(configure(SERVER + OAUTH)) == []
+    # `envoy-config` prints the rules for it, and `doctor --envoy-admin` compares them.
+    assert warnings(configure(SERVER + TOKENS + ACT_AS + "identity:\n  prefix: x-acme-\n")) == []
     for more in ("trusted_proxies: [10.0.0.0/8]", "tls: {certificate: tls.crt, key: tls.key}"):
         console = f"console:\n  public_url: https://console.acme.com\n  {more}\n"
         assert warnings(configure(SERVER + TOKENS + ACT_AS + console)) == []
@@ -132,7 +135,6 @@ RULES = (
             "extauthz.yaml:6: server.ops: can be reached by other machines, which can then read metrics and readiness: "
             "listen on loopback or a unix socket",
         ),
-        (SERVER + TOKENS + ACT_AS + "identity:\n  prefix: x-acme-\n", f"extauthz.yaml:10: identity.prefix: {RULES}"),
         (
             SERVER + TOKENS + 'act_as:\n  allow: ["*@*"]\n  headers: [X-Scio-ActAs, X-Acme-User]\n',
             f"extauthz.yaml:10: act_as.headers: {RULES}",

@@ -29,7 +29,7 @@ ROWS = (
     "config transport",
     # One library, one room: adapters do not know each other.
     "adapters.oauth adapters.store adapters.decision_log adapters.tracing adapters.envoy adapters.metrics adapters.process_log",
-    "runtime admin envoy_config",
+    "runtime admin envoy_config initial",
     "serve doctor demo",
     "console",
     "cli",
@@ -44,7 +44,7 @@ BARE = {"", "adapters"}
 # Our rooms that are not for everybody above them.
 ONLY_FOR = {
     "config.database_address": ("config", "adapters.store"),
-    "config": ("runtime", "admin", "serve", "console", "cli", "envoy_config", "doctor"),
+    "config": ("runtime", "admin", "serve", "console", "cli", "envoy_config", "initial", "doctor"),
     "serve": ("cli", "doctor"),
     "_pb": ("adapters.envoy", "transport"),
     "adapters.oauth": ("runtime", "serve", "doctor", "console", "admin.oauth_trial"),
@@ -57,7 +57,13 @@ LIBRARIES = {
     "grpc_health": ("transport.grpc.grpcio", "transport.grpc.health", "transport.grpc.reflection"),
     "grpc_reflection": ("transport.grpc.reflection",),
     "jwt": ("adapters.oauth.published_keys", "responses.internal_tokens", "demo"),
-    "cryptography": ("adapters.oauth.published_keys", "responses.internal_tokens", "transport.tls", "demo", "doctor.certificates"),
+    "cryptography": (
+        "adapters.oauth.published_keys",
+        "responses.internal_tokens",
+        "transport.tls",
+        "transport.certificate_dates",
+        "demo",
+    ),
     "pydantic": ("config", "console"),
     "yaml": ("config", "envoy_config"),
     "sqlalchemy": ("adapters.store",),

@@ -24,6 +24,7 @@ from benchmarks import (
     bench,
     chart,
     cold,
+    commands,
     compare,
     contenders,
     flood,
@@ -171,6 +172,13 @@ def test_bench_stops_at_a_wrong_answer(genuine: dict[str, bytes]) -> None:
     assert len(list(mixed)) == 3 * (bench.ROUNDS - 1), "the first round is the last one"
     with pytest.raises(WrongAnswer):
         judge_all(allowed(USER), [genuine["ana"], genuine["bob"]])
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [(("--version",), "0 problems"), (("--nothing",), "")])
+def test_commands_that_do_something_else_are_noticed(arguments: tuple[str, ...], expected: str) -> None:
+    assert commands.start_seconds(("--version",), "extauthz, version") > 0
+    with pytest.raises(WrongAnswer):
+        commands.start_seconds(arguments, expected)
 
 
 def test_transport_stops_at_a_wrong_answer(lying: int, load_request: LoadRequest) -> None:

@@ -22,6 +22,7 @@ BY_VECTORS = ("REQUEST", "PATH", "ROUTE", "CREDENTIAL", "ACT-AS", "ORDER", "ANSW
 ELSEWHERE = {
     "ACT-AS-11": "",  # says what is not done
     "ANSWER-13": "test_answers",
+    "ANSWER-15": "test_unanswered_envoy",
     "HEADER-4": "test_vectors",  # a law of every allow
     "HEADER-10": "test_vectors",  # a law of every allow
     "HEADER-12": "test_envoy_config",

@@ -22,10 +22,13 @@ from tests.support.documents import yaml_blocks
 from tests.support.envoy import refusal
 from tests.support.project import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WHOLE = ROOT / "docs" / "tutorial.md"
+"""Its commands belong together: test_tutorial.py types all of them."""
+PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page != WHOLE)]
 
 NOT_RUN = {
     "extauthz doctor": "asks a running Envoy: test_doctor_envoy.py, test_control_planes_envoy.py",
+    "extauthz token rotate --pepper": "needs tokens of a pepper that is not the newest: test_pepper_change.py",
     "make run": "a target of the Makefile that runs until it is ended; that targets exist is in test_document_names.py",
     "make test": "the tests themselves",
     "make compare": "measures for minutes; that its parts agree is in test_compare.py",
@@ -108,6 +111,11 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     Path("decisions.log").write_text(json.dumps(DECISION | {"time": now}) + "\n")
     Path("report.json").write_text(json.dumps([{"Secret": token["token"]}]))
     return {ID: token["id"], HEAD: json.loads(invoked("audit", "verify", "--json"))["head"]}
+
+
+def test_the_page_that_is_typed_as_a_whole_is_there() -> None:
+    assert f'"docs" / "{WHOLE.name}"' in (ROOT / "tests" / "e2e" / "test_tutorial.py").read_text(encoding="utf-8")
+    assert len([*commands(WHOLE)]) > 20
 
 
 def test_there_are_commands_to_run_and_reasons_for_those_that_are_not() -> None:

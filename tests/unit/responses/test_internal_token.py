@@ -26,7 +26,8 @@ from extauthz.config.loader import Configuration, load
 from extauthz.config.restart import needing_restart
 from extauthz.core.model import Allow, AuthType, Identity, Reason
 from extauthz.errors import ConfigurationError
-from extauthz.responses.internal_tokens import ALGORITHMS, InternalTokens, Recipe, Signed, SigningCodec, new_key, signing_key
+from extauthz.responses.algorithms import ALGORITHMS
+from extauthz.responses.internal_tokens import InternalTokens, Recipe, Signed, SigningCodec, new_key, signing_key
 from extauthz.runtime.codec import build_internal_tokens
 from tests.support import fuzz
 from tests.support.world import DECISION_ID, NOW, Answer, MakeWorld, World, bearer, check_request, claims, oauth, sign

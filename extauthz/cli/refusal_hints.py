@@ -1,16 +1,23 @@
-"""What to do about each reason before a route is enforced."""
+"""What to do about each reason of a refusal."""
 
 from __future__ import annotations
 
-from extauthz.core.model import FORWARDED, Reason
+from extauthz.core.model import ALLOWING, Reason
 
 _TOKEN = "the client sends a token that is none of yours, or a damaged one: let it get a new one"
 _PROVIDER = "compare the token with the oauth section: issuer, client_ids and audience say whose tokens are accepted"
 _CLAIMS = "the provider issues tokens that are not accepted: see docs/oauth-providers.md for what it has to put into them"
-_WORLD = "nothing is wrong with the client: enforcing would answer 503; see /readyz and the process log of that time"
+_WORLD = "nothing is wrong with the client: such a request is answered with 503; see /readyz and the process log of that time"
 _KIND = "list the kind of token in `accept` of the route, or give the client another kind of token"
 
 HINTS: dict[Reason, str] = {
+    Reason.REQUEST_MALFORMED: "Envoy sent no HTTP request to check: see `extauthz doctor --envoy-admin`",
+    Reason.PATH_MALFORMED: "the client has to encode the path as RFC 3986 says",
+    Reason.PATH_AMBIGUOUS: "servers read such a path in different ways: the client has to send its canonical form",
+    Reason.HOST_MALFORMED: "the client has to send one host, and route files have `hosts`",
+    Reason.METHOD_IN_QUERY: "the client has to send the method itself; `method_override: none` where the upstream ignores _method",
+    Reason.ROUTE_DENIED: "the route says `deny: true`: nothing has to be done if that is meant",
+    Reason.INTERNAL: "an error of ours: see the process log of that time, and report it",
     Reason.AUTHORIZATION_MALFORMED: "the client has to send one Authorization header: Bearer, a space and one token",
     Reason.AUTH_TYPE_UNKNOWN: "the client has to send the header of auth_type with an OAuth access token, and else no such header",
     Reason.TOKEN_IN_QUERY: "the client has to send its token in the Authorization header; this one now stands in logs: replace it",
@@ -57,7 +64,7 @@ HINTS: dict[Reason, str] = {
     Reason.DRAINING: "the sidecar was stopping: nothing has to be done",
 }
 
-_BY_NAME = {reason.value: HINTS[reason] for reason in FORWARDED}
+_BY_NAME = {reason.value: HINTS[reason] for reason in Reason if reason not in ALLOWING}
 
 
 def hint(reason: str) -> str | None:

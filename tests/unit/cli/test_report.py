@@ -1,4 +1,4 @@
-"""`extauthz monitor-report`: what it counts, what it says, and what it does with logs that are not in order."""
+"""`extauthz report`: what it counts, what it says, and what it does with logs that are not in order."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import gzip
 import io
 import json
 import re
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
 
 from extauthz.adapters.decision_log.log import DecisionLog
 from extauthz.adapters.decision_log.sinks import File
-from extauthz.cli import main
-from extauthz.cli.monitor_hints import HINTS, hint
-from extauthz.cli.monitor_report import MAX_LINE, STEP, lines
-from extauthz.cli.refusals import EVER, MAX_CALLERS, SHOWN_CALLERS, RefusalReport, seconds
-from extauthz.core.model import FORWARDED
+from extauthz.cli import main, refusals
+from extauthz.cli.moments import seconds
+from extauthz.cli.refusal_hints import HINTS, hint
+from extauthz.cli.refusals import EVER, MAX_NAMES, SHOWN_NAMES, NameCounts, RefusalReport
+from extauthz.cli.report import MAX_LINE, STEP, lines
+from extauthz.core.model import ALLOWING, Reason
 from extauthz.service import Authorizer
+from tests.support.narrow_terminal import narrow
 from tests.support.world import DECISION_ID, NOW, MakeWorld, bearer, check_request
 
-DAY = 86_400
+KINDS = ("callers", "clients", "users")
 
 
 def line(decision: str = "would_deny", reason: str = "scope_missing", **more: Any) -> str:
@@ -51,7 +57,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def run(*arguments: object, stdin: str | bytes | None = None) -> Result:
-    return CliRunner().invoke(main, ["monitor-report", *map(str, arguments)], input=stdin)
+    return CliRunner().invoke(main, ["report", *map(str, arguments)], input=stdin)
 
 
 def told(*arguments: object, stdin: str | bytes | None = None) -> dict[str, Any]:
@@ -77,15 +83,18 @@ def test_refusals_are_counted_by_route_and_reason(log: Path) -> None:
     assert rows == [
         ("search", "scope_missing", 3, 0.5),
         (None, "route_unknown", 1, 1.0),
+        ("denied", "route_denied", 1, 1.0),
         ("search", "credential_missing", 1, 0.166667),
         ("search", "token_signature", 1, 0.166667),
     ]
     first = found["rows"][0]
     assert (first["first"], first["last"]) == ("2027-01-15T08:00:00Z", "2027-01-15T08:00:09Z")
-    assert first["callers"] == [{"who": "token:one", "count": 2}, {"who": "token:two", "count": 1}]
-    assert first["callers_total"] == 2
+    assert first["callers"] == {"most": [{"name": "token:one", "count": 2}, {"name": "token:two", "count": 1}], "others": 0}
+    assert first["clients"] == {"most": [{"name": "c1", "count": 1}], "others": 0}
+    assert [(row["reason"], row["monitored"]) for row in found["rows"] if row["monitored"] != row["count"]] == [("route_denied", 0)]
     assert first["what_to_do"] == hint("scope_missing")
-    assert [row["callers"][0]["who"] for row in found["rows"][1:]] == ["not known", "not known", "access token 0a1b2c3d"]
+    callers = [row["callers"]["most"][0]["name"] for row in found["rows"][1:]]
+    assert callers == ["not known", "not known", "not known", "access token 0a1b2c3d"]
 
 
 def test_the_table_says_it_in_words(log: Path) -> None:
@@ -94,10 +103,20 @@ def test_the_table_says_it_in_words(log: Path) -> None:
     assert "10 decisions from 2027-01-15T07:59:00Z to 2027-01-15T08:01:00Z: 3 allowed, 1 refused," in result.stdout
     assert "6 forwarded that enforcing would have refused (60.0 %)." in result.stdout
     rows = [re.split(" {2,}", text.strip()) for text in result.stdout.splitlines()]
-    assert ["3", "50.0 %", "scope_missing", "search", "2", "token:one (2)", "01-15 08:00", "01-15 08:00"] in rows
-    assert any(row[2:5] == ["route_unknown", "(no route)", "1"] for row in rows if len(row) > 5)
-    advice = result.stdout.partition("What to do before enforcing:")[2]
-    assert advice.count("\n  ") == 4
+    details = "all forwarded; callers: token:one (2), token:two (1); clients: c1 (1)"
+    assert ["3", "search", "scope_missing", "50.0 %", "01-15 08:00", "01-15 08:00", details] in rows
+    assert [
+        "1",
+        "(no route)",
+        "route_unknown",
+        "100.0 %",
+        "01-15 08:00",
+        "01-15 08:00",
+        "all forwarded; callers: not known (1)",
+    ] in rows
+    assert ["1", "denied", "route_denied", "100.0 %", "01-15 08:01", "01-15 08:01", "callers: not known (1)"] in rows
+    advice = result.stdout.partition("What to do:")[2]
+    assert advice.count("\n  ") == 5
     assert f"  credential_missing: {hint('credential_missing')}" in advice
     assert result.stderr == ""
 
@@ -108,13 +127,18 @@ def test_the_table_says_it_in_words(log: Path) -> None:
         (LOG, (), 0),
         (LOG, ("--fail",), 1),
         (LOG, ("--fail", "--json"), 1),
-        (LOG[6:], ("--fail",), 0),
-        (LOG, ("--fail", "--since", "2027-01-15T08:00:30Z"), 0),
+        (LOG[6:], ("--fail",), 1),
+        (LOG[6:], ("--fail", "--only", "monitored"), 0),
+        (LOG[:6], ("--fail", "--only", "refused"), 0),
+        (LOG, ("--fail", "--since", "2027-01-15T08:00:30Z", "--only", "monitored"), 0),
         ([], (), 1),
         ([], ("--fail",), 1),
         (["not json", '{"message": "serving"}'], ("--fail",), 1),
         (LOG, ("--since", "2028-01-01"), 1),
         (LOG, ("--limit", "0"), 2),
+        (LOG, ("--by", "colour"), 2),
+        (LOG, ("--by", "route,route"), 2),
+        (LOG, ("--by", ""), 2),
         (LOG, ("--since", "yesterday"), 2),
         (LOG, ("--since", "24"), 2),
     ],
@@ -202,14 +226,134 @@ def test_a_sample_counts_for_all_that_it_stands_for(tmp_path: Path) -> None:
     assert run(file).stdout.startswith("about 310 decisions")
 
 
-def test_callers_are_bounded() -> None:
+def test_names_that_strangers_choose_are_bounded() -> None:
+    """Who comes often stays, also late among many who come once; the sum is right."""
     report = RefusalReport()
-    for number in range(MAX_CALLERS + 50):
-        report.add(line(actor=f"oauth:x:{number}").encode(), *EVER)
-        report.add(line(actor="oauth:x:0").encode(), *EVER)
+    for number in range(20 * MAX_NAMES):
+        report.add(line(actor=f"oauth:x:{number}", client_id=f"c{number}", user=f"u{number}@acme.com").encode(), *EVER)
+        if number > 10 * MAX_NAMES:
+            report.add(line(actor="oauth:x:often").encode(), *EVER)
     (row,) = report.rows.values()
-    assert (row.count, len(row.callers), len(row.most())) == (2 * MAX_CALLERS + 100, MAX_CALLERS, SHOWN_CALLERS)
-    assert row.most()[0] == ("oauth:x:0", MAX_CALLERS + 51)
+    assert {kind: len(names.counts) <= MAX_NAMES for kind, names in row.names.items()} == dict.fromkeys(KINDS, True)
+    assert {kind: len(names.most()) for kind, names in row.names.items()} == dict.fromkeys(KINDS, SHOWN_NAMES)
+    callers = row.names["callers"]
+    assert callers.most()[0] == ("oauth:x:often", 10 * MAX_NAMES - 1)
+    assert sum(callers.counts.values()) + callers.others == row.count == 30 * MAX_NAMES - 1
+    assert sum(count for _, count in callers.most()) + callers.rest() == row.count
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 5)), max_size=60))
+def test_no_refusal_is_lost_where_names_are_given_up(added: list[tuple[str, int]]) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(refusals, "MAX_NAMES", 4)
+        names = NameCounts()
+        for name, weight in added:
+            names.add(name, weight)
+    true = Counter[str]()
+    for name, weight in added:
+        true[name] += weight
+    assert len(names.counts) <= 4
+    assert sum(names.counts.values()) + names.others == true.total()
+    assert [name for name, count in names.counts.items() if count > true[name]] == []
+
+
+def test_rows_are_bounded_and_what_is_given_up_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "MAX_ROWS", most := 50)
+    report = RefusalReport(by=("user",))
+    for number in range(2 * most):
+        report.add(line(user=f"u{number}@acme.com").encode(), *EVER)
+        report.add(line(user="often@acme.com").encode(), *EVER)
+    assert len(report.rows) <= most
+    assert sum(row.count for row in report.rows.values()) + report.others == 4 * most
+    key, row = report.ordered()[0]
+    assert (key, row.count, report.share(key, row)) == (("often@acme.com",), 2 * most, None)
+    file = tmp_path / "many.log"
+    file.write_text("\n".join(line(user=f"u{number}@acme.com") for number in range(most + 1)), encoding="utf-8")
+    assert told(file, "--by", "user")["in_other_rows"] == most + 1 - most // 2
+    result = run(file, "--by", "user", "--fail", "--limit", "1")
+    assert (result.exit_code, "more are in rows that were given up" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("by", "rows"),
+    [
+        ("client", [("c1", 4, 0.8), (None, 2, 0.5)]),
+        ("user", [("ana@acme.com", 3, 0.6), ("bob@acme.com", 2, 1.0), (None, 1, 0.5)]),
+        ("reason", [("scope_missing", 4, 0.444444), ("credential_missing", 1, 0.111111), ("token_expired", 1, 0.111111)]),
+        ("route", [("search", 5, 0.833333), ("chat", 1, 0.333333)]),
+    ],
+)
+def test_rows_by_what_is_asked_for(tmp_path: Path, by: str, rows: list[tuple[str | None, int, float]]) -> None:
+    ana, bob = {"client_id": "c1", "user": "ana@acme.com"}, {"client_id": "c1", "user": "bob@acme.com"}
+    log = [
+        *[line("deny", **ana)] * 2,
+        line(**ana, route="chat"),
+        line("deny", "scope_missing", user="bob@acme.com"),
+        line("deny", "token_expired", **bob),
+        line("deny", "credential_missing"),
+        line("allow", "allowed", **ana, route="chat"),
+        line("allow", "allowed", user="ana@acme.com", route="chat"),
+        line("allow", "allowed"),
+    ]
+    file = tmp_path / "decisions.log"
+    file.write_text("\n".join(log), encoding="utf-8")
+    found = told(file, "--by", by)["rows"]
+    assert [(row[by], row["count"], row["share"]) for row in found] == rows
+    assert {"what_to_do" in row for row in found} == {by == "reason"}
+    both = told(file, "--by", f"{by}, route" if by != "route" else "route,user")["rows"]
+    assert sum(row["count"] for row in both) == 6
+    assert run(file, "--by", by).stdout.splitlines()[3].split()[:2] == ["refusals", by]
+
+
+def test_scopes_paths_and_the_nearest_route_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "decisions.log"
+    log = [
+        *[line("deny", required_scopes="CHAT SEARCH", held_scopes="SEARCH")] * 2,
+        line("deny", required_scopes="CHAT SEARCH", held_scopes=""),
+        line("deny", "route_unknown", route=None, method="GET", path="/serch", nearest_route="search"),
+    ]
+    file.write_text("\n".join(log), encoding="utf-8")
+    scopes, unknown = told(file)["rows"]
+    assert scopes["required_scopes"]["most"] == [{"name": "CHAT SEARCH", "count": 3}]
+    assert scopes["held_scopes"]["most"] == [{"name": "SEARCH", "count": 2}, {"name": "none", "count": 1}]
+    assert unknown["nearest_routes"]["most"] == [{"name": "search", "count": 1}]
+    assert unknown["paths"]["most"] == [{"name": "GET /serch", "count": 1}]
+    shown = run(file).stdout
+    assert "required scopes: CHAT SEARCH (3); held scopes: SEARCH (2), none (1)" in shown
+    assert "nearest routes: search (1); paths: GET /serch (1)" in shown
+
+
+def test_a_million_lines_take_less_than_a_minute() -> None:
+    """Of the processor, that is: 60 microseconds a line, of which it takes about ten."""
+    texts = [
+        line("deny", reason, actor=f"oauth:okta:{number}", client_id=f"c{number % 7}", user=f"u{number}@acme.com").encode() + b"\n"
+        for number in range(10_000)
+        for reason in ("scope_missing", "token_expired")
+    ]
+    report = RefusalReport()
+    started = time.process_time()
+    for text in lines(io.BytesIO(b"".join(texts)), lambda _: None):
+        report.add(text, *EVER)
+    assert time.process_time() - started < 60 * len(texts) / 1_000_000
+    assert report.lines == len(texts)
+
+
+def test_the_name_of_before_says_what_to_write(log: Path) -> None:
+    result = CliRunner().invoke(main, ["monitor-report", str(log), "--fail", "--json"])
+    assert result.exit_code == 1
+    assert "monitor-report is deprecated: write 'extauthz report --only monitored'" in result.stderr
+    assert json.loads(result.stdout) == told(log, "--only", "monitored")
+    assert "monitor-report" not in CliRunner().invoke(main, ["--help"]).stdout
+
+
+@pytest.mark.parametrize("columns", [50, 80, 120])
+def test_a_person_reads_the_table_at_any_width(log: Path, columns: int) -> None:
+    seen = narrow(columns, "report", str(log))
+    head = next(text for text in seen.splitlines() if text.startswith("refusals"))
+    table = seen.partition(head)[2].partition("Left out" if "Left out" in seen else "What to do")[0]
+    assert max(map(len, table.splitlines())) <= columns
+    assert [name for name in ("route", "reason") if name not in head] == []
+    assert "callers: token:one (2)" in " ".join(table.split())
 
 
 def test_more_rows_than_the_table_shows(tmp_path: Path) -> None:
@@ -232,7 +376,7 @@ def test_logs_that_cannot_be_read(tmp_path: Path) -> None:
     packed = tmp_path / "decisions.log.gz"
     packed.write_bytes(gzip.compress("\n".join(LOG).encode()))
     result = run(packed)
-    assert (result.exit_code, f"zcat {packed} | extauthz monitor-report -" in result.stderr) == (1, True)
+    assert (result.exit_code, f"zcat {packed} | extauthz report -" in result.stderr) == (1, True)
     assert run(tmp_path / "missing.log").exit_code == 2
     assert run(tmp_path).exit_code == 2
     assert run().exit_code == 2
@@ -271,9 +415,9 @@ def test_times(value: object, expected: float | None) -> None:
     assert seconds(value) == expected
 
 
-def test_every_reason_that_is_forwarded_has_a_hint() -> None:
-    assert set(HINTS) == FORWARDED
-    assert hint("path_malformed") is None
+def test_every_reason_of_a_refusal_has_a_hint() -> None:
+    assert set(HINTS) == set(Reason) - ALLOWING
+    assert hint("allowed") is None
     assert all(text == text.strip() and not text.endswith(".") for text in HINTS.values())
 
 
@@ -291,8 +435,9 @@ def test_what_the_sidecar_writes_is_what_the_report_reads(make_world: MakeWorld,
     found = told("-", stdin=written.read_text())
     assert (found["allow"], found["deny"], found["would_deny"], found["broken_lines"]) == (1, 1, 2, 0)
     assert {(row["route"], row["reason"], row["share"]) for row in found["rows"]} == {
+        (None, "path_ambiguous", 1.0),
         ("search", "scope_missing", 0.5),
         ("search", "credential_missing", 0.5),
     }
-    callers = {row["reason"]: row["callers"][0]["who"] for row in found["rows"]}
+    callers = {row["reason"]: row["callers"]["most"][0]["name"] for row in found["rows"] if row["route"]}
     assert callers == {"scope_missing": f"token:{token.split('_')[1]}", "credential_missing": "not known"}
