@@ -10,7 +10,7 @@ from extauthz.core.model import Reason
 from extauthz.core.paths import Path, parse_with_slashes
 from extauthz.core.policy import Policy
 from extauthz.core.routes import MethodTable, Node, Route
-from extauthz.telemetry.similar_words import Budget, Word
+from extauthz.telemetry.similar_words import Comparisons, Word
 
 MAX_COMPARED = 5_000
 """Characters that are compared for one request, whatever the routes: a millisecond."""
@@ -32,7 +32,7 @@ _EXACT, _SIMILAR, _LEFT_OUT = range(3)
 def nearest_route(policy: Policy, method: str, raw_path: str, host: str) -> str | None:
     """Return the name of the route, None where no route is like the request; `raw_path` is as it came, without a query.
 
-    The work has a bound, whatever the routes: among thousands of names in one place, those with one typing error are looked for first.
+    The work has a bound, whatever the routes: among thousands of names in one place those with one typing error are found first.
     """
     path, table = parse_with_slashes(raw_path), policy.table_for(host)
     if isinstance(path, Reason) or isinstance(table, Reason):
@@ -45,7 +45,7 @@ def nearest_route(policy: Policy, method: str, raw_path: str, host: str) -> str 
 
 def _search(root: Node, segments: tuple[str, ...], method: str) -> str | None:
     """Follow the ways with the fewest differences first."""
-    budget, words, ways = Budget(MAX_COMPARED), tuple(map(Word, segments)), 0
+    budget, words, ways = Comparisons(MAX_COMPARED), tuple(map(Word, segments)), 0
     queue: list[tuple[float, int, int, Node, int]] = [(0.0, 0, _EXACT, root, 0)]
     seen: set[tuple[int, int, int]] = set()
     while queue:
@@ -68,7 +68,7 @@ def _search(root: Node, segments: tuple[str, ...], method: str) -> str | None:
 _Way = tuple[float, int, Node, int]
 
 
-def _ways_on(kind: int, node: Node, word: Word | None, at: int, budget: Budget) -> Iterator[_Way]:
+def _ways_on(kind: int, node: Node, word: Word | None, at: int, budget: Comparisons) -> Iterator[_Way]:
     """Yield what each way on costs, and where it leads: along a segment, past one too many, or past one that is left out."""
     segment = word.text if word else None
     if kind == _SIMILAR and word:

@@ -15,7 +15,7 @@ OF_WORD = 4
 _LETTERS = frozenset(ascii_lowercase + digits + "-_.")
 
 
-class Budget:
+class Comparisons:
     """How many characters may still be compared."""
 
     __slots__ = ("left",)
@@ -56,7 +56,7 @@ class Word:
             row = (row + common | row - common) & every
         return 2 * (len(self._folded) - row.bit_count()) / (len(self._folded) + len(other) or 1)
 
-    def similar(self, words: Collection[str], budget: Budget) -> Iterator[tuple[str, float]]:
+    def similar(self, words: Collection[str], budget: Comparisons) -> Iterator[tuple[str, float]]:
         """Yield words that are similar, and their ratios, as far as the budget goes; a word may come twice."""
         if len(words) > FEW:
             for variant in self.variants():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extauthz.telemetry.similar_words import FEW, SIMILAR, Budget, Word
+from extauthz.telemetry.similar_words import FEW, SIMILAR, Comparisons, Word
 
 WORD = st.text("abé-", max_size=12)
 MANY = [f"service-{number}" for number in range(5 * FEW)]
@@ -33,7 +33,7 @@ def test_the_ratio_is_that_of_the_longest_common_subsequence(one: str, other: st
 def test_what_is_left_out_before_comparing_is_not_similar(one: str, others: list[str]) -> None:
     word = Word(one)
     expected = {other for other in others if word.ratio(other) >= SIMILAR}
-    assert {name for name, _ in word.similar(others, Budget(100_000))} == expected
+    assert {name for name, _ in word.similar(others, Comparisons(100_000))} == expected
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_what_is_left_out_before_comparing_is_not_similar(one: str, others: list
     ["service-499", "servce-499", "servicee-499", "sevrice-499", "serwice-499", "SERVICE-499", "service-499s", "service-499es"],
 )
 def test_one_typing_error_is_seen_among_many_words_before_the_budget_ends(text: str) -> None:
-    budget = Budget(1_200)
+    budget = Comparisons(1_200)
     assert "service-499" in [name for name, _ in Word(text).similar(MANY, budget)]
     assert budget.left < 0
 
@@ -50,9 +50,9 @@ def test_one_typing_error_is_seen_among_many_words_before_the_budget_ends(text: 
     ("text", "meant"), [("category", "categories"), ("categories", "category"), ("box", "boxes"), ("boxes", "box")]
 )
 def test_singular_and_plural_are_looked_up(text: str, meant: str) -> None:
-    assert (meant, Word(text).ratio(meant)) in list(Word(text).similar(dict.fromkeys([*MANY, meant]), Budget(50)))
+    assert (meant, Word(text).ratio(meant)) in list(Word(text).similar(dict.fromkeys([*MANY, meant]), Comparisons(50)))
 
 
 @given(st.integers(0, 300))
 def test_no_more_is_compared_than_the_budget_has(characters: int) -> None:
-    assert len(list(Word("service-1").similar(MANY[:FEW], Budget(characters)))) <= characters / len("service-1")
+    assert len(list(Word("service-1").similar(MANY[:FEW], Comparisons(characters)))) <= characters / len("service-1")
