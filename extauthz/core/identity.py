@@ -35,7 +35,7 @@ class IdentityHeaders:
 
     `names` are those of FIELDS, `credentials` those that clients send tokens and users with; without an `auth_type` no header tells
     the kind of a token. `always_listed` are the names that every allow sets, removes, or keeps by configuration: among them default
-    names that are replaced, which an upstream may know. `overrides` would make it see another request than the one that was decided.
+    names that are replaced, which an upstream may know. `overrides` would make it see another request than was decided.
     """
 
     prefix: str = "x-extauthz-"
