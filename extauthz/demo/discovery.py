@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from extauthz.demo import company
 from extauthz.demo.openid_providers import AUTH0_KEYS, COGNITO_KEYS, KEYCLOAK_KEYS, REALM
 from extauthz.demo.providers import AZURE_ISSUER, AZURE_V1_ISSUER, INTROSPECTION, OKTA, ONELOGIN, TENANT, Document
 
@@ -17,6 +18,7 @@ KEY_SETS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         f"/{TENANT}/discovery/v2.0/keys": {"x5t": "", "issuer": AZURE_ISSUER},
         f"/{TENANT}/discovery/keys": {"x5t": ""},
         f"{ONELOGIN}/certs": {},
+        company.KEYS: {"alg": "RS256"},
         **{path: {"alg": "RS256"} for path in (KEYCLOAK_KEYS, AUTH0_KEYS, COGNITO_KEYS)},
     }
 )
@@ -31,6 +33,7 @@ def discovery_documents(base: str) -> dict[str, Document]:
         f"/{TENANT}/v2.0{DISCOVERY}": _azure(AZURE_ISSUER, f"{base}/{TENANT}", "/v2.0"),
         f"/{TENANT}{DISCOVERY}": _azure(AZURE_V1_ISSUER, f"{base}/{TENANT}", ""),
         ONELOGIN + DISCOVERY: _onelogin(base + ONELOGIN),
+        company.PATH + DISCOVERY: company.discovery(base),
         REALM + DISCOVERY: {"issuer": base + REALM, "jwks_uri": base + KEYCLOAK_KEYS},
     }
 

@@ -24,6 +24,7 @@ from extauthz.demo.providers import (
     TENANT,
     IssuerRole,
 )
+from extauthz.demo.wrong_tokens import WrongToken, wrong_token
 
 __all__ = [
     "AUDIENCE",
@@ -105,6 +106,16 @@ class DemoIssuer:
     def onelogin_token(self, user: str, *, lifetime: int = 3600, **changes: Any) -> str:
         """Issue a OneLogin access token, which does not hold the user's address."""
         return self.issue(IssuerRole.ONELOGIN, user, lifetime=lifetime, **changes)
+
+    def wrong_token(self, wrong: WrongToken, user: str) -> str:
+        """Issue a token that no API should take."""
+        now = int(_now())
+        return wrong_token(providers.claims_of(wrong.role, self._base, user, now, now + 3600), wrong, self._keys.signing())
+
+    def examples(self, user: str) -> dict[str, str]:
+        """Issue a token of every role, and every wrong one, by the shell variable that holds it in the demo."""
+        genuine = {role.variable: self.issue(role, user) for role in IssuerRole}
+        return genuine | {wrong.variable: self.wrong_token(wrong, user) for wrong in WrongToken}
 
     def forged(self, token: str) -> str:
         """Return the same header and claims signed with nobody's key; for an opaque token another one of its shape."""

@@ -231,7 +231,7 @@ async def _make_tokens(demo: Demo) -> None:
         REVOKED={"permission": "GLOBAL", "scopes": ["SEARCH"]},
     )
     await demo.extauthz("token", "revoke", demo.ids["REVOKED"], "--yes")
-    demo.tokens |= {role.variable: demo.issuer.issue(role, USER) for role in IssuerRole}
+    demo.tokens |= demo.issuer.examples(USER)
     demo.variables.touch(mode=0o600)
     demo.variables.write_text("".join(f"{name}='{token}'\n" for name, token in demo.tokens.items()), encoding="ascii")
 

@@ -19,7 +19,15 @@ _NAMESPACE = uuid.UUID("88888888-8888-8888-8888-888888888888")
 
 def keycloak_entry(base: str) -> dict[str, Any]:
     """Return the entry that accepts tokens of the realm at `base`."""
-    return {"provider": "keycloak", "issuer": base + REALM, "client_ids": [WEB_CLIENT], "audience": API, "scopes": "all"}
+    return {
+        "provider": "keycloak",
+        "issuer": base + REALM,
+        "client_ids": [WEB_CLIENT],
+        "audience": API,
+        "scopes": ["CHAT", "SEARCH"],
+        "scope_claim": "realm_access.roles",
+        "scope_map": {"editor": ["CHAT", "SEARCH"]},
+    }
 
 
 def auth0_entry(base: str) -> dict[str, Any]:
@@ -30,7 +38,9 @@ def auth0_entry(base: str) -> dict[str, Any]:
         "client_ids": [WEB_CLIENT],
         "audience": API,
         "user_claim": EMAIL_OF_AUTH0,
-        "scopes": "all",
+        "scopes": ["CHAT", "SEARCH"],
+        "scope_claim": "permissions",
+        "scope_map": {"write:chat": ["CHAT"], "read:search": ["SEARCH"]},
         "jwks_uri": base + AUTH0_KEYS,
     }
 
@@ -42,7 +52,8 @@ def cognito_entry(base: str) -> dict[str, Any]:
         "issuer": COGNITO_ISSUER,
         "client_ids": [WEB_CLIENT],
         "user_claim": "username",
-        "scopes": "all",
+        "scopes": ["CHAT", "SEARCH"],
+        "scope_map": {f"{API}/chat": ["CHAT"], f"{API}/search": ["SEARCH"]},
         "jwks_uri": base + COGNITO_KEYS,
     }
 
@@ -60,7 +71,7 @@ def keycloak_claims(base: str, user: str, now: int, expires_at: int) -> dict[str
         "azp": WEB_CLIENT,
         "sid": str(uuid.uuid4()),
         "acr": "1",
-        "realm_access": {"roles": ["default-roles-acme", "offline_access"]},
+        "realm_access": {"roles": ["default-roles-acme", "editor", "offline_access"]},
         "scope": "openid email profile",
         "email_verified": True,
         "preferred_username": user.partition("@")[0],
@@ -79,7 +90,7 @@ def auth0_claims(base: str, user: str, now: int, expires_at: int) -> dict[str, A
         "exp": expires_at,
         "azp": WEB_CLIENT,
         "scope": "openid profile email",
-        "permissions": [],
+        "permissions": ["write:chat"],
     }
 
 
@@ -94,7 +105,7 @@ def cognito_claims(user: str, now: int, expires_at: int) -> dict[str, Any]:
         "origin_jti": str(uuid.uuid4()),
         "event_id": str(uuid.uuid4()),
         "token_use": "access",
-        "scope": "openid profile email",
+        "scope": f"openid profile email {API}/chat",
         "auth_time": now,
         "exp": expires_at,
         "iat": now,

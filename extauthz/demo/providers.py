@@ -11,7 +11,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from extauthz.demo import openid_providers
+from extauthz.demo import company, openid_providers
 
 Document = dict[str, Any]
 
@@ -41,6 +41,7 @@ class IssuerRole(StrEnum):
     AZURE_V1 = "azure-1"
     GSUITE = "gsuite"
     ONELOGIN = "onelogin"
+    OIDC = "oidc"
     KEYCLOAK = "keycloak"
     AUTH0 = "auth0"
     COGNITO = "cognito"
@@ -99,6 +100,8 @@ def entry_of(role: IssuerRole, base: str) -> Document:
             }
         case IssuerRole.ONELOGIN:
             entry = {"provider": "onelogin", "issuer": base + ONELOGIN, "client_ids": [ONELOGIN_CLIENT]}
+        case IssuerRole.OIDC:
+            entry = company.entry(base)
         case IssuerRole.KEYCLOAK:
             entry = openid_providers.keycloak_entry(base)
         case IssuerRole.AUTH0:
@@ -151,6 +154,8 @@ def claims_of(role: IssuerRole, base: str, user: str, now: int, expires_at: int)
                 "scope": "openid profile email",
                 "aud": ONELOGIN_CLIENT,
             }
+        case IssuerRole.OIDC:
+            return company.claims(base, user, now, expires_at)
         case IssuerRole.KEYCLOAK:
             return openid_providers.keycloak_claims(base, user, now, expires_at)
         case IssuerRole.AUTH0:

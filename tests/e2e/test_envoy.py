@@ -118,6 +118,7 @@ def test_the_cases_of_the_demo(envoy: RunningDemo, case: Case) -> None:
     assert reply.status == case.status
     if case.user is None:
         assert reply.reason == case.reason
+        assert envoy.logged(reply) == case.decision
     else:
         assert reply.upstream.get("x-extauthz-user", "") == case.user
 
@@ -153,6 +154,29 @@ def test_an_oauth_identity_reaches_the_upstream(envoy: RunningDemo) -> None:
     assert "x-glean-auth-type" not in seen
 
 
+ALL_SCOPES = ",".join(
+    [
+        "ACTIVITY",
+        "ANNOUNCEMENTS",
+        "ANSWERS",
+        "CHAT",
+        "COLLECTIONS",
+        "DOCPERMISSIONS",
+        "DOCUMENTS",
+        "ENTITIES",
+        "FEED",
+        "FEEDBACK",
+        "INSIGHTS",
+        "PEOPLE",
+        "PINS",
+        "SEARCH",
+        "SHORTCUTS",
+        "SUMMARIZE",
+        "VERIFICATION",
+    ]
+)
+SCOPES = {"OIDC": "CHAT,SEARCH", "KEYCLOAK": "CHAT,SEARCH", "AUTH0": "CHAT", "COGNITO": "CHAT"}
+"""What tokens of the demo hold where their claims say it; others hold everything."""
 ACTORS = {name: f"oauth:{role}:" for name, role in ROLES.items()}
 
 
@@ -162,6 +186,8 @@ def test_a_genuine_token_of_each_provider_is_accepted(envoy: RunningDemo, provid
         seen = send(envoy, provider, CHAT, OAUTH).upstream
         assert (seen["x-extauthz-user"], seen["x-extauthz-auth-type"]) == ("ana@acme.com", "OAUTH")
         assert seen["x-extauthz-actor"].startswith(ACTORS[provider])
+        assert [seen["x-extauthz-client-id"]] == entry_of(ROLES[provider], envoy.demo.issuer.org_issuer)["client_ids"]
+        assert seen["x-extauthz-scopes"] == SCOPES.get(provider, ALL_SCOPES)
         assert "authorization" not in seen
 
 

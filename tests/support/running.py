@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -19,6 +19,7 @@ from extauthz.cli import main
 from extauthz.demo.launcher import Demo, Ports, running
 from extauthz.demo.wiring import Wiring
 from extauthz.errors import DemoError
+from tests.support.waiting import eventually
 
 
 @dataclass
@@ -54,6 +55,15 @@ class RunningDemo:
 
     demo: Demo
     loop: asyncio.AbstractEventLoop
+    reasons: Mapping[str, str]
+
+    def logged(self, reply: Reply) -> str:
+        """Return the reason of a refusal in the decision log, or "" where Envoy itself refused."""
+        if reply.reason == "envoy":
+            return ""
+        decision_id = reply.document["decision_id"]
+        eventually(lambda: decision_id in self.reasons)
+        return self.reasons[decision_id]
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine in the demo's loop."""
@@ -112,7 +122,8 @@ def _running(folder: Path, prepare: Callable[[Demo], Coroutine[Any, Any, None]],
         state["stop"] = asyncio.Event()
         state["loop"] = asyncio.get_running_loop()
         async with running(Ports.free(), folder, **more) as demo:
-            drained = asyncio.create_task(_drain(demo))
+            reasons = state["reasons"] = {}
+            drained = asyncio.create_task(_drain(demo, reasons))
             await prepare(demo)
             state["demo"] = demo
             started.set()
@@ -133,7 +144,7 @@ def _running(folder: Path, prepare: Callable[[Demo], Coroutine[Any, Any, None]],
     try:
         if "demo" not in state:
             raise RuntimeError("the demo did not start") from state.get("error")
-        yield RunningDemo(state["demo"], state["loop"])
+        yield RunningDemo(state["demo"], state["loop"], state["reasons"])
     finally:
         if "stop" in state and thread.is_alive():
             state["loop"].call_soon_threadsafe(state["stop"].set)
@@ -142,7 +153,7 @@ def _running(folder: Path, prepare: Callable[[Demo], Coroutine[Any, Any, None]],
     assert "error" not in state, state["error"]
 
 
-async def _drain(demo: Demo) -> None:
-    """Read the decision lines, so that the sidecar's pipe never fills."""
-    async for _ in demo.decisions():
-        pass
+async def _drain(demo: Demo, reasons: dict[str, str]) -> None:
+    """Read the decision lines, so that the sidecar's pipe never fills, and keep the reasons by the ids of decisions."""
+    async for decision in demo.decisions():
+        reasons[decision["decision_id"]] = decision["reason"]

@@ -161,9 +161,9 @@ class Introspection:
         if answer.status in method.refusals or unscoped:
             return Reason.TOKEN_INACTIVE
         if answer.status in (400, 401):
-            raise self._failure(
-                f"it refuses this client ({answer.status}): compare client_ids and client_secret with the issuer's settings"
-            )
+            kind, keys = ("", "") if answer.status == 401 else (", or it introspects no such tokens", "; keys verify JWTs")
+            hint = f"compare client_ids and client_secret with the issuer's settings{keys}"
+            raise self._failure(f"it refuses this client{kind} ({answer.status}): {hint}")
         self._discovery.expire()
         raise self._failure(f"it answers with status {answer.status}")
 
