@@ -20,7 +20,7 @@ from extauthz.responses.client_headers import ClientHeaders
 
 REALM = "extauthz"
 MAX_NAMED = 512
-"""Characters of scopes that a message, or a header, names."""
+"""Characters of scopes that the usual message, or a challenge, names."""
 GRPC_CODES = {400: 3, 401: 16, 403: 7, 500: 13, 503: 14}
 STATUSES = (400, 401, 403, 404, 429, 503)
 """What may stand in the place of a reason's own HTTP status."""
@@ -132,8 +132,7 @@ class Denials:
             body = own.body.filled(values, _escape_for(content_type)) if own.body else self._usual_body(reason, status, values)
             if body:
                 headers.append(("content-type", content_type))
-        short = values | {"scope": _short_list(decision)}
-        headers += [(name, value.filled(short).strip(" ")) for name, value in own.headers]
+        headers += [(name, value.filled(values).strip(" ")) for name, value in own.headers]
         return ClientAnswer(status, tuple(headers), body)
 
     def _values(self, decision: Deny, decision_id: str, own: OwnAnswer, *, filtered: bool) -> dict[str, str]:
@@ -144,7 +143,7 @@ class Denials:
             usual = _naming(usual, decision)
         if filtered and decision.reason.public_name in _FOR_WANT_OF_A_HEADER:
             usual = f"{usual} {FILTERED}"
-        values["message"] = own.message.filled(values | {"scope": _short_list(decision)}) if own.message else usual
+        values["message"] = own.message.filled(values) if own.message else usual
         return values
 
     def _usual_body(self, reason: Reason, status: int, values: Mapping[str, str]) -> str:
@@ -162,8 +161,8 @@ class Denials:
         An answer of a company's own that is a 401 has a challenge whatever its reason (RFC 9110 15.5.2).
         """
         reason = decision.reason
-        names = _short_list(decision) if reason is Reason.SCOPE_MISSING else ""
-        scopes = f', scope="{names}"' if names else ""
+        names = " ".join(decision.scopes) if reason is Reason.SCOPE_MISSING else ""
+        scopes = f', scope="{names}"' if 0 < len(names) <= MAX_NAMED else ""  # longer headers are refused by clients
         coded = reason.status in (400, 401) or reason is Reason.SCOPE_MISSING
         if status not in _CHALLENGED or not (coded or status == 401):
             return None
@@ -175,12 +174,6 @@ class Denials:
 _USUAL = OwnAnswer()
 FILTERED = "Headers of this request did not reach the check: allowed_headers of Envoy's ext_authz filter keeps them back."
 _FOR_WANT_OF_A_HEADER = frozenset({"credential_missing", "act_as_missing", "token_invalid"})
-
-
-def _short_list(decision: Deny) -> str:
-    """Return the scopes with spaces between them, nothing where clients may refuse a header for its length."""
-    names = " ".join(decision.scopes)
-    return names if len(names) <= MAX_NAMED else ""
 
 
 def _naming(message: str, decision: Deny) -> str:

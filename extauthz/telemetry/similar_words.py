@@ -62,8 +62,8 @@ class Word:
             for variant in self.variants():
                 if not budget.spend(1):
                     return
-                if variant in words and variant:
-                    yield variant, self.ratio(variant)
+                if variant in words and (ratio := self.ratio(variant)) >= SIMILAR:
+                    yield variant, ratio
         for word in words:
             is_possible = self._can_be_similar(word)
             if not budget.spend(OF_WORD + len(word) * is_possible):

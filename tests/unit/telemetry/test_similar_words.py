@@ -53,6 +53,11 @@ def test_singular_and_plural_are_looked_up(text: str, meant: str) -> None:
     assert (meant, Word(text).ratio(meant)) in list(Word(text).similar(dict.fromkeys([*MANY, meant]), Comparisons(50)))
 
 
+@pytest.mark.parametrize("text", ["a", "ab", "abc"])
+def test_a_word_that_is_looked_up_is_similar_too(text: str) -> None:
+    assert list(Word(text).similar(dict.fromkeys(["y", "s", "ies", *MANY]), Comparisons(10_000))) == []
+
+
 @given(st.integers(0, 300))
 def test_no_more_is_compared_than_the_budget_has(characters: int) -> None:
     assert len(list(Word("service-1").similar(MANY[:FEW], Comparisons(characters)))) <= characters / len("service-1")
