@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import hypothesis
 import pytest
 
 # Whatever PYTHONDONTWRITEBYTECODE says: hundreds of processes of the tests would each compile all that they import. It stays as it
@@ -18,6 +19,10 @@ sys.dont_write_bytecode = False
 
 from tests.support.transports import NAMES, Loop, Name  # noqa: E402
 from tests.support.world import MakeWorld, World  # noqa: E402
+
+# The time of the wall for one example says what else the machine does. What may cost so much is a matter of counted work.
+hypothesis.settings.register_profile("machine", deadline=None)
+hypothesis.settings.load_profile("machine")
 
 SLOW_FILES = (
     "envoy",

@@ -29,7 +29,7 @@ def problems(source: Document) -> list[Problem]:
     types = {header.lower()} if header and isinstance(header, str) else set()
     overrides = {*OVERRIDE_HEADERS, *FORWARDED_HOST_HEADERS}
     defaults = () if section.get("only") else ACT_AS_HEADERS
-    keepable = {AUTHORIZATION, *types, *defaults, *(name for _, name in act_as), *overrides}
+    keepable = {AUTHORIZATION, AUTH_TYPE, *types, *defaults, *(name for _, name in act_as), *overrides}
     found = [
         source.problem(("identity", "keep", index), f"{name!r} is not one of {', '.join(sorted(keepable))}")
         for index, name in strings(source, "identity", "keep")

@@ -11,6 +11,7 @@ from extauthz.config.issuers import TENANT
 from extauthz.config.openid import accepts_every_client
 from extauthz.config.settings import Settings
 from extauthz.core.act_as import ACT_AS_HEADERS
+from extauthz.core.credentials import AUTH_TYPE
 from extauthz.core.policy import Policy
 from extauthz.core.providers import Verification
 from extauthz.errors import Problem
@@ -63,6 +64,8 @@ def risks(settings: Settings, policy: Policy, source: Document) -> list[Problem]
     warnings += upstream.kept_hosts(settings.identity.keep, policy, source)
     if set(settings.act_as.headers) - set(ACT_AS_HEADERS):
         warnings.append(source.problem(("act_as", "headers"), _RULE_WARNING))
+    if settings.auth_type.header not in ("", AUTH_TYPE):
+        warnings.append(source.problem(("auth_type", "header"), _RULE_WARNING))
     if settings.tokens and settings.tokens.enabled and not settings.act_as.allow:
         warnings.append(source.problem(("act_as", "allow"), "is empty: no GLOBAL token can act for anybody"))
     if settings.tokens and settings.tokens.enabled and not settings.tokens.store.startswith("sqlite:"):

@@ -34,8 +34,8 @@ class IdentityHeaders:
     """Names of the identity headers, and which credential headers stay; all in lower case, `prefix` ends with "-".
 
     `names` are those of FIELDS, `credentials` those that clients send tokens and users with; without an `auth_type` no header tells
-    the kind of a token. `always_listed` are the names that every allow sets, removes, or keeps by configuration. `overrides` would
-    make an upstream see another request than the one that was decided.
+    the kind of a token. `always_listed` are the names that every allow sets, removes, or keeps by configuration: among them default
+    names that are replaced, which an upstream may know. `overrides` would make it see another request than was decided.
     """
 
     prefix: str = "x-extauthz-"
@@ -52,12 +52,13 @@ class IdentityHeaders:
         names = {part: self.prefix + part for part in FIELDS}
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "credentials", (AUTHORIZATION, *filter(None, [self.auth_type]), *self.act_as))
-        object.__setattr__(self, "always_listed", (*names.values(), *self.credentials))
+        listed = dict.fromkeys((*names.values(), *self.credentials, AUTH_TYPE, *ACT_AS_HEADERS))
+        object.__setattr__(self, "always_listed", tuple(listed))
 
     def owns(self, name: str) -> bool:
         """Tell whether an upstream could read this received name as one of ours, or as an override of the request."""
         plain = _OTHER.sub("-", name.lower())
-        return plain.startswith(self.prefix) or plain in (self.auth_type, *self.act_as, *self.overrides)
+        return plain.startswith(self.prefix) or (plain in (*self.always_listed, *self.overrides) and plain != AUTHORIZATION)
 
     def edits(self, received: Iterable[str], identity: Identity | None, user: str | None) -> HeaderEdits | Reason:
         """Return the edits of an allowed request with these names (`identity` None: a public route), or IDENTITY_TOO_LONG."""

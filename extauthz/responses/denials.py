@@ -20,7 +20,7 @@ from extauthz.responses.client_headers import ClientHeaders
 
 REALM = "extauthz"
 MAX_NAMED = 512
-"""Characters of scopes that a message names."""
+"""Characters of scopes that the usual message, or a challenge, names."""
 GRPC_CODES = {400: 3, 401: 16, 403: 7, 500: 13, 503: 14}
 STATUSES = (400, 401, 403, 404, 429, 503)
 """What may stand in the place of a reason's own HTTP status."""
@@ -161,8 +161,9 @@ class Denials:
         An answer of a company's own that is a 401 has a challenge whatever its reason (RFC 9110 15.5.2).
         """
         reason = decision.reason
-        scopes = f', scope="{" ".join(decision.scopes)}"' if reason is Reason.SCOPE_MISSING else ""
-        coded = reason.status in (400, 401) or bool(scopes)
+        names = " ".join(decision.scopes) if reason is Reason.SCOPE_MISSING else ""
+        scopes = f', scope="{names}"' if 0 < len(names) <= MAX_NAMED else ""  # longer headers are refused by clients
+        coded = reason.status in (400, 401) or reason is Reason.SCOPE_MISSING
         if status not in _CHALLENGED or not (coded or status == 401):
             return None
         error = f', error="{_error(reason)}"' if coded and reason not in _NO_ERROR_CODE else ""

@@ -51,7 +51,7 @@ class RecordField(StrEnum):
         True,
     )
     HELD_SCOPES = "held_scopes", "with `scope_missing`: the scopes that the caller holds, separated by spaces", True
-    NEAREST_ROUTE = "nearest_route", "with `route_unknown`: the name of the route that is most like the request; for ten a second"
+    NEAREST_ROUTE = "nearest_route", "with `route_unknown`: the name of the route that is most like the request; for two a second"
     TOKEN_SHA256 = "token_sha256", "of an access token that was not verified: the first 8 hex digits of its SHA-256"
     TOKEN_ISSUER = "token_issuer", "of an access token that was not verified: the issuer that it claims"
     TOKEN_KEY_ID = "token_key_id", "of an access token that was not verified: the key that it claims"

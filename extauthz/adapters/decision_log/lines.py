@@ -36,8 +36,9 @@ MAX_CALLERS = 4096
 _NO_TOKEN = {Reason.CREDENTIAL_MISSING, Reason.SCHEME_UNSUPPORTED}
 UNVERIFIED = frozenset(reason for reason in Reason if reason.status in (401, 503) and reason not in _NO_TOKEN)
 """Reasons with which the token in question is not known."""
-OF_PYTHON = frozenset({Reason.SCOPE_MISSING, Reason.ROUTE_UNKNOWN})
+OF_PYTHON = frozenset({Reason.SCOPE_MISSING})
 """Reasons with which a line tells more than the compiled code writes."""
+_UNKNOWN = Reason.ROUTE_UNKNOWN
 _OF_REASON = (RecordField.DECISION, RecordField.REASON, RecordField.STATUS)
 _OF_TOKEN = (RecordField.TOKEN_SHA256, RecordField.TOKEN_ISSUER, RecordField.TOKEN_KEY_ID)
 
@@ -73,16 +74,16 @@ class Lines:
 
     def line(self, moment: float, request: Request, decision: Decision, seconds: float) -> bytes:
         """Return the line of a decision, line feed included: ASCII, MAX_LINE bytes at most; `moment` is in seconds of the epoch."""
-        usual = self._usual_line(moment, request, decision, seconds)
-        if usual is not None:
-            return usual
-        return self._hints.chosen(self._common_line(moment, request, decision, seconds), decision.reason, request, moment)
+        line = self._usual_line(moment, request, decision, seconds)
+        if line is None:
+            line = self._common_line(moment, request, decision, seconds)
+        return self._hints.chosen(line, request, moment) if decision.reason is _UNKNOWN else line
 
     def _maker_of_usual_lines(self) -> Callable[[float, Request, Decision, float], bytes | None]:
         compiled = load("extauthz.adapters.decision_log._lines")
         if not compiled:
             return lambda *_: None
-        # Reasons whose line needs something of the token, the scopes or the routes are never remembered: they are left to Python.
+        # Reasons whose line needs something of the token or the scopes are never remembered: they are left to Python.
         lines = compiled.UsualLines(self._fields, self._reasons, self._samples, self._caller)
         make: Callable[[float, Request, Decision, float], bytes | None] = lines.line
         return make

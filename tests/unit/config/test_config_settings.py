@@ -109,6 +109,8 @@ def lines(*routes: str) -> str:
 def test_what_is_as_it_should_be_has_no_warning(configure: Configure) -> None:
     assert warnings(configure()) == []
     assert warnings(configure(SERVER + OAUTH)) == []
+    for told in ("by_token", "{header: X-Glean-AUTH-Type, oauth: SSO}"):
+        assert warnings(configure(SERVER + OAUTH + f"auth_type: {told}\n")) == []
     # `envoy-config` prints the rules for it, and `doctor --envoy-admin` compares them.
     assert warnings(configure(SERVER + TOKENS + ACT_AS + "identity:\n  prefix: x-acme-\n")) == []
     for more in ("trusted_proxies: [10.0.0.0/8]", "tls: {certificate: tls.crt, key: tls.key}"):
@@ -139,6 +141,7 @@ RULES = (
             SERVER + TOKENS + 'act_as:\n  allow: ["*@*"]\n  headers: [X-Scio-ActAs, X-Acme-User]\n',
             f"extauthz.yaml:10: act_as.headers: {RULES}",
         ),
+        (SERVER + TOKENS + ACT_AS + "auth_type:\n  header: X-Acme-Kind\n", f"extauthz.yaml:10: auth_type.header: {RULES}"),
         (
             SERVER + TOKENS + ACT_AS + "console:\n  public_url: https://console.acme.com\n",
             "extauthz.yaml:10: console.public_url: ends at a proxy, of whose visitors the addresses are not known: "

@@ -195,6 +195,12 @@ def test_a_load_stops_when_answers_change(load_request: LoadRequest, tmp_path: P
         under_load.Load(1, load_request, bytes(100), tmp_path).run()
 
 
+def test_the_search_for_the_nearest_route_stops_at_a_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "nearest_route", lambda *_: None)
+    with pytest.raises(AssertionError):
+        bench.nearest_routes()
+
+
 def test_growth_stops_at_a_wrong_answer(genuine: dict[str, bytes], lying: int, load_request: LoadRequest) -> None:
     with pytest.raises(WrongAnswer, match="token_expired"):
         growth.Size.of("one", lambda _: genuine["expired"], [b""])
