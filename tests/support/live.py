@@ -111,12 +111,12 @@ async def live(folder: Path, *names: str, **more: Any) -> AsyncIterator[Live]:
     base = f"http://127.0.0.1:{opened.getsockname()[1]}"
     issuer = DemoIssuer(base)
     (folder / "client-secret").write_text(CLIENT_SECRET)
-    (folder / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
+    (folder / "routes.yaml").write_text('routes: [{match: "POST /search", any_of: [SEARCH, CHAT]}]')
     settings = {
         "version": 1,
         "server": {"listen": "127.0.0.1:9001", "check_timeout": "60s"},
         "oauth": {"providers": [{**entry, "name": name} for name, entry in providers(base).items() if name in names]},
-        "scopes": ["SEARCH"],
+        "scopes": ["SEARCH", "CHAT"],
         "routes": ["routes.yaml"],
         **more,
     }
