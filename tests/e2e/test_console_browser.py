@@ -142,7 +142,7 @@ def tokens_are_made_rotated_and_revoked(demo: RunningDemo, hands: Input, title: 
     revoked_at = time.monotonic()
     eventually(lambda: reason(demo, secrets["GLOBAL"], X_Scio_ActAs=ANA) == "token_invalid", seconds=10)
     assert time.monotonic() - revoked_at < 1.0, "a revocation is honoured within a second"
-    expect(page.get_by_role("status")).to_contain_text("Known to 1 of 1 sidecars, after")
+    expect(page.get_by_role("status")).to_contain_text("Known to 1 of 1 sidecar, after")
     assert reason(demo, secrets["ANONYMOUS"]) == "allowed"
     look()
     return secrets

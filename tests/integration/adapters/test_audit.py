@@ -334,7 +334,9 @@ def test_an_export_is_one_json_object_a_line_and_proves_itself(store: AnyStore) 
     assert told[-1] == {"audit": list(store.audit_head()), "epoch": 0, "head": 5}
     rows, export = chain.read_lines(lines)
     assert rows == store.audit_page()
-    assert export == AuditExport((Revocation(A, ANA.at, ANA.actor, "lost"),), {B: NOW + 3600}, 0, 5, store.audit_head())
+    created = dict.fromkeys((A, B, C), token().expires_at)
+    revoked = (Revocation(A, ANA.at, ANA.actor, "lost"),)
+    assert export == AuditExport(revoked, {B: NOW + 3600}, 0, 5, store.audit_head(), created=created)
     assert chain.first_broken(rows, KEYS, export.audit) is None
     assert chain.first_broken(rows[:-1], KEYS, export.audit) == 5
 
