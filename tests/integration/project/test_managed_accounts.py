@@ -82,7 +82,7 @@ def test_the_pods_of_the_chart_work_with_the_accounts_of_the_page(server: TcpPos
     run(["token", "create", "--permission", "GLOBAL", "--scope", "SEARCH", "--description", "d", "--expires", "30d"], admin)
     verified = run(command("admin-job.yaml"), configuration(made, "admin-job.yaml", tmp_path, server))
     assert "The audit is whole, 1 row." in verified, "the job has the pepper that the row was written with"
-    assert "p2: 1 active tokens" in run(["store", "status"], admin)
+    assert "p2: 1 active token" in run(["store", "status"], admin)
 
     with connect(server, "tokens_serve") as sidecar:
         assert sidecar.execute("SELECT count(*) FROM tokens").fetchone() == (1,)
