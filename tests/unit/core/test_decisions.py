@@ -55,6 +55,20 @@ def request(text: str, headers: dict[str, str]) -> Request:
     return Request(method, path, "api.acme.com", headers, True, "5eed" * 8)
 
 
+@pytest.mark.parametrize(("sent", "kind"), [({}, Kind.ISSUED), ({"x-glean-auth-type": "OAUTH"}, Kind.OAUTH)])
+def test_a_denial_names_the_kind_of_its_token(sent: dict[str, str], kind: Kind) -> None:
+    """Metrics and logs go by it; it is none of what makes two decisions equal."""
+    disabled = plan(replace(POLICY, kinds=frozenset(Kind) - {kind}), request("GET /a", BEARER | sent))
+    assert isinstance(disabled, Deny)
+    assert (disabled.reason, disabled.kind) == (Reason.CREDENTIAL_DISABLED, kind)
+    planned = plan(POLICY, request("GET /a", BEARER | sent))
+    assert isinstance(planned, Plan)
+    for evidence in (Reason.TOKEN_REVOKED, replace(USER, expires_at=NOW)):
+        refused = decide(planned, evidence, NOW)
+        assert isinstance(refused, Deny)
+        assert refused.kind == kind
+
+
 @pytest.mark.parametrize(
     ("policy", "sent", "headers", "expected"),
     [
