@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check run demo-check prometheus pgbouncer browser openid-provider test test-unit pure pythons resolution mutants mutants-changed fleet faults fuzz sanitize soak screenshots lint workflows format bench wheel compare h2load \
+.PHONY: help setup check run demo-check prometheus pgbouncer browser openid-provider test test-long test-unit pure pythons resolution mutants mutants-changed fleet faults fuzz sanitize soak screenshots lint workflows format bench wheel compare h2load \
 	proto requirements reference check-generated clean
 
 PYTHON ?= python3
@@ -22,7 +22,7 @@ $(STAMP): requirements/uv.txt requirements/dev.txt pyproject.toml setup.py $(COM
 
 setup: $(STAMP)  ## Install everything into .venv, and build what is compiled if there is a C compiler
 
-check: lint check-generated test pure mutants-changed wheel workflows pythons  ## All that CI does
+check: lint check-generated test test-long pure mutants-changed wheel workflows pythons  ## All that CI does
 
 run: $(STAMP)  ## The main job: issuer, upstream, sidecar and a real Envoy, with curl lines to paste
 	@$(BIN)/extauthz demo
@@ -66,8 +66,12 @@ openid-provider: $(STAMP)
 	|| echo "The OpenID provider could not be installed, so its tests are left out, and fail where CI is set" >&2
 
 # One worker more than there are cores: many tests wait for processes and clocks.
-test: $(STAMP) prometheus pgbouncer browser openid-provider  ## All tests, through a real Envoy too
+test: $(STAMP) prometheus pgbouncer browser openid-provider  ## All tests but the long ones, through a real Envoy too
 	@$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
+
+# Faults, handovers and abuse under load: minutes of processor time for what seldom changes.
+test-long: $(STAMP)  ## The tests that take long, which CI runs too: a cell of each fault, workers under load, abuse of the transport
+	@$(BIN)/pytest -q -m long -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
 
 # The kill switch for support cases: everything has to work without what is compiled.
 pure: $(STAMP)  ## The unit tests and those of the other transport, without the compiled modules
@@ -133,7 +137,7 @@ sanitize: $(STAMP)  ## The transport, abuse and fuzz tests with the compiled mod
 	@cd $(SANITIZED) && export LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 	&& $(CURDIR)/$(BIN)/python -c 'import extauthz.transport.grpc._session as module; assert "$(SANITIZED)" in module.__file__' \
-	&& $(CURDIR)/$(BIN)/python -m pytest -q -p no:xdist -p no:cacheprovider tests/integration/transport tests/unit/adapters/test_usual_reader.py \
+	&& $(CURDIR)/$(BIN)/python -m pytest -q -p no:xdist -p no:cacheprovider -m "not fleet and not faults" tests/integration/transport tests/unit/adapters/test_usual_reader.py \
 	  tests/unit/adapters/test_usual_lines.py \
 	  tests/integration/adapters/test_decision_log_places.py -k "not test_nothing_leaks and not test_long_paths_are_not_kept and (nghttp2 or differential or usual or decision_log)" \
 	&& $(CURDIR)/$(BIN)/python -m tests.fuzz_reader $(SECONDS)

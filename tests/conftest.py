@@ -27,11 +27,7 @@ hypothesis.settings.load_profile("machine")
 SLOW_FILES = (
     "envoy",
     "serve",
-    "faults_issuer",
-    "faults_process",
-    "faults_store",
-    "transport_abuse",
-    "workers",
+    "console_browser",
     "compose",
     "doctor",
     "oauth_live",

@@ -10,7 +10,7 @@ from tests.faults.table import Database, Row
 
 __all__ = ["installations"]
 
-pytestmark = pytest.mark.envoy
+pytestmark = [pytest.mark.envoy, pytest.mark.long]
 
 
 @cells(store_faults)

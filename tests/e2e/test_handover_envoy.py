@@ -17,6 +17,8 @@ from extauthz.demo.wiring import EnvoyLink, Wiring
 from tests.support.demo_processes import nothing_more, sidecar_of, under_load, until
 from tests.support.running import running_demo
 
+pytestmark = pytest.mark.long
+
 
 @contextmanager
 def started(configuration: Path, log: Path, *more: str) -> Iterator[subprocess.Popen[bytes]]:

@@ -21,7 +21,7 @@ from extauthz.demo.wiring import EnvoyLink, Wiring, write_certificate
 from tests.support.demo_processes import nothing_more, sidecar_of, under_load, until
 from tests.support.running import RunningDemo, running_demo
 
-pytestmark = pytest.mark.envoy
+pytestmark = [pytest.mark.envoy, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -139,7 +139,7 @@ class Installation:
     wanted: int = STOCK
     """New tokens that there are before a fault."""
     quick: bool = False
-    """Whether a cell of `make test` is run: less of everything."""
+    """Whether a cell of `make test-long` is run: less of everything."""
     _fresh: deque[tuple[str, str]] = field(default_factory=deque)
     _made: int = 0
     _known: dict[str, tuple[str, str]] = field(default_factory=dict)

@@ -54,10 +54,10 @@ A cell is what must be answered while the fault is in force, and then how many a
 - "Before the start" means that the sidecar starts while the fault is in force, so that its memory is empty; "idle", that nobody
   asks anything when the fault comes; "under load", that all of them ask all the time.
 
-`make faults` tries all of it in about half an hour, and `make test` one cell of each fault. A step of the wall clock is not among
-them, as it cannot be made for one process alone: `tests/unit/verifiers/test_verifiers.py` moves a clock of its own. OAuth settings
-that are kept in the store are not among them either: [oauth-providers.md](oauth-providers.md#settings-in-the-store) says what holds
-while it is away, tampered with or restored, and `tests/integration/serve/test_saved_settings_served.py` tries it.
+`make faults` tries all of it in about half an hour, and `make test-long` one cell of each fault. A step of the wall clock is not
+among them, as it cannot be made for one process alone: `tests/unit/verifiers/test_verifiers.py` moves a clock of its own. OAuth
+settings that are kept in the store are not among them either: [oauth-providers.md](oauth-providers.md#settings-in-the-store) says
+what holds while it is away, tampered with or restored, and `tests/integration/serve/test_saved_settings_served.py` tries it.
 """
 
 

@@ -18,7 +18,7 @@ HEAD = "# Written by `make faults`: what was measured last of each row of faults
 
 
 def digest(row: Row) -> str:
-    """Return what changes with a row; which part of it `make test` runs is none of the measurement."""
+    """Return what changes with a row; which part of it `make test-long` runs is none of the measurement."""
     data = row.model_dump(mode="json", exclude={"in_suite"})
     cells = {
         phase: {kind: sorted(outcomes) for kind, outcomes in kinds.items()}

@@ -16,13 +16,13 @@ from tests.faults.table import Database, Phase, Row
 from tests.support.postgres_server import PostgresServer, server_of
 
 HOLD = 0.3
-"""Seconds that a fault lasts in `make test`."""
+"""Seconds that a fault lasts in `make test-long`."""
 STOCK = 300
 """New tokens that there are for each."""
 
 
 def cells(module: ModuleType) -> pytest.MarkDecorator:
-    """Return the cells that `make test` runs of the rows whose faults a module makes."""
+    """Return the cells that `make test-long` runs of the rows whose faults a module makes."""
     rows = [row for row in trial.rows() if INJECTORS[row.inject].module == module.__name__]
     found = [pytest.param(row, database, id=f"{row.id}-{database}") for row in rows for database in row.suite_databases]
     return pytest.mark.parametrize(("row", "database"), found)
@@ -62,7 +62,7 @@ def installations(pytestconfig: pytest.Config) -> Iterator[Installations]:
 
 
 def try_cell(installations: Installations, row: Row, database: Database) -> None:
-    """Run the cell that a row names for `make test`."""
+    """Run the cell that a row names for `make test-long`."""
     it = installations.of(row, database)
     found = trial.run(it, row, row.in_suite.phase, [row.in_suite.kind], hold=HOLD)
     assert found.errors == [], f"{found.errors}\n{it.said()[-3000:]}"

@@ -98,7 +98,7 @@ class Limit(_Strict):
 
 
 class Cell(_Strict):
-    """The part of a row that `make test` runs."""
+    """The part of a row that `make test-long` runs."""
 
     phase: Phase
     kind: Kind
@@ -169,7 +169,7 @@ class Row(_Strict):
 
     @property
     def suite_databases(self) -> list[Database]:
-        """The databases on which `make test` tries it."""
+        """The databases on which `make test-long` tries it."""
         return self.in_suite.databases or self.databases[:1]
 
     def cells(self, phase: Phase) -> Mapping[Kind, frozenset[str]]:

@@ -15,6 +15,8 @@ from extauthz.addresses import Address
 from extauthz.demo.issuer import DemoIssuer
 from tests.support.world import check_request
 
+pytestmark = pytest.mark.long
+
 OURS = "extauthz"
 NAMES = ("nothing", "cache off", "cache on", "bare", OURS, compare.FLOOR)
 

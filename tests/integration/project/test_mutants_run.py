@@ -10,6 +10,8 @@ import pytest
 from tests.mutants.mutations import mutants_of
 from tests.mutants.running import CleanRunFailed, Group, Outcome, run
 
+pytestmark = pytest.mark.long
+
 PACKAGE = """
 from dataclasses import dataclass
 from functools import cached_property, lru_cache

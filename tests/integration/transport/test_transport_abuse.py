@@ -72,6 +72,8 @@ from tests.support.h2_client import (
 from tests.support.transports import Authority, Held, Loop, Name, Served, default_limits, echo, only_nghttp2
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 LIMITS = default_limits(
     message_size=64 * 1024,
     concurrent_streams=50,

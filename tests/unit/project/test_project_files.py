@@ -19,7 +19,7 @@ from tests.support.project import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 WORKFLOWS = {path.name: path.read_text("utf-8") for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))}
-CHECKS = ["lint", "check-generated", "test", "pure", "mutants-changed", "wheel", "workflows", "pythons"]
+CHECKS = ["lint", "check-generated", "test", "test-long", "pure", "mutants-changed", "wheel", "workflows", "pythons"]
 
 OF_THE_IMAGE = {
     "deploy/helm/extauthz/Chart.yaml": r"^(?:version|appVersion): (.+)$",
