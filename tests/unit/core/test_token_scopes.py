@@ -83,6 +83,13 @@ ROLES = {"realm_access": {"roles": ["editor", "read"]}}
         (by("realm_access.roles"), {"realm_access": {"roles": {"read": 1}}}, set()),
         (by("https://acme.com/roles"), {"https://acme.com/roles": ["read"]}, {"read"}),
         (by("realm_access."), ROLES, set()),
+        (by("realm_access."), {"realm_access": {"": ["read"]}}, set()),
+        (by("resource_access.api.roles"), {"resource_access": {"api": {"roles": ["read"]}}}, {"read"}),
+        (
+            replace(by("scp"), provider=replace(RULES.provider, scope_claim="scope")),
+            {"scope": "x", "scp": "read write"},
+            {"read", "write"},
+        ),
     ],
 )
 def test_the_scopes_of_a_token(rules: ProviderRules, told: dict[str, Any], expected: set[str]) -> None:
