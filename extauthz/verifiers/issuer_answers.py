@@ -62,11 +62,9 @@ def with_user(claims: Claims, answer: Claims, rules: ProviderRules) -> Claims | 
         else set()
     )
     # A token that calls the address unverified is not overruled by an answer that says nothing of that.
-    unverified = (
-        provider.verified_claim in user_claims and claims.get(provider.verified_claim, True) not in provider.verified_values
-    )
-    kept = user_claims - {provider.verified_claim} if unverified else user_claims
-    other_claims = {name: value for name, value in claims.items() if name not in kept}
+    is_verified = claims.get(provider.verified_claim) in provider.verified_values
+    replaced = user_claims if is_verified else user_claims - {provider.verified_claim}
+    other_claims = {name: value for name, value in claims.items() if name not in replaced}
     return other_claims | {name: answer[name] for name in user_claims if name in answer}
 
 

@@ -34,7 +34,7 @@ from typing import Any
 
 import pytest
 from coverage import Coverage
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.mutants.mutations import Key, Mutant
 
@@ -219,7 +219,11 @@ class _Deterministic:
 
     def pytest_configure(self) -> None:
         phases = (Phase.explicit, Phase.generate)
-        settings.register_profile("mutants", derandomize=True, database=None, deadline=None, phases=phases)
+        # How soon examples are drawn says what else the machine does.
+        slow = [HealthCheck.too_slow]
+        settings.register_profile(
+            "mutants", derandomize=True, database=None, deadline=None, phases=phases, suppress_health_check=slow
+        )
         settings.load_profile("mutants")
 
 
