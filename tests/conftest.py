@@ -28,12 +28,10 @@ SLOW_FILES = (
     "envoy",
     "serve",
     "console_browser",
-    "compose",
     "doctor",
     "oauth_live",
     "introspection",
     "prometheus",
-    "store_read_only",
     "cold_start",
     "pgbouncer",
 )

@@ -25,6 +25,8 @@ from tests.support.project import ROOT
 from tests.support.tcp_postgres import TcpPostgres
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 __all__ = ["server"]
 
 TRUST_ANY = ssl._create_unverified_context()  # noqa: S323 - to see whether somebody answers

@@ -18,7 +18,7 @@ from extauthz.demo.launcher import CHECKOUT, Ports, find_envoy
 from tests.support.transports import NAMES, Held, Loop, Name, Served
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.envoy
+pytestmark = [pytest.mark.envoy, pytest.mark.long]
 
 AT_ONCE, RESETS = 200, 3_000
 """On two connections, more than the thousand after which libnghttp2, if it is not told otherwise, ends one."""

@@ -25,7 +25,7 @@ from tests.support.ports import free_port
 from tests.support.project import ROOT
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.envoy
+pytestmark = [pytest.mark.envoy, pytest.mark.long]
 
 PAGE = ROOT / "docs" / "tutorial.md"
 PORTS = ("10000", "9001", "9090", "8080")

@@ -27,6 +27,8 @@ from tests.support.sidecar import PATIENCE, Sidecar, sidecar
 from tests.support.unprivileged import NOBODY, bound_by_modes, owner, unprivileged
 from tests.support.world import StillClock, bearer
 
+pytestmark = pytest.mark.long
+
 pytest_plugins = ["tests.support.postgresql"]
 
 __all__ = ["sidecar"]
