@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
@@ -284,3 +288,34 @@ def test_every_page_is_for_everybody(demo: RunningDemo, browser: Browser) -> Non
 def look(opened: Tab) -> list[str]:
     """Return what is wrong with a page for somebody."""
     return opened.violations() + [f"{opened.page.url}: scrolls sideways"] * opened.scrolls_sideways()
+
+
+def test_a_console_that_is_overloaded_and_then_dies_changes_no_check(demo: RunningDemo) -> None:
+    """It is the last test of the demo, which has no console afterwards."""
+    console, token = demo.demo.console, demo.demo.tokens["GLOBAL"]
+    assert console is not None
+    pages, ending = Counter[int](), threading.Event()
+
+    def ask() -> None:
+        while not ending.is_set():
+            pages[httpx2.get(f"{demo.demo.console_address}/login").status_code] += 1
+
+    with ThreadPoolExecutor(16) as strangers:
+        for _ in range(16):
+            strangers.submit(ask)
+        try:
+            eventually(lambda: pages.total() > 20, seconds=20)
+            assert [reason(demo, token, X_Scio_ActAs="ana@acme.com") for _ in range(20)] == ["allowed"] * 20
+        finally:
+            ending.set()
+    os.kill(console.pid, signal.SIGKILL)
+    eventually(lambda: is_gone(f"{demo.demo.console_address}/login"), seconds=10)
+    assert [reason(demo, token, X_Scio_ActAs="ana@acme.com") for _ in range(5)] == ["allowed"] * 5
+
+
+def is_gone(address: str) -> bool:
+    try:
+        httpx2.get(address)
+    except httpx2.TransportError:
+        return True
+    return False
