@@ -75,8 +75,8 @@ class Nghttp2Server:
 
     @property
     def streams(self) -> int:
-        """How many calls are under way."""
-        return sum(len(connection.streams) for connection in self._open)
+        """How many calls are under way; other threads may ask while connections come and go."""
+        return sum(len(connection.streams) for connection in tuple(self._open))
 
     @property
     def refusals(self) -> Mapping[RefusalReason, int]:

@@ -516,6 +516,24 @@ async def _cancelled() -> bytes:
     return await work
 
 
+@only_nghttp2
+def test_a_connection_that_comes_while_calls_are_counted_disturbs_nobody(serve: Serve) -> None:
+    """Another thread may count: here a connection comes in the middle of it, each time."""
+    server = serve(echo).server
+
+    class Opening:
+        @property
+        def streams(self) -> tuple[str, ...]:
+            server._open[Opening()] = None
+            return ("a call",)
+
+    server._open |= {Opening(): None, Opening(): None}
+    try:
+        assert server.streams == 2
+    finally:
+        server._open.clear()
+
+
 def test_whatever_the_handler_does_the_answer_is_the_fallback(serve: Serve) -> None:
     """An empty message would be an allow for Envoy, and a gRPC error may be one too (failure_mode_allow)."""
     served = serve(lambda message: BROKEN[message.decode()](message) if message != b"good" else b"good")
