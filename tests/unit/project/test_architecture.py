@@ -30,7 +30,7 @@ ROWS = (
     # One library, one room: adapters do not know each other.
     "adapters.oauth adapters.store adapters.decision_log adapters.tracing adapters.envoy adapters.metrics adapters.process_log",
     "runtime admin envoy_config initial",
-    "serve doctor demo",
+    "serve doctor demo tools",
     "console",
     "cli",
     "__main__",
@@ -44,7 +44,7 @@ BARE = {"", "adapters"}
 # Our rooms that are not for everybody above them.
 ONLY_FOR = {
     "config.database_address": ("config", "adapters.store"),
-    "config": ("runtime", "admin", "serve", "console", "cli", "envoy_config", "initial", "doctor"),
+    "config": ("runtime", "admin", "serve", "console", "cli", "envoy_config", "initial", "doctor", "tools"),
     "serve": ("cli", "doctor"),
     "_pb": ("adapters.envoy", "transport"),
     "adapters.oauth": ("runtime", "serve", "doctor", "console", "admin.oauth_trial"),
@@ -87,6 +87,7 @@ LIBRARIES = {
     "click": ("cli",),
     "packaging": ("doctor",),
     "rich": ("cli",),
+    "ruamel": ("tools",),
     "google": ("adapters.envoy", "_pb", "transport.grpc.health", "transport.grpc.reflection"),
 }
 

@@ -1,0 +1,67 @@
+"""Described requests, decided by the steps that serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from extauthz.core.credentials import AUTHORIZATION, Credential, Kind
+from extauthz.core.decide import Plan, decide, monitored, plan
+from extauthz.core.model import DECISION_ID, Allow, Decision, HeaderEdits, Identity, Reason, Request, WouldDeny
+from extauthz.core.policy import Policy
+from extauthz.tools.callers import NOBODY, Caller
+
+_PLACEHOLDER = "described"
+"""Stands for the token of a described caller; it is never verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that somebody describes: `path` with its query as a client sends it, header names in lower case."""
+
+    method: str
+    path: str
+    host: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    caller: Caller = NOBODY
+
+
+def request_of(policy: Policy, call: Call) -> Request:
+    """Return the request as Envoy would describe it; a described caller sends a placeholder as its token."""
+    types = policy.auth_types
+    headers = dict(call.headers)
+    if call.caller.kind is not None:
+        prefix = types.issued[0] if call.caller.kind is Kind.ISSUED and not types.header and types.issued else ""
+        headers[AUTHORIZATION] = f"Bearer {prefix}{_PLACEHOLDER}"
+        if types.header:
+            headers |= {types.header: types.oauth} if call.caller.kind is Kind.OAUTH else {}
+    return Request(call.method, call.path, call.host, headers, raw=True, decision_id=DECISION_ID)
+
+
+def decided(policy: Policy, request: Request, evidence: Callable[[Credential], Identity | Reason], now: float) -> Decision:
+    """Decide a request; `evidence` says what verifying a credential comes to, `now` is in seconds since the epoch."""
+    planned = plan(policy, request)
+    decision = decide(planned, evidence(planned.credential), now) if isinstance(planned, Plan) else planned
+    return monitored(policy, request, decision) if policy.monitored else decision
+
+
+def decided_call(policy: Policy, call: Call, now: float) -> Decision:
+    """Decide a described request."""
+    evidence = call.caller.evidence
+
+    def described(_: Credential) -> Identity | Reason:
+        return Reason.TOKEN_UNKNOWN if evidence is None else evidence
+
+    return decided(policy, request_of(policy, call), described, now)
+
+
+def headers_for_upstream(request: Request, decision: Decision) -> dict[str, str] | None:
+    """Return the headers that the upstream gets, by lower-case names, in the order of the request; None for a refusal.
+
+    What Envoy and other filters add is not in it, nor an internal token. The id of the decision is DECISION_ID.
+    """
+    if not isinstance(decision, (Allow, WouldDeny)):
+        return None
+    edits: HeaderEdits = decision.edits
+    kept = {name: value for name, value in request.headers.items() if name not in edits.remove}
+    return kept | dict(edits.set)
