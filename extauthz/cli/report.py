@@ -13,11 +13,11 @@ import click
 
 from extauthz.cli.moments import Moment
 from extauthz.cli.output import json_option, write_json
-from extauthz.tools.refusal_hints import hint
 from extauthz.cli.refusals import EVER, KEYS, OUTCOMES, REFUSALS, Key, NameCounts, RefusalReport, RefusalRow
 from extauthz.cli.rendering import Column, Fit, progress, write_table
 from extauthz.cli.terminal import echo, printable
 from extauthz.config.wording import counted
+from extauthz.tools.refusal_hints import hint
 
 MAX_LINE = 64 * 1024
 """Bytes; a longer line is broken."""
