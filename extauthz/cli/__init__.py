@@ -23,6 +23,7 @@ COMMANDS = (
     "console",
     "internal-token",
     "report",
+    "explain",
     "envoy-config",
     "doctor",
     "demo",

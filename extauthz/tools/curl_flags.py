@@ -41,7 +41,7 @@ IGNORED_WITH_VALUE = frozenset(
     }
 )
 REFUSED: Mapping[str, str] = {
-    "config": "flags of a file are not read, write them out; the configuration of extauthz is named before the request",
+    "config": "flags of a file are not read, write them out; --config of extauthz stands before the request",
     "next": "explain one request at a time",
     "netrc": "the login of a file is not read: write -u, or describe the caller with --as before the request",
     "netrc-file": "the login of a file is not read: write -u, or describe the caller with --as before the request",

@@ -204,7 +204,7 @@ class _Line:
     def _as_preflight(self, request: Request) -> Request:
         """Return what makes an OPTIONS request the preflight that it must have been, if nothing else lets it in."""
         found, route = plan(self.policy, request), self._route()
-        if route is None or (not isinstance(found, Plan) and found.route == route.name):
+        if route is None or (not isinstance(found, Plan) and (found.route, found.reason) == (route.name, self.reason)):
             return request
         method = next((method for method in route.match.methods if method != ANY_METHOD), "GET")
         headers = {"origin": "https://described.invalid", "access-control-request-method": method, **request.headers}
