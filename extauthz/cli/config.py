@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @click.group("config")
 def command() -> None:
-    """Look at a configuration before it serves."""
+    """Look at a configuration before it serves.
+
+    Example: extauthz config check --config config/extauthz.yaml
+    """
 
 
 @command.command("check")
