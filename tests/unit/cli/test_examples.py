@@ -1,4 +1,4 @@
-"""The examples of `--help`: every command and every group of commands has one, and each of their lines is a call that click takes."""
+"""The examples of `--help`: every command and every group of them has one, each line of which is a call that click takes."""
 
 from __future__ import annotations
 
