@@ -33,14 +33,12 @@ ALL = dict(commands(main))
 def examples(command: click.Command) -> list[list[str]]:
     """Return the words of each line of the example, without the program, and as far as the line is ours and not the shell's."""
     _, _, text = inspect.cleandoc(command.help or "").partition("Example: ")
-    lines = [re.sub(r"^\s*", "", line) for line in text.split("\n\n")[0].splitlines()]
     found = []
-    for line in lines:
+    for line in text.split("\n\n")[0].splitlines():
         words = shlex.split(line, comments=True)
-        if words[:1] == ["extauthz"]:
-            end = next((place for place, word in enumerate(words) if word in _SHELL), len(words))
-            found.append(words[1:end])
-    assert len(found) == len(lines) or not lines, f"each line of an example begins with extauthz: {lines}"
+        assert words[0] == "extauthz", f"each line of an example is a call: {line}"
+        end = next((place for place, word in enumerate(words) if word in _SHELL), len(words))
+        found.append(words[1:end])
     return found
 
 
