@@ -20,8 +20,8 @@ from extauthz.tools.diff_findings import Changed, Findings
 from extauthz.tools.diff_rules import Rule, general_rules, names_like_ours, rule_of, scope_sets
 from extauthz.tools.diff_senders import Pair, Sender, Senders
 from extauthz.tools.diff_settings import changed_settings
-from extauthz.tools.diff_shape import Differences, Effect, Outcome
-from extauthz.tools.partition import Budget, PathClass, Signatures, TooManyPaths, path_classes
+from extauthz.tools.diff_shape import DecisionSummary, Differences, Impact
+from extauthz.tools.partition import PathClass, Signatures, TooManyPaths, WalkBudget, path_classes
 
 UNNAMED, MALFORMED = "", "not one host"
 """Hosts that stand for all that no file names, and for what is no host."""
@@ -55,11 +55,11 @@ class Asked:
 
 def differences(old: Configuration, new: Configuration, *, budget: int | None = None) -> Differences:
     """Compare two configurations; `budget` bounds the steps that comparing their paths takes."""
-    return _Comparison((old, new), Budget() if budget is None else Budget(budget)).result()
+    return _Comparison((old, new), WalkBudget() if budget is None else WalkBudget(budget)).result()
 
 
 class _Comparison:
-    def __init__(self, pair: Pair, budget: Budget) -> None:
+    def __init__(self, pair: Pair, budget: WalkBudget) -> None:
         self._pair = pair
         self._policies = pair[0].policy, pair[1].policy
         self._budget = budget
@@ -147,7 +147,7 @@ class _Comparison:
         if key not in self._known:
             queries = ["", METHOD_QUERY] if overrides[0] != overrides[1] or any(each.monitored for each in self._policies) else [""]
             self._known[key] = tuple(self._changes(asked, rules, queries))
-        changes = [change for change in self._known[key] if change.effect is not Effect.REASON or asked.lines != (None, None)]
+        changes = [change for change in self._known[key] if change.impact is not Impact.REASON or asked.lines != (None, None)]
         self._findings.add(
             asked.lines,
             [(change, self._curl(asked, change)) for change in changes],
@@ -229,15 +229,15 @@ def _change(sender: Sender, query: str, decisions: tuple[Decision, Decision], mo
     old, new = decisions
     outcomes = _outcome(old), _outcome(new)
     if isinstance(old, Deny) and isinstance(new, Deny):
-        return None if old.reason is new.reason else Changed(sender, query, Effect.REASON, *outcomes)
+        return None if old.reason is new.reason else Changed(sender, query, Impact.REASON, *outcomes)
     if isinstance(old, Deny) or isinstance(new, Deny):
-        return Changed(sender, query, Effect.WIDENED if isinstance(old, Deny) else Effect.NARROWED, *outcomes)
+        return Changed(sender, query, Impact.WIDENED if isinstance(old, Deny) else Impact.NARROWED, *outcomes)
     names = {*_other_headers(old.edits, new.edits), *more}
-    return Changed(sender, query, Effect.HEADERS, *outcomes, tuple(sorted(names))) if names else None
+    return Changed(sender, query, Impact.HEADERS, *outcomes, tuple(sorted(names))) if names else None
 
 
-def _outcome(decision: Decision) -> Outcome:
-    return Outcome(decision.outcome, decision.reason.value, decision.reason.status)
+def _outcome(decision: Decision) -> DecisionSummary:
+    return DecisionSummary(decision.outcome, decision.reason.value, decision.reason.status)
 
 
 def _other_headers(old: HeaderEdits, new: HeaderEdits) -> set[str]:

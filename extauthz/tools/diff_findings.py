@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from extauthz.core.routes import Route
 from extauthz.tools.diff_senders import NOBODY, Pair, Sender
-from extauthz.tools.diff_shape import CallerChange, Effect, Finding, Outcome, RouteLine, RoutePair
+from extauthz.tools.diff_shape import CallerChange, DecisionSummary, Impact, RouteDifference, RoutePair, RouteReference
 
-_EFFECTS = tuple(Effect)
+_EFFECTS = tuple(Impact)
 _KINDS = (NOBODY, "ANONYMOUS", "oauth", "USER", "GLOBAL")
 """The widest first."""
 
@@ -20,9 +20,9 @@ class Changed:
 
     sender: Sender
     query: str
-    effect: Effect
-    old: Outcome
-    new: Outcome
+    impact: Impact
+    old: DecisionSummary
+    new: DecisionSummary
     headers: tuple[str, ...] = ()
 
     @property
@@ -38,7 +38,7 @@ class Changed:
     def covers(self, other: Changed) -> bool:
         """Tell whether whoever reads this knows the other: the same kind of caller with more scopes, or with something special."""
         one, two = self.sender, other.sender
-        same = (self.effect, self.headers, one.kind, one.provider) == (other.effect, other.headers, two.kind, two.provider)
+        same = (self.impact, self.headers, one.kind, one.provider) == (other.impact, other.headers, two.kind, two.provider)
         return same and (one.scopes or frozenset()) <= (two.scopes or frozenset()) and set(self.details) <= _with_usual(self, other)
 
     def caller(self, curl: str) -> CallerChange:
@@ -57,17 +57,17 @@ def _with_usual(one: Changed, other: Changed) -> set[str]:
 class _Group:
     """A finding that grows."""
 
-    effect: Effect
+    impact: Impact
     routes: dict[RoutePair, None] = field(default_factory=dict)
     methods: dict[str, None] = field(default_factory=dict)
     hosts: dict[str, None] = field(default_factory=dict)
     callers: dict[Hashable, CallerChange] = field(default_factory=dict)
 
     def rank(self) -> tuple[object, ...]:
-        """Order by effect, then the widest callers first."""
+        """Order by impact, then the widest callers first."""
         first = next(iter(self.routes))
         widest = min(_KINDS.index(caller.kind) for caller in self.callers.values())
-        return _EFFECTS.index(self.effect), widest, first.new.place or "", first.old.place or "", first.new.name or ""
+        return _EFFECTS.index(self.impact), widest, first.new.place or "", first.old.place or "", first.new.name or ""
 
 
 class Findings:
@@ -77,7 +77,7 @@ class Findings:
         """Begin with none."""
         self._places = [configuration.route_places for configuration in pair]
         self._groups: dict[Hashable, _Group] = {}
-        self._effects: dict[RoutePair, set[Effect]] = {}
+        self._impacts: dict[RoutePair, set[Impact]] = {}
 
     def add(
         self,
@@ -90,31 +90,33 @@ class Findings:
     ) -> None:
         """Add what became of one class of requests, each change with an example; `same_line`: both lines say the same."""
         routes = RoutePair(*(self._line(side, route) for side, route in enumerate(lines)))
-        by_effect: dict[Effect, list[tuple[Changed, str]]] = {}
+        by_impact: dict[Impact, list[tuple[Changed, str]]] = {}
         for each in changes:
-            by_effect.setdefault(each[0].effect, []).append(each)
-        for effect, several in by_effect.items():
+            by_impact.setdefault(each[0].impact, []).append(each)
+        for impact, several in by_impact.items():
             cause: Hashable = frozenset(changed.general for changed, _ in several) if same_line else routes
-            group = self._groups.setdefault((effect, cause), _Group(effect))
+            group = self._groups.setdefault((impact, cause), _Group(impact))
             is_first = not group.routes or routes in group.routes
             group.routes[routes] = None
             group.methods[method] = None
             group.hosts[host] = None
             for change, curl in several if is_first else ():
                 group.callers.setdefault((change.general, change.sender.scopes), change.caller(curl))
-            self._effects.setdefault(routes, set()).add(effect)
+            self._impacts.setdefault(routes, set()).add(impact)
 
-    def sorted(self) -> tuple[Finding, ...]:
+    def sorted(self) -> tuple[RouteDifference, ...]:
         """Return them, the worst first; another reason is told only of routes about which nothing else is."""
         findings = []
         for group in sorted(self._groups.values(), key=_Group.rank):
-            routes = [pair for pair in group.routes if group.effect is not Effect.REASON or self._effects[pair] == {Effect.REASON}]
+            routes = [pair for pair in group.routes if group.impact is not Impact.REASON or self._impacts[pair] == {Impact.REASON}]
             if routes:
                 callers = sorted(group.callers.values(), key=lambda caller: (_KINDS.index(caller.kind), len(caller.details)))
                 findings.append(
-                    Finding(group.effect, tuple(routes), tuple(sorted(group.methods)), tuple(sorted(group.hosts)), tuple(callers))
+                    RouteDifference(
+                        group.impact, tuple(routes), tuple(sorted(group.methods)), tuple(sorted(group.hosts)), tuple(callers)
+                    )
                 )
         return tuple(findings)
 
-    def _line(self, side: int, route: Route | None) -> RouteLine:
-        return RouteLine(None, None) if route is None else RouteLine(route.name, self._places[side].get(route.name))
+    def _line(self, side: int, route: Route | None) -> RouteReference:
+        return RouteReference(None, None) if route is None else RouteReference(route.name, self._places[side].get(route.name))

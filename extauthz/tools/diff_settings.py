@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import BaseModel
-
 from extauthz.config.document import KeyPath, dotted
 from extauthz.config.effective import DEFAULT
 from extauthz.config.loader import Configuration
-from extauthz.tools.diff_shape import Part, SettingChange
+from extauthz.config.values import Section
+from extauthz.tools.diff_shape import SettingChange, SettingRole
 
 _COMPUTED = (
     *("act_as", "auth_type", "identity", "mode", "routes", "scopes", "version"),
@@ -26,23 +25,23 @@ def changed_settings(old: Configuration, new: Configuration) -> tuple[SettingCha
     """Return the keys that differ, places of secrets among them; of no key the value."""
     documents = old.document(), new.document()
     return tuple(
-        SettingChange(dotted(path), part_of(path), *(_place(document.lines, path, document.file) for document in documents))
+        SettingChange(dotted(path), role_of(path), *(_place(document.lines, path, document.file) for document in documents))
         for path in _paths(old.settings, new.settings, ())
     )
 
 
-def part_of(path: KeyPath) -> Part:
+def role_of(path: KeyPath) -> SettingRole:
     """Tell whether the findings know what a key decides; of a key that nobody has listed they do not."""
     key = dotted(path)
 
     def is_in(names: tuple[str, ...]) -> bool:
         return any(key == name or key.startswith(f"{name}.") for name in names)
 
-    return Part.COMPUTED if is_in(_COMPUTED) else Part.NO_PART if is_in(_NO_PART) else Part.NOT_COMPUTED
+    return SettingRole.COMPUTED if is_in(_COMPUTED) else SettingRole.NO_PART if is_in(_NO_PART) else SettingRole.NOT_COMPUTED
 
 
 def _paths(old: object, new: object, path: KeyPath) -> Iterator[KeyPath]:
-    if isinstance(old, BaseModel) and isinstance(new, BaseModel) and type(old) is type(new):
+    if isinstance(old, Section) and isinstance(new, Section) and type(old) is type(new):
         for name in type(old).model_fields:
             yield from _paths(getattr(old, name), getattr(new, name), (*path, name))
     elif old != new:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Effect(StrEnum):
+class Impact(StrEnum):
     """What becomes of requests, the worst first."""
 
     WIDENED = "widened"
@@ -27,19 +27,19 @@ class FailOn(StrEnum):
     ANY = "any"
 
 
-class Part(StrEnum):
+class SettingRole(StrEnum):
     """What a setting has to do with the findings."""
 
     COMPUTED = "computed"
     """The findings tell all that its change does to requests."""
     NOT_COMPUTED = "not computed here"
     """It has a part in whether requests go on, or what the upstream gets, which the files alone do not tell."""
-    NO_PART = "no part"
+    NO_PART = "decides no request"
     """It decides no request."""
 
 
 @dataclass(frozen=True, slots=True)
-class RouteLine:
+class RouteReference:
     """The route that decides; both are None where no route does."""
 
     name: str | None
@@ -47,7 +47,7 @@ class RouteLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DecisionSummary:
     """`decision` is allow, deny or would_deny; `reason` and `status` are those of the decision."""
 
     decision: str
@@ -68,8 +68,8 @@ class CallerChange:
     provider: str
     scopes: tuple[str, ...] | None
     details: tuple[str, ...]
-    old: Outcome
-    new: Outcome
+    old: DecisionSummary
+    new: DecisionSummary
     headers: tuple[str, ...]
     curl: str
 
@@ -78,19 +78,19 @@ class CallerChange:
 class RoutePair:
     """The route that decided, and the one that decides now."""
 
-    old: RouteLine
-    new: RouteLine
+    old: RouteReference
+    new: RouteReference
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RouteDifference:
     """One difference: of the requests that `routes` decide, with these methods and hosts, those of `callers`.
 
     There are several pairs of routes where not their lines differ but settings, so that one change is one finding. A method that no
     line names stands for all such; the host "" for every host that no file names.
     """
 
-    effect: Effect
+    impact: Impact
     routes: tuple[RoutePair, ...]
     methods: tuple[str, ...]
     hosts: tuple[str, ...]
@@ -102,7 +102,7 @@ class SettingChange:
     """A key with another value; `old` and `new` are file and line, or "default"."""
 
     key: str
-    part: Part
+    role: SettingRole
     old: str
     new: str
 
@@ -111,13 +111,13 @@ class SettingChange:
 class Differences:
     """All that differs; `incomplete` says in sentences what could not be compared exactly."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[RouteDifference, ...]
     settings: tuple[SettingChange, ...]
     incomplete: tuple[str, ...]
 
     def fails(self, on: FailOn) -> bool:
         """Tell whether there is such a difference, or could be one: what was not compared counts."""
-        effects = {finding.effect for finding in self.findings}
+        impacts = {finding.impact for finding in self.findings}
         if on is not FailOn.ANY:
-            return bool(self.incomplete) or Effect(on.value) in effects
-        return bool(self.incomplete or effects) or any(setting.part is Part.NOT_COMPUTED for setting in self.settings)
+            return bool(self.incomplete) or Impact(on.value) in impacts
+        return bool(self.incomplete or impacts) or any(setting.role is SettingRole.NOT_COMPUTED for setting in self.settings)

@@ -27,7 +27,7 @@ class TooManyPaths(Exception):
 
 
 @dataclass(slots=True)
-class Budget:
+class WalkBudget:
     """Steps that are left."""
 
     steps: int = MAX_STEPS
@@ -133,7 +133,7 @@ class _Table:
 
 
 def path_classes(
-    old: RouteTable | None, new: RouteTable | None, budget: Budget, signatures: Signatures | None = None
+    old: RouteTable | None, new: RouteTable | None, budget: WalkBudget, signatures: Signatures | None = None
 ) -> Iterator[PathClass]:
     """Yield one path of each class, short ones first; raises TooManyPaths.
 
