@@ -14,8 +14,9 @@ from extauthz.config.wording import nearest
 from extauthz.errors import Problem
 
 _FORM = "# extauthz: ignore name: reason"
-_MARKER = re.compile(r"(?:(?<=\s)|^)#[ \t]*extauthz:[ \t]*ignore\b(?P<rest>[^\r\n]*)", re.MULTILINE)
-_REST = re.compile(r"[ \t]+(?P<name>[A-Za-z0-9_-]+)[ \t]*(?::[ \t]*(?P<reason>.*\S))?[ \t]*").fullmatch
+_COMMENT = re.compile(r"(?<!\S)#")
+_MARKER = re.compile(r"#[ \t]*extauthz:[ \t]*ignore\b(?P<rest>.*)")
+_REST = re.compile(r"[ \t]+(?P<name>[A-Za-z0-9_-]+)[ \t]*(?::[ \t]*(?P<reason>.*\S)?)?[ \t]*").fullmatch
 _NAMES = {lint.value: lint for lint in Lint if lint not in LASTING}
 _BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 """What ends a line for the YAML reader, which counts them."""
@@ -62,14 +63,18 @@ def _unknown(name: str) -> str:
 
 
 def _comments(text: str) -> Iterator[re.Match[str]]:
-    """Yield what looks like such a comment and stands in no scalar, where it would be text."""
-    found = list(_MARKER.finditer(text))
-    spans = _scalars(text) if found else []
-    position = 0
-    for comment in found:
-        while position < len(spans) and spans[position][1] <= comment.start():
+    """Yield the comments that begin like that; what stands in a scalar is text, and what stands in a comment is part of it."""
+    spans = _scalars(text) if _MARKER.search(text) else []
+    position, end_of_comment = 0, 0
+    for start in (found.start() for found in _COMMENT.finditer(text) if spans):
+        while position < len(spans) and spans[position][1] <= start:
             position += 1
-        if position == len(spans) or comment.start() < spans[position][0]:
+        is_text = position < len(spans) and spans[position][0] <= start
+        if is_text or start < end_of_comment:
+            continue
+        found = _BREAK.search(text, start)
+        end_of_comment = found.start() if found else len(text)
+        if comment := _MARKER.fullmatch(text, start, end_of_comment):
             yield comment
 
 
