@@ -23,6 +23,8 @@ COMMANDS = (
     "console",
     "internal-token",
     "report",
+    "replay",
+    "routes",
     "envoy-config",
     "doctor",
     "demo",

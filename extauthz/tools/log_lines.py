@@ -88,7 +88,8 @@ class LogLine:
     @property
     def caller(self) -> str | None:
         """Who called, as far as the line tells."""
-        return self.actor or self.user
+        is_issued = self.actor is not None and self.actor.startswith("token:")
+        return self.actor if is_issued or self.user is None else self.user
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from functools import lru_cache
+from itertools import pairwise
 from urllib.parse import unquote
 
 from extauthz.admin.token_search import may_hold_secret
@@ -15,6 +16,8 @@ _SHORT = 20
 """A text of fewer characters is shown: no token is that short."""
 _PARTS = re.compile(r"([/?&=;, ])")
 _RUN = re.compile(r"[A-Za-z0-9._~+-]{24,}")
+_BY_CHANCE = 0.42
+"""Of the characters of base62, 0.62 are of another kind than the one before; of a name in camel case about 0.3."""
 
 
 def masked(text: str, prefixes: Collection[str] = ()) -> str:
@@ -36,5 +39,7 @@ def _is_suspect(part: str, prefixes: frozenset[str]) -> bool:
 
 
 def _is_random(run: str) -> bool:
-    """Tell whether letters of both cases and digits are mixed, as in no word and in no UUID."""
-    return run not in (run.lower(), run.upper()) and any(map(str.isdigit, run))
+    """Tell whether upper case, lower case and digits alternate as they do by chance, and in no name and no UUID."""
+    kinds = [letter.isupper() + 2 * letter.isdigit() for letter in run if letter.isalnum()]
+    changes = sum(one != next_one for one, next_one in pairwise(kinds))
+    return run not in (run.lower(), run.upper()) and changes > _BY_CHANCE * len(kinds)

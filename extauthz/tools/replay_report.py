@@ -65,7 +65,8 @@ class ReplayReport:
     """Takes lines, and counts what `replay` makes of them; `since` and `until` bound the times of lines.
 
     `changed` tells difference, decision before and decision now; `undecidable` why, and decision before. `others` are decisions of
-    rows for which there was no room. A line that is a sample counts for all that it stands for.
+    rows for which there was no room. `logged` lines are of a decision log, the others were recorded. A line that is a sample
+    counts for all that it stands for.
     """
 
     replay: Replay
@@ -75,6 +76,7 @@ class ReplayReport:
     lines: int = 0
     broken: int = 0
     sampled: int = 0
+    logged: int = 0
     decisions: float = 0.0
     same: float = 0.0
     others: float = 0.0
@@ -102,18 +104,19 @@ class ReplayReport:
         if is_bounded and line.time is not None and not self.since <= line.time < self.until:
             return
         self.lines += 1
+        self.logged += isinstance(line, LogLine)
         self.sampled += line.weight != 1.0
         self.decisions += line.weight
         before, now = Outcome(line.outcome, line.reason_name, line.route), self._decided(line)
         if isinstance(now, Undecidable):
-            self._count(self.undecidable, (now, _short(before)), line)
+            self._count(self.undecidable, (now, self._shown(before)), line)
             return
         difference = difference_of(before, now)
         if difference is None:
             self.same += line.weight
         else:
             self.differences[difference] += line.weight
-            self._count(self.changed, (difference, _short(before), now), line)
+            self._count(self.changed, (difference, self._shown(before), now), line)
 
     def _count(self, rows: dict[_Key, ReplayRow], key: _Key, line: LogLine | RecordedLine) -> None:
         row = rows.get(key)
@@ -125,6 +128,11 @@ class ReplayReport:
         row.count += line.weight
         if len(row.examples) < EXAMPLES:
             row.examples.append(self._example(line))
+
+    def _shown(self, before: Outcome) -> Outcome:
+        """Bound what a log may say, and mask what it must not."""
+        reason, route = (text and masked(text[:MAX_NAME], self.prefixes) for text in before[1:])
+        return Outcome(before.decision, reason or "", route)
 
     def _example(self, line: LogLine | RecordedLine) -> Example:
         def shown(text: str | None) -> str | None:
@@ -152,9 +160,3 @@ def difference_of(before: Outcome, now: Outcome) -> Difference | None:
     if before.reason != now.reason:
         return Difference.REASON
     return Difference.ROUTE if before.route is not None and before.route != now.route else None
-
-
-def _short(before: Outcome) -> Outcome:
-    """Bound what a log may say."""
-    route = before.route
-    return Outcome(before.decision, before.reason[:MAX_NAME], route if route is None else route[:MAX_NAME])
