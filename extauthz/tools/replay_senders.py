@@ -135,16 +135,16 @@ class Senders:
             return
         scopes = self._scopes(line)
         identity = self._identity(line.auth_type, line, self._everything if scopes is None else scopes)
-        first = True
-        for headers, rules in self._act_as(line):
-            yield (None if first else Undecidable.ACT_AS), _sender(identity, headers, rules)
-            if first and scopes is None:
-                yield Undecidable.SCOPES, _sender(replace(identity, scopes=frozenset()), headers, rules)
-            if first and not self._has_provider(line):
-                yield Undecidable.PROVIDER, Sender(Caller(Kind.OAUTH, Reason.TOKEN_ISSUER), headers, act_as=rules)
-            if first and line.reason is Reason.IDENTITY_TOO_LONG:
-                yield Undecidable.IDENTITY, _sender(replace(identity, actor=TOO_LONG), headers, rules)
-            first = False
+        (headers, rules), *others = self._act_as(line)
+        yield None, _sender(identity, headers, rules)
+        if not self._has_provider(line):
+            yield Undecidable.PROVIDER, Sender(Caller(Kind.OAUTH, Reason.TOKEN_ISSUER), headers, act_as=rules)
+        for other_headers, other_rules in others:
+            yield Undecidable.ACT_AS, _sender(identity, other_headers, other_rules)
+        if scopes is None:
+            yield Undecidable.SCOPES, _sender(replace(identity, scopes=frozenset()), headers, rules)
+        if line.reason is Reason.IDENTITY_TOO_LONG:
+            yield Undecidable.IDENTITY, _sender(replace(identity, actor=TOO_LONG), headers, rules)
 
     def _act_as(self, line: LogLine) -> Iterator[tuple[dict[str, str], ActAs | None]]:
         """Yield act-as headers, and rules in place of the policy's, that a line may mean."""

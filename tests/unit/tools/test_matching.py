@@ -28,7 +28,7 @@ ROUTES: list[Any] = [
 ]
 HOSTED = {
     "hosts": ["admin.acme.com"],
-    "routes": [{"match": "GET /admin", "scope": "CHAT"}, {"match": "GET /users/me", "deny": True}],
+    "routes": [{"match": "GET /admin", "scope": "CHAT"}, {"match": "GET /users/me", "name": "nobody", "deny": True}],
 }
 
 _ME = "segment 2 is the word 'me' there, and {} here"
@@ -92,7 +92,7 @@ def test_a_request_and_its_route(policy: Policy, request_line: str) -> None:
 def test_a_request_for_another_host(policy: Policy) -> None:
     found = matching(policy, "GET", "/admin", "api.acme.com")
     assert found.route is None
-    assert [(one.nearness, one.instead) for one in found.near] == [(Nearness.HOST, "admin.acme.com")]
+    assert (found.near[0].nearness, found.near[0].instead) == (Nearness.HOST, "admin.acme.com")
     other = matching(policy, "GET", "/users/7", "admin.acme.com")
     assert [(one.nearness, one.instead) for one in other.near if one.nearness is Nearness.HOST] == [
         (Nearness.HOST, "a host that no file names")
