@@ -24,6 +24,8 @@ COMMANDS = (
     "console",
     "internal-token",
     "report",
+    "replay",
+    "routes",
     "envoy-config",
     "doctor",
     "demo",
