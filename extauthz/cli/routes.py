@@ -234,7 +234,8 @@ def opened_by(entry: RouteEntry) -> str:
     if route.deny or route.public:
         words = "nobody" if route.deny else "everybody"
     else:
-        words = f"any of {', '.join(route.scopes)}" if route.any_scope and len(route.scopes) > 1 else ", ".join(route.scopes)
+        several = ("any of " if route.any_scope else "all of ") if len(route.scopes) > 1 else ""
+        words = several + ", ".join(route.scopes)
     return f"{words} (monitor mode)" if entry.is_monitored else words
 
 

@@ -8,7 +8,7 @@ import click
 
 from extauthz.cli.output import write_json
 from extauthz.cli.routes import opened_by, route_document, route_map
-from extauthz.cli.terminal import Styled, echo
+from extauthz.cli.terminal import Styled, echo, printable
 from extauthz.config.loader import Configuration
 from extauthz.core.model import Reason
 from extauthz.core.routes import Route
@@ -46,7 +46,7 @@ def show_match(loaded: Configuration, method: str, path: str, host: str, *, as_j
         )
     else:
         where = f" on {asked['host']}" if host else ""
-        echo(f"{asked['method']} {asked['path']}{where}")
+        echo(printable(f"{asked['method']} {asked['path']}{where}", lines=False))
         _print(found, {name: f"{opened_by(entry)}, {entry.place}" for name, entry in entries.items()}, prefixes)
     if found.is_refused:
         raise click.exceptions.Exit(1)
@@ -65,13 +65,13 @@ def _print(found: Matching, about: dict[str, str], prefixes: list[str]) -> None:
     if found.others:
         echo("\nOther patterns that could take the path, and why they do not:")
         for one in found.others[:SHOWN]:
-            echo(f"  {_named(one.route)}: {masked(one.why, prefixes)}")
+            echo(printable(f"  {_named(one.route)}: {masked(one.why, prefixes)}", lines=False))
         _tell_more(len(found.others))
     if found.near:
         echo("\nNear:")
         for near in found.near[:SHOWN]:
             instead = f": {masked(near.instead, prefixes)}" if near.instead else ""
-            echo(f"  {_named(near.route)}, {near.nearness.meaning}{instead} ({about[near.route.name]})")
+            echo(printable(f"  {_named(near.route)}, {near.nearness.meaning}{instead} ({about[near.route.name]})", lines=False))
         _tell_more(len(found.near))
     elif found.is_refused:
         echo("\nNo route is near.")
