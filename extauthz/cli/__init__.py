@@ -20,6 +20,7 @@ COMMANDS = (
     "store",
     "audit",
     "config",
+    "test",
     "console",
     "internal-token",
     "report",
