@@ -55,8 +55,8 @@ def command(folder: Path, *, scopes: tuple[str, ...], example: str | None, yes: 
     """Write a first configuration for an API of yours, and check it.
 
     It asks for what no flag says; with --yes, or without a terminal, what no flag says has its default. Written are the
-    configuration, a route file, tests of it, requests to try, the store of issued tokens, its pepper, and a .gitignore for both, each a new
-    file: if one of them is there already, nothing is written.
+    configuration, a route file, tests of it, requests to try, the store of issued tokens, its pepper, and a .gitignore for both,
+    each a new file: if one of them is there already, nothing is written.
 
     \b
     Example: extauthz init

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -166,12 +167,12 @@ def _init(path: Path | None, config_file: Path) -> None:
     file = path or config_file.parent / FOLDER / FIRST
     where = printable(shown_place(str(file)), lines=False)
     text = suite_of(loaded, float(now()))
+    if os.path.lexists(file):
+        raise click.ClickException(f"nothing was written, because {where} is there: name another file")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(file, "x", encoding="utf-8") as stream:
             stream.write(text)
-    except FileExistsError as error:
-        raise click.ClickException(f"nothing was written, because {where} is there: name another file") from error
     except OSError as error:
         raise click.ClickException(f"{where} was not written: {error.strerror or error}") from error
     echo(f"Wrote {where}")

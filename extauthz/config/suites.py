@@ -42,7 +42,8 @@ def reason(text: str) -> str:
 def public_reason(text: str) -> str:
     """Return what a client is told of a reason; raise ValueError for what none is told."""
     if text not in _PUBLIC_NAMES:
-        hint = nearest(text, _PUBLIC_NAMES) or ": write what a client is told, like token_invalid"
+        behind = next((f", it is told {one.public_name!r}" for one in Reason if one.value == text and one not in ALLOWING), None)
+        hint = behind or nearest(text, _PUBLIC_NAMES) or ": write what a client is told, like token_invalid"
         raise ValueError(f"no client is told {text!r}{hint}")
     return text
 

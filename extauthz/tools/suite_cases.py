@@ -14,7 +14,7 @@ from extauthz.config import suites
 from extauthz.config.document import KeyPath
 from extauthz.config.loader import Configuration
 from extauthz.config.patterns import METHODS
-from extauthz.config.suites import CASE_EXAMPLE, FILLED, CaseSection, LocatedCase, SuiteFile
+from extauthz.config.suites import FILLED, CaseSection, LocatedCase, SuiteFile
 from extauthz.config.wording import nearest
 from extauthz.core.credentials import AUTHORIZATION
 from extauthz.core.model import DECISION_ID, AuthType
@@ -32,7 +32,7 @@ HOST = "localhost"
 SUFFIXES = (".yaml", ".yml")
 
 _KINDS = frozenset({"nobody", *(kind.lower() for kind in AuthType)})
-_CALLER_EXAMPLE = "define it in `people`, or write a caller like 'GLOBAL scopes=SEARCH' or 'nobody'"
+_CALLER_EXAMPLE = "define it in `people`, or write a caller like 'GLOBAL scopes=SEARCH'"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -267,7 +267,7 @@ def _name(method: str, target: str, who: str | None, act_as: str | None) -> str:
 def _request(text: str) -> tuple[str, str]:
     method, space, target = text.partition(" ")
     if method not in METHODS:
-        hint = nearest(method, METHODS) or f": write a method in upper case, one space and a path: {CASE_EXAMPLE}"
+        hint = nearest(method, METHODS) or ": write a method in upper case, one space and a path, like GET /items/7"
         raise ValueError(f"{method!r} is no method{hint}")
     if not space or not target or target.strip(" \t") != target:
         raise ValueError(f"{text!r}: write a method, one space and a path, like GET /items/7")
