@@ -29,6 +29,7 @@ from tests.support.waiting import eventually
 pytestmark = [pytest.mark.envoy, pytest.mark.long]
 
 DOCS = ROOT / "docs"
+PAGES = ("tutorial", "tools")
 PORTS = ("10000", "9001", "9090", "8080")
 ADMIN = "/tmp/extauthz-envoy-admin.sock"  # noqa: S108 - the place in the page
 END = "-- end --"
@@ -165,7 +166,7 @@ def shell(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[She
     opened.end()
 
 
-@pytest.mark.parametrize("page", ["tutorial"])
+@pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_the_page(shell: Shell, page: str) -> None:
     count = 0
     for step in steps(DOCS / f"{page}.md"):
