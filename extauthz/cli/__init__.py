@@ -21,6 +21,7 @@ COMMANDS = (
     "store",
     "audit",
     "config",
+    "test",
     "console",
     "internal-token",
     "report",

@@ -17,6 +17,8 @@ from extauthz.initial.providers import TokenIssuer
 EXAMPLES = {"glean-client-api": ("glean-client-api.yaml", "glean-newer-scopes.yaml")}
 """Complete route maps: the first file counts, the others wait until their scopes are added."""
 CONFIGURATION = Path("config/extauthz.yaml")
+SUITE = Path("config/tests/routes.yaml")
+"""Cases of `extauthz test`, written from the configuration when that has been read."""
 PEPPER = Path("data/pepper-p1")
 STORE = Path("data/tokens.db")
 
