@@ -20,6 +20,7 @@ COMMANDS = (
     "store",
     "audit",
     "config",
+    "diff",
     "console",
     "internal-token",
     "report",
