@@ -22,6 +22,7 @@ COMMANDS = (
     "audit",
     "config",
     "test",
+    "diff",
     "console",
     "internal-token",
     "report",
