@@ -15,7 +15,7 @@ WORD = "example"
 _ASSIGNED = re.compile(r"\{([^{}=]+)=([^{}]*)\}")
 _NOT_OF_THE_PATH = re.compile(r"\{[?&#][^{}]*\}")
 _EXPRESSION = re.compile(r"\{([^{}]*)\}")
-_SPLIT = re.compile(r"/(?![^{}]*\})").split
+_PIECES = re.compile(r"/((?:\{[^{}]*\}|[^/])*)").findall
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})").search
 _ANYTHING = re.compile(r"\*|\+|path|.*\.[*+].*").fullmatch
 _PLAIN_NAME = re.compile(r"[^A-Za-z0-9_]")
@@ -55,7 +55,7 @@ class _Segment:
 def pattern(template: str, matrix: frozenset[str] = frozenset(), *, rest: bool = False) -> Pattern:
     """Return the pattern of a template; with `rest` a wildcard at its end takes more segments than one."""
     path, behind = _cut(template)
-    pieces = _SPLIT(path)[1:]
+    pieces = _PIECES(path)
     segments = [_segment(piece, matrix, is_last=index == len(pieces) - 1) for index, piece in enumerate(pieces)]
     kept = [segment for segment in segments if segment is not None]
     fit = max((segment.fit for segment in kept), default=Fit.SAME)
@@ -88,7 +88,7 @@ def sample(template: str, matrix: frozenset[str] = frozenset(), word: str = WORD
             return f"{name[:1]}{word}"
         return word + rest if _has_slashes(name) else word
 
-    segments = [quote(_EXPRESSION.sub(value, piece), safe=_SAFE, errors="replace") for piece in _SPLIT(path)[1:]]
+    segments = [quote(_EXPRESSION.sub(value, piece), safe=_SAFE, errors="replace") for piece in _PIECES(path)]
     return "/" + "/".join(segments) + behind.partition("#")[0]
 
 
