@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extauthz.config.files import MAX_BYTES, Files
@@ -20,7 +20,10 @@ READ: dict[str, tuple[str, object]] = {
     "block": ("a: |\n  b\n  c\n", {"a": "b\nc\n"}),
     "alias": ("a: &x {b: 1}\nc: *x\nd: &y t\ne: *y\n", {"a": {"b": 1}, "c": {"b": 1}, "d": "t", "e": "t"}),
     "merge": ("a: &x {b: 1, c: 2}\nd: {<<: *x, c: 3}\n", {"a": {"b": 1, "c": 2}, "d": {"b": 1, "c": 3}}),
-    "merge of several": ("a: &x {b: 1}\nc: &y {b: 2, d: 3}\ne: {<<: [*x, *y]}\n", {"a": {"b": 1}, "c": {"b": 2, "d": 3}, "e": {"b": 1, "d": 3}}),
+    "merge of several": (
+        "a: &x {b: 1}\nc: &y {b: 2, d: 3}\ne: {<<: [*x, *y]}\n",
+        {"a": {"b": 1}, "c": {"b": 2, "d": 3}, "e": {"b": 1, "d": 3}},
+    ),
     "empty": ("", None),
     "json under another name": ('{"a": [1]}', {"a": [1]}),
     "yaml that begins like json": ("{a: [1]}", {"a": [1]}),
@@ -97,11 +100,15 @@ def test_merge_keys_do_not_copy_without_end(tmp_path: Path) -> None:
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**17), 10**17) | st.text(st.characters(codec="ascii", categories=("L", "N", "P"))),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(codec="ascii", categories=("L",)), min_size=1), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(codec="ascii", categories=("L",)), min_size=1), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
 
+@settings(max_examples=50)
 @given(PLAIN)
 def test_json_and_yaml_are_the_same_data(tmp_path_factory: pytest.TempPathFactory, data: object) -> None:
     folder = tmp_path_factory.getbasetemp()

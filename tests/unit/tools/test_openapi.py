@@ -81,7 +81,9 @@ def test_webhooks_and_everything_that_is_no_method_are_no_operations(tmp_path: P
 
 def test_references_lead_within_the_file_and_to_neighbours(tmp_path: Path) -> None:
     parts = tmp_path / "parts"
-    described(parts, {}, "items.json", item={"get": {"$ref": "../get.json"}, "post": {"$ref": "#/posting"}}, posting={"tags": ["p"]})
+    described(
+        parts, {}, "items.json", item={"get": {"$ref": "../get.json"}, "post": {"$ref": "#/posting"}}, posting={"tags": ["p"]}
+    )
     (tmp_path / "get.json").write_text(json.dumps({"operationId": "g", "parameters": [{"$ref": "parts/more.yaml#/p~1~0%20q"}]}))
     (parts / "more.yaml").write_text("'p/~ q': {name: id, in: path, style: matrix}\n")
     paths = {"/a/{id}": {"$ref": "parts/items.json#/item"}, "/b": {"$ref": "#/components/pathItems/b", "put": {}}}

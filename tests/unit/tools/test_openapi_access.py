@@ -45,7 +45,11 @@ SECURITY: dict[str, tuple[list[dict[str, Any]], str | None, str]] = {
     "none mapped": ([READ], "key", "deny"),
     "nothing mapped to nothing": ([], "", "deny"),
     "a set in the other": ([READ, WRITE], "read,read write", "scope SEARCH"),
-    "sets that no route can say": ([READ, WRITE, {"security": "all", "scope": "ADMIN"}], "read write,all", "all_of ADMIN CHAT SEARCH"),
+    "sets that no route can say": (
+        [READ, WRITE, {"security": "all", "scope": "ADMIN"}],
+        "read write,all",
+        "all_of ADMIN CHAT SEARCH",
+    ),
     "any of": ([EITHER], "either", "any_of CHAT SEARCH"),
     "any of and one of them": ([EITHER, READ], "either read", "scope SEARCH"),
     "by name of the vocabulary": ([], "search", "scope SEARCH"),
@@ -95,13 +99,21 @@ OTHER: dict[str, tuple[list[dict[str, Any]], Operation, str]] = {
     "an alternative of which nothing is known": ([CHATS, READ], operation("read,key", tags=("Chat",)), "scope CHAT"),
     "denied security": ([CHATS, {"security": "read", "deny": True}], operation("read", tags=("Chat",)), "deny"),
     "extension": ([{"extension": "x-scope"}], operation("key", extensions={"x-scope": "chat"}), "scope CHAT"),
-    "extension with several": ([{"extension": "x-scope"}], operation("key", extensions={"x-scope": ["CHAT", "ADMIN"]}), "all_of ADMIN CHAT"),
+    "extension with several": (
+        [{"extension": "x-scope"}],
+        operation("key", extensions={"x-scope": ["CHAT", "ADMIN"]}),
+        "all_of ADMIN CHAT",
+    ),
     "extension with no scope": ([{"extension": "x-scope"}], operation("key", extensions={"x-scope": "NONE"}), "deny"),
     "extension with one that is none": ([{"extension": "x-scope"}], operation("key", extensions={"x-scope": ["CHAT", 1]}), "deny"),
     "extension that is a mapping": ([{"extension": "x-scope"}], operation("key", extensions={"x-scope": {"a": 1}}), "deny"),
     "extension that is false": ([{"extension": "x-open", "public": True}], operation(None, extensions={"x-open": False}), "deny"),
     "extension that is true": ([{"extension": "x-open", "public": True}], operation(None, extensions={"x-open": True}), "public"),
-    "extension with a value": ([{"extension": "x-a", "value": 1, "scope": "CHAT"}], operation("k", extensions={"x-a": 1}), "scope CHAT"),
+    "extension with a value": (
+        [{"extension": "x-a", "value": 1, "scope": "CHAT"}],
+        operation("k", extensions={"x-a": 1}),
+        "scope CHAT",
+    ),
     "another value": ([{"extension": "x-a", "value": 1, "scope": "CHAT"}], operation("k", extensions={"x-a": True}), "deny"),
 }
 
