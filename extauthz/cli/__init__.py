@@ -20,6 +20,7 @@ COMMANDS = (
     "pepper",
     "store",
     "audit",
+    "routes",
     "config",
     "test",
     "diff",
