@@ -30,6 +30,7 @@ from extauthz.config.values import (
     Prefix,
     Secret,
     Section,
+    Written,
     exact,
     text,
 )
@@ -214,6 +215,19 @@ class LimitsSection(Section):
     internal_tokens: int = Field(default=10_000, ge=100)
 
 
+CLIENT_ADDRESS = {
+    "anyOf": [
+        {"enum": ["peer", EXTERNAL_ADDRESS, None]},
+        {
+            "type": "object",
+            "properties": {"trusted_hops": {"type": "integer", "minimum": 1, "maximum": MAX_HOPS}},
+            "required": ["trusted_hops"],
+            "additionalProperties": False,
+        },
+    ]
+}
+
+
 def _client_address(value: object) -> object:
     match value:
         case None | ForwardedClient():
@@ -238,7 +252,10 @@ class EnvoySection(Section):
 
     error_response: bool = False
     client_address: Annotated[
-        ForwardedClient | None, BeforeValidator(_client_address), PlainSerializer(_written_client_address)
+        ForwardedClient | None,
+        BeforeValidator(_client_address),
+        PlainSerializer(_written_client_address),
+        Written(CLIENT_ADDRESS, only=True),
     ] = None
 
 
