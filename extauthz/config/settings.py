@@ -220,7 +220,14 @@ CLIENT_ADDRESS = {
         {"enum": ["peer", EXTERNAL_ADDRESS, None]},
         {
             "type": "object",
-            "properties": {"trusted_hops": {"type": "integer", "minimum": 1, "maximum": MAX_HOPS}},
+            "properties": {
+                "trusted_hops": {
+                    "description": "Proxies in front of Envoy.",
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": MAX_HOPS,
+                }
+            },
             "required": ["trusted_hops"],
             "additionalProperties": False,
         },
