@@ -23,6 +23,8 @@ COMMANDS = (
     "console",
     "internal-token",
     "report",
+    "decisions",
+    "record",
     "envoy-config",
     "doctor",
     "demo",
