@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from extauthz.cli.rendering import CUT, LEAST
+from extauthz.cli.rendering import CUT
 from extauthz.cli.terminal import Styled, can_show, printable
 
 _COLOURS = {"allow": "green", "would_deny": "yellow", "deny": "red"}
@@ -14,6 +14,8 @@ _GAP = "  "
 _TIME, _REASON, _ID = 9, 23, 32
 _USER, _ROUTE = 24, 28
 """Cells of what is left out where the terminal is narrow."""
+_REQUEST = 28
+"""Cells of method and path that are worth more than what is beside them."""
 
 
 def decision_line(record: Mapping[str, Any], width: int) -> list[str | Styled]:
@@ -30,7 +32,7 @@ def decision_line(record: Mapping[str, Any], width: int) -> list[str | Styled]:
     room = width - _TIME - _REASON - 2 * len(_GAP)
     parts: list[str] = []
     for name, cells in (("decision_id", _ID), ("user", _USER), ("route", _ROUTE)):
-        if room - cells - len(_GAP) >= LEAST:
+        if room - cells - len(_GAP) >= _REQUEST:
             room -= cells + len(_GAP)
             parts.append(fitted(str(record.get(name, "-")), cells))
     request = fitted(f"{record.get('method', '-')} {record.get('path', '-')}", max(room, 1))

@@ -29,7 +29,7 @@ MOST = 1_000
 
 @click.command("decisions")
 @ops_options
-@click.option("--follow", "-f", is_flag=True, help="Go on with those that come, until Ctrl-C.")
+@click.option("--follow", is_flag=True, help="Go on with those that come, until Ctrl-C.")
 @click.option("--reason", help="Only with this reason, like scope_missing.")
 @click.option("--route", help="Only of this route, by its name.")
 @click.option("--user", help="Only for this effective user.")

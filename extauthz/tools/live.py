@@ -78,7 +78,9 @@ def ops_listener(text: str, *, ca: Path | None = None, certificate: tuple[Path, 
     secure = ca is not None or certificate is not None
     origin = address if "://" in address else f"{'https' if secure else 'http'}://{address}"
     if not _ORIGIN(origin):
-        raise LiveError(f"{text!r} is not the address of an ops listener: {_EXAMPLES}")
+        # A password may stand beside a user.
+        shown = "this" if "@" in text else repr(text)
+        raise LiveError(f"{shown} is not the address of an ops listener: {_EXAMPLES}")
     return OpsListener(address, origin, None, ca, certificate)
 
 

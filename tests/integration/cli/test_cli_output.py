@@ -76,6 +76,18 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ("internal-token", "new-key"): [["<evil>"], ["<key>"]],
     ("internal-token", "jwks"): [[]],
     ("report",): [["<log>"], ["<log>", "--json"], ["<missing>"], ["<log>", "--by", "client,user"], ["<log>", "--by", EVIL]],
+    ("decisions",): [
+        ["--ops", EVIL],
+        ["--config", "<evil>"],
+        ["--ops", "unix:///\x1b\u202e", "--user", EVIL],
+        ["--ops", "unix:///\x1b\u202e", "--follow", "--id", EVIL],
+    ],
+    ("record",): [
+        ["--output", "<new>", "--ops", EVIL],
+        ["--output", "<evil>"],
+        ["--output", "<new>", "--ops", "unix:///\x1b\u202e", "--route", EVIL],
+        ["--output", "<new>", "--for", EVIL],
+    ],
     ("envoy-config",): [
         [],
         ["--config", "<evil>"],
