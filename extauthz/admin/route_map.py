@@ -60,12 +60,12 @@ class RouteMap:
         act_as = ActAs(policy.act_as.headers, policy.act_as.allow and _ANYBODY)
         self._acting = replace(policy, act_as=act_as)
         hosts_of: dict[str, tuple[Route, list[str]]] = {}
-        for host, table in _tables(policy):
+        for host, table in tables(policy):
             for route in routes_of(table):
                 hosts_of.setdefault(route.name, (route, []))[1].extend(filter(None, (host,)))
         order = {name: number for number, name in enumerate(places)}
         found = sorted(hosts_of.values(), key=lambda each: order[each[0].name])
-        fresh, depth = _fresh_word(policy), max(map(_depth, (table.root for _, table in _tables(policy))))
+        fresh, depth = fresh_word(policy), max(map(depth_of, (table.root for _, table in tables(policy))))
         self.entries: tuple[RouteEntry, ...] = tuple(
             RouteEntry(
                 route,
@@ -116,7 +116,7 @@ class RouteMap:
         path = parse(match[2].partition("?")[0]) if match else None
         if match is None or not isinstance(path, Path):
             return
-        for _, table in _tables(self._policy):
+        for _, table in tables(self._policy):
             for method in (match[1],) if match[1] else {*STAR_METHODS, *_methods_in(self.entries)}:
                 route = table.find(method, path)
                 if isinstance(route, Route):
@@ -133,7 +133,7 @@ def routes_of(table: RouteTable) -> Iterator[Route]:
                 yield route
 
 
-def _tables(policy: Policy) -> tuple[tuple[str | None, RouteTable], ...]:
+def tables(policy: Policy) -> tuple[tuple[str | None, RouteTable], ...]:
     return ((None, policy.routes), *policy.hosts.items())
 
 
@@ -149,8 +149,8 @@ def _children(node: Node) -> Iterator[Node]:
         yield node.parameter
 
 
-def _depth(node: Node) -> int:
-    return 1 + max(map(_depth, _children(node)), default=0)
+def depth_of(node: Node) -> int:
+    return 1 + max(map(depth_of, _children(node)), default=0)
 
 
 def _methods_in(entries: Iterable[RouteEntry]) -> set[str]:
@@ -162,7 +162,7 @@ def _first_plan(policy: Policy, route: Route, hosts: Iterable[str], fresh: str, 
     named = route.match.methods
     methods = tuple(method for method in named if method != ANY_METHOD) or STAR_METHODS
     for host in hosts:
-        for path in _paths(route, fresh, depth):
+        for path in example_paths(route, fresh, depth):
             for method in methods:
                 request = Request(method, path, host, {AUTHORIZATION: "Bearer x"}, raw=True, decision_id="")
                 match plan(policy, request):
@@ -175,7 +175,7 @@ def _first_plan(policy: Policy, route: Route, hosts: Iterable[str], fresh: str, 
     return None
 
 
-def _paths(route: Route, fresh: str, depth: int) -> Iterator[str]:
+def example_paths(route: Route, fresh: str, depth: int) -> Iterator[str]:
     """Yield paths that a pattern matches, with a word that no pattern has in place of parameters.
 
     A literal in such a place leads to the same route or to one that is more specific, and so do more segments of a final `**` than
@@ -186,10 +186,10 @@ def _paths(route: Route, fresh: str, depth: int) -> Iterator[str]:
         yield Path("/" + "/".join((*segments, *(fresh,) * length))).canonical
 
 
-def _fresh_word(policy: Policy) -> str:
+def fresh_word(policy: Policy) -> str:
     """Return a word that is no literal and no host, however an upstream reads it."""
     taken = {
-        widest(segment) for _, table in _tables(policy) for route in routes_of(table) for segment in route.match.segments if segment
+        widest(segment) for _, table in tables(policy) for route in routes_of(table) for segment in route.match.segments if segment
     }
     taken |= {host.partition(".")[0] for host in policy.hosts}
     return next(word for number in count() if (word := f"example{number}") not in taken)

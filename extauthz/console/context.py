@@ -29,7 +29,8 @@ class Context:
 
     `notices` returns what is not as the files say.
 
-    Use cases block, so a page calls them by `run`.
+    Use cases block, so a page calls them by `run`. What takes seconds of the processor is
+    done one after the other, by `comparing`.
     """
 
     configuration: Callable[[], Configuration]
@@ -38,6 +39,7 @@ class Context:
     clock: Callable[[], float]
     notices: Callable[[], Sequence[Notice]] = tuple
     threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(THREADS))
+    comparing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
     collector: Collector = field(init=False)
     overviews: Overviews = field(init=False, default_factory=Overviews)
 

@@ -98,6 +98,7 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ],
     ("doctor",): [["--offline"], ["--offline", "--json"], ["--offline", "--config", "<evil>"]],
     ("demo",): [["--link", EVIL]],
+    ("completion",): [["bash"], ["zsh"], ["fish"], [EVIL], []],
     ("console", "add-user"): [
         [EVIL],
         ["ana@acme.com", "--password-file", "<evil>"],
