@@ -29,6 +29,8 @@ COMMANDS = (
     "report",
     "replay",
     "routes",
+    "decisions",
+    "record",
     "envoy-config",
     "doctor",
     "demo",
