@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,7 @@ import click
 
 from extauthz.cli import configuration
 from extauthz.cli.explain_requests import Asked, asked_of, described_by
+from extauthz.cli.ops_flags import listener, ops_options
 from extauthz.cli.output import json_option, now, write_json
 from extauthz.cli.terminal import Styled, can_show, echo
 
@@ -41,16 +45,28 @@ class _ExplainCommand(click.Command):
         while at < len(args) and (name := args[at].partition("=")[0]) in takes_value and name.startswith("-"):
             at += 2 if takes_value[name] and "=" not in args[at] else 1
         rest = args[at:]
-        return super().parse_args(ctx, [*args[:at], "--", *(rest[1:] if rest[:1] == ["--"] else rest)])
+        with _masked_errors():
+            return super().parse_args(ctx, [*args[:at], "--", *(rest[1:] if rest[:1] == ["--"] else rest)])
+
+
+@contextmanager
+def _masked_errors() -> Iterator[None]:
+    """Let no error of the command line hold what may be a token: whatever was written where a flag has its value."""
+    from extauthz.tools.masking import Mask
+
+    try:
+        yield
+    except click.ClickException as error:
+        kind = click.UsageError if isinstance(error, click.UsageError) else click.ClickException
+        raise kind(Mask()(error.format_message())) from None
 
 
 @click.command("explain", cls=_ExplainCommand)
-@configuration.option
+@ops_options
 @click.option("--curl", "line", metavar="LINE", help="A curl line in quotes; - reads it from standard input.")
 @click.option("--check-request", "check_file", metavar="FILE", help="A CheckRequest, JSON or binary; - for standard input.")
 @click.option("--log-line", "log_file", metavar="FILE", help="A file with one line of the decision log; - for standard input.")
 @click.option("--live", "decision_id", metavar="ID", help="A decision that a running sidecar remembers.")
-@click.option("--ops", metavar="ADDRESS", help="With --live: the sidecar's ops listener; without it server.ops.")
 @click.option("--as", "who", metavar="CALLER", help="Who sends it, in place of its token: 'GLOBAL scopes=SEARCH,CHAT', nobody …")
 @click.option("--verify", is_flag=True, help="Ask the provider about a real access token.")
 @click.option("--store", "with_store", is_flag=True, help="Name the issued tokens that have a scope that is missing.")
@@ -72,14 +88,8 @@ def command(config_file: Path, *, as_json: bool, **given: Any) -> None:
              grep 9f86d081884c7d659a2feaa0c55ad015 decisions.log | extauthz explain --log-line -
              extauthz explain --live 9f86d081884c7d659a2feaa0c55ad015 --json
     """
-    from extauthz.tools.masking import Mask
-
-    try:
+    with _masked_errors():
         explanation = _explanation(config_file, **given)
-    except click.ClickException as error:
-        # Whatever was written where a flag has its value may be a token.
-        kind = click.UsageError if isinstance(error, click.UsageError) else click.ClickException
-        raise kind(Mask()(error.message)) from None
     if as_json:
         write_json(explanation.document())
     else:
@@ -93,8 +103,11 @@ def _explanation(config_file: Path, *, who: str | None, verify: bool, with_store
     from extauthz.tools.explain import explain
     from extauthz.tools.masking import Mask
 
+    flags = {name: given.pop(name) for name in ("ops", "ca", "cert", "key")}
+    if given["decision_id"] is None and (alone := next((name for name, value in flags.items() if value is not None), None)):
+        raise click.UsageError(f"--{alone} needs --live; a request in curl's spelling begins with the word curl, or behind --")
     loaded = applied(configuration.read(config_file), os.environ)
-    asked = asked_of(loaded, **given)
+    asked = asked_of(loaded, ops=partial(listener, config_file, *flags.values()), **given)
     mask = Mask(asked.secrets)
     if who is not None:
         asked = described_by(loaded, asked, who)

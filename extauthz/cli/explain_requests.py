@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import click
 if TYPE_CHECKING:
     from extauthz.config.loader import Configuration
     from extauthz.core.model import Identity, Reason, Request
+    from extauthz.tools.live import OpsListener
 
 MAX_INPUT = 4 * 1024 * 1024
 """Bytes of a CheckRequest or a pasted line: what is larger is none."""
@@ -38,7 +39,7 @@ def asked_of(
     check_file: str | None,
     log_file: str | None,
     decision_id: str | None,
-    ops: str | None,
+    ops: Callable[[], OpsListener],
     request: tuple[str, ...],
 ) -> Asked:
     """Read the request from where the flags say."""
@@ -52,14 +53,14 @@ def asked_of(
     named = [name for name, value in sources.items() if value is not None]
     if len(named) > 1:
         raise click.UsageError(f"{' and '.join(named)}: give one of them")
-    if ops is not None and decision_id is None:
-        raise click.UsageError("--ops needs --live")
     if check_file is not None:
         return _of_check_request(check_file)
     if log_file is not None:
         return _of_record(loaded, _one_line(_read(log_file, "--log-line")))
     if decision_id is not None:
-        return _live(loaded, decision_id, ops)
+        if len(decision_id) != 32 or not set(decision_id) <= set("0123456789abcdef"):
+            raise click.UsageError("--live: a decision id has 32 hex digits in small letters")
+        return _live(loaded, decision_id, ops())
     if line is None and not request and sys.stdin.isatty():
         raise click.UsageError("no request: write it as for curl, or name one with --curl, --check-request, --log-line or --live")
     return _of_curl(line, request)
@@ -107,19 +108,19 @@ def _of_record(loaded: Configuration, record: Any) -> Asked:
     return Asked(told.request, told.evidence, is_described=True, logged=told.reason, moment=told.moment, notes=told.notes)
 
 
-def _live(loaded: Configuration, decision_id: str, ops: str | None) -> Asked:
-    from extauthz.errors import FetchError
-    from extauthz.tools.explain_live import remembered
+def _live(loaded: Configuration, decision_id: str, place: OpsListener) -> Asked:
+    from extauthz.tools.live import LiveError, recent_decisions
 
-    if len(decision_id) != 32 or not set(decision_id) <= set("0123456789abcdef"):
-        raise click.UsageError("--live: a decision id has 32 hex digits in small letters")
     try:
-        record = asyncio.run(remembered(loaded, decision_id, ops))
-    except ValueError as error:
-        raise click.UsageError(f"--ops: {error}") from error
-    except FetchError as error:
+        found = recent_decisions(place, {"id": decision_id, "limit": "1"})
+    except LiveError as error:
         raise click.ClickException(str(error)) from error
-    return _of_record(loaded, record)
+    records = [record for record in found.decisions if record.get("decision_id") == decision_id]
+    if not records:
+        raise click.ClickException(
+            f"{place.name} does not have this decision: it keeps the newest ones only, and the decision log has the others"
+        )
+    return _of_record(loaded, records[0])
 
 
 def _read(file: str, flag: str) -> bytes:
