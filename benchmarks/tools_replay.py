@@ -26,10 +26,10 @@ from extauthz.tools.replay_report import Difference, ReplayReport
 from tests.support.world import NOW, World
 
 SIZE = 1_000_000
-"""Lines; of recorded requests a tenth."""
+"""Lines; of recorded requests, which are of CALLERS, a tenth."""
 GOAL = 60.0
 """Seconds of the processor for SIZE lines."""
-ROUTES, TOKENS, USERS = 500, 50_000, 20_000
+ROUTES, TOKENS, USERS, CALLERS = 500, 50_000, 20_000, 1_000
 NARROWED, OPENED = 10, 25
 """Of so many routes one asks for another scope now, and one of so many is public now."""
 
@@ -54,7 +54,7 @@ def configuration(folder: Path) -> Configuration:
 
 
 def expected(size: int, *, recorded: bool = False) -> Expected:
-    """Return what has to come out of so many lines: every fourth token has no scopes that anybody knows, but where it is recorded."""
+    """Return what has to come out of so many lines: where it is not recorded, nobody knows what every fourth token holds."""
     narrowed = reason = undecidable = 0
     for number in range(size):
         route = number % ROUTES
@@ -90,7 +90,7 @@ def recordings(size: int) -> Iterator[bytes]:
             "path": f"/v1/group{route}/items/{number}?page=2",
             "host": "api.acme.com",
             "headers": {"x-scio-actas": f"user-{number % USERS}@acme.com", "accept": "*/*", "user-agent": "curl/8.5.0"},
-            "caller": f"GLOBAL scopes=SEARCH token={number % TOKENS:012}",
+            "caller": f"GLOBAL scopes=SEARCH token={number % CALLERS:012}",
             "decision": "allow",
             "reason": "allowed",
             "route": f"items {route}",
