@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from extauthz.cli.output import write_json
-from extauthz.cli.refusal_hints import hint
 from extauthz.cli.routes import opened_by, route_document, route_map
 from extauthz.cli.terminal import Styled, echo, printable
 from extauthz.config.loader import Configuration
@@ -15,6 +14,7 @@ from extauthz.core.model import Reason
 from extauthz.core.routes import Route
 from extauthz.tools.masking import masked
 from extauthz.tools.matching import Matching, NearRoute, matching
+from extauthz.tools.refusal_hints import hint
 
 SHOWN = 10
 """Routes of a list that are shown; --json has all."""

@@ -89,6 +89,18 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
         ["--token", "<id>"],
         ["--token", "\x1b[1m\x9b…"],
     ],
+    ("decisions",): [
+        ["--ops", EVIL],
+        ["--config", "<evil>"],
+        ["--ops", "unix:///\x1b\u202e", "--user", EVIL],
+        ["--ops", "unix:///\x1b\u202e", "--follow", "--id", EVIL],
+    ],
+    ("record",): [
+        ["--output", "<new>", "--ops", EVIL],
+        ["--output", "<evil>"],
+        ["--output", "<new>", "--ops", "unix:///\x1b\u202e", "--route", EVIL],
+        ["--output", "<new>", "--for", EVIL],
+    ],
     ("envoy-config",): [
         [],
         ["--config", "<evil>"],
@@ -99,6 +111,7 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ],
     ("doctor",): [["--offline"], ["--offline", "--json"], ["--offline", "--config", "<evil>"]],
     ("demo",): [["--link", EVIL]],
+    ("completion",): [["bash"], ["zsh"], ["fish"], [EVIL], []],
     ("console",): [["--config", "<evil>"]],
     ("console", "add-user"): [
         [EVIL],
