@@ -17,8 +17,9 @@ from extauthz.cli import decisions, main
 from extauthz.cli.decision_lines import decision_line
 from extauthz.cli.decisions import MOST, Shown
 from extauthz.cli.terminal import Styled, printable
+from extauthz.errors import LiveError
 from extauthz.tools import live
-from extauthz.tools.live import LiveError, OpsListener, RecentDecisions, ops_listener
+from extauthz.tools.live import OpsListener, RecentDecisions, ops_listener
 
 RECORD: dict[str, Any] = {
     "time": 1_800_000_000.25,
