@@ -81,6 +81,10 @@ def test_a_recorded_request_is_decided_again_in_the_same_way(group: tuple[str, s
             assert_holds_none(json.dumps(line), world.texts)
 
 
+def test_what_cannot_be_decided_again_is_a_closed_list() -> None:
+    assert {Reason.REQUEST_MALFORMED, Reason.INTERNAL} == UNREPEATABLE
+
+
 def assert_holds_none(text: str, tokens: dict[str, str]) -> None:
     """Neither a token nor a part of one that could be secret."""
     for token in tokens.values():
