@@ -145,7 +145,7 @@ class LiveSidecar:
             answer = await self._fetcher.ask(address, form={} if posts else None)
         except FetchError as error:
             raise LiveError(f"{self.listener.name}: {_cause(str(error), address)}") from error
-        if answer.status == 404 and not answer.refusal.startswith(NO_RECORDING):
+        if answer.status in (404, 405) and not answer.refusal.startswith(NO_RECORDING):
             raise LiveError(f"{self.listener.name}: what answers has no {path}: a sidecar of an older version, or something else")
         if answer.status != 200:
             raise LiveError(f"{self.listener.name}: {answer.refusal.strip() or f'status {answer.status}'}")
