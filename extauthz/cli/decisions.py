@@ -15,6 +15,7 @@ from extauthz.cli.ops_flags import listener, ops_options
 from extauthz.cli.output import json_option, write_json
 from extauthz.cli.rendering import line_width
 from extauthz.cli.terminal import echo
+from extauthz.errors import LiveError
 
 if TYPE_CHECKING:
     from extauthz.tools.live import OpsListener, RecentDecisions
@@ -60,7 +61,7 @@ def command(
              extauthz decisions --reason scope_missing --user ana@acme.com
              extauthz decisions --ops unix:///run/extauthz/ops.sock --json
     """
-    from extauthz.tools.live import LiveError, recent_decisions
+    from extauthz.tools.live import recent_decisions
 
     place = listener(config_file, ops, ca, cert, key)
     query = {name: value for name, value in {**filters, "id": decision_id}.items() if value is not None}
@@ -86,7 +87,7 @@ def command(
 
 async def _follow(place: OpsListener, query: dict[str, str], limit: int, *, as_json: bool) -> None:
     """Ask again and again, and show what was not shown; whatever a sidecar does, go on."""
-    from extauthz.tools.live import LiveError, asking
+    from extauthz.tools.live import asking
 
     shown = Shown()
     async with asking(place) as sidecar:
@@ -110,7 +111,7 @@ async def _follow(place: OpsListener, query: dict[str, str], limit: int, *, as_j
 
 async def _again(ask: Any, query: dict[str, str]) -> RecentDecisions:
     """Ask until there is an answer, and say once that there is none."""
-    from extauthz.tools.live import LiveError, RecentDecisions
+    from extauthz.tools.live import RecentDecisions
 
     is_said = False
     while True:

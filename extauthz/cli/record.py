@@ -16,6 +16,7 @@ from extauthz.cli.output import json_option, write_json
 from extauthz.cli.terminal import echo
 from extauthz.config.units import duration
 from extauthz.config.wording import counted
+from extauthz.errors import LiveError
 from extauthz.process import private_files
 
 if TYPE_CHECKING:
@@ -77,12 +78,11 @@ def command(
     Example: extauthz record --output requests.jsonl --for 60s --number 100
              extauthz record --output refused.jsonl --reason scope_missing --ops 127.0.0.1:9090
     """
-    from extauthz.tools.live import LiveError
 
     place = listener(config_file, ops, ca, cert, key)
     query = {name: value for name, value in filters.items() if value is not None}
     query |= {"seconds": str(seconds), "number": str(number)}
-    written = Written()
+    written = RecordingProgress()
     try:
         descriptor = private_files.create(output)
     except OSError as error:
@@ -114,7 +114,7 @@ def command(
 
 
 @dataclass(slots=True)
-class Written:
+class RecordingProgress:
     """What came of a recording so far."""
 
     requests: int = 0
@@ -122,7 +122,7 @@ class Written:
     silent: frozenset[str] = frozenset()
 
 
-async def _record(place: OpsListener, query: dict[str, str], stream: IO[str], written: Written) -> None:
+async def _record(place: OpsListener, query: dict[str, str], stream: IO[str], written: RecordingProgress) -> None:
     from extauthz.tools.live import asking
 
     async with asking(place) as sidecar:
@@ -136,7 +136,7 @@ async def _record(place: OpsListener, query: dict[str, str], stream: IO[str], wr
                 await _end(sidecar, recording)
 
 
-async def _take(sidecar: LiveSidecar, recording: str, stream: IO[str], written: Written) -> bool:
+async def _take(sidecar: LiveSidecar, recording: str, stream: IO[str], written: RecordingProgress) -> bool:
     """Write what was recorded since the last time; return whether no more comes."""
     found = await sidecar.next_recorded(recording)
     for request in found.requests:
@@ -151,7 +151,6 @@ async def _take(sidecar: LiveSidecar, recording: str, stream: IO[str], written: 
 
 
 async def _end(sidecar: LiveSidecar, recording: str) -> None:
-    from extauthz.tools.live import LiveError
 
     try:
         await sidecar.end_recording(recording)
