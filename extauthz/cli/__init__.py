@@ -28,7 +28,6 @@ COMMANDS = (
     "internal-token",
     "report",
     "replay",
-    "routes",
     "decisions",
     "record",
     "envoy-config",
