@@ -46,6 +46,8 @@ class _ExplainCommand(click.Command):
             at += 2 if takes_value[name] and "=" not in args[at] else 1
         rest = args[at:]
         with _masked_errors():
+            if at > len(args):  # the value of the last flag is missing
+                return super().parse_args(ctx, args)
             return super().parse_args(ctx, [*args[:at], "--", *(rest[1:] if rest[:1] == ["--"] else rest)])
 
 
