@@ -48,7 +48,7 @@ def test_every_vector_is_explained_as_it_is_answered(name: str, worlds: Worlds) 
             assert _sets(found) == (answer.headers if answer.allowed else {}), context
             assert set(found.removed) <= set(answer.removed), context
             _is_in_order(found, message)
-            assert _of_the_log(world) == (found.outcome, found.reason), context
+        assert _of_the_log(world) == (found.outcome, found.reason), context
 
 
 def _of_the_log(world: VectorWorld) -> tuple[str, Reason | None]:
