@@ -139,10 +139,13 @@ def _pasted(visit: Visit, configuration: Configuration) -> RequestToExplain:
         line = read_line(text)
     except CurlError as error:
         raise FormError("curl", Mask()(str(error))) from error
-    request = line.request
-    if who.kind is not None and AUTHORIZATION not in request.headers:
-        request = request_of(configuration.policy, Call(request.method, request.path, request.host, request.headers, who))
-    return RequestToExplain(request, who.evidence, mask_of(request.headers, request.path, line.secrets), line.notes)
+    request, policy = line.request, configuration.policy
+    mask = mask_of(request.headers, request.path, line.secrets)
+    if who.kind is not None:
+        # Whoever is described stands in place of the token, which nobody verifies.
+        kept = {name: value for name, value in request.headers.items() if name not in (AUTHORIZATION, policy.auth_types.header)}
+        request = request_of(policy, Call(request.method, request.path, request.host, kept, who))
+    return RequestToExplain(request, who.evidence, mask, line.notes)
 
 
 def _caller(text: str, configuration: Configuration, field: str) -> Caller:
