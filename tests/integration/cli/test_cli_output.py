@@ -97,6 +97,17 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
         ["--token", "<id>"],
         ["--token", "\x1b[1m\x9b…"],
     ],
+    ("explain",): [
+        ["--as", "nobody", "-X", EVIL, "http://api.acme.com/search"],
+        ["--json", "--as", "nobody", "-X", EVIL, "http://api.acme.com/search"],
+        ["--as", EVIL, "http://api.acme.com/search"],
+        ["--curl", f"curl 'http://api.acme.com/{EVIL}'"],
+        ["curl", f"--{EVIL}"],
+        ["--log-line", "<evil>"],
+        ["--check-request", "<evil>"],
+        ["--live", EVIL],
+        ["--config", "<evil>", "http://api.acme.com/search"],
+    ],
     ("decisions",): [
         ["--ops", EVIL],
         ["--config", "<evil>"],
