@@ -67,7 +67,7 @@ def openapi(
     vocabulary, end = _vocabulary(config_file, is_named=is_named)
     operations = routes_openapi.operations_of(specs, prefix)
     rules = routes_openapi.rules_of(map_file, vocabulary)
-    before = _content(output)
+    before = content(output)
     from extauthz.tools.openapi_update import update
 
     with configuration.explained():
@@ -104,7 +104,7 @@ def _vocabulary(file: Path, *, is_named: bool) -> tuple[list[str], str]:
     return [name for _, name in scope_checks.scopes(source, "scopes")], end
 
 
-def _content(output: Path | None) -> bytes | None:
+def content(output: Path | None) -> bytes | None:
     """Return what the route file holds, None where there is none."""
     from extauthz.config.files import Files
     from extauthz.errors import ConfigurationError, Problem
@@ -123,7 +123,7 @@ def _content(output: Path | None) -> bytes | None:
 def _write(output: Path, before: bytes | None, text: str) -> None:
     from extauthz.cli.written_files import write_file
 
-    if _content(output) != before:
+    if content(output) != before:
         raise click.ClickException(f"{output} was changed meanwhile, and is as it was changed: run the command again")
     write_file(output, text)
 
