@@ -14,7 +14,7 @@ from extauthz.cli.terminal import echo, printable
 from extauthz.config.wording import counted
 
 if TYPE_CHECKING:
-    from extauthz.tools.openapi_update import Change, Update
+    from extauthz.tools.openapi_update import RouteChange, Update
 
 MAX_SHOWN = 20
 """Reasons that are listed; --json has all of them."""
@@ -169,7 +169,7 @@ def _summarize(result: Update, operations: int, *, is_written: bool, output: Pat
         echo(f"{output} {'was written' if is_written else 'is as it was'}.", err=True)
 
 
-def _reasons(denied: tuple[Change, ...]) -> list[tuple[str, int]]:
+def _reasons(denied: tuple[RouteChange, ...]) -> list[tuple[str, int]]:
     from collections import Counter
 
     return Counter(change.denied for change in denied).most_common()

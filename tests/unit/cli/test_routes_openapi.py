@@ -183,7 +183,9 @@ def test_coverage_of_what_was_imported_finds_nothing(folder: Path) -> None:
 
 
 def test_findings_are_a_table_and_1(folder: Path) -> None:
-    (folder / "routes.yaml").write_text('routes:\n  - {match: "GET /items", public: true}\n  - {match: "GET /old", scope: SEARCH}\n')
+    (folder / "routes.yaml").write_text(
+        'routes:\n  - {match: "GET /items", public: true}\n  - {match: "GET /old", scope: SEARCH}\n'
+    )
     result = call("coverage", "api.json")
     assert result.exit_code == 1
     rows = [row.split("  ")[0] for row in result.stdout.splitlines()]
