@@ -10,11 +10,11 @@ import click
 from extauthz.cli.log_files import log_argument, read_logs
 from extauthz.cli.moments import Moment
 from extauthz.cli.output import json_option, write_json
-from extauthz.cli.refusal_hints import hint
 from extauthz.cli.refusals import EVER, KEYS, OUTCOMES, REFUSALS, Key, NameCounts, RefusalReport, RefusalRow
 from extauthz.cli.rendering import Column, Fit, write_table
 from extauthz.cli.terminal import echo, printable
 from extauthz.config.wording import counted
+from extauthz.tools.refusal_hints import hint
 
 TOLD_NAMES = 3
 """Names of one kind that the table tells."""

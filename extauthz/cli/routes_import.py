@@ -21,14 +21,14 @@ MAX_SHOWN = 20
 
 
 @click.group("import")
-def command() -> None:
+def imports() -> None:
     """Make route files of descriptions that are there already.
 
     Example: extauthz routes import openapi openapi.yaml --output config/routes/api.yaml
     """
 
 
-@command.command("openapi")
+@imports.command("openapi")
 @routes_openapi.specs
 @routes_openapi.map_option
 @routes_openapi.prefix_option
@@ -173,3 +173,6 @@ def _reasons(denied: tuple[RouteChange, ...]) -> list[tuple[str, int]]:
     from collections import Counter
 
     return Counter(change.denied for change in denied).most_common()
+
+
+command = imports

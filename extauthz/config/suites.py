@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,6 +22,8 @@ from extauthz.errors import Problem
 DECISIONS = ("allow", "deny", "would_deny")
 FILLED = ("request", "who", "act_as", "host", "time")
 """Fields of a case that `each` may hold."""
+VARIABLE = "${"
+"""What a variable begins with."""
 CASE_EXAMPLE = "cases: [{request: GET /items/7, who: nobody, expect: deny}]"
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
@@ -30,17 +32,25 @@ _REASONS = tuple(reason.value for reason in Reason)
 _PUBLIC_NAMES = tuple(dict.fromkeys(reason.public_name for reason in Reason if reason not in ALLOWING))
 
 
-def _reason(text: str) -> str:
+def reason(text: str) -> str:
+    """Return the name of a reason; raise ValueError for what is none."""
     if text not in _REASONS:
         raise ValueError(f"unknown reason {text!r}" + (nearest(text, _REASONS) or ": write one like scope_missing"))
     return text
 
 
-def _public_reason(text: str) -> str:
+def public_reason(text: str) -> str:
+    """Return what a client is told of a reason; raise ValueError for what none is told."""
     if text not in _PUBLIC_NAMES:
-        hint = nearest(text, _PUBLIC_NAMES) or ": write what a client is told, like token_invalid"
+        behind = next((f", it is told {one.public_name!r}" for one in Reason if one.value == text and one not in ALLOWING), None)
+        hint = behind or nearest(text, _PUBLIC_NAMES) or ": write what a client is told, like token_invalid"
         raise ValueError(f"no client is told {text!r}{hint}")
     return text
+
+
+def _or_variable(read: Callable[[str], str]) -> AfterValidator:
+    """Let a variable stand for a name; what it holds is looked at when it is filled in."""
+    return AfterValidator(lambda text: text if VARIABLE in text else read(text))
 
 
 def _variable(name: str) -> str:
@@ -67,7 +77,7 @@ def _from_one_word(value: object) -> object:
     """Let a decision or a reason stand for the whole expectation."""
     if not isinstance(value, str):
         return value
-    if value not in DECISIONS and value not in _REASONS:
+    if value not in (*DECISIONS, *_REASONS) and VARIABLE not in value:
         hint = nearest(value, (*DECISIONS, *_REASONS)) or ": write allow, deny, or a reason like scope_missing"
         raise ValueError(f"unknown decision or reason {value!r}{hint}")
     return {"decision" if value in DECISIONS else "reason": value}
@@ -80,7 +90,8 @@ def _body(value: object) -> object:
 
 
 Headers = Annotated[dict[Annotated[str, AfterValidator(_header)], str], BeforeValidator(_one_spelling)]
-ReasonName = Annotated[str, AfterValidator(_reason)]
+ReasonName = Annotated[str, _or_variable(reason)]
+PublicReasonName = Annotated[str, _or_variable(public_reason)]
 VariableName = Annotated[str, AfterValidator(_variable)]
 Texts = Annotated[list[str], Field(min_length=1)]
 
@@ -90,7 +101,7 @@ class ExpectationSection(Section):
 
     decision: Literal["allow", "deny", "would_deny"] | None = None
     reason: ReasonName | None = None
-    public_reason: Annotated[str, AfterValidator(_public_reason)] | None = None
+    public_reason: PublicReasonName | None = None
     status: int | None = None
     route: str | None = None
     user: str | None = None

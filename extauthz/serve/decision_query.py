@@ -12,8 +12,8 @@ from extauthz.core.model import Reason
 from extauthz.telemetry.decision_record import MAX_VALUE, RecordField
 
 MAX_LIMIT, USUAL_LIMIT = 1_000, 100
-MAX_QUERY = 8 * 1024
-"""Characters."""
+MAX_QUERY, MAX_PARAMETERS = 8 * 1024, 16
+"""Characters, and parameters."""
 
 _REASONS = tuple(reason.value for reason in Reason)
 _FIELDS = {"reason": RecordField.REASON, "route": RecordField.ROUTE, "user": RecordField.USER, "id": RecordField.DECISION_ID}
@@ -33,20 +33,20 @@ class Query:
     numbers: Mapping[str, int]
 
 
-def read_query(text: str, fields: Collection[str], numbers: Mapping[str, int], *, more: Collection[str] = ()) -> Query:
-    """Read a query; raises QueryError.
+def read_query(text: str, fields: Collection[str], *, texts: Collection[str], numbers: Mapping[str, int]) -> Query:
+    """Read a query that may have these `texts` and `numbers`, each with the most that it may be; raises QueryError.
 
-    `fields` are those that records have. `numbers` are further parameters and the most that each may be; `more` are the names of
-    texts that belong to `wanted` as well.
+    `fields` are those that records have.
     """
     if len(text) > MAX_QUERY:
         raise QueryError(f"the query is too long: at most {MAX_QUERY:,} characters are read")
-    known = [*_FIELDS, *numbers] if not more else [*more]
+    known = (*texts, *numbers)
     wanted: dict[str, str] = {}
     counts: dict[str, int] = {}
-    for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=64, errors="replace"):
+    for name, value in _pairs(text):
         if name not in known:
-            raise QueryError(f"unknown parameter {name!r}{nearest(name, known) or f': write {_listed(known)}'}")
+            hint = nearest(name, known) or f": write {', '.join(known)}"
+            raise QueryError(f"unknown parameter {name!r}{hint}")
         if name in wanted or name in counts:
             raise QueryError(f"{name} is there twice: keep one")
         if name in numbers:
@@ -56,6 +56,13 @@ def read_query(text: str, fields: Collection[str], numbers: Mapping[str, int], *
         if name in _FIELDS and name != "id" and _FIELDS[name] not in fields:
             raise QueryError(f"decision_log.fields leaves out {name}, so it is not shown here: ask without it")
     return Query({_FIELDS.get(name, name): value for name, value in wanted.items()}, counts)
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS, errors="replace")
+    except ValueError as error:
+        raise QueryError(f"too many parameters: at most {MAX_PARAMETERS} are read") from error
 
 
 def _number(name: str, value: str, most: int) -> int:
@@ -83,7 +90,3 @@ def _text(name: str, value: str) -> str:
 
 
 _CHECKED: Mapping[str, Callable[[str, str], str]] = {"reason": _reason, "id": _decision_id}
-
-
-def _listed(names: Collection[str]) -> str:
-    return ", ".join(names)

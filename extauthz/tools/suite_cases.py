@@ -14,26 +14,25 @@ from extauthz.config import suites
 from extauthz.config.document import KeyPath
 from extauthz.config.loader import Configuration
 from extauthz.config.patterns import METHODS
-from extauthz.config.suites import CASE_EXAMPLE, FILLED, CaseSection, LocatedCase, SuiteFile
+from extauthz.config.suites import FILLED, CaseSection, LocatedCase, SuiteFile
 from extauthz.config.wording import nearest
 from extauthz.core.credentials import AUTHORIZATION
 from extauthz.core.model import DECISION_ID, AuthType
 from extauthz.errors import ConfigurationError, Problem
 from extauthz.responses.denials import Template
-from extauthz.tools.callers import NOBODY, Caller, CallerError, caller
+from extauthz.tools.callers import NOBODY, Caller, caller
 from extauthz.tools.calls import Call
+from extauthz.tools.suite_text import TOKEN_MARK
 
 T = TypeVar("T")
 MAX_EACH = 100_000
 """Cases that one `each` makes at most."""
 HOST = "localhost"
 """The host of requests that name none."""
-TOKEN_MARK = "\ud800"
-"""Stands in a header for the token of the caller: no file can hold this character."""
 SUFFIXES = (".yaml", ".yml")
 
 _KINDS = frozenset({"nobody", *(kind.lower() for kind in AuthType)})
-_CALLER_EXAMPLE = "define it in `people`, or write a caller like 'GLOBAL scopes=SEARCH' or 'nobody'"
+_CALLER_EXAMPLE = "define it in `people`, or write a caller like 'GLOBAL scopes=SEARCH'"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,10 +92,6 @@ def read_suites(files: Sequence[Path], configuration: Configuration) -> list[Sui
     if problems:
         raise ConfigurationError(problems)
     return read
-
-
-class _Unreadable(ValueError):
-    """A text of a case that cannot be read."""
 
 
 @dataclass(slots=True)
@@ -187,7 +182,11 @@ class _Reader:
                 return {key: filled((*place, key), item) for key, item in value.items()}
             return value
 
-        return {name: filled((*path, name), getattr(section, name)) for name in section.model_fields_set}
+        expected = {name: filled((*path, name), getattr(section, name)) for name in section.model_fields_set}
+        for name, read in (("reason", suites.reason), ("public_reason", suites.public_reason)):
+            if isinstance(text := expected.get(name), str):
+                self._tried((*path, name), read, text)
+        return expected
 
     def _filled(self, path: KeyPath, text: str, values: Mapping[str, str]) -> str:
         """Put values into the places of their names, like ${who}; $${ stands for the characters ${."""
@@ -220,7 +219,7 @@ class _Reader:
         if text not in self.callers:
             first = (text.split() or [""])[0].lower()
             if first not in _KINDS and "=" not in text:
-                raise _Unreadable(f"nobody here is called {text!r}{nearest(text, self.people) or f': {_CALLER_EXAMPLE}'}")
+                raise ValueError(f"nobody here is called {text!r}{nearest(text, self.people) or f': {_CALLER_EXAMPLE}'}")
             self.callers[text] = self._in_words(text)
         return self.callers[text]
 
@@ -231,7 +230,7 @@ class _Reader:
         """Read a text; None, and a problem, where that cannot be done."""
         try:
             return read(text)
-        except (CallerError, _Unreadable) as error:
+        except ValueError as error:
             self._wrong(path, str(error))
             return None
 
@@ -268,10 +267,10 @@ def _name(method: str, target: str, who: str | None, act_as: str | None) -> str:
 def _request(text: str) -> tuple[str, str]:
     method, space, target = text.partition(" ")
     if method not in METHODS:
-        hint = nearest(method, METHODS) or f": write a method in upper case, one space and a path: {CASE_EXAMPLE}"
-        raise _Unreadable(f"{method!r} is no method{hint}")
+        hint = nearest(method, METHODS) or ": write a method in upper case, one space and a path, like GET /items/7"
+        raise ValueError(f"{method!r} is no method{hint}")
     if not space or not target or target.strip(" \t") != target:
-        raise _Unreadable(f"{text!r}: write a method, one space and a path, like GET /items/7")
+        raise ValueError(f"{text!r}: write a method, one space and a path, like GET /items/7")
     return method, target
 
 
@@ -279,5 +278,5 @@ def _moment(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise _Unreadable(f"{text!r} is not a time: write one like 2027-01-31T12:00:00Z") from error
+        raise ValueError(f"{text!r} is not a time: write one like 2027-01-31T12:00:00Z") from error
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -14,7 +14,8 @@ from extauthz.core.model import DECISION_ID, Decision, Deny, Identity, Reason, R
 from extauthz.responses.client_headers import ClientHeaders
 from extauthz.responses.denials import ClientAnswer, Denials
 from extauthz.tools.calls import decided, headers_for_upstream, request_of
-from extauthz.tools.suite_cases import TOKEN_MARK, Case, unwired
+from extauthz.tools.suite_cases import Case, unwired
+from extauthz.tools.suite_text import TOKEN_MARK
 
 _BEARER = "Bearer "
 

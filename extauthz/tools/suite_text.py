@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 
 from extauthz.core.model import DECISION_ID
+from extauthz.tools.masking import HIDDEN, Mask
 
-HIDDEN = "…"
-"""Stands for what may be a token."""
+TOKEN_MARK = "\ud800"
+"""Stands in a header for the token of the caller: no file can hold this character."""
 
 _AS_IT_IS = re.compile(r"[ !#-\[\]-~]*").fullmatch
-_ISSUED = re.compile(r"[A-Za-z][A-Za-z0-9]{0,31}_[0-9A-Za-z]{8,}_[0-9A-Za-z]{20,}")
-_JWT = re.compile(r"eyJ[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_=-]*){0,4}")
-_BEHIND_SCHEME = re.compile(r"(?i)\b(bearer|basic|dpop|negotiate|digest)([ \t]+|%20|\+)[^\s'\"]+")
-_IN_QUERY = re.compile(r"(?i)((?:token|secret|password|assertion|code|api_?key)(?:%3d|=))[^&\s'\"]+")
-_RUN = re.compile(r"[A-Za-z0-9_.~+=%-]{24,}")
-_MIXED = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])|(?=.*[a-z])(?=.*[A-Z])").match
+_BEHIND_SCHEME = re.compile(r"(?i)\b(bearer|basic|dpop|negotiate|digest)([ \t]+|%20|\+)[^\s'\"]{8,}")
+_IN_QUERY = re.compile(r"(?i)((?:token|secret|password|assertion|code|api_?key)(?:%3d|=))[^&\s'\"]{8,}")
+_mask = Mask()
 
 
 def quoted(text: str) -> str:
@@ -27,14 +25,13 @@ def quoted(text: str) -> str:
 
 def shown(text: str) -> str:
     """Return a text of a suite without what may be a token: behind a scheme, in a query, or a long run of letters and digits."""
-    text = text.replace(DECISION_ID, "${decision_id}")
-    text = _BEHIND_SCHEME.sub(rf"\1 {HIDDEN}", _IN_QUERY.sub(rf"\1{HIDDEN}", shown_place(text)))
-    return _RUN.sub(lambda run: HIDDEN if _MIXED(run[0]) else run[0], text)
+    text = text.replace(DECISION_ID, "${decision_id}").replace(TOKEN_MARK, "${token}")
+    return _mask(_BEHIND_SCHEME.sub(rf"\1 {HIDDEN}", _IN_QUERY.sub(rf"\1{HIDDEN}", text)))
 
 
 def shown_place(text: str) -> str:
     """Return the name of a file, which may be as long as it likes, without what has the form of a token."""
-    return _JWT.sub(HIDDEN, _ISSUED.sub(HIDDEN, text))
+    return _mask.tokens(text)
 
 
 def _escaped(letter: str) -> str:

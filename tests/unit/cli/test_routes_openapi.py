@@ -192,8 +192,8 @@ def test_findings_are_a_table_and_1(folder: Path) -> None:
     assert rows == ["finding", "wider", "no route", "no route", "no operation", "3 operations: 1 opened, 2 denied. 4 findings."]
     data: dict[str, Any] = json.loads(call("coverage", "api.json", "--json").stdout)
     assert (data["operations"], data["counts"]) == (3, 4)
-    assert data["differences"][0] | {"place": ""} == {
-        "finding": "wider",
+    assert data["findings"][0] | {"place": ""} == {
+        "kind": "wider",
         "operation": "GET /items",
         "route": "GET /items",
         "why": "the route is public, and the description demands security",

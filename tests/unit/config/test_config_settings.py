@@ -282,7 +282,8 @@ def test_a_stricter_route_that_loses_a_part(configure: Configure, strict: str, w
         why = "one scope of its any_of is enough here"
     for routes in ((strict, weaker), (weaker, strict)):
         place = {route: f"routes.yaml:{line}" for line, route in enumerate(routes, 3)}
-        told = f"{place[strict]}: routes[{routes.index(strict)}].match: '{text}' ({place[weaker]}) takes a part of this stricter route"
+        one = f"'{text}' ({place[weaker]}) takes a part of this stricter route"
+        told = f"{place[strict]}: routes[{routes.index(strict)}].match: {one}"
         if why:
             other = f"takes a part of the stricter route '{of_strict}' ({place[strict]}): {why}"
             told = f"{place[weaker]}: routes[{routes.index(weaker)}].match: {other}"

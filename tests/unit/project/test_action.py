@@ -132,3 +132,13 @@ def test_hooks_look_at_configurations_alone() -> None:
 def test_the_name_of_a_file_is_no_command(repository: Repository, step: str, name: str) -> None:
     assert repository.step(step, config=name).returncode != 0
     assert not (repository.folder / "ran").exists()
+
+
+def test_a_problem_stops_the_action_and_the_commit(repository: Repository) -> None:
+    assert repository.step("check").returncode == 0
+    assert repository.hook("extauthz-check").returncode == 0
+    repository.replace("scope: SEARCH", "scope: SAERCH")
+    refused = repository.step("check")
+    assert refused.returncode == 3
+    assert "::error file=" in refused.stdout
+    assert repository.hook("extauthz-check").returncode == 3

@@ -539,3 +539,22 @@ def test_a_chart_draws_each_part_in_proportion() -> None:
     assert widths[0] == pytest.approx(2 * widths[2], rel=0.01)
     texts = [each.text for each in image.iter(f"{space}text")]
     assert texts == ["Title", "one", "two", "a <b>", "20.0 + 5.0", "c", "10.0"]
+
+
+def test_a_suite_that_does_not_pass_whole_is_wrong(tmp_path: Path) -> None:
+    file = tools_suites.written(tmp_path, 20)
+    _, right = tools_suites.run(file, "--json", "--coverage")
+    tools_suites.judge(right, 20, reached=20)
+    told = json.loads(right)
+    told["coverage"]["reached"]["routes"] = 19
+    for wrong, cases, message in (
+        (right, 21, "20 of 21 cases passed"),
+        (json.dumps({**told, "passed": 19, "failed": 1}), 20, "19 of 20 cases passed, 1 failed"),
+        (json.dumps(told), 20, "19 of 20 routes"),
+        ("", 20, "no results"),
+    ):
+        with pytest.raises(WrongAnswer, match=message):
+            tools_suites.judge(wrong, cases, reached=20)
+    (tmp_path / "routes.yaml").write_text("routes: []")
+    with pytest.raises(WrongAnswer, match="of 20 cases passed"):
+        tools_suites.measure(file, 20)

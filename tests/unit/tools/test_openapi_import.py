@@ -351,7 +351,7 @@ def test_imported_twice_is_imported_once_and_covers_everything(tmp_path: Path, p
     assert again.text == once.text
     assert (again.added, again.changed, again.gone, again.kept) == ((), (), (), ())
     found = covered(once.text, described, rules)
-    assert found.differences == ()
+    assert found.findings == ()
     assert found.operations == len(described)
 
 

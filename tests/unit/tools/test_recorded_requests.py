@@ -35,8 +35,15 @@ def again(configuration: Configuration, line: dict[str, Any]) -> Decision:
     return decided_call(configuration.policy, call, line["time"])
 
 
-def edits_of(decision: Decision) -> HeaderEdits | None:
-    return decision.edits if isinstance(decision, (Allow, WouldDeny)) else None
+REPLACED = {"monitor-spoofed-79-more names than are remembered": f"x_extauthz_{'a' * 3000}"}
+"""Names that clients chose the end of, and that is no word: another one stands for them."""
+
+
+def edits_of(decision: Decision, replaced: str | None = None) -> HeaderEdits | None:
+    if not isinstance(decision, (Allow, WouldDeny)):
+        return None
+    names = tuple("x-extauthz-removed" if name == replaced else name for name in decision.edits.remove)
+    return HeaderEdits(decision.edits.set, names)
 
 
 def same(identity: Identity | None) -> object:
@@ -69,7 +76,7 @@ def test_a_recorded_request_is_decided_again_in_the_same_way(group: tuple[str, s
             assert line is not None, case
             found = again(configuration, line)
             assert (found.outcome, found.reason, found.route) == (decision.outcome, decision.reason, decision.route), (case, line)
-            assert edits_of(found) == edits_of(decision), (case, line)
+            assert edits_of(found) == edits_of(decision, REPLACED.get(str(case))), (case, line)
             assert (same(found.identity), found.user) == (same(decision.identity), decision.user), (case, line)
             assert_holds_none(json.dumps(line), world.texts)
 
