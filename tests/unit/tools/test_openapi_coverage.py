@@ -127,7 +127,8 @@ def test_monitor_mode_everywhere_forwards_what_has_no_route(tmp_path: Path) -> N
 
 
 def test_routes_that_open_something_undescribed_are_listed(tmp_path: Path) -> None:
-    lines = 'match: "GET /a/{id}", scope: SEARCH\nmatch: "GET /a/me", public: true\nmatch: "* /x/**", deny: true\nmatch: "PUT /a", scope: CHAT'
+    lines = 'match: "GET /a/{id}", scope: SEARCH\nmatch: "GET /a/me", public: true\nmatch: "* /x/**", deny: true\n'
+    lines += 'match: "PUT /a", scope: CHAT'
     described = operations(tmp_path, {"/a/{name}": {"get": READ}})
     found = covered(lines, described)
     assert shown(found) == [
