@@ -36,7 +36,9 @@ from benchmarks import (
     soak,
     start,
     threads,
+    tools_openapi,
     tools_replay,
+    tools_suites,
     under_load,
 )
 from benchmarks.answers import Judge, WrongAnswer, allow, allowed, exactly, judge_all, judge_h2load, refused

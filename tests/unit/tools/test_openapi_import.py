@@ -78,8 +78,8 @@ def test_a_new_file_has_a_line_for_every_operation(tmp_path: Path) -> None:
         '  - {match: "PUT /v1/pets/{id}", scope: CHAT} # imported: scope CHAT (rule 2, tag chat)',
         '  - {match: "GET /v1/files/{id}", deny: true} # imported: deny (a pattern has no segment like {id}.json; write the scope '
         "here if all that the pattern matches may be called with it, or say mixed_segments: parameter in the mapping file)",
-        '  - {match: "GET /v1/open", deny: true} # imported: deny (the description asks for no security: add a rule that says public '
-        "or a scope, or write it here)",
+        '  - {match: "GET /v1/open", deny: true} # imported: deny (the description asks for no security: add a rule that says '
+        "public or a scope, or write it here)",
     ]
     assert [change.route for change in result.denied] == ["GET /v1/files/{id}", "GET /v1/open"]
 
