@@ -114,7 +114,9 @@ class _Answer:
 def _requests(question: Question, operation: Operation, word: str) -> Iterator[tuple[str, str, bool]]:
     """Yield paths with their hosts, and whether a wildcard has more segments than one in it."""
     found: dict[tuple[str, str], bool] = {}
-    for rest in ("", f"/{word}"):
+    # With more segments than any pattern has, a wildcard meets no pattern but those that end in `**`.
+    depth = max((len(route.match.segments) for route in _routes(question.policy)), default=0) + 1
+    for rest in ("", f"/{word}", f"/{word}" * depth):
         for server in operation.servers:
             path = sample(server.base + operation.path, operation.matrix, word, rest=rest)
             for host in question.hosts or (server.host or _ANY_HOST,):
@@ -155,10 +157,9 @@ def _state(answers: Sequence[_Answer]) -> str:
 
 def _of_operation(operation: Operation, answers: Sequence[_Answer], floor: Alternatives | None) -> Iterator[Discrepancy]:
     # With one segment or with several, a wildcard has a route: that the other is refused is stricter.
-    plain, deeper = [[each for each in answers if each.is_rest is is_rest] for is_rest in (False, True)]
-    routed = {id(one) for one, other in zip(plain, deeper, strict=False) if other.reason not in _UNROUTED}
+    is_routed = any(answer.is_rest and answer.reason not in _UNROUTED for answer in answers)
     for answer in answers:
-        if answer.reason in _UNROUTED and not answer.is_rest and id(answer) not in routed:
+        if answer.reason in _UNROUTED and not answer.is_rest and not is_routed:
             yield Discrepancy(DiscrepancyKind.NO_ROUTE, operation.label, "", f"{answer.asked} is {answer.reason}", operation.place)
         why = _why_wider(operation, answer, floor)
         if why:

@@ -553,7 +553,7 @@ def test_rows_of_another_list_and_other_counts_are_wrong() -> None:
 
 def test_an_import_that_is_not_right_is_wrong(tmp_path: Path) -> None:
     number = tools_openapi.files(tmp_path, 4_000)
-    assert number == 4
+    assert number == 8
     assert len(tools_openapi.measure(tmp_path, number)) == 4
     for code, wrong in ((0, number + 1), (3, number)):
         with pytest.raises(WrongAnswer):
