@@ -67,13 +67,15 @@ def check(config_file: Path, *, with_store: bool, strict: bool, form: str, as_js
 def _report(config_file: Path, *, with_store: bool) -> Report:
     from extauthz.config.loader import load
     from extauthz.config.notes import notes_of
+    from extauthz.process.memory import without_full_collections
     from extauthz.serve.certificate_warnings import certificate_warnings
     from extauthz.tools.config_formats import Report
     from extauthz.tools.lint import Finding, lints
 
     try:
-        loaded = load(config_file)
-        findings = [*lints(loaded), *map(Finding, certificate_warnings(loaded, now()))]
+        with without_full_collections():
+            loaded = load(config_file)
+            findings = [*lints(loaded), *map(Finding, certificate_warnings(loaded, now()))]
         return Report(_of_store(config_file, loaded) if with_store else [], findings, notes_of(loaded))
     except ConfigurationError as error:
         return Report(error.problems)
