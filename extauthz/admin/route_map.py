@@ -27,7 +27,8 @@ class RouteEntry:
     """A route and where it stands, as `file:line`. `hosts` are empty for one that serves every host that no file names.
 
     `plan` is what a check of one of its requests comes to before the token is looked at: a Plan, or an Allow where no token is
-    needed; None for a route that no request with an issued token gets through.
+    needed; None for a route that no request with an issued token gets through. `request` is one that the route decides, with a
+    placeholder as its token; None for a route that no request reaches.
     """
 
     route: Route
@@ -35,6 +36,7 @@ class RouteEntry:
     place: str
     is_monitored: bool
     plan: Plan | Allow | None
+    request: Request | None
 
     @property
     def pattern(self) -> str:
@@ -72,7 +74,7 @@ class RouteMap:
                 tuple(hosts),
                 places[route.name],
                 route.name in policy.monitored,
-                _first_plan(policy, route, hosts or [f"{fresh}.invalid"], fresh, depth),
+                *_first_request(policy, route, hosts or [f"{fresh}.invalid"], fresh, depth),
             )
             for route, hosts in found
         )
@@ -157,8 +159,10 @@ def _methods_in(entries: Iterable[RouteEntry]) -> set[str]:
     return {method for entry in entries for method in entry.route.match.methods if method != ANY_METHOD}
 
 
-def _first_plan(policy: Policy, route: Route, hosts: Iterable[str], fresh: str, depth: int) -> Plan | Allow | None:
-    """Ask for requests that a route is meant for until it decides one, and return what a check of that comes to."""
+def _first_request(
+    policy: Policy, route: Route, hosts: Iterable[str], fresh: str, depth: int
+) -> tuple[Plan | Allow | None, Request | None]:
+    """Ask for requests that a route is meant for until it decides one; return what a check of that comes to, and the request."""
     named = route.match.methods
     methods = tuple(method for method in named if method != ANY_METHOD) or STAR_METHODS
     for host in hosts:
@@ -167,12 +171,12 @@ def _first_plan(policy: Policy, route: Route, hosts: Iterable[str], fresh: str, 
                 request = Request(method, path, host, {AUTHORIZATION: "Bearer x"}, raw=True, decision_id="")
                 match plan(policy, request):
                     case Plan(route=taken) as found if taken is route:
-                        return found
+                        return found, request
                     case Allow(route=name) as found if name == route.name:
-                        return found
+                        return found, request
                     case Deny(route=name) if name == route.name:
-                        return None
-    return None
+                        return None, request
+    return None, None
 
 
 def example_paths(route: Route, fresh: str, depth: int) -> Iterator[str]:

@@ -24,7 +24,10 @@ FORMATS = ("text", "json", "github", "sarif")
 
 @click.group("config")
 def command() -> None:
-    """Look at a configuration before it serves."""
+    """Look at a configuration before it serves.
+
+    Example: extauthz config check --config config/extauthz.yaml
+    """
 
 
 command.add_command(config_files.schema)

@@ -242,7 +242,7 @@ class _Builder:
             self._wrong(event, path, f"the tag {_short_tag(event.tag)} is not read: leave it out")
             return None, False
         if isinstance(event, yaml.ScalarEvent):
-            return (_plain(event.value) if event.implicit[0] else event.value), True
+            return (plain(event.value) if event.implicit[0] else event.value), True
         return ({} if isinstance(event, yaml.MappingStartEvent) else []), True
 
     def _place(self, top: _Open | None, path: KeyPath, value: Any, event: Any) -> None:
@@ -268,7 +268,8 @@ def _short_tag(tag: str) -> str:
     return repr(tag.replace("tag:yaml.org,2002:", "!!"))
 
 
-def _plain(text: str) -> Any:
+def plain(text: str) -> Any:
+    """Return what a plain scalar means: null, true, false, a decimal number, or text."""
     if text in _NULL:
         return None
     if text in _BOOLEANS:

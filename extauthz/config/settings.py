@@ -17,6 +17,7 @@ from extauthz.config.decision_log import DecisionLogSection
 from extauthz.config.internal_token import InternalTokenSection
 from extauthz.config.monitor import Mode
 from extauthz.config.oauth import OAuth
+from extauthz.config.recent_decisions import RecentDecisionsSection
 from extauthz.config.scope_names import ScopeName
 from extauthz.config.tracing import TracingSection
 from extauthz.config.values import (
@@ -111,6 +112,8 @@ class ServerSection(Section):
     orphan_time: Duration = 300.0
     ops: ListenAddress | None = Address(host="127.0.0.1", port=9090)
     ops_tls: CertificateSection | None = None
+    recent_decisions: RecentDecisionsSection = RecentDecisionsSection()
+    recording: bool = False
 
     @field_validator("workers")
     @classmethod

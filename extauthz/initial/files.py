@@ -18,6 +18,8 @@ EXAMPLES = {"glean-client-api": ("glean-client-api.yaml", "glean-newer-scopes.ya
 """Complete route maps: the first file counts, the others wait until their scopes are added."""
 SCHEMAS = ("settings.schema.json", "routes.schema.json")
 CONFIGURATION = Path("config/extauthz.yaml")
+SUITE = Path("config/tests/routes.yaml")
+"""Cases of `extauthz test`, written from the configuration when that has been read."""
 PEPPER = Path("data/pepper-p1")
 STORE = Path("data/tokens.db")
 

@@ -41,7 +41,7 @@ def leaves(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
         found = group.get_command(context, name)
         if isinstance(found, click.Group):
             yield from leaves(found, *path, name)
-        else:
+        if not isinstance(found, click.Group) or found.invoke_without_command:
             yield (*path, name)
 
 
@@ -79,10 +79,43 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ("config", "schema"): [[], ["--of", EVIL]],
     ("config", "fmt"): [["--check"], ["<evil>"], ["--check", "<orders>"], ["--config", "<evil>"]],
     ("config", "show"): [[], ["--config", "<evil>"]],
+    ("diff",): [
+        ["<config>", "<config>"],
+        ["<config>", "<renamed>"],
+        ["<config>", "<renamed>", "--json"],
+        ["<config>", "<renamed>", "--format", "markdown"],
+        ["<evil>", "<config>"],
+        ["<config>", f"git:{EVIL}:{EVIL}"],
+    ],
     ("init",): [["<new>"], ["<new>", "--name", EVIL], ["<new>", "--scope", EVIL], ["<new>", "--issuer", EVIL, "--client-id", EVIL]],
     ("internal-token", "new-key"): [["<evil>"], ["<key>"]],
     ("internal-token", "jwks"): [[]],
     ("report",): [["<log>"], ["<log>", "--json"], ["<missing>"], ["<log>", "--by", "client,user"], ["<log>", "--by", EVIL]],
+    ("replay",): [["<log>"], ["<log>", "--json"], ["<missing>"], ["<log>", "--host", EVIL], ["<log>", "--fail-on", EVIL]],
+    ("routes",): [
+        [],
+        ["--json"],
+        ["--config", "<evil>"],
+        ["--text", EVIL],
+        ["--path", EVIL],
+        ["--path", "/search", "--method", EVIL, "--host", EVIL],
+        ["--path", EVIL, "--json"],
+        ["--scope", EVIL],
+        ["--token", "<id>"],
+        ["--token", "\x1b[1m\x9b…"],
+    ],
+    ("decisions",): [
+        ["--ops", EVIL],
+        ["--config", "<evil>"],
+        ["--ops", "unix:///\x1b\u202e", "--user", EVIL],
+        ["--ops", "unix:///\x1b\u202e", "--follow", "--id", EVIL],
+    ],
+    ("record",): [
+        ["--output", "<new>", "--ops", EVIL],
+        ["--output", "<evil>"],
+        ["--output", "<new>", "--ops", "unix:///\x1b\u202e", "--route", EVIL],
+        ["--output", "<new>", "--for", EVIL],
+    ],
     ("envoy-config",): [
         [],
         ["--config", "<evil>"],
@@ -93,6 +126,8 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ],
     ("doctor",): [["--offline"], ["--offline", "--json"], ["--offline", "--config", "<evil>"]],
     ("demo",): [["--link", EVIL]],
+    ("completion",): [["bash"], ["zsh"], ["fish"], [EVIL], []],
+    ("console",): [["--config", "<evil>"]],
     ("console", "add-user"): [
         [EVIL],
         ["ana@acme.com", "--password-file", "<evil>"],
@@ -119,6 +154,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         evil = json.dumps({"description": EVIL}, ensure_ascii=False)
         connection.execute("UPDATE audit SET actor = ?, source = ?, after = ?", (EVIL, EVIL, evil))
     (folder / "evil.yaml").write_text(yaml.safe_dump(SETTINGS | {"realm": EVIL, EVIL: EVIL, "scopes": [EVIL], "routes": [EVIL]}))
+    named = [{"match": "POST /search", "public": True, "name": EVIL}]
+    (folder / "evil-routes.yaml").write_text(yaml.safe_dump({"routes": named}))
+    (folder / "renamed.yaml").write_text(yaml.safe_dump(SETTINGS | {"routes": ["evil-routes.yaml"]}))
     (folder / "orders.yaml").write_text(yaml.safe_dump([{"description": EVIL, "permission": EVIL, EVIL: 1, "scopes": [EVIL]}]))
     texts = dict.fromkeys(
         ("reason", "route", "actor", "client_id", "user", "nearest_route", "required_scopes", "held_scopes"), EVIL
@@ -140,6 +178,7 @@ def world(template: Path, tmp_path: Path) -> dict[str, str]:
     files = {
         "config": "extauthz.yaml",
         "evil": "evil.yaml",
+        "renamed": "renamed.yaml",
         "orders": "orders.yaml",
         "log": "log",
         "export": "export",
