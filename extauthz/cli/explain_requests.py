@@ -109,7 +109,8 @@ def _of_record(loaded: Configuration, record: Any) -> Asked:
 
 
 def _live(loaded: Configuration, decision_id: str, place: OpsListener) -> Asked:
-    from extauthz.errors import LiveError, recent_decisions
+    from extauthz.errors import LiveError
+    from extauthz.tools.live import recent_decisions
 
     try:
         found = recent_decisions(place, {"id": decision_id, "limit": "1"})
