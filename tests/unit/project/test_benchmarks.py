@@ -38,6 +38,7 @@ from benchmarks import (
     threads,
     tools_check,
     tools_replay,
+    tools_suites,
     under_load,
 )
 from benchmarks.answers import Judge, WrongAnswer, allow, allowed, exactly, judge_all, judge_h2load, refused
