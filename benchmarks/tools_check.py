@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.answers import WrongAnswer
 from extauthz.config.lints import Lint
 from extauthz.config.loader import load
-from extauthz.tools.lint import Finding, Level, lints
+from extauthz.tools.lint import LintFinding, LintLevel, lints
 
 ROUTES = 10_000
 GOAL = 3.0
@@ -57,15 +57,15 @@ def write_map(folder: Path, routes: int = ROUTES) -> Path:
     return file
 
 
-def judge(findings: list[Finding], routes: int) -> None:
+def judge(findings: list[LintFinding], routes: int) -> None:
     """Raise WrongAnswer unless the findings are those that the map was made with."""
     groups = routes // len(_OF_A_GROUP)
     expected = {
-        (Lint.PUBLIC_UNDER_PROTECTED.value, Level.WARNING): groups,
-        (Lint.ANONYMOUS_WRITE.value, Level.WARNING): groups - groups // 2,
-        (Lint.ANONYMOUS_WRITE.value, Level.SILENCED): groups // 2,
+        (Lint.PUBLIC_UNDER_PROTECTED.value, LintLevel.WARNING): groups,
+        (Lint.ANONYMOUS_WRITE.value, LintLevel.WARNING): groups - groups // 2,
+        (Lint.ANONYMOUS_WRITE.value, LintLevel.SILENCED): groups // 2,
     }
-    found: dict[tuple[str, Level], int] = {}
+    found: dict[tuple[str, LintLevel], int] = {}
     for finding in findings:
         key = (str(finding.problem.name), finding.level)
         found[key] = found.get(key, 0) + 1

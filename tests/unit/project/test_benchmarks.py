@@ -588,6 +588,8 @@ def test_a_check_that_ends_otherwise_is_no_figure(printed: str, code: int) -> No
 def test_a_check_that_ends_well_is_one() -> None:
     report = {"problems": [], "warnings": [1] * 6, "silenced": [1] * 2}
     tools_check.judge_command(json.dumps(report), 0, 40)
+    with pytest.raises(WrongAnswer):
+        tools_check.judge_command(json.dumps(report), 0, 50)
 
 
 def test_a_suite_that_does_not_pass_whole_is_wrong(tmp_path: Path) -> None:
