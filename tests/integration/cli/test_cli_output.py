@@ -70,7 +70,14 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ("audit", "list"): [[], ["--json"], ["--actor", EVIL], ["--action", EVIL], ["--token", EVIL], ["--since", EVIL]],
     ("audit", "verify"): [[], ["--head", EVIL]],
     ("audit", "export"): [[]],
-    ("config", "check"): [[], ["--json"], ["--config", "<evil>"]],
+    ("config", "check"): [
+        [],
+        ["--json"],
+        ["--config", "<evil>"],
+        *(["--config", "<evil>", "--format", form] for form in ("text", "json", "github", "sarif")),
+    ],
+    ("config", "schema"): [[], ["--of", EVIL]],
+    ("config", "fmt"): [["--check"], ["<evil>"], ["--check", "<orders>"], ["--config", "<evil>"]],
     ("config", "show"): [[], ["--config", "<evil>"]],
     ("diff",): [
         ["<config>", "<config>"],
