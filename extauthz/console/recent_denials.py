@@ -12,7 +12,8 @@ from extauthz.config.console import ConsoleSection
 from extauthz.config.loader import Configuration
 from extauthz.console.collecting import AT_A_TIME, MAX_SIDECARS
 from extauthz.core.model import Allow
-from extauthz.tools.live import LiveError, LiveSidecar, ops_listener
+from extauthz.errors import LiveError
+from extauthz.tools.live import LiveSidecar, ops_listener
 
 TIMEOUT = 3.0
 """Seconds for the whole answer of one sidecar, which waits two for a worker that is silent."""
