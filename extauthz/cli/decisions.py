@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from extauthz.cli.completion_values import reasons as complete_reasons
+from extauthz.cli.completion_values import routes as complete_routes
 from extauthz.cli.decision_lines import decision_line
 from extauthz.cli.ops_flags import listener, ops_options
 from extauthz.cli.output import json_option, write_json
@@ -31,8 +33,8 @@ MOST = 1_000
 @click.command("decisions")
 @ops_options
 @click.option("--follow", is_flag=True, help="Go on with those that come, until Ctrl-C.")
-@click.option("--reason", help="Only with this reason, like scope_missing.")
-@click.option("--route", help="Only of this route, by its name.")
+@click.option("--reason", shell_complete=complete_reasons, help="Only with this reason, like scope_missing.")
+@click.option("--route", shell_complete=complete_routes, help="Only of this route, by its name.")
 @click.option("--user", help="Only for this effective user.")
 @click.option("--id", "decision_id", help="Only the decision with this id.")
 @click.option("--limit", type=click.IntRange(1, MOST), default=50, show_default=True, help="The latest so many.")

@@ -11,6 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from extauthz.cli.completion_values import reasons as complete_reasons
+from extauthz.cli.completion_values import routes as complete_routes
 from extauthz.cli.ops_flags import listener, ops_options
 from extauthz.cli.output import json_option, write_json
 from extauthz.cli.terminal import echo
@@ -49,8 +51,8 @@ class Seconds(click.ParamType[int]):
 @ops_options
 @click.option("--for", "seconds", type=Seconds(), default="60s", show_default=True, help="For so long, 1h at most.")
 @click.option("--number", type=click.IntRange(1, MAX_NUMBER), default=100, show_default=True, help="So many requests.")
-@click.option("--reason", help="Only with this reason, like scope_missing.")
-@click.option("--route", help="Only of this route, by its name.")
+@click.option("--reason", shell_complete=complete_reasons, help="Only with this reason, like scope_missing.")
+@click.option("--route", shell_complete=complete_routes, help="Only of this route, by its name.")
 @click.option("--user", help="Only for this effective user.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="The file that is made, with mode 0600.")
 @json_option

@@ -72,6 +72,14 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ("audit", "export"): [[]],
     ("config", "check"): [[], ["--json"], ["--config", "<evil>"]],
     ("config", "show"): [[], ["--config", "<evil>"]],
+    ("diff",): [
+        ["<config>", "<config>"],
+        ["<config>", "<renamed>"],
+        ["<config>", "<renamed>", "--json"],
+        ["<config>", "<renamed>", "--format", "markdown"],
+        ["<evil>", "<config>"],
+        ["<config>", f"git:{EVIL}:{EVIL}"],
+    ],
     ("init",): [["<new>"], ["<new>", "--name", EVIL], ["<new>", "--scope", EVIL], ["<new>", "--issuer", EVIL, "--client-id", EVIL]],
     ("internal-token", "new-key"): [["<evil>"], ["<key>"]],
     ("internal-token", "jwks"): [[]],
@@ -139,6 +147,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         evil = json.dumps({"description": EVIL}, ensure_ascii=False)
         connection.execute("UPDATE audit SET actor = ?, source = ?, after = ?", (EVIL, EVIL, evil))
     (folder / "evil.yaml").write_text(yaml.safe_dump(SETTINGS | {"realm": EVIL, EVIL: EVIL, "scopes": [EVIL], "routes": [EVIL]}))
+    named = [{"match": "POST /search", "public": True, "name": EVIL}]
+    (folder / "evil-routes.yaml").write_text(yaml.safe_dump({"routes": named}))
+    (folder / "renamed.yaml").write_text(yaml.safe_dump(SETTINGS | {"routes": ["evil-routes.yaml"]}))
     (folder / "orders.yaml").write_text(yaml.safe_dump([{"description": EVIL, "permission": EVIL, EVIL: 1, "scopes": [EVIL]}]))
     texts = dict.fromkeys(
         ("reason", "route", "actor", "client_id", "user", "nearest_route", "required_scopes", "held_scopes"), EVIL
@@ -160,6 +171,7 @@ def world(template: Path, tmp_path: Path) -> dict[str, str]:
     files = {
         "config": "extauthz.yaml",
         "evil": "evil.yaml",
+        "renamed": "renamed.yaml",
         "orders": "orders.yaml",
         "log": "log",
         "export": "export",
