@@ -105,7 +105,7 @@ async def _explain_decision(visit: Visit, decision_id: str) -> Response:
         return await _page(visit, errors={"record": _NOT_REMEMBERED}, status=404)
     configuration, record = await _counting(visit), looked_up.record
     try:
-        logged = described(configuration.policy, record_in(json.dumps(dict(record))))
+        logged = described(configuration, record_in(json.dumps(dict(record))))
     except LineError as error:
         return await _page(visit, record=record, errors={"record": f"It cannot be explained: {error}."}, status=422)
     found = await context.run(explain, configuration, logged.request, logged.evidence, context.clock())

@@ -19,7 +19,10 @@ from hypothesis import strategies as st
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.cli import main
+from extauthz.demo.issuer import DemoIssuer
+from extauthz.demo.providers import AUDIENCE, CLIENT_ID
 from tests.support.command_line import configured, created
+from tests.support.served_issuer import issuer_server
 from tests.support.world import check_request
 
 ID = "9f86d081884c7d659a2feaa0c55ad015"
@@ -139,6 +142,19 @@ def test_an_access_token_is_not_verified_unless_that_is_asked_for(folder: Path) 
     assert "--verify asks its provider" in " ".join(found["notes"])
     # A text that is no token of the provider is refused without a question.
     assert document(folder, "--verify", *sends)["reason"] == "token_malformed"
+
+
+def test_an_access_token_is_verified_by_its_provider_when_that_is_asked_for(tmp_path: Path) -> None:
+    with issuer_server() as server:
+        server.issuer = DemoIssuer(server.base)
+        entry = {"provider": "okta", "issuer": server.issuer.issuer, "client_ids": [CLIENT_ID], "audience": AUDIENCE}
+        made = configured(tmp_path, oauth=entry)
+        (made / "routes.yaml").write_text(ROUTES)
+        sends = ["-d", "x", f"{URL}/chat", "-H", "X-Glean-Auth-Type: OAUTH", "--oauth2-bearer"]
+        good = document(made, "--verify", "curl", *sends, server.issuer.token("ana@acme.com"))
+        wrong = document(made, "--verify", "curl", *sends, server.issuer.token("ana@acme.com", aud="api://other"))
+    assert (good["outcome"], good["headers"]["x-extauthz-user"]) == ("allow", "ana@acme.com")
+    assert (wrong["outcome"], wrong["reason"]) == ("deny", "token_audience")
 
 
 @pytest.mark.parametrize("form", ["binary", "json", "json of Envoy"])
