@@ -251,6 +251,28 @@ def test_where_the_provider_names_no_time_a_login_is_confirmed_by_a_sentence(dem
         file.write_text(before, encoding="utf-8")
 
 
+def test_a_refusal_is_explained_and_a_changed_file_is_compared(demo: RunningDemo, browser: Browser) -> None:
+    """By a viewer, with the file of a real route map, which a script reads into its field."""
+    assert reason(demo, demo.demo.tokens["GLOBAL"]) == "act_as_missing"
+    with tab(browser) as opened:
+        page, hands = opened.page, Mouse(opened.page)
+        log_in(page, demo, user=VIEWER)
+        hands.follow("Explain", "Explain")
+        page.get_by_role("link", name="act_as_missing").first.click()
+        expect(page.get_by_role("heading", name="What would make it pass")).to_be_visible()
+        expect(page.get_by_role("row", name="act-as")).to_contain_text("refused")
+        assert look(opened) == []
+
+        hands.follow("What if", "What if")
+        changed = {"name": "any.yaml", "mimeType": "text/yaml", "buffer": b'routes: [{match: "GET /x", public: true}]'}
+        page.get_by_label("Take demo-routes.yaml from a file").set_input_files([changed])
+        expect(page.get_by_label("Route file demo-routes.yaml")).to_have_value('routes: [{match: "GET /x", public: true}]')
+        page.get_by_role("button", name="Compare").click()
+        expect(page.get_by_role("region", name="Differences")).to_contain_text("GET /x")
+        expect(page.get_by_role("row", name="GET /x")).to_contain_text("let in now")
+        assert look(opened) == []
+
+
 def test_a_console_that_hangs_changes_no_check(demo: RunningDemo) -> None:
     console, token = demo.demo.console, demo.demo.tokens["ANONYMOUS"]
     assert console is not None
@@ -264,7 +286,19 @@ def test_a_console_that_hangs_changes_no_check(demo: RunningDemo) -> None:
 
 
 PATHS = ["/", "/tokens", "/tokens?scope=CHAT&status=revoked", "/tokens/new", "{token}", "{token}/rotate", "{token}/revoke"]
-PATHS += ["/settings/oauth", "/routes", "/activity", "/audit", "/api", "/keys", "/sessions", "/confirm?next=/tokens", "/nothing"]
+PATHS += [
+    "/settings/oauth",
+    "/routes",
+    "/explain",
+    "/what-if",
+    "/activity",
+    "/audit",
+    "/api",
+    "/keys",
+    "/sessions",
+    "/confirm?next=/tokens",
+    "/nothing",
+]
 
 
 def test_every_page_is_for_everybody(demo: RunningDemo, browser: Browser) -> None:
