@@ -101,14 +101,13 @@ def command(config_file: Path, *, as_json: bool, **given: Any) -> None:
 
 
 def _explanation(config_file: Path, *, who: str | None, verify: bool, with_store: bool, **given: Any) -> Explanation:
-    from extauthz.doctor.saved_settings import applied
     from extauthz.tools.explain import explain
     from extauthz.tools.masking import Mask
 
     flags = {name: given.pop(name) for name in ("ops", "ca", "cert", "key")}
     if given["decision_id"] is None and (alone := next((name for name, value in flags.items() if value is not None), None)):
         raise click.UsageError(f"--{alone} needs --live; a request in curl's spelling begins with the word curl, or behind --")
-    loaded = applied(configuration.read(config_file), os.environ)
+    loaded = _loaded(config_file)
     asked = asked_of(loaded, ops=partial(listener, config_file, *flags.values()), **given)
     mask = Mask(asked.secrets)
     if who is not None:
@@ -124,6 +123,16 @@ def _explanation(config_file: Path, *, who: str | None, verify: bool, with_store
         )
     found = replace(found, notes=(*found.notes, *notes))
     return _with_holders(loaded, found, moment) if with_store else found
+
+
+def _loaded(config_file: Path) -> Configuration:
+    """Read the configuration, with the OAuth settings of the store where that has them."""
+    loaded = configuration.read(config_file)
+    if loaded.settings_place is None:
+        return loaded
+    from extauthz.doctor.saved_settings import applied  # it loads what opens stores
+
+    return applied(loaded, os.environ)
 
 
 def _with_evidence(loaded: Configuration, asked: Asked, *, verify: bool) -> Asked:

@@ -194,6 +194,11 @@ def test_a_line_of_the_log_is_explained(folder: Path, tmp_path: Path) -> None:
     other = document(folder, "--log-line", "-", text=json.dumps(RECORD | {"path": "/search", "route": "POST /search"}))
     assert (other["outcome"], other["checks"][9]["outcome"]) == ("allow", "passed")
     assert other["notes"][-1].startswith("The log says scope_missing: the configuration has changed since")
+    unnamed = {name: value for name, value in RECORD.items() if name not in ("user", "held_scopes")} | {
+        "reason": "act_as_forbidden"
+    }
+    stranger = document(folder, "--log-line", "-", text=json.dumps(unnamed))
+    assert (stranger["reason"], ["invalid" in remedy for remedy in stranger["remedies"]]) == ("act_as_forbidden", [False])
     described = document(folder, "--as", "USER user=ana@acme.com scopes=CHAT", "--log-line", "-", text=json.dumps(RECORD))
     assert described["reason"] == "act_as_not_allowed"
 
