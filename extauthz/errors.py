@@ -89,3 +89,11 @@ class LiveError(Exception):
 
 class DemoError(Exception):
     """The demo cannot start; the text says what is missing and a hint."""
+
+
+class CurlError(ValueError):
+    """A curl line that cannot be read; the message names the flag, and never its value."""
+
+
+class LineError(ValueError):
+    """A line that is no decision; the message holds nothing of it."""

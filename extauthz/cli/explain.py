@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from extauthz.cli import configuration
-from extauthz.cli.explain_requests import Asked, asked_of, described_by
+from extauthz.cli.explain_requests import ExplainedRequest, asked_of, described_by
 from extauthz.cli.ops_flags import listener, ops_options
 from extauthz.cli.output import json_option, now, write_json
 from extauthz.cli.terminal import Styled, can_show, echo
@@ -135,7 +135,7 @@ def _loaded(config_file: Path) -> Configuration:
     return applied(loaded, os.environ)
 
 
-def _with_evidence(loaded: Configuration, asked: Asked, *, verify: bool) -> Asked:
+def _with_evidence(loaded: Configuration, asked: ExplainedRequest, *, verify: bool) -> ExplainedRequest:
     """Verify the token of a request that needs one, as far as that was asked for."""
     from extauthz.core.credentials import Kind
     from extauthz.core.decide import Plan, plan

@@ -20,6 +20,7 @@ from extauthz.core.identity import MAX_VALUE
 from extauthz.core.model import DECISION_ID, AuthType, Deny, Identity, Reason, Request
 from extauthz.core.policy import Policy
 from extauthz.core.routes import ANY_METHOD, Route
+from extauthz.errors import LineError
 from extauthz.tools.callers import NOBODY, VERIFYING, Caller, CallerError, caller
 from extauthz.tools.calls import Call, request_of
 from extauthz.tools.explain_model import STEP_OF, Step
@@ -40,10 +41,6 @@ _OF_PROVIDERS = frozenset(
     }
 )
 _OF_TOKENS = ("token_sha256", "token_issuer", "token_key_id")
-
-
-class LineError(ValueError):
-    """A line that is no decision; the message holds nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
