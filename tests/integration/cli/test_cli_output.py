@@ -72,6 +72,12 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ("audit", "export"): [[]],
     ("config", "check"): [[], ["--json"], ["--config", "<evil>"]],
     ("config", "show"): [[], ["--config", "<evil>"]],
+    ("test",): [
+        ["<suite>", "--coverage", "--junit", "<backup>"],
+        ["<suite>", "-v", "-k", EVIL[:4]],
+        ["<suite>", "--json"],
+        *(["<evil>"], ["<missing>"], ["<orders>"], ["--init", "<new>"]),
+    ],
     ("init",): [["<new>"], ["<new>", "--name", EVIL], ["<new>", "--scope", EVIL], ["<new>", "--issuer", EVIL, "--client-id", EVIL]],
     ("internal-token", "new-key"): [["<evil>"], ["<key>"]],
     ("internal-token", "jwks"): [[]],
@@ -114,6 +120,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         connection.execute("UPDATE audit SET actor = ?, source = ?, after = ?", (EVIL, EVIL, evil))
     (folder / "evil.yaml").write_text(yaml.safe_dump(SETTINGS | {"realm": EVIL, EVIL: EVIL, "scopes": [EVIL], "routes": [EVIL]}))
     (folder / "orders.yaml").write_text(yaml.safe_dump([{"description": EVIL, "permission": EVIL, EVIL: 1, "scopes": [EVIL]}]))
+    expect = {"route": EVIL, "headers": {"x-a": EVIL}}
+    case = {"name": EVIL, "request": f"GET /{EVIL}", "act_as": EVIL, "headers": {"x-a": EVIL}, "expect": expect}
+    (folder / "suite.yaml").write_text(yaml.safe_dump({"cases": [case, {**case, "name": f"{EVIL} 2", "expect": "allow"}]}))
     texts = dict.fromkeys(
         ("reason", "route", "actor", "client_id", "user", "nearest_route", "required_scopes", "held_scopes"), EVIL
     )
@@ -136,6 +145,7 @@ def world(template: Path, tmp_path: Path) -> dict[str, str]:
         "evil": "evil.yaml",
         "orders": "orders.yaml",
         "log": "log",
+        "suite": "suite.yaml",
         "export": "export",
         "missing": "missing\x1b",
         "backup": "backup\x1b.db",

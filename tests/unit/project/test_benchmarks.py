@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import multiprocessing
 import os
 import socket
@@ -35,6 +36,7 @@ from benchmarks import (
     soak,
     start,
     threads,
+    tools_suites,
     under_load,
 )
 from benchmarks.answers import Judge, WrongAnswer, allow, allowed, exactly, judge_all, judge_h2load, refused
