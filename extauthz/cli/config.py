@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from extauthz import __version__
-from extauthz.cli import configuration
+from extauthz.cli import config_files, configuration
 from extauthz.cli.output import now
 from extauthz.cli.terminal import echo, printable
 from extauthz.config.wording import counted
@@ -28,6 +28,10 @@ def command() -> None:
 
     Example: extauthz config check --config config/extauthz.yaml
     """
+
+
+command.add_command(config_files.schema)
+command.add_command(config_files.fmt)
 
 
 @command.command("check")

@@ -39,6 +39,7 @@ def route_spans(text: str) -> RouteSpans:
     last: Any = None
     events: Iterable[Any] = yaml.parse(text, Loader=yaml.CSafeLoader)
     for event in events:
+        start = event.start_mark
         closes = isinstance(event, yaml.CollectionEndEvent)
         if closes:
             depth -= 1
@@ -46,12 +47,12 @@ def route_spans(text: str) -> RouteSpans:
             if isinstance(event, yaml.ScalarEvent):
                 key = event.value if key is None else None
             elif isinstance(event, yaml.SequenceStartEvent) and key == "routes":
-                indent, is_block, line = event.start_mark.column, not event.flow_style, event.start_mark.line
+                indent, is_block, line = start.column, not event.flow_style, start.line
             if closes:
                 key = None
         if key == "routes" and depth >= 2:
             if depth == 2 and not closes:
-                first = event.start_mark
+                first = start
             if isinstance(event, yaml.ScalarEvent) or not _is_block(event, closes=closes):
                 last = event.end_mark
             if depth == 2 and (closes or isinstance(event, yaml.ScalarEvent)):

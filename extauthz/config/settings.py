@@ -31,6 +31,7 @@ from extauthz.config.values import (
     Prefix,
     Secret,
     Section,
+    Written,
     exact,
     text,
 )
@@ -217,6 +218,26 @@ class LimitsSection(Section):
     internal_tokens: int = Field(default=10_000, ge=100)
 
 
+CLIENT_ADDRESS = {
+    "anyOf": [
+        {"enum": ["peer", EXTERNAL_ADDRESS, None]},
+        {
+            "type": "object",
+            "properties": {
+                "trusted_hops": {
+                    "description": "Proxies in front of Envoy.",
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": MAX_HOPS,
+                }
+            },
+            "required": ["trusted_hops"],
+            "additionalProperties": False,
+        },
+    ]
+}
+
+
 def _client_address(value: object) -> object:
     match value:
         case None | ForwardedClient():
@@ -241,7 +262,10 @@ class EnvoySection(Section):
 
     error_response: bool = False
     client_address: Annotated[
-        ForwardedClient | None, BeforeValidator(_client_address), PlainSerializer(_written_client_address)
+        ForwardedClient | None,
+        BeforeValidator(_client_address),
+        PlainSerializer(_written_client_address),
+        Written(CLIENT_ADDRESS, only=True),
     ] = None
 
 

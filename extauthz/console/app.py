@@ -17,6 +17,7 @@ from extauthz.console import (
     activity_pages,
     api_page,
     audit_pages,
+    explain_pages,
     key_pages,
     overview_pages,
     rendering,
@@ -63,6 +64,7 @@ def page_rows(login: LocalLogin, company: OpenIdPages) -> tuple[PageRow, ...]:
     return (
         PageRow("/", overview_pages.show),
         PageRow("/routes", route_pages.show),
+        PageRow(explain_pages.PATH, explain_pages.show, explain_pages.ask),
         PageRow(
             what_if_pages.PATH,
             what_if_pages.show,

@@ -14,7 +14,7 @@ from extauthz.console.pasted_configuration import MAX_NAME, read_pasted, route_f
 from extauthz.console.visits import Visit
 from extauthz.errors import ConfigurationError
 from extauthz.tools.diff import differences
-from extauthz.tools.diff_shape import Differences, Effect
+from extauthz.tools.diff_shape import Differences, Impact
 
 PATH = "/what-if"
 MAX_BODY = 1024 * 1024
@@ -30,11 +30,11 @@ MOST_CALLERS = 6
 STEPS = 300_000
 """Of the comparison: about a second and a half."""
 
-EFFECTS: Mapping[Effect, tuple[str, str]] = {
-    Effect.WIDENED: ("let in now", "denied"),
-    Effect.NARROWED: ("refused now", "soon"),
-    Effect.HEADERS: ("other headers", ""),
-    Effect.REASON: ("another reason", ""),
+IMPACTS: Mapping[Impact, tuple[str, str]] = {
+    Impact.WIDENED: ("let in now", "denied"),
+    Impact.NARROWED: ("refused now", "soon"),
+    Impact.HEADERS: ("other headers", ""),
+    Impact.REASON: ("another reason", ""),
 }
 """What becomes of requests, in words, and how that is shown."""
 
@@ -100,7 +100,7 @@ def _page(
     texts = {name: text for name, text in _pasted_routes(visit) if name}
     names = route_file_names(counting)[:MOST_FILES]
     others = [(name, text) for name, text in _pasted_routes(visit) if name not in names and (name or text)]
-    counts = Counter(finding.effect for finding in found.findings) if found else Counter()
+    counts = Counter(finding.impact for finding in found.findings) if found else Counter()
     return visit.page(
         "what_if.html",
         status=status,
@@ -111,8 +111,8 @@ def _page(
         problems=problems[:MOST],
         more_problems=max(0, len(problems) - MOST),
         found=found,
-        counts=[(effect, EFFECTS[effect], counts[effect]) for effect in Effect],
-        effects=EFFECTS,
+        counts=[(impact, IMPACTS[impact], counts[impact]) for impact in Impact],
+        impacts=IMPACTS,
         findings=found.findings[:MOST] if found else (),
         more=max(0, len(found.findings) - MOST) if found else 0,
         most=MOST,

@@ -45,9 +45,10 @@ class _Recording:
 class Operators:
     """The pages of one sidecar, by their paths."""
 
-    def __init__(self, served: Inspected, configuration: Callable[[], Configuration]) -> None:
-        """Begin without a recording."""
+    def __init__(self, served: Inspected, configuration: Callable[[], Configuration], *, started: float) -> None:
+        """Begin without a recording; `started` is in seconds since the epoch, and tells one process from the next."""
         self._served = served
+        self._started = started
         self._configuration = configuration
         self._recording: _Recording | None = None
 
@@ -73,7 +74,8 @@ class Operators:
         answers = await self._served.ask_each(request)
         found = [answer for answer in answers.values() if isinstance(answer, FoundDecisions)]
         records = sorted((record for each in found for record in each.records), key=_time, reverse=True)
-        return _document({"decisions": records[:limit], "workers": _workers(answers)} | _if_cut(found))
+        answer = {"decisions": records[:limit], "workers": _workers(answers), "started": self._started}
+        return _document(answer | _if_cut(found))
 
     async def _start(self, query: str) -> Page:
         configuration = self._configuration()

@@ -13,6 +13,7 @@ from extauthz.adapters.metrics import render
 from extauthz.addresses import Address
 from extauthz.config import effective
 from extauthz.config.loader import Configuration
+from extauthz.process.clock import SystemClock
 from extauthz.runtime.codec import build_internal_tokens
 from extauthz.serve.inspection import Inspector
 from extauthz.serve.messages import Failed, Inspection, Message, State
@@ -159,5 +160,5 @@ def _pages(served: ServedState, files: ConfigurationStatus, *, trusted: bool) ->
         running = {"addresses": [str(address) for address in server.addresses], "problem": files.shown_problem}
         return running | {"transport": state.transport} | effective.explained(files.configuration)
 
-    operators = Operators(served, lambda: files.configuration)
+    operators = Operators(served, lambda: files.configuration, started=SystemClock().now())
     return ops.Pages(metrics, readiness, configuration, trusted=trusted, private=operators.pages)

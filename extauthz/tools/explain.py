@@ -14,7 +14,7 @@ from extauthz.core.model import ALLOWING, AuthType, Decision, Deny, Identity, Re
 from extauthz.core.paths import Path, parse
 from extauthz.tools.calls import decided
 from extauthz.tools.explain_checks import described, notes
-from extauthz.tools.explain_model import STEP_OF, Check, Explanation, Outcome, Step
+from extauthz.tools.explain_model import STEP_OF, Check, CheckOutcome, Explanation, Step
 from extauthz.tools.explain_remedies import remedies
 from extauthz.tools.explain_view import View, upstream_headers
 from extauthz.tools.masking import Mask, mask_of
@@ -65,13 +65,19 @@ def _checks(view: View) -> Iterator[Check]:
     last = Step.TOKEN if decision is None else step_of(view.request, decision)
     steps = list(Step)
     for step in steps:
-        outcome = Outcome.NOT_REACHED
+        outcome = CheckOutcome.NOT_REACHED
         if step is last:
-            outcome = Outcome.UNKNOWN if decision is None else Outcome.PASSED if decision.reason in ALLOWING else Outcome.FAILED
+            outcome = (
+                CheckOutcome.UNKNOWN
+                if decision is None
+                else CheckOutcome.PASSED
+                if decision.reason in ALLOWING
+                else CheckOutcome.FAILED
+            )
         elif steps.index(step) < steps.index(last):
-            outcome = Outcome.NOT_NEEDED if _is_pointless(view, step) else Outcome.PASSED
+            outcome = CheckOutcome.NOT_NEEDED if _is_pointless(view, step) else CheckOutcome.PASSED
         elif last is Step.PUBLIC:
-            outcome = Outcome.NOT_NEEDED
+            outcome = CheckOutcome.NOT_NEEDED
         value, rule, place = described(view, step, outcome)
         yield Check(step, outcome, view.mask(value), rule, place)
 
@@ -93,9 +99,9 @@ def _is_pointless(view: View, step: Step) -> bool:
 
 def _unreadable() -> Explanation:
     first, *others = Step
-    check = Check(first, Outcome.FAILED, "no HTTP request", "a CheckRequest that holds an HTTP request")
+    check = Check(first, CheckOutcome.FAILED, "no HTTP request", "a CheckRequest that holds an HTTP request")
     return Explanation(
-        (check, *(Check(step, Outcome.NOT_REACHED) for step in others)),
+        (check, *(Check(step, CheckOutcome.NOT_REACHED) for step in others)),
         Deny(Reason.REQUEST_MALFORMED),
         remedies=(HINTS[Reason.REQUEST_MALFORMED],),
     )

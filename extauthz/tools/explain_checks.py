@@ -12,7 +12,7 @@ from extauthz.core.decide import Plan
 from extauthz.core.identity import MAX_VALUE
 from extauthz.core.model import Allow, AuthType, Deny, Identity, Reason, WouldDeny
 from extauthz.core.policy import canonical_host
-from extauthz.tools.explain_model import Outcome, Step
+from extauthz.tools.explain_model import CheckOutcome, Step
 from extauthz.tools.explain_view import SECTIONS, View
 
 Compared = tuple[str, str, str]
@@ -27,9 +27,9 @@ _UNREAD = {
 _KINDS = {Kind.ISSUED: "an issued token", Kind.OAUTH: "an OAuth access token"}
 
 
-def described(view: View, step: Step, outcome: Outcome) -> Compared:
+def described(view: View, step: Step, outcome: CheckOutcome) -> Compared:
     """Say what a check compares; of one that is not reached, the rule alone, where the route tells it."""
-    reached = outcome in (Outcome.PASSED, Outcome.FAILED, Outcome.UNKNOWN)
+    reached = outcome in (CheckOutcome.PASSED, CheckOutcome.FAILED, CheckOutcome.UNKNOWN)
     match step:
         case Step.REQUEST:
             return _request(view, outcome)
@@ -60,17 +60,17 @@ def described(view: View, step: Step, outcome: Outcome) -> Compared:
     return _NOTHING
 
 
-def _request(view: View, outcome: Outcome) -> Compared:
+def _request(view: View, outcome: CheckOutcome) -> Compared:
     request = view.request
     host = canonical_host(request.host) or "" if view.configuration.policy.hosts else ""
     value = f"{request.method} {view.path}{f', host {host}' if host else ''}"
-    if outcome is not Outcome.FAILED or view.decision is None:
+    if outcome is not CheckOutcome.FAILED or view.decision is None:
         return value, "a path and a host with one reading", ""
     return value, "CONNECT has no path (REQUEST-4)" if request.method == "CONNECT" else _UNREAD[view.decision.reason], ""
 
 
-def _route(view: View, outcome: Outcome) -> Compared:
-    if outcome is Outcome.NOT_REACHED:
+def _route(view: View, outcome: CheckOutcome) -> Compared:
+    if outcome is CheckOutcome.NOT_REACHED:
         return _NOTHING
     value = f"{view.request.method} {view.path}"
     reason = view.planned.reason if isinstance(view.planned, (Allow, Deny, WouldDeny)) else None
@@ -99,25 +99,25 @@ def _name(view: View) -> str:
     return repr(route.match.text) if route.name == route.match.text else f"{route.match.text!r}, named {route.name!r},"
 
 
-def _method_in_query(view: View, outcome: Outcome) -> Compared:
+def _method_in_query(view: View, outcome: CheckOutcome) -> Compared:
     match outcome:
-        case Outcome.NOT_REACHED:
+        case CheckOutcome.NOT_REACHED:
             return _NOTHING
-        case Outcome.FAILED:
+        case CheckOutcome.FAILED:
             return "_method in the query", "the method stands in the request alone", view.route_place
-        case Outcome.NOT_NEEDED:
+        case CheckOutcome.NOT_NEEDED:
             return "", "the upstream takes no method from the query (method_override: none)", ""
     return "no _method in the query" if "?" in view.request.path else "no query", "the method stands in the request alone", ""
 
 
-def _public(view: View, outcome: Outcome) -> Compared:
+def _public(view: View, outcome: CheckOutcome) -> Compared:
     match outcome:
-        case Outcome.NOT_REACHED:
+        case CheckOutcome.NOT_REACHED:
             return _NOTHING
-        case Outcome.PASSED if view.route is not None and not view.route.public:
+        case CheckOutcome.PASSED if view.route is not None and not view.route.public:
             method = view.request.header("access-control-request-method")
             return f"a preflight for {method}", "its route file says preflight: true", view.route_place
-        case Outcome.PASSED:
+        case CheckOutcome.PASSED:
             return "", "the route says public: true", view.route_place
     return "", "the route asks for a token", view.route_place
 
@@ -185,13 +185,13 @@ def _until(moment: float) -> str:
         return "until the end of time"
 
 
-def _kind(view: View, outcome: Outcome) -> Compared:
+def _kind(view: View, outcome: CheckOutcome) -> Compared:
     if view.route is None:
         return _NOTHING
     rule = f"the route accepts {', '.join(sorted(view.route.accept)) or 'none'}"
-    if outcome is Outcome.NOT_NEEDED:
+    if outcome is CheckOutcome.NOT_NEEDED:
         return "", "anonymous tokens have a check of their own", ""
-    return _kind_of(view) if outcome is not Outcome.NOT_REACHED else "", rule, view.route_place
+    return _kind_of(view) if outcome is not CheckOutcome.NOT_REACHED else "", rule, view.route_place
 
 
 def _kind_of(view: View) -> str:
@@ -221,10 +221,10 @@ def _shown_address(value: str) -> str:
     return value if address(value) else f"{len(value)} characters that are no address"
 
 
-def _anonymous(view: View, outcome: Outcome) -> Compared:
-    if outcome is Outcome.NOT_NEEDED:
+def _anonymous(view: View, outcome: CheckOutcome) -> Compared:
+    if outcome is CheckOutcome.NOT_NEEDED:
         return "", "the token is not anonymous", ""
-    if view.route is None or outcome is Outcome.NOT_REACHED:
+    if view.route is None or outcome is CheckOutcome.NOT_REACHED:
         return _NOTHING
     is_open = AuthType.ANONYMOUS in view.route.accept
     return "ANONYMOUS", f"the route {'accepts' if is_open else 'does not accept'} anonymous tokens", view.route_place

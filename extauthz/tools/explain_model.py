@@ -37,7 +37,7 @@ class Step(StrEnum):
     IDENTITY = "identity", 11, "identity for the upstream"
 
 
-class Outcome(StrEnum):
+class CheckOutcome(StrEnum):
     """What became of a check: `unknown` where nobody verified the token, `not_needed` where it has no meaning for the request."""
 
     PASSED = "passed"
@@ -112,7 +112,7 @@ class Check:
     """One check: what the request has, the rule that it is compared with, and where that is written, "" if nowhere."""
 
     step: Step
-    outcome: Outcome
+    outcome: CheckOutcome
     value: str = ""
     rule: str = ""
     place: str = ""
@@ -159,4 +159,4 @@ class Explanation:
     @property
     def failed(self) -> Check | None:
         """The check that refused the request."""
-        return next((check for check in self.checks if check.outcome is Outcome.FAILED), None)
+        return next((check for check in self.checks if check.outcome is CheckOutcome.FAILED), None)

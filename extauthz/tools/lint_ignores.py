@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
 from dataclasses import dataclass
-
-import yaml
 
 from extauthz.config.lints import LASTING, Lint
 from extauthz.config.wording import nearest
 from extauthz.errors import Problem
+from extauthz.tools.yaml_comments import BREAK, comments
 
 _FORM = "# extauthz: ignore name: reason"
-_COMMENT = re.compile(r"(?<!\S)#")
 _MARKER = re.compile(r"#[ \t]*extauthz:[ \t]*ignore\b(?P<rest>.*)")
 _REST = re.compile(r"[ \t]+(?P<name>[A-Za-z0-9_-]+)[ \t]*(?::[ \t]*(?P<reason>.*\S)?)?[ \t]*").fullmatch
 _NAMES = {lint.value: lint for lint in Lint if lint not in LASTING}
-_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
-"""What ends a line for the YAML reader, which counts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +33,14 @@ def read(file: str, data: bytes) -> tuple[list[Ignore], list[Problem]]:
     if b"extauthz:" not in data:
         return [], []
     text = data.decode("utf-8-sig")
-    ends = [found.end() for found in _BREAK.finditer(text)]
-    targets = _targets(_BREAK.split(text))
+    ends = [found.end() for found in BREAK.finditer(text)]
+    targets = _targets(BREAK.split(text))
     ignores, problems = [], []
-    for comment in _comments(text):
-        line = bisect_right(ends, comment.start()) + 1
+    for start, end in comments(text) if _MARKER.search(text) else ():
+        comment = _MARKER.fullmatch(text, start, end)
+        if comment is None:
+            continue
+        line = bisect_right(ends, start) + 1
         match _REST(comment["rest"]):
             case None:
                 problems.append(Problem(file, line, "", f"this comment silences nothing: write {_FORM}"))
@@ -60,27 +58,6 @@ def _unknown(name: str) -> str:
     if name in LASTING:
         return f"{name} cannot be ignored: mend what it tells of"
     return f"no lint is called {name!r}" + (nearest(name, _NAMES) or ": its name stands in brackets behind the warning")
-
-
-def _comments(text: str) -> Iterator[re.Match[str]]:
-    """Yield the comments that begin like that; what stands in a scalar is text, and what stands in a comment is part of it."""
-    spans = _scalars(text) if _MARKER.search(text) else []
-    position, end_of_comment = 0, 0
-    for start in (found.start() for found in _COMMENT.finditer(text) if spans):
-        while position < len(spans) and spans[position][1] <= start:
-            position += 1
-        is_text = position < len(spans) and spans[position][0] <= start
-        if is_text or start < end_of_comment:
-            continue
-        found = _BREAK.search(text, start)
-        end_of_comment = found.start() if found else len(text)
-        if comment := _MARKER.fullmatch(text, start, end_of_comment):
-            yield comment
-
-
-def _scalars(text: str) -> list[tuple[int, int]]:
-    scalars = (event for event in yaml.parse(text, Loader=yaml.CSafeLoader) if isinstance(event, yaml.ScalarEvent))
-    return [(event.start_mark.index, event.end_mark.index) for event in scalars if event.start_mark and event.end_mark]
 
 
 def _targets(lines: list[str]) -> list[int]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,24 @@ class OpsListener:
 class RecentDecisions:
     """The records of decisions, newest first; of how many workers there are, and which of them did not answer.
 
-    `is_cut`: an answer has a limit of bytes, and older ones did not fit.
+    `is_cut`: an answer has a limit of bytes, and older ones did not fit. `started` tells one process from the next.
     """
 
     decisions: tuple[Mapping[str, Any], ...]
     workers: int
     silent: tuple[str, ...] = ()
     is_cut: bool = False
+    started: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Requests that were recorded since the last time, how many were left out, and whether no more come; `silent` as above."""
+
+    requests: tuple[Mapping[str, Any], ...]
+    left_out: int
+    is_over: bool
+    silent: tuple[str, ...] = ()
 
 
 def ops_listener(text: str, *, ca: Path | None = None, certificate: tuple[Path, Path] | None = None) -> OpsListener:
@@ -67,7 +78,9 @@ def ops_listener(text: str, *, ca: Path | None = None, certificate: tuple[Path, 
     secure = ca is not None or certificate is not None
     origin = address if "://" in address else f"{'https' if secure else 'http'}://{address}"
     if not _ORIGIN(origin):
-        raise LiveError(f"{text!r} is not the address of an ops listener: {_EXAMPLES}")
+        # A password may stand beside a user.
+        shown = "this" if "@" in text else repr(text)
+        raise LiveError(f"{shown} is not the address of an ops listener: {_EXAMPLES}")
     return OpsListener(address, origin, None, ca, certificate)
 
 
@@ -107,13 +120,27 @@ class LiveSidecar:
     async def decisions(self, query: Mapping[str, str]) -> RecentDecisions:
         """Return recent decisions; `query` may have reason, route, user, id and limit. Raises LiveError."""
         document = await self.document("/decisions", query)
-        try:
-            workers = document["workers"]
+        with self._of_this_version():
             decisions = tuple(dict(one) for one in document["decisions"])
-            silent = tuple(map(str, workers.get("silent", ())))
-            return RecentDecisions(decisions, int(workers["asked"]), silent, bool(document.get("cut")))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise LiveError(f"{self.listener.name}: what answers is no sidecar of this version") from error
+            workers, started = int(document["workers"]["asked"]), float(document["started"])
+            return RecentDecisions(decisions, workers, _silent(document), bool(document.get("cut")), started)
+
+    async def start_recording(self, query: Mapping[str, str]) -> str:
+        """Start a recording and return its name; `query` may have reason, route, user, seconds and number. Raises LiveError."""
+        document = await self.document("/recording/start", query, posts=True)
+        with self._of_this_version():
+            return str(document["recording"])
+
+    async def next_recorded(self, recording: str) -> Recorded:
+        """Return what was recorded since the last time; raises LiveError."""
+        document = await self.document("/recording/next", {"recording": recording}, posts=True)
+        with self._of_this_version():
+            requests = tuple(dict(one) for one in document["requests"])
+            return Recorded(requests, int(document["left_out"]), bool(document["over"]), _silent(document))
+
+    async def end_recording(self, recording: str) -> None:
+        """End a recording; raises LiveError."""
+        await self.document("/recording/end", {"recording": recording}, posts=True)
 
     async def document(self, path: str, query: Mapping[str, str], *, posts: bool = False) -> Any:
         """Return the JSON of a page; raises LiveError with what the sidecar says where it refuses."""
@@ -127,6 +154,13 @@ class LiveSidecar:
         if answer.status != 200:
             raise LiveError(f"{self.listener.name}: {answer.refusal.strip() or f'status {answer.status}'}")
         return answer.document
+
+    @contextmanager
+    def _of_this_version(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise LiveError(f"{self.listener.name}: what answers is no sidecar of this version") from error
 
     async def close(self) -> None:
         """Close the connection."""
@@ -151,6 +185,10 @@ def recent_decisions(listener: OpsListener, query: Mapping[str, str]) -> RecentD
             return await sidecar.decisions(query)
 
     return asyncio.run(ask())
+
+
+def _silent(document: Any) -> tuple[str, ...]:
+    return tuple(map(str, document["workers"].get("silent", ())))
 
 
 def _cause(message: str, address: str) -> str:

@@ -154,9 +154,11 @@ def _state(answers: Sequence[_Answer]) -> str:
 
 
 def _of_operation(operation: Operation, answers: Sequence[_Answer], floor: Alternatives | None) -> Iterator[Difference]:
+    # With one segment or with several, a wildcard has a route: that the other is refused is stricter.
+    plain, deeper = [[each for each in answers if each.is_rest is is_rest] for is_rest in (False, True)]
+    routed = {id(one) for one, other in zip(plain, deeper, strict=False) if other.reason not in _UNROUTED}
     for answer in answers:
-        # More segments of a wildcard than a pattern has are refused: that is stricter.
-        if answer.reason in _UNROUTED and not answer.is_rest:
+        if answer.reason in _UNROUTED and not answer.is_rest and id(answer) not in routed:
             yield Difference(Finding.NO_ROUTE, operation.label, "", f"{answer.asked} is {answer.reason}", operation.place)
         why = _why_wider(operation, answer, floor)
         if why:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -41,11 +41,19 @@ class _Placed:
     pattern: Pattern
 
 
-def lines_of(operations: Sequence[Operation], rules: OpenapiMap, vocabulary: Sequence[str], upstream: Upstream) -> dict[Key, Line]:
-    """Return the lines in the order of the operations; raises ConfigurationError for a path that no pattern can be made of."""
+def lines_of(
+    operations: Sequence[Operation], rules: OpenapiMap, vocabulary: Sequence[str], upstream: Upstream, there: Iterable[Match] = ()
+) -> dict[Key, Line]:
+    """Return the lines in the order of the operations, with patterns written as those that are `there`.
+
+    Raises ConfigurationError for a path that no pattern can be made of.
+    """
     accesses = Accesses(rules, vocabulary)
     groups: dict[Key, tuple[Match, list[_Placed]]] = {}
     spelled: dict[tuple[tuple[str | None, ...], bool], str] = {}
+    for match in there:
+        read = match.read_by(upstream)
+        spelled.setdefault((read.segments, read.rest), match.text.partition(" ")[2])
     problems: list[Problem] = []
     for operation in operations:
         for base in dict.fromkeys(server.base for server in operation.servers):

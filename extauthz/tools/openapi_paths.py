@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import IntEnum
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from extauthz.core.paths import is_reachable
 
@@ -15,7 +15,7 @@ WORD = "example"
 _ASSIGNED = re.compile(r"\{([^{}=]+)=([^{}]*)\}")
 _NOT_OF_THE_PATH = re.compile(r"\{[?&#][^{}]*\}")
 _EXPRESSION = re.compile(r"\{([^{}]*)\}")
-_SPLIT = re.compile(r"/(?![^{}]*\})").split
+_PIECES = re.compile(r"/((?:\{[^{}]*\}|[^/])*)").findall
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})").search
 _ANYTHING = re.compile(r"\*|\+|path|.*\.[*+].*").fullmatch
 _PLAIN_NAME = re.compile(r"[^A-Za-z0-9_]")
@@ -55,24 +55,21 @@ class _Segment:
 def pattern(template: str, matrix: frozenset[str] = frozenset(), *, rest: bool = False) -> Pattern:
     """Return the pattern of a template; with `rest` a wildcard at its end takes more segments than one."""
     path, behind = _cut(template)
-    pieces = _SPLIT(path)[1:]
+    pieces = _PIECES(path)
     segments = [_segment(piece, matrix, is_last=index == len(pieces) - 1) for index, piece in enumerate(pieces)]
     kept = [segment for segment in segments if segment is not None]
+    texts = [segment.text for segment in kept]
+    if rest and kept and kept[-1].is_wildcard:
+        kept.pop()
+        texts.append("**")
     fit = max((segment.fit for segment in kept), default=Fit.SAME)
     notes = [segment.note for segment in kept if segment.note]
-    if len(kept) < len(segments):
+    if None in segments:
         fit, notes = Fit.NEVER, [*notes, "paths with an empty segment are refused"]
     if behind.startswith("?"):
         fit, notes = max(fit, Fit.OTHER), [*notes, "a query is never matched"]
     elif behind:
         notes = [*notes, "clients leave the fragment out"]
-    texts = [segment.text for segment in kept]
-    if kept and kept[-1].is_wildcard:
-        if rest:
-            texts, notes = [*texts, "**"], [note for note in notes if note != kept[-1].note]
-            fit = max((segment.fit for segment in kept[:-1]), default=Fit.SAME)
-        else:
-            notes[-1] = f"one segment only, /{texts[-1]}/** takes more"
     return Pattern("/" + "/".join(texts), fit, tuple(dict.fromkeys(notes)))
 
 
@@ -88,7 +85,7 @@ def sample(template: str, matrix: frozenset[str] = frozenset(), word: str = WORD
             return f"{name[:1]}{word}"
         return word + rest if _has_slashes(name) else word
 
-    segments = [quote(_EXPRESSION.sub(value, piece), safe=_SAFE, errors="replace") for piece in _SPLIT(path)[1:]]
+    segments = [quote(_EXPRESSION.sub(value, piece), safe=_SAFE, errors="replace") for piece in _PIECES(path)]
     return "/" + "/".join(segments) + behind.partition("#")[0]
 
 
@@ -114,7 +111,10 @@ def _segment(piece: str, matrix: frozenset[str], *, is_last: bool) -> _Segment |
     if len(names) == 1 and piece == f"{{{names[0]}}}" and not names[0].startswith((".", "/")):
         return _parameter(names[0], is_last=is_last)
     if names or "{" in piece or "}" in piece:
-        is_whole = not set("{}*") & set(_EXPRESSION.sub("", piece)) and names
+        beside = _EXPRESSION.sub("", piece)
+        if not is_reachable(f"x{unquote(beside)}"):
+            return _Segment("{" + _named(next(iter(names), "")) + "}", Fit.NEVER, f"paths with {piece} are refused")
+        is_whole = not set("{}*") & set(unquote(beside)) and names
         text = "{" + _named(next(iter(names), "")) + "}"
         return _Segment(text, Fit.WIDER if is_whole else Fit.OTHER, f"a pattern has no segment like {piece}")
     if not piece:
@@ -126,7 +126,8 @@ def _parameter(name: str, *, is_last: bool) -> _Segment:
     text = "{" + _named(name) + "}"
     if not _has_slashes(name):
         return _Segment(text)
-    return _Segment(text, Fit.NARROWER, "one segment only", is_wildcard=is_last)
+    more = f", /{text}/** takes more" if is_last else ""
+    return _Segment(text, Fit.NARROWER, f"one segment only{more}", is_wildcard=is_last)
 
 
 def _has_slashes(name: str) -> bool:

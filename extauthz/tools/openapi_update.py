@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from extauthz.config import document, route_review, routes, tables
+from extauthz.config import document, routes, tables
 from extauthz.config.files import Files
 from extauthz.config.openapi_map import OpenapiMap
 from extauthz.config.route_spans import RouteSpans, route_spans
 from extauthz.config.routes import LocatedRoute, RouteFile
-from extauthz.core.routes import ACCEPTED_BY_DEFAULT, ANY_METHOD, STAR_METHODS, Route, compile_routes
+from extauthz.core.routes import ACCEPTED_BY_DEFAULT, ANY_METHOD, STAR_METHODS, Route
 from extauthz.core.upstream import STRICT, Upstream
 from extauthz.errors import ConfigurationError, Problem
 from extauthz.tools.openapi import Operation
@@ -68,7 +68,7 @@ def update(
         raise ConfigurationError([Problem(str(file), 1, "routes", message)])
     rows = text.split("\n")
     there = [read_line(entry, span, rows, upstream) for entry, span in zip(placed, spans.spans, strict=True)]
-    wanted = lines_of(operations, rules, vocabulary, upstream)
+    wanted = lines_of(operations, rules, vocabulary, upstream, (entry.route.match for entry in placed))
     try:
         result = _Merge(rows, spans, there, wanted, upstream).result()
     except ValueError as error:
@@ -142,23 +142,16 @@ class _Merge:
     def _behind_blankets(self, wanted: dict[Key, Line]) -> dict[Key, Line]:
         """Let no imported line open what somebody's own line with `**` refuses."""
         blankets = [each.entry.route for each in self._there if not each.is_untouched and each.entry.route.match.rest]
-        if not blankets:
-            return wanted
+        blankets.sort(key=lambda route: route.match.specificity)
         lines = dict(wanted)
-        made = {
-            key: _as_route(line, self._upstream)
-            for key, line in wanted.items()
-            if key not in self._present or self._present[key].is_untouched
-        }
-        key_of = {id(route): key for key, route in made.items()}
-        table = compile_routes([*blankets, *made.values()], self._upstream)
-        for strict, weaker in route_review.cuts(table, blankets):
-            takes_all = strict.accept >= ACCEPTED_BY_DEFAULT
-            for key in (key_of[id(route)] for route in weaker if id(route) in key_of):
-                access = lines[key].access
-                why = f"{access.why}; {strict.match.text} is stricter"
-                stricter = access.both(of_route(strict)) if takes_all else Access()
-                lines[key] = replace(lines[key], access=replace(stricter, why=why))
+        for key, line in wanted.items() if blankets else ():
+            theirs = next((route for route in blankets if _takes(route, key)), None)
+            if theirs is not None and not theirs.public:
+                takes_all = theirs.accept >= ACCEPTED_BY_DEFAULT
+                access = line.access.both(of_route(theirs)) if takes_all else Access()
+                if access.words != line.access.words:
+                    why = f"{line.access.why}; {theirs.match.text} is stricter"
+                    lines[key] = replace(line, access=replace(access, why=why))
         return lines
 
     def _changed(self) -> Iterator[Written]:
@@ -213,14 +206,9 @@ class _Merge:
         return [*self._rows[:number], first, *(row for each in behind.values() for row in each), *self._rows[number + 1 :]]
 
 
-def _as_route(line: Line, upstream: Upstream) -> Route:
-    keys = line.access.written()
-    names = keys.get("all_of") or keys.get("any_of") or ([keys["scope"]] if "scope" in keys else [])
-    return Route(
-        name=line.match.text,
-        match=line.match.read_by(upstream),
-        scopes=tuple(map(str, names if isinstance(names, list) else ())),
-        any_scope="any_of" in keys,
-        public="public" in keys,
-        deny="deny" in keys,
-    )
+def _takes(blanket: Route, key: Key) -> bool:
+    """Tell whether a route with `**` would decide all that a pattern matches, if there were no other."""
+    method, segments, _ = key
+    begin = blanket.match.segments
+    fits = len(segments) >= len(begin) and all(mine in (None, theirs) for mine, theirs in zip(begin, segments, strict=False))
+    return fits and (method in blanket.match.methods or ANY_METHOD in blanket.match.methods)

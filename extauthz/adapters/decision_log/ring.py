@@ -7,7 +7,6 @@ import json
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from heapq import merge
 from json.encoder import encode_basestring_ascii as _quoted
 from time import time  # noqa: TID251 - the time of a line is its own
 from typing import Any
@@ -17,12 +16,14 @@ from extauthz.adapters.decision_log.lines import Lines
 from extauthz.core.model import Allow, Decision, Request
 from extauthz.telemetry.decision_record import RecordField
 
-LISTED_AT_ONCE = 64
-"""Lines that are read before others get their turn: half a millisecond."""
+LISTED_AT_ONCE = 32
+"""Lines that are read before others get their turn: a fifth of a millisecond."""
 DENIAL_PAUSE, ALLOW_PAUSE = 0.001, 0.01
 """Seconds between two decisions that a line is made of for this alone: it takes two microseconds."""
 
 _ALWAYS = frozenset({RecordField.TIME, RecordField.DECISION_ID})
+_MORE = 100
+"""Bytes of time and decision id, where a line has neither."""
 _Entry = tuple[float, str, bytes]
 
 
@@ -81,24 +82,24 @@ class RecentDecisions:
 
     async def find(self, wanted: Mapping[str, str], *, limit: int, most_bytes: int) -> FoundDecisions:
         """Return at most so many decisions whose fields have the `wanted` values, in so many bytes of JSON."""
-        entries = list(merge(reversed(self._denials), reversed(self._allows), key=_moment, reverse=True))
+        entries = sorted([*reversed(self._denials), *reversed(self._allows)], key=_moment, reverse=True)
         records: list[dict[str, Any]] = []
         size = 2
-        for number, record in enumerate(self._records(entries, wanted)):
+        for number, (length, record) in enumerate(self._records(entries, wanted)):
             if number % LISTED_AT_ONCE == 0:
                 await asyncio.sleep(0)
             if record is None:
                 continue
             if len(records) == limit:
                 break
-            size += len(json.dumps(record)) + 2
+            size += length
             if size > most_bytes:
                 return FoundDecisions(records, is_cut=True)
             records.append(record)
         return FoundDecisions(records)
 
-    def _records(self, entries: Collection[_Entry], wanted: Mapping[str, str]) -> Iterator[dict[str, Any] | None]:
-        """Yield for each entry its record, or None if it is not wanted."""
+    def _records(self, entries: Collection[_Entry], wanted: Mapping[str, str]) -> Iterator[tuple[int, dict[str, Any] | None]]:
+        """Yield for each entry the bytes that its record has at most, and the record, or None if it is not wanted."""
         fields = self._fields | _ALWAYS
         decision_id = wanted.get(RecordField.DECISION_ID)
         others = {name: value for name, value in wanted.items() if name != RecordField.DECISION_ID}
@@ -106,12 +107,12 @@ class RecentDecisions:
         parts = [f"{_quoted(name)}: {_quoted(value)}".encode("ascii") for name, value in others.items()]
         for moment, entry_id, line in entries:
             if decision_id not in (None, entry_id) or any(part not in line for part in parts):
-                yield None
+                yield 0, None
                 continue
             written = line.hinted if isinstance(line, LineOfUnknownRoute) else line
             values = {"time": round(moment, 3), "decision_id": entry_id} | json.loads(written)
             record = {name: value for name, value in values.items() if name in fields}
-            yield record if all(record.get(name) == value for name, value in others.items()) else None
+            yield len(written) + _MORE, record if all(record.get(name) == value for name, value in others.items()) else None
 
 
 def _moment(entry: _Entry) -> float:

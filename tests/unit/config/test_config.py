@@ -92,7 +92,6 @@ ELSEWHERE = {
     "document.read",
     "document.problem",
     "saved_settings.overlay",
-    "loader.problem",
     "sendable.secrets",
     "sendable.password",
     "loader._peppers",

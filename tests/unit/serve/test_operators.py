@@ -73,7 +73,7 @@ class Fleet:
     pages: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pages = Operators(self, lambda: self.processes[0].configuration).pages
+        self.pages = Operators(self, lambda: self.processes[0].configuration, started=7.0).pages
 
     async def ask_each(self, request: Inspection) -> Mapping[str, Message | None]:
         """Ask each process."""
@@ -125,6 +125,7 @@ def test_the_decisions_of_all_workers_are_merged_by_time(tmp_path: Path) -> None
         status, answer = await made.page("/decisions")
         assert (status, answer["workers"]) == (200, {"asked": 2, "answered": 2})
         assert [record["time"] for record in answer["decisions"]] == list(range(9, -1, -1))
+        assert answer["started"] == 7.0
         assert answer["decisions"][0]["decision_id"] == f"{9:032x}"
         _, answer = await made.page("/decisions", limit=3)
         assert [record["time"] for record in answer["decisions"]] == [9, 8, 7]

@@ -1,0 +1,138 @@
+"""The differences between two configurations are those that brute force finds: none more, none less."""
+
+from __future__ import annotations
+
+from itertools import chain, combinations, product
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import strategies as st
+
+from extauthz.config.loader import Configuration
+from extauthz.errors import ConfigurationError
+from extauthz.tools.diff import differences
+from tests.support.compared import Holder, by_brute_force, configuration, targets, told_by
+
+SCOPES = ("CHAT", "SEARCH")
+EVERY_SET = [frozenset(each) for each in chain.from_iterable(combinations(SCOPES, size) for size in range(3))]
+TOKEN = {"authorization": "Bearer described"}
+FOR_ANA = {"x-scio-actas": "a@acme.com"}
+
+RULES = st.sampled_from(
+    [
+        {"scope": "CHAT"},
+        {"scope": "SEARCH", "anonymous": True},
+        {"all_of": ["CHAT", "SEARCH"], "accept": ["user"]},
+        {"any_of": ["CHAT", "SEARCH"]},
+        {"public": True},
+        {"deny": True},
+    ]
+)
+PATTERNS = st.sampled_from(
+    [
+        "/",
+        "/a",
+        "/a/",
+        "/b",
+        "/{p}",
+        "/**",
+        "/a/b",
+        "/a/{p}",
+        "/{p}/b",
+        "/{p}/{q}",
+        "/{p}/a/",
+        "/a/**",
+        "/{p}/**",
+        "/a/{p}/**",
+        "/A",
+    ]
+)
+METHODS = st.sampled_from(["GET", "POST", "GET|POST", "*", "OPTIONS"])
+
+
+@st.composite
+def route(draw: st.DrawFn) -> dict[str, Any]:
+    pattern, method, line = draw(PATTERNS), draw(METHODS), dict(draw(RULES))
+    if "{" in pattern and "deny" not in line and draw(st.booleans()):
+        line["encoded_slashes"] = True
+    if "deny" not in line and draw(st.integers(0, 5)) == 0:
+        line["mode"] = "monitor"
+    return {"match": f"{method} {pattern}", **line}
+
+
+@st.composite
+def route_file(draw: st.DrawFn) -> dict[str, Any]:
+    upstream = draw(
+        st.sampled_from(
+            [{}, {}, {"case": "insensitive"}, {"trailing_slash": "ignored"}, {"case": "insensitive", "trailing_slash": "ignored"}]
+        )
+    )
+    return {
+        "routes": draw(st.lists(route(), max_size=5, unique_by=lambda line: line["match"].lower())),
+        "preflight": draw(st.booleans()),
+        "upstream": upstream,
+    }
+
+
+@st.composite
+def two_maps(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two maps that have most lines in common, as those before and behind a change."""
+    old, new = draw(route_file()), draw(route_file())
+    if draw(st.booleans()):
+        new["routes"] = [*old["routes"][: draw(st.integers(0, 5))], *new["routes"]]
+        new["upstream"], new["preflight"] = old["upstream"], old["preflight"]
+    return old, new
+
+
+def loaded(routes: dict[str, Any], sections: dict[str, Any] | None = None) -> Configuration:
+    try:
+        return configuration({"routes.yaml": routes}, sections)
+    except ConfigurationError:
+        reject()
+
+
+def words_of(maps: tuple[dict[str, Any], dict[str, Any]]) -> list[str]:
+    """Return segments of each kind that can matter to these maps."""
+    folds = any(each["upstream"].get("case") for each in maps)
+    slashes = any(line.get("encoded_slashes") for each in maps for line in each["routes"])
+    patterns = " ".join(line["match"] for each in maps for line in each["routes"])
+    literals = [word for word in ("a", "b") if f"/{word}" in patterns]
+    return [
+        "x",
+        *literals,
+        *(["A"] if folds or "/A" in patterns else []),
+        *(["a%CC%81"] if folds else []),
+        *(["x%2Fx"] if slashes else []),
+    ]
+
+
+def methods_of(maps: tuple[dict[str, Any], dict[str, Any]]) -> list[str]:
+    asked = ["OPTIONS GET", "OPTIONS POST", "OPTIONS PUT", "OPTIONS PURGE", "OPTIONS OPTIONS"]
+    return ["GET", "POST", "PUT", "PURGE", "OPTIONS", *(asked if any(each["preflight"] for each in maps) else [])]
+
+
+def check_maps(maps: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    pair = loaded(maps[0]), loaded(maps[1])
+    holders = [
+        Holder("nobody"),
+        *(Holder("GLOBAL", TOKEN | FOR_ANA, scopes) for scopes in EVERY_SET),
+        *(Holder(kind, TOKEN, scopes) for kind, scopes in product(("ANONYMOUS", "USER"), EVERY_SET)),
+    ]
+    expected = by_brute_force(pair, targets(words_of(maps), 3, methods_of(maps)), holders)
+    kinds = {holder.kind for holder in holders}
+    assert {each for each in told_by(differences(*pair)) if each[3] in kinds} == expected
+    assert differences(pair[0], pair[0]).findings == differences(pair[1], loaded(maps[1])).findings == ()
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(two_maps())
+def test_maps_differ_as_brute_force_says(maps: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    check_maps(maps)
+
+
+@pytest.mark.long
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(two_maps())
+def test_many_maps_differ_as_brute_force_says(maps: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    check_maps(maps)
