@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from extauthz.config.loader import Configuration
 from extauthz.core.model import Allow, Decision, Reason
 from extauthz.tools.callers import VERIFYING
-from extauthz.tools.suite_examples import Example, Examples, reasons_of
+from extauthz.tools.suite_examples import Examples, RequestExample, reasons_of
 
 _LONGEST = 200
 """Characters of a request that is told as an example."""
@@ -103,7 +103,7 @@ def _reasons(examples: Examples) -> dict[str, Missed]:
     }
 
 
-def _words(example: Example, *, shows_host: bool) -> str:
+def _words(example: RequestExample, *, shows_host: bool) -> str:
     """Describe a request in the words of a case."""
     headers = ", ".join(f"{name}: {value}" for name, value in example.call.headers.items())
     host = f" at {example.call.host}" if shows_host else ""

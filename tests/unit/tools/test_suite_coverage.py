@@ -92,7 +92,7 @@ CHANGES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(lines_of(), CHANGES)
 def test_a_written_suite_passes_as_it_is_and_reaches_every_route(lines: list[dict[str, Any]], changes: dict[str, Any]) -> None:
     with TemporaryDirectory() as folder:
