@@ -24,7 +24,9 @@ from tests.support.documents import CONFIG, EXAMPLE
 OKTA = "https://acme.okta.com/oauth2/default"
 AZURE = "https://login.microsoftonline.com/88888888-4444-4444-4444-121212121212/v2.0"
 WRITTEN = [
-    *("config/extauthz.yaml", "config/routes/api.yaml", "config/tests/requests.sh", "config/tests/routes.yaml"),
+    *("config/extauthz.yaml", "config/routes/api.yaml"),
+    *("config/schema/routes.schema.json", "config/schema/settings.schema.json"),
+    *("config/tests/requests.sh", "config/tests/routes.yaml"),
     *("data/.gitignore", "data/pepper-p1", "data/tokens.db"),
 ]
 
