@@ -83,5 +83,9 @@ class ProxyRefusal(FetchError):
     """The proxy does not take its user and password, or wants some (407)."""
 
 
+class LiveError(Exception):
+    """A running sidecar cannot be asked, or refuses; the text says where and why, and what to do."""
+
+
 class DemoError(Exception):
     """The demo cannot start; the text says what is missing and a hint."""

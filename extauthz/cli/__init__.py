@@ -23,6 +23,7 @@ COMMANDS = (
     "config",
     "routes",
     "test",
+    "explain",
     "diff",
     "replay",
     "decisions",

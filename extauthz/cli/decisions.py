@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from extauthz.cli.completion_values import reasons as complete_reasons
+from extauthz.cli.completion_values import routes as complete_routes
 from extauthz.cli.decision_lines import decision_line
 from extauthz.cli.ops_flags import listener, ops_options
 from extauthz.cli.output import json_option, write_json
 from extauthz.cli.rendering import line_width
 from extauthz.cli.terminal import echo
+from extauthz.errors import LiveError
 
 if TYPE_CHECKING:
     from extauthz.tools.live import OpsListener, RecentDecisions
@@ -30,8 +33,8 @@ MOST = 1_000
 @click.command("decisions")
 @ops_options
 @click.option("--follow", is_flag=True, help="Go on with those that come, until Ctrl-C.")
-@click.option("--reason", help="Only with this reason, like scope_missing.")
-@click.option("--route", help="Only of this route, by its name.")
+@click.option("--reason", shell_complete=complete_reasons, help="Only with this reason, like scope_missing.")
+@click.option("--route", shell_complete=complete_routes, help="Only of this route, by its name.")
 @click.option("--user", help="Only for this effective user.")
 @click.option("--id", "decision_id", help="Only the decision with this id.")
 @click.option("--limit", type=click.IntRange(1, MOST), default=50, show_default=True, help="The latest so many.")
@@ -60,7 +63,7 @@ def command(
              extauthz decisions --reason scope_missing --user ana@acme.com
              extauthz decisions --ops unix:///run/extauthz/ops.sock --json
     """
-    from extauthz.tools.live import LiveError, recent_decisions
+    from extauthz.tools.live import recent_decisions
 
     place = listener(config_file, ops, ca, cert, key)
     query = {name: value for name, value in {**filters, "id": decision_id}.items() if value is not None}
@@ -86,7 +89,7 @@ def command(
 
 async def _follow(place: OpsListener, query: dict[str, str], limit: int, *, as_json: bool) -> None:
     """Ask again and again, and show what was not shown; whatever a sidecar does, go on."""
-    from extauthz.tools.live import LiveError, asking
+    from extauthz.tools.live import asking
 
     shown = Shown()
     async with asking(place) as sidecar:
@@ -110,7 +113,7 @@ async def _follow(place: OpsListener, query: dict[str, str], limit: int, *, as_j
 
 async def _again(ask: Any, query: dict[str, str]) -> RecentDecisions:
     """Ask until there is an answer, and say once that there is none."""
-    from extauthz.tools.live import LiveError, RecentDecisions
+    from extauthz.tools.live import RecentDecisions
 
     is_said = False
     while True:

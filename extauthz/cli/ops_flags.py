@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from extauthz.cli import configuration
+from extauthz.errors import LiveError
 
 if TYPE_CHECKING:
     from extauthz.tools.live import OpsListener
@@ -33,7 +34,7 @@ def ops_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def listener(config_file: Path, ops: str | None, ca: Path | None, cert: Path | None, key: Path | None) -> OpsListener:
     """Return which sidecar is asked; raises UsageError, and exits with the problems of a configuration."""
-    from extauthz.tools.live import LiveError, ops_listener, ops_listener_of
+    from extauthz.tools.live import ops_listener, ops_listener_of
 
     if (cert is None) != (key is None):
         raise click.UsageError("--cert and --key belong together: give both")

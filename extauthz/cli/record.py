@@ -11,11 +11,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from extauthz.cli.completion_values import reasons as complete_reasons
+from extauthz.cli.completion_values import routes as complete_routes
 from extauthz.cli.ops_flags import listener, ops_options
 from extauthz.cli.output import json_option, write_json
 from extauthz.cli.terminal import echo
 from extauthz.config.units import duration
 from extauthz.config.wording import counted
+from extauthz.errors import LiveError
 from extauthz.process import private_files
 
 if TYPE_CHECKING:
@@ -48,8 +51,8 @@ class Seconds(click.ParamType[int]):
 @ops_options
 @click.option("--for", "seconds", type=Seconds(), default="60s", show_default=True, help="For so long, 1h at most.")
 @click.option("--number", type=click.IntRange(1, MAX_NUMBER), default=100, show_default=True, help="So many requests.")
-@click.option("--reason", help="Only with this reason, like scope_missing.")
-@click.option("--route", help="Only of this route, by its name.")
+@click.option("--reason", shell_complete=complete_reasons, help="Only with this reason, like scope_missing.")
+@click.option("--route", shell_complete=complete_routes, help="Only of this route, by its name.")
 @click.option("--user", help="Only for this effective user.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="The file that is made, with mode 0600.")
 @json_option
@@ -77,12 +80,11 @@ def command(
     Example: extauthz record --output requests.jsonl --for 60s --number 100
              extauthz record --output refused.jsonl --reason scope_missing --ops 127.0.0.1:9090
     """
-    from extauthz.tools.live import LiveError
 
     place = listener(config_file, ops, ca, cert, key)
     query = {name: value for name, value in filters.items() if value is not None}
     query |= {"seconds": str(seconds), "number": str(number)}
-    written = Written()
+    written = RecordingProgress()
     try:
         descriptor = private_files.create(output)
     except OSError as error:
@@ -114,7 +116,7 @@ def command(
 
 
 @dataclass(slots=True)
-class Written:
+class RecordingProgress:
     """What came of a recording so far."""
 
     requests: int = 0
@@ -122,7 +124,7 @@ class Written:
     silent: frozenset[str] = frozenset()
 
 
-async def _record(place: OpsListener, query: dict[str, str], stream: IO[str], written: Written) -> None:
+async def _record(place: OpsListener, query: dict[str, str], stream: IO[str], written: RecordingProgress) -> None:
     from extauthz.tools.live import asking
 
     async with asking(place) as sidecar:
@@ -136,7 +138,7 @@ async def _record(place: OpsListener, query: dict[str, str], stream: IO[str], wr
                 await _end(sidecar, recording)
 
 
-async def _take(sidecar: LiveSidecar, recording: str, stream: IO[str], written: Written) -> bool:
+async def _take(sidecar: LiveSidecar, recording: str, stream: IO[str], written: RecordingProgress) -> bool:
     """Write what was recorded since the last time; return whether no more comes."""
     found = await sidecar.next_recorded(recording)
     for request in found.requests:
@@ -151,7 +153,6 @@ async def _take(sidecar: LiveSidecar, recording: str, stream: IO[str], written: 
 
 
 async def _end(sidecar: LiveSidecar, recording: str) -> None:
-    from extauthz.tools.live import LiveError
 
     try:
         await sidecar.end_recording(recording)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from extauthz.cli import configuration
+from extauthz.cli.completion_values import scopes as complete_scopes
 from extauthz.cli.output import json_option, now, write_json
 from extauthz.cli.rendering import Column, Fit, write_table
 from extauthz.cli.session import Session, TokenId, as_option, unwrap
@@ -57,7 +58,12 @@ class RoutesGroup(click.Group):
 @click.option("--path", "path", help="Which route takes this path, and why. With --method, GET without it.")
 @click.option("--method", help="The method of --path.")
 @click.option("--host", help="The host of --path, where route files have `hosts`.")
-@click.option("--scope", "scope_name", help="What tokens open that have this scope alone, and what they need besides.")
+@click.option(
+    "--scope",
+    "scope_name",
+    shell_complete=complete_scopes,
+    help="What tokens open that have this scope alone, and what they need besides.",
+)
 @click.option(
     "--token", "token_id", metavar="ID", type=TokenId(), help="What the issued token with this id opens; it reads the store."
 )

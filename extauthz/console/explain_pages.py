@@ -6,31 +6,35 @@ console verifies no token, and a page shows what the explanation says, which hol
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from starlette.responses import Response
 
-from extauthz.admin import tokens
-from extauthz.admin.outcomes import Refused
 from extauthz.config.loader import Configuration
-from extauthz.console.logged_decision import LoggedRequest, logged_request
 from extauthz.console.pasted_configuration import with_saved_settings
 from extauthz.console.recent_denials import Record, decision_id_of, moment
 from extauthz.console.visits import Visit
+from extauthz.core.credentials import AUTHORIZATION
 from extauthz.core.model import Identity, Reason, Request
-from extauthz.tools.callers import NOBODY, CallerError, caller
+from extauthz.tools.callers import NOBODY, Caller, CallerError, caller
 from extauthz.tools.calls import Call, request_of
+from extauthz.tools.curl import read_line
+from extauthz.tools.curl_flags import CurlError
+from extauthz.tools.described import LineError, described, record_in
 from extauthz.tools.explain import explain
 from extauthz.tools.explain_model import CheckOutcome, Explanation
 from extauthz.tools.masking import Mask, mask_of
 
 PATH = "/explain"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
-MAX_FIELD = 8192
-"""Characters of a field; Envoy takes no longer path."""
+MAX_FIELD, MAX_LINE = 8192, 32_768
+"""Characters of a field, and of a pasted line."""
+MOST = 50
+"""Kinds of denials that are listed."""
 MARKS = {
     CheckOutcome.PASSED: ("✓", "passed", "allowed"),
     CheckOutcome.FAILED: ("✗", "refused", "denied"),
@@ -50,6 +54,7 @@ class Asked:
     request: Request
     evidence: Identity | Reason | None
     mask: Mask
+    notes: tuple[str, ...] = ()
 
 
 class AskError(ValueError):
@@ -79,10 +84,11 @@ async def ask(visit: Visit) -> Response:
     context = visit.context
     try:
         configuration = await _counting(visit)
-        asked = _described(visit, configuration)
+        asked = _pasted(visit, configuration) if visit.form.text("how") == "curl" else _described(visit, configuration)
     except AskError as error:
-        return await _page(visit, errors={error.field: str(error)}, status=422)
+        return await _page(visit, errors={error.field: str(error)}, draft=_shown(visit, Mask()), status=422)
     found = await context.run(partial(explain, mask=asked.mask), configuration, asked.request, asked.evidence, context.clock())
+    found = replace(found, notes=(*found.notes, *map(asked.mask, asked.notes)))
     return await _page(visit, found=found, draft=_shown(visit, asked.mask))
 
 
@@ -98,24 +104,12 @@ async def _explain_decision(visit: Visit, decision_id: str) -> Response:
     if looked_up.record is None:
         return await _page(visit, errors={"record": _NOT_REMEMBERED}, status=404)
     configuration, record = await _counting(visit), looked_up.record
-    logged = await context.run(partial(_logged, visit, configuration, record))
-    if isinstance(logged, str):
-        return await _page(visit, record=record, errors={"record": f"It cannot be explained: {logged}."}, status=422)
-    found = await context.run(explain, logged.configuration, logged.request, logged.evidence, context.clock())
+    try:
+        logged = described(configuration.policy, record_in(json.dumps(dict(record))))
+    except LineError as error:
+        return await _page(visit, record=record, errors={"record": f"It cannot be explained: {error}."}, status=422)
+    found = await context.run(explain, configuration, logged.request, logged.evidence, context.clock())
     return await _page(visit, found=replace(found, notes=(*found.notes, *logged.notes)), record=record)
-
-
-def _logged(visit: Visit, configuration: Configuration, record: Record) -> LoggedRequest | str:
-    administration, hosts = (
-        visit.context.administration(),
-        {entry.route.name: entry.hosts for entry in visit.context.route_map().entries},
-    )
-
-    def scopes_of(token_id: str) -> frozenset[str] | None:
-        token = tokens.show(administration, visit.actor, token_id)
-        return None if isinstance(token, Refused) else token.scopes
-
-    return logged_request(record, configuration, hosts=lambda route: hosts.get(route, ()), scopes_of=scopes_of)
 
 
 def _described(visit: Visit, configuration: Configuration) -> Asked:
@@ -126,20 +120,46 @@ def _described(visit: Visit, configuration: Configuration) -> Asked:
             raise AskError(name, f"at most {MAX_FIELD:,} characters are read")
     if not values["path"]:
         raise AskError("path", "write a path, like /search")
-    who = NOBODY
-    if values["caller"]:
-        try:
-            who = caller(values["caller"], configuration.settings.scopes, configuration.providers)
-        except CallerError as error:
-            raise AskError("caller", Mask()(str(error))) from error
+    who = _caller(values["caller"], configuration, "caller")
     headers = {configuration.policy.act_as.headers[0]: values["act_as"]} if values["act_as"] else {}
     call = Call(values["method"] or "GET", values["path"], values["host"], headers, who)
     request = request_of(configuration.policy, call)
     return Asked(request, who.evidence, mask_of(headers, values["path"]))
 
 
+def _pasted(visit: Visit, configuration: Configuration) -> Asked:
+    """Read the form with a curl line; raises AskError."""
+    text = visit.form.text("curl")
+    if not text:
+        raise AskError("curl", "paste a line, like curl https://api.acme.com/search")
+    if len(text) > MAX_LINE:
+        raise AskError("curl", f"at most {MAX_LINE:,} characters are read")
+    who = _caller(visit.form.text("caller"), configuration, "holder")
+    try:
+        line = read_line(text)
+    except CurlError as error:
+        raise AskError("curl", Mask()(str(error))) from error
+    request = line.request
+    if who.kind is not None and AUTHORIZATION not in request.headers:
+        request = request_of(configuration.policy, Call(request.method, request.path, request.host, request.headers, who))
+    return Asked(request, who.evidence, mask_of(request.headers, request.path, line.secrets), line.notes)
+
+
+def _caller(text: str, configuration: Configuration, field: str) -> Caller:
+    if not text:
+        return NOBODY
+    if len(text) > MAX_FIELD:
+        raise AskError(field, f"at most {MAX_FIELD:,} characters are read")
+    try:
+        return caller(text, configuration.settings.scopes, configuration.providers)
+    except CallerError as error:
+        raise AskError(field, Mask()(str(error))) from error
+
+
 def _shown(visit: Visit, mask: Mask) -> dict[str, str]:
-    """Return the fields of the form as they may be shown again."""
+    """Return the fields of the form as they may be shown again; a pasted line may not."""
+    if visit.form.text("how") == "curl":
+        return {"holder": mask(visit.form.text("caller"))}
     return {name: mask(visit.form.text(name)) for name in FIELDS}
 
 
@@ -162,16 +182,25 @@ async def _page(
         found=found,
         record=_row(record) if record else None,
         errors=errors or {},
-        draft=dict.fromkeys(FIELDS, "") | dict(draft or {}),
+        draft=dict.fromkeys((*FIELDS, "holder"), "") | dict(draft or {}),
         methods=METHODS,
         marks=MARKS,
-        denials=[_row(record) for record in denials.records],
+        denials=_rows(denials.records)[:MOST],
         silent=denials.errors,
         sidecars=denials.sidecars,
         act_as=configuration.policy.act_as.headers[0],
         scopes=configuration.settings.scopes[:2],
         place=lambda text: text.replace(folder, ""),
     )
+
+
+def _rows(records: Sequence[Record]) -> list[tuple[dict[str, Any], int]]:
+    """Return the newest of the records that say the same but for their time, and how many there are."""
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in map(_row, records):
+        key = tuple(row[name] for name in ("decision", "reason", "request", "route", "who"))
+        alike.setdefault(key, []).append(row)
+    return [(rows[0], len(rows)) for rows in alike.values()]
 
 
 def _row(record: Record) -> dict[str, Any]:

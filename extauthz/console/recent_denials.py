@@ -12,16 +12,15 @@ from extauthz.config.console import ConsoleSection
 from extauthz.config.loader import Configuration
 from extauthz.console.collecting import AT_A_TIME, MAX_SIDECARS
 from extauthz.core.model import Allow
-from extauthz.tools.live import LiveError, LiveSidecar, ops_listener
+from extauthz.errors import LiveError
+from extauthz.tools.live import LiveSidecar, ops_listener
 
 TIMEOUT = 3.0
 """Seconds for the whole answer of one sidecar, which waits two for a worker that is silent."""
 FRESH = 2.0
 """Seconds in which nobody is asked again, whoever looks."""
-MOST = 100
-"""Denials that are listed."""
 LIMIT = 400
-"""Decisions of one sidecar: allows are among them, at most 200 of each worker."""
+"""Decisions that one sidecar is asked for: allows are among them, 200 of each worker by default."""
 
 Record = Mapping[str, Any]
 decision_id_of = re.compile(r"[0-9a-f]{32}").fullmatch
@@ -65,7 +64,7 @@ class RecentDenials:
                     return denials
             records, errors = await self._ask(section, {"limit": str(LIMIT)})
             refused = [record for record in records if record.get("decision") != Allow.outcome]
-            denials = Denials(tuple(refused[:MOST]), errors, len(section.sidecars))
+            denials = Denials(tuple(refused), errors, len(section.sidecars))
             self._remembered = now, section, denials
             return denials
 

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 
 from extauthz.adapters.decision_log.hints import Hints
 from extauthz.adapters.decision_log.log import DecisionLog
-from extauthz.adapters.decision_log.ring import RecentDecisions
+from extauthz.adapters.decision_log.ring import DecisionRing
 from extauthz.adapters.decision_log.sinks import File, Sink, StandardOutput, UnixSocket
 from extauthz.config.decision_log import DecisionLogSection, Place
 from extauthz.config.loader import Configuration
@@ -42,7 +42,7 @@ class DecisionLogs:
         self._next: tuple[DecisionLogSection, DecisionLog | None] | None = None
         self._closing: list[DecisionLog] = []
         self._prepared = configuration
-        self.recent = RecentDecisions(0, 0, ())
+        self.recent = DecisionRing(0, 0, ())
         self._written_before = self._dropped_before = 0
         self.current = self._open(configuration)
         self._remember()

@@ -13,7 +13,7 @@ from functools import partial
 from extauthz.config.loader import Configuration
 from extauthz.config.patterns import METHODS
 from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, HeaderEdits, Reason, Request
-from extauthz.core.routes import STAR_METHODS, MethodTable, Route, RouteTable, SlashedRouteTable
+from extauthz.core.routes import STAR_METHODS, LooseRouteTable, MethodTable, Route, RouteTable, SlashedRouteTable
 from extauthz.tools.calls import decided
 from extauthz.tools.curl_line import curl_line
 from extauthz.tools.diff_findings import Changed, Findings
@@ -122,7 +122,8 @@ class _Comparison:
         }
         for method, label in labels.items():
             found = _found(tables[0], path, method), _found(tables[1], path, method)
-            yield Asked(path, method, host, found, _lines(tables, path, method), label)
+            lines = _lines(tables, path, method) if path.has_slash else (_route(found[0]), _route(found[1]))
+            yield Asked(path, method, host, found, lines, label)
         routes = [route for each in reached if isinstance(each, dict) for route in each.values()]
         if any(route.preflight for route in routes):
             yield from self._preflights(host, tables, path, list(labels))
@@ -131,10 +132,10 @@ class _Comparison:
         found = _found(tables[0], path, "OPTIONS"), _found(tables[1], path, "OPTIONS")
         lines = _lines(tables, path, "OPTIONS")
         for method in methods:
-            asked = _found(tables[0], path, method), _found(tables[1], path, method)
-            answers = tuple(each if isinstance(each, Route) and each.preflight and not each.deny else None for each in asked)
+            answers = tuple(_answering(_found(table, path, method)) for table in tables)
             if answers != (None, None):
-                named = tuple(answer or line for answer, line in zip(answers, lines, strict=True))
+                meant = _lines(tables, path, method)
+                named = tuple(_answering(meant[side]) or lines[side] for side in (0, 1))
                 yield Asked(path, "OPTIONS", host, found, (named[0], named[1]), "OPTIONS", method, (answers[0], answers[1]))
 
     def _compare(self, asked: Asked, tables: Tables) -> None:
@@ -147,10 +148,10 @@ class _Comparison:
         if key not in self._known:
             queries = ["", METHOD_QUERY] if overrides[0] != overrides[1] or any(each.monitored for each in self._policies) else [""]
             self._known[key] = tuple(self._changes(asked, rules, queries))
-        changes = [change for change in self._known[key] if change.impact is not Impact.REASON or asked.lines != (None, None)]
         self._findings.add(
             asked.lines,
-            [(change, self._curl(asked, change)) for change in changes],
+            [change for change in self._known[key] if change.impact is not Impact.REASON or asked.lines != (None, None)],
+            partial(self._curl, asked),
             method=asked.label,
             host=asked.host,
             same_line=rules[0].line == rules[1].line,
@@ -195,7 +196,9 @@ class _Comparison:
 
 def _reached(table: RouteTable | Reason, path: PathClass) -> MethodTable | Reason | None:
     """Return the routes of the pattern that decides, by method."""
-    if isinstance(table, Reason) or table.find("GET", path.path) is Reason.PATH_AMBIGUOUS:
+    if isinstance(table, Reason):
+        return table
+    if isinstance(table, LooseRouteTable) and table.find("GET", path.path) is Reason.PATH_AMBIGUOUS:
         return Reason.PATH_AMBIGUOUS
     text = table.upstream.one_spelling(path.path.text)
     methods = table.literals.get(text)
@@ -210,10 +213,19 @@ def _found(table: RouteTable | Reason, path: PathClass, method: str) -> Route | 
     return SlashedRouteTable(table).find(method, path.path) if table.encoded_slashes else Reason.PATH_AMBIGUOUS
 
 
+def _answering(route: Route | Reason | None) -> Route | None:
+    """Return the route if it answers preflights."""
+    return route if isinstance(route, Route) and route.preflight and not route.deny else None
+
+
 def _lines(tables: Tables, path: PathClass, method: str) -> tuple[Route | None, Route | None]:
     """Return the routes whose lines a finding names: with an encoded slash, those that would decide if they took it."""
     old, new = (table if isinstance(table, Reason) else table.find(method, path.path) for table in tables)
-    return old if isinstance(old, Route) else None, new if isinstance(new, Route) else None
+    return _route(old), _route(new)
+
+
+def _route(found: Route | Reason) -> Route | None:
+    return found if isinstance(found, Route) else None
 
 
 def _target(asked: Asked, query: str) -> str:

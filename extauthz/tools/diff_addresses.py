@@ -13,8 +13,8 @@ from string import ascii_lowercase, digits
 
 from extauthz.core.act_as import ActAs, address
 
-MAX_STATES = 100_000
-"""Sets of places that are looked at; patterns with many `*` can have exponentially many."""
+MAX_PLACES = 2_000_000
+"""Places in patterns that are looked at, some seconds; sets of them can be exponentially many where patterns have many `*`."""
 
 Answers = tuple[bool, bool]
 """Whether the old rules permit an address, and whether the new ones do."""
@@ -56,14 +56,17 @@ class _State:
         return self.in_domain and self.has_dot and self.grammar == _IN_LABEL
 
 
-def addresses(old: Patterns, new: Patterns, rules: tuple[ActAs, ActAs]) -> Addresses:
-    """Return an address for each pair of answers; `rules` are those that decide, and confirm each of them."""
+def addresses(old: Patterns, new: Patterns, rules: tuple[ActAs, ActAs], *, places: int = MAX_PLACES) -> Addresses:
+    """Return an address for each pair of answers; `rules` are those that decide, and confirm each of them.
+
+    At most so many `places` are looked at.
+    """
     texts = sorted({pattern.lower() for each in (old, new) for pattern in (*each.allow, *each.deny)})
     numbers = {text: number for number, text in enumerate(texts)}
     sides = [(_numbered(each.allow, numbers), _numbered(each.deny, numbers)) for each in (old, new)]
     wanted = 2 if sides[0] == sides[1] else 4
-    places = _closed(texts, ((number, 0) for number in range(len(texts))))
-    start = _State(places, places)
+    first = _closed(texts, ((number, 0) for number in range(len(texts))))
+    start = _State(first, first)
     examples: dict[Answers, str] = {}
     seen: set[Hashable] = {start}
     waiting: deque[tuple[_State, str]] = deque([(start, "")])
@@ -75,13 +78,15 @@ def addresses(old: Patterns, new: Patterns, rules: tuple[ActAs, ActAs]) -> Addre
                 if address(text) != text or answers != (rules[0].permits(text), rules[1].permits(text)):
                     return Addresses(examples, complete=False)
                 examples[answers] = text
-        for letter in _letters(state, texts):
+        letters = _letters(state, texts)
+        places -= len(letters) * (1 + len(state.places) + len(state.untagged))
+        if places < 0:
+            return Addresses(examples, complete=False)
+        for letter in letters:
             after = _step(state, letter, texts)
             if after is not None and after not in seen:
                 seen.add(after)
                 waiting.append((after, text + letter))
-        if len(seen) > MAX_STATES:
-            return Addresses(examples, complete=False)
     return Addresses(examples, complete=True)
 
 

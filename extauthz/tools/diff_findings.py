@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from extauthz.core.routes import Route
@@ -70,6 +70,11 @@ class _Group:
         return _EFFECTS.index(self.impact), widest, first.new.place or "", first.old.place or "", first.new.name or ""
 
 
+def _sides(routes: RoutePair) -> set[tuple[str, RouteReference]]:
+    """Return the routes of a pair, each with its side."""
+    return {(side, route) for side, route in (("old", routes.old), ("new", routes.new)) if route.name is not None}
+
+
 class Findings:
     """All findings so far."""
 
@@ -77,38 +82,43 @@ class Findings:
         """Begin with none."""
         self._places = [configuration.route_places for configuration in pair]
         self._groups: dict[Hashable, _Group] = {}
-        self._impacts: dict[RoutePair, set[Impact]] = {}
+        self._told: set[tuple[str, RouteReference]] = set()
+        self._pairs: dict[tuple[int, int], RoutePair] = {}
 
     def add(
         self,
         lines: tuple[Route | None, Route | None],
-        changes: Iterable[tuple[Changed, str]],
+        changes: Iterable[Changed],
+        example: Callable[[Changed], str],
         *,
         method: str,
         host: str,
         same_line: bool,
     ) -> None:
-        """Add what became of one class of requests, each change with an example; `same_line`: both lines say the same."""
-        routes = RoutePair(*(self._line(side, route) for side, route in enumerate(lines)))
-        by_impact: dict[Impact, list[tuple[Changed, str]]] = {}
-        for each in changes:
-            by_impact.setdefault(each[0].impact, []).append(each)
+        """Add what became of one class of requests; `example` writes one, `same_line`: both lines say the same."""
+        routes = self._pair(lines)
+        by_impact: dict[Impact, list[Changed]] = {}
+        for change in changes:
+            by_impact.setdefault(change.impact, []).append(change)
         for impact, several in by_impact.items():
-            cause: Hashable = frozenset(changed.general for changed, _ in several) if same_line else routes
+            cause: Hashable = frozenset(change.general for change in several) if same_line else routes
             group = self._groups.setdefault((impact, cause), _Group(impact))
             is_first = not group.routes or routes in group.routes
             group.routes[routes] = None
             group.methods[method] = None
             group.hosts[host] = None
-            for change, curl in several if is_first else ():
-                group.callers.setdefault((change.general, change.sender.scopes), change.caller(curl))
-            self._impacts.setdefault(routes, set()).add(impact)
+            for change in several if is_first else ():
+                key = change.general, change.sender.scopes
+                if key not in group.callers:
+                    group.callers[key] = change.caller(example(change))
+            if impact is not Impact.REASON:
+                self._told |= _sides(routes)
 
     def sorted(self) -> tuple[RouteDifference, ...]:
         """Return them, the worst first; another reason is told only of routes about which nothing else is."""
         findings = []
         for group in sorted(self._groups.values(), key=_Group.rank):
-            routes = [pair for pair in group.routes if group.impact is not Impact.REASON or self._impacts[pair] == {Impact.REASON}]
+            routes = [pair for pair in group.routes if group.impact is not Impact.REASON or self._told.isdisjoint(_sides(pair))]
             if routes:
                 callers = sorted(group.callers.values(), key=lambda caller: (_KINDS.index(caller.kind), len(caller.details)))
                 findings.append(
@@ -117,6 +127,12 @@ class Findings:
                     )
                 )
         return tuple(findings)
+
+    def _pair(self, lines: tuple[Route | None, Route | None]) -> RoutePair:
+        key = id(lines[0]), id(lines[1])
+        if key not in self._pairs:
+            self._pairs[key] = RoutePair(*(self._line(side, route) for side, route in enumerate(lines)))
+        return self._pairs[key]
 
     def _line(self, side: int, route: Route | None) -> RouteReference:
         return RouteReference(None, None) if route is None else RouteReference(route.name, self._places[side].get(route.name))

@@ -151,6 +151,8 @@ def _shown_credential(view: View) -> str:
     authorization = request.header(AUTHORIZATION)
     if not authorization:
         return "no Authorization header"
+    if view.is_described:
+        return "the token of a described caller"
     scheme, _, rest = authorization.partition(" ")
     shown = (
         f"Bearer and {len(rest)} characters" if scheme.lower() == "bearer" else f"{len(authorization)} characters without Bearer"
@@ -168,11 +170,12 @@ def _token(view: View) -> Compared:
         return _NOTHING
     place = view.section_place(kind)
     whom = "the token store" if kind is Kind.ISSUED else "its provider"
+    how = "as described" if view.is_described else f"verified by {whom}"
     match view.evidence:
         case Identity() as identity:
-            return f"{identity.auth_type} token of {identity.actor}, {_until(identity.expires_at)}", f"verified by {whom}", place
+            return f"{identity.auth_type} token of {identity.actor}, {_until(identity.expires_at)}", how, place
         case Reason() as reason:
-            return reason.value, f"a token that {whom} verifies", place
+            return reason.value, how if view.is_described else f"a token that {whom} verifies", place
     return "not verified", f"a token that {whom} verifies", place
 
 

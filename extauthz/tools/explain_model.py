@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 from extauthz.core.model import ALLOWING, Decision, Reason
 
@@ -160,3 +160,28 @@ class Explanation:
     def failed(self) -> Check | None:
         """The check that refused the request."""
         return next((check for check in self.checks if check.outcome is CheckOutcome.FAILED), None)
+
+    def document(self) -> dict[str, Any]:
+        """Return it as plain data for JSON; a header without a value passes as the client sent it."""
+        reason, decision = self.reason, self.decision
+        return {
+            "outcome": self.outcome,
+            "reason": reason.value if reason is not None else None,
+            "status": reason.status if reason is not None else None,
+            "route": decision.route if decision is not None else None,
+            "checks": [
+                {
+                    "check": check.step.value,
+                    "order": check.step.rule,
+                    "outcome": check.outcome.value,
+                    "value": check.value or None,
+                    "rule": check.rule or None,
+                    "place": check.place or None,
+                }
+                for check in self.checks
+            ],
+            "headers": {header.name: header.value for header in self.headers},
+            "removed": list(self.removed),
+            "remedies": list(self.remedies),
+            "notes": list(self.notes),
+        }

@@ -15,7 +15,7 @@ from extauthz.core.decide import Plan, plan
 from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, Identity, Reason, Request, WouldDeny
 from extauthz.core.paths import Path, parse_with_slashes
 from extauthz.core.routes import STAR_METHODS, Route
-from extauthz.tools.calls import headers_for_upstream
+from extauthz.tools.calls import PLACEHOLDER, headers_for_upstream
 from extauthz.tools.explain_model import UpstreamHeader
 from extauthz.tools.masking import Mask
 
@@ -41,6 +41,11 @@ class View:
     def identity(self) -> Identity | None:
         """Who holds the token, as far as that was verified and counts."""
         return self.evidence if isinstance(self.planned, Plan) and isinstance(self.evidence, Identity) else None
+
+    @property
+    def is_described(self) -> bool:
+        """Whether the token stands for a caller who was described."""
+        return isinstance(self.planned, Plan) and self.planned.credential.token.endswith(PLACEHOLDER)
 
     @cached_property
     def route(self) -> Route | None:

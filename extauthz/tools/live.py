@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from extauthz.adapters.oauth.http import JsonFetcher
 from extauthz.addresses import parse_address
 from extauthz.config.loader import Configuration
-from extauthz.errors import FetchError
+from extauthz.errors import FetchError, LiveError
 
 TIMEOUT = 10.0
 """Seconds for a whole answer: a sidecar waits two for a worker that is silent."""
@@ -25,10 +25,6 @@ NO_RECORDING = "no recording"
 
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}").fullmatch
 _EXAMPLES = "write one like 127.0.0.1:9090, https://ops.acme.com:9090 or unix:///run/ops.sock"
-
-
-class LiveError(Exception):
-    """A running sidecar cannot be asked, or refuses; the text says where and why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +57,7 @@ class RecentDecisions:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedRequests:
     """Requests that were recorded since the last time, how many were left out, and whether no more come; `silent` as above."""
 
     requests: tuple[Mapping[str, Any], ...]
@@ -131,12 +127,12 @@ class LiveSidecar:
         with self._of_this_version():
             return str(document["recording"])
 
-    async def next_recorded(self, recording: str) -> Recorded:
+    async def next_recorded(self, recording: str) -> RecordedRequests:
         """Return what was recorded since the last time; raises LiveError."""
         document = await self.document("/recording/next", {"recording": recording}, posts=True)
         with self._of_this_version():
             requests = tuple(dict(one) for one in document["requests"])
-            return Recorded(requests, int(document["left_out"]), bool(document["over"]), _silent(document))
+            return RecordedRequests(requests, int(document["left_out"]), bool(document["over"]), _silent(document))
 
     async def end_recording(self, recording: str) -> None:
         """End a recording; raises LiveError."""
@@ -149,7 +145,7 @@ class LiveSidecar:
             answer = await self._fetcher.ask(address, form={} if posts else None)
         except FetchError as error:
             raise LiveError(f"{self.listener.name}: {_cause(str(error), address)}") from error
-        if answer.status == 404 and not answer.refusal.startswith(NO_RECORDING):
+        if answer.status in (404, 405) and not answer.refusal.startswith(NO_RECORDING):
             raise LiveError(f"{self.listener.name}: what answers has no {path}: a sidecar of an older version, or something else")
         if answer.status != 200:
             raise LiveError(f"{self.listener.name}: {answer.refusal.strip() or f'status {answer.status}'}")

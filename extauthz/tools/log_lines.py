@@ -25,7 +25,12 @@ A line of 4,096 bytes or more loses half of its longest text: 256 characters, of
 _OUTCOMES = frozenset({Allow.outcome, Deny.outcome, WouldDeny.outcome})
 _REASONS = {reason.value: reason for reason in Reason}
 _AUTH_TYPES = {auth_type.value: auth_type for auth_type in AuthType}
+_TEXTS = (
+    *("method", "path", "auth_type", "held_scopes"),
+    *("actor", "user", "client_id", "token_id", "route", "decision_id"),
+)
 _VERSION = 1
+_decode = json.JSONDecoder().decode
 
 
 class Undecidable(StrEnum):
@@ -117,7 +122,7 @@ class RecordedLine:
 def read_line(line: bytes) -> LogLine | RecordedLine | None:
     """Read a line; None for one that is no decision, or that contradicts itself."""
     try:
-        data = json.loads(line)
+        data = _decode(line.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
         return None
     if not isinstance(data, dict):
@@ -132,33 +137,39 @@ def read_line(line: bytes) -> LogLine | RecordedLine | None:
 
 
 def _logged(data: dict[str, Any], outcome: str, reason: Reason | None, line: bytes) -> LogLine:
-    text = {name: value for name, value in data.items() if isinstance(value, str)}.get
-    held, auth_type = text("held_scopes"), text("auth_type")
+    method, path, auth_type, held, *others = map(data.get, _TEXTS)
+    # A value of another type is as good as none. This runs for each of millions of lines.
+    method = method if isinstance(method, str) else None
+    path = path if isinstance(path, str) else None
+    actor, user, client_id, token_id, route, decision_id = [value if isinstance(value, str) else None for value in others]
     return LogLine(
         outcome,
         reason,
         data["reason"],
-        text("route"),
-        text("method"),
-        text("path"),
-        _AUTH_TYPES.get(auth_type) if auth_type else None,
-        text("actor"),
-        text("user"),
-        text("client_id"),
-        text("token_id"),
-        frozenset(held.split()) if held is not None and len(held) <= MAX_VALUE - MAX_SCOPE else None,
+        route,
+        method,
+        path,
+        _AUTH_TYPES.get(auth_type) if isinstance(auth_type, str) else None,
+        actor,
+        user,
+        client_id,
+        token_id,
+        frozenset(held.split()) if isinstance(held, str) and len(held) <= MAX_VALUE - MAX_SCOPE else None,
         Kind.OAUTH if "token_sha256" in data else None,
-        text("decision_id"),
+        decision_id,
         _time(data.get("time")),
         weight_of(data.get("sample")),
-        _is_cut(line, text("method") or "", text("path") or "", text("actor"), text("user"), text("client_id")),
+        _is_cut(line, method or "", path or "", actor, user, client_id),
     )
 
 
 def _is_cut(line: bytes, method: str, path: str, *values: str | None) -> bool:
     if len(line) >= CUT_FROM_ESCAPED and (len(line) >= CUT_FROM or b"\\u" in line):
         return True
-    return len(method) >= MAX_METHOD or len(path) >= MAX_PATH or any(value and len(value) >= MAX_VALUE for value in values)
+    if len(method) >= MAX_METHOD or len(path) >= MAX_PATH:
+        return True
+    # Without so many bytes no value is that long.
+    return len(line) > MAX_VALUE and any(value is not None and len(value) >= MAX_VALUE for value in values)
 
 
 def _recorded(data: dict[str, Any], outcome: str, reason: Reason | None) -> RecordedLine | None:

@@ -19,6 +19,8 @@ from extauthz.core.upstream import fold, widest
 MAX_STEPS = 2_000_000
 """Steps of all walks together, some 10 seconds: whether patterns cover each other can take exponential time."""
 
+_MOST_WRITTEN = 12
+"""Bytes of one character in a path, at most: four of UTF-8, each as %XX."""
 _ACCENT = "\N{COMBINING ACUTE ACCENT}"
 
 
@@ -170,7 +172,8 @@ def path_classes(
 
 def _class_of(text: str, *, has_slash: bool) -> Iterator[PathClass]:
     path = Path(text)
-    if len(path.canonical) <= MAX_BYTES and text.count("/") <= MAX_SEGMENTS:
+    is_short = _MOST_WRITTEN * len(text) <= MAX_BYTES or len(path.canonical) <= MAX_BYTES
+    if is_short and text.count("/") <= MAX_SEGMENTS:
         yield PathClass(path, has_slash)
 
 

@@ -14,11 +14,12 @@ from typing import NamedTuple, TypeVar
 from extauthz.admin.route_map import routes_of
 from extauthz.core.act_as import address
 from extauthz.core.credentials import AUTHORIZATION
-from extauthz.core.model import Decision, Deny, Reason
+from extauthz.core.decide import Plan, plan
+from extauthz.core.model import Decision, Deny, Reason, Request
 from extauthz.core.policy import Policy
 from extauthz.core.providers import ProviderRules
 from extauthz.core.routes import ANY_METHOD, STAR_METHODS, Route
-from extauthz.tools.callers import NOBODY, CallerError, caller
+from extauthz.tools.callers import NOBODY, Caller, CallerError, caller
 from extauthz.tools.calls import Call, decided_call
 from extauthz.tools.log_lines import LogLine, RecordedLine, Undecidable
 from extauthz.tools.replay_senders import Readings, ScopesOf, Sender, Senders
@@ -37,6 +38,8 @@ _ORIGIN = {"origin": "https://client.invalid"}
 _SCOPES = re.compile(r"(?:.* )?scopes=(\S+)").match
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
+_Route = tuple[Reason | None, str | None]
+"""Why a request without a credential is refused or not, and the name of its route."""
 
 
 class Outcome(NamedTuple):
@@ -75,8 +78,10 @@ class Replay:
         self._senders = Senders(policy, providers, tuple(sorted(named)), scopes_of)
         self._hosts = _hosts(policy) if host is None else (host,)
         self._preflights = _preflights(routes)
-        self._routes: dict[tuple[str, str, bool], tuple[Outcome, ...]] = {}
-        self._decided: dict[tuple[tuple[Outcome, ...], object], Outcome | Undecidable] = {}
+        self._routes: dict[tuple[str, str, bool], tuple[_Route, ...]] = {}
+        self._decided: dict[tuple[tuple[_Route, ...], object], Outcome | Undecidable] = {}
+        self._all_places: dict[tuple[bool, bool], tuple[_Place, ...]] = {}
+        self._callers: dict[str, Caller | None] = {}
         self._policies: dict[object, Policy] = {None: policy}
 
     @property
@@ -107,14 +112,12 @@ class Replay:
         routes = self._routes.get(request)
         if routes is None:
             # What is decided depends on a path by its route alone: so requests of one route are decided once.
-            routes = tuple(
-                self._outcome(Sender(), method, path, place) for place in self._places(method, is_malformed=is_malformed)
-            )
+            routes = tuple([self._route(method, path, place) for place in self._places(method, is_malformed=is_malformed)])
             _remember(self._routes, request, routes)
         key = (routes, self._senders.case(line))
         found = self._decided.get(key)
         if found is None:
-            found = self._alike(method, path, self._senders.readings(line), tuple(self._places(method, is_malformed=is_malformed)))
+            found = self._alike(method, path, self._senders.readings(line), self._places(method, is_malformed=is_malformed))
             _remember(self._decided, key, found)
         return found
 
@@ -130,6 +133,11 @@ class Replay:
                     return unknown or place.unknown or Undecidable.CALLER_ABSENT
         return Undecidable.CALLER_ABSENT if first is None else first
 
+    def _route(self, method: str, path: str, place: _Place) -> _Route:
+        """Return what a request without a credential comes to before monitor mode."""
+        planned = plan(self._policy, Request(method, path, place.host, place.headers, raw=True, decision_id=""))
+        return (None, planned.route.name) if isinstance(planned, Plan) else (planned.reason, planned.route)
+
     def _outcome(self, sender: Sender, method: str, path: str, place: _Place) -> Outcome:
         call = Call(method, path + sender.query, place.host, {**place.headers, **sender.headers}, sender.caller)
         return outcome_of(decided_call(self._under(sender), call, 0.0))
@@ -140,13 +148,14 @@ class Replay:
             self._policies[rules] = replace(self._policy, act_as=rules)  # type: ignore[arg-type]
         return self._policies[rules]
 
-    def _places(self, method: str, *, is_malformed: bool) -> Iterator[_Place]:
-        for number, host in enumerate((_MALFORMED_HOST,) if is_malformed else self._hosts):
-            unknown = Undecidable.HOST if number else None
-            yield _Place(unknown, host, {})
-            for asked in self._preflights if method == "OPTIONS" else ():
-                headers = {**_ORIGIN, "access-control-request-method": asked}
-                yield _Place(unknown or Undecidable.PREFLIGHT, host, headers)
+    def _places(self, method: str, *, is_malformed: bool) -> tuple[_Place, ...]:
+        is_preflight = method == "OPTIONS" and bool(self._preflights)
+        places = self._all_places.get((is_malformed, is_preflight))
+        if places is None:
+            hosts = (_MALFORMED_HOST,) if is_malformed else self._hosts
+            places = tuple(_places(hosts, self._preflights if is_preflight else ()))
+            self._all_places[is_malformed, is_preflight] = places
+        return places
 
     def _recorded(self, line: RecordedLine) -> Outcome | Undecidable:
         calls = self.calls(line)
@@ -163,9 +172,8 @@ class Replay:
 
     def calls(self, line: RecordedLine) -> list[tuple[Undecidable | None, Call]] | Undecidable:
         """Return the calls that a recorded line may mean: one, but where nobody verified its token."""
-        try:
-            known = caller(line.caller, self._vocabulary_of(line.caller), self._providers_of(line.caller))
-        except CallerError:
+        known = self._caller(line.caller)
+        if known is None:
             return Undecidable.CALLER_UNREADABLE
         headers = {name: value for name, value in line.headers.items() if name != AUTHORIZATION}
         if line.reason is Reason.ACT_AS_MALFORMED:
@@ -180,6 +188,16 @@ class Replay:
             )
             for unknown, sender in self._senders.readings(line.without_caller())
         ]
+
+    def _caller(self, text: str) -> Caller | None:
+        """Return a recorded caller, None for one that cannot be read; requests of one caller share it."""
+        if text not in self._callers:
+            try:
+                known = caller(text, self._vocabulary_of(text), self._providers_of(text))
+            except CallerError:
+                known = None
+            _remember(self._callers, text, known)
+        return self._callers[text]
 
     def _vocabulary_of(self, text: str) -> Sequence[str]:
         """Return the vocabulary, and what a caller holds that is no longer in it."""
@@ -198,6 +216,14 @@ class Replay:
 def outcome_of(decision: Decision) -> Outcome:
     """Return what is compared of a decision."""
     return Outcome(decision.outcome, decision.reason.value, decision.route)
+
+
+def _places(hosts: Sequence[str], preflights: Sequence[str]) -> Iterator[_Place]:
+    for number, host in enumerate(hosts):
+        unknown = Undecidable.HOST if number else None
+        yield _Place(unknown, host, {})
+        for asked in preflights:
+            yield _Place(unknown or Undecidable.PREFLIGHT, host, {**_ORIGIN, "access-control-request-method": asked})
 
 
 def _hosts(policy: Policy) -> tuple[str, ...]:

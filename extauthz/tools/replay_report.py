@@ -83,6 +83,7 @@ class ReplayReport:
     differences: dict[Difference, float] = field(default_factory=lambda: dict.fromkeys(Difference, 0.0))
     changed: dict[tuple[Difference, Outcome, Outcome], ReplayRow] = field(default_factory=dict)
     undecidable: dict[tuple[Undecidable, Outcome], ReplayRow] = field(default_factory=dict)
+    _texts: dict[tuple[str, str | None], list[str | None]] = field(default_factory=dict)
     _decided: Callable[[LogLine | RecordedLine], Outcome | Undecidable] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,16 +108,16 @@ class ReplayReport:
         self.logged += isinstance(line, LogLine)
         self.sampled += line.weight != 1.0
         self.decisions += line.weight
-        before, now = Outcome(line.outcome, line.reason_name, line.route), self._decided(line)
+        now = self._decided(line)
         if isinstance(now, Undecidable):
-            self._count(self.undecidable, (now, self._shown(before)), line)
+            self._count(self.undecidable, (now, self._shown(line)), line)
             return
-        difference = difference_of(before, now)
-        if difference is None:
+        if now[0] == line.outcome and now[1] == line.reason_name and (line.route is None or now[2] == line.route):
             self.same += line.weight
-        else:
-            self.differences[difference] += line.weight
-            self._count(self.changed, (difference, self._shown(before), now), line)
+            return
+        difference = difference_of(Outcome(line.outcome, line.reason_name, line.route), now) or Difference.REASON
+        self.differences[difference] += line.weight
+        self._count(self.changed, (difference, self._shown(line), now), line)
 
     def _count(self, rows: dict[_Key, ReplayRow], key: _Key, line: LogLine | RecordedLine) -> None:
         row = rows.get(key)
@@ -129,10 +130,15 @@ class ReplayReport:
         if len(row.examples) < EXAMPLES:
             row.examples.append(self._example(line))
 
-    def _shown(self, before: Outcome) -> Outcome:
-        """Bound what a log may say, and mask what it must not."""
-        reason, route = (text and masked(text[:MAX_NAME], self.prefixes) for text in before[1:])
-        return Outcome(before.decision, reason or "", route)
+    def _shown(self, line: LogLine | RecordedLine) -> Outcome:
+        """Return what was decided: bounded in what a log may say, and masked in what it must not."""
+        reason, route = line.reason_name, line.route
+        shown = self._texts.get((reason, route))
+        if shown is None:
+            shown = [text and masked(text[:MAX_NAME], self.prefixes) for text in (reason, route)]
+            if len(self._texts) < MAX_ROWS:
+                self._texts[reason, route] = shown
+        return Outcome(line.outcome, shown[0] or "", shown[1])
 
     def _example(self, line: LogLine | RecordedLine) -> Example:
         def shown(text: str | None) -> str | None:

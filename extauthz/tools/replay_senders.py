@@ -26,7 +26,7 @@ MAX_PLAIN = 128
 """Characters of an identity that fits into headers however it is encoded."""
 TOO_LONG = "x" * 600
 MAX_TOKENS = 200_000
-"""Tokens whose scopes are remembered."""
+"""Tokens whose scopes are remembered, and users for whom one may act or not."""
 
 WITHOUT_TOKEN = frozenset(
     {
@@ -69,6 +69,7 @@ class Senders:
         """Look at the configuration once."""
         self._policy = policy
         self._vocabulary = vocabulary
+        self._may_act = lru_cache(maxsize=MAX_TOKENS)(partial(_may_act, policy.act_as))
         self._of_token = lru_cache(maxsize=MAX_TOKENS)(partial(self._look_up, scopes_of))
         self._providers = {f"oauth:{rules.name}": rules for rules in providers}
         self._everything = frozenset(vocabulary)
@@ -82,10 +83,10 @@ class Senders:
             return reason, line.kind
         if line.auth_type is None:
             return reason
-        lengths = [value for value in (line.actor, line.user, line.client_id) if value]
-        is_plain = all(len(value) <= MAX_PLAIN and value.isascii() for value in lengths)
+        texts = f"{line.actor} {line.user} {line.client_id}"
+        is_plain = len(texts) <= MAX_PLAIN and texts.isascii()
         may = self._may_act(line.user) if line.auth_type is AuthType.GLOBAL else bool(line.user)
-        return reason, line.auth_type, may, self._scopes(line), self._has_provider(line), None if is_plain else tuple(lengths)
+        return reason, line.auth_type, may, self._scopes(line), self._has_provider(line), None if is_plain else texts
 
     def readings(self, line: LogLine) -> Readings:
         """Yield each reading of a line that was not cut, and that is about a request."""
@@ -168,11 +169,6 @@ class Senders:
             yield one, self._nobody
             yield {}, None
 
-    def _may_act(self, user: str | None) -> bool | str | None:
-        """Return what decides about a user of a GLOBAL token: whether the rules permit one, or that it is none."""
-        known = address(user) if user else None
-        return user if known is None else self._policy.act_as.permits(known)
-
     def _identity(self, auth_type: AuthType, line: LogLine, scopes: frozenset[str]) -> Identity:
         token_id = None if auth_type is AuthType.OAUTH else line.token_id or TOKEN_ID
         actor = line.actor or (f"oauth:described:{USER}" if token_id is None else f"token:{token_id}")
@@ -204,6 +200,12 @@ class Senders:
 
     def _has_provider(self, line: LogLine) -> bool:
         return line.auth_type is not AuthType.OAUTH or self._rules(line) is not None
+
+
+def _may_act(rules: ActAs, user: str | None) -> bool | str | None:
+    """Return what decides about a user of a GLOBAL token: whether the rules permit one, or that it is none."""
+    known = address(user) if user else None
+    return user if known is None else rules.permits(known)
 
 
 def _sender(identity: Identity, headers: dict[str, str], act_as: ActAs | None) -> Sender:

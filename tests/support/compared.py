@@ -70,8 +70,14 @@ def by_brute_force(
             impact = impact_of(old, new)
             if impact is not None:
                 told.add((impact, *names, holder.kind))  # type: ignore[arg-type]
-    others = {(old, new) for impact, old, new, _ in told if impact is not Impact.REASON}
-    hidden = {each for each in told if each[0] is Impact.REASON and (each[1:3] in others or each[1:3] == (None, None))}
+    others = {
+        name for impact, old, new, _ in told if impact is not Impact.REASON for name in (("old", old), ("new", new)) if name[1]
+    }
+    hidden = {
+        each
+        for each in told
+        if each[0] is Impact.REASON and (each[1:3] == (None, None) or others & {("old", each[1]), ("new", each[2])})
+    }
     return told - hidden
 
 

@@ -11,7 +11,7 @@ from time import monotonic, sleep, time  # noqa: TID251 - the time of a line is 
 
 from extauthz.adapters.decision_log.hints import Hints, LineOfUnknownRoute
 from extauthz.adapters.decision_log.lines import MAX_LINE, Lines, limit_of
-from extauthz.adapters.decision_log.ring import RecentDecisions
+from extauthz.adapters.decision_log.ring import DecisionRing
 from extauthz.adapters.decision_log.sinks import PATIENCE, Sink, SinkClosed
 from extauthz.core.model import Decision, Reason, Request
 from extauthz.telemetry.decision_record import RecordField
@@ -45,7 +45,7 @@ class DecisionLog:
         capacity: int = 10_000,
         interval: float = 0.05,
         hints: Hints | None = None,
-        recent: RecentDecisions | None = None,
+        recent: DecisionRing | None = None,
         wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
     ) -> None:
         """Start the writing thread; `sample` is the share that is written by reason, `interval` in seconds, `wait` its pause.

@@ -35,7 +35,7 @@ class FoundDecisions:
     is_cut: bool = False
 
 
-class RecentDecisions:
+class DecisionRing:
     """So many denials and so many allows, the newest of each; what monitor mode lets through counts as a denial.
 
     An entry holds the time, the decision id and the line: nothing else of a request lives as long. Which `fields` are shown is

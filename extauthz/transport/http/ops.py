@@ -255,10 +255,10 @@ def application(pages: Pages) -> Application:
         if scope["type"] != "http":
             return
         methods, method = pages.methods(scope["path"]), scope["method"]
-        is_allowed = method in methods
-        status, kind, body = await pages.page(scope) if is_allowed else (405, "text/plain", f"{' or '.join(methods)}\n".encode())
+        refused = 405, "text/plain", f"{' or '.join(methods)}\n".encode()
+        status, kind, body = await pages.page(scope) if method in methods else refused
         headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body if method == "GET" or (is_allowed and method != "HEAD") else b""})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
     return serve

@@ -78,6 +78,14 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
         ["<suite>", "--json"],
         *(["<evil>"], ["<missing>"], ["<orders>"], ["--init", "<new>"]),
     ],
+    ("diff",): [
+        ["<config>", "<config>"],
+        ["<config>", "<renamed>"],
+        ["<config>", "<renamed>", "--json"],
+        ["<config>", "<renamed>", "--format", "markdown"],
+        ["<evil>", "<config>"],
+        ["<config>", f"git:{EVIL}:{EVIL}"],
+    ],
     ("init",): [["<new>"], ["<new>", "--name", EVIL], ["<new>", "--scope", EVIL], ["<new>", "--issuer", EVIL, "--client-id", EVIL]],
     ("internal-token", "new-key"): [["<evil>"], ["<key>"]],
     ("internal-token", "jwks"): [[]],
@@ -145,6 +153,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         evil = json.dumps({"description": EVIL}, ensure_ascii=False)
         connection.execute("UPDATE audit SET actor = ?, source = ?, after = ?", (EVIL, EVIL, evil))
     (folder / "evil.yaml").write_text(yaml.safe_dump(SETTINGS | {"realm": EVIL, EVIL: EVIL, "scopes": [EVIL], "routes": [EVIL]}))
+    named = [{"match": "POST /search", "public": True, "name": EVIL}]
+    (folder / "evil-routes.yaml").write_text(yaml.safe_dump({"routes": named}))
+    (folder / "renamed.yaml").write_text(yaml.safe_dump(SETTINGS | {"routes": ["evil-routes.yaml"]}))
     (folder / "orders.yaml").write_text(yaml.safe_dump([{"description": EVIL, "permission": EVIL, EVIL: 1, "scopes": [EVIL]}]))
     expect = {"route": EVIL, "headers": {"x-a": EVIL}}
     case = {"name": EVIL, "request": f"GET /{EVIL}", "act_as": EVIL, "headers": {"x-a": EVIL}, "expect": expect}
@@ -169,6 +180,7 @@ def world(template: Path, tmp_path: Path) -> dict[str, str]:
     files = {
         "config": "extauthz.yaml",
         "evil": "evil.yaml",
+        "renamed": "renamed.yaml",
         "orders": "orders.yaml",
         "log": "log",
         "suite": "suite.yaml",

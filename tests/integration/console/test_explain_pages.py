@@ -18,7 +18,6 @@ import pytest
 from extauthz.addresses import Address
 from extauthz.admin.rights import Role
 from extauthz.console import explain_pages
-from extauthz.core.model import AuthType
 from extauthz.transport.http.ops import HttpServer, Pages, application
 from extauthz.transport.http.private_pages import PrivatePage
 from extauthz.transport.sockets import open_port
@@ -77,7 +76,8 @@ def sidecar(records: list[dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
         asked.append(query)
         wanted = parse_qs(query).get("id")
         found = [each for each in records if wanted is None or each["decision_id"] in wanted]
-        return 200, "application/json", json.dumps({"decisions": found, "workers": {"asked": 1, "answered": 1}}).encode()
+        answer = {"decisions": found, "workers": {"asked": 1, "answered": 1}, "started": float(NOW - 600)}
+        return 200, "application/json", json.dumps(answer).encode()
 
     async def nothing(*_: object) -> Any:
         return {}
@@ -171,6 +171,62 @@ def test_what_is_written_is_no_markup(world: ConsoleWorld) -> None:
         assert "<script>" not in answer.text
 
 
+# --- pasted
+
+
+@pytest.mark.parametrize(
+    ("line", "holder", "comes_to", "says"),
+    [
+        ("curl -X POST https://api.acme.com/search", "", "credential_missing", "a Bearer token"),
+        (f"curl -d x https://api.acme.com/search -H 'Authorization: Bearer {TOKEN}'", "", "", "the console does not verify"),
+        (
+            f"curl -d x https://api.acme.com/search -H 'Authorization: Bearer {TOKEN}'",
+            "ANONYMOUS scopes=SEARCH",
+            "allowed",
+            "ANONYMOUS",
+        ),
+        ("curl -d x https://api.acme.com/search", "USER user=ana@acme.com scopes=CHAT", "scope_missing", "add the scope SEARCH"),
+        (f"curl -u ana:{TOKEN} https://api.acme.com/search -d x", "", "scheme_unsupported", "the scheme Bearer"),
+        (f"curl -d x 'https://api.acme.com/search?access_token={TOKEN}'", "", "token_in_query", "Authorization header alone"),
+    ],
+)
+def test_a_pasted_line_is_explained_without_its_token(
+    world: ConsoleWorld, line: str, holder: str, comes_to: str, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(0)
+    answer = world.logged_in(Role.VIEWER).post(PATH, {"how": "curl", "curl": line, "caller": holder})
+    text = unescape(answer.text)
+    assert (answer.status_code, reason(text)) == (200, comes_to)
+    assert says in text
+    assert "location" not in answer.headers
+    for said in (text, caplog.text):
+        assert TOKEN.split("_")[2] not in said
+        assert TOKEN.split("_")[1] not in said
+    assert [row for row in world.store.list_tokens() if row.last_used_at is not None] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"curl": ""}, "paste a line"),
+        ({"curl": "curl"}, "no URL"),
+        ({"curl": f"curl --{TOKEN}"}, "error"),
+        ({"curl": f"{TOKEN} '"}, "error"),
+        ({"curl": "curl -K /etc/passwd https://a/b"}, "error"),
+        ({"curl": "curl http://a/b -H @/etc/passwd"}, "headers of a file are not read"),
+        ({"curl": "x" * 40_000}, "at most 32,768 characters"),
+        ({"curl": "curl https://a/b", "caller": f"{TOKEN} x=1"}, "unknown kind of caller"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_not_shown_again(world: ConsoleWorld, fields: dict[str, str], says: str) -> None:
+    answer = world.logged_in().post(PATH, {"how": "curl"} | fields)
+    text = unescape(answer.text)
+    assert answer.status_code == 422
+    assert says in text
+    assert TOKEN.split("_")[2] not in text
+    assert "root:" not in text
+
+
 # --- decisions of sidecars
 
 
@@ -181,12 +237,14 @@ def test_without_sidecars_the_page_says_what_to_do(world: ConsoleWorld) -> None:
 def test_what_sidecars_refused_is_listed_newest_first_and_explained(world: ConsoleWorld) -> None:
     other = record(decision_id="f" * 32, time=float(NOW), reason="credential_missing", auth_type=None, user=None, actor=None)
     allowed = record(decision_id="e" * 32, decision="allow", reason="allowed", status=200)
-    with sidecar([record(), allowed]) as (one, _), sidecar([other]) as (two, asked):
+    earlier = record(decision_id="d" * 32, time=float(NOW - 90))
+    with sidecar([record(), earlier, allowed]) as (one, _), sidecar([other]) as (two, asked):
         look_at(world, one, two)
         browser = world.logged_in(Role.VIEWER)
         page = unescape(browser.get(PATH).text)
         ids = re.findall(r'href="/explain\?id=([0-9a-f]{32})"', page)
         assert ids == ["f" * 32, ID]
+        assert "and 1 more before" in page
         assert browser.get(PATH).status_code == 200
         assert len(asked) == 1, "nobody is asked again at once"
 
@@ -212,11 +270,10 @@ def test_what_sidecars_refused_is_listed_newest_first_and_explained(world: Conso
         ({"path": "/nothing", "route": None, "reason": "route_unknown", "auth_type": None}, "route_unknown", ""),
         ({"path": "/search", "route": "POST /search"}, "allowed", "It was decided as <code>scope_missing</code> at that time"),
         ({"auth_type": "GLOBAL", "reason": "act_as_missing", "user": None}, "act_as_missing", ""),
-        ({"path": None}, "", "path: true"),
-        ({"method": None}, "", "path: true"),
-        ({"reason": "from_the_future"}, "", "another version"),
-        ({"decision": 7}, "", "another version"),
-        ({"path": "/x" * 300}, "", "cut"),
+        ({"path": None}, "", "has no method and path"),
+        ({"method": None}, "", "has no method and path"),
+        ({"reason": None}, "", "has no reason"),
+        ({"held_scopes": None}, "allowed", "those that the route asks for are assumed"),
     ],
 )
 def test_a_record_is_explained_as_far_as_it_tells(world: ConsoleWorld, changes: dict[str, Any], comes_to: str, says: str) -> None:
@@ -225,14 +282,6 @@ def test_a_record_is_explained_as_far_as_it_tells(world: ConsoleWorld, changes: 
         text = unescape(world.logged_in().get(f"{PATH}?id={ID}").text)
     assert reason(text) == comes_to
     assert says in text
-
-
-def test_a_token_of_the_store_has_the_scopes_that_it_has(world: ConsoleWorld) -> None:
-    made = world.issue(AuthType.USER, scopes=frozenset({"CHAT"}))
-    told = record(reason="act_as_not_allowed", token_id=made.record.id, actor=f"token:{made.record.id}", held_scopes=None)
-    with sidecar([told]) as (address, _):
-        look_at(world, address)
-        assert reason(unescape(world.logged_in().get(f"{PATH}?id={ID}").text)) == "act_as_not_allowed"
 
 
 def test_sidecars_that_do_not_tell_are_named(world: ConsoleWorld) -> None:

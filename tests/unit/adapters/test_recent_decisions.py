@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from extauthz.adapters.decision_log.hints import Hints
 from extauthz.adapters.decision_log.lines import MAX_LINE
 from extauthz.adapters.decision_log.log import DecisionLog
-from extauthz.adapters.decision_log.ring import LISTED_AT_ONCE, RecentDecisions
+from extauthz.adapters.decision_log.ring import LISTED_AT_ONCE, DecisionRing
 from extauthz.core.credentials import Kind
 from extauthz.core.model import Allow, AuthType, Decision, Deny, HeaderEdits, Identity, Reason, Request, WouldDeny
 from extauthz.telemetry.decision_record import RecordField
@@ -67,21 +67,21 @@ def request(number: int, path: str = "/search", **headers: str) -> Request:
     return Request("POST", path, "api.acme.com", headers, raw=True, decision_id=f"{number:032x}")
 
 
-async def listed(recent: RecentDecisions, limit: int = 10_000, **wanted: str) -> list[dict[str, Any]]:
+async def listed(recent: DecisionRing, limit: int = 10_000, **wanted: str) -> list[dict[str, Any]]:
     return [dict(record) for record in (await recent.find(wanted, limit=limit, most_bytes=10**9)).records]
 
 
-async def ids(recent: RecentDecisions, **wanted: str) -> list[int]:
+async def ids(recent: DecisionRing, **wanted: str) -> list[int]:
     return [int(record["decision_id"], 16) for record in (await recent.find(wanted, limit=10_000, most_bytes=10**9)).records]
 
 
-def filled(recent: RecentDecisions, decisions: Mapping[int, Decision]) -> None:
+def filled(recent: DecisionRing, decisions: Mapping[int, Decision]) -> None:
     for number, decision in decisions.items():
         recent.record(request(number), decision, 0.000_1)
 
 
 async def test_the_newest_are_kept_of_each_kind_and_come_first() -> None:
-    recent = RecentDecisions(3, 2, ALL, clock=Clock())
+    recent = DecisionRing(3, 2, ALL, clock=Clock())
     would = WouldDeny(Reason.SCOPE_MISSING, "chat", EDITS)
     filled(recent, {1: DENIED, 2: ALLOWED, 3: DENIED, 4: would, 5: ALLOWED, 6: DENIED, 7: ALLOWED})
     assert await ids(recent) == [7, 6, 5, 4, 3]
@@ -89,7 +89,7 @@ async def test_the_newest_are_kept_of_each_kind_and_come_first() -> None:
 
 
 async def test_a_record_is_the_line_of_the_decision_log() -> None:
-    recent, sink = RecentDecisions(10, 10, ALL), Nowhere()
+    recent, sink = DecisionRing(10, 10, ALL), Nowhere()
     log = DecisionLog(sink, interval=60, recent=recent)
     both: tuple[Decision, ...] = (ALLOWED, DENIED)
     for number, decision in enumerate(both):
@@ -101,14 +101,14 @@ async def test_a_record_is_the_line_of_the_decision_log() -> None:
 
 @pytest.mark.parametrize("sizes", [(0, 2), (2, 0), (0, 0)])
 async def test_what_is_switched_off_keeps_nothing(sizes: tuple[int, int]) -> None:
-    recent = RecentDecisions(*sizes, ALL, clock=Clock())
+    recent = DecisionRing(*sizes, ALL, clock=Clock())
     filled(recent, {1: DENIED, 2: ALLOWED})
     assert await ids(recent) == [number for number, size in zip((1, 2), sizes, strict=True) if size]
     assert recent.keeps_any == any(sizes)
 
 
 async def test_filters_have_to_fit_all() -> None:
-    recent = RecentDecisions(10, 10, ALL, clock=Clock())
+    recent = DecisionRing(10, 10, ALL, clock=Clock())
     other = replace(DENIED, user="bob@acme.com")
     filled(recent, {1: DENIED, 2: other, 3: ALLOWED, 4: Deny(Reason.ROUTE_UNKNOWN)})
     assert await ids(recent, reason="scope_missing") == [2, 1]
@@ -120,7 +120,7 @@ async def test_filters_have_to_fit_all() -> None:
 
 
 async def test_a_value_in_another_field_fits_nothing() -> None:
-    recent = RecentDecisions(10, 10, ALL, clock=Clock())
+    recent = DecisionRing(10, 10, ALL, clock=Clock())
     path = '/", "user": "ana@acme.com'
     recent.record(request(1, path), Deny(Reason.ROUTE_UNKNOWN), 0.0)
     assert await ids(recent, user="ana@acme.com") == []
@@ -128,7 +128,7 @@ async def test_a_value_in_another_field_fits_nothing() -> None:
 
 
 async def test_fields_that_the_log_leaves_out_are_not_shown_nor_looked_for() -> None:
-    recent = RecentDecisions(10, 10, ALL, clock=Clock())
+    recent = DecisionRing(10, 10, ALL, clock=Clock())
     filled(recent, {1: DENIED})
     fields = frozenset({RecordField.REASON, RecordField.METHOD})
     recent.use(10, 10, fields)
@@ -140,7 +140,7 @@ async def test_fields_that_the_log_leaves_out_are_not_shown_nor_looked_for() -> 
 
 
 async def test_other_sizes_keep_the_newest() -> None:
-    recent = RecentDecisions(4, 4, ALL, clock=Clock())
+    recent = DecisionRing(4, 4, ALL, clock=Clock())
     filled(recent, {1: DENIED, 2: DENIED, 3: ALLOWED, 4: ALLOWED})
     recent.use(1, 2, ALL)
     assert await ids(recent) == [4, 3, 2]
@@ -150,7 +150,7 @@ async def test_other_sizes_keep_the_newest() -> None:
 
 
 async def test_an_answer_has_a_bound_of_bytes() -> None:
-    recent = RecentDecisions(100, 0, ALL, clock=Clock())
+    recent = DecisionRing(100, 0, ALL, clock=Clock())
     filled(recent, dict.fromkeys(range(100), DENIED))
     found = await recent.find({}, limit=100, most_bytes=2_000)
     assert found.is_cut
@@ -161,7 +161,7 @@ async def test_an_answer_has_a_bound_of_bytes() -> None:
 
 async def test_decisions_that_the_log_does_not_write_are_kept_and_no_more_of_them_than_cost_little() -> None:
     """A log that is off, or writes a sample, makes no line: one is made, a bounded number of times a second."""
-    recent = RecentDecisions(1_000, 200, ALL, clock=Clock(0.0001))
+    recent = DecisionRing(1_000, 200, ALL, clock=Clock(0.0001))
     filled(recent, dict.fromkeys(range(1_000), DENIED))
     kept = await ids(recent)
     assert 90 <= len(kept) <= 110
@@ -173,7 +173,7 @@ async def test_decisions_that_the_log_does_not_write_are_kept_and_no_more_of_the
 
 
 async def test_a_sample_of_the_log_is_none_of_what_is_remembered() -> None:
-    recent = RecentDecisions(10, 10, ALL, clock=Clock())
+    recent = DecisionRing(10, 10, ALL, clock=Clock())
     log = DecisionLog(Nowhere(), sample={Reason.SCOPE_MISSING: 0.0}, interval=60, recent=recent)
     log.record(request(1), DENIED, 0.0)
     log.close()
@@ -182,7 +182,7 @@ async def test_a_sample_of_the_log_is_none_of_what_is_remembered() -> None:
 
 async def test_the_nearest_route_is_shown_as_soon_as_the_log_has_it(tmp_path: Path) -> None:
     policy = World(tmp_path, [{"match": "POST /search", "scope": "SEARCH"}]).configuration.policy
-    recent = RecentDecisions(10, 10, ALL)
+    recent = DecisionRing(10, 10, ALL)
     log = DecisionLog(Nowhere(), interval=60, hints=Hints(policy), recent=recent)
     log.record(request(1, "/serch"), Deny(Reason.ROUTE_UNKNOWN), 0.0)
     assert "nearest_route" not in (await listed(recent))[0]
@@ -192,7 +192,7 @@ async def test_the_nearest_route_is_shown_as_soon_as_the_log_has_it(tmp_path: Pa
 
 async def test_a_list_gives_others_their_turn() -> None:
     """A thousand records take milliseconds, in which checks would wait."""
-    recent = RecentDecisions(1_000, 0, ALL, clock=Clock())
+    recent = DecisionRing(1_000, 0, ALL, clock=Clock())
     filled(recent, dict.fromkeys(range(1_000), DENIED))
     turns = 0
 
@@ -225,7 +225,7 @@ async def test_no_token_whatever_is_sent(path: str, query: str, value: str, reas
         "x-extauthz-user": token,
         "x-request-id": value,
     }
-    recent = RecentDecisions(10, 10, ALL, clock=Clock())
+    recent = DecisionRing(10, 10, ALL, clock=Clock())
     log = DecisionLog(Nowhere(), interval=60, recent=recent)
     try:
         for keeper in (log, recent):

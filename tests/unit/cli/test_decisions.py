@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from extauthz.cli import decisions, main
+from extauthz.cli import decisions, main, record
 from extauthz.cli.decision_lines import decision_line
 from extauthz.cli.decisions import MOST, Shown
 from extauthz.cli.terminal import Styled, printable
+from extauthz.errors import LiveError
 from extauthz.tools import live
-from extauthz.tools.live import LiveError, OpsListener, RecentDecisions, ops_listener
+from extauthz.tools.live import OpsListener, RecentDecisions, RecordedRequests, ops_listener
 
 RECORD: dict[str, Any] = {
     "time": 1_800_000_000.25,
@@ -191,3 +193,93 @@ def test_wrong_flags_end_with_2(arguments: list[str]) -> None:
 def test_an_address_is_read_as_people_write_it(text: str, origin: str, socket: str | None) -> None:
     place = ops_listener(text)
     assert (place.origin, str(place.unix_socket) if place.unix_socket else None) == (origin, socket)
+
+
+# --- recording
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RecordedRequests | BaseException]]:
+    """What a sidecar hands out of a recording, one after the other; after the last it has to be ended or over."""
+    made: list[RecordedRequests | BaseException] = []
+    calls: list[str] = []
+
+    class Sidecar:
+        def __init__(self, listener: OpsListener) -> None:
+            self.listener = listener
+
+        async def start_recording(self, query: dict[str, str]) -> str:
+            if isinstance(made[0], LiveError) and str(made[0]).endswith("403"):
+                raise made.pop(0)  # type: ignore[misc]
+            assert query == {"seconds": "60", "number": "100", "reason": "allowed"}
+            return "r"
+
+        async def next_recorded(self, recording: str) -> RecordedRequests:
+            answer = made.pop(0)
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+        async def end_recording(self, recording: str) -> None:
+            calls.append(recording)
+
+        async def close(self) -> None:
+            """Nothing is open."""
+
+    monkeypatch.setattr(live, "LiveSidecar", Sidecar)
+    monkeypatch.setattr(record, "PAUSE", 0.0)
+    yield made
+    assert made == []
+
+
+def run_record(folder: Path, *flags: str) -> tuple[int, str, str]:
+    words = ["record", "--ops", "127.0.0.1:9090", "--reason", "allowed", "--output", str(folder / "out.jsonl"), *flags]
+    result = CliRunner().invoke(main, words)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_what_is_recorded_is_in_a_file_for_its_owner_alone(
+    tmp_path: Path, recorded: list[RecordedRequests | BaseException]
+) -> None:
+    recorded += [
+        RecordedRequests(({"path": "/é"},), 1, is_over=False),
+        RecordedRequests((), 0, is_over=False, silent=("worker 1",)),
+        RecordedRequests(({"path": "/b"},), 0, is_over=True),
+    ]
+    code, told, said = run_record(tmp_path, "--json")
+    file = tmp_path / "out.jsonl"
+    assert (code, json.loads(told)) == (0, {"file": str(file), "requests": 2, "left_out": 1})
+    assert said.splitlines() == [
+        "Without the requests of worker 1: no answer in time.",
+        "1 request left out: they cannot be told without a secret.",
+    ]
+    assert [json.loads(line) for line in file.read_text().splitlines()] == [{"path": "/é"}, {"path": "/b"}]
+    assert file.stat().st_mode & 0o777 == 0o600
+    code, _, said = run_record(tmp_path)
+    assert (code, said) == (1, f"Error: {file}: File exists: name another one\n")
+
+
+@pytest.mark.parametrize("end", [Interrupted(), LiveError("127.0.0.1:9090: nothing answers there")], ids=["Ctrl-C", "gone"])
+def test_what_was_recorded_before_the_end_is_kept(
+    tmp_path: Path, recorded: list[RecordedRequests | BaseException], end: BaseException
+) -> None:
+    recorded += [RecordedRequests(({"path": "/a"},), 0, is_over=False), end]
+    code, told, _ = run_record(tmp_path)
+    assert (code, told) == (0, f"1 request recorded in {tmp_path / 'out.jsonl'}.\n")
+    assert (tmp_path / "out.jsonl").read_text() == '{"path": "/a"}\n'
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (LiveError("127.0.0.1:9090: recording is off, 403"), "127.0.0.1:9090: recording is off, 403"),
+        (RecordedRequests((), 0, is_over=True), "nothing was recorded: no request came that is wanted"),
+    ],
+    ids=["refused", "nothing"],
+)
+def test_where_nothing_is_recorded_there_is_no_file(
+    tmp_path: Path, recorded: list[RecordedRequests | BaseException], answer: RecordedRequests | BaseException, error: str
+) -> None:
+    recorded += [answer]
+    assert run_record(tmp_path) == (1, "", f"Error: {error}\n")
+    assert list(tmp_path.iterdir()) == []

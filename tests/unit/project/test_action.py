@@ -142,3 +142,56 @@ def test_a_problem_stops_the_action_and_the_commit(repository: Repository) -> No
     assert refused.returncode == 3
     assert "::error file=" in refused.stdout
     assert repository.hook("extauthz-check").returncode == 3
+
+
+def test_suites_are_run_and_their_outcome_is_kept(repository: Repository) -> None:
+    assert repository.step("test").returncode == 0
+    outputs = dict(line.split("=", 1) for line in (repository.temporary / "GITHUB_OUTPUT").read_text().splitlines())
+    assert "<testsuite" in Path(outputs["junit"]).read_text("utf-8")
+    assert repository.hook("extauthz-test").returncode == 0
+    repository.replace("scope: SEARCH", "scope: CHAT")
+    assert repository.step("test").returncode == 1
+    assert repository.hook("extauthz-test").returncode == 1
+    assert "failure" in Path(outputs["junit"]).read_text("utf-8")
+    assert repository.step("test", tests="nowhere").returncode == 2, "a folder that is not there is no success"
+
+
+def summary(repository: Repository) -> str:
+    return (repository.temporary / "GITHUB_STEP_SUMMARY").read_text("utf-8")
+
+
+def test_what_a_pull_request_widens_is_said_and_may_stop_it(repository: Repository) -> None:
+    base = repository.git("rev-parse", "HEAD")
+    same = repository.step("diff", base=base, **{"fail-on": "widened"})
+    assert same.returncode == 0
+    repository.replace("scope: SEARCH", "public: true")
+    widened = repository.step("diff", base=base, **{"fail-on": "widened"})
+    assert widened.returncode == 1
+    assert "/rest/api/v1/adminsearch" in summary(repository)
+    assert repository.step("diff", base=base).returncode == 0, "without fail-on it is said only"
+    outputs = dict(line.split("=", 1) for line in (repository.temporary / "GITHUB_OUTPUT").read_text().splitlines())
+    assert "/rest/api/v1/adminsearch" in Path(outputs["differences"]).read_text("utf-8")
+
+    hook = repository.hook("extauthz-diff")
+    assert (hook.returncode, "/rest/api/v1/adminsearch" in hook.stdout) == (0, True)
+    assert repository.hook("extauthz-diff", *HOOKS["extauthz-diff"]["args"], "--fail-on=widened").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "ends", "says"),
+    [
+        ({"base": "0" * 40}, 1, "fetch-depth: 0"),
+        ({"base": "--output=ran"}, 1, "fetch-depth: 0"),
+        ({"base": "$(touch ran)"}, 1, "fetch-depth: 0"),
+        ({"base": "HEAD", "config": "config/new.yaml"}, 0, ""),
+        ({"base": "HEAD", "config": "config/new.yaml", "fail-on": "widened"}, 1, "new or moved"),
+        ({"base": "HEAD", "fail-on": "; touch ran"}, 2, ""),
+    ],
+)
+def test_what_cannot_be_compared_lets_nothing_through_unseen(
+    repository: Repository, inputs: dict[str, str], ends: int, says: str
+) -> None:
+    shutil.copy(repository.folder / "config" / "extauthz.yaml", repository.folder / "config" / "new.yaml")
+    done = repository.step("diff", **inputs)
+    assert (done.returncode, says in done.stdout) == (ends, True)
+    assert not (repository.folder / "ran").exists()

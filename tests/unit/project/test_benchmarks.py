@@ -36,6 +36,7 @@ from benchmarks import (
     soak,
     start,
     threads,
+    tools_replay,
     tools_suites,
     under_load,
 )
@@ -213,6 +214,23 @@ def test_growth_stops_at_a_wrong_answer(genuine: dict[str, bytes], lying: int, l
     assert next(answers, None) is None, "the first round is the last one"
     with pytest.raises(WrongAnswer, match="token_expired"):
         growth.together([lying], [os.getpid()], load_request, (1, 1), seconds=1)
+
+
+def test_replay_stops_at_a_wrong_answer(tmp_path: Path) -> None:
+    loaded = tools_replay.configuration(tmp_path)
+    size = 2 * tools_replay.ROUTES
+    data, recorded = b"".join(tools_replay.log(size, paths=7)), b"".join(tools_replay.recordings(size))
+    wanted = tools_replay.expected(size)
+    assert tools_replay.measure(loaded, data, wanted) > 0
+    assert tools_replay.measure(loaded, recorded, tools_replay.expected(size, recorded=True)) > 0
+    for wrong, text in (
+        (replace(wanted, narrowed=wanted.narrowed + 1), data),
+        (wanted, data.replace(b"allowed", b"public", 1)),
+        (wanted, data + b"broken"),
+        (wanted, recorded),
+    ):
+        with pytest.raises(WrongAnswer):
+            tools_replay.measure(loaded, text, wrong)
 
 
 def test_cold_stops_at_a_wrong_answer(genuine: dict[str, bytes]) -> None:

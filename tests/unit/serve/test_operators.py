@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import pytest
 import yaml
 
-from extauthz.adapters.decision_log.ring import RecentDecisions
+from extauthz.adapters.decision_log.ring import DecisionRing
 from extauthz.config.loader import Configuration, load
 from extauthz.core.model import Decision, Deny, Reason, Request
 from extauthz.serve.inspection import Inspector
@@ -49,12 +49,12 @@ class Process:
     recorders: Recorders = field(default_factory=lambda: Recorders(()))
     silent: bool = False
     decisions: Process = field(init=False)
-    recent: RecentDecisions = field(init=False)
+    recent: DecisionRing = field(init=False)
     inspector: Inspector = field(init=False)
 
     def __post_init__(self) -> None:
         fields = self.configuration.settings.decision_log.written_fields
-        self.decisions, self.recent = self, RecentDecisions(100, 100, fields)
+        self.decisions, self.recent = self, DecisionRing(100, 100, fields)
         self.inspector = Inspector(cast("Worker", self))
 
     def check(self, number: int, path: str = "/a", decision: Decision = DENIED, **headers: str) -> None:

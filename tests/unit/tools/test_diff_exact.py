@@ -97,14 +97,15 @@ def words_of(maps: tuple[dict[str, Any], dict[str, Any]]) -> list[str]:
     folds = any(each["upstream"].get("case") for each in maps)
     slashes = any(line.get("encoded_slashes") for each in maps for line in each["routes"])
     patterns = " ".join(line["match"] for each in maps for line in each["routes"])
-    literals = [word for word in ("a", "b") if f"/{word}" in patterns]
-    return [
-        "x",
-        *literals,
-        *(["A"] if folds or "/A" in patterns else []),
-        *(["a%CC%81"] if folds else []),
-        *(["x%2Fx"] if slashes else []),
-    ]
+    literals = [word for word in ("a", "b") if f"/{word}" in patterns.lower()]
+    others = [other for word in literals for other in (word.upper(), f"{word}%CC%81")] if folds else ["A"]
+    return ["x", *literals, *others, *(["x%2Fx"] if slashes else [])]
+
+
+def depth_of(maps: tuple[dict[str, Any], dict[str, Any]]) -> int:
+    """Return how many segments tell all patterns apart; what a final `**` takes needs one more."""
+    matches = [line["match"].rstrip("/") for each in maps for line in each["routes"]]
+    return max((match.count("/") + match.endswith("**") for match in matches), default=1) or 1
 
 
 def methods_of(maps: tuple[dict[str, Any], dict[str, Any]]) -> list[str]:
@@ -119,7 +120,7 @@ def check_maps(maps: tuple[dict[str, Any], dict[str, Any]]) -> None:
         *(Holder("GLOBAL", TOKEN | FOR_ANA, scopes) for scopes in EVERY_SET),
         *(Holder(kind, TOKEN, scopes) for kind, scopes in product(("ANONYMOUS", "USER"), EVERY_SET)),
     ]
-    expected = by_brute_force(pair, targets(words_of(maps), 3, methods_of(maps)), holders)
+    expected = by_brute_force(pair, targets(words_of(maps), depth_of(maps), methods_of(maps)), holders)
     kinds = {holder.kind for holder in holders}
     assert {each for each in told_by(differences(*pair)) if each[3] in kinds} == expected
     assert differences(pair[0], pair[0]).findings == differences(pair[1], loaded(maps[1])).findings == ()
@@ -136,3 +137,47 @@ def test_maps_differ_as_brute_force_says(maps: tuple[dict[str, Any], dict[str, A
 @given(two_maps())
 def test_many_maps_differ_as_brute_force_says(maps: tuple[dict[str, Any], dict[str, Any]]) -> None:
     check_maps(maps)
+
+
+SECTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "act_as": st.fixed_dictionaries(
+            {"allow": st.sampled_from([[], ["*@acme.com"], ["a@acme.com"], ["*@*"]])},
+            optional={
+                "deny": st.sampled_from([["ceo@acme.com"], ["*@x.example"]]),
+                "headers": st.just(["X-Acme-ActAs"]),
+            },
+        ),
+        "auth_type": st.sampled_from(["by_token", {"header": "X-Acme-Kind"}, {"oauth": "SSO"}]),
+        "identity": st.sampled_from([{"prefix": "x-acme-"}, {"keep": ["authorization"]}, {"keep": ["x-scio-actas"]}]),
+        "mode": st.just("monitor"),
+        "oauth": st.just(None),
+    },
+)
+NAMES_LIKE_OURS = dict.fromkeys(["x-original-url", "x-extauthz-user", "x-acme-user", "x-extauthz-other", "x-acme-other"], "x")
+
+
+def everybody() -> list[Holder]:
+    """Return callers with all that they can send of headers that decide."""
+    users = [None, "a@acme.com", "b@acme.com", "ceo@acme.com", "a@x.example"]
+    kinds = [None, "oauth", "sso", "another"]
+    found = [Holder("nobody", NAMES_LIKE_OURS)]
+    for acting, other, told, own in product(users, users[:2], kinds, kinds[:2]):
+        values = {"x-scio-actas": acting, "x-acme-actas": other, "x-glean-auth-type": told, "x-acme-kind": own}
+        headers = NAMES_LIKE_OURS | {name: value for name, value in values.items() if value is not None}
+        issued = headers | {"authorization": "Bearer glean_described"}
+        found += [
+            Holder(kind, issued, scopes) for kind, scopes in product(("GLOBAL", "USER"), (frozenset[str](), frozenset(SCOPES)))
+        ]
+        found += [Holder("ANONYMOUS", issued, frozenset(SCOPES)), Holder("oauth", headers | TOKEN, frozenset(SCOPES))]
+    return found
+
+
+@settings(max_examples=10, deadline=None)
+@given(SECTIONS, SECTIONS, RULES)
+def test_settings_differ_as_brute_force_says(old: dict[str, Any], new: dict[str, Any], rule: dict[str, Any]) -> None:
+    routes = {"routes": [{"match": "GET /a", **rule}]}
+    pair = loaded(routes, old), loaded(routes, new)
+    expected = by_brute_force(pair, targets(["a", "x"], 1, ["GET", "PURGE"]), everybody())
+    assert told_by(differences(*pair)) == expected

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 
 import pytest
 
+from extauthz.adapters.decision_log.lines import Lines
 from extauthz.adapters.envoy.check_files import request_in
 from extauthz.core.credentials import Kind
 from extauthz.core.decide import Plan, plan
 from extauthz.core.model import ALLOWING, Identity, Reason
 from extauthz.ports import Verifier
+from extauthz.telemetry.decision_record import RecordField
+from extauthz.tools.described import described, record_in
 from extauthz.tools.explain import explain, step_of
 from extauthz.tools.explain_model import REASONS_OF, STEP_OF, CheckOutcome, Explanation, Step
 from extauthz.tools.explain_view import DECISION_ID_SHOWN
@@ -19,9 +22,11 @@ from extauthz.tools.verifying import evidence_of
 from tests.support import vectors
 from tests.support.vector_worlds import CHECKS, Worlds, prepared, worlds
 from tests.support.vectors import VectorWorld
-from tests.support.world import DECISION_ID, Answer
+from tests.support.world import DECISION_ID, NOW, Answer
 
 __all__ = ["worlds"]
+
+LOG = Lines(frozenset(field.value for field in RecordField), {})
 
 
 @pytest.mark.parametrize("name", sorted({case.file for case in CHECKS}))
@@ -43,6 +48,17 @@ def test_every_vector_is_explained_as_it_is_answered(name: str, worlds: Worlds) 
             assert _sets(found) == (answer.headers if answer.allowed else {}), context
             assert set(found.removed) <= set(answer.removed), context
             _is_in_order(found, message)
+            assert _of_the_log(world) == (found.outcome, found.reason), context
+
+
+def _of_the_log(world: VectorWorld) -> tuple[str, Reason | None]:
+    """Explain the line that the last decision becomes: what it does not keep is assumed so that its reason comes out again."""
+    recorder, configuration = world.world.recorder, world.world.configuration
+    line = LOG.line(NOW, recorder.requests[-1], recorder.decisions[-1], 0.0).decode()
+    told = described(configuration.policy, record_in(line))
+    assert (told.reason, told.moment) == (recorder.decisions[-1].reason, NOW)
+    found = explain(configuration, told.request, told.evidence, NOW)
+    return found.outcome, found.reason
 
 
 def _explained(world: VectorWorld, verifiers: Mapping[Kind, Verifier], message: bytes, answer: Answer) -> Explanation:
