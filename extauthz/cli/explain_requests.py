@@ -102,14 +102,15 @@ def _of_record(loaded: Configuration, record: Any) -> Asked:
     from extauthz.tools.described import LineError, described, record_in
 
     try:
-        told = described(loaded.policy, record_in(record) if isinstance(record, str) else record)
+        told = described(loaded, record_in(record) if isinstance(record, str) else record)
     except LineError as error:
         raise click.UsageError(f"--log-line: {error}") from error
     return Asked(told.request, told.evidence, is_described=True, logged=told.reason, moment=told.moment, notes=told.notes)
 
 
 def _live(loaded: Configuration, decision_id: str, place: OpsListener) -> Asked:
-    from extauthz.tools.live import LiveError, recent_decisions
+    from extauthz.errors import LiveError
+    from extauthz.tools.live import recent_decisions
 
     try:
         found = recent_decisions(place, {"id": decision_id, "limit": "1"})
