@@ -217,10 +217,8 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Configuration:
 @given(st.lists(LINES, min_size=1, max_size=25))
 def test_lines_are_decided_alike_in_any_company(other: Configuration, texts: list[bytes]) -> None:
     together = replay_of(other)
-    for text in texts:
-        read = read_line(text)
-        if read is not None:
-            assert together.decided(read) == replay_of(other).decided(read), text
+    reads = [read for text in texts if (read := read_line(text)) is not None]
+    assert [together.decided(read) for read in reads] == [replay_of(other).decided(read) for read in reads]
 
 
 @given(LINES)
