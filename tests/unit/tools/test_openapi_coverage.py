@@ -1,4 +1,4 @@
-"""DescriptionCoverage asks the steps that serve: what has no route, what is wider than its description, and what no description has."""
+"""Coverage asks the steps that serve: what has no route, what is wider than its description, and what no description has."""
 
 from __future__ import annotations
 
