@@ -47,7 +47,7 @@ class Discrepancy:
 
 
 @dataclass(frozen=True, slots=True)
-class Coverage:
+class DescriptionCoverage:
     """All findings, and how many operations were asked about: those with a route that opens them, denied, and never reached."""
 
     findings: tuple[Discrepancy, ...]
@@ -78,7 +78,7 @@ class Question:
     files: Sequence[str] = ()
 
 
-def coverage(question: Question) -> Coverage:
+def coverage(question: Question) -> DescriptionCoverage:
     """Ask about every operation, and look for routes that no operation came to."""
     word = _fresh_word(question.policy)
     accesses = Accesses(question.rules, question.vocabulary)
@@ -95,7 +95,7 @@ def coverage(question: Question) -> Coverage:
         findings += _of_operation(operation, answers, accesses.floor(operation))
     findings += _without_operation(question, reached)
     accepted = tuple(_accepted(finding, question) for finding in dict.fromkeys(findings))
-    return Coverage(accepted, len(question.operations), **counts)
+    return DescriptionCoverage(accepted, len(question.operations), **counts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,8 +154,7 @@ def test_what_is_written_lets_nobody_in_that_both_do_not(one: Any, other: Any, h
     keys = both.written()
     names = keys.get("all_of") or keys.get("any_of") or ([keys["scope"]] if "scope" in keys else [])
     route = Route("r", Match("GET /", ("GET",), ("",), rest=False), tuple(names), any_scope="any_of" in keys, deny="deny" in keys)  # type: ignore[arg-type]
-    # why: what no route can say becomes something stricter
-    assert passes or not route.permits(held)
+    assert passes or not route.permits(held)  # why: what no route can say becomes something stricter
     assert of_route(route).words == both.words
 
 

@@ -15,7 +15,7 @@ from extauthz.config.openapi_map import OpenapiMap
 from extauthz.core.credentials import Kind
 from extauthz.core.policy import Policy
 from extauthz.tools.openapi import Operation, read
-from extauthz.tools.openapi_coverage import Coverage, Discrepancy, Question, coverage
+from extauthz.tools.openapi_coverage import DescriptionCoverage, Discrepancy, Question, coverage
 
 FILE = Path("api.yaml")
 VOCABULARY = ("SEARCH", "CHAT", "ADMIN")
@@ -39,14 +39,14 @@ def policy_of(lines: str, head: str = "", mode: str = "enforce") -> tuple[Policy
     return Policy(table, hosts, monitored=monitored), {entry.route.name: entry.place for entry in placed}
 
 
-def covered(lines: str, described: list[Operation], rules: dict[str, Any] | None = None, **rest: Any) -> Coverage:
+def covered(lines: str, described: list[Operation], rules: dict[str, Any] | None = None, **rest: Any) -> DescriptionCoverage:
     head, mode = rest.pop("head", ""), rest.pop("mode", "enforce")
     policy, places = policy_of(lines, head, mode)
     mapping = OpenapiMap.model_validate(rules or RULES, context=VOCABULARY)
     return coverage(Question(policy, places, described, mapping, VOCABULARY, **rest))
 
 
-def shown(found: Coverage) -> list[str]:
+def shown(found: DescriptionCoverage) -> list[str]:
     return [" | ".join((each.kind.value, each.operation, each.route, each.why)) for each in found.findings]
 
 

@@ -24,7 +24,7 @@ from extauthz.tools.callers import NOBODY, Caller
 from extauthz.tools.calls import Call, decided_call
 from extauthz.tools.openapi import Operation, read
 from extauthz.tools.openapi_access import Accesses
-from extauthz.tools.openapi_coverage import Coverage, Question, coverage
+from extauthz.tools.openapi_coverage import DescriptionCoverage, Question, coverage
 from extauthz.tools.openapi_update import GONE, Update, update
 
 FILE = Path("routes/api.yaml")
@@ -55,7 +55,7 @@ def policy_of(text: str) -> tuple[Policy, dict[str, str]]:
     return Policy(table, hosts), {entry.route.name: entry.place for entry in placed}
 
 
-def covered(text: str, described: Sequence[Operation], rules: dict[str, Any] | None = None) -> Coverage:
+def covered(text: str, described: Sequence[Operation], rules: dict[str, Any] | None = None) -> DescriptionCoverage:
     policy, places = policy_of(text)
     return coverage(Question(policy, places, described, mapping(rules), VOCABULARY))
 
