@@ -192,7 +192,7 @@ async def _page(
         silent=denials.errors,
         sidecars=denials.sidecars,
         act_as=configuration.policy.act_as.headers[0],
-        scopes=configuration.settings.scopes[:2],
+        held=f"scopes={','.join(configuration.settings.scopes[:2])}",
         place=lambda text: text.replace(folder, ""),
     )
 

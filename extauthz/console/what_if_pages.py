@@ -9,12 +9,14 @@ from functools import partial
 import anyio
 from starlette.responses import Response
 
+from extauthz.admin.token_search import may_hold_secret
 from extauthz.config.loader import Configuration
 from extauthz.console.pasted_configuration import MAX_NAME, read_pasted, route_file_names, with_saved_settings
 from extauthz.console.visits import Visit
 from extauthz.errors import ConfigurationError
 from extauthz.tools.diff import differences
 from extauthz.tools.diff_shape import Differences, Impact
+from extauthz.tools.masking import Mask
 
 PATH = "/what-if"
 MAX_BODY = 1024 * 1024
@@ -96,19 +98,23 @@ def _page(
     problems: list[str] | None = None,
     status: int = 200,
 ) -> Response:
+    hide = Mask().tokens
     folder, problems = f"{counting.file.parent}/", problems or []
-    texts = {name: text for name, text in _pasted_routes(visit) if name}
+    prefixes = visit.context.administration().prefixes
+    pasted = [(name, _again(text, prefixes)) for name, text in _pasted_routes(visit)]
+    texts = {name: text for name, text in pasted if name}
     names = route_file_names(counting)[:MOST_FILES]
-    others = [(name, text) for name, text in _pasted_routes(visit) if name not in names and (name or text)]
+    others = [(_again(name, prefixes), text) for name, text in pasted if name not in names and (name or text)]
     counts = Counter(finding.impact for finding in found.findings) if found else Counter()
     return visit.page(
         "what_if.html",
         status=status,
         file=counting.file.name,
-        settings=visit.form.text("settings"),
+        settings=_again(visit.form.text("settings"), prefixes),
         files=[(name, texts.get(name, "")) for name in names],
         other=others[0] if others else ("", ""),
-        problems=problems[:MOST],
+        hide=hide,
+        problems=list(map(hide, problems[:MOST])),
         more_problems=max(0, len(problems) - MOST),
         found=found,
         counts=[(impact, IMPACTS[impact], counts[impact]) for impact in Impact],
@@ -119,3 +125,8 @@ def _page(
         most_callers=MOST_CALLERS,
         place=lambda text: text.removeprefix(folder),
     )
+
+
+def _again(text: str, prefixes: frozenset[str]) -> str:
+    """Return a text that is shown in its field again, nothing of one that may hold a token: a part of it would be no file."""
+    return "" if may_hold_secret(text, prefixes) else text

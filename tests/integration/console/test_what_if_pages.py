@@ -17,6 +17,7 @@ from tests.support.console_world import ROUTES, SETTINGS, Browser, ConsoleWorld,
 
 PATH = what_if_pages.PATH
 WIDER = ROUTES + '  - {match: "GET /chat", public: true}\n'
+TOKEN = "glean_4fK2pQ9sXb1Z_hVbDxUsR3WuOxoP9m1QzKfJtYnEg7LcA2SiTbNdGvHpXw0e"
 SCRIPT = '<script>alert("1")</script>'
 
 
@@ -97,6 +98,31 @@ def test_pasted_text_is_no_markup(world: ConsoleWorld) -> None:
         text = world.logged_in().post(PATH, {"settings": settings, **files}).text
         assert "<script>" not in text
         assert "&lt;script&gt;" in text
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        f"routes: [{{match: 'GET /{TOKEN}', public: true}}]",
+        f"routes: [{{match: 'GET /a', public: true, name: '{TOKEN}'}}]",
+        f"routes: [{{match: 'GET /a', scope: {TOKEN}}}]",
+        f"routes: [{{match: 'GET /a', public: true}}] # {TOKEN}",
+        f"hosts: [{TOKEN}]\nroutes: []",
+        f"{TOKEN}: [",
+    ],
+)
+def test_a_token_in_a_pasted_file_is_not_shown_again(world: ConsoleWorld, routes: str) -> None:
+    browser = world.logged_in()
+    pages = [compared(browser, **{name: text})[1] for name, text in (("routes_yaml", routes), (TOKEN, routes))]
+    pages.append(compared(browser, routes)[1])
+    assert [TOKEN.split("_")[2] in page for page in pages] == [False, False, False]
+
+
+def test_what_holds_no_token_is_shown_again(world: ConsoleWorld) -> None:
+    settings = text_of(realm="get_organization_members")
+    text = compared(world.logged_in(), settings, routes_yaml=WIDER)[1]
+    assert settings.strip() in text
+    assert WIDER.strip() in text
 
 
 def test_a_field_twice_and_a_form_that_is_too_long_are_refused(world: ConsoleWorld) -> None:

@@ -36,9 +36,12 @@ def examples(command: click.Command) -> list[list[str]]:
     found = []
     for line in text.split("\n\n")[0].splitlines():
         words = shlex.split(line, comments=True)
-        assert words[0] == "extauthz", f"each line of an example is a call: {line}"
-        end = next((place for place, word in enumerate(words) if word in _SHELL), len(words))
-        found.append(words[1:end])
+        # Another program may be before it, whose output it reads.
+        start = words.index("extauthz") if "extauthz" in words else 0
+        assert words[start] == "extauthz", f"each line of an example is a call: {line}"
+        assert words[:start][-1:] in ([], ["|"]), line  # why: with nothing before it, or behind a pipe
+        end = next((place for place, word in enumerate(words) if word in _SHELL and place > start), len(words))
+        found.append(words[start + 1 : end])
     return found
 
 
