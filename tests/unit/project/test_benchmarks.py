@@ -37,6 +37,7 @@ from benchmarks import (
     start,
     threads,
     tools_check,
+    tools_openapi,
     tools_replay,
     tools_suites,
     under_load,
@@ -549,6 +550,23 @@ def test_rows_of_another_list_and_other_counts_are_wrong() -> None:
             audit_list.measure(lambda found=found: [*found[1:], audit[0]], right, times=1)
     with audit_list.small() as store, pytest.raises(WrongAnswer, match="other tokens"):
         audit_list.count(store, tokens, times=1)
+
+
+def test_an_import_that_is_not_right_is_wrong(tmp_path: Path) -> None:
+    number = tools_openapi.files(tmp_path, 4_000)
+    assert number == 8
+    assert len(tools_openapi.measure(tmp_path, number)) == 4
+    for code, wrong in ((0, number + 1), (3, number)):
+        with pytest.raises(WrongAnswer):
+            tools_openapi.measure(tmp_path, wrong) if code == 0 else tools_openapi.run(tmp_path, "coverage", "api.yaml", code=code)
+    added = [{"access": access} for access in ("scope SEARCH", "scope SEARCH", "scope CHAT", "scope CHAT")]
+    for printed in ("", json.dumps({"operations": 4, "added": added})):
+        with pytest.raises(WrongAnswer):
+            tools_openapi.judge_import(printed, 4, "added")
+    wider = {"operations": 4, "denied": 1, "findings": [{"kind": "wider"}]}
+    for printed in ("", json.dumps(wider), json.dumps(wider | {"findings": [], "denied": 2})):
+        with pytest.raises(WrongAnswer):
+            tools_openapi.judge_coverage(printed, 4)
 
 
 def test_a_chart_draws_each_part_in_proportion() -> None:
