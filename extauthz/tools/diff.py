@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from extauthz.config.loader import Configuration
 from extauthz.config.patterns import METHODS
 from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, HeaderEdits, Reason, Request
+from extauthz.core.paths import Path
 from extauthz.core.routes import STAR_METHODS, LooseRouteTable, MethodTable, Route, RouteTable, SlashedRouteTable
 from extauthz.tools.calls import decided
 from extauthz.tools.curl_line import curl_line
@@ -229,7 +230,12 @@ def _route(found: Route | Reason) -> Route | None:
 
 
 def _target(asked: Asked, query: str) -> str:
-    return asked.path.path.canonical + (f"?{query}" if query else "")
+    return _written(asked.path.path) + (f"?{query}" if query else "")
+
+
+@lru_cache(maxsize=256)
+def _written(path: Path) -> str:
+    return path.canonical
 
 
 def _headers(asked: Asked, sender: Sender) -> dict[str, str]:
