@@ -74,7 +74,10 @@ def write(folder: Path, count: int, change: Change) -> Path:
 
 
 def measure(old: Path, new: Path, change: Change) -> float:
-    """Return the seconds of the processor that reading and comparing take; raises WrongAnswer for other differences than expected."""
+    """Return the seconds of the processor that reading and comparing take.
+
+    Raises WrongAnswer for other differences than expected.
+    """
     begun = time.process_time()
     found = differences(load(old), load(new))
     taken = time.process_time() - begun

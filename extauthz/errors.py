@@ -81,3 +81,7 @@ class ProxyRefusal(FetchError):
 
 class DemoError(Exception):
     """The demo cannot start; the text says what is missing and a hint."""
+
+
+class SourceError(Exception):
+    """There is no such revision of a configuration, or no git to ask; the text says what to write."""
