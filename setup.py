@@ -21,5 +21,6 @@ for extension in extensions:
     # cythonize does not hand this on. Without a compiler the package is built, and says so.
     extension.optional = True
 # The examples stand once in the tree, in config/, and in the package as well, for `extauthz init`.
-packages = [*find_namespace_packages(include=["extauthz", "extauthz.*"]), "extauthz.examples", "extauthz.examples.routes"]
+examples = [f"extauthz.examples{part}" for part in ("", ".routes", ".schema", ".tests")]
+packages = [*find_namespace_packages(include=["extauthz", "extauthz.*"]), *examples]
 setup(packages=packages, package_dir={"extauthz.examples": "config"}, ext_modules=extensions)

@@ -12,12 +12,16 @@ from extauthz.core.model import Reason
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing that is wrong, where, and a hint; line 0 where `file` names something that has no lines."""
+    """One thing that is wrong, where, and a hint; line 0 where `file` names something that has no lines.
+
+    `name` is that of a lint, for what is only worth a look; "" for an error.
+    """
 
     file: str
     line: int
     path: str
     message: str
+    name: str = ""
 
     @property
     def place(self) -> str:
@@ -77,6 +81,10 @@ class NothingThere(FetchError):
 
 class ProxyRefusal(FetchError):
     """The proxy does not take its user and password, or wants some (407)."""
+
+
+class LiveError(Exception):
+    """A running sidecar cannot be asked, or refuses; the text says where and why, and what to do."""
 
 
 class DemoError(Exception):

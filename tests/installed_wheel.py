@@ -73,6 +73,10 @@ def _asked(place: Path, python: Path) -> list[str]:
         _must(old in file.read_text(), f"the first configuration has no {old!r}")
         file.write_text(file.read_text().replace(old, new.format(folder=place)))
     _must("0 problems, 0 warnings" in _run(place, *extauthz, "config", "check"), "the first configuration is not in order")
+    for which in ("config", "map/config"):
+        _must(
+            " passed" in _run(place, *extauthz, "test", "--config", f"{which}/extauthz.yaml"), f"the suite of {which} does not pass"
+        )
     order = ("--description", "the wheel", "--permission", "USER", "--user", "ana@acme.com", "--scope", "SEARCH", "--expires", "1h")
     token = json.loads(_run(place, *extauthz, "token", "create", *order, "--json"))["token"]
     command = [*extauthz, "serve"]

@@ -14,8 +14,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from docs.reference import api_page, rooms
+from docs.reference import api_page, rooms, schemas
 from extauthz.cli import COMMANDS, main
+from extauthz.config.lints import LASTING, Lint
 from extauthz.config.oauth import OAuthListSection
 from extauthz.config.settings import Settings
 from extauthz.config.units import duration, size
@@ -25,6 +26,9 @@ from extauthz.transport.grpc.refusals import RefusalReason
 
 HERE = Path(__file__).parent
 KEYS = HERE / "keys.yaml"
+ROUTE_KEYS = HERE / "route_keys.yaml"
+EXAMPLES = HERE.parents[1] / "config" / "schema"
+"""Where the schemas stand beside the examples, which name them, and from where `extauthz init` takes both."""
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _BYTES = {"MiB": 1024.0**2, "KiB": 1024.0, "B": 1.0}
 VERTICAL = r"\|"
@@ -81,9 +85,9 @@ def configuration() -> str:
 
 
 @functools.cache
-def told_keys() -> dict[str, dict[str, str]]:
-    """Read what keys.yaml says, by the dotted name of the key."""
-    return dict(yaml.load(KEYS.read_text(encoding="utf-8"), Loader=yaml.BaseLoader))  # noqa: S506 - texts only
+def told_keys(file: Path = KEYS) -> dict[str, dict[str, str]]:
+    """Read what keys.yaml says, or the file of the keys of routes, by the dotted name of the key."""
+    return dict(yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader))  # noqa: S506 - texts only
 
 
 def fields(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
@@ -189,9 +193,46 @@ def api() -> str:
     return f"{HEAD}{api_page.page()}"
 
 
-PAGES = {"metrics.md": metrics, "configuration.md": configuration, "commands.md": commands, "api.md": api}
+def lints() -> str:
+    """Return the page of the lints: their names, what each finds, and how one is silenced."""
+    rows = [f"| `{lint}` | {lint.meaning} | {'no' if lint in LASTING else 'yes'} |\n" for lint in Lint]
+    return (
+        f"{HEAD}# Lints\n\n"
+        "What `extauthz config check` warns of, by the name that stands in brackets behind the warning. Warnings change nothing of what\n"
+        "is served; with `--strict` the command exits with 1 if there is one.\n\n"
+        "A comment silences a lint where it stands, on its line or on a line of its own above it, and says why:\n\n"
+        "```yaml\nroutes:\n"
+        "  # extauthz: ignore anonymous-write: the sender signs what it sends\n"
+        '  - {match: "POST /hooks/payment", public: true}\n```\n\n'
+        "A comment without a reason, or with a name that no lint has, is an error of `config check`; `serve` reads no such comments and\n"
+        "logs its warnings as ever.\n\n"
+        f"| lint | what it finds | can be silenced |\n|---|---|---|\n{''.join(rows)}"
+    )
+
+
+def settings_schema() -> str:
+    """Return the JSON Schema of extauthz.yaml."""
+    return schemas.text_of(schemas.settings_schema(told_keys()))
+
+
+def routes_schema() -> str:
+    """Return the JSON Schema of a route file."""
+    return schemas.text_of(schemas.routes_schema(told_keys(ROUTE_KEYS)))
+
+
+SCHEMAS = {"settings.schema.json": settings_schema, "routes.schema.json": routes_schema}
+PAGES = {
+    "metrics.md": metrics,
+    "configuration.md": configuration,
+    "commands.md": commands,
+    "api.md": api,
+    "lints.md": lints,
+    **SCHEMAS,
+}
 
 if __name__ == "__main__":
     for page_name, page in PAGES.items():
         (HERE / page_name).write_text(page(), encoding="utf-8")
+    for schema_name, schema in SCHEMAS.items():
+        (EXAMPLES / schema_name).write_text(schema(), encoding="utf-8")
     rooms.PAGE.write_text(rooms.page(rooms.PAGE.read_text(encoding="utf-8"), rooms.section()), encoding="utf-8")

@@ -27,7 +27,8 @@ class RouteEntry:
     """A route and where it stands, as `file:line`. `hosts` are empty for one that serves every host that no file names.
 
     `plan` is what a check of one of its requests comes to before the token is looked at: a Plan, or an Allow where no token is
-    needed; None for a route that no request with an issued token gets through.
+    needed; None for a route that no request with an issued token gets through. `request` is one that the route decides, with a
+    placeholder as its token; None for a route that no request reaches.
     """
 
     route: Route
@@ -35,6 +36,7 @@ class RouteEntry:
     place: str
     is_monitored: bool
     plan: Plan | Allow | None
+    request: Request | None
 
     @property
     def pattern(self) -> str:
@@ -60,19 +62,19 @@ class RouteMap:
         act_as = ActAs(policy.act_as.headers, policy.act_as.allow and _ANYBODY)
         self._acting = replace(policy, act_as=act_as)
         hosts_of: dict[str, tuple[Route, list[str]]] = {}
-        for host, table in _tables(policy):
+        for host, table in tables(policy):
             for route in routes_of(table):
                 hosts_of.setdefault(route.name, (route, []))[1].extend(filter(None, (host,)))
         order = {name: number for number, name in enumerate(places)}
         found = sorted(hosts_of.values(), key=lambda each: order[each[0].name])
-        fresh, depth = _fresh_word(policy), max(map(_depth, (table.root for _, table in _tables(policy))))
+        fresh, depth = fresh_word(policy), max(map(depth_of, (table.root for _, table in tables(policy))))
         self.entries: tuple[RouteEntry, ...] = tuple(
             RouteEntry(
                 route,
                 tuple(hosts),
                 places[route.name],
                 route.name in policy.monitored,
-                _first_plan(policy, route, hosts or [f"{fresh}.invalid"], fresh, depth),
+                *_first_request(policy, route, hosts or [f"{fresh}.invalid"], fresh, depth),
             )
             for route, hosts in found
         )
@@ -116,7 +118,7 @@ class RouteMap:
         path = parse(match[2].partition("?")[0]) if match else None
         if match is None or not isinstance(path, Path):
             return
-        for _, table in _tables(self._policy):
+        for _, table in tables(self._policy):
             for method in (match[1],) if match[1] else {*STAR_METHODS, *_methods_in(self.entries)}:
                 route = table.find(method, path)
                 if isinstance(route, Route):
@@ -133,7 +135,7 @@ def routes_of(table: RouteTable) -> Iterator[Route]:
                 yield route
 
 
-def _tables(policy: Policy) -> tuple[tuple[str | None, RouteTable], ...]:
+def tables(policy: Policy) -> tuple[tuple[str | None, RouteTable], ...]:
     return ((None, policy.routes), *policy.hosts.items())
 
 
@@ -149,33 +151,35 @@ def _children(node: Node) -> Iterator[Node]:
         yield node.parameter
 
 
-def _depth(node: Node) -> int:
-    return 1 + max(map(_depth, _children(node)), default=0)
+def depth_of(node: Node) -> int:
+    return 1 + max(map(depth_of, _children(node)), default=0)
 
 
 def _methods_in(entries: Iterable[RouteEntry]) -> set[str]:
     return {method for entry in entries for method in entry.route.match.methods if method != ANY_METHOD}
 
 
-def _first_plan(policy: Policy, route: Route, hosts: Iterable[str], fresh: str, depth: int) -> Plan | Allow | None:
-    """Ask for requests that a route is meant for until it decides one, and return what a check of that comes to."""
+def _first_request(
+    policy: Policy, route: Route, hosts: Iterable[str], fresh: str, depth: int
+) -> tuple[Plan | Allow | None, Request | None]:
+    """Ask for requests that a route is meant for until it decides one; return what a check of that comes to, and the request."""
     named = route.match.methods
     methods = tuple(method for method in named if method != ANY_METHOD) or STAR_METHODS
     for host in hosts:
-        for path in _paths(route, fresh, depth):
+        for path in example_paths(route, fresh, depth):
             for method in methods:
                 request = Request(method, path, host, {AUTHORIZATION: "Bearer x"}, raw=True, decision_id="")
                 match plan(policy, request):
                     case Plan(route=taken) as found if taken is route:
-                        return found
+                        return found, request
                     case Allow(route=name) as found if name == route.name:
-                        return found
+                        return found, request
                     case Deny(route=name) if name == route.name:
-                        return None
-    return None
+                        return None, request
+    return None, None
 
 
-def _paths(route: Route, fresh: str, depth: int) -> Iterator[str]:
+def example_paths(route: Route, fresh: str, depth: int) -> Iterator[str]:
     """Yield paths that a pattern matches, with a word that no pattern has in place of parameters.
 
     A literal in such a place leads to the same route or to one that is more specific, and so do more segments of a final `**` than
@@ -186,10 +190,10 @@ def _paths(route: Route, fresh: str, depth: int) -> Iterator[str]:
         yield Path("/" + "/".join((*segments, *(fresh,) * length))).canonical
 
 
-def _fresh_word(policy: Policy) -> str:
+def fresh_word(policy: Policy) -> str:
     """Return a word that is no literal and no host, however an upstream reads it."""
     taken = {
-        widest(segment) for _, table in _tables(policy) for route in routes_of(table) for segment in route.match.segments if segment
+        widest(segment) for _, table in tables(policy) for route in routes_of(table) for segment in route.match.segments if segment
     }
     taken |= {host.partition(".")[0] for host in policy.hosts}
     return next(word for number in count() if (word := f"example{number}") not in taken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -20,16 +21,25 @@ COMMANDS = (
     "store",
     "audit",
     "config",
+    "routes",
+    "test",
+    "explain",
     "diff",
+    "replay",
+    "decisions",
+    "record",
+    "report",
     "console",
     "internal-token",
-    "report",
     "envoy-config",
     "doctor",
     "demo",
+    "completion",
 )
 HIDDEN = ("worker",)
 """What `serve` starts, and nobody else."""
+COMPLETING = "_EXTAUTHZ_COMPLETE"
+"""Set by the script of a shell, which asks what a word can become."""
 DEPRECATED = ("monitor-report",)
 """Names of before, which say what to write instead."""
 
@@ -51,6 +61,8 @@ class LazyGroup(click.Group):
     def main(self, *args: Any, **options: Any) -> Any:
         """Run a command; the message of its end goes the one way to the terminal."""
         terminal.prepare()
+        if COMPLETING in os.environ:
+            importlib.import_module("extauthz.cli.completion").prepare()
         run: Callable[..., Any] = super().main
         if not options.pop("standalone_mode", True):
             return run(*args, standalone_mode=False, **options)

@@ -57,7 +57,10 @@ class AuditHead(click.ParamType[tuple[int, str]]):
 
 @click.group("audit")
 def command() -> None:
-    """The audit: append-only rows, chained by MACs whose key comes from the peppers."""
+    """The audit: append-only rows, chained by MACs whose key comes from the peppers.
+
+    Example: extauthz audit list --since 30d
+    """
 
 
 @command.command("list")

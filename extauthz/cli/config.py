@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from extauthz.cli import configuration
+from extauthz import __version__
+from extauthz.cli import config_files, configuration
 from extauthz.cli.output import now
 from extauthz.cli.terminal import echo, printable
 from extauthz.config.wording import counted
@@ -17,48 +17,91 @@ from extauthz.errors import ConfigurationError, Problem
 
 if TYPE_CHECKING:
     from extauthz.config.loader import Configuration
+    from extauthz.tools.config_formats import Report
+
+FORMATS = ("text", "json", "github", "sarif")
 
 
 @click.group("config")
 def command() -> None:
-    """Look at a configuration before it serves."""
+    """Look at a configuration before it serves.
+
+    Example: extauthz config check --config config/extauthz.yaml
+    """
+
+
+command.add_command(config_files.schema)
+command.add_command(config_files.fmt)
 
 
 @command.command("check")
 @configuration.option
 @click.option("--store", "with_store", is_flag=True, help="Also whether the peppers are those that its active tokens need.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object with problems, warnings and notes.")
-def check(config_file: Path, *, with_store: bool, as_json: bool) -> None:
-    """List every problem, every warning and what else is good to know, with file and line; exit 3 if there is a problem.
+@click.option("--strict", is_flag=True, help="Exit 1 if there is a warning and no problem.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default=FORMATS[0],
+    show_default=True,
+    help="text for people, json for programs, github for annotations in a workflow, sarif for code scanning.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def check(config_file: Path, *, with_store: bool, strict: bool, form: str, as_json: bool) -> None:
+    """List every problem, every warning and what else is good to know, with file and line.
 
-    Certificates that are here and that ended, or end soon, are warnings; with --store the token store is looked at too.
+    A warning has a name; a comment "# extauthz: ignore NAME: reason" on its line, or above it, silences it. Certificates that are
+    here and that ended, or end soon, are warnings; with --store the token store is looked at too.
+
+    Exit codes: 0 no problem; 1 a warning, with --strict; 2 wrong flags; 3 a problem.
 
     Example: extauthz config check --config config/extauthz.yaml
     """
+    if as_json and form not in ("text", "json"):
+        raise click.UsageError(f"--json is --format json: write one of --json and --format {form}")
+    report = _report(config_file, with_store=with_store)
+    _show(report, config_file, "json" if as_json else form)
+    if report.problems:
+        raise click.exceptions.Exit(configuration.CONFIGURATION_EXIT)
+    if strict and report.warnings:
+        raise click.exceptions.Exit(1)
+
+
+def _report(config_file: Path, *, with_store: bool) -> Report:
     from extauthz.config.loader import load
     from extauthz.config.notes import notes_of
     from extauthz.serve.certificate_warnings import certificate_warnings
+    from extauthz.tools.config_formats import Report
+    from extauthz.tools.lint import Finding, lints
 
-    problems, warnings, notes = [], [], []
     try:
         loaded = load(config_file)
-        warnings, notes = [*loaded.warnings, *certificate_warnings(loaded, now())], notes_of(loaded)
-        problems = _of_store(config_file, loaded) if with_store else []
+        findings = [*lints(loaded), *map(Finding, certificate_warnings(loaded, now()))]
+        return Report(_of_store(config_file, loaded) if with_store else [], findings, notes_of(loaded))
     except ConfigurationError as error:
-        problems = error.problems
-    if as_json:
-        kinds = {"problems": problems, "warnings": warnings, "notes": notes}
-        echo(json.dumps({kind: list(map(asdict, found)) for kind, found in kinds.items()}))
-    else:
-        for problem in problems:
-            echo(printable(str(problem), lines=False))
-        for problem in warnings:
-            echo(f"warning: {printable(str(problem), lines=False)}")
-        for note in notes:
-            echo(f"note: {printable(str(note), lines=False)}")
-        echo(f"{config_file}: {counted(len(problems), 'problem')}, {counted(len(warnings), 'warning')}")
-    if problems:
-        raise click.exceptions.Exit(configuration.CONFIGURATION_EXIT)
+        return Report(error.problems)
+
+
+def _show(report: Report, config_file: Path, form: str) -> None:
+    from extauthz.tools import config_formats
+
+    match form:
+        case "json":
+            echo(json.dumps(config_formats.plain(report)))
+        case "sarif":
+            from extauthz.tools.sarif import sarif
+
+            echo(json.dumps(sarif(report, Path.cwd(), __version__), indent=2))
+        case "github":
+            for line in config_formats.github(report, Path.cwd()):
+                echo(printable(line, lines=False))
+        case _:
+            for prefix, problems in (("", report.problems), ("warning: ", report.warnings), ("note: ", report.notes)):
+                for problem in problems:
+                    echo(f"{prefix}{printable(config_formats.named(problem), lines=False)}")
+            counts = [counted(len(report.problems), "problem"), counted(len(report.warnings), "warning")]
+            counts += [f"{len(report.silenced):,} silenced"] if report.silenced else []
+            echo(f"{config_file}: {', '.join(counts)}")
 
 
 def _of_store(config_file: Path, loaded: Configuration) -> list[Problem]:

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 CONFIGURATION_EXIT = 3
 VARIABLE = "EXTAUTHZ_CONFIG"
 """Names the file where no flag does."""
+FILE = Path("config/extauthz.yaml")
+"""What is read where nothing names one."""
 
 option: Callable[[Any], Any] = click.option(
     "--config",
     "config_file",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar=VARIABLE,
-    default=Path("config/extauthz.yaml"),
+    default=FILE,
     show_default=True,
     show_envvar=True,
     help="The configuration file.",

@@ -33,7 +33,10 @@ _FLAGS = {"description": "--description", "expires_at": "--expires", "actor": "-
 
 @click.group("key")
 def key() -> None:
-    """Admin keys for programs that use the API of the console: create, list, revoke."""
+    """Admin keys for programs that use the API of the console: create, list, revoke.
+
+    Example: extauthz console key list
+    """
 
 
 @key.command("create")

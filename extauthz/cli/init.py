@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from extauthz.cli.output import ask, yes_option
+from extauthz.cli.output import ask, now, yes_option
 from extauthz.cli.pepper_file import make_pepper
 from extauthz.cli.session import Session
 from extauthz.cli.terminal import echo, printable
 from extauthz.errors import ConfigurationError
 from extauthz.initial import files
-from extauthz.initial.files import CONFIGURATION, EXAMPLES, PEPPER, STORE, NewApi
+from extauthz.initial.files import CONFIGURATION, EXAMPLES, PEPPER, STORE, SUITE, NewApi
 from extauthz.initial.providers import TokenIssuer
 from extauthz.process import private_files
 
@@ -55,8 +55,8 @@ def command(folder: Path, *, scopes: tuple[str, ...], example: str | None, yes: 
     """Write a first configuration for an API of yours, and check it.
 
     It asks for what no flag says; with --yes, or without a terminal, what no flag says has its default. Written are the
-    configuration, a route file, requests to try, the store of issued tokens, its pepper, and a .gitignore for both, each a new
-    file: if one of them is there already, nothing is written.
+    configuration, a route file, tests of it, requests to try, the store of issued tokens, its pepper, and a .gitignore for both,
+    each a new file: if one of them is there already, nothing is written.
 
     \b
     Example: extauthz init
@@ -68,7 +68,7 @@ def command(folder: Path, *, scopes: tuple[str, ...], example: str | None, yes: 
     may_ask = not yes and sys.stdin is not None and sys.stdin.isatty()
     api = _api(scopes, example, flags, may_ask=may_ask)
     texts = files.texts_of(api)
-    if existing := [path for path in (*texts, PEPPER, STORE) if os.path.lexists(folder / path)]:
+    if existing := [path for path in (*texts, SUITE, PEPPER, STORE) if os.path.lexists(folder / path)]:
         names = ", ".join(printable(str(folder / path), lines=False) for path in existing)
         raise click.ClickException(f"nothing was written, because this is there: {names}: name another folder, or move it away")
     loaded = _write(folder, texts)
@@ -143,6 +143,7 @@ def _answer(flag: str | None, default: str, question: str, *, may_ask: bool) -> 
 def _write(folder: Path, texts: Mapping[Path, str]) -> Configuration:
     """Write everything and read it as `serve` does; what cannot stay is removed again."""
     from extauthz.config.loader import load
+    from extauthz.tools.suite_writing import suite_of
 
     written: list[Path] = []
     others = _store_files(folder)
@@ -156,6 +157,9 @@ def _write(folder: Path, texts: Mapping[Path, str]) -> Configuration:
         written.append(folder / PEPPER)
         loaded = load(folder / CONFIGURATION)
         loaded.peppers(os.environ)
+        with open(folder / SUITE, "x", encoding="utf-8") as stream:
+            written.append(folder / SUITE)
+            stream.write(suite_of(loaded, float(now())))
         with Session(folder / CONFIGURATION).administration(create=True):
             pass
     except BaseException as error:
@@ -187,7 +191,7 @@ def _make_folders(folder: Path, written: list[Path]) -> None:
 
 
 def _tell(folder: Path, texts: Mapping[Path, str], loaded: Configuration) -> None:
-    for path in (*texts, PEPPER, STORE):
+    for path in sorted((*texts, SUITE, PEPPER, STORE)):
         echo(f"Wrote {printable(str(folder / path), lines=False)}")
     for warning in loaded.warnings:
         echo(f"warning: {printable(str(warning), lines=False)}", err=True)
@@ -196,5 +200,6 @@ def _tell(folder: Path, texts: Mapping[Path, str], loaded: Configuration) -> Non
     token = f"--permission USER --user {shlex.quote(user)} --scope {shlex.quote(loaded.settings.scopes[0])}"
     echo("\nIt is checked, and in order. Write the routes of your API, then:\n")
     echo(f"  extauthz config check{flag}")
+    echo(f"  extauthz test{flag}")
     echo(f"  extauthz token create {token} --description 'to try' --expires 30d{flag}")
     echo(f"  extauthz serve{flag}")

@@ -15,7 +15,10 @@ from extauthz.responses.algorithms import ALGORITHMS
 
 @click.group("internal-token")
 def command() -> None:
-    """Keys of the tokens that tell upstreams who is calling."""
+    """Keys of the tokens that tell upstreams who is calling.
+
+    Example: extauthz internal-token jwks
+    """
 
 
 @command.command("new-key")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from extauthz.cli.log_files import log_argument
 from extauthz.cli.moments import Moment
 from extauthz.cli.output import json_option
 from extauthz.cli.refusals import EVER
-from extauthz.cli.report import log_argument, tell
+from extauthz.cli.report import tell
 from extauthz.cli.terminal import echo
 
 

@@ -19,7 +19,10 @@ from extauthz.cli.terminal import echo
 
 @click.group("pepper")
 def command() -> None:
-    """Peppers: the keys that token digests and the audit are made with."""
+    """Peppers: the keys that token digests and the audit are made with.
+
+    Example: extauthz pepper new p2
+    """
 
 
 @command.command("new")

@@ -14,6 +14,7 @@ from typing import Any
 from extauthz.admin.metadata import utc
 from extauthz.cli.moments import seconds
 from extauthz.core.model import Allow, Deny, WouldDeny
+from extauthz.telemetry.decision_record import weight_of
 
 MAX_ROWS = 2000
 """Rows that are told apart."""
@@ -147,7 +148,7 @@ class RefusalReport:
     def _count(self, data: dict[str, Any], at: float | None) -> None:
         self.lines += 1
         self.span.add(at)
-        weight = _weight(data.get("sample"))
+        weight = weight_of(data.get("sample"))
         self.sampled += weight > 1
         key = tuple([_name(data.get(name)) for name in self._fields])
         traffic = tuple([key[place] for place in self._places])
@@ -201,10 +202,3 @@ def caller(data: dict[str, Any]) -> str:
 
 def _name(value: object) -> str | None:
     return value[:MAX_NAME] if isinstance(value, str) else None
-
-
-def _weight(sample: object) -> float:
-    if sample is None:
-        return 1.0
-    is_share = isinstance(sample, (int, float)) and not isinstance(sample, bool) and 1e-9 <= sample <= 1
-    return 1 / sample if is_share else 1.0  # type: ignore[operator]

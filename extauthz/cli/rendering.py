@@ -65,7 +65,7 @@ def write_table(columns: Sequence[Column], rows: Iterable[Sequence[str | None]])
 
     cells = [[printable(value or "-", lines=False) for value in row] for row in rows]
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if is_terminal else WIDE
+    width = line_width()
     needed = [max([cell_len(column.name), *(cell_len(row[index]) for row in cells)]) for index, column in enumerate(columns)]
     layout = _layout(columns, needed, width)
     drawn = io.StringIO()
@@ -83,6 +83,12 @@ def write_table(columns: Sequence[Column], rows: Iterable[Sequence[str | None]])
     write(text if can_show(CUT) else text.replace(CUT, "~"))
     if left_out := [column.name for index, column in enumerate(columns) if index not in {*layout.widths, *layout.below}]:
         echo(f"Left out, because the terminal is too narrow: {', '.join(left_out)}. --json has them.", err=True)
+
+
+def line_width() -> int:
+    """Return the columns of a line: those of the terminal, or as many as no terminal has."""
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return shutil.get_terminal_size().columns if is_terminal else WIDE
 
 
 @dataclass(frozen=True, slots=True)

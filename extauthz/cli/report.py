@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
+from extauthz.cli.log_files import log_argument, read_logs
 from extauthz.cli.moments import Moment
 from extauthz.cli.output import json_option, write_json
-from extauthz.cli.refusal_hints import hint
 from extauthz.cli.refusals import EVER, KEYS, OUTCOMES, REFUSALS, Key, NameCounts, RefusalReport, RefusalRow
-from extauthz.cli.rendering import Column, Fit, progress, write_table
+from extauthz.cli.rendering import Column, Fit, write_table
 from extauthz.cli.terminal import echo, printable
 from extauthz.config.wording import counted
+from extauthz.tools.refusal_hints import hint
 
-MAX_LINE = 64 * 1024
-"""Bytes; a longer line is broken."""
-STEP = 1 << 20
-"""Bytes between two steps of the progress bar."""
 TOLD_NAMES = 3
 """Names of one kind that the table tells."""
 
-_GZIP = b"\x1f\x8b"
 _KEY_COLUMNS = {
     "route": Column("route", need=1, fit=Fit.WRAP, least=12),
     "reason": Column("reason"),
@@ -57,15 +49,6 @@ class By(click.ParamType[tuple[str, ...]]):
         if not set(names) <= KEYS.keys() or len(set(names)) != len(names):
             self.fail(f"{value!r}: write one or more of {', '.join(KEYS)}, like client,reason", param, ctx)
         return names
-
-
-log_argument: Callable[[Any], Any] = click.argument(
-    "logs",
-    metavar="LOG...",
-    nargs=-1,
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
-)
 
 
 @click.command("report")
@@ -111,7 +94,7 @@ def tell(
     """Read the logs and print the report."""
     outcomes = {"refused": frozenset({OUTCOMES[1]}), "monitored": frozenset({OUTCOMES[2]})}.get(only or "", REFUSALS)
     report = RefusalReport(by=by, outcomes=outcomes)
-    read_logs(logs, report, since, until)
+    read_logs(logs, lambda line: report.add(line, since, until))
     if not report.lines:
         raise click.ClickException(f"no decisions found, {counted(report.broken, 'line')} without one: see docs/decision-log.md")
     if as_json:
@@ -120,42 +103,6 @@ def tell(
         _print(report, limit)
     if fail and (report.rows or report.others):
         raise click.exceptions.Exit(1)
-
-
-def read_logs(logs: tuple[Path, ...], report: RefusalReport, since: float, until: float) -> None:
-    """Read every log into the report; raises ClickException for one that cannot be read."""
-    total = sum(log.stat().st_size for log in logs if str(log) != "-")
-    with progress("reading", total) as bar:
-        for log in logs:
-            try:
-                with ExitStack() as stack:
-                    stream: IO[bytes] = sys.stdin.buffer if str(log) == "-" else stack.enter_context(log.open("rb"))
-                    for line in lines(stream, partial(bar.advance, bar.task_ids[0])):
-                        report.add(line, since, until)
-            except OSError as error:
-                raise click.ClickException(f"{log} cannot be read: {error.strerror}") from error
-            except EOFError as error:
-                raise click.ClickException(f"{log} is compressed: zcat {log} | extauthz report -") from error
-
-
-def lines(stream: IO[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
-    """Yield lines that are not blank; one that is too long comes as its beginning, which is no JSON; raises EOFError for gzip."""
-    passed = 0
-    first = True
-    while line := stream.readline(MAX_LINE):
-        if first and line.startswith(_GZIP):
-            raise EOFError
-        first = False
-        passed += len(line)
-        part = line
-        while not part.endswith(b"\n") and (part := stream.readline(MAX_LINE)):
-            passed += len(part)
-        if passed >= STEP:
-            advance(passed)
-            passed = 0
-        if line.strip():
-            yield line
-    advance(passed)
 
 
 def _document(report: RefusalReport) -> dict[str, Any]:

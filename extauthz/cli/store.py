@@ -20,7 +20,10 @@ _SHOWN = 20
 
 @click.group("store")
 def command() -> None:
-    """The database of issued tokens."""
+    """The database of issued tokens.
+
+    Example: extauthz store status
+    """
 
 
 @command.command("migrate")

@@ -9,7 +9,10 @@ from extauthz.cli import token_create, token_end, token_leaks, token_list, token
 
 @click.group("token")
 def command() -> None:
-    """Issued tokens: create, list, show, rotate, revoke, verify, export, import."""
+    """Issued tokens: create, list, show, rotate, revoke, verify, export, import.
+
+    Example: extauthz token list --expiring 30d
+    """
 
 
 for _subcommand in (

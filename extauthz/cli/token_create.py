@@ -16,6 +16,7 @@ from extauthz.admin.token_requests import TokenRequest, unused_scopes
 from extauthz.admin.tokens import NewToken
 from extauthz.cli import configuration
 from extauthz.cli import token_requests as requests
+from extauthz.cli.completion_values import scopes as complete_scopes
 from extauthz.cli.output import json_option, now, write_facts, write_json
 from extauthz.cli.rendering import progress
 from extauthz.cli.session import Session, as_option, unwrap
@@ -27,7 +28,9 @@ from extauthz.config.wording import counted
 @configuration.option
 @as_option
 @click.option("--permission", type=click.Choice(["GLOBAL", "USER", "ANONYMOUS"], case_sensitive=False))
-@click.option("--scope", "scopes", multiple=True, help="A scope of the vocabulary; repeat it for several.")
+@click.option(
+    "--scope", "scopes", multiple=True, shell_complete=complete_scopes, help="A scope of the vocabulary; repeat it for several."
+)
 @click.option("--description", help="What the token is for, 1 to 200 characters.")
 @click.option("--expires", help="Length of life, like 12h, 90d, 4w or 1y, or the last day in UTC, like 2027-01-31.")
 @click.option("--user", help="The e-mail address that a USER token acts for.")

@@ -15,6 +15,7 @@ from extauthz.admin.outcomes import Refused
 from extauthz.admin.times import length
 from extauthz.admin.token_search import TokenSearch, TokenStatus
 from extauthz.cli import configuration
+from extauthz.cli.completion_values import scopes as complete_scopes
 from extauthz.cli.output import json_option, now, write_facts, write_json
 from extauthz.cli.rendering import Column, Fit, write_table
 from extauthz.cli.session import Session, TokenId, as_option, unwrap
@@ -41,7 +42,7 @@ _STATUS = 1
 @as_option
 @click.option("--text", default="", help="Those with this in their description, in any case, or with this id.")
 @click.option("--permission", type=click.Choice(["GLOBAL", "USER", "ANONYMOUS"], case_sensitive=False))
-@click.option("--scope", "scope_name", help="Those that hold this scope.")
+@click.option("--scope", "scope_name", shell_complete=complete_scopes, help="Those that hold this scope.")
 @click.option("--user", help="Those that act for this e-mail address.")
 @click.option("--pepper", help="Those made with the pepper of this id.")
 @click.option("--created-by", metavar="ACTOR", help="Those that this actor made: the whole name, like os:ana or an e-mail address.")

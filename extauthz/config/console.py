@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from extauthz.addresses import Address, parse_address
 from extauthz.config import listeners
 from extauthz.config.document import Document, KeyPath, mapping
+from extauthz.config.lints import Lint
 from extauthz.config.oauth import PERSONAL_TENANT
 from extauthz.config.values import ListenAddress, NonEmpty, OutboundAddress, PositiveDuration, Secret, Section, Yes, text
 from extauthz.errors import Problem
@@ -195,7 +196,7 @@ def risks(section: ConsoleSection, source: Document) -> Iterator[Problem]:
             "ends at a proxy, of whose visitors the addresses are not known: write its networks into console.trusted_proxies, "
             "else all visitors share its address and its limits"
         )
-        yield source.problem(("console", "public_url"), message)
+        yield source.problem(("console", "public_url"), message, Lint.VISITORS_SHARE_AN_ADDRESS)
 
 
 def _unsafe(source: Document, section: dict[str, object]) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_serializer, model_validator
 
-from extauthz.config.values import NonEmpty, Section
+from extauthz.config.values import NonEmpty, Section, Written
 from extauthz.config.wording import nearest
 from extauthz.core.model import Reason
 from extauthz.telemetry.decision_record import RecordField
@@ -16,6 +16,7 @@ MAX_CAPACITY = 1_000_000
 
 _REASONS = {reason.value: reason for reason in Reason}
 _FIELDS = {field.value: field for field in RecordField}
+SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 _PLACES = "write stdout, {file: PATH} or {socket: PATH}"
 
 
@@ -71,14 +72,14 @@ class DecisionLogSection(Section):
     """One line of JSON per decision."""
 
     enabled: bool = True
-    to: Annotated[Place, BeforeValidator(_place)] = Place()
+    to: Annotated[Place, BeforeValidator(_place), Written({"const": STDOUT})] = Place()
     path: bool = True
     fields: list[Annotated[RecordField, BeforeValidator(_record_field)]] | None = Field(
         default=None, min_length=1, examples=["fields: [time, decision, reason, decision_id]"]
     )
-    sample: dict[Annotated[Reason, BeforeValidator(_reason)], Annotated[float, BeforeValidator(_share)]] = Field(
-        default_factory=dict, examples=["sample: {allowed: 0.01}"]
-    )
+    sample: dict[
+        Annotated[Reason, BeforeValidator(_reason)], Annotated[float, BeforeValidator(_share), Written(SHARE, only=True)]
+    ] = Field(default_factory=dict, examples=["sample: {allowed: 0.01}"])
     capacity: int = Field(default=10_000, ge=1)
 
     @field_validator("fields")

@@ -68,16 +68,16 @@ class Document:
         """Tell whether the value at this path, or one around it, is already listed as a problem of its YAML."""
         return any(path[:end] in self.unread for end in range(len(path) + 1)) if self.unread else False
 
-    def problem(self, path: KeyPath, message: str) -> Problem:
+    def problem(self, path: KeyPath, message: str, name: str = "") -> Problem:
         """Describe a problem at a key path; the longest part of it that stands in the file gives the line."""
         for end in range(len(path), 0, -1) if self.origins else ():
             if origin := self.origins.get(path[:end]):
-                return Problem(origin, 0, dotted(path[end - 1 :]), message)
+                return Problem(origin, 0, dotted(path[end - 1 :]), message, name)
         place: KeyPath = ()
         for part in path:
             if (*place, part) in self.lines:
                 place = (*place, part)
-        return Problem(self.file, self.lines.get(place, 1), dotted(path), message)
+        return Problem(self.file, self.lines.get(place, 1), dotted(path), message, name)
 
 
 def mapping(value: object) -> dict[Any, Any]:
@@ -242,7 +242,7 @@ class _Builder:
             self._wrong(event, path, f"the tag {_short_tag(event.tag)} is not read: leave it out")
             return None, False
         if isinstance(event, yaml.ScalarEvent):
-            return (_plain(event.value) if event.implicit[0] else event.value), True
+            return (plain(event.value) if event.implicit[0] else event.value), True
         return ({} if isinstance(event, yaml.MappingStartEvent) else []), True
 
     def _place(self, top: _Open | None, path: KeyPath, value: Any, event: Any) -> None:
@@ -268,7 +268,8 @@ def _short_tag(tag: str) -> str:
     return repr(tag.replace("tag:yaml.org,2002:", "!!"))
 
 
-def _plain(text: str) -> Any:
+def plain(text: str) -> Any:
+    """Return what a plain scalar means: null, true, false, a decimal number, or text."""
     if text in _NULL:
         return None
     if text in _BOOLEANS:

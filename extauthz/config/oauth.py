@@ -10,6 +10,7 @@ from extauthz.config.issuers import TENANT, issuers_of, names_of, not_an_issuer,
 from extauthz.config.proxy import Proxy
 from extauthz.config.scope_grants import CLAIM, ScopeGrant, ScopesOfValue
 from extauthz.config.values import (
+    TEXT,
     Duration,
     Name,
     NonEmpty,
@@ -17,6 +18,7 @@ from extauthz.config.values import (
     PositiveDuration,
     Secret,
     Section,
+    Written,
     one_or_many,
     text,
 )
@@ -41,11 +43,11 @@ ONE, SEVERAL = "(one provider)", "(several providers)"
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})+"
 
-StringOrList = Annotated[list[NonEmpty], BeforeValidator(one_or_many), Field(min_length=1)]
+StringOrList = Annotated[list[NonEmpty], BeforeValidator(one_or_many), Field(min_length=1), Written(TEXT)]
 Domain = Annotated[str, text(rf"\*|{_DOMAIN}", 'write a domain, like acme.com, or "*" for every domain')]
-Domains = Annotated[list[Domain], BeforeValidator(one_or_many), Field(min_length=1)]
+Domains = Annotated[list[Domain], BeforeValidator(one_or_many), Field(min_length=1), Written(TEXT)]
 HostedDomain = Annotated[str, text(_DOMAIN, "write a domain, like acme.com")]
-HostedDomains = Annotated[list[HostedDomain], BeforeValidator(one_or_many), Field(min_length=1)]
+HostedDomains = Annotated[list[HostedDomain], BeforeValidator(one_or_many), Field(min_length=1), Written(TEXT)]
 
 
 ProviderName = Literal[
@@ -88,7 +90,7 @@ class ProviderEntry(Section):
     name: Name | None = None
     provider: ProviderName = Field(examples=["provider: okta"])
     tenants: list[Tenant] | None = Field(default=None, min_length=1, max_length=MAX_TENANTS)
-    issuer: Annotated[str, BeforeValidator(_or_empty)] = Field(default="", validate_default=True)
+    issuer: Annotated[str, BeforeValidator(_or_empty), Written({"type": "null"})] = Field(default="", validate_default=True)
     client_ids: StringOrList = Field(
         examples=["client_ids: [0oa1example]"], description="tokens of all other applications are refused"
     )

@@ -36,6 +36,8 @@ EFFECTS: Mapping[str, Effect] = {
     "server.orphan_time": LIVE,
     "server.ops": RESTART,
     "server.ops_tls": RESTART,
+    "server.recent_decisions": LIVE,
+    "server.recording": LIVE,
     "oauth": LIVE,
     "tokens.enabled": LIVE,
     "tokens.store": RESTART,

@@ -8,6 +8,7 @@ from extauthz.config import console, database_address, upstream
 from extauthz.config.cross_checks import provider_entries
 from extauthz.config.document import Document
 from extauthz.config.issuers import TENANT
+from extauthz.config.lints import Lint
 from extauthz.config.openid import accepts_every_client
 from extauthz.config.settings import Settings
 from extauthz.core.act_as import ACT_AS_HEADERS
@@ -51,29 +52,33 @@ def risks(settings: Settings, policy: Policy, source: Document) -> list[Problem]
     """List what is allowed but worth a look."""
     warnings = []
     tls = settings.server.tls
-    addresses = [("ops", settings.server.ops, _OPS_WARNING)]
+    addresses = [("ops", settings.server.ops, _OPS_WARNING, Lint.OPEN_OPS)]
     if tls is None or tls.client_ca is None:
-        addresses.insert(0, ("listen", settings.server.listen, _LISTEN_WARNING))
-    for key, listening, warning in addresses:
+        addresses.insert(0, ("listen", settings.server.listen, _LISTEN_WARNING, Lint.OPEN_LISTENER))
+    for key, listening, warning, name in addresses:
         if listening is not None and not listening.is_local:
-            warnings.append(source.problem(("server", key), warning))
+            warnings.append(source.problem(("server", key), warning, name))
     if settings.console is not None:
         warnings += console.risks(settings.console, source)
         if settings.console.ops is not None and not settings.console.ops.is_local:
-            warnings.append(source.problem(("console", "ops"), _OPS_WARNING.removesuffix(" or a unix socket")))
+            warnings.append(source.problem(("console", "ops"), _OPS_WARNING.removesuffix(" or a unix socket"), Lint.OPEN_OPS))
     warnings += upstream.kept_hosts(settings.identity.keep, policy, source)
     if set(settings.act_as.headers) - set(ACT_AS_HEADERS):
-        warnings.append(source.problem(("act_as", "headers"), _RULE_WARNING))
+        warnings.append(source.problem(("act_as", "headers"), _RULE_WARNING, Lint.ENVOY_HEADER_RULES))
     if settings.auth_type.header not in ("", AUTH_TYPE):
-        warnings.append(source.problem(("auth_type", "header"), _RULE_WARNING))
+        warnings.append(source.problem(("auth_type", "header"), _RULE_WARNING, Lint.ENVOY_HEADER_RULES))
     if settings.tokens and settings.tokens.enabled and not settings.act_as.allow:
-        warnings.append(source.problem(("act_as", "allow"), "is empty: no GLOBAL token can act for anybody"))
+        message = "is empty: no GLOBAL token can act for anybody"
+        warnings.append(source.problem(("act_as", "allow"), message, Lint.NOBODY_TO_ACT_FOR))
     if settings.tokens and settings.tokens.enabled and not settings.tokens.store.startswith("sqlite:"):
-        warnings += [source.problem(STORE, risk) for risk in database_address.read(settings.tokens.store).risks]
+        warnings += [
+            source.problem(STORE, risk, Lint.WEAK_DATABASE_CONNECTION)
+            for risk in database_address.read(settings.tokens.store).risks
+        ]
     if settings.oauth and settings.oauth.enabled:
         warnings += _oauth_risks(settings, source)
     if not policy.kinds:
-        warnings.append(source.problem((), "neither oauth nor tokens is on: only public routes are open"))
+        warnings.append(source.problem((), "neither oauth nor tokens is on: only public routes are open", Lint.NO_TOKENS))
     return warnings
 
 
@@ -82,16 +87,17 @@ def _oauth_risks(settings: Settings, source: Document) -> Iterator[Problem]:
     for (path, _), entry in zip(provider_entries(source), entries, strict=True):
         if entry.row.opaque and entry.users is None and entry.hosted_domains is None:
             for domain in sorted({domain.lower() for domain in entry.domains or ()}.intersection(EVERYBODYS_DOMAINS)):
-                yield source.problem((*path, "domains"), f"{domain!r} {_EVERYBODY_WARNING}")
+                yield source.problem((*path, "domains"), f"{domain!r} {_EVERYBODY_WARNING}", Lint.EVERYBODYS_DOMAIN)
         shares = len(entry.tenants or ()) > 1 and TENANT not in entry.row.fixed_claims.values()
         for key, has_some in (("users", entry.users is not None), ("domains", "*" not in (entry.domains or ("*",)))):
             if shares and has_some:
-                yield source.problem((*path, key), _SHARED_WARNING)
+                yield source.problem((*path, key), _SHARED_WARNING, Lint.TENANTS_SHARE_USERS)
         if accepts_every_client(entry):
-            yield source.problem((*path, "client_ids"), _EVERY_CLIENT_WARNING)
+            yield source.problem((*path, "client_ids"), _EVERY_CLIENT_WARNING, Lint.EVERY_CLIENT)
         if entry.method is Verification.INTROSPECTION and len(entry.client_ids) > 1 and entry.introspection_client is None:
             other_ways = [way for way in entry.row.verifications if way is not Verification.INTROSPECTION]
             hint = _ONE_CLIENT + "".join(_OTHER_WAY.format(way=way) for way in other_ways)
-            yield source.problem((*path, "client_ids"), _INTROSPECTION_WARNING.format(provider=entry.provider) + hint)
+            message = _INTROSPECTION_WARNING.format(provider=entry.provider) + hint
+            yield source.problem((*path, "client_ids"), message, Lint.INTROSPECTION_OF_SEVERAL_CLIENTS)
         if (entry.method is not Verification.JWKS or entry.asks_userinfo) and settings.server.check_timeout < REMOTE_CHECK_TIMEOUT:
-            yield source.problem((*path, "provider"), _TIMEOUT_WARNING)
+            yield source.problem((*path, "provider"), _TIMEOUT_WARNING, Lint.SHORT_CHECK_TIMEOUT)

@@ -15,6 +15,7 @@ from extauthz.config import document, monitor
 from extauthz.config.document import Document, KeyPath, dotted
 from extauthz.config.files import Files
 from extauthz.config.internal_token import Audience
+from extauthz.config.lints import Lint
 from extauthz.config.messages import problems_of, unknown_scope
 from extauthz.config.monitor import Mode
 from extauthz.config.pacing import paced
@@ -106,9 +107,9 @@ class LocatedRoute:
         """The file and line."""
         return self.problem("").place
 
-    def problem(self, message: str, key: str = "match") -> Problem:
-        """Describe a problem of this route."""
-        return self.document.problem(("routes", self.index, key), message)
+    def problem(self, message: str, key: str = "match", *, name: str = "") -> Problem:
+        """Describe a problem of this route; `name` is that of a lint."""
+        return self.document.problem(("routes", self.index, key), message, name)
 
 
 def read(file: Path, vocabulary: Iterable[str], files: Files | None = None) -> tuple[list[LocatedRoute], list[Problem]]:
@@ -209,8 +210,8 @@ def monitored(placed: list[LocatedRoute], everywhere: Mode, source: Document) ->
     first = next((entry for entry in refusing if entry.mode == "monitor"), None)
     text = monitor.warning(names, len(placed))
     if everywhere == "monitor":
-        return names, [source.problem(("mode",), text)]
-    return names, [first.problem(text, "mode")] if first else []
+        return names, [source.problem(("mode",), text, Lint.MONITOR_MODE)]
+    return names, [first.problem(text, "mode", name=Lint.MONITOR_MODE)] if first else []
 
 
 def _route(line: RouteLine, upstream: Upstream, *, preflight: bool) -> Route:
@@ -234,4 +235,4 @@ def useless_audiences(placed: list[LocatedRoute]) -> list[Problem]:
     """Return a warning for the first audience, for a configuration that makes no internal tokens."""
     first = next((entry for entry in placed if entry.audience), None)
     message = "nothing uses it without internal_token in extauthz.yaml: write that section, or leave audience out"
-    return [first.problem(message, "audience")] if first else []
+    return [first.problem(message, "audience", name=Lint.USELESS_AUDIENCE)] if first else []

@@ -6,14 +6,17 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, ValidationInfo
 
-from extauthz.config.vocabulary import scope
+from extauthz.config.values import Written
+from extauthz.config.vocabulary import NAME, scope
+
+SCOPE = {"type": "string", "pattern": f"^(?:{NAME})$"}
 
 
 def _scope_of_vocabulary(text: object, info: ValidationInfo) -> str:
     return scope(text, info.context or ())
 
 
-ScopeName = Annotated[str, BeforeValidator(scope)]
+ScopeName = Annotated[str, BeforeValidator(scope), Written(SCOPE, only=True)]
 """A name in the vocabulary itself."""
-Scope = Annotated[str, BeforeValidator(_scope_of_vocabulary)]
+Scope = Annotated[str, BeforeValidator(_scope_of_vocabulary), Written(SCOPE, only=True)]
 """A name of the vocabulary, which is the context of the validation."""

@@ -17,6 +17,7 @@ from extauthz.config.decision_log import DecisionLogSection
 from extauthz.config.internal_token import InternalTokenSection
 from extauthz.config.monitor import Mode
 from extauthz.config.oauth import OAuth
+from extauthz.config.recent_decisions import RecentDecisionsSection
 from extauthz.config.scope_names import ScopeName
 from extauthz.config.tracing import TracingSection
 from extauthz.config.values import (
@@ -30,6 +31,7 @@ from extauthz.config.values import (
     Prefix,
     Secret,
     Section,
+    Written,
     exact,
     text,
 )
@@ -110,6 +112,8 @@ class ServerSection(Section):
     orphan_time: Duration = 300.0
     ops: ListenAddress | None = Address(host="127.0.0.1", port=9090)
     ops_tls: CertificateSection | None = None
+    recent_decisions: RecentDecisionsSection = RecentDecisionsSection()
+    recording: bool = False
 
     @field_validator("workers")
     @classmethod
@@ -214,6 +218,26 @@ class LimitsSection(Section):
     internal_tokens: int = Field(default=10_000, ge=100)
 
 
+CLIENT_ADDRESS = {
+    "anyOf": [
+        {"enum": ["peer", EXTERNAL_ADDRESS, None]},
+        {
+            "type": "object",
+            "properties": {
+                "trusted_hops": {
+                    "description": "Proxies in front of Envoy.",
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": MAX_HOPS,
+                }
+            },
+            "required": ["trusted_hops"],
+            "additionalProperties": False,
+        },
+    ]
+}
+
+
 def _client_address(value: object) -> object:
     match value:
         case None | ForwardedClient():
@@ -238,7 +262,10 @@ class EnvoySection(Section):
 
     error_response: bool = False
     client_address: Annotated[
-        ForwardedClient | None, BeforeValidator(_client_address), PlainSerializer(_written_client_address)
+        ForwardedClient | None,
+        BeforeValidator(_client_address),
+        PlainSerializer(_written_client_address),
+        Written(CLIENT_ADDRESS, only=True),
     ] = None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from extauthz.config import route_review, spellings
+from extauthz.config.lints import Lint
 from extauthz.config.pacing import paced
 from extauthz.config.routes import LocatedRoute
 from extauthz.core.routes import Route, RouteTable, compile_routes
@@ -35,7 +36,8 @@ def compile_tables(placed: list[LocatedRoute]) -> tuple[RouteTable, Mapping[str,
         warnings += [*_warnings(table, entries, lines), *_other_readings(table, entries, lines)]
     for entry in paced(placed):
         if any(segment and "?" in segment for segment in entry.route.match.segments):
-            warnings.append(entry.problem("'?' in a pattern is the character of a path (%3F): queries are not matched"))
+            message = "'?' in a pattern is the character of a path (%3F): queries are not matched"
+            warnings.append(entry.problem(message, name=Lint.QUESTION_MARK))
     return tables.pop(""), tables, problems, sorted(set(warnings))
 
 
@@ -81,13 +83,34 @@ def _same_patterns(entries: list[LocatedRoute], upstream: Upstream, lines: _Line
 
 def _warnings(table: RouteTable, entries: list[LocatedRoute], lines: _Lines) -> Iterator[Problem]:
     routes = [entry.route for entry in entries]
+    seen: set[int] = set()
     for strict, weaker in route_review.cuts(table, routes):
-        more = f" and {len(weaker) - 1} more" if len(weaker) > 1 else ""
-        yield lines[strict].problem(f"{lines.label(weaker[0])}{more} takes a part of this stricter route")
+        others = []
+        for route in weaker:
+            name, why = _of_its_own(route, strict)
+            if name is None:
+                others.append(route)
+            elif id(route) not in seen:
+                # The line that lets others in is the one to look at, and the one that a review shows.
+                seen.add(id(route))
+                yield lines[route].problem(f"takes a part of the stricter route {lines.label(strict)}: {why}", name=name)
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            message = f"{lines.label(others[0])}{more} takes a part of this stricter route"
+            yield lines[strict].problem(message, name=Lint.WEAKER_UNDER_STRICTER)
     choices = route_review.most_choices(table)
     if choices > route_review.MAX_CHOICES and routes:
         message = f"a look-up can visit {choices} nodes, because literals and parameters share levels: look for a simpler map"
-        yield entries[0].document.problem(("routes",), message)
+        yield entries[0].document.problem(("routes",), message, Lint.COSTLY_LOOK_UP)
+
+
+def _of_its_own(weaker: Route, strict: Route) -> tuple[Lint | None, str]:
+    """Return the lint that a weaker route is named by on its own line, and what it does; None for the lint of the stricter one."""
+    if weaker.public:
+        return Lint.PUBLIC_UNDER_PROTECTED, "it asks for no token"
+    if weaker.any_scope and len(weaker.scopes) > 1 and not strict.deny:
+        return Lint.ANY_OF_HIDES_STRICTER, "one scope of its any_of is enough here"
+    return None, ""
 
 
 def _other_readings(table: RouteTable, entries: list[LocatedRoute], lines: _Lines) -> Iterator[Problem]:
@@ -99,14 +122,14 @@ def _other_readings(table: RouteTable, entries: list[LocatedRoute], lines: _Line
             f"{lines.label(hole.weaker)} decides {hole.path!r}, which is this stricter route{more} for an upstream that ignores "
             f"letter case and a last slash, as Express and Koa do by default: {_ADVICE}"
         )
-        yield entry.problem(message)
+        yield entry.problem(message, name=Lint.OTHER_SPELLING)
     decoded = ((lines[route], other) for route, other in spellings.reached_when_decoded(table, [entry.route for entry in entries]))
     for entry, other, more in _first_of_each_file(decoded):
         message = (
             f"an upstream that decodes %2F before it routes takes some paths of it{more} for {lines.label(other)}, which asks for "
             "something else: make sure that yours does not, or leave encoded_slashes out"
         )
-        yield entry.problem(message, "encoded_slashes")
+        yield entry.problem(message, "encoded_slashes", name=Lint.DECODED_SLASHES)
 
 
 def _first_of_each_file(pairs: Iterable[tuple[LocatedRoute, T]]) -> Iterator[tuple[LocatedRoute, T, str]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from extauthz.config.document import Document
+from extauthz.config.lints import Lint
 from extauthz.config.values import Section
 from extauthz.core.identity import FORWARDED_HOST_HEADERS
 from extauthz.core.policy import Policy
@@ -41,4 +42,4 @@ def kept_hosts(keep: Iterable[str], policy: Policy, source: Document) -> list[Pr
     """Return a warning when a client may name the site of an upstream that believes it."""
     trusting = any(table.upstream.trusts_forwarded_host for table in (policy.routes, *policy.hosts.values()))
     keeps_one = trusting and not set(FORWARDED_HOST_HEADERS).isdisjoint(keep)
-    return [source.problem(("identity", "keep"), _KEPT)] if keeps_one else []
+    return [source.problem(("identity", "keep"), _KEPT, Lint.KEPT_HOST_HEADER)] if keeps_one else []

@@ -6,8 +6,9 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -15,11 +16,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainSerializer,
     StringConstraints,
     model_serializer,
     model_validator,
 )
+from pydantic_core import CoreSchema
 
 from extauthz.addresses import Address, parse_address
 from extauthz.config.files import Files
@@ -48,19 +51,39 @@ def _not_empty(size_in_bytes: int) -> int:
     return size_in_bytes
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Written:
+    """For the JSON Schema: what may stand in the YAML in place of a value of the type, or, with `only`, in every case."""
+
+    form: Mapping[str, object]
+    only: bool = False
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Return the form, beside that of the type."""
+        return dict(self.form) if self.only else {"anyOf": [dict(self.form), handler(schema)]}
+
+
+@dataclass(frozen=True, slots=True)
+class TextCheck:
+    """A check of text against a pattern, which the JSON Schema shows."""
+
+    pattern: str
+    hint: str
+    shown: bool
+
+    def __call__(self, value: str) -> str:
+        """Return the text; raise ValueError with the hint."""
+        if not re.fullmatch(self.pattern, value):
+            raise ValueError(f"{value!r}: {self.hint}" if self.shown and not ("@" in value and ":" in value) else self.hint)
+        return value
+
+
 def text(pattern: str, hint: str, *, shown: bool = True) -> AfterValidator:
     """Return a check of text against a pattern; without `shown` the problem does not repeat the text, which may be a secret.
 
     An address with a user in it is never repeated: a password may stand beside the user.
     """
-    matches = re.compile(pattern).fullmatch
-
-    def check(value: str) -> str:
-        if not matches(value):
-            raise ValueError(f"{value!r}: {hint}" if shown and not ("@" in value and ":" in value) else hint)
-        return value
-
-    return AfterValidator(check)
+    return AfterValidator(TextCheck(pattern, hint, shown))
 
 
 def exact(*values: bool | int) -> BeforeValidator:
@@ -86,6 +109,10 @@ def _of_tokens(prefix: str) -> str:
     return prefix
 
 
+DURATION = {"type": "string", "pattern": "^[0-9]{1,15}(ms|s|m|h|d)$"}
+SIZE = {"type": "string", "pattern": "^[0-9]{1,9}(B|KiB|MiB)$"}
+TEXT = {"type": "string"}
+
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 NAME_RULE = "write 1 to 64 letters, digits, '.', '_' and '-'; the first is a letter or a digit"
 
@@ -104,10 +131,10 @@ OutboundAddress = Annotated[
     ),
 ]
 Yes = Annotated[Literal[True], exact(True)]
-Duration = Annotated[float, BeforeValidator(duration)]
-PositiveDuration = Annotated[float, BeforeValidator(duration), AfterValidator(_positive)]
-PositiveSize = Annotated[int, BeforeValidator(size), AfterValidator(_not_empty)]
-ListenAddress = Annotated[Address, PlainSerializer(str), BeforeValidator(_address)]
+Duration = Annotated[float, BeforeValidator(duration), Written(DURATION, only=True)]
+PositiveDuration = Annotated[float, BeforeValidator(duration), AfterValidator(_positive), Written(DURATION, only=True)]
+PositiveSize = Annotated[int, BeforeValidator(size), AfterValidator(_not_empty), Written(SIZE, only=True)]
+ListenAddress = Annotated[Address, PlainSerializer(str), BeforeValidator(_address), Written(TEXT, only=True)]
 Variable = Annotated[
     str, text(r"[A-Za-z_][A-Za-z0-9_]*", "write the name of an environment variable here, never the secret itself", shown=False)
 ]

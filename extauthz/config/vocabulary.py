@@ -19,7 +19,9 @@ CLIENT_API = frozenset(
 )
 """The names that are read in any letter case."""
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_:.-]{0,63}").fullmatch
+NAME = r"[A-Za-z][A-Za-z0-9_:.-]{0,63}"
+"""What a scope is called."""
+_NAME = re.compile(NAME).fullmatch
 _ALIASES = {"DOC_PERMISSIONS": "DOCPERMISSIONS"}
 
 

@@ -17,6 +17,7 @@ from extauthz.console import (
     activity_pages,
     api_page,
     audit_pages,
+    explain_pages,
     key_pages,
     overview_pages,
     rendering,
@@ -26,11 +27,13 @@ from extauthz.console import (
     token_changes,
     token_exports,
     token_pages,
+    what_if_pages,
 )
 from extauthz.console.api import app as api
 from extauthz.console.api.operations import BASE
 from extauthz.console.api.table import OPERATIONS
 from extauthz.console.context import Context
+from extauthz.console.forms import MAX_BODY
 from extauthz.console.guard import Guard
 from extauthz.console.local_login import LocalLogin
 from extauthz.console.openid import OpenIdLogin
@@ -43,13 +46,17 @@ SCOPES = ("scope",)
 
 @dataclass(frozen=True, slots=True)
 class PageRow:
-    """One page for visitors: what answers at a path, by method; one that is not `is_seen` keeps no session alive."""
+    """One page for visitors: what answers at a path, by method; one that is not `is_seen` keeps no session alive.
+
+    `max_body` are the bytes that its form may have.
+    """
 
     path: str
     get: Page | None = None
     post: Page | None = None
     repeated: tuple[str, ...] = ()
     is_seen: bool = True
+    max_body: int = MAX_BODY
 
 
 def page_rows(login: LocalLogin, company: OpenIdPages) -> tuple[PageRow, ...]:
@@ -57,6 +64,14 @@ def page_rows(login: LocalLogin, company: OpenIdPages) -> tuple[PageRow, ...]:
     return (
         PageRow("/", overview_pages.show),
         PageRow("/routes", route_pages.show),
+        PageRow(explain_pages.PATH, explain_pages.show, explain_pages.ask),
+        PageRow(
+            what_if_pages.PATH,
+            what_if_pages.show,
+            what_if_pages.compare,
+            what_if_pages.REPEATED,
+            max_body=what_if_pages.MAX_BODY,
+        ),
         PageRow("/activity", activity_pages.show),
         PageRow("/activity/numbers", activity_pages.numbers, is_seen=False),
         PageRow("/audit", audit_pages.list_page),
@@ -124,7 +139,7 @@ def _routes(context: Context, row: PageRow) -> list[BaseRoute]:
         handler = by_method["GET" if visit_of.method == "HEAD" else visit_of.method]
         if handler is None:
             raise HTTPException(405, headers={"allow": ", ".join(methods)})
-        return await page(context, handler, repeated=row.repeated, is_seen=row.is_seen)(visit_of)
+        return await page(context, handler, repeated=row.repeated, is_seen=row.is_seen, max_body=row.max_body)(visit_of)
 
     return [Route(row.path, answer, methods=methods)]
 

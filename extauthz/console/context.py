@@ -15,6 +15,7 @@ from extauthz.admin.route_map import RouteMap
 from extauthz.config.loader import Configuration
 from extauthz.console.collecting import Collector
 from extauthz.console.notices import Notice
+from extauthz.console.recent_denials import RecentDenials
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,7 +30,8 @@ class Context:
 
     `notices` returns what is not as the files say.
 
-    Use cases block, so a page calls them by `run`.
+    Use cases block, so a page calls them by `run`. What takes seconds of the processor is
+    done one after the other, by `comparing`.
     """
 
     configuration: Callable[[], Configuration]
@@ -38,12 +40,15 @@ class Context:
     clock: Callable[[], float]
     notices: Callable[[], Sequence[Notice]] = tuple
     threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(THREADS))
+    comparing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
     collector: Collector = field(init=False)
+    denials: RecentDenials = field(init=False)
     overviews: Overviews = field(init=False, default_factory=Overviews)
 
     def __post_init__(self) -> None:
-        """Begin without a look at sidecars: that is the task `collector.run`."""
+        """Begin without a look at sidecars: that is the task `collector.run`, and what pages ask of `denials`."""
         object.__setattr__(self, "collector", Collector(self.configuration, self.clock))
+        object.__setattr__(self, "denials", RecentDenials(self.configuration, self.clock))
 
     def now(self) -> int:
         """Return the time in whole seconds since the epoch."""

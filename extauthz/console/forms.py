@@ -44,12 +44,12 @@ class Form:
         return self.fields.get(name, ())
 
 
-async def read_form(request: Request, repeated: Collection[str] = ()) -> Form:
-    """Read a form of which only the `repeated` fields may come several times; raise BadForm."""
+async def read_form(request: Request, repeated: Collection[str] = (), *, max_body: int = MAX_BODY) -> Form:
+    """Read a form of at most so many bytes, of which only the `repeated` fields may come several times; raise BadForm."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CONTENT_TYPE:
         raise BadForm(f"a form is sent as {CONTENT_TYPE}")
     fields: dict[str, tuple[str, ...]] = {}
-    for name, value in _pairs(await _body(request)):
+    for name, value in _pairs(await _body(request, max_body)):
         if name in fields and name not in repeated:
             raise BadForm("a field came twice")
         if "\0" in value:
@@ -58,14 +58,14 @@ async def read_form(request: Request, repeated: Collection[str] = ()) -> Form:
     return Form(fields)
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, max_body: int) -> bytes:
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > MAX_BODY:
-                    raise BadForm(f"a form has {MAX_BODY} bytes at most")
+                if len(body) > max_body:
+                    raise BadForm(f"a form has {max_body} bytes at most")
     except TimeoutError as error:
         raise BadForm(f"it did not come within {BODY_TIMEOUT:.0f} seconds", 408) from error
     return bytes(body)

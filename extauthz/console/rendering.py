@@ -25,6 +25,8 @@ PAGES = (
     ("/tokens", "Client tokens"),
     ("/settings/oauth", "OAuth"),
     ("/routes", "Routes"),
+    ("/explain", "Explain"),
+    ("/what-if", "What if"),
     ("/activity", "Activity"),
     ("/audit", "Audit"),
     ("/api", "API"),

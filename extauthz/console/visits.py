@@ -156,7 +156,12 @@ async def _admitted(context: Context, request: Request, *, is_seen: bool) -> Vis
 
 
 def page(
-    context: Context, handler: Page, *, repeated: tuple[str, ...] = (), is_seen: bool = True
+    context: Context,
+    handler: Page,
+    *,
+    repeated: tuple[str, ...] = (),
+    is_seen: bool = True,
+    max_body: int = forms.MAX_BODY,
 ) -> Callable[[Request], Awaitable[Response]]:
     """Return an endpoint for visitors alone; what is sent to it must be a form of the visitor's session for this path.
 
@@ -169,7 +174,7 @@ def page(
             return visitor
         if request.method in SAFE_METHODS:
             return await handler(Visit(context, request, visitor))
-        form = await forms.read_form(request, repeated)
+        form = await forms.read_form(request, repeated, max_body=max_body)
         # The form may have been long on its way: what counts is who the visitor is now.
         visitor = await _admitted(context, request, is_seen=is_seen)
         if isinstance(visitor, Response):

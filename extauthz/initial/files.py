@@ -16,7 +16,10 @@ from extauthz.initial.providers import TokenIssuer
 
 EXAMPLES = {"glean-client-api": ("glean-client-api.yaml", "glean-newer-scopes.yaml")}
 """Complete route maps: the first file counts, the others wait until their scopes are added."""
+SCHEMAS = ("settings.schema.json", "routes.schema.json")
 CONFIGURATION = Path("config/extauthz.yaml")
+SUITE = Path("config/tests/routes.yaml")
+"""Cases of `extauthz test`, written from the configuration when that has been read."""
 PEPPER = Path("data/pepper-p1")
 STORE = Path("data/tokens.db")
 
@@ -69,6 +72,11 @@ def example_folder() -> Traversable:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "config"
 
 
+def schema_text(name: str) -> str:
+    """Return one of the JSON Schemas, as `make reference` wrote it."""
+    return (example_folder() / "schema" / name).read_text("utf-8")
+
+
 def example_scopes(name: str) -> tuple[str, ...]:
     """Return the scopes that the route map of an example names."""
     text = (example_folder() / "routes" / EXAMPLES[name][0]).read_text("utf-8")
@@ -87,6 +95,8 @@ def texts_of(api: NewApi) -> Mapping[Path, str]:
     return {
         CONFIGURATION: _configuration(api, f"routes/{first}"),
         **{Path("config/routes") / name: text for name, text in routes.items()},
+        # What the first line of these files names, for editors.
+        **{Path("config/schema") / name: schema_text(name) for name in SCHEMAS},
         Path("config/tests/requests.sh"): _tests(api),
         # Whatever the folder is part of: nothing of it gets into a repository.
         Path("data/.gitignore"): "*\n",

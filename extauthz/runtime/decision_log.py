@@ -8,10 +8,12 @@ from collections.abc import Coroutine
 
 from extauthz.adapters.decision_log.hints import Hints
 from extauthz.adapters.decision_log.log import DecisionLog
+from extauthz.adapters.decision_log.ring import DecisionRing
 from extauthz.adapters.decision_log.sinks import File, Sink, StandardOutput, UnixSocket
 from extauthz.config.decision_log import DecisionLogSection, Place
 from extauthz.config.loader import Configuration
 from extauthz.errors import ConfigurationError
+from extauthz.ports import Recorder
 
 
 def open_decision_log(configuration: Configuration) -> DecisionLog | None:
@@ -39,9 +41,18 @@ class DecisionLogs:
         self._section = configuration.settings.decision_log
         self._next: tuple[DecisionLogSection, DecisionLog | None] | None = None
         self._closing: list[DecisionLog] = []
-        self._policy = configuration.policy
+        self._prepared = configuration
+        self.recent = DecisionRing(0, 0, ())
         self._written_before = self._dropped_before = 0
         self.current = self._open(configuration)
+        self._remember()
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """What hears of each decision: the log, which hands it on to those that are kept, or these alone."""
+        if self.current is not None:
+            return self.current
+        return self.recent if self.recent.keeps_any else None
 
     @property
     def written(self) -> int:
@@ -56,7 +67,7 @@ class DecisionLogs:
     def prepare(self, configuration: Configuration) -> None:
         """Open the log of another configuration, if its section is another one; raises ConfigurationError."""
         self.discard()
-        self._policy = configuration.policy
+        self._prepared = configuration
         if configuration.settings.decision_log != self._section:
             self._next = configuration.settings.decision_log, self._open(configuration)
 
@@ -64,10 +75,12 @@ class DecisionLogs:
         """Make what was prepared the current one; return the work of closing the one of before, None when it stays."""
         if self._next is None:
             if self.current is not None:
-                self.current.hints.policy = self._policy
+                self.current.hints.policy = self._prepared.policy
+            self._remember()
             return None
         before = self.current
         (self._section, self.current), self._next = self._next, None
+        self._remember()
         if before is None:
             return None
         self._closing.append(before)
@@ -92,6 +105,13 @@ class DecisionLogs:
 
     def _open(self, configuration: Configuration) -> DecisionLog | None:
         return open_decision_log(configuration) if self._enabled else None
+
+    def _remember(self) -> None:
+        """Keep as many recent decisions as the configuration says, and show of them what it writes of others."""
+        kept = self._prepared.settings.server.recent_decisions
+        self.recent.use(kept.denials, kept.allows, self._section.written_fields)
+        if self.current is not None:
+            self.current.recent = self.recent if self.recent.keeps_any else None
 
     def _open_logs(self) -> list[DecisionLog]:
         return self._closing if self.current is None else [*self._closing, self.current]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from extauthz.config.document import KeyPath
+from extauthz.config.lints import Lint
 from extauthz.config.loader import Configuration
 from extauthz.errors import Problem
 from extauthz.transport.certificate_dates import wrong_in_bundle, wrong_in_chain
@@ -27,7 +29,7 @@ def certificate_warnings(configuration: Configuration, now: float) -> list[Probl
             texts = [str(error)]
         except Exception as error:  # noqa: BLE001 - a look that fails keeps nobody from serving
             texts = [f"{path} cannot be looked at: {error!r}"]
-        warnings += [configuration.problem(key, text) for text in texts]
+        warnings += [replace(configuration.problem(key, text), name=Lint.CERTIFICATE_DATES) for text in texts]
     return warnings
 
 

@@ -17,6 +17,7 @@ from extauthz.errors import AddressInUseError
 from extauthz.process import early_signals
 from extauthz.process.clock import SystemClock
 from extauthz.runtime.saved_settings import FollowedSettings
+from extauthz.serve.inspection import Inspector
 from extauthz.serve.ops import KeySet, ServedState, SingleProcess, serving_keys, serving_ops
 from extauthz.serve.reload import Reloader
 from extauthz.serve.rereading import served_first
@@ -92,7 +93,7 @@ async def _serve_alone(configuration: Configuration, transport: Transport, *, lo
             return
         configuration, settings = await _with_saved_settings(configuration, stack)
         worker = await stack.enter_async_context(serving(configuration, transport, claims.listen, log_decisions=log_decisions))
-        served = SingleProcess(worker)
+        served = SingleProcess(worker, Inspector(worker))
         reloader = _reloader(configuration, served, settings)
         await stack.enter_async_context(_pages(claims, served, reloader))
         await worker.begin()

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
+from extauthz.adapters.decision_log.ring import FoundDecisions
 from extauthz.config.saved_settings import Saved, SavedSettings
 from extauthz.core.model import Reason
 from extauthz.telemetry.conditions import Condition, ConditionKey
@@ -61,6 +62,40 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class FindDecisions:
+    """Report recent decisions whose fields have the `wanted` values; answered by FoundDecisions."""
+
+    wanted: Mapping[str, str]
+    limit: int
+    most_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartRecording:
+    """Record requests, so many and for so many seconds at most, whose decisions have the `wanted` values."""
+
+    recording: str
+    wanted: Mapping[str, str]
+    seconds: float
+    number: int
+    most_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeRecorded:
+    """Hand out what was recorded since the last time; answered by Recorded."""
+
+    recording: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndRecording:
+    """Record no more."""
+
+    recording: str
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """End, beside siblings that go on."""
 
@@ -93,6 +128,15 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """The answer to TakeRecorded: requests as they are written to a file, how many were left out, and whether there are no more."""
+
+    requests: list[dict[str, Any]]
+    left_out: int = 0
+    is_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """How a sidecar, or one worker of it, is: figures, what has to be in order, what is worth knowing, and who serves."""
 
@@ -102,8 +146,10 @@ class State:
     transport: str | None = None
 
 
-Command = Begin | Prepare | Commit | Discard | Reopen | Report | Drain | HandOver | Hurry
-Answer = Serving | Failed | Done | State
+Inspection = FindDecisions | StartRecording | TakeRecorded | EndRecording
+"""What an operator wants to know of checks."""
+Command = Inspection | Begin | Prepare | Commit | Discard | Reopen | Report | Drain | HandOver | Hurry
+Answer = Serving | Failed | Done | State | FoundDecisions | Recorded
 Message = Command | Answer
 _REASONS: Mapping[str, Reason] = {reason.value: reason for reason in Reason}
 _TYPES: Mapping[str, type[Message]] = {each.__name__: each for each in (*get_args(Command), *get_args(Answer))}

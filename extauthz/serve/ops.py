@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,8 +13,11 @@ from extauthz.adapters.metrics import render
 from extauthz.addresses import Address
 from extauthz.config import effective
 from extauthz.config.loader import Configuration
+from extauthz.process.clock import SystemClock
 from extauthz.runtime.codec import build_internal_tokens
-from extauthz.serve.messages import State
+from extauthz.serve.inspection import Inspector
+from extauthz.serve.messages import Failed, Inspection, Message, State
+from extauthz.serve.operators import Inspected, Operators
 from extauthz.serve.worker import Worker
 from extauthz.telemetry.conditions import Condition, ConditionKey
 from extauthz.telemetry.metric_table import Samples, merged
@@ -24,7 +27,7 @@ from extauthz.transport.sockets import open_listener, open_port, restricted_umas
 from extauthz.transport.tls import TlsFiles
 
 
-class ServedState(Protocol):
+class ServedState(Inspected, Protocol):
     """What a sidecar reports of itself, whether it is this process or several others."""
 
     async def state(self) -> State:
@@ -36,6 +39,12 @@ class SingleProcess:
     """The sidecar that is this process."""
 
     worker: Worker
+    inspector: Inspector
+
+    async def ask_each(self, request: Inspection) -> Mapping[str, Message | None]:
+        """Ask this process."""
+        answer = await self.inspector.answer(request)
+        return {"worker 0": None if isinstance(answer, Failed) else answer}
 
     async def take(self, configuration: Configuration) -> None:
         """Serve another configuration; raises StoreError and ConfigurationError."""
@@ -151,4 +160,5 @@ def _pages(served: ServedState, files: ConfigurationStatus, *, trusted: bool) ->
         running = {"addresses": [str(address) for address in server.addresses], "problem": files.shown_problem}
         return running | {"transport": state.transport} | effective.explained(files.configuration)
 
-    return ops.Pages(metrics, readiness, configuration, trusted=trusted)
+    operators = Operators(served, lambda: files.configuration, started=SystemClock().now())
+    return ops.Pages(metrics, readiness, configuration, trusted=trusted, private=operators.pages)

@@ -12,6 +12,7 @@ from extauthz.config.loader import Configuration
 from extauthz.core.model import Reason
 from extauthz.errors import ConfigurationError, ListenError
 from extauthz.runtime.saved_settings import max_age_of
+from extauthz.serve.inspection import Inspector
 from extauthz.serve.ops import SingleProcess, serving_ops
 from extauthz.serve.rereading import with_other_settings
 from extauthz.serve.worker import STOP_GRACE, Worker
@@ -98,7 +99,8 @@ async def _serve_ops(worker: Worker) -> None:
         try:
             # Another orphan offers it to a new parent, not to this process.
             with claim(address, take_over=False) as claimed:
-                async with serving_ops(claimed, SingleProcess(worker), Unwatched(worker)), offer(claimed) as wait_for_successor:
+                served = SingleProcess(worker, Inspector(worker))
+                async with serving_ops(claimed, served, Unwatched(worker)), offer(claimed) as wait_for_successor:
                     _log.info("answering on the ops listener in place of the parent", extra={"ops": str(address)})
                     await wait_for_successor()
         except (ListenError, OSError, ConfigurationError) as error:

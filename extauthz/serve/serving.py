@@ -42,7 +42,7 @@ async def serving(
         uses = LastUsedTimes(parts.usage, clock=clock, random=secrets.SystemRandom().random) if parts.usage else None
         if uses:
             stack.push_async_callback(uses.close)
-        recorders = Recorders(tuple(recorder for recorder in (decision_counters, decisions.current, uses, tracing) if recorder))
+        recorders = Recorders(tuple(recorder for recorder in (decision_counters, decisions.recorder, uses, tracing) if recorder))
         authorizer = Authorizer(parts.runtime, recorders, clock=clock, decision_ids=decision_id)
         tls_paths = configuration.tls_files(settings.tls)
         files = TlsFiles(*tls_paths) if tls_paths else None

@@ -15,7 +15,20 @@ from typing import TypeVar
 from extauthz.config.loader import Configuration
 from extauthz.errors import ListenError
 from extauthz.process.standard_streams import dropped_lines
-from extauthz.serve.messages import Begin, Commit, Discard, Drain, HandOver, Hurry, Message, Prepare, Reopen, Report, State
+from extauthz.serve.messages import (
+    Begin,
+    Commit,
+    Discard,
+    Drain,
+    HandOver,
+    Hurry,
+    Inspection,
+    Message,
+    Prepare,
+    Reopen,
+    Report,
+    State,
+)
 from extauthz.serve.reload import ReloadRefused
 from extauthz.serve.worker_link import WorkerLink, WorkerSilent, start_worker
 from extauthz.telemetry.metric_table import Samples, counters, merged
@@ -115,6 +128,11 @@ class Supervisor:
         # `auto` is settled by each worker, and by all of one machine alike.
         transports = sorted({slot.state.transport for slot in self._slots if slot.state.transport})
         return State(merged(samples), readiness, details, ", ".join(transports) or None)
+
+    async def ask_each(self, request: Inspection) -> Mapping[str, Message | None]:
+        """Ask every worker at the same time; one that is being started answers nothing."""
+        answers = await asyncio.gather(*(_answer(slot.running, request) for slot in self._slots))
+        return {f"worker {slot.index}": answer for slot, answer in zip(self._slots, answers, strict=True)}
 
     async def restart(self) -> None:
         """Replace one worker after the other, each with a drain; between two, Envoy gets the time to see the first one back."""
@@ -237,6 +255,12 @@ class Supervisor:
             _log.error("a worker did not end and is killed", extra={"pid": one.process.pid})
             one.kill()
             await one.process.wait()
+
+
+async def _answer(one: WorkerLink | None, request: Inspection) -> Message | None:
+    with contextlib.suppress(ReloadRefused):
+        return await one.ask(request) if one is not None else None
+    return None
 
 
 async def _has_ended(one: WorkerLink) -> bool:

@@ -134,9 +134,9 @@ class Worker:
                 self.retired[series] = retired + value - rest
         self.builder.adopt(configuration, before, parts)
         self.authorizer.swap(parts.runtime)
-        log = self.decisions.current
+        recorder = self.decisions.recorder
         closing = self.decisions.commit()
-        self.recorders.replace(log, self.decisions.current)
+        self.recorders.replace(recorder, self.decisions.recorder)
         if closing is not None:
             self._begin(closing)
         self.parts, self.configuration = parts, configuration

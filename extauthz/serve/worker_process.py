@@ -17,6 +17,7 @@ from extauthz.errors import ConfigurationError, ListenError, StoreError
 from extauthz.process import early_signals
 from extauthz.runtime.build import RuntimeParts
 from extauthz.serve import orphanhood
+from extauthz.serve.inspection import Inspector
 from extauthz.serve.messages import (
     Answer,
     Begin,
@@ -28,6 +29,7 @@ from extauthz.serve.messages import (
     Failed,
     HandOver,
     Hurry,
+    Inspection,
     Message,
     Prepare,
     Reopen,
@@ -70,6 +72,7 @@ class _Served:
         self._ending_at_once = asyncio.Event()
         self._is_terminated = self._has_siblings = False
         self._preparing: asyncio.Task[None] | None = None
+        self._inspector: Inspector | None = None
 
     async def run(self, connection: socket.socket) -> None:
         """Do what the first message says, then what the others ask for."""
@@ -92,6 +95,7 @@ class _Served:
                 await worker.begin()
                 with contextlib.suppress(OSError):
                     await channel.send(Serving())
+                self._inspector = Inspector(worker)
                 listening = asyncio.create_task(self._listen(channel, worker))
                 await first_of(self._ending.wait(), self._parent_ended.wait())
                 if not self._ending.is_set():
@@ -148,6 +152,8 @@ class _Served:
         match request:
             case Report():
                 return worker.state()
+            case _ if isinstance(request, Inspection) and self._inspector is not None:
+                return await self._inspector.answer(request)
             case Prepare():
                 self._prepared = None
                 configuration = await asyncio.to_thread(_next_configuration, request)

@@ -96,6 +96,14 @@ def record_of_scopes(decision: Decision) -> dict[str, str | int]:
     return {"required_scopes": _separated(decision.scopes), "held_scopes": _separated(held)}
 
 
+def weight_of(sample: object) -> float:
+    """Return how many decisions a line stands for, by its field `sample`; 1 for what is no share."""
+    if sample is None:
+        return 1.0
+    is_share = isinstance(sample, (int, float)) and not isinstance(sample, bool) and 1e-9 <= sample <= 1
+    return 1 / sample if is_share else 1.0  # type: ignore[operator]
+
+
 def _separated(names: Iterable[str]) -> str:
     """Separate whole names by spaces, as many as fit."""
     text = " ".join(names)

@@ -62,8 +62,8 @@ NOBODY = Caller()
 def caller(text: str, vocabulary: Sequence[str], providers: Sequence[ProviderRules] = ()) -> Caller:
     """Read a description; raises CallerError.
 
-    `scopes=*` stands for the whole vocabulary; tokens of a provider that hold every scope need no `scopes`. `reason` says why
-    verifying the token fails, like token_revoked; `expires` when it ends, as a time of ISO 8601.
+    `scopes=*` stands for the whole vocabulary, `scopes=-` for none; tokens of a provider that hold every scope need no `scopes`.
+    `reason` says why verifying the token fails, like token_revoked; `expires` when it ends, as a time of ISO 8601.
     """
     try:
         first, *others = shlex.split(text) or [""]
@@ -140,6 +140,8 @@ def _provider(name: str | None, providers: Sequence[ProviderRules]) -> ProviderR
 def _scopes(text: str, vocabulary: Sequence[str]) -> frozenset[str]:
     if text == "*":
         return frozenset(vocabulary)
+    if text == "-":
+        return frozenset()
     names = set()
     for part in text.split(","):
         try:

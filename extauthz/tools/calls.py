@@ -11,7 +11,7 @@ from extauthz.core.model import DECISION_ID, Allow, Decision, HeaderEdits, Ident
 from extauthz.core.policy import Policy
 from extauthz.tools.callers import NOBODY, Caller
 
-_PLACEHOLDER = "described"
+PLACEHOLDER = "described"
 """Stands for the token of a described caller; it is never verified."""
 
 
@@ -32,7 +32,7 @@ def request_of(policy: Policy, call: Call) -> Request:
     headers = dict(call.headers)
     if call.caller.kind is not None:
         prefix = types.issued[0] if call.caller.kind is Kind.ISSUED and not types.header and types.issued else ""
-        headers[AUTHORIZATION] = f"Bearer {prefix}{_PLACEHOLDER}"
+        headers[AUTHORIZATION] = f"Bearer {prefix}{PLACEHOLDER}"
         if types.header:
             headers |= {types.header: types.oauth} if call.caller.kind is Kind.OAUTH else {}
     return Request(call.method, call.path, call.host, headers, raw=True, decision_id=DECISION_ID)

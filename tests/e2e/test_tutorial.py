@@ -1,4 +1,4 @@
-"""The first hour of a new user: every command of docs/tutorial.md as it is written, with the package as its wheel brings it.
+"""The first hour of a new user: every command of two pages as it is written, with the package as its wheel brings it.
 
 Only two lines do nothing here, the virtual environment and `pip install`, which need a network: `make wheel` does both. The ports
 are others: what the commands are, and what they write, is changed alike.
@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,8 @@ from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.envoy, pytest.mark.long]
 
-PAGE = ROOT / "docs" / "tutorial.md"
+DOCS = ROOT / "docs"
+PAGES = ("tutorial", "tools")
 PORTS = ("10000", "9001", "9090", "8080")
 ADMIN = "/tmp/extauthz-envoy-admin.sock"  # noqa: S108 - the place in the page
 END = "-- end --"
@@ -59,12 +61,16 @@ class Step:
     text: str | None = None
 
 
-def steps() -> Iterator[Step]:
-    """Yield what a reader types, in the order of the page; Python is what is to be saved as api.py."""
-    blocks = re.findall(r"^```(\w+)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    for kind, block in blocks:
-        if kind == "python":
-            yield Step("api.py", text=block)
+def steps(page: Path) -> Iterator[Step]:
+    """Yield what a reader types, in the order of the page; other text is to be saved, as the sentence before it says."""
+    before, *blocks = re.split(r"^```(?=\w)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for part in blocks:
+        kind, _, rest = part.partition("\n")
+        block, _, after = rest.partition("```\n")
+        is_saved = re.search(r"[Ss]ave it as `([^`]+)`:?\s*\Z", before)
+        before = after
+        if is_saved:
+            yield Step(is_saved[1], text=block)
             continue
         assert kind == "console", f"a block of {kind} is run by nothing"
         lines = block.splitlines()
@@ -160,20 +166,23 @@ def shell(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[She
     opened.end()
 
 
-def test_every_command_of_the_tutorial(shell: Shell) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_the_page(shell: Shell, page: str) -> None:
     count = 0
-    for step in steps():
+    for step in steps(DOCS / f"{page}.md"):
         count += 1
         if step.text is not None:
-            (shell.folder / "tutorial" / step.line).write_text(shell.changed(step.text))
+            (shell.folder / page / step.line).write_text(shell.changed(step.text))
         elif step.line.startswith(("curl ", "tail ")):
             # What a person types comes later than what a test types: servers start, files are read again, and lines are written.
-            eventually(
-                lambda step=step: missing(step, shell.type(step.line)) == [], seconds=SECONDS, pause=0.05, what=lambda: logs(shell)
-            )
+            eventually(partial(is_as_shown, shell, step), seconds=SECONDS, pause=0.05, what=partial(logs, shell, page))
         else:
-            assert missing(step, shell.type(step.line)) == [], logs(shell)
+            assert missing(step, shell.type(step.line)) == [], logs(shell, page)
     assert count > 20
+
+
+def is_as_shown(shell: Shell, step: Step) -> bool:
+    return missing(step, shell.type(step.line)) == []
 
 
 def missing(step: Step, outcome: tuple[int, str]) -> list[str]:
@@ -184,8 +193,8 @@ def missing(step: Step, outcome: tuple[int, str]) -> list[str]:
     )
 
 
-def logs(shell: Shell) -> str:
-    return "\n".join(file.read_text()[-2000:] for file in (shell.folder / "tutorial").glob("*.log"))
+def logs(shell: Shell, folder: str) -> str:
+    return "\n".join(file.read_text()[-2000:] for file in (shell.folder / folder).glob("*.log"))
 
 
 def test_init_check_and_serve_in_an_empty_folder(shell: Shell) -> None:

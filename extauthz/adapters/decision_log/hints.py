@@ -22,9 +22,10 @@ _log = logging.getLogger(__name__)
 
 
 class LineOfUnknownRoute(bytes):
-    """A line, and method, path and host that match no route."""
+    """A line, and method, path and host that match no route; `hinted` is the line as it is written, itself until that is known."""
 
     asked: tuple[str, str, str]
+    hinted: bytes
 
 
 class Hints:
@@ -46,6 +47,7 @@ class Hints:
             return line
         marked = LineOfUnknownRoute(line)
         marked.asked = request.method, request.path.partition("?")[0], request.host
+        marked.hinted = line
         return marked
 
     def _take(self, moment: float) -> bool:
@@ -70,4 +72,5 @@ class Hints:
             self._is_logged = True
             name = None
         hint = f', "nearest_route": {_quoted(name)}}}\n'.encode("ascii") if name else b"}\n"
-        return line[:-2] + hint if len(line) - 2 + len(hint) <= longest else bytes(line)
+        line.hinted = line[:-2] + hint if len(line) - 2 + len(hint) <= longest else bytes(line)
+        return line.hinted

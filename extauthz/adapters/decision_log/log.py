@@ -11,6 +11,7 @@ from time import monotonic, sleep, time  # noqa: TID251 - the time of a line is 
 
 from extauthz.adapters.decision_log.hints import Hints, LineOfUnknownRoute
 from extauthz.adapters.decision_log.lines import MAX_LINE, Lines, limit_of
+from extauthz.adapters.decision_log.ring import DecisionRing
 from extauthz.adapters.decision_log.sinks import PATIENCE, Sink, SinkClosed
 from extauthz.core.model import Decision, Reason, Request
 from extauthz.telemetry.decision_record import RecordField
@@ -44,13 +45,18 @@ class DecisionLog:
         capacity: int = 10_000,
         interval: float = 0.05,
         hints: Hints | None = None,
+        recent: DecisionRing | None = None,
         wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
     ) -> None:
-        """Start the writing thread; `sample` is the share that is written by reason, `interval` in seconds, `wait` its pause."""
+        """Start the writing thread; `sample` is the share that is written by reason, `interval` in seconds, `wait` its pause.
+
+        `recent` keeps the lines that are made, and hears of what is not written.
+        """
         self._sink = sink
         shares = {reason: share for reason, share in (sample or {}).items() if share < 1}
         self._limits = {reason: limit_of(share) for reason, share in shares.items()}
         self.hints = hints or Hints()
+        self.recent = recent
         self._line = Lines(fields, shares, self.hints).line
         self._capacity = capacity
         self._interval = interval
@@ -74,9 +80,12 @@ class DecisionLog:
     def record(self, request: Request, decision: Decision, seconds: float) -> None:
         """Take one decision, unless it is not in the sample of its reason."""
         if self._limits and request.decision_id >= self._limits.get(decision.reason, "g"):
+            if self.recent is not None:
+                self.recent.record(request, decision, seconds)
             return
+        moment = time()
         try:
-            line = self._line(time(), request, decision, seconds)
+            line = self._line(moment, request, decision, seconds)
         except Exception as error:  # noqa: BLE001 - one line is lost, not all that follow
             if not self._not_made:
                 _log.error("decision log: a line could not be made", exc_info=error)
@@ -85,6 +94,8 @@ class DecisionLog:
         if len(self._waiting) >= self._capacity:
             self._displace()
         self._waiting.append(line)
+        if self.recent is not None:
+            self.recent.keep(moment, request.decision_id, line, decision)
 
     def _displace(self) -> None:
         # The writing thread may have been quicker.

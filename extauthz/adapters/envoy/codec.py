@@ -119,7 +119,7 @@ class EnvoyCodec:
             key: object = decision
             grpc, shape = False, _FORWARDED
         else:
-            grpc, shape = _is_grpc(request.header("content-type")), None
+            grpc, shape = is_grpc(request.header("content-type")), None
             key = (decision, grpc, request.filtered)
             if request.filtered:
                 self._warn_of_filtered_headers()
@@ -244,6 +244,6 @@ def _latin1(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8").decode("latin-1")
 
 
-def _is_grpc(content_type: str) -> bool:
+def is_grpc(content_type: str) -> bool:
     """Return whether Envoy takes a request for gRPC, and makes trailers of its denial: a parameter makes it HTTP."""
     return content_type == "application/grpc" or content_type.startswith("application/grpc+")

@@ -8,7 +8,7 @@ import json
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ class Answer:
     """The document of an answer with status 200; of others the status alone, with `document` None.
 
     `challenge` is WWW-Authenticate, `date` is Date. `max_age` are the seconds that Cache-Control lets it be kept (RFC 9111 5.2.2),
-    `retry_after` those of Retry-After; None where the header is missing, or not in seconds.
+    `retry_after` those of Retry-After; None where the header is missing, or not in seconds. `refusal` is a small text of another
+    status.
     """
 
     status: int
@@ -50,6 +51,7 @@ class Answer:
     retry_after: float | None = None
     challenge: str = ""
     date: str = ""
+    refusal: str = field(default="", repr=False)
 
 
 class JsonFetcher:
@@ -162,11 +164,11 @@ class JsonFetcher:
         try:
             if redirects and response.next_request is not None and _origin(response.next_request.url) == _origin(request.url):
                 return await self._send(address, response.next_request, auth, redirects - 1)
-            document = None
+            document, refusal = None, ""
             if response.status_code == 200:
                 document = self._read(await self._body(address, response))
             else:
-                await _pass_by(response)
+                refusal = await _refusal(response)
         finally:
             await response.aclose()
         control, pause = response.headers.get("cache-control", "").lower(), response.headers.get("retry-after", "")
@@ -178,6 +180,7 @@ class JsonFetcher:
             float(pause) if re.fullmatch("[0-9]{1,9}", pause) else None,
             response.headers.get("www-authenticate", ""),
             response.headers.get("date", ""),
+            refusal,
         )
 
     async def _first_response(self, request: httpx2.Request, auth: httpx2.Auth | None) -> httpx2.Response:
@@ -271,11 +274,12 @@ def _client(
     )
 
 
-async def _pass_by(response: httpx2.Response) -> None:
+async def _refusal(response: httpx2.Response) -> str:
     length = response.headers.get("content-length", "")
     with contextlib.suppress(httpx2.HTTPError):
         if re.fullmatch("[0-9]{1,9}", length) and int(length) <= SMALL:
-            await response.aread()
+            return (await response.aread()).decode(errors="replace")
+    return ""
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:

@@ -125,7 +125,23 @@ function draw(section, chart) {
   });
 }
 
+// A file of this computer is put into a field, where it can be read before it is sent.
+function watchFiles() {
+  for (const input of all("input[type=file][data-fill]")) {
+    input.hidden = false;
+    input.addEventListener("change", async () => {
+      const [file] = input.files;
+      const field = document.getElementById(input.dataset.fill);
+      // A form takes 1 MiB.
+      if (file && file.size <= 1024 * 1024) field.value = await file.text();
+      input.setCustomValidity(file && file.size > 1024 * 1024 ? "This file is larger than 1 MiB." : "");
+      input.reportValidity();
+    });
+  }
+}
+
 watchDialogs();
+watchFiles();
 watchCopying();
 watchForm(document);
 watchFilters();

@@ -1,15 +1,14 @@
-"""The ops listener: /metrics, /healthz, /readyz and /config over HTTP, for monitoring, probes and operators."""
+"""The ops listener: /metrics, /healthz, /readyz, /config and other pages over HTTP, for monitoring, probes and operators."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
@@ -17,17 +16,15 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from extauthz.transport.grpc.eviction import evictable, has_unread
+from extauthz.transport.http.private_pages import Page, PrivatePage, header, refusal
 from extauthz.transport.sockets import BACKLOG, stop_accepting
 from extauthz.transport.tls_listening import TlsListener
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
-Page = tuple[int, str, bytes]
 ACCEPTED_AT_ONCE = 32
 """Connections accepted in one turn of the loop: before it ends none of them can make room, and each takes a descriptor."""
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: longer than scrapers pause."""
-_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
-_NOT_HERE = b"/config is shown over loopback, asked for by a loopback name, on a unix socket, and with a client certificate\n"
 
 
 class BoundedConnection(H11Protocol):
@@ -214,20 +211,25 @@ class Readiness:
 class Pages:
     """What the ops listener shows; `metrics` takes whether the client accepts OpenMetrics, and returns type and text.
 
-    With `trusted` every client may see the configuration: the listener is a unix socket, or asks for client certificates. Without
-    `configuration` there is no such page.
+    With `trusted` every client may see the configuration and the `private` pages, by their paths: the listener is a unix socket, or
+    asks for client certificates. Without `configuration` there is no such page.
     """
 
     metrics: Callable[[bool], Awaitable[tuple[str, bytes]]]
     readiness: Callable[[], Awaitable[Readiness]]
     configuration: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
     trusted: bool = False
+    private: Mapping[str, PrivatePage] = field(default_factory=dict)
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        """Return the methods that a page is asked for with."""
+        return self.private[path].methods if path in self.private else ("GET", "HEAD")
 
     async def page(self, scope: Mapping[str, Any]) -> Page:
         """Return the page of a request."""
         match scope["path"]:
             case "/metrics":
-                kind, text = await self.metrics("application/openmetrics-text" in _header(scope, b"accept"))
+                kind, text = await self.metrics("application/openmetrics-text" in header(scope, b"accept"))
                 return 200, kind, text
             case "/healthz":
                 return 200, "text/plain", b"ok\n"
@@ -236,11 +238,14 @@ class Pages:
                 body = {"ready": state.ready, "parts": dict(state.parts), "details": list(state.details)}
                 return (200 if state.ready else 503), "application/json", json.dumps(body).encode() + b"\n"
             case "/config" if self.configuration is not None:
-                if not self.trusted and not _is_local(scope):
-                    return 403, "text/plain", _NOT_HERE
+                if refused := refusal(scope, trusted=self.trusted):
+                    return refused
                 return 200, "application/json", json.dumps(await self.configuration(), indent=2).encode() + b"\n"
+            case path if path in self.private:
+                query = scope.get("query_string", b"").decode("latin-1")
+                return refusal(scope, trusted=self.trusted) or await self.private[path].answer(query)
             case _:
-                return 404, "text/plain", b"/metrics, /healthz, /readyz or /config\n"
+                return 404, "text/plain", b"/metrics, /healthz, /readyz, /config or /decisions\n"
 
 
 def application(pages: Pages) -> Application:
@@ -249,30 +254,11 @@ def application(pages: Pages) -> Application:
     async def serve(scope: Any, _: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        allowed = scope["method"] in ("GET", "HEAD")
-        status, kind, body = await pages.page(scope) if allowed else (405, "text/plain", b"GET or HEAD\n")
+        methods, method = pages.methods(scope["path"]), scope["method"]
+        refused = 405, "text/plain", f"{' or '.join(methods)}\n".encode()
+        status, kind, body = await pages.page(scope) if method in methods else refused
         headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body if scope["method"] == "GET" else b""})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
     return serve
-
-
-def _is_local(scope: Mapping[str, Any]) -> bool:
-    """Return whether a request came over loopback and was meant to: a web page elsewhere can use another name for this host."""
-    ends = (scope.get("client"), scope.get("server"))
-    host = _header(scope, b"host").lower()
-    name = host if host.endswith("]") else host.rpartition(":")[0] or host
-    return all(end and _is_loopback(str(end[0])) for end in ends) and name in _LOCAL_NAMES
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _header(scope: Mapping[str, Any], name: bytes) -> str:
-    """Return the values of a header, joined; a header that was sent twice equals no single value."""
-    return ",".join(value.decode("latin-1") for key, value in scope["headers"] if key == name)

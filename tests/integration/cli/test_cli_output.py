@@ -41,7 +41,7 @@ def leaves(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
         found = group.get_command(context, name)
         if isinstance(found, click.Group):
             yield from leaves(found, *path, name)
-        else:
+        if not isinstance(found, click.Group) or found.invoke_without_command:
             yield (*path, name)
 
 
@@ -84,6 +84,31 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ("internal-token", "new-key"): [["<evil>"], ["<key>"]],
     ("internal-token", "jwks"): [[]],
     ("report",): [["<log>"], ["<log>", "--json"], ["<missing>"], ["<log>", "--by", "client,user"], ["<log>", "--by", EVIL]],
+    ("replay",): [["<log>"], ["<log>", "--json"], ["<missing>"], ["<log>", "--host", EVIL], ["<log>", "--fail-on", EVIL]],
+    ("routes",): [
+        [],
+        ["--json"],
+        ["--config", "<evil>"],
+        ["--text", EVIL],
+        ["--path", EVIL],
+        ["--path", "/search", "--method", EVIL, "--host", EVIL],
+        ["--path", EVIL, "--json"],
+        ["--scope", EVIL],
+        ["--token", "<id>"],
+        ["--token", "\x1b[1m\x9b…"],
+    ],
+    ("decisions",): [
+        ["--ops", EVIL],
+        ["--config", "<evil>"],
+        ["--ops", "unix:///\x1b\u202e", "--user", EVIL],
+        ["--ops", "unix:///\x1b\u202e", "--follow", "--id", EVIL],
+    ],
+    ("record",): [
+        ["--output", "<new>", "--ops", EVIL],
+        ["--output", "<evil>"],
+        ["--output", "<new>", "--ops", "unix:///\x1b\u202e", "--route", EVIL],
+        ["--output", "<new>", "--for", EVIL],
+    ],
     ("envoy-config",): [
         [],
         ["--config", "<evil>"],
@@ -94,6 +119,8 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ],
     ("doctor",): [["--offline"], ["--offline", "--json"], ["--offline", "--config", "<evil>"]],
     ("demo",): [["--link", EVIL]],
+    ("completion",): [["bash"], ["zsh"], ["fish"], [EVIL], []],
+    ("console",): [["--config", "<evil>"]],
     ("console", "add-user"): [
         [EVIL],
         ["ana@acme.com", "--password-file", "<evil>"],

@@ -16,6 +16,7 @@ import pytest
 from extauthz.adapters.metrics import OPENMETRICS_TYPE, TEXT_TYPE, render
 from extauthz.addresses import Address
 from extauthz.transport.http.ops import BoundedConnection, HttpServer, Pages, Readiness, application
+from extauthz.transport.http.private_pages import PrivatePage
 from extauthz.transport.sockets import open_port
 from extauthz.transport.tls import TlsFiles
 from tests.support.transports import Authority
@@ -40,14 +41,18 @@ async def page(
     async def configuration() -> Mapping[str, Any]:
         return {"settings": {"realm": "r"}}
 
-    app = application(Pages(metrics, readiness, configuration, trusted=trusted))
+    async def answer(query: str) -> tuple[int, str, bytes]:
+        return 200, "text/plain", query.encode()
+
+    private = {"/decisions": PrivatePage(answer), "/recording/start": PrivatePage(answer, method="POST")}
+    app = application(Pages(metrics, readiness, configuration, trusted=trusted, private=private))
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    lines = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    await app({"type": "http", "method": method, "path": path, "headers": lines, **ends}, None, send)
+    lines = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+    await app({"type": "http", "method": method, "path": path, "query_string": b"a=b", "headers": lines, **ends}, None, send)
     start, body = sent
     return start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, body["body"]
 
@@ -89,7 +94,7 @@ async def test_readiness_names_its_parts(ready: bool, status: int) -> None:
 async def test_other_pages(method: str, path: str, status: int) -> None:
     found, headers, body = await page(path, method)
     assert found == status
-    assert (body == b"") == (method != "GET")
+    assert (body == b"") == (method == "HEAD")
     assert headers["content-length"] != "0"
 
 
@@ -132,6 +137,43 @@ async def test_not_to_another_machine_whatever_name_it_says(ends: Mapping[str, A
 async def test_two_names_are_none() -> None:
     app_ends = {**LOOPBACK}
     assert (await page("/config", ends=app_ends, host="localhost,localhost"))[0] == 403
+
+
+PRIVATE = [("/config", "GET"), ("/decisions", "GET"), ("/recording/start", "POST")]
+
+
+@pytest.mark.parametrize(("path", "method"), PRIVATE)
+async def test_every_private_page_has_the_rules_of_the_configuration(path: str, method: str) -> None:
+    assert (await page(path, method, host="localhost"))[0] == 200
+    for refused in ({"host": "evil.example"}, {"host": ""}):
+        status, _, body = await page(path, method, **refused)
+        assert (status, body.partition(b" ")[0]) == (403, path.encode())
+    for ends in ({"client": ("10.0.0.7", 5000), "server": ("127.0.0.1", 9090)}, {}):
+        assert (await page(path, method, ends=ends, host="localhost"))[0] == 403
+        assert (await page(path, method, ends=ends, trusted=True))[0] == 200
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize(("path", "method"), PRIVATE)
+@pytest.mark.parametrize(
+    "headers",
+    [{"origin": "https://evil.example"}, {"origin": "null"}, {"sec_fetch_site": "cross-site"}, {"sec_fetch_site": "same-site"}],
+    ids=str,
+)
+async def test_no_private_page_is_for_web_pages(path: str, method: str, headers: dict[str, str], trusted: bool) -> None:
+    """A browser on the operator's machine sends whatever a page asks it to, by a form or without reading the answer."""
+    status, _, body = await page(path, method, trusted=trusted, host="localhost", **headers)
+    assert (status, body) == (403, b"not for web pages: ask with a program, like extauthz decisions\n")
+
+
+async def test_whoever_writes_the_address_in_a_browser_sees_the_page() -> None:
+    status, _, body = await page("/decisions", host="localhost", sec_fetch_site="none")
+    assert (status, body) == (200, b"a=b")
+
+
+@pytest.mark.parametrize(("path", "method"), [("/recording/start", "GET"), ("/recording/start", "PUT"), ("/decisions", "POST")])
+async def test_a_private_page_has_one_method(path: str, method: str) -> None:
+    assert (await page(path, method, trusted=True))[0] == 405
 
 
 # --- the listener itself

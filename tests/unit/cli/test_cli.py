@@ -223,7 +223,7 @@ def test_tokens_that_are_switched_off(folder: Path) -> None:
 
 
 # They print for people, serve, always print JSON, or have --format for it.
-NO_DATA = {("init",), ("serve",), ("demo",), ("config", "show"), ("envoy-config",)} | {
+NO_DATA = {("init",), ("serve",), ("demo",), ("completion",), ("config", "show"), ("envoy-config",), ("console",)} | {
     *(("internal-token", name) for name in ("new-key", "jwks")),
     *(("console", name) for name in ("add-user", "remove-user")),
 }
@@ -233,7 +233,8 @@ def _leaves(command: click.Command, path: tuple[str, ...]) -> list[tuple[str, ..
     if not isinstance(command, click.Group):
         return [path]
     context = click.Context(command)
-    return [leaf for name in command.list_commands(context) for leaf in _leaves(_get(command, context, name), (*path, name))]
+    own = [path] if command.invoke_without_command else []
+    return own + [leaf for name in command.list_commands(context) for leaf in _leaves(_get(command, context, name), (*path, name))]
 
 
 def _get(group: click.Group, context: click.Context, name: str) -> click.Command:
@@ -250,7 +251,7 @@ def _command(path: tuple[str, ...]) -> click.Command:
     return found
 
 
-READERS = [path for path in [*_leaves(main, ()), ("console",)] if "config_file" in {param.name for param in _command(path).params}]
+READERS = [path for path in _leaves(main, ()) if "config_file" in {param.name for param in _command(path).params}]
 
 
 @pytest.mark.parametrize("path", _leaves(main, ()), ids=" ".join)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shlex
 import stat
@@ -23,7 +24,7 @@ from tests.support.documents import CONFIG, EXAMPLE
 OKTA = "https://acme.okta.com/oauth2/default"
 AZURE = "https://login.microsoftonline.com/88888888-4444-4444-4444-121212121212/v2.0"
 WRITTEN = [
-    *("config/extauthz.yaml", "config/routes/api.yaml", "config/tests/requests.sh"),
+    *("config/extauthz.yaml", "config/routes/api.yaml", "config/tests/requests.sh", "config/tests/routes.yaml"),
     *("data/.gitignore", "data/pepper-p1", "data/tokens.db"),
 ]
 
@@ -209,12 +210,23 @@ def test_an_example_is_the_one_of_the_tree(tmp_path: Path, example: str) -> None
     assert configuration.route_places.keys() == theirs.route_places.keys()
 
 
+@pytest.mark.parametrize("flags", [[], ["--example", "glean-client-api"], ["--scope", "READ"]], ids=" ".join)
+def test_the_suite_of_the_tests_folder_passes(tmp_path: Path, flags: list[str]) -> None:
+    assert init(tmp_path, *flags).exit_code == 0
+    result = CliRunner().invoke(main, ["test", "--config", str(tmp_path / CONFIGURATION), "--coverage", "--json"])
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    routes = len(load(tmp_path / CONFIGURATION).route_places)
+    assert told["coverage"]["reached"]["routes"] == routes
+    assert told["passed"] > 2 * routes
+
+
 def test_the_next_commands_work_as_they_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shown = init(Path("an api"), "--name", "orders").stdout
     lines = [line.strip() for line in shown.splitlines() if line.startswith("  extauthz ")]
-    assert [line.split()[1] for line in lines] == ["config", "token", "serve"]
+    assert [line.split()[1] for line in lines] == ["config", "test", "token", "serve"]
     assert all("--config 'an api/config/extauthz.yaml'" in line for line in lines)
-    for line in lines[:2]:
+    for line in lines[:3]:
         result = CliRunner().invoke(main, shlex.split(line)[1:])
         assert result.exit_code == 0, result.output

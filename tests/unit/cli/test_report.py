@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from hypothesis import strategies as st
 from extauthz.adapters.decision_log.log import DecisionLog
 from extauthz.adapters.decision_log.sinks import File
 from extauthz.cli import main, refusals
+from extauthz.cli.log_files import MAX_LINE, STEP, lines
 from extauthz.cli.moments import seconds
-from extauthz.cli.refusal_hints import HINTS, hint
 from extauthz.cli.refusals import EVER, MAX_NAMES, SHOWN_NAMES, NameCounts, RefusalReport
-from extauthz.cli.report import MAX_LINE, STEP, lines
 from extauthz.core.model import ALLOWING, Reason
 from extauthz.service import Authorizer
+from extauthz.tools.refusal_hints import HINTS, hint
 from tests.support.narrow_terminal import narrow
 from tests.support.world import DECISION_ID, NOW, MakeWorld, bearer, check_request
 
@@ -372,11 +373,24 @@ def test_several_logs_and_standard_input(log: Path, tmp_path: Path) -> None:
     assert told("-", stdin="\n".join(LOG))["would_deny"] == 6
 
 
-def test_logs_that_cannot_be_read(tmp_path: Path) -> None:
+def test_a_compressed_log_is_read_as_one_that_is_not(log: Path, tmp_path: Path) -> None:
+    text = "\n".join(LOG).encode()
+    packed = tmp_path / "decisions.log.1"
+    packed.write_bytes(gzip.compress(text[:200]) + gzip.compress(text[200:]))
+    assert told(packed) == told("-", stdin=packed.read_bytes()) == told(log)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-20], lambda data: data[:60] + b"x" * 20 + data[80:], lambda data: data[:12]]
+)
+def test_a_damaged_log_is_not_reported_as_if_it_were_whole(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     packed = tmp_path / "decisions.log.gz"
-    packed.write_bytes(gzip.compress("\n".join(LOG).encode()))
+    packed.write_bytes(damage(gzip.compress("\n".join(LOG).encode())))
     result = run(packed)
-    assert (result.exit_code, f"zcat {packed} | extauthz report -" in result.stderr) == (1, True)
+    assert (result.exit_code, "is damaged" in result.stderr, result.stdout) == (1, True, "")
+
+
+def test_logs_that_cannot_be_read(tmp_path: Path) -> None:
     assert run(tmp_path / "missing.log").exit_code == 2
     assert run(tmp_path).exit_code == 2
     assert run().exit_code == 2

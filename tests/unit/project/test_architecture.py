@@ -47,7 +47,7 @@ ONLY_FOR = {
     "config": ("runtime", "admin", "serve", "console", "cli", "envoy_config", "initial", "doctor", "tools"),
     "serve": ("cli", "doctor"),
     "_pb": ("adapters.envoy", "transport"),
-    "adapters.oauth": ("runtime", "serve", "doctor", "console", "admin.oauth_trial"),
+    "adapters.oauth": ("runtime", "serve", "doctor", "console", "admin.oauth_trial", "tools.live"),
     "console": ("cli",),
 }
 

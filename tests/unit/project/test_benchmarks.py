@@ -35,6 +35,7 @@ from benchmarks import (
     soak,
     start,
     threads,
+    tools_replay,
     under_load,
 )
 from benchmarks.answers import Judge, WrongAnswer, allow, allowed, exactly, judge_all, judge_h2load, refused
@@ -211,6 +212,23 @@ def test_growth_stops_at_a_wrong_answer(genuine: dict[str, bytes], lying: int, l
     assert next(answers, None) is None, "the first round is the last one"
     with pytest.raises(WrongAnswer, match="token_expired"):
         growth.together([lying], [os.getpid()], load_request, (1, 1), seconds=1)
+
+
+def test_replay_stops_at_a_wrong_answer(tmp_path: Path) -> None:
+    loaded = tools_replay.configuration(tmp_path)
+    size = 2 * tools_replay.ROUTES
+    data, recorded = b"".join(tools_replay.log(size, paths=7)), b"".join(tools_replay.recordings(size))
+    wanted = tools_replay.expected(size)
+    assert tools_replay.measure(loaded, data, wanted) > 0
+    assert tools_replay.measure(loaded, recorded, tools_replay.expected(size, recorded=True)) > 0
+    for wrong, text in (
+        (replace(wanted, narrowed=wanted.narrowed + 1), data),
+        (wanted, data.replace(b"allowed", b"public", 1)),
+        (wanted, data + b"broken"),
+        (wanted, recorded),
+    ):
+        with pytest.raises(WrongAnswer):
+            tools_replay.measure(loaded, text, wrong)
 
 
 def test_cold_stops_at_a_wrong_answer(genuine: dict[str, bytes]) -> None:
@@ -539,3 +557,22 @@ def test_a_chart_draws_each_part_in_proportion() -> None:
     assert widths[0] == pytest.approx(2 * widths[2], rel=0.01)
     texts = [each.text for each in image.iter(f"{space}text")]
     assert texts == ["Title", "one", "two", "a <b>", "20.0 + 5.0", "c", "10.0"]
+
+
+def test_a_suite_that_does_not_pass_whole_is_wrong(tmp_path: Path) -> None:
+    file = tools_suites.written(tmp_path, 20)
+    _, right = tools_suites.run(file, "--json", "--coverage")
+    tools_suites.judge(right, 20, reached=20)
+    told = json.loads(right)
+    told["coverage"]["reached"]["routes"] = 19
+    for wrong, cases, message in (
+        (right, 21, "20 of 21 cases passed"),
+        (json.dumps({**told, "passed": 19, "failed": 1}), 20, "19 of 20 cases passed, 1 failed"),
+        (json.dumps(told), 20, "19 of 20 routes"),
+        ("", 20, "no results"),
+    ):
+        with pytest.raises(WrongAnswer, match=message):
+            tools_suites.judge(wrong, cases, reached=20)
+    (tmp_path / "routes.yaml").write_text("routes: []")
+    with pytest.raises(WrongAnswer, match="of 20 cases passed"):
+        tools_suites.measure(file, 20)

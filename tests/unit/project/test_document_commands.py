@@ -22,9 +22,9 @@ from tests.support.documents import yaml_blocks
 from tests.support.envoy import refusal
 from tests.support.project import ROOT
 
-WHOLE = ROOT / "docs" / "tutorial.md"
-"""Its commands belong together: test_tutorial.py types all of them."""
-PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page != WHOLE)]
+WHOLE = tuple(ROOT / "docs" / name for name in ("tutorial.md", "tools.md"))
+"""The commands of each belong together: test_tutorial.py types all of them."""
+PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page not in WHOLE)]
 
 NOT_RUN = {
     "extauthz doctor": "asks a running Envoy: test_doctor_envoy.py, test_control_planes_envoy.py",
@@ -113,9 +113,11 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return {ID: token["id"], HEAD: json.loads(invoked("audit", "verify", "--json"))["head"]}
 
 
-def test_the_page_that_is_typed_as_a_whole_is_there() -> None:
-    assert f'"docs" / "{WHOLE.name}"' in (ROOT / "tests" / "e2e" / "test_tutorial.py").read_text(encoding="utf-8")
-    assert len([*commands(WHOLE)]) > 20
+def test_the_pages_that_are_typed_as_a_whole_are_there() -> None:
+    typed = "PAGES = (" + ", ".join(f'"{page.stem}"' for page in WHOLE) + ")"
+    assert typed in (ROOT / "tests" / "e2e" / "test_tutorial.py").read_text(encoding="utf-8")
+    for page in WHOLE:
+        assert len([*commands(page)]) > 20, page.name
 
 
 def test_there_are_commands_to_run_and_reasons_for_those_that_are_not() -> None:

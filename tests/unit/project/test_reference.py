@@ -49,6 +49,8 @@ def test_every_key_of_a_profile_is_documented_with_its_values() -> None:
 def test_the_generated_pages_are_what_the_code_says() -> None:
     for name, page in generate.PAGES.items():
         assert (REFERENCE.parent / "reference" / name).read_text(encoding="utf-8") == page(), f"{name}: run `make reference`"
+    for name, schema in generate.SCHEMAS.items():
+        assert (generate.EXAMPLES / name).read_text(encoding="utf-8") == schema(), f"{name}: run `make reference`"
 
 
 def test_every_metric_is_in_the_code_that_serves_and_the_other_way_round() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from extauthz.adapters.decision_log.ring import FoundDecisions
 from extauthz.config.saved_settings import SavedSettings
 from extauthz.core.model import Reason
 from extauthz.serve import messages as control
@@ -28,6 +29,12 @@ MESSAGES: list[Message] = [
     control.Discard(),
     control.Reopen(),
     control.Report(),
+    control.FindDecisions({"reason": "allowed", "user": "ü@acme.com"}, 10, 1024),
+    control.StartRecording("r", {}, 60.0, 100, 1024),
+    control.TakeRecorded("r"),
+    control.EndRecording("r"),
+    FoundDecisions([{"decision_id": "0", "status": 200}], is_cut=True),
+    control.Recorded([{"version": 1, "headers": {}}], 3, is_over=True),
     control.Drain(),
     control.HandOver(),
     control.Hurry(),

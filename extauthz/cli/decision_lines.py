@@ -1,0 +1,48 @@
+"""A decision as one line, as wide as the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from extauthz.cli.rendering import CUT
+from extauthz.cli.terminal import Styled, can_show, printable
+
+_COLOURS = {"allow": "green", "would_deny": "yellow", "deny": "red"}
+_GAP = "  "
+_TIME, _REASON, _ID = 9, 23, 32
+_USER, _ROUTE = 24, 28
+"""Cells of what is left out where the terminal is narrow."""
+_REQUEST = 28
+"""Cells of method and path that are worth more than what is beside them."""
+
+
+def decision_line(record: Mapping[str, Any], width: int) -> list[str | Styled]:
+    """Return the parts of a line of at most so many cells: time, reason, request; and where there is room id, user and route."""
+    from rich.cells import set_cell_size
+
+    mark = CUT if can_show(CUT) else "~"
+
+    def fitted(text: str, cells: int) -> str:
+        text = printable(text, lines=False)
+        cut = set_cell_size(text, cells)
+        return cut if cut.startswith(text) else set_cell_size(text, cells - 1) + mark
+
+    room = width - _TIME - _REASON - 2 * len(_GAP)
+    parts: list[str] = []
+    for name, cells in (("decision_id", _ID), ("user", _USER), ("route", _ROUTE)):
+        if room - cells - len(_GAP) >= _REQUEST:
+            room -= cells + len(_GAP)
+            parts.append(fitted(str(record.get(name, "-")), cells))
+    request = fitted(f"{record.get('method', '-')} {record.get('path', '-')}", max(room, 1))
+    reason = Styled(fitted(str(record.get("reason", "-")), _REASON), fg=_COLOURS.get(str(record.get("decision"))))
+    rest = _GAP.join([request, *parts[1:], *parts[:1]]).rstrip()
+    return [f"{_moment(record)}{_GAP}", reason, f"{_GAP}{rest}"]
+
+
+def _moment(record: Mapping[str, Any]) -> str:
+    try:
+        return f"{datetime.fromtimestamp(float(record['time']), UTC):%H:%M:%S}Z"
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        return "-" * _TIME

@@ -1,0 +1,169 @@
+"""The request that `extauthz explain` is given: as for curl, as a CheckRequest, as a line of the decision log, or by its id."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from extauthz.config.loader import Configuration
+    from extauthz.core.model import Identity, Reason, Request
+    from extauthz.tools.live import OpsListener
+
+MAX_INPUT = 4 * 1024 * 1024
+"""Bytes of a CheckRequest or a pasted line: what is larger is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be explained: a request, what is known of its token by whoever described it, and of a log, its reason."""
+
+    request: Request | None
+    evidence: Identity | Reason | None = None
+    is_described: bool = False
+    logged: Reason | None = None
+    moment: float | None = None
+    secrets: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def asked_of(
+    loaded: Configuration,
+    *,
+    line: str | None,
+    check_file: str | None,
+    log_file: str | None,
+    decision_id: str | None,
+    ops: Callable[[], OpsListener],
+    request: tuple[str, ...],
+) -> Asked:
+    """Read the request from where the flags say."""
+    sources = {
+        "--curl": line,
+        "--check-request": check_file,
+        "--log-line": log_file,
+        "--live": decision_id,
+        "the request": request or None,
+    }
+    named = [name for name, value in sources.items() if value is not None]
+    if len(named) > 1:
+        raise click.UsageError(f"{' and '.join(named)}: give one of them")
+    if check_file is not None:
+        return _of_check_request(check_file)
+    if log_file is not None:
+        return _of_record(loaded, _one_line(_read(log_file, "--log-line")))
+    if decision_id is not None:
+        if len(decision_id) != 32 or not set(decision_id) <= set("0123456789abcdef"):
+            raise click.UsageError("--live: a decision id has 32 hex digits in small letters")
+        return _live(loaded, decision_id, ops())
+    if line is None and not request and sys.stdin.isatty():
+        raise click.UsageError("no request: write it as for curl, or name one with --curl, --check-request, --log-line or --live")
+    return _of_curl(line, request)
+
+
+def _of_curl(line: str | None, request: tuple[str, ...]) -> Asked:
+    from extauthz.tools.curl import read, read_line
+    from extauthz.tools.curl_flags import CurlError
+
+    try:
+        if request:
+            found = read(request)
+        else:
+            found = read_line(line if line not in (None, "-") else _read("-", "--curl").decode("utf-8", "surrogateescape"))
+    except CurlError as error:
+        raise click.UsageError(str(error)) from error
+    return Asked(found.request, secrets=found.secrets, notes=found.notes)
+
+
+def _of_check_request(file: str) -> Asked:
+    from extauthz.adapters.envoy.check_files import request_in
+
+    try:
+        return Asked(request_in(_read(file, "--check-request")))
+    except ValueError as error:
+        raise click.UsageError(f"--check-request: {error}") from error
+
+
+def _one_line(data: bytes) -> str:
+    lines = [line for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
+    if len(lines) != 1:
+        raise click.UsageError(
+            f"--log-line: {len(lines)} lines in place of one: choose it, for instance by its decision_id with grep"
+        )
+    return lines[0]
+
+
+def _of_record(loaded: Configuration, record: Any) -> Asked:
+    from extauthz.tools.described import LineError, described, record_in
+
+    try:
+        told = described(loaded.policy, record_in(record) if isinstance(record, str) else record)
+    except LineError as error:
+        raise click.UsageError(f"--log-line: {error}") from error
+    return Asked(told.request, told.evidence, is_described=True, logged=told.reason, moment=told.moment, notes=told.notes)
+
+
+def _live(loaded: Configuration, decision_id: str, place: OpsListener) -> Asked:
+    from extauthz.errors import LiveError
+    from extauthz.tools.live import recent_decisions
+
+    try:
+        found = recent_decisions(place, {"id": decision_id, "limit": "1"})
+    except LiveError as error:
+        raise click.ClickException(str(error)) from error
+    records = [record for record in found.decisions if record.get("decision_id") == decision_id]
+    if not records:
+        raise click.ClickException(
+            f"{place.name} does not have this decision: it keeps the newest ones only, and the decision log has the others"
+        )
+    return _of_record(loaded, records[0])
+
+
+def _read(file: str, flag: str) -> bytes:
+    try:
+        if file == "-":
+            data = sys.stdin.buffer.read(MAX_INPUT + 1)
+        else:
+            with Path(file).open("rb") as stream:
+                data = stream.read(MAX_INPUT + 1)
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"{flag}: the file cannot be read: {getattr(error, 'strerror', None) or 'not a name'}") from error
+    if len(data) > MAX_INPUT:
+        raise click.UsageError(f"{flag}: larger than {MAX_INPUT // 1024 // 1024} MiB")
+    return data
+
+
+def described_by(loaded: Configuration, asked: Asked, who: str) -> Asked:
+    """Let the caller that the flag describes send the request, in place of its token."""
+    from extauthz.core.credentials import AUTHORIZATION
+    from extauthz.tools.callers import CallerError, caller
+    from extauthz.tools.calls import Call, request_of
+
+    try:
+        described = caller(who, loaded.settings.scopes, loaded.providers)
+    except CallerError as error:
+        raise click.UsageError(f"--as: {error}") from error
+    request = asked.request
+    if request is None:
+        return replace(asked, evidence=described.evidence, is_described=True)
+    own = {AUTHORIZATION, loaded.policy.auth_types.header}
+    kept = {name: value for name, value in request.headers.items() if name not in own}
+    made = request_of(loaded.policy, Call(request.method, request.path, request.host, kept, described))
+    notes = (
+        *asked.notes,
+        *(("The token of the request was not looked at, because of --as.",) if AUTHORIZATION in request.headers else ()),
+    )
+    secrets = (*asked.secrets, request.headers.get(AUTHORIZATION, ""))
+    return replace(
+        asked,
+        request=replace(request, headers=made.headers),
+        evidence=described.evidence,
+        is_described=True,
+        notes=notes,
+        secrets=secrets,
+    )

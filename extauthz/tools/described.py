@@ -1,0 +1,218 @@
+"""The request that a line of the decision log tells of: what the line keeps, and for the rest what fits its reason.
+
+A line holds no token, no query and no header. So what such a request is explained with is partly assumed, and each assumption is
+named in a note.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from extauthz.admin.route_map import routes_of
+from extauthz.core.credentials import AUTHORIZATION, Kind
+from extauthz.core.decide import Plan, plan
+from extauthz.core.identity import MAX_VALUE
+from extauthz.core.model import DECISION_ID, AuthType, Deny, Identity, Reason, Request
+from extauthz.core.policy import Policy
+from extauthz.core.routes import ANY_METHOD, Route
+from extauthz.tools.callers import NOBODY, VERIFYING, Caller
+from extauthz.tools.calls import Call, request_of
+from extauthz.tools.explain_model import STEP_OF, Step
+
+MAX_LINE = 64 * 1024
+"""Characters of a line: sixteen times as many as the longest that is written."""
+
+_STRANGER = "somebody@host.invalid"
+_OTHER_HOST = "other.host.invalid"
+_OF_PROVIDERS = frozenset(
+    {
+        *(Reason.TOKEN_SIGNATURE, Reason.TOKEN_ALGORITHM, Reason.TOKEN_KEY_UNKNOWN, Reason.TOKEN_HEADER_FORBIDDEN),
+        *(Reason.TOKEN_ISSUER, Reason.TOKEN_AUDIENCE, Reason.TOKEN_CLIENT, Reason.TOKEN_NOT_YET_VALID),
+        *(Reason.TOKEN_CLAIMS_MALFORMED, Reason.TOKEN_KIND_WRONG, Reason.TOKEN_USER_INVALID, Reason.TOKEN_USER_NOT_ALLOWED),
+        *(Reason.TOKEN_INACTIVE, Reason.ISSUER_UNAVAILABLE, Reason.KEY_SET_UNAVAILABLE),
+    }
+)
+_OF_TOKENS = ("token_sha256", "token_issuer", "token_key_id")
+
+
+class LineError(ValueError):
+    """A line that is no decision; the message holds nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedDecision:
+    """A decision of the log: the request without what the log does not keep, what verifying its token came to, and the reason.
+
+    `request` is None for one that could not be read; `moment` is when it was decided, in seconds since the epoch, if the line says.
+    """
+
+    request: Request | None
+    evidence: Identity | Reason | None
+    reason: Reason | None
+    moment: float | None
+    notes: tuple[str, ...] = ()
+
+
+def record_in(text: str) -> Mapping[str, Any]:
+    """Read a line of the decision log; raises LineError."""
+    if len(text) > MAX_LINE:
+        raise LineError("the line is longer than any of a decision log")
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        raise LineError("the line is no JSON: give one line of a decision log") from None
+    if not isinstance(record, dict) or not isinstance(record.get("reason"), str):
+        raise LineError("the line has no reason: give one line of a decision log, whose fields decision_log.fields names")
+    return record
+
+
+def described(policy: Policy, record: Mapping[str, Any]) -> DescribedDecision:
+    """Return the request of a record; raises LineError where the record tells of none."""
+    reason = next((reason for reason in Reason if reason.value == record["reason"]), None)
+    time = record.get("time")
+    moment = float(time) if isinstance(time, (int, float)) and math.isfinite(time) else None
+    if reason is Reason.REQUEST_MALFORMED:
+        return DescribedDecision(None, None, reason, moment)
+    method, path = _text(record, "method"), _text(record, "path")
+    if reason is Reason.PATH_MALFORMED:
+        path += "#"  # what made it malformed may have been cut off
+    if not method or not path:
+        raise LineError("the line has no method and path: decision_log.fields has to name them")
+    line = _Line(policy, record, reason, method, path)
+    request = line.request()
+    notes = ("The log keeps no query, no header and no token: what follows from these is assumed.", *line.notes)
+    return DescribedDecision(request, line.caller().evidence, reason, moment, notes)
+
+
+def _text(record: Mapping[str, Any], name: str) -> str:
+    value = record.get(name)
+    return value if isinstance(value, str) else ""
+
+
+@dataclass(slots=True)
+class _Line:
+    policy: Policy
+    record: Mapping[str, Any]
+    reason: Reason | None
+    method: str
+    path: str
+    notes: list[str] = field(default_factory=list)
+
+    def request(self) -> Request:
+        """Return the request with the headers and the query that fit the reason."""
+        caller, headers, query = self.caller(), self._headers(), _QUERIES.get(self.reason, "")
+        types = self.policy.auth_types
+        path = f"{self.path}?{query}" if query else self.path
+        request = request_of(self.policy, Call(self.method, path, self._host(), headers, caller))
+        written = dict(request.headers)
+        match self.reason:
+            case Reason.SCHEME_UNSUPPORTED:
+                written[AUTHORIZATION] = "Basic described"
+            case Reason.AUTHORIZATION_MALFORMED:
+                written[AUTHORIZATION] = "Bearer"
+            case Reason.AUTH_TYPE_UNKNOWN if types.header:
+                written[types.header] = "?"
+        made = Request(self.method, path, request.host, written, raw=True, decision_id=request.decision_id)
+        may_be_preflight = self.method == "OPTIONS" and self.reason in (Reason.PUBLIC, Reason.METHOD_IN_QUERY)
+        return self._as_preflight(made) if may_be_preflight else made
+
+    def caller(self) -> Caller:
+        """Return who sent it: the identity that the line names, or why its token was refused."""
+        auth_type = next((each for each in AuthType if each.value == self.record.get("auth_type")), None)
+        if auth_type is not None:
+            kind = Kind.OAUTH if auth_type is AuthType.OAUTH else Kind.ISSUED
+            return Caller(kind, self._identity(auth_type))
+        if self.reason is None or self.reason in (Reason.CREDENTIAL_MISSING, Reason.TOKEN_IN_QUERY):
+            return NOBODY
+        if self.reason is Reason.CREDENTIAL_DISABLED:
+            return Caller(next((kind for kind in Kind if kind not in self.policy.kinds), Kind.ISSUED), Reason.TOKEN_UNKNOWN)
+        if STEP_OF[self.reason] is Step.TOKEN:
+            of_provider = self.reason in _OF_PROVIDERS or any(name in self.record for name in _OF_TOKENS)
+            kind = Kind.OAUTH if of_provider else Kind.ISSUED
+            return Caller(kind if kind in self.policy.kinds else next(iter(sorted(self.policy.kinds)), kind), self.reason)
+        return Caller(Kind.ISSUED, Reason.TOKEN_UNKNOWN) if self.reason in VERIFYING | {Reason.AUTH_TYPE_UNKNOWN} else NOBODY
+
+    def _identity(self, auth_type: AuthType) -> Identity | Reason:
+        if self.reason is Reason.TOKEN_EXPIRED:
+            return self.reason
+        held = self.record.get("held_scopes")
+        route = self._route()
+        if isinstance(held, str):
+            scopes = frozenset(held.split())
+        else:
+            scopes = frozenset(route.scopes if route is not None else ())
+            self._note("The log does not tell the scopes of this token: those that the route asks for are assumed.")
+        user = _text(self.record, "user") or None
+        if auth_type in (AuthType.GLOBAL, AuthType.ANONYMOUS):
+            user = None
+        actor = _text(self.record, "actor") or "described"
+        if self.reason is Reason.IDENTITY_TOO_LONG:
+            self._note("The log does not tell which header would be too long: that of the actor is assumed.")
+            actor = f"{actor}{'~' * MAX_VALUE}"
+        client, token = (_text(self.record, name) or None for name in ("client_id", "token_id"))
+        return Identity(auth_type, actor, user, scopes, math.inf, client, token)
+
+    def _headers(self) -> dict[str, str]:
+        """Return the act-as headers that fit."""
+        names, user = self.policy.act_as.headers, _text(self.record, "user")
+        match self.reason:
+            case Reason.ACT_AS_MISSING:
+                return {}
+            case Reason.ACT_AS_MALFORMED:
+                return {names[0]: "?"}
+            case Reason.ACT_AS_CONFLICT:
+                return {names[0]: _STRANGER, names[-1]: f"not.{_STRANGER}"}
+            case Reason.ACT_AS_NOT_ALLOWED:
+                return {names[0]: _STRANGER}
+            case Reason.ACT_AS_FORBIDDEN:
+                self._note("The log does not tell for whom the token would have acted: a user that is not allowed is assumed.")
+                return {names[0]: _STRANGER}
+        if self.record.get("auth_type") != AuthType.GLOBAL:
+            return {}
+        if not user:
+            self._note("The log does not tell for whom the token acts.")
+        return {names[0]: user} if user else {}
+
+    def _host(self) -> str:
+        """Return a host for which the routes have the one of the line."""
+        if not self.policy.hosts:
+            return ""
+        if self.reason is Reason.HOST_MALFORMED:
+            return "?, ?"
+        if self.record.get("route") is None:
+            self._note("The log does not tell the host: one for which this reason comes out is assumed.")
+            return next((host for host in (_OTHER_HOST, *self.policy.hosts) if self._comes_out(host)), _OTHER_HOST)
+        return next((host for host, table in self.policy.hosts.items() if self._has_route(routes_of(table))), _OTHER_HOST)
+
+    def _comes_out(self, host: str) -> bool:
+        found = plan(self.policy, Request(self.method, self.path, host, {}, raw=True, decision_id=DECISION_ID))
+        if self.reason is not None and STEP_OF[self.reason] is Step.TOKEN:
+            return not (isinstance(found, Deny) and STEP_OF[found.reason] is Step.ROUTE)
+        return isinstance(found, Deny) and found.reason is self.reason
+
+    def _has_route(self, routes: Iterable[Route]) -> bool:
+        return any(route.name == self.record.get("route") for route in routes)
+
+    def _route(self) -> Route | None:
+        tables = (self.policy.routes, *self.policy.hosts.values())
+        return next((route for table in tables for route in routes_of(table) if route.name == self.record.get("route")), None)
+
+    def _as_preflight(self, request: Request) -> Request:
+        """Return what makes an OPTIONS request the preflight that it must have been, if nothing else lets it in."""
+        found, route = plan(self.policy, request), self._route()
+        if route is None or (not isinstance(found, Plan) and (found.route, found.reason) == (route.name, self.reason)):
+            return request
+        method = next((method for method in route.match.methods if method != ANY_METHOD), "GET")
+        headers = {"origin": "https://described.invalid", "access-control-request-method": method, **request.headers}
+        return Request(request.method, request.path, request.host, headers, raw=True, decision_id=request.decision_id)
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+_QUERIES: Mapping[Reason | None, str] = {Reason.TOKEN_IN_QUERY: "access_token=", Reason.METHOD_IN_QUERY: "_method="}

@@ -1,0 +1,219 @@
+"""What a configuration lets through, compared with API descriptions: asked of the steps that serve, one request per operation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import count
+
+from extauthz.admin.route_map import routes_of
+from extauthz.config.openapi_map import OpenapiMap
+from extauthz.core.credentials import Kind
+from extauthz.core.decide import Plan, plan
+from extauthz.core.model import Allow, AuthType, Deny, Identity, Reason, Request, WouldDeny
+from extauthz.core.policy import Policy
+from extauthz.core.routes import Route
+from extauthz.core.upstream import widest
+from extauthz.tools.callers import Caller
+from extauthz.tools.calls import Call, decided_call, request_of
+from extauthz.tools.openapi import Operation
+from extauthz.tools.openapi_access import Accesses, Alternatives, of_route
+from extauthz.tools.openapi_paths import WORD, sample
+
+_NOW = 0.0
+_ANY_HOST = "localhost"
+
+
+class Finding(StrEnum):
+    """How a configuration differs from a description."""
+
+    NO_ROUTE = "no route"
+    WIDER = "wider"
+    NO_OPERATION = "no operation"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One finding: the operation and the route, each "" where there is none, why, and why it is accepted if it is."""
+
+    finding: Finding
+    operation: str
+    route: str
+    why: str
+    place: str = ""
+    accepted: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """All findings, and how many operations were asked about: those with a route that opens them, denied, and never reached."""
+
+    differences: tuple[Difference, ...]
+    operations: int
+    opened: int
+    denied: int
+    unreachable: int
+
+    @property
+    def refused(self) -> tuple[Difference, ...]:
+        """The findings that nobody accepted."""
+        return tuple(difference for difference in self.differences if not difference.accepted)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked: a policy, where its routes stand, the descriptions with their mapping file, and the hosts to ask for.
+
+    Without `hosts` it is that of the server. Routes without an operation are those of `files`, of all files if there are none.
+    """
+
+    policy: Policy
+    places: Mapping[str, str]
+    operations: Sequence[Operation]
+    rules: OpenapiMap
+    vocabulary: Sequence[str]
+    hosts: Sequence[str] = ()
+    files: Sequence[str] = ()
+
+
+def coverage(question: Question) -> Coverage:
+    """Ask about every operation, and look for routes that no operation came to."""
+    word = _fresh_word(question.policy)
+    accesses = Accesses(question.rules, question.vocabulary)
+    reached: set[str] = set()
+    differences: list[Difference] = []
+    counts = {"opened": 0, "denied": 0, "unreachable": 0}
+    for operation in question.operations:
+        answers = [
+            replace(_ask(question.policy, operation.method, path, host), is_rest=is_rest)
+            for path, host, is_rest in _requests(question, operation, word)
+        ]
+        reached |= {answer.route for answer in answers if answer.route}
+        counts[_state(answers)] += 1
+        differences += _of_operation(operation, answers, accesses.floor(operation))
+    differences += _without_operation(question, reached)
+    accepted = tuple(_accepted(difference, question) for difference in dict.fromkeys(differences))
+    return Coverage(accepted, len(question.operations), **counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a request comes to: the name of its route, the route itself where a token is needed, and who needs none."""
+
+    route: str
+    asked: str
+    reason: Reason | None = None
+    plan: Plan | None = None
+    is_open: bool = False
+    is_monitored: bool = False
+    is_rest: bool = False
+
+
+def _requests(question: Question, operation: Operation, word: str) -> Iterator[tuple[str, str, bool]]:
+    """Yield paths with their hosts, and whether a wildcard has more segments than one in it."""
+    found: dict[tuple[str, str], bool] = {}
+    for rest in ("", f"/{word}"):
+        for server in operation.servers:
+            path = sample(server.base + operation.path, operation.matrix, word, rest=rest)
+            for host in question.hosts or (server.host or _ANY_HOST,):
+                found.setdefault((path, host), bool(rest))
+    yield from ((path, host, is_rest) for (path, host), is_rest in found.items())
+
+
+def _ask(policy: Policy, method: str, path: str, host: str) -> _Answer:
+    nobody = decided_call(policy, Call(method, path, host), _NOW)
+    is_open = not isinstance(nobody, Deny)
+    monitored = isinstance(nobody, WouldDeny)
+    somebody = plan(policy, _with_token(policy, method, path, host))
+    asked = f"{method} {path}"
+    match somebody:
+        case Plan():
+            return _Answer(somebody.route.name, asked, None, somebody, is_open, monitored)
+        case Allow():
+            return _Answer(somebody.route, asked, None, None, is_open, monitored)
+        case _:
+            return _Answer(somebody.route or "", asked, somebody.reason, None, is_open, monitored)
+
+
+def _with_token(policy: Policy, method: str, path: str, host: str) -> Request:
+    kind = Kind.ISSUED if Kind.ISSUED in policy.kinds else Kind.OAUTH
+    identity = Identity(AuthType.GLOBAL, "described", None, frozenset(), _NOW + 1)
+    return request_of(policy, Call(method, path, host, caller=Caller(kind, identity)))
+
+
+_UNREADABLE = {Reason.PATH_MALFORMED, Reason.PATH_AMBIGUOUS, Reason.METHOD_IN_QUERY, Reason.HOST_MALFORMED}
+_UNROUTED = {Reason.ROUTE_UNKNOWN, Reason.METHOD_NOT_ALLOWED}
+
+
+def _state(answers: Sequence[_Answer]) -> str:
+    if any(answer.is_open or answer.plan for answer in answers):
+        return "opened"
+    return "unreachable" if all(answer.reason in _UNREADABLE for answer in answers) else "denied"
+
+
+def _of_operation(operation: Operation, answers: Sequence[_Answer], floor: Alternatives | None) -> Iterator[Difference]:
+    # With one segment or with several, a wildcard has a route: that the other is refused is stricter.
+    plain, deeper = [[each for each in answers if each.is_rest is is_rest] for is_rest in (False, True)]
+    routed = {id(one) for one, other in zip(plain, deeper, strict=False) if other.reason not in _UNROUTED}
+    for answer in answers:
+        if answer.reason in _UNROUTED and not answer.is_rest and id(answer) not in routed:
+            yield Difference(Finding.NO_ROUTE, operation.label, "", f"{answer.asked} is {answer.reason}", operation.place)
+        why = _why_wider(operation, answer, floor)
+        if why:
+            yield Difference(Finding.WIDER, operation.label, answer.route, why, operation.place)
+
+
+def _why_wider(operation: Operation, answer: _Answer, floor: Alternatives | None) -> str:
+    """Say how the route lets more callers in than the description, "" where it does not."""
+    if operation.is_open:
+        return ""
+    if answer.is_monitored:
+        return "the route is in monitor mode, which forwards everybody, and the description demands security"
+    if answer.is_open:
+        return "the route is public, and the description demands security"
+    if answer.plan is None:
+        return ""
+    route = answer.plan.route
+    if AuthType.ANONYMOUS in route.accept:
+        return "the route takes anonymous tokens, and the description demands security"
+    least = of_route(route).alternatives
+    if floor is None or all(any(names <= held for names in floor) for held in least):
+        return ""
+    return f"the route asks for {_sets(least)}, and the security of the description comes to {_sets(floor) or 'nobody'}"
+
+
+def _sets(sets: Alternatives) -> str:
+    return " or ".join(sorted(" and ".join(sorted(names)) for names in sets))
+
+
+def _without_operation(question: Question, reached: set[str]) -> Iterator[Difference]:
+    """Yield the routes that open something and that no operation came to."""
+    seen: set[str] = set()
+    for route in _routes(question.policy):
+        place = question.places.get(route.name, "")
+        is_of_files = not question.files or place.rpartition(":")[0] in question.files
+        if route.name not in reached and not route.deny and is_of_files and route.name not in seen:
+            seen.add(route.name)
+            yield Difference(Finding.NO_OPERATION, "", route.name, f"no description has {route.match.text}", place)
+
+
+def _routes(policy: Policy) -> Iterator[Route]:
+    for table in (policy.routes, *policy.hosts.values()):
+        yield from routes_of(table)
+
+
+def _accepted(difference: Difference, question: Question) -> Difference:
+    names = (difference.operation, difference.route)
+    for each in question.rules.accepted:
+        glob = re.compile(".*".join(map(re.escape, each.what.split("*"))), re.DOTALL)
+        if any(name and glob.fullmatch(name) for name in names):
+            return replace(difference, accepted=each.why)
+    return difference
+
+
+def _fresh_word(policy: Policy) -> str:
+    """Return a word that is no literal of any route, however an upstream reads it."""
+    taken = {widest(segment) for route in _routes(policy) for segment in route.match.segments if segment}
+    return next(word for number in count() if (word := f"{WORD}{number or ''}") not in taken)

@@ -1,0 +1,197 @@
+"""The GitHub action and the hooks of pre-commit, which other repositories run: read by the tools for it, then really run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.project import ROOT
+from tests.unit.project.test_project_files import loose
+
+FOLDER = ROOT / ".github" / "actions" / "check"
+TEXT = (FOLDER / "action.yml").read_text("utf-8")
+ACTION: dict[str, Any] = yaml.safe_load(TEXT)
+STEPS: dict[str, dict[str, Any]] = {step["id"]: step for step in ACTION["runs"]["steps"]}
+HOOKS: dict[str, dict[str, Any]] = {
+    hook["id"]: hook for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
+}
+PROGRAMS = Path(sys.executable).parent
+
+
+def audited(folder: Path) -> int:
+    """Return how zizmor, as `make workflows` calls it, ends for a folder."""
+    command = [PROGRAMS / "zizmor", "--quiet", "--offline", "--persona", "pedantic", folder]
+    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode
+
+
+def test_the_action_is_one_for_github() -> None:
+    command = [PROGRAMS / "check-jsonschema", "--quiet", "--builtin-schema", "vendor.github-actions", FOLDER / "action.yml"]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 0
+
+
+def test_no_input_is_run(tmp_path: Path) -> None:
+    """Inputs and what GitHub knows of a pull request reach the shell as variables alone."""
+    assert [name for name, step in STEPS.items() if "${{" in step.get("run", "")] == []
+    assert audited(FOLDER) == 0
+    (tmp_path / "action.yml").write_text(TEXT.replace('--config="$CONFIG"', '--config="${{ inputs.config }}"'))
+    assert audited(tmp_path) != 0, "it would be noticed"
+
+
+def test_what_the_action_uses_is_pinned_and_installed_by_hashes() -> None:
+    assert loose(TEXT) == []
+    lines = [line for line in STEPS["install"]["run"].splitlines() if '"${pip[@]}"' in line]
+    assert [re.findall("--require-hashes|--no-index", line) for line in lines] == [
+        ["--require-hashes"],
+        ["--require-hashes"],
+        ["--no-index"],
+    ]
+    assert all((ROOT / "requirements" / name).is_file() for name in ("build.txt", "runtime.txt"))
+    assert FOLDER.joinpath("../../..").resolve() == ROOT, "that is where the step looks for the tree of its tag"
+
+
+class Repository:
+    """A checkout with a configuration, in which steps of the action and hooks are run."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make it, with one commit."""
+        self.folder = folder / "checkout"
+        shutil.copytree(ROOT / "config", self.folder / "config")
+        self.temporary = folder / "temp"
+        (self.temporary / "extauthz" / "bin").mkdir(parents=True)
+        (self.temporary / "extauthz" / "bin" / "extauthz").symlink_to(PROGRAMS / "extauthz")
+        self.git("init", "--quiet")
+        self.commit()
+
+    def git(self, *arguments: str) -> str:
+        """Run git."""
+        who = ["-c", "user.name=ana", "-c", "user.email=ana@acme.com"]
+        done = subprocess.run(["git", *who, *arguments], cwd=self.folder, capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout.strip()
+
+    def commit(self) -> str:
+        """Commit all that there is, and return the commit."""
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", "x")
+        return self.git("rev-parse", "HEAD")
+
+    def replace(self, old: str, new: str) -> None:
+        """Change the route map."""
+        file = self.folder / "config" / "routes" / "glean-client-api.yaml"
+        text = file.read_text("utf-8")
+        assert old in text
+        file.write_text(text.replace(old, new, 1), "utf-8")
+
+    def step(self, name: str, **inputs: str) -> subprocess.CompletedProcess[str]:
+        """Run a step of the action as GitHub would, with these inputs."""
+        values = {key: entry["default"] for key, entry in ACTION["inputs"].items()} | {"base": ""} | inputs
+        variables = {key: values[text.removeprefix("${{ inputs.").removesuffix(" }}")] for key, text in STEPS[name]["env"].items()}
+        kept = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME")}
+        files = {key: str(self.temporary / key) for key in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+        return subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", STEPS[name]["run"]],
+            cwd=self.folder,
+            env={**kept, **variables, **files, "RUNNER_TEMP": str(self.temporary)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def hook(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a hook as pre-commit would: its entry, then its arguments or those of the repository."""
+        words = [*shlex.split(HOOKS[name]["entry"]), *(arguments or HOOKS[name]["args"])]
+        return subprocess.run(
+            [PROGRAMS / words[0], *words[1:]], cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
+        )
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path)
+
+
+def test_hooks_look_at_configurations_alone() -> None:
+    assert set(HOOKS) == {"extauthz-check", "extauthz-test", "extauthz-diff"}
+    for hook in HOOKS.values():
+        assert (hook["language"], hook["pass_filenames"]) == ("python", False)
+        assert hook["files"] == r"^config/.*\.ya?ml$"
+        assert hook["entry"].split()[0] == "extauthz"
+
+
+@pytest.mark.parametrize("name", ["$(touch ran).yaml", "`touch ran`.yaml", "a;touch ran;.yaml", '"; touch ran; ".yaml', "--help"])
+@pytest.mark.parametrize("step", ["check"])
+def test_the_name_of_a_file_is_no_command(repository: Repository, step: str, name: str) -> None:
+    assert repository.step(step, config=name).returncode != 0
+    assert not (repository.folder / "ran").exists()
+
+
+def test_a_problem_stops_the_action_and_the_commit(repository: Repository) -> None:
+    assert repository.step("check").returncode == 0
+    assert repository.hook("extauthz-check").returncode == 0
+    repository.replace("scope: SEARCH", "scope: SAERCH")
+    refused = repository.step("check")
+    assert refused.returncode == 3
+    assert "::error file=" in refused.stdout
+    assert repository.hook("extauthz-check").returncode == 3
+
+
+def test_suites_are_run_and_their_outcome_is_kept(repository: Repository) -> None:
+    assert repository.step("test").returncode == 0
+    outputs = dict(line.split("=", 1) for line in (repository.temporary / "GITHUB_OUTPUT").read_text().splitlines())
+    assert "<testsuite" in Path(outputs["junit"]).read_text("utf-8")
+    assert repository.hook("extauthz-test").returncode == 0
+    repository.replace("scope: SEARCH", "scope: CHAT")
+    assert repository.step("test").returncode == 1
+    assert repository.hook("extauthz-test").returncode == 1
+    assert "failure" in Path(outputs["junit"]).read_text("utf-8")
+    assert repository.step("test", tests="nowhere").returncode == 2, "a folder that is not there is no success"
+
+
+def summary(repository: Repository) -> str:
+    return (repository.temporary / "GITHUB_STEP_SUMMARY").read_text("utf-8")
+
+
+def test_what_a_pull_request_widens_is_said_and_may_stop_it(repository: Repository) -> None:
+    base = repository.git("rev-parse", "HEAD")
+    same = repository.step("diff", base=base, **{"fail-on": "widened"})
+    assert same.returncode == 0
+    repository.replace("scope: SEARCH", "public: true")
+    widened = repository.step("diff", base=base, **{"fail-on": "widened"})
+    assert widened.returncode == 1
+    assert "/rest/api/v1/adminsearch" in summary(repository)
+    assert repository.step("diff", base=base).returncode == 0, "without fail-on it is said only"
+    outputs = dict(line.split("=", 1) for line in (repository.temporary / "GITHUB_OUTPUT").read_text().splitlines())
+    assert "/rest/api/v1/adminsearch" in Path(outputs["differences"]).read_text("utf-8")
+
+    hook = repository.hook("extauthz-diff")
+    assert (hook.returncode, "/rest/api/v1/adminsearch" in hook.stdout) == (0, True)
+    assert repository.hook("extauthz-diff", *HOOKS["extauthz-diff"]["args"], "--fail-on=widened").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "ends", "says"),
+    [
+        ({"base": "0" * 40}, 1, "fetch-depth: 0"),
+        ({"base": "--output=ran"}, 1, "fetch-depth: 0"),
+        ({"base": "$(touch ran)"}, 1, "fetch-depth: 0"),
+        ({"base": "HEAD", "config": "config/new.yaml"}, 0, ""),
+        ({"base": "HEAD", "config": "config/new.yaml", "fail-on": "widened"}, 1, "new or moved"),
+        ({"base": "HEAD", "fail-on": "; touch ran"}, 2, ""),
+    ],
+)
+def test_what_cannot_be_compared_lets_nothing_through_unseen(
+    repository: Repository, inputs: dict[str, str], ends: int, says: str
+) -> None:
+    shutil.copy(repository.folder / "config" / "extauthz.yaml", repository.folder / "config" / "new.yaml")
+    done = repository.step("diff", **inputs)
+    assert (done.returncode, says in done.stdout) == (ends, True)
+    assert not (repository.folder / "ran").exists()
