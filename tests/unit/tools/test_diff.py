@@ -282,6 +282,17 @@ def test_a_map_that_explodes_is_said_to_be_incomplete() -> None:
     assert differences(old, configuration(map_of("CHAT")), budget=10) == Differences((), (), ())
 
 
+def test_one_setting_is_one_difference_of_all_routes() -> None:
+    routes = [{"match": f"GET /r{number}", "scope": ("CHAT", "SEARCH")[number % 2]} for number in range(7)]
+    found = differences(configuration(routes), configuration(routes, {"act_as": {"allow": ["*@acme.com"]}}))
+    lines = [*as_text(found)]
+    assert lines[0] == "1 difference: 1 widened"
+    assert "  7 routes, like GET /r0 (GET)" in lines
+    assert "    and 2 more routes" in lines
+    who = "GLOBAL holding what the route asks for, like CHAT, acting for ceo@acme.com"
+    assert f"    {who}: 403 act_as_forbidden -> allowed" in lines
+
+
 def test_nothing_that_is_told_holds_more_than_placeholders() -> None:
     old, new, _ = CASES["kinds told by the token"]
     found = differences(configuration(*old), configuration(*new))
