@@ -24,6 +24,13 @@ from tests.support.browsing import NARROW, WIDE, Tab, browsing, tab
 from tests.support.running import RunningDemo, running_demo
 
 IMAGES = Path(__file__).parent / "images"
+ROOT = Path(__file__).parent.parent
+ROUTES = ROOT / "config" / "routes" / "glean-client-api.yaml"
+WITHOUT_FOLDER = """folder => {
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) walk.currentNode.data = walk.currentNode.data.replaceAll(folder, "");
+}"""
+"""Takes the folder of this tree out of a page: pictures are of no machine."""
 DESCRIPTIONS = (
     "Nightly crawler of the wiki",
     "Search box on the intranet",
@@ -175,12 +182,32 @@ def walk(opened: Tab, address: str, scheme: str) -> list[str]:
     dialog.get_by_role("button", name="Add token").click()
     page.get_by_role("heading", name="Copy the token now").wait_for()
     wrong += take(opened, "secret", scheme)
+    wrong += take_tools(opened, address, scheme)
     page.goto(f"{address}/settings/oauth")
     page.get_by_role("radio", name="Okta").check()
     page.get_by_label("Issuer").fill("https://acme")
     page.get_by_label("Allowed client ids").fill("0oa1example, 0oa2example")
     page.get_by_role("button", name="Check and show the difference").click()
     return wrong + take(opened, "oauth", scheme)
+
+
+def take_tools(opened: Tab, address: str, scheme: str) -> list[str]:
+    """Take pictures of a denial that is explained, and of a changed route file that is compared."""
+    page = opened.page
+    page.goto(f"{address}/explain")
+    page.get_by_role("main").get_by_role("link", name="act_as_missing").first.click()
+    page.get_by_role("heading", name="What would make it pass").wait_for()
+    page.evaluate(WITHOUT_FOLDER, f"{ROOT}/")
+    wrong = take(opened, "explain", scheme)
+    page.goto(f"{address}/what-if")
+    routes = ROUTES.read_text(encoding="utf-8").replace("scope: SEARCH}", "public: true}", 1)
+    page.locator("textarea[name=routes]").first.fill(
+        f'{routes}\n  - {{match: "GET /rest/api/v1/new/{{id}}", any_of: [SEARCH, CHAT]}}\n'
+    )
+    page.get_by_role("button", name="Compare").click()
+    page.get_by_role("region", name="Differences").wait_for()
+    page.evaluate(WITHOUT_FOLDER, f"{ROOT}/")
+    return wrong + take(opened, "what-if", scheme)
 
 
 def main() -> int:

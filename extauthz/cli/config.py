@@ -17,7 +17,7 @@ from extauthz.errors import ConfigurationError, Problem
 
 if TYPE_CHECKING:
     from extauthz.config.loader import Configuration
-    from extauthz.tools.config_formats import Report
+    from extauthz.tools.config_formats import CheckReport
 
 FORMATS = ("text", "json", "github", "sarif")
 
@@ -67,22 +67,24 @@ def check(config_file: Path, *, with_store: bool, strict: bool, form: str, as_js
         raise click.exceptions.Exit(1)
 
 
-def _report(config_file: Path, *, with_store: bool) -> Report:
+def _report(config_file: Path, *, with_store: bool) -> CheckReport:
     from extauthz.config.loader import load
     from extauthz.config.notes import notes_of
+    from extauthz.process.memory import without_full_collections
     from extauthz.serve.certificate_warnings import certificate_warnings
-    from extauthz.tools.config_formats import Report
-    from extauthz.tools.lint import Finding, lints
+    from extauthz.tools.config_formats import CheckReport
+    from extauthz.tools.lint import LintFinding, lints
 
     try:
-        loaded = load(config_file)
-        findings = [*lints(loaded), *map(Finding, certificate_warnings(loaded, now()))]
-        return Report(_of_store(config_file, loaded) if with_store else [], findings, notes_of(loaded))
+        with without_full_collections():
+            loaded = load(config_file)
+            findings = [*lints(loaded), *map(LintFinding, certificate_warnings(loaded, now()))]
+        return CheckReport(_of_store(config_file, loaded) if with_store else [], findings, notes_of(loaded))
     except ConfigurationError as error:
-        return Report(error.problems)
+        return CheckReport(error.problems)
 
 
-def _show(report: Report, config_file: Path, form: str) -> None:
+def _show(report: CheckReport, config_file: Path, form: str) -> None:
     from extauthz.tools import config_formats
 
     match form:

@@ -50,7 +50,7 @@ def fmt(files: tuple[Path, ...], config_file: Path, *, only_look: bool) -> None:
 
     Example: extauthz config fmt --check
     """
-    from extauthz.tools.yaml_format import Refused, formatted
+    from extauthz.tools.yaml_format import LayoutRefused, formatted
 
     refused, different = False, False
     for file in files or _of(config_file):
@@ -60,7 +60,7 @@ def fmt(files: tuple[Path, ...], config_file: Path, *, only_look: bool) -> None:
             raise click.ClickException(f"{file} cannot be read: {error.strerror or error}") from error
         text = formatted(data)
         shown = printable(str(file), lines=False)
-        if isinstance(text, Refused):
+        if isinstance(text, LayoutRefused):
             refused = True
             echo(f"{shown}: left as it is: {text.why}", err=True)
         elif text != data:

@@ -14,22 +14,28 @@ _GAP = "  "
 _TIME, _REASON, _ID = 9, 23, 32
 _USER, _ROUTE = 24, 28
 """Cells of what is left out where the terminal is narrow."""
+_ENDLESS = 1 << 20
 _REQUEST = 28
 """Cells of method and path that are worth more than what is beside them."""
 
 
-def decision_line(record: Mapping[str, Any], width: int) -> list[str | Styled]:
-    """Return the parts of a line of at most so many cells: time, reason, request; and where there is room id, user and route."""
+def decision_line(record: Mapping[str, Any], width: int | None) -> list[str | Styled]:
+    """Return the parts of a line of at most so many cells: time, reason, request; and where there is room id, user and route.
+
+    Without a width it has all of them, whole.
+    """
     from rich.cells import set_cell_size
 
     mark = CUT if can_show(CUT) else "~"
 
     def fitted(text: str, cells: int) -> str:
         text = printable(text, lines=False)
+        if width is None:
+            return text
         cut = set_cell_size(text, cells)
         return cut if cut.startswith(text) else set_cell_size(text, cells - 1) + mark
 
-    room = width - _TIME - _REASON - 2 * len(_GAP)
+    room = (_ENDLESS if width is None else width) - _TIME - _REASON - 2 * len(_GAP)
     parts: list[str] = []
     for name, cells in (("decision_id", _ID), ("user", _USER), ("route", _ROUTE)):
         if room - cells - len(_GAP) >= _REQUEST:

@@ -15,7 +15,7 @@ from extauthz.cli.completion_values import routes as complete_routes
 from extauthz.cli.decision_lines import decision_line
 from extauthz.cli.ops_flags import listener, ops_options
 from extauthz.cli.output import json_option, write_json
-from extauthz.cli.rendering import line_width
+from extauthz.cli.rendering import terminal_width
 from extauthz.cli.terminal import echo
 from extauthz.errors import LiveError
 
@@ -91,15 +91,17 @@ async def _follow(place: OpsListener, query: dict[str, str], limit: int, *, as_j
     """Ask again and again, and show what was not shown; whatever a sidecar does, go on."""
     from extauthz.tools.live import asking
 
-    shown = Shown()
+    # What is not shown at first is known, and not new with the next answer.
+    query, shown, most = query | {"limit": str(MOST)}, Shown(), limit
     async with asking(place) as sidecar:
         try:
-            found = await sidecar.decisions(query | {"limit": str(limit)})
+            found = await sidecar.decisions(query)
         except LiveError as error:
             # A wrong filter, or nothing there from the beginning.
             raise click.ClickException(str(error)) from error
         while True:
-            fresh = shown.fresh(found)
+            fresh = shown.fresh(found)[-most:]
+            most = MOST
             if as_json:
                 for one in fresh:
                     write_json(dict(one))
@@ -108,7 +110,7 @@ async def _follow(place: OpsListener, query: dict[str, str], limit: int, *, as_j
             for notice in shown.notices:
                 echo(notice, err=True)
             await asyncio.sleep(PAUSE)
-            found = await _again(sidecar.decisions, query | {"limit": str(MOST)})
+            found = await _again(sidecar.decisions, query)
 
 
 async def _again(ask: Any, query: dict[str, str]) -> RecentDecisions:
@@ -121,7 +123,7 @@ async def _again(ask: Any, query: dict[str, str]) -> RecentDecisions:
             found = await ask(query)
         except LiveError as error:
             if not is_said:
-                echo(f"{error}. Waiting until it answers again.", err=True)
+                echo(f"{error}\nWaiting until it answers again.", err=True)
             is_said = True
             await asyncio.sleep(PAUSE)
             continue
@@ -170,6 +172,6 @@ def _of_silent(found: RecentDecisions) -> str:
 
 
 def _write(decisions: Iterable[Mapping[str, Any]]) -> None:
-    width = line_width()
+    width = terminal_width()
     for one in decisions:
         echo(*decision_line(one, width))

@@ -46,6 +46,8 @@ class _ExplainCommand(click.Command):
             at += 2 if takes_value[name] and "=" not in args[at] else 1
         rest = args[at:]
         with _masked_errors():
+            if at > len(args):  # the value of the last flag is missing
+                return super().parse_args(ctx, args)
             return super().parse_args(ctx, [*args[:at], "--", *(rest[1:] if rest[:1] == ["--"] else rest)])
 
 
@@ -67,7 +69,7 @@ def _masked_errors() -> Iterator[None]:
 @click.option("--check-request", "check_file", metavar="FILE", help="A CheckRequest, JSON or binary; - for standard input.")
 @click.option("--log-line", "log_file", metavar="FILE", help="A file with one line of the decision log; - for standard input.")
 @click.option("--live", "decision_id", metavar="ID", help="A decision that a running sidecar remembers.")
-@click.option("--as", "who", metavar="CALLER", help="Who sends it, in place of its token: 'GLOBAL scopes=SEARCH,CHAT', nobody …")
+@click.option("--as", "who", metavar="CALLER", help="Who sends it, in place of its token: 'GLOBAL scopes=SEARCH,CHAT' or nobody.")
 @click.option("--verify", is_flag=True, help="Ask the provider about a real access token.")
 @click.option("--store", "with_store", is_flag=True, help="Name the issued tokens that have a scope that is missing.")
 @json_option

@@ -102,7 +102,7 @@ def _of_record(loaded: Configuration, record: Any) -> Asked:
     from extauthz.tools.described import LineError, described, record_in
 
     try:
-        told = described(loaded.policy, record_in(record) if isinstance(record, str) else record)
+        told = described(loaded, record_in(record) if isinstance(record, str) else record)
     except LineError as error:
         raise click.UsageError(f"--log-line: {error}") from error
     return Asked(told.request, told.evidence, is_described=True, logged=told.reason, moment=told.moment, notes=told.notes)

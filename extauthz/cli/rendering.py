@@ -64,8 +64,8 @@ def write_table(columns: Sequence[Column], rows: Iterable[Sequence[str | None]])
     from rich.text import Text
 
     cells = [[printable(value or "-", lines=False) for value in row] for row in rows]
-    is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    width = line_width()
+    terminal = terminal_width()
+    is_terminal, width = terminal is not None, WIDE if terminal is None else terminal
     needed = [max([cell_len(column.name), *(cell_len(row[index]) for row in cells)]) for index, column in enumerate(columns)]
     layout = _layout(columns, needed, width)
     drawn = io.StringIO()
@@ -85,10 +85,9 @@ def write_table(columns: Sequence[Column], rows: Iterable[Sequence[str | None]])
         echo(f"Left out, because the terminal is too narrow: {', '.join(left_out)}. --json has them.", err=True)
 
 
-def line_width() -> int:
-    """Return the columns of a line: those of the terminal, or as many as no terminal has."""
-    is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    return shutil.get_terminal_size().columns if is_terminal else WIDE
+def terminal_width() -> int | None:
+    """Return the columns of the terminal that standard output is, None for none."""
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from extauthz.cli.output import json_option, now, write_json
 from extauthz.cli.rendering import Column, Fit, write_table
 from extauthz.cli.session import Session, TokenId, as_option, unwrap
 from extauthz.cli.terminal import echo
-from extauthz.config.messages import unknown_scope
 from extauthz.config.vocabulary import kept_scope, scope
 from extauthz.config.wording import counted
 from extauthz.core.model import AuthType
@@ -154,6 +153,7 @@ def _show_scope(loaded: Configuration, text: str, *, as_json: bool) -> None:
 
 
 def _scope(text: str, loaded: Configuration) -> str:
+    from extauthz.config.messages import unknown_scope
     from extauthz.tools.masking import masked
 
     vocabulary = loaded.settings.scopes

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     help="Look for routes without an operation in this route file only; repeat it for several.",
 )
 @json_option
-def command(
+def compare(
     specs: tuple[Path, ...],
     map_file: Path | None,
     prefix: str | None,
@@ -80,18 +80,21 @@ def _files(chosen: tuple[Path, ...], known: tuple[Path, ...]) -> tuple[str, ...]
 def _show(result: Coverage) -> None:
     from extauthz.cli.rendering import Column, Fit, write_table
 
-    if result.differences:
+    if result.findings:
         rows = [
             (
-                each.finding.value,
+                each.kind.value,
                 each.operation,
                 each.route,
                 f"{each.why}; accepted: {each.accepted}" if each.accepted else each.why,
             )
-            for each in result.differences
+            for each in result.findings
         ]
         columns = (Column("finding"), Column("operation"), Column("route", 2, Fit.CUT), Column("why", 1, Fit.BELOW))
         write_table(columns, rows)
     numbers = {"opened": result.opened, "denied": result.denied, "never reached": result.unreachable}
     counts = ", ".join(f"{number:,} {name}" for name, number in numbers.items() if number)
     echo(f"{counted(result.operations, 'operation')}{': ' if counts else ''}{counts}. {counted(len(result.refused), 'finding')}.")
+
+
+command = compare

@@ -14,21 +14,21 @@ from extauthz.cli.terminal import echo, printable
 from extauthz.config.wording import counted
 
 if TYPE_CHECKING:
-    from extauthz.tools.openapi_update import Change, Update
+    from extauthz.tools.openapi_update import RouteChange, Update
 
 MAX_SHOWN = 20
 """Reasons that are listed; --json has all of them."""
 
 
 @click.group("import")
-def command() -> None:
+def imports() -> None:
     """Make route files of descriptions that are there already.
 
     Example: extauthz routes import openapi openapi.yaml --output config/routes/api.yaml
     """
 
 
-@command.command("openapi")
+@imports.command("openapi")
 @routes_openapi.specs
 @routes_openapi.map_option
 @routes_openapi.prefix_option
@@ -67,7 +67,7 @@ def openapi(
     vocabulary, end = _vocabulary(config_file, is_named=is_named)
     operations = routes_openapi.operations_of(specs, prefix)
     rules = routes_openapi.rules_of(map_file, vocabulary)
-    before = _content(output)
+    before = content(output)
     from extauthz.tools.openapi_update import update
 
     with configuration.explained():
@@ -104,7 +104,7 @@ def _vocabulary(file: Path, *, is_named: bool) -> tuple[list[str], str]:
     return [name for _, name in scope_checks.scopes(source, "scopes")], end
 
 
-def _content(output: Path | None) -> bytes | None:
+def content(output: Path | None) -> bytes | None:
     """Return what the route file holds, None where there is none."""
     from extauthz.config.files import Files
     from extauthz.errors import ConfigurationError, Problem
@@ -123,7 +123,7 @@ def _content(output: Path | None) -> bytes | None:
 def _write(output: Path, before: bytes | None, text: str) -> None:
     from extauthz.cli.written_files import write_file
 
-    if _content(output) != before:
+    if content(output) != before:
         raise click.ClickException(f"{output} was changed meanwhile, and is as it was changed: run the command again")
     write_file(output, text)
 
@@ -169,7 +169,10 @@ def _summarize(result: Update, operations: int, *, is_written: bool, output: Pat
         echo(f"{output} {'was written' if is_written else 'is as it was'}.", err=True)
 
 
-def _reasons(denied: tuple[Change, ...]) -> list[tuple[str, int]]:
+def _reasons(denied: tuple[RouteChange, ...]) -> list[tuple[str, int]]:
     from collections import Counter
 
     return Counter(change.denied for change in denied).most_common()
+
+
+command = imports

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 
 from extauthz.config.document import Document, KeyPath
 from extauthz.config.units import duration
-from extauthz.config.values import DURATION, Section, Written, exact, text
+from extauthz.config.values import DURATION, Section, WrittenAs, exact, text
 from extauthz.config.wording import nearest
 from extauthz.core.identity import IdentityHeaders
 from extauthz.core.model import DECISION_ID, Deny, Reason
@@ -113,7 +113,7 @@ MetadataAddress = Annotated[
         "write the https address of the metadata, like https://api.acme.com/.well-known/oauth-protected-resource",
     ),
 ]
-WholeSeconds = Annotated[float, BeforeValidator(duration), AfterValidator(_whole_seconds), Written(DURATION, only=True)]
+WholeSeconds = Annotated[float, BeforeValidator(duration), AfterValidator(_whole_seconds), WrittenAs(DURATION, only=True)]
 
 
 class ReasonAnswer(Section):

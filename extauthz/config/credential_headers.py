@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, model_serializer, model_validator
 
 from extauthz.config.patterns import compile_patterns
-from extauthz.config.values import Section, Written, text
+from extauthz.config.values import Section, WrittenAs, text
 from extauthz.core.act_as import ACT_AS_HEADERS
 from extauthz.core.credentials import AUTH_TYPE, AuthTypes
 
@@ -77,4 +77,4 @@ def _from_text(value: object) -> object:
     return value
 
 
-AuthTypeSetting = Annotated[AuthTypeSection, BeforeValidator(_from_text), Written({"const": BY_TOKEN})]
+AuthTypeSetting = Annotated[AuthTypeSection, BeforeValidator(_from_text), WrittenAs({"const": BY_TOKEN})]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_serializer, model_validator
 
-from extauthz.config.values import NonEmpty, Section, Written
+from extauthz.config.values import NonEmpty, Section, WrittenAs
 from extauthz.config.wording import nearest
 from extauthz.core.model import Reason
 from extauthz.telemetry.decision_record import RecordField
@@ -72,13 +72,13 @@ class DecisionLogSection(Section):
     """One line of JSON per decision."""
 
     enabled: bool = True
-    to: Annotated[Place, BeforeValidator(_place), Written({"const": STDOUT})] = Place()
+    to: Annotated[Place, BeforeValidator(_place), WrittenAs({"const": STDOUT})] = Place()
     path: bool = True
     fields: list[Annotated[RecordField, BeforeValidator(_record_field)]] | None = Field(
         default=None, min_length=1, examples=["fields: [time, decision, reason, decision_id]"]
     )
     sample: dict[
-        Annotated[Reason, BeforeValidator(_reason)], Annotated[float, BeforeValidator(_share), Written(SHARE, only=True)]
+        Annotated[Reason, BeforeValidator(_reason)], Annotated[float, BeforeValidator(_share), WrittenAs(SHARE, only=True)]
     ] = Field(default_factory=dict, examples=["sample: {allowed: 0.01}"])
     capacity: int = Field(default=10_000, ge=1)
 

@@ -18,7 +18,7 @@ from extauthz.config.values import (
     PositiveDuration,
     Secret,
     Section,
-    Written,
+    WrittenAs,
     one_or_many,
     text,
 )
@@ -43,11 +43,11 @@ ONE, SEVERAL = "(one provider)", "(several providers)"
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})+"
 
-StringOrList = Annotated[list[NonEmpty], BeforeValidator(one_or_many), Field(min_length=1), Written(TEXT)]
+StringOrList = Annotated[list[NonEmpty], BeforeValidator(one_or_many), Field(min_length=1), WrittenAs(TEXT)]
 Domain = Annotated[str, text(rf"\*|{_DOMAIN}", 'write a domain, like acme.com, or "*" for every domain')]
-Domains = Annotated[list[Domain], BeforeValidator(one_or_many), Field(min_length=1), Written(TEXT)]
+Domains = Annotated[list[Domain], BeforeValidator(one_or_many), Field(min_length=1), WrittenAs(TEXT)]
 HostedDomain = Annotated[str, text(_DOMAIN, "write a domain, like acme.com")]
-HostedDomains = Annotated[list[HostedDomain], BeforeValidator(one_or_many), Field(min_length=1), Written(TEXT)]
+HostedDomains = Annotated[list[HostedDomain], BeforeValidator(one_or_many), Field(min_length=1), WrittenAs(TEXT)]
 
 
 ProviderName = Literal[
@@ -90,7 +90,7 @@ class ProviderEntry(Section):
     name: Name | None = None
     provider: ProviderName = Field(examples=["provider: okta"])
     tenants: list[Tenant] | None = Field(default=None, min_length=1, max_length=MAX_TENANTS)
-    issuer: Annotated[str, BeforeValidator(_or_empty), Written({"type": "null"})] = Field(default="", validate_default=True)
+    issuer: Annotated[str, BeforeValidator(_or_empty), WrittenAs({"type": "null"})] = Field(default="", validate_default=True)
     client_ids: StringOrList = Field(
         examples=["client_ids: [0oa1example]"], description="tokens of all other applications are refused"
     )

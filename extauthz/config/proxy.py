@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
-from extauthz.config.values import Secret, Section, Written, text
+from extauthz.config.values import Secret, Section, WrittenAs, text
 
 _ADDRESS = r"https?://[^/?#@\s]+"
 _ADDRESS_RULE = (
@@ -46,4 +46,4 @@ def _from_text(value: object) -> object:
     return ProxySection(url=value)
 
 
-Proxy = Annotated[ProxySection, BeforeValidator(_from_text), Written({"type": "string", "pattern": f"^(?:{_ADDRESS})$"})]
+Proxy = Annotated[ProxySection, BeforeValidator(_from_text), WrittenAs({"type": "string", "pattern": f"^(?:{_ADDRESS})$"})]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from extauthz.config.scope_names import Scope
-from extauthz.config.values import TEXT, Written, one_or_many
+from extauthz.config.values import TEXT, WrittenAs, one_or_many
 
 ALL, CLAIM = "all", "claim"
 LISTED, NAMED = "(list of scopes)", "(all or claim)"
@@ -31,9 +31,9 @@ ScopeGrant = Annotated[
     Annotated[list[Scope], Field(min_length=1), Tag(LISTED)] | Annotated[Literal["all", "claim"], Tag(NAMED)],
     Discriminator(_form),
     BeforeValidator(listed),
-    Written(TEXT),
+    WrittenAs(TEXT),
 ]
-ScopesOfValue = Annotated[list[Scope], BeforeValidator(_listed), Field(min_length=1), Written(TEXT)]
+ScopesOfValue = Annotated[list[Scope], BeforeValidator(_listed), Field(min_length=1), WrittenAs(TEXT)]
 
 
 def reads_claims(entry: dict[str, Any]) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, ValidationInfo
 
-from extauthz.config.values import Written
+from extauthz.config.values import WrittenAs
 from extauthz.config.vocabulary import NAME, scope
 
 SCOPE = {"type": "string", "pattern": f"^(?:{NAME})$"}
@@ -16,7 +16,7 @@ def _scope_of_vocabulary(text: object, info: ValidationInfo) -> str:
     return scope(text, info.context or ())
 
 
-ScopeName = Annotated[str, BeforeValidator(scope), Written(SCOPE, only=True)]
+ScopeName = Annotated[str, BeforeValidator(scope), WrittenAs(SCOPE, only=True)]
 """A name in the vocabulary itself."""
-Scope = Annotated[str, BeforeValidator(_scope_of_vocabulary), Written(SCOPE, only=True)]
+Scope = Annotated[str, BeforeValidator(_scope_of_vocabulary), WrittenAs(SCOPE, only=True)]
 """A name of the vocabulary, which is the context of the validation."""

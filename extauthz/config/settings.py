@@ -31,7 +31,7 @@ from extauthz.config.values import (
     Prefix,
     Secret,
     Section,
-    Written,
+    WrittenAs,
     exact,
     text,
 )
@@ -265,7 +265,7 @@ class EnvoySection(Section):
         ForwardedClient | None,
         BeforeValidator(_client_address),
         PlainSerializer(_written_client_address),
-        Written(CLIENT_ADDRESS, only=True),
+        WrittenAs(CLIENT_ADDRESS, only=True),
     ] = None
 
 

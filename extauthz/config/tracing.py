@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from extauthz.config.values import Name, NonEmpty, Secret, Section, Written, text
+from extauthz.config.values import Name, NonEmpty, Secret, Section, WrittenAs, text
 
 PARENT = "parent"
 SAMPLE = {"anyOf": [{"const": PARENT}, {"type": "number", "minimum": 0, "maximum": 1}]}
@@ -39,7 +39,7 @@ class TracingSection(Section):
 
     endpoint: Endpoint | None = Field(default=None, examples=["endpoint: http://127.0.0.1:4318/v1/traces"])
     service_name: Name = "extauthz"
-    sample: Annotated[Literal["parent"] | float, BeforeValidator(_sample), Written(SAMPLE, only=True)] = "parent"
+    sample: Annotated[Literal["parent"] | float, BeforeValidator(_sample), WrittenAs(SAMPLE, only=True)] = "parent"
     checks_per_second: int = Field(default=200, ge=1)
     headers: dict[str, Secret] = Field(
         default_factory=dict, repr=False, examples=["headers: {authorization: {env: OTEL_AUTHORIZATION}}"]

@@ -22,7 +22,6 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic_core import CoreSchema
 
 from extauthz.addresses import Address, parse_address
 from extauthz.config.files import Files
@@ -52,13 +51,13 @@ def _not_empty(size_in_bytes: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Written:
+class WrittenAs:
     """For the JSON Schema: what may stand in the YAML in place of a value of the type, or, with `only`, in every case."""
 
     form: Mapping[str, object]
     only: bool = False
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Return the form, beside that of the type."""
         return dict(self.form) if self.only else {"anyOf": [dict(self.form), handler(schema)]}
 
@@ -131,10 +130,10 @@ OutboundAddress = Annotated[
     ),
 ]
 Yes = Annotated[Literal[True], exact(True)]
-Duration = Annotated[float, BeforeValidator(duration), Written(DURATION, only=True)]
-PositiveDuration = Annotated[float, BeforeValidator(duration), AfterValidator(_positive), Written(DURATION, only=True)]
-PositiveSize = Annotated[int, BeforeValidator(size), AfterValidator(_not_empty), Written(SIZE, only=True)]
-ListenAddress = Annotated[Address, PlainSerializer(str), BeforeValidator(_address), Written(TEXT, only=True)]
+Duration = Annotated[float, BeforeValidator(duration), WrittenAs(DURATION, only=True)]
+PositiveDuration = Annotated[float, BeforeValidator(duration), AfterValidator(_positive), WrittenAs(DURATION, only=True)]
+PositiveSize = Annotated[int, BeforeValidator(size), AfterValidator(_not_empty), WrittenAs(SIZE, only=True)]
+ListenAddress = Annotated[Address, PlainSerializer(str), BeforeValidator(_address), WrittenAs(TEXT, only=True)]
 Variable = Annotated[
     str, text(r"[A-Za-z_][A-Za-z0-9_]*", "write the name of an environment variable here, never the secret itself", shown=False)
 ]

@@ -15,4 +15,19 @@ def nearest(word: str, words: Iterable[str]) -> str:
     """Return ", did you mean 'x'?" for the nearest known word, or nothing."""
     names = {name.lower(): name for name in words}
     matches = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    # Of a short word too little is alike after one typing error.
+    matches = matches or [name for name in names if _is_one_error(word.lower(), name)]
     return f", did you mean {names[matches[0]]!r}?" if matches else ""
+
+
+def _alike(one: str, other: str) -> int:
+    """Return how many letters two words begin with alike."""
+    return next((index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _is_one_error(word: str, name: str) -> bool:
+    """Tell whether a word is a name of two letters or more with one letter too many, too few, wrong, or swapped with the next."""
+    start = _alike(word, name)
+    end = _alike(word[start:][::-1], name[start:][::-1])
+    one, other = word[start : len(word) - end], name[start : len(name) - end]
+    return len(name) > 1 and len(word) > 1 and (max(len(one), len(other)) <= 1 or (len(one) == 2 and one == other[::-1]))

@@ -48,7 +48,7 @@ FIELDS = ("method", "path", "host", "act_as", "caller")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestToExplain:
     """A request to explain, and what verifying its token comes to, None where nobody says; `mask` hides what it holds."""
 
     request: Request
@@ -57,7 +57,7 @@ class Asked:
     notes: tuple[str, ...] = ()
 
 
-class AskError(ValueError):
+class FormError(ValueError):
     """A field that cannot be read."""
 
     def __init__(self, field: str, message: str) -> None:
@@ -85,7 +85,7 @@ async def ask(visit: Visit) -> Response:
     try:
         configuration = await _counting(visit)
         asked = _pasted(visit, configuration) if visit.form.text("how") == "curl" else _described(visit, configuration)
-    except AskError as error:
+    except FormError as error:
         return await _page(visit, errors={error.field: str(error)}, draft=_shown(visit, Mask()), status=422)
     found = await context.run(partial(explain, mask=asked.mask), configuration, asked.request, asked.evidence, context.clock())
     found = replace(found, notes=(*found.notes, *map(asked.mask, asked.notes)))
@@ -105,55 +105,58 @@ async def _explain_decision(visit: Visit, decision_id: str) -> Response:
         return await _page(visit, errors={"record": _NOT_REMEMBERED}, status=404)
     configuration, record = await _counting(visit), looked_up.record
     try:
-        logged = described(configuration.policy, record_in(json.dumps(dict(record))))
+        logged = described(configuration, record_in(json.dumps(dict(record))))
     except LineError as error:
         return await _page(visit, record=record, errors={"record": f"It cannot be explained: {error}."}, status=422)
     found = await context.run(explain, configuration, logged.request, logged.evidence, context.clock())
     return await _page(visit, found=replace(found, notes=(*found.notes, *logged.notes)), record=record)
 
 
-def _described(visit: Visit, configuration: Configuration) -> Asked:
-    """Read the form that describes a request; raises AskError."""
+def _described(visit: Visit, configuration: Configuration) -> RequestToExplain:
+    """Read the form that describes a request; raises FormError."""
     values = {name: visit.form.text(name) for name in FIELDS}
     for name, value in values.items():
         if len(value) > MAX_FIELD:
-            raise AskError(name, f"at most {MAX_FIELD:,} characters are read")
+            raise FormError(name, f"at most {MAX_FIELD:,} characters are read")
     if not values["path"]:
-        raise AskError("path", "write a path, like /search")
+        raise FormError("path", "write a path, like /search")
     who = _caller(values["caller"], configuration, "caller")
     headers = {configuration.policy.act_as.headers[0]: values["act_as"]} if values["act_as"] else {}
     call = Call(values["method"] or "GET", values["path"], values["host"], headers, who)
     request = request_of(configuration.policy, call)
-    return Asked(request, who.evidence, mask_of(headers, values["path"]))
+    return RequestToExplain(request, who.evidence, mask_of(headers, values["path"]))
 
 
-def _pasted(visit: Visit, configuration: Configuration) -> Asked:
-    """Read the form with a curl line; raises AskError."""
+def _pasted(visit: Visit, configuration: Configuration) -> RequestToExplain:
+    """Read the form with a curl line; raises FormError."""
     text = visit.form.text("curl")
     if not text:
-        raise AskError("curl", "paste a line, like curl https://api.acme.com/search")
+        raise FormError("curl", "paste a line, like curl https://api.acme.com/search")
     if len(text) > MAX_LINE:
-        raise AskError("curl", f"at most {MAX_LINE:,} characters are read")
+        raise FormError("curl", f"at most {MAX_LINE:,} characters are read")
     who = _caller(visit.form.text("caller"), configuration, "holder")
     try:
         line = read_line(text)
     except CurlError as error:
-        raise AskError("curl", Mask()(str(error))) from error
-    request = line.request
-    if who.kind is not None and AUTHORIZATION not in request.headers:
-        request = request_of(configuration.policy, Call(request.method, request.path, request.host, request.headers, who))
-    return Asked(request, who.evidence, mask_of(request.headers, request.path, line.secrets), line.notes)
+        raise FormError("curl", Mask()(str(error))) from error
+    request, policy = line.request, configuration.policy
+    mask = mask_of(request.headers, request.path, line.secrets)
+    if who.kind is not None:
+        # Whoever is described stands in place of the token, which nobody verifies.
+        kept = {name: value for name, value in request.headers.items() if name not in (AUTHORIZATION, policy.auth_types.header)}
+        request = request_of(policy, Call(request.method, request.path, request.host, kept, who))
+    return RequestToExplain(request, who.evidence, mask, line.notes)
 
 
 def _caller(text: str, configuration: Configuration, field: str) -> Caller:
     if not text:
         return NOBODY
     if len(text) > MAX_FIELD:
-        raise AskError(field, f"at most {MAX_FIELD:,} characters are read")
+        raise FormError(field, f"at most {MAX_FIELD:,} characters are read")
     try:
         return caller(text, configuration.settings.scopes, configuration.providers)
     except CallerError as error:
-        raise AskError(field, Mask()(str(error))) from error
+        raise FormError(field, Mask()(str(error))) from error
 
 
 def _shown(visit: Visit, mask: Mask) -> dict[str, str]:

@@ -27,7 +27,7 @@ decision_id_of = re.compile(r"[0-9a-f]{32}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
-class Denials:
+class ListedDenials:
     """Records as the decision log has them, newest first; `errors` say which sidecars do not tell, and why."""
 
     records: tuple[Record, ...]
@@ -37,7 +37,7 @@ class Denials:
 
 @dataclass(frozen=True, slots=True)
 class FoundDecision:
-    """The record of one decision, None where no sidecar remembers it; `errors` as of Denials."""
+    """The record of one decision, None where no sidecar remembers it; `errors` as of ListedDenials."""
 
     record: Record | None
     errors: tuple[str, ...]
@@ -51,9 +51,9 @@ class RecentDenials:
         self._configuration = configuration
         self._clock = clock
         self._asking = asyncio.Lock()
-        self._remembered: tuple[float, ConsoleSection, Denials] | None = None
+        self._remembered: tuple[float, ConsoleSection, ListedDenials] | None = None
 
-    async def newest(self) -> Denials:
+    async def newest(self) -> ListedDenials:
         """Return what was refused, or only let through by monitor mode; what is known for less than FRESH seconds is enough."""
         section = self._configuration().settings.console or ConsoleSection()
         async with self._asking:
@@ -64,7 +64,7 @@ class RecentDenials:
                     return denials
             records, errors = await self._ask(section, {"limit": str(LIMIT)})
             refused = [record for record in records if record.get("decision") != Allow.outcome]
-            denials = Denials(tuple(refused), errors, len(section.sidecars))
+            denials = ListedDenials(tuple(refused), errors, len(section.sidecars))
             self._remembered = now, section, denials
             return denials
 

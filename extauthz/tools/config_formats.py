@@ -8,31 +8,31 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 
 from extauthz.errors import Problem
-from extauthz.tools.lint import Finding, Level
+from extauthz.tools.lint import LintFinding, LintLevel
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CheckReport:
     """Errors, findings with their level, and notes of what is neither wrong nor a risk."""
 
     errors: Sequence[Problem]
-    findings: Sequence[Finding] = ()
+    findings: Sequence[LintFinding] = ()
     notes: Sequence[Problem] = ()
 
     @property
     def problems(self) -> list[Problem]:
         """What keeps the configuration from being right."""
-        return [*self.errors, *(finding.problem for finding in self.findings if finding.level is Level.ERROR)]
+        return [*self.errors, *(finding.problem for finding in self.findings if finding.level is LintLevel.ERROR)]
 
     @property
     def warnings(self) -> list[Problem]:
         """What is worth a look and not silenced."""
-        return [finding.problem for finding in self.findings if finding.level is Level.WARNING]
+        return [finding.problem for finding in self.findings if finding.level is LintLevel.WARNING]
 
     @property
-    def silenced(self) -> list[Finding]:
+    def silenced(self) -> list[LintFinding]:
         """What a comment silences."""
-        return [finding for finding in self.findings if finding.level is Level.SILENCED]
+        return [finding for finding in self.findings if finding.level is LintLevel.SILENCED]
 
 
 def named(problem: Problem) -> str:
@@ -40,7 +40,7 @@ def named(problem: Problem) -> str:
     return f"{problem} [{problem.name}]" if problem.name else str(problem)
 
 
-def plain(report: Report) -> dict[str, list[dict[str, object]]]:
+def plain(report: CheckReport) -> dict[str, list[dict[str, object]]]:
     """Return the report as lists of plain data by level."""
     return {
         "problems": list(map(asdict, report.problems)),
@@ -50,7 +50,7 @@ def plain(report: Report) -> dict[str, list[dict[str, object]]]:
     }
 
 
-def github(report: Report, folder: PurePath) -> Iterator[str]:
+def github(report: CheckReport, folder: PurePath) -> Iterator[str]:
     """Yield a workflow command of GitHub Actions for each problem, warning and note; its files are relative to `folder`."""
     for command, problems in (("error", report.problems), ("warning", report.warnings), ("notice", report.notes)):
         for problem in problems:

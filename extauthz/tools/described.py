@@ -13,15 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from extauthz.admin.route_map import routes_of
+from extauthz.config.loader import Configuration
 from extauthz.core.credentials import AUTHORIZATION, Kind
 from extauthz.core.decide import Plan, plan
 from extauthz.core.identity import MAX_VALUE
 from extauthz.core.model import DECISION_ID, AuthType, Deny, Identity, Reason, Request
 from extauthz.core.policy import Policy
 from extauthz.core.routes import ANY_METHOD, Route
-from extauthz.tools.callers import NOBODY, VERIFYING, Caller
+from extauthz.tools.callers import NOBODY, VERIFYING, Caller, CallerError, caller
 from extauthz.tools.calls import Call, request_of
 from extauthz.tools.explain_model import STEP_OF, Step
+from extauthz.tools.log_lines import RecordedLine, read_line
 
 MAX_LINE = 64 * 1024
 """Characters of a line: sixteen times as many as the longest that is written."""
@@ -70,8 +72,11 @@ def record_in(text: str) -> Mapping[str, Any]:
     return record
 
 
-def described(policy: Policy, record: Mapping[str, Any]) -> DescribedDecision:
-    """Return the request of a record; raises LineError where the record tells of none."""
+def described(configuration: Configuration, record: Mapping[str, Any]) -> DescribedDecision:
+    """Return the request of a record, or of what `extauthz record` wrote; raises LineError where it tells of none."""
+    if "caller" in record:
+        return _recorded(configuration, record)
+    policy = configuration.policy
     reason = next((reason for reason in Reason if reason.value == record["reason"]), None)
     time = record.get("time")
     moment = float(time) if isinstance(time, (int, float)) and math.isfinite(time) else None
@@ -86,6 +91,19 @@ def described(policy: Policy, record: Mapping[str, Any]) -> DescribedDecision:
     request = line.request()
     notes = ("The log keeps no query, no header and no token: what follows from these is assumed.", *line.notes)
     return DescribedDecision(request, line.caller().evidence, reason, moment, notes)
+
+
+def _recorded(configuration: Configuration, record: Mapping[str, Any]) -> DescribedDecision:
+    """Return a recorded request, of which nothing has to be assumed."""
+    line = read_line(json.dumps(record).encode())
+    if not isinstance(line, RecordedLine):
+        raise LineError("the line is no request that this version of 'extauthz record' wrote")
+    try:
+        sender = caller(line.caller, configuration.settings.scopes, configuration.providers)
+    except CallerError as error:
+        raise LineError(f"the caller of the line does not fit this configuration: {error}") from error
+    request = request_of(configuration.policy, Call(line.method, line.path, line.host, line.headers, sender))
+    return DescribedDecision(request, sender.evidence, line.reason, line.time)
 
 
 def _text(record: Mapping[str, Any], name: str) -> str:

@@ -32,7 +32,7 @@ def _of_reason(view: View, reason: Reason) -> Iterator[str]:
             yield HINTS[reason]
         case Reason.METHOD_NOT_ALLOWED:
             if opened := view.opened_methods():
-                yield f"send {listed(opened)} in place of {request.method}"
+                yield f"send {listed(opened)} in place of {view.mask(request.method)}"
             yield HINTS[reason]
         case Reason.ROUTE_DENIED:
             yield f"the route says deny: true ({view.route_place}): nothing has to be done if that is meant"
@@ -79,7 +79,7 @@ def _act_as(view: View) -> Iterator[str]:
     user = next(iter(view.act_as_values().values()), "").lower()
     found = view.act_as_rule(user)
     if found is None:
-        yield f"add {user} to act_as.allow ({view.place('act_as', 'allow')}), if GLOBAL tokens may act for this user"
+        yield f"add {view.mask(user)} to act_as.allow ({view.place('act_as', 'allow')}), if GLOBAL tokens may act for this user"
     else:
         _, pattern, place = found
         yield f"take {pattern} out of act_as.deny ({place}), if GLOBAL tokens may act for this user"

@@ -133,6 +133,14 @@ def upstream_headers(view: View) -> tuple[tuple[UpstreamHeader, ...], tuple[str,
     ours = dict(decision.edits.set)
     if isinstance(decision, Allow) and decision.identity is not None and view.configuration.internal_token is not None:
         ours[view.configuration.policy.identity.names["token"]] = TOKEN_SHOWN
+    # Whom a token acts for is written by its holder.
+    written = {decision.user} if decision.identity is not None and decision.identity.user is None else set()
     values = {name: ours.get(name) for name in dict.fromkeys((*shown, *ours)) if not name.startswith(":")}
-    headers = tuple(UpstreamHeader(name, DECISION_ID_SHOWN if value == DECISION_ID else value) for name, value in values.items())
+    headers = tuple(
+        UpstreamHeader(
+            name,
+            DECISION_ID_SHOWN if value == DECISION_ID else view.mask(value) if value is not None and value in written else value,
+        )
+        for name, value in values.items()
+    )
     return headers, tuple(name for name in request.headers if name not in values and not name.startswith(":"))

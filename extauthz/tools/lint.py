@@ -14,7 +14,7 @@ from extauthz.tools.lint_ignores import Ignore
 from extauthz.tools.lint_places import RoutePlaces
 
 
-class Level(StrEnum):
+class LintLevel(StrEnum):
     """What a finding comes to: only an error keeps a configuration from being right."""
 
     ERROR = "error"
@@ -23,15 +23,15 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Finding:
+class LintFinding:
     """One finding with its level; `reason` is that of the comment that silences it."""
 
     problem: Problem
-    level: Level = Level.WARNING
+    level: LintLevel = LintLevel.WARNING
     reason: str | None = None
 
 
-def lints(configuration: Configuration) -> list[Finding]:
+def lints(configuration: Configuration) -> list[LintFinding]:
     """Return what is worth a look, in the order of files and lines: the warnings of the loader, the lints, and wrong comments.
 
     It is pure: it reads what the configuration was made of, and nothing else.
@@ -49,22 +49,22 @@ def lints(configuration: Configuration) -> list[Finding]:
         read, wrong = lint_ignores.read(str(file), configuration.files.read(file))
         ignores += read
         errors += wrong
-    return sorted([*(Finding(error, Level.ERROR) for error in errors), *_with_reasons(found, ignores)])
+    return sorted([*(LintFinding(error, LintLevel.ERROR) for error in errors), *_with_reasons(found, ignores)])
 
 
-def _with_reasons(found: Iterable[Problem], ignores: Iterable[Ignore]) -> list[Finding]:
+def _with_reasons(found: Iterable[Problem], ignores: Iterable[Ignore]) -> list[LintFinding]:
     """Silence what comments are about; a comment that is about nothing is a finding of its own."""
     by_place = {(ignore.file, ignore.target, ignore.lint.value): ignore for ignore in ignores}
     findings, used = [], set()
     for problem in found:
         ignore = by_place.get((problem.file, problem.line, problem.name))
         if ignore is None:
-            findings.append(Finding(problem))
+            findings.append(LintFinding(problem))
         else:
             used.add(ignore)
-            findings.append(Finding(problem, Level.SILENCED, ignore.reason))
+            findings.append(LintFinding(problem, LintLevel.SILENCED, ignore.reason))
     for ignore in ignores:
         if ignore not in used:
             message = f"nothing of {ignore.lint} is found there: remove the comment"
-            findings.append(Finding(Problem(ignore.file, ignore.line, "", message, Lint.UNUSED_IGNORE)))
+            findings.append(LintFinding(Problem(ignore.file, ignore.line, "", message, Lint.UNUSED_IGNORE)))
     return findings

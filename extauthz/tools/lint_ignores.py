@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from extauthz.config.lints import LASTING, Lint
 from extauthz.config.wording import nearest
+from extauthz.config.yaml_comments import BREAK, comments
 from extauthz.errors import Problem
-from extauthz.tools.yaml_comments import BREAK, comments
 
 _FORM = "# extauthz: ignore name: reason"
 _MARKER = re.compile(r"#[ \t]*extauthz:[ \t]*ignore\b(?P<rest>.*)")

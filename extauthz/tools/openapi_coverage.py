@@ -26,7 +26,7 @@ _NOW = 0.0
 _ANY_HOST = "localhost"
 
 
-class Finding(StrEnum):
+class DiscrepancyKind(StrEnum):
     """How a configuration differs from a description."""
 
     NO_ROUTE = "no route"
@@ -35,10 +35,10 @@ class Finding(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Discrepancy:
     """One finding: the operation and the route, each "" where there is none, why, and why it is accepted if it is."""
 
-    finding: Finding
+    kind: DiscrepancyKind
     operation: str
     route: str
     why: str
@@ -50,16 +50,16 @@ class Difference:
 class Coverage:
     """All findings, and how many operations were asked about: those with a route that opens them, denied, and never reached."""
 
-    differences: tuple[Difference, ...]
+    findings: tuple[Discrepancy, ...]
     operations: int
     opened: int
     denied: int
     unreachable: int
 
     @property
-    def refused(self) -> tuple[Difference, ...]:
+    def refused(self) -> tuple[Discrepancy, ...]:
         """The findings that nobody accepted."""
-        return tuple(difference for difference in self.differences if not difference.accepted)
+        return tuple(finding for finding in self.findings if not finding.accepted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def coverage(question: Question) -> Coverage:
     word = _fresh_word(question.policy)
     accesses = Accesses(question.rules, question.vocabulary)
     reached: set[str] = set()
-    differences: list[Difference] = []
+    findings: list[Discrepancy] = []
     counts = {"opened": 0, "denied": 0, "unreachable": 0}
     for operation in question.operations:
         answers = [
@@ -92,9 +92,9 @@ def coverage(question: Question) -> Coverage:
         ]
         reached |= {answer.route for answer in answers if answer.route}
         counts[_state(answers)] += 1
-        differences += _of_operation(operation, answers, accesses.floor(operation))
-    differences += _without_operation(question, reached)
-    accepted = tuple(_accepted(difference, question) for difference in dict.fromkeys(differences))
+        findings += _of_operation(operation, answers, accesses.floor(operation))
+    findings += _without_operation(question, reached)
+    accepted = tuple(_accepted(finding, question) for finding in dict.fromkeys(findings))
     return Coverage(accepted, len(question.operations), **counts)
 
 
@@ -114,7 +114,9 @@ class _Answer:
 def _requests(question: Question, operation: Operation, word: str) -> Iterator[tuple[str, str, bool]]:
     """Yield paths with their hosts, and whether a wildcard has more segments than one in it."""
     found: dict[tuple[str, str], bool] = {}
-    for rest in ("", f"/{word}"):
+    # With more segments than any pattern has, a wildcard meets no pattern but those that end in `**`.
+    depth = max((len(route.match.segments) for route in _routes(question.policy)), default=0) + 1
+    for rest in ("", f"/{word}", f"/{word}" * depth):
         for server in operation.servers:
             path = sample(server.base + operation.path, operation.matrix, word, rest=rest)
             for host in question.hosts or (server.host or _ANY_HOST,):
@@ -153,16 +155,15 @@ def _state(answers: Sequence[_Answer]) -> str:
     return "unreachable" if all(answer.reason in _UNREADABLE for answer in answers) else "denied"
 
 
-def _of_operation(operation: Operation, answers: Sequence[_Answer], floor: Alternatives | None) -> Iterator[Difference]:
+def _of_operation(operation: Operation, answers: Sequence[_Answer], floor: Alternatives | None) -> Iterator[Discrepancy]:
     # With one segment or with several, a wildcard has a route: that the other is refused is stricter.
-    plain, deeper = [[each for each in answers if each.is_rest is is_rest] for is_rest in (False, True)]
-    routed = {id(one) for one, other in zip(plain, deeper, strict=False) if other.reason not in _UNROUTED}
+    is_routed = any(answer.is_rest and answer.reason not in _UNROUTED for answer in answers)
     for answer in answers:
-        if answer.reason in _UNROUTED and not answer.is_rest and id(answer) not in routed:
-            yield Difference(Finding.NO_ROUTE, operation.label, "", f"{answer.asked} is {answer.reason}", operation.place)
+        if answer.reason in _UNROUTED and not answer.is_rest and not is_routed:
+            yield Discrepancy(DiscrepancyKind.NO_ROUTE, operation.label, "", f"{answer.asked} is {answer.reason}", operation.place)
         why = _why_wider(operation, answer, floor)
         if why:
-            yield Difference(Finding.WIDER, operation.label, answer.route, why, operation.place)
+            yield Discrepancy(DiscrepancyKind.WIDER, operation.label, answer.route, why, operation.place)
 
 
 def _why_wider(operation: Operation, answer: _Answer, floor: Alternatives | None) -> str:
@@ -188,7 +189,7 @@ def _sets(sets: Alternatives) -> str:
     return " or ".join(sorted(" and ".join(sorted(names)) for names in sets))
 
 
-def _without_operation(question: Question, reached: set[str]) -> Iterator[Difference]:
+def _without_operation(question: Question, reached: set[str]) -> Iterator[Discrepancy]:
     """Yield the routes that open something and that no operation came to."""
     seen: set[str] = set()
     for route in _routes(question.policy):
@@ -196,7 +197,7 @@ def _without_operation(question: Question, reached: set[str]) -> Iterator[Differ
         is_of_files = not question.files or place.rpartition(":")[0] in question.files
         if route.name not in reached and not route.deny and is_of_files and route.name not in seen:
             seen.add(route.name)
-            yield Difference(Finding.NO_OPERATION, "", route.name, f"no description has {route.match.text}", place)
+            yield Discrepancy(DiscrepancyKind.NO_OPERATION, "", route.name, f"no description has {route.match.text}", place)
 
 
 def _routes(policy: Policy) -> Iterator[Route]:
@@ -204,13 +205,13 @@ def _routes(policy: Policy) -> Iterator[Route]:
         yield from routes_of(table)
 
 
-def _accepted(difference: Difference, question: Question) -> Difference:
-    names = (difference.operation, difference.route)
+def _accepted(finding: Discrepancy, question: Question) -> Discrepancy:
+    names = (finding.operation, finding.route)
     for each in question.rules.accepted:
         glob = re.compile(".*".join(map(re.escape, each.what.split("*"))), re.DOTALL)
         if any(name and glob.fullmatch(name) for name in names):
-            return replace(difference, accepted=each.why)
-    return difference
+            return replace(finding, accepted=each.why)
+    return finding
 
 
 def _fresh_word(policy: Policy) -> str:

@@ -32,7 +32,7 @@ _LINE_BREAKS = ("\x85", "\u2028", "\u2029")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RouteChange:
     """A line of the file, and what is new about it; `denied` says why nobody gets in."""
 
     route: str
@@ -45,11 +45,11 @@ class Update:
     """The new text of a route file, and what became of its lines; `kept` were changed or written by people."""
 
     text: str
-    added: tuple[Change, ...]
-    changed: tuple[Change, ...]
+    added: tuple[RouteChange, ...]
+    changed: tuple[RouteChange, ...]
     gone: tuple[str, ...]
     kept: tuple[str, ...]
-    denied: tuple[Change, ...]
+    denied: tuple[RouteChange, ...]
 
 
 def update(
@@ -120,11 +120,11 @@ class _Merge:
             rows = self._in_place_of_the_empty_list(behind)
         theirs = [each.entry.route.match.text for each in self._there if not each.is_untouched]
         denied = [
-            Change(line.match.text, "deny", line.access.why)
+            RouteChange(line.match.text, "deny", line.access.why)
             for key, line in self._wanted.items()
             if line.access.is_denied and (key not in self._present or self._present[key].is_untouched)
         ]
-        rewritten = [Change(each.entry.route.match.text, each.words) for each in changed if each.words]
+        rewritten = [RouteChange(each.entry.route.match.text, each.words) for each in changed if each.words]
         marked = [each.entry.route.match.text for each in gone]
         return Update("\n".join(rows), tuple(added), tuple(rewritten), tuple(marked), tuple(theirs), tuple(denied))
 
@@ -167,7 +167,7 @@ class _Merge:
             if new.text != self._rows[each.row]:
                 yield new
 
-    def _added(self) -> tuple[list[Change], dict[int, list[str]]]:
+    def _added(self) -> tuple[list[RouteChange], dict[int, list[str]]]:
         """Return the new lines, and their texts by the number of the line that they stand behind."""
         missing = [key for key in self._wanted if key not in self._present]
         taken = {each.entry.route.name for each in self._there} | {self._wanted[key].match.text for key in missing}
@@ -180,7 +180,7 @@ class _Merge:
             content = written(line, " " * self._spans.indent if self._there else "  ", name)
             comment = comment_of(line.access.words, line.access.why)
             behind.setdefault(number, []).append(f"{content:<{COLUMN}} {comment}{self._end}")
-            added.append(Change(line.match.text, line.access.words, line.access.why if line.access.is_denied else ""))
+            added.append(RouteChange(line.match.text, line.access.words, line.access.why if line.access.is_denied else ""))
         return added, behind
 
     def _neighbours(self) -> Iterator[tuple[Key, int]]:

@@ -22,7 +22,7 @@ from extauthz.core.routes import ANY_METHOD, STAR_METHODS, Route
 from extauthz.tools.callers import NOBODY, Caller, CallerError, caller
 from extauthz.tools.calls import Call, decided_call
 from extauthz.tools.log_lines import LogLine, RecordedLine, Undecidable
-from extauthz.tools.replay_senders import Readings, ScopesOf, Sender, Senders
+from extauthz.tools.replay_senders import WITHOUT_TOKEN, Readings, ScopesOf, Sender, Senders
 
 MAX_REMEMBERED = 100_000
 """Requests, and decisions, that are remembered: clients choose paths."""
@@ -32,6 +32,7 @@ _EVERYWHERE = frozenset({Reason.REQUEST_MALFORMED, Reason.PATH_MALFORMED})
 _OF_THE_PROCESS = frozenset({Reason.DRAINING, Reason.OVERLOADED})
 """What a process that cannot decide answers, if it has not found a route by then."""
 _MALFORMED_HOST, _MALFORMED_ADDRESS = ",", "?"
+_UNVERIFIED = Caller(None, Reason.TOKEN_UNKNOWN), Caller(None, Reason.TOKEN_REVOKED)
 _ORIGIN = {"origin": "https://client.invalid"}
 
 
@@ -175,18 +176,27 @@ class Replay:
         known = self._caller(line.caller)
         if known is None:
             return Undecidable.CALLER_UNREADABLE
-        headers = {name: value for name, value in line.headers.items() if name != AUTHORIZATION}
+        headers = dict(line.headers)
         if line.reason is Reason.ACT_AS_MALFORMED:
             # Why it was may be in bytes that a recording does not have.
             headers |= {name: _MALFORMED_ADDRESS for name in self._policy.act_as.headers if address(headers.get(name, "").strip())}
         if known is not NOBODY:
+            headers.pop(AUTHORIZATION, None)
             return [(None, Call(line.method, line.path, line.host, headers, known))]
+        if headers.get(AUTHORIZATION):
+            # It stands for a token that nobody verified: where one has to be, it might come to this or that.
+            unknown = Undecidable.CREDENTIAL_NOT_READ if line.reason in WITHOUT_TOKEN else Undecidable.TOKEN_NOT_VERIFIED
+            readings: Readings = iter([(None, Sender(_UNVERIFIED[0])), (unknown, Sender(_UNVERIFIED[1]))])
+        elif line.reason in WITHOUT_TOKEN or line.reason is Reason.CREDENTIAL_MISSING:
+            readings = iter([(None, Sender())])
+        else:
+            readings = self._senders.readings(line.without_caller())
         return [
             (
                 unknown,
                 Call(line.method, _with_query(line.path, sender.query), line.host, {**sender.headers, **headers}, sender.caller),
             )
-            for unknown, sender in self._senders.readings(line.without_caller())
+            for unknown, sender in readings
         ]
 
     def _caller(self, text: str) -> Caller | None:
@@ -202,7 +212,7 @@ class Replay:
     def _vocabulary_of(self, text: str) -> Sequence[str]:
         """Return the vocabulary, and what a caller holds that is no longer in it."""
         held = _SCOPES(text)
-        return [*self._vocabulary, *(set(held[1].split(",")) - {"*", *self._vocabulary} if held else ())]
+        return [*self._vocabulary, *(set(held[1].split(",")) - {"*", "-", *self._vocabulary} if held else ())]
 
     def _providers_of(self, text: str) -> Sequence[ProviderRules]:
         """Return the providers; tokens that hold what they claim, and claim nothing, hold no scope."""

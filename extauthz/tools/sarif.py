@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from extauthz.config.lints import Lint
 from extauthz.errors import Problem
-from extauthz.tools.config_formats import Report, relative
+from extauthz.tools.config_formats import CheckReport, relative
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 ROOT = "%SRCROOT%"
@@ -17,7 +17,7 @@ ROOT = "%SRCROOT%"
 ERROR, NOTE = "configuration-error", "configuration-note"
 
 
-def sarif(report: Report, folder: PurePath, version: str) -> dict[str, Any]:
+def sarif(report: CheckReport, folder: PurePath, version: str) -> dict[str, Any]:
     """Return one run: every lint as a rule, a result for each finding, and the reason of those that are silenced."""
     driver = {"name": "extauthz config check", "version": version, "rules": list(_rules())}
     return {
@@ -38,7 +38,7 @@ def _rule(name: str, meaning: str, level: str) -> dict[str, Any]:
     return {"id": name, "shortDescription": {"text": meaning}, "defaultConfiguration": {"level": level}}
 
 
-def _results(report: Report, folder: PurePath) -> Iterator[dict[str, Any]]:
+def _results(report: CheckReport, folder: PurePath) -> Iterator[dict[str, Any]]:
     for level, problems in (("error", report.problems), ("warning", report.warnings), ("note", report.notes)):
         for problem in problems:
             yield _result(problem, level, folder)

@@ -7,7 +7,6 @@ import json
 from bisect import bisect_left
 from dataclasses import dataclass
 
-import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.emitter import Emitter
 from ruamel.yaml.nodes import ScalarNode
@@ -16,8 +15,8 @@ from ruamel.yaml.tag import Tag
 
 from extauthz.config.completeness import END
 from extauthz.config.document import Document, parse
+from extauthz.config.yaml_comments import BREAK, comments, scalars, scalars_with_values
 from extauthz.tools import lint_ignores
-from extauthz.tools.yaml_comments import BREAK, comments, scalars
 
 WIDTH = 132
 """Columns after which brackets over several lines go on in the next one; no text, and no line as it was written, is broken."""
@@ -26,7 +25,7 @@ _PASSES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class LayoutRefused:
     """Why a file is left as it is."""
 
     why: str
@@ -69,29 +68,29 @@ class _Unbroken(Emitter):
         super().write_double_quoted(text, split=False)
 
 
-def formatted(data: bytes) -> bytes | Refused:
+def formatted(data: bytes) -> bytes | LayoutRefused:
     """Return a YAML file in the layout of the project: two columns a level, a dash below its key, one space in brackets.
 
     The result has the same data for the reader of the project, the same comments between the same texts, and is not changed by a
     second time.
     """
     before = _meaning(data)
-    if isinstance(before, Refused):
+    if isinstance(before, LayoutRefused):
         return before
     text = data
     for _ in range(_PASSES):
         try:
             written = _written(text)
         except Exception as error:  # noqa: BLE001 - whatever the library does not take stays as it is
-            return Refused(f"the layout of it is not understood ({type(error).__name__}): write it more simply")
+            return LayoutRefused(f"the layout of it is not understood ({type(error).__name__}): write it more simply")
         # Spaces at the end of a line count in a block of text alone.
         laid_out = next((each for each in (_without_spaces(written), written) if _meaning(each) == before), None)
         if laid_out is None:
-            return Refused("it could not be laid out without a change of what it says, most likely of where a comment stands")
+            return LayoutRefused("it could not be laid out without a change of what it says, most likely of where a comment stands")
         if laid_out == text:
             return text
         text = laid_out
-    return Refused("its layout comes to no end: write it more simply")
+    return LayoutRefused("its layout comes to no end: write it more simply")
 
 
 def _written(data: bytes) -> bytes:
@@ -117,18 +116,17 @@ def _without_spaces(data: bytes) -> bytes:
     return b"\n".join(line.rstrip(b" ") for line in data.split(b"\n"))
 
 
-def _meaning(data: bytes) -> _Meaning | Refused:
+def _meaning(data: bytes) -> _Meaning | LayoutRefused:
     document = Document("")
     parse(data, document)
     if document.problems or document.data is None:
-        return Refused("it has problems of its own: extauthz config check lists them")
+        return LayoutRefused("it has problems of its own: extauthz config check lists them")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return Refused("it is not written as UTF-8")
-    stated = sorted([*((span, False) for span in scalars(text)), *((span, True) for span in comments(text))])
-    values = iter(event.value for event in yaml.parse(text, Loader=yaml.CSafeLoader) if isinstance(event, yaml.ScalarEvent))
-    order = [text[start:end].rstrip() if is_comment else next(values) for (start, end), is_comment in stated]
+        return LayoutRefused("it is not written as UTF-8")
+    notes = [((start, end), text[start:end].rstrip()) for start, end in comments(text)]
+    order = [said for _, said in sorted([*scalars_with_values(text), *notes])]
     return _Meaning(json.dumps(document.data), order, _silenced(text, data), data.rstrip().endswith(f"\n{END}".encode()))
 
 

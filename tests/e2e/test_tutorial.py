@@ -67,7 +67,7 @@ def steps(page: Path) -> Iterator[Step]:
     for part in blocks:
         kind, _, rest = part.partition("\n")
         block, _, after = rest.partition("```\n")
-        is_saved = re.search(r"[Ss]ave it as `([^`]+)`:?\s*\Z", before)
+        is_saved = re.search(r"[Ss]ave it as\s+`([^`]+)`:?\s*\Z", before)
         before = after
         if is_saved:
             yield Step(is_saved[1], text=block)

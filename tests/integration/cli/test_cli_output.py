@@ -70,7 +70,14 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ("audit", "list"): [[], ["--json"], ["--actor", EVIL], ["--action", EVIL], ["--token", EVIL], ["--since", EVIL]],
     ("audit", "verify"): [[], ["--head", EVIL]],
     ("audit", "export"): [[]],
-    ("config", "check"): [[], ["--json"], ["--config", "<evil>"]],
+    ("config", "check"): [
+        [],
+        ["--json"],
+        ["--config", "<evil>"],
+        *(["--config", "<evil>", "--format", form] for form in ("text", "json", "github", "sarif")),
+    ],
+    ("config", "schema"): [[], ["--of", EVIL]],
+    ("config", "fmt"): [["--check"], ["<evil>"], ["--check", "<orders>"], ["--config", "<evil>"]],
     ("config", "show"): [[], ["--config", "<evil>"]],
     ("diff",): [
         ["<config>", "<config>"],
@@ -81,6 +88,16 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
         ["<config>", f"git:{EVIL}:{EVIL}"],
     ],
     ("init",): [["<new>"], ["<new>", "--name", EVIL], ["<new>", "--scope", EVIL], ["<new>", "--issuer", EVIL, "--client-id", EVIL]],
+    ("routes", "import", "openapi"): [
+        ["<spec>"],
+        ["<spec>", "--output", "<new>", "--dry-run"],
+        ["<spec>", "--output", "<new>", "--json"],
+        ["<evil>"],
+        ["<spec>", "--map", "<evil>"],
+        ["<spec>", "--prefix", EVIL],
+        ["<spec>", "--config", "<missing>"],
+    ],
+    ("routes", "coverage"): [["<spec>"], ["<spec>", "--json"], ["<missing>"], ["<spec>", "--host", EVIL]],
     ("internal-token", "new-key"): [["<evil>"], ["<key>"]],
     ("internal-token", "jwks"): [[]],
     ("report",): [["<log>"], ["<log>", "--json"], ["<missing>"], ["<log>", "--by", "client,user"], ["<log>", "--by", EVIL]],
@@ -96,6 +113,17 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
         ["--scope", EVIL],
         ["--token", "<id>"],
         ["--token", "\x1b[1m\x9b…"],
+    ],
+    ("explain",): [
+        ["--as", "nobody", "-X", EVIL, "http://api.acme.com/search"],
+        ["--json", "--as", "nobody", "-X", EVIL, "http://api.acme.com/search"],
+        ["--as", EVIL, "http://api.acme.com/search"],
+        ["--curl", f"curl 'http://api.acme.com/{EVIL}'"],
+        ["curl", f"--{EVIL}"],
+        ["--log-line", "<evil>"],
+        ["--check-request", "<evil>"],
+        ["--live", EVIL],
+        ["--config", "<evil>", "http://api.acme.com/search"],
     ],
     ("decisions",): [
         ["--ops", EVIL],
@@ -156,6 +184,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     line = {"decision": "would_deny", "time": 1_800_000_000, **texts}
     (folder / "log").write_text(json.dumps(line) + "\n")
+    operation = {"operationId": EVIL, "tags": [EVIL], "security": [{EVIL: [EVIL]}]}
+    servers = [{"url": "https://acme.com/"}]
+    described = {"openapi": "3.0.3", "servers": servers, "paths": {f"/{EVIL}": {"get": operation}, "/{a}": {"get": operation}}}
+    (folder / "spec.json").write_text(json.dumps(described))
     exported = {"id": EVIL, "description": EVIL, "permission": EVIL, "scopes": [EVIL], "user": EVIL}
     (folder / "export").write_text(json.dumps(exported) + "\n")
     return folder
@@ -175,6 +207,7 @@ def world(template: Path, tmp_path: Path) -> dict[str, str]:
         "orders": "orders.yaml",
         "log": "log",
         "export": "export",
+        "spec": "spec.json",
         "missing": "missing\x1b",
         "backup": "backup\x1b.db",
         "key": "key\x1b.pem",

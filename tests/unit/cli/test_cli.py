@@ -223,7 +223,8 @@ def test_tokens_that_are_switched_off(folder: Path) -> None:
 
 
 # They print for people, serve, always print JSON, or have --format for it.
-NO_DATA = {("init",), ("serve",), ("demo",), ("completion",), ("config", "show"), ("envoy-config",), ("console",)} | {
+NO_DATA = {("init",), ("serve",), ("demo",), ("completion",), ("envoy-config",), ("console",)} | {
+    *(("config", name) for name in ("show", "schema", "fmt")),
     *(("internal-token", name) for name in ("new-key", "jwks")),
     *(("console", name) for name in ("add-user", "remove-user")),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ RECORD: dict[str, Any] = {
 }
 
 
-def text(record: dict[str, Any], width: int) -> str:
+def text(record: dict[str, Any], width: int | None) -> str:
     return "".join(part.text if isinstance(part, Styled) else part for part in decision_line(record, width))
 
 
@@ -56,6 +57,12 @@ ID = RECORD["decision_id"]
 def test_a_decision_is_one_line_as_wide_as_the_terminal(width: int, line: str) -> None:
     assert re.sub("  +", "  ", text(RECORD, width)) == line
     assert cell_len(text(RECORD, width)) <= width
+
+
+def test_without_a_terminal_a_line_is_whole() -> None:
+    path = "/" + "a" * 400
+    line = text(RECORD | {"path": path}, None)
+    assert line == f"08:00:00Z  scope_missing  POST {path}  ana@acme.com  POST /rest/api/v1/search  {ID}"
 
 
 @pytest.mark.parametrize(("decision", "colour"), [("allow", "green"), ("would_deny", "yellow"), ("deny", "red"), ("\x1b", None)])
@@ -129,7 +136,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RecentDecisions | 
             answer = made.pop(0)
             if isinstance(answer, str):
                 raise LiveError(answer)
-            return answer
+            return replace(answer, decisions=answer.decisions[: int(query["limit"])])
 
         async def close(self) -> None:
             """Nothing is open."""
@@ -142,12 +149,13 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RecentDecisions | 
 
 def test_following_survives_a_restart_and_ends_well(answers: list[RecentDecisions | str]) -> None:
     gone = "127.0.0.1:9090: nothing answers there: is the sidecar running?"
-    answers += [found(1), gone, gone, found(2, started=2.0), found(3, 2, started=2.0)]
-    result = CliRunner().invoke(main, ["decisions", "--follow", "--ops", "127.0.0.1:9090", "--json"])
+    answers += [found(4, 3, 2, 1), found(5, 4, 3, 2, 1), gone, gone, found(6, started=2.0), found(7, 6, started=2.0)]
+    result = CliRunner().invoke(main, ["decisions", "--follow", "--limit", "2", "--ops", "127.0.0.1:9090", "--json"])
     assert result.exit_code == 0
-    assert [json.loads(line)["decision_id"] for line in result.stdout.splitlines()] == ["1", "2", "3"]
+    assert [json.loads(line)["decision_id"] for line in result.stdout.splitlines()] == ["3", "4", "5", "6", "7"]
     assert result.stderr.splitlines() == [
-        f"{gone}. Waiting until it answers again.",
+        gone,
+        "Waiting until it answers again.",
         "The sidecar answers again.",
         "The sidecar was restarted: what it decided before is forgotten.",
     ]

@@ -19,12 +19,16 @@ from extauthz.config.presets import ALL_PROVIDERS
 from extauthz.core.credentials import Kind
 from extauthz.initial.files import CONFIGURATION, EXAMPLES, PEPPER, NewApi
 from extauthz.initial.providers import KNOWN
+from extauthz.tools.lint import lints
+from extauthz.tools.yaml_format import formatted
 from tests.support.documents import CONFIG, EXAMPLE
 
 OKTA = "https://acme.okta.com/oauth2/default"
 AZURE = "https://login.microsoftonline.com/88888888-4444-4444-4444-121212121212/v2.0"
 WRITTEN = [
-    *("config/extauthz.yaml", "config/routes/api.yaml", "config/tests/requests.sh", "config/tests/routes.yaml"),
+    *("config/extauthz.yaml", "config/routes/api.yaml"),
+    *("config/schema/routes.schema.json", "config/schema/settings.schema.json"),
+    *("config/tests/requests.sh", "config/tests/routes.yaml"),
     *("data/.gitignore", "data/pepper-p1", "data/tokens.db"),
 ]
 
@@ -49,7 +53,9 @@ def found(folder: Path) -> list[str]:
 def test_the_files_are_there_and_in_order(tmp_path: Path) -> None:
     configuration = loaded(tmp_path)
     assert found(tmp_path) == WRITTEN
-    assert configuration.warnings == ()
+    assert lints(configuration) == []
+    settings, routes = configuration.yaml_files
+    assert (formatted(settings.read_bytes()), formatted(routes.read_bytes())) == (settings.read_bytes(), routes.read_bytes())
     assert configuration.peppers({}).keys() == {"p1"}
     assert (tmp_path / "data" / ".gitignore").read_text() == "*\n"
     assert CONFIG.name == CONFIGURATION.parent.name, "where every command looks by default"

@@ -155,6 +155,17 @@ def test_several_logs_compressed_recorded_and_standard_input(folder: Path, log: 
 
 
 @pytest.mark.parametrize(
+    ("authorization", "now"), [("Bearer removed", "credential_not_read"), ("", "credential_missing"), (None, "credential_missing")]
+)
+def test_a_recording_tells_whether_there_was_a_token(folder: Path, authorization: str | None, now: str) -> None:
+    renew(folder, [{"match": "GET /closed", "scope": "CHAT"}])
+    headers = {} if authorization is None else {"authorization": authorization}
+    denied = {"method": "GET", "path": "/closed", "reason": "route_denied", "caller": "nobody", "route": "GET /closed"}
+    found = told(folder, "-", stdin=json.dumps(RECORDED | denied | {"headers": headers}))
+    assert [row.get("why") or row["now"]["reason"] for row in found["rows"] + found["undecidable_rows"]] == [now]
+
+
+@pytest.mark.parametrize(
     ("caller", "undecidable"),
     [("GLOBAL scopes=CHAT,A_SCOPE_OF_BEFORE", 0), ("oauth user=ana@acme.com provider=gone scopes=CHAT", 1), ("who knows", 1)],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import multiprocessing
 import os
 import socket
@@ -35,7 +36,10 @@ from benchmarks import (
     soak,
     start,
     threads,
+    tools_check,
+    tools_openapi,
     tools_replay,
+    tools_suites,
     under_load,
 )
 from benchmarks.answers import Judge, WrongAnswer, allow, allowed, exactly, judge_all, judge_h2load, refused
@@ -548,6 +552,23 @@ def test_rows_of_another_list_and_other_counts_are_wrong() -> None:
         audit_list.count(store, tokens, times=1)
 
 
+def test_an_import_that_is_not_right_is_wrong(tmp_path: Path) -> None:
+    number = tools_openapi.files(tmp_path, 4_000)
+    assert number == 8
+    assert len(tools_openapi.measure(tmp_path, number)) == 4
+    for code, wrong in ((0, number + 1), (3, number)):
+        with pytest.raises(WrongAnswer):
+            tools_openapi.measure(tmp_path, wrong) if code == 0 else tools_openapi.run(tmp_path, "coverage", "api.yaml", code=code)
+    added = [{"access": access} for access in ("scope SEARCH", "scope SEARCH", "scope CHAT", "scope CHAT")]
+    for printed in ("", json.dumps({"operations": 4, "added": added})):
+        with pytest.raises(WrongAnswer):
+            tools_openapi.judge_import(printed, 4, "added")
+    wider = {"operations": 4, "denied": 1, "findings": [{"kind": "wider"}]}
+    for printed in ("", json.dumps(wider), json.dumps(wider | {"findings": [], "denied": 2})):
+        with pytest.raises(WrongAnswer):
+            tools_openapi.judge_coverage(printed, 4)
+
+
 def test_a_chart_draws_each_part_in_proportion() -> None:
     bars = [chart.Bar("a <b>", (20.0, 5.0)), chart.Bar("c", (10.0, 0.0))]
     image = ElementTree.fromstring(chart.draw("Title", ("one", "two"), bars))  # noqa: S314 - our own
@@ -557,6 +578,36 @@ def test_a_chart_draws_each_part_in_proportion() -> None:
     assert widths[0] == pytest.approx(2 * widths[2], rel=0.01)
     texts = [each.text for each in image.iter(f"{space}text")]
     assert texts == ["Title", "one", "two", "a <b>", "20.0 + 5.0", "c", "10.0"]
+
+
+# config check
+
+
+def test_a_check_of_10_000_routes_must_find_what_the_map_was_made_with(tmp_path: Path) -> None:
+    file = tools_check.write_map(tmp_path, 40)
+    assert min(tools_check.in_parts(file, 40)) > 0
+    with pytest.raises(WrongAnswer):
+        tools_check.in_parts(file, 50)
+    text = (tmp_path / "routes.yaml").read_text()
+    (tmp_path / "routes.yaml").write_text(text.replace("ignore anonymous-write", "ignores anonymous-write"))
+    with pytest.raises(WrongAnswer):
+        tools_check.in_parts(file, 40)
+
+
+@pytest.mark.parametrize(
+    ("printed", "code"),
+    [("", 0), ("Killed", 137), ('{"problems": [1], "warnings": [], "silenced": []}', 3), ('{"problems": [], "warnings": []}', 0)],
+)
+def test_a_check_that_ends_otherwise_is_no_figure(printed: str, code: int) -> None:
+    with pytest.raises(WrongAnswer):
+        tools_check.judge_command(printed, code, 40)
+
+
+def test_a_check_that_ends_well_is_one() -> None:
+    report = {"problems": [], "warnings": [1] * 6, "silenced": [1] * 2}
+    tools_check.judge_command(json.dumps(report), 0, 40)
+    with pytest.raises(WrongAnswer):
+        tools_check.judge_command(json.dumps(report), 0, 50)
 
 
 def test_a_suite_that_does_not_pass_whole_is_wrong(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def check_block(block: str, folder: Path) -> str:
             raise ConfigurationError([*problems, *more])
         return "routes"
     data = yaml.safe_load(block)
-    if re.search(r"typed_config:|load_assignment:|^apiVersion:|^resources:", content, re.MULTILINE):
+    if re.search(r"typed_config:|load_assignment:|^(?:apiVersion|resources|jobs|repos):", content, re.MULTILINE):
         return "of another program"
     if isinstance(data, list):
         # Orders of `token create --from-file`.
@@ -219,6 +219,7 @@ def test_the_documents_are_there() -> None:
 
 
 OF_OTHERS = {
+    "ci.md": (2, "a workflow of GitHub and hooks of pre-commit: test_action.py"),
     "cluster-secrets.md": (4, "classes of the CSI driver, and certificates: test_chart.py"),
     "deploy.md": (2, "a kustomization and a cluster of Envoy: test_kubernetes.py"),
     "envoy-gateway.md": (1, "Envoy Gateway's own configuration, of which there is no definition to load it by"),

@@ -17,23 +17,23 @@ from extauthz.config.lints import Lint
 from extauthz.config.loader import load
 from extauthz.config.notes import notes_of
 from extauthz.errors import ConfigurationError, Problem
-from extauthz.tools.config_formats import Report, github, plain, relative
-from extauthz.tools.lint import Finding, Level, lints
+from extauthz.tools.config_formats import CheckReport, github, plain, relative
+from extauthz.tools.lint import LintFinding, LintLevel, lints
 from extauthz.tools.sarif import sarif
 from tests.support.broken_files import lay_out
 from tests.support.project import TESTS
 
 SCHEMA = json.loads((TESTS / "data" / "sarif" / "emitted.schema.json").read_text(encoding="utf-8"))
-FOLDER = PurePosixPath("/home/ana/api")
+FOLDER = PurePosixPath("/srv/ana/api")
 CONFIG = TESTS / "config"
 SECRET = "hunter2"
 
 ERROR = Problem("config/a,b:c.yaml", 3, "realm", "100% wrong,\r\nas it is: so")
-LINT = Problem("/home/ana/api/config/routes.yaml", 4, "routes[0].match", "is open", Lint.OPEN_READ)
-SILENCED = Finding(Problem("config/routes.yaml", 5, "", "was open", Lint.OPEN_READ), Level.SILENCED, "it is meant")
+LINT = Problem("/srv/ana/api/config/routes.yaml", 4, "routes[0].match", "is open", Lint.OPEN_READ)
+SILENCED = LintFinding(Problem("config/routes.yaml", 5, "", "was open", Lint.OPEN_READ), LintLevel.SILENCED, "it is meant")
 STORED = Problem("the store of tokens", 0, "issuer", "is wrong")
 NOTE = Problem("/etc/extauthz/my file.yaml", 1, "oauth", "holds every scope")
-REPORT = Report([ERROR, STORED], [Finding(LINT), SILENCED], [NOTE])
+REPORT = CheckReport([ERROR, STORED], [LintFinding(LINT), SILENCED], [NOTE])
 
 
 def test_annotations_land_on_their_lines() -> None:
@@ -47,7 +47,7 @@ def test_annotations_land_on_their_lines() -> None:
 
 @given(st.text(max_size=30), st.text(max_size=30), st.sampled_from([0, 7]))
 def test_an_annotation_is_one_command_that_says_everything(file: str, message: str, line: int) -> None:
-    (command,) = github(Report([Problem(f"x{file}", line, "", f"m{message}")]), FOLDER)
+    (command,) = github(CheckReport([Problem(f"x{file}", line, "", f"m{message}")]), FOLDER)
     assert "\n" not in command.replace("\x0b", "")
     assert "\r" not in command
     found = re.fullmatch(r"::error (?:file=([^:,]*),line=7,)?title=extauthz config check%3A error::(.*)", command, re.DOTALL)
@@ -61,8 +61,8 @@ def test_an_annotation_is_one_command_that_says_everything(file: str, message: s
     [
         ("config/extauthz.yaml", "config/extauthz.yaml"),
         ("./config/../config/extauthz.yaml", "config/extauthz.yaml"),
-        ("/home/ana/api/config/extauthz.yaml", "config/extauthz.yaml"),
-        ("../other/extauthz.yaml", "/home/ana/other/extauthz.yaml"),
+        ("/srv/ana/api/config/extauthz.yaml", "config/extauthz.yaml"),
+        ("../other/extauthz.yaml", "/srv/ana/other/extauthz.yaml"),
         ("/etc/extauthz.yaml", "/etc/extauthz.yaml"),
     ],
 )
@@ -94,15 +94,15 @@ def test_sarif_word_by_word() -> None:
     Draft202012Validator(SCHEMA).validate(document)
 
 
-def report_of(folder: Path) -> Report:
+def report_of(folder: Path) -> CheckReport:
     try:
         loaded = load(folder / "extauthz.yaml")
     except ConfigurationError as error:
-        return Report(error.problems)
-    return Report([], lints(loaded), notes_of(loaded))
+        return CheckReport(error.problems)
+    return CheckReport([], lints(loaded), notes_of(loaded))
 
 
-def reports(folder: Path) -> list[Report]:
+def reports(folder: Path) -> list[CheckReport]:
     """Return a report of every third file of tests/config, and of all with a secret."""
     found = []
     for base, name in (("base", "bad"), ("lint_base", "lints")):
@@ -137,7 +137,7 @@ def uri_of(result: dict[str, Any], folder: Path) -> str:
     return str(folder / unquote(artifact["uri"]))
 
 
-def every_problem(report: Report) -> list[Problem]:
+def every_problem(report: CheckReport) -> list[Problem]:
     return [*report.problems, *report.warnings, *report.notes, *(finding.problem for finding in report.silenced)]
 
 

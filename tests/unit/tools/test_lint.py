@@ -21,7 +21,7 @@ from extauthz.core.policy import Policy
 from extauthz.core.routes import STAR_METHODS, Route, compile_routes
 from extauthz.core.upstream import STRICT, Upstream
 from extauthz.tools.config_formats import named
-from extauthz.tools.lint import Finding, Level, lints
+from extauthz.tools.lint import LintFinding, LintLevel, lints
 from extauthz.tools.lint_ignores import read
 from extauthz.tools.lint_routes import never_matching
 from tests.support.broken_files import expected, lay_out
@@ -40,7 +40,7 @@ def loaded(folder: Path) -> Configuration:
         return load(Path("extauthz.yaml"))
 
 
-def found(folder: Path) -> list[Finding]:
+def found(folder: Path) -> list[LintFinding]:
     return lints(loaded(folder))
 
 
@@ -65,15 +65,15 @@ def test_every_finding_has_a_name_that_there_is(tmp_path: Path) -> None:
     for number, file in enumerate(LINTED):
         lay_out(file, tmp_path / str(number), BASE)
         for finding in found(tmp_path / str(number)):
-            assert (finding.problem.name in set(Lint)) is (finding.level is Level.WARNING), finding
+            assert (finding.problem.name in set(Lint)) is (finding.level is LintLevel.WARNING), finding
 
 
 # Silencing
 
 
-def with_comments(folder: Path, findings: list[Finding], *, above: bool) -> int:
+def with_comments(folder: Path, findings: list[LintFinding], *, above: bool) -> int:
     """Write a comment for each finding that can be silenced, on its line or above it; return their number."""
-    wanted = {(each.problem.file, each.problem.line, each.problem.name) for each in findings if each.level is Level.WARNING}
+    wanted = {(each.problem.file, each.problem.line, each.problem.name) for each in findings if each.level is LintLevel.WARNING}
     wanted = {place for place in wanted if place[2] not in LASTING}
     # From the end, so that the lines of the others stay.
     for name, line, lint in sorted(wanted, reverse=True):
@@ -97,7 +97,7 @@ def test_a_comment_with_a_reason_silences_what_stands_there(file: Path, tmp_path
     count = with_comments(tmp_path, before, above=above)
     after = found(tmp_path)
     if before:
-        assert (count, {finding.level for finding in after}) == (len(before), {Level.SILENCED})
+        assert (count, {finding.level for finding in after}) == (len(before), {LintLevel.SILENCED})
         assert {finding.reason for finding in after} == {f"because of {finding.problem.name}" for finding in before}
         assert sorted(finding.problem.message.partition("(")[0] for finding in after) == sorted(
             finding.problem.message.partition("(")[0] for finding in before
@@ -143,8 +143,8 @@ def test_a_comment_on_another_line_silences_nothing(tmp_path: Path) -> None:
     shutil.copytree(BASE, tmp_path, dirs_exist_ok=True)
     (tmp_path / "routes.yaml").write_text(f'{HOOK}\nroutes:\n  - {{match: "POST /hook", public: true}}\n')
     assert [(finding.problem.name, finding.level) for finding in found(tmp_path) if finding.problem.file == "routes.yaml"] == [
-        (Lint.UNUSED_IGNORE, Level.WARNING),
-        (Lint.ANONYMOUS_WRITE, Level.WARNING),
+        (Lint.UNUSED_IGNORE, LintLevel.WARNING),
+        (Lint.ANONYMOUS_WRITE, LintLevel.WARNING),
     ]
 
 
@@ -161,7 +161,7 @@ def test_nothing_is_read_from_the_disk_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["extauthz.yaml", "several-providers.yaml", "openid-providers.yaml"])
 def test_what_is_shipped_is_clean_or_says_why_not(name: str) -> None:
     findings = lints(load(ROOT / "config" / name))
-    assert {finding.level for finding in findings} == {Level.SILENCED}
+    assert {finding.level for finding in findings} == {LintLevel.SILENCED}
     assert all(finding.reason and len(finding.reason.split()) >= 4 for finding in findings)
 
 

@@ -15,7 +15,7 @@ from extauthz.config.openapi_map import OpenapiMap
 from extauthz.core.credentials import Kind
 from extauthz.core.policy import Policy
 from extauthz.tools.openapi import Operation, read
-from extauthz.tools.openapi_coverage import Coverage, Difference, Question, coverage
+from extauthz.tools.openapi_coverage import Coverage, Discrepancy, Question, coverage
 
 FILE = Path("api.yaml")
 VOCABULARY = ("SEARCH", "CHAT", "ADMIN")
@@ -47,7 +47,7 @@ def covered(lines: str, described: list[Operation], rules: dict[str, Any] | None
 
 
 def shown(found: Coverage) -> list[str]:
-    return [" | ".join((each.finding.value, each.operation, each.route, each.why)) for each in found.differences]
+    return [" | ".join((each.kind.value, each.operation, each.route, each.why)) for each in found.findings]
 
 
 NO_ROUTE = "no route | GET /a |  | GET /a is"
@@ -116,57 +116,58 @@ def test_what_an_operation_needs_is_compared_with_its_route(name: str, tmp_path:
 def test_denied_security_is_open_to_nobody(tmp_path: Path) -> None:
     rules = {"rules": [{"security": "read", "deny": True}]}
     found = covered('match: "GET /a", scope: SEARCH', operations(tmp_path, {"/a": {"get": READ}}), rules)
-    assert [each.why for each in found.differences] == [
+    assert [each.why for each in found.findings] == [
         "the route asks for SEARCH, and the security of the description comes to nobody"
     ]
 
 
 def test_monitor_mode_everywhere_forwards_what_has_no_route(tmp_path: Path) -> None:
     found = covered('match: "GET /b", deny: true', operations(tmp_path, {"/a": {"get": READ}}), mode="monitor")
-    assert [each.finding.value for each in found.differences] == ["no route", "wider"]
+    assert [each.kind.value for each in found.findings] == ["no route", "wider"]
 
 
 def test_routes_that_open_something_undescribed_are_listed(tmp_path: Path) -> None:
-    lines = 'match: "GET /a/{id}", scope: SEARCH\nmatch: "GET /a/me", public: true\nmatch: "* /x/**", deny: true\nmatch: "PUT /a", scope: CHAT'
+    lines = 'match: "GET /a/{id}", scope: SEARCH\nmatch: "GET /a/me", public: true\nmatch: "* /x/**", deny: true\n'
+    lines += 'match: "PUT /a", scope: CHAT'
     described = operations(tmp_path, {"/a/{name}": {"get": READ}})
     found = covered(lines, described)
     assert shown(found) == [
         "no operation |  | PUT /a | no description has PUT /a",
         "no operation |  | GET /a/me | no description has GET /a/me",
     ]
-    assert [each.place for each in found.differences] == ["api.yaml:5", "api.yaml:3"]
-    assert covered(lines, described, files=("other.yaml",)).differences == ()
+    assert [each.place for each in found.findings] == ["api.yaml:5", "api.yaml:3"]
+    assert covered(lines, described, files=("other.yaml",)).findings == ()
 
 
 def test_a_parameter_is_no_literal_of_any_route(tmp_path: Path) -> None:
     lines = 'match: "GET /{id}", scope: SEARCH\nmatch: "GET /example", deny: true\nmatch: "GET /EXAMPLE1", deny: true'
-    assert covered(lines, operations(tmp_path, {"/{id}": {"get": READ}})).differences == ()
+    assert covered(lines, operations(tmp_path, {"/{id}": {"get": READ}})).findings == ()
 
 
 def test_more_segments_of_a_wildcard_are_asked_about_too(tmp_path: Path) -> None:
     described = operations(tmp_path, {"/f/{path*}": {"get": READ}})
-    assert covered('match: "GET /f/{path}", scope: SEARCH', described).differences == ()
+    assert covered('match: "GET /f/{path}", scope: SEARCH', described).findings == ()
     found = covered('match: "GET /f/{path}", scope: SEARCH\nmatch: "GET /f/**", public: true', described)
-    assert [(each.finding.value, each.route) for each in found.differences] == [("wider", "GET /f/**")]
+    assert [(each.kind.value, each.route) for each in found.findings] == [("wider", "GET /f/**")]
 
 
 def test_what_is_refused_before_any_route_needs_none(tmp_path: Path) -> None:
     found = covered('match: "GET /a", deny: true', operations(tmp_path, {"/a;v=1": {"get": READ}, "/a": {"get": READ}}))
-    assert (found.differences, found.opened, found.denied, found.unreachable) == ((), 0, 1, 1)
+    assert (found.findings, found.opened, found.denied, found.unreachable) == ((), 0, 1, 1)
 
 
 def test_every_base_and_every_host_is_asked(tmp_path: Path) -> None:
     servers = [{"url": "https://one.acme.com/v1"}, {"url": "https://two.acme.com/v2"}]
     described = operations(tmp_path, {"/a": {"get": READ}}, servers=servers)
     lines = 'match: "GET /v1/a", scope: SEARCH\nmatch: "GET /v2/a", public: true'
-    assert [each.route for each in covered(lines, described).differences] == ["GET /v2/a"]
+    assert [each.route for each in covered(lines, described).findings] == ["GET /v2/a"]
     head = "hosts: [one.acme.com]\n"
-    assert [each.why for each in covered(lines, described, head=head).differences] == [
+    assert [each.why for each in covered(lines, described, head=head).findings] == [
         "GET /v2/a is route_unknown",
         "no description has GET /v2/a",
     ]
     asked = covered(lines, described, head=head, hosts=("one.acme.com",))
-    assert [each.route for each in asked.differences] == ["GET /v2/a"]
+    assert [each.route for each in asked.findings] == ["GET /v2/a"]
 
 
 @pytest.mark.parametrize("kinds", [{Kind.OAUTH}, {Kind.ISSUED}, set()])
@@ -175,18 +176,18 @@ def test_kinds_of_token_that_are_off_change_nothing_about_routes(kinds: set[Kind
     policy = replace(policy, kinds=frozenset(kinds))
     described = operations(tmp_path, {"/a": {"get": READ}, "/b": {"get": READ}})
     found = coverage(Question(policy, places, described, OpenapiMap.model_validate(RULES, context=VOCABULARY), VOCABULARY))
-    assert [each.route for each in found.differences] == ["GET /b"]
+    assert [each.route for each in found.findings] == ["GET /b"]
 
 
 @pytest.mark.parametrize("what", ["GET /a", "n", "*", "GET *"])
 def test_what_is_accepted_does_not_count(what: str, tmp_path: Path) -> None:
     rules = RULES | {"accepted": [{"what": "other", "why": "no"}, {"what": what, "why": "a probe"}]}
     found = covered('match: "GET /a", public: true, name: n', operations(tmp_path, {"/a": {"get": READ}}), rules)
-    assert [each.accepted for each in found.differences] == ["a probe"]
+    assert [each.accepted for each in found.findings] == ["a probe"]
     assert found.refused == ()
 
 
 def test_a_finding_names_where_it_stands(tmp_path: Path) -> None:
-    (found,) = covered('match: "GET /b", deny: true', operations(tmp_path, {"/a": {"get": READ}})).differences
-    assert isinstance(found, Difference)
+    (found,) = covered('match: "GET /b", deny: true', operations(tmp_path, {"/a": {"get": READ}})).findings
+    assert isinstance(found, Discrepancy)
     assert found.place == f"{tmp_path}/spec.json: paths./a.get"

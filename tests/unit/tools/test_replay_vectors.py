@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import shlex
 
 import pytest
 
 from extauthz.adapters.decision_log.lines import Lines
-from extauthz.core.credentials import AUTHORIZATION, Kind
-from extauthz.core.decide import Plan, plan
-from extauthz.core.model import AuthType, Decision, Reason, Request
+from extauthz.core.model import Decision, Request
 from extauthz.core.policy import Policy
 from extauthz.telemetry.decision_record import RecordField
+from extauthz.telemetry.recorded_requests import recorded_request
 from extauthz.tools.calls import decided_call, headers_for_upstream, request_of
 from extauthz.tools.log_lines import LogLine, RecordedLine, Undecidable, read_line
 from extauthz.tools.replay import Replay, outcome_of
@@ -33,7 +31,8 @@ LOG_LEAVES_OPEN = {
     Undecidable.TOKEN_NOT_VERIFIED: {"credential_disabled", "token_malformed"},
 }
 """What a line of the decision log does not say even to the configuration that wrote it, by the reasons of such lines."""
-RECORDING_LEAVES_OPEN = {Undecidable.NOT_BY_POLICY: {"internal"}, Undecidable.TOKEN_NOT_VERIFIED: {"credential_disabled"}}
+NOT_RECORDED = {"internal", "request_malformed"}
+"""Reasons with which no request is recorded; one whose token holds a scope beyond the vocabulary is not recorded either."""
 
 
 def replay_of(world: VectorWorld, host: str | None = None) -> Replay:
@@ -46,39 +45,6 @@ def replay_of(world: VectorWorld, host: str | None = None) -> Replay:
 
     scopes = configuration.settings.scopes
     return Replay(configuration.policy, configuration.providers, scopes, scopes_of=scopes_of, host=host)
-
-
-def recorded(policy: Policy, request: Request, decision: Decision) -> bytes:
-    """Return what `extauthz record` writes of a request: with its caller described in place of the credential."""
-    line = {
-        "version": 1,
-        "method": request.method,
-        "path": request.path,
-        "host": request.host,
-        "headers": {name: value for name, value in request.headers.items() if name != AUTHORIZATION},
-        "caller": described(policy, request, decision),
-        **dict(zip(("decision", "reason", "route"), outcome_of(decision), strict=True)),
-        "time": 1.0,
-    }
-    return json.dumps(line).encode()
-
-
-def described(policy: Policy, request: Request, decision: Decision) -> str:
-    """Describe a caller as `tools/callers.py` reads it."""
-    planned = plan(policy, request)
-    if not isinstance(planned, Plan):
-        return "nobody"
-    identity = decision.identity
-    if identity is None or decision.reason is Reason.TOKEN_EXPIRED:
-        return f"{'oauth' if planned.credential.kind is Kind.OAUTH else 'GLOBAL'} reason={decision.reason}"
-    words = {"scopes": ",".join(sorted(identity.scopes))} | ({"user": identity.user} if identity.user else {})
-    if identity.auth_type is AuthType.OAUTH:
-        _, provider, subject = identity.actor.split(":", 2)
-        words |= {"provider": provider, "subject": subject, "client": identity.client_id or ""}
-    else:
-        words |= {"token": identity.token_id or ""}
-    name = "oauth" if identity.auth_type is AuthType.OAUTH else identity.auth_type
-    return " ".join((name, *(f"{key}={shlex.quote(value)}" for key, value in words.items() if value)))
 
 
 GROUPS = {(case.file, case.group): [] for case in CHECKS}
@@ -108,17 +74,24 @@ def _is_decided_alike(world: VectorWorld, request: Request, decision: Decision, 
     without = replay_of(world).decided(line) if policy.hosts else found
     assert without in (found, Undecidable.HOST), (about, without)
 
-    again = read_line(recorded(policy, request, decision))
+    scopes = world.world.configuration.settings.scopes
+    recorded = recorded_request(policy, request, decision, world.world.clock.wall, scopes=scopes)
+    if recorded is None:
+        held = decision.identity.scopes if decision.identity else frozenset()
+        assert reason in NOT_RECORDED or not held <= set(scopes), (about, reason)
+        return
+    again = read_line(json.dumps(recorded).encode())
     assert isinstance(again, RecordedLine), about
     found = replay.decided(again)
-    assert found == expected or (isinstance(found, Undecidable) and reason in RECORDING_LEAVES_OPEN[found]), (about, found)
+    assert found == expected, (about, found)
     calls = replay.calls(again)
-    if found == expected and not isinstance(calls, Undecidable):
+    if not isinstance(calls, Undecidable):
         for _, call in calls:
-            headers = headers_for_upstream(request_of(policy, call), decided_call(policy, call, 1.0))
-            assert _without_token(headers, policy) == _without_token(headers_for_upstream(request, decision), policy), about
+            now = decided_call(policy, call, world.world.clock.wall)
+            headers = headers_for_upstream(request_of(policy, call), now)
+            assert _identity(headers, policy) == _identity(headers_for_upstream(request, decision), policy), about
 
 
-def _without_token(headers: dict[str, str] | None, policy: Policy) -> dict[str, str] | None:
-    """Return headers without those that stand for the token, where a configuration keeps them for the upstream."""
-    return headers and {name: value for name, value in headers.items() if name not in (AUTHORIZATION, policy.auth_types.header)}
+def _identity(headers: dict[str, str] | None, policy: Policy) -> dict[str, str] | None:
+    """Return what the upstream is told of the decision: all other headers are the client's, of which a recording has a few."""
+    return headers and {name: value for name, value in headers.items() if name.startswith(policy.identity.prefix)}

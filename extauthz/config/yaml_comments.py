@@ -31,5 +31,10 @@ def comments(text: str) -> Iterator[Span]:
 
 def scalars(text: str) -> list[Span]:
     """Return where the scalars of a text stand, in their order; raises YAMLError."""
+    return [span for span, _ in scalars_with_values(text)]
+
+
+def scalars_with_values(text: str) -> list[tuple[Span, str]]:
+    """Return where the scalars of a text stand and what they say, in their order; raises YAMLError."""
     found = (event for event in yaml.parse(text, Loader=yaml.CSafeLoader) if isinstance(event, yaml.ScalarEvent))
-    return [(event.start_mark.index, event.end_mark.index) for event in found if event.start_mark and event.end_mark]
+    return [((event.start_mark.index, event.end_mark.index), event.value) for event in found if event.start_mark and event.end_mark]
