@@ -97,3 +97,11 @@ class CurlError(ValueError):
 
 class LineError(ValueError):
     """A line that is no decision; the message holds nothing of it."""
+
+
+class SourceError(Exception):
+    """There is no such revision of a configuration, or no git to ask; the text says what to write."""
+
+
+class CallerError(ValueError):
+    """A description of a caller that cannot be read; the message says what to write."""

@@ -144,7 +144,8 @@ def _read(file: str, flag: str) -> bytes:
 def described_by(loaded: Configuration, asked: ExplainedRequest, who: str) -> ExplainedRequest:
     """Let the caller that the flag describes send the request, in place of its token."""
     from extauthz.core.credentials import AUTHORIZATION
-    from extauthz.tools.callers import CallerError, caller
+    from extauthz.errors import CallerError
+    from extauthz.tools.callers import caller
     from extauthz.tools.calls import Call, request_of
 
     try:

@@ -20,8 +20,8 @@ from extauthz.console.recent_denials import Record, decision_id_of, moment
 from extauthz.console.visits import Visit
 from extauthz.core.credentials import AUTHORIZATION
 from extauthz.core.model import Identity, Reason, Request
-from extauthz.errors import CurlError, LineError
-from extauthz.tools.callers import NOBODY, Caller, CallerError, caller
+from extauthz.errors import CallerError, CurlError, LineError
+from extauthz.tools.callers import NOBODY, Caller, caller
 from extauthz.tools.calls import Call, request_of
 from extauthz.tools.curl import read_line
 from extauthz.tools.described import described, record_in

@@ -20,8 +20,8 @@ from extauthz.core.identity import MAX_VALUE
 from extauthz.core.model import DECISION_ID, AuthType, Deny, Identity, Reason, Request
 from extauthz.core.policy import Policy
 from extauthz.core.routes import ANY_METHOD, Route
-from extauthz.errors import LineError
-from extauthz.tools.callers import NOBODY, VERIFYING, Caller, CallerError, caller
+from extauthz.errors import CallerError, LineError
+from extauthz.tools.callers import NOBODY, VERIFYING, Caller, caller
 from extauthz.tools.calls import Call, request_of
 from extauthz.tools.explain_model import STEP_OF, Step
 from extauthz.tools.log_lines import RecordedLine, read_line

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from extauthz.config.patterns import parse_match
 from extauthz.core.paths import Path, parse
 from extauthz.core.routes import Route, compile_routes
-from extauthz.tools.openapi_paths import Fit, pattern, sample
+from extauthz.tools.openapi_paths import PatternFit, pattern, sample
 
-SAME, NARROWER, WIDER, OTHER, NEVER = Fit.SAME, Fit.NARROWER, Fit.WIDER, Fit.OTHER, Fit.NEVER
+SAME, NARROWER, WIDER, OTHER, NEVER = PatternFit.SAME, PatternFit.NARROWER, PatternFit.WIDER, PatternFit.OTHER, PatternFit.NEVER
 
-PATTERNS: dict[str, tuple[str, Fit, str]] = {
+PATTERNS: dict[str, tuple[str, PatternFit, str]] = {
     "/": ("/", SAME, "/"),
     "/items": ("/items", SAME, "/items"),
     "/items/": ("/items/", SAME, "/items/"),
