@@ -27,6 +27,13 @@ def world(tmp_path: Path) -> Iterator[ConsoleWorld]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Somebody who only looks, at a console that nobody changes."""
+    with console_world(tmp_path_factory.mktemp("viewed")) as made:
+        yield made.logged_in(Role.VIEWER)
+
+
 def compared(browser: Browser, settings: str = "", **files: str) -> tuple[int, str]:
     """Send the form; return the status and the text."""
     names = {"routes.yaml": ""} | {name.replace("_yaml", ".yaml"): text for name, text in files.items()}
@@ -56,8 +63,8 @@ def test_every_role_sees_what_a_route_file_would_change(world: ConsoleWorld) -> 
     assert [entry.pattern for entry in world.context.route_map().entries] == ["/search", "/chat"]
 
 
-def test_the_same_files_differ_in_nothing(world: ConsoleWorld) -> None:
-    status, text = compared(world.logged_in(Role.VIEWER), text_of(), routes_yaml=ROUTES)
+def test_the_same_files_differ_in_nothing(viewer: Browser) -> None:
+    status, text = compared(viewer, text_of(), routes_yaml=ROUTES)
     assert status == 200
     assert "No request would be decided otherwise" in text
     assert "Both say the same" in text
@@ -86,16 +93,16 @@ def test_settings_and_a_further_file(world: ConsoleWorld) -> None:
         (SCRIPT, {}, "Nothing was compared"),
     ],
 )
-def test_what_cannot_be_compared_is_said(world: ConsoleWorld, settings: str, files: dict[str, str], says: str) -> None:
-    answer = compared(world.logged_in(), settings, **files)
+def test_what_cannot_be_compared_is_said(viewer: Browser, settings: str, files: dict[str, str], says: str) -> None:
+    answer = compared(viewer, settings, **files)
     assert answer[0] == 422
     assert says in answer[1]
 
 
-def test_pasted_text_is_no_markup(world: ConsoleWorld) -> None:
+def test_pasted_text_is_no_markup(viewer: Browser) -> None:
     files = {"name": ["routes.yaml", SCRIPT], "routes": [f"routes: [{{match: 'GET /a', public: true, name: '{SCRIPT}'}}]", ""]}
     for settings in ("", SCRIPT, f"{SCRIPT}: 1"):
-        text = world.logged_in().post(PATH, {"settings": settings, **files}).text
+        text = viewer.post(PATH, {"settings": settings, **files}).text
         assert "<script>" not in text
         assert "&lt;script&gt;" in text
 
@@ -111,16 +118,15 @@ def test_pasted_text_is_no_markup(world: ConsoleWorld) -> None:
         f"{TOKEN}: [",
     ],
 )
-def test_a_token_in_a_pasted_file_is_not_shown_again(world: ConsoleWorld, routes: str) -> None:
-    browser = world.logged_in()
-    pages = [compared(browser, **{name: text})[1] for name, text in (("routes_yaml", routes), (TOKEN, routes))]
-    pages.append(compared(browser, routes)[1])
+def test_a_token_in_a_pasted_file_is_not_shown_again(viewer: Browser, routes: str) -> None:
+    pages = [compared(viewer, **{name: text})[1] for name, text in (("routes_yaml", routes), (TOKEN, routes))]
+    pages.append(compared(viewer, routes)[1])
     assert [TOKEN.split("_")[2] in page for page in pages] == [False, False, False]
 
 
-def test_what_holds_no_token_is_shown_again(world: ConsoleWorld) -> None:
+def test_what_holds_no_token_is_shown_again(viewer: Browser) -> None:
     settings = text_of(realm="get_organization_members")
-    text = compared(world.logged_in(), settings, routes_yaml=WIDER)[1]
+    text = compared(viewer, settings, routes_yaml=WIDER)[1]
     assert settings.strip() in text
     assert WIDER.strip() in text
 

@@ -120,9 +120,9 @@ class Repository:
             check=False,
         )
 
-    def hook(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a hook as pre-commit would: its entry, then its arguments or those of the repository."""
-        words = [*shlex.split(HOOKS[name]["entry"]), *(arguments or HOOKS[name]["args"])]
+    def hook(self, name: str) -> subprocess.CompletedProcess[str]:
+        """Run a hook as pre-commit would: its entry, then its arguments."""
+        words = [*shlex.split(HOOKS[name]["entry"]), *HOOKS[name]["args"]]
         return subprocess.run(
             [PROGRAMS / words[0], *words[1:]], cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
         )
@@ -141,16 +141,14 @@ def test_hooks_look_at_configurations_alone() -> None:
         assert hook["entry"].split()[0] == "extauthz"
 
 
-@pytest.mark.parametrize("name", ["$(touch ran).yaml", '"; touch ran; ".yaml', "--help"])
-@pytest.mark.parametrize("step", ["check"])
-def test_the_name_of_a_file_is_no_command(repository: Repository, step: str, name: str) -> None:
-    assert repository.step(step, config=name).returncode != 0
+@pytest.mark.parametrize("name", ['"; touch ran; $(touch ran).yaml', "--help"])
+def test_the_name_of_a_file_is_no_command(repository: Repository, name: str) -> None:
+    assert repository.step("check", config=name).returncode == 3
     assert not (repository.folder / "ran").exists()
 
 
 def test_a_problem_stops_the_action_and_the_commit(repository: Repository) -> None:
     assert repository.step("check").returncode == 0
-    assert repository.hook("extauthz-check").returncode == 0
     repository.replace("scope: SEARCH", "scope: SAERCH")
     refused = repository.step("check")
     assert refused.returncode == 3
@@ -162,7 +160,6 @@ def test_suites_are_run_and_their_outcome_is_kept(repository: Repository) -> Non
     assert repository.step("test").returncode == 0
     outputs = dict(line.split("=", 1) for line in (repository.temporary / "GITHUB_OUTPUT").read_text().splitlines())
     assert "<testsuite" in Path(outputs["junit"]).read_text("utf-8")
-    assert repository.hook("extauthz-test").returncode == 0
     repository.replace("scope: SEARCH", "scope: CHAT")
     assert repository.step("test").returncode == 1
     assert repository.hook("extauthz-test").returncode == 1
@@ -182,13 +179,11 @@ def test_what_a_pull_request_widens_is_said_and_may_stop_it(repository: Reposito
     widened = repository.step("diff", base=base, **{"fail-on": "widened"})
     assert widened.returncode == 1
     assert "/rest/api/v1/adminsearch" in summary(repository)
-    assert repository.step("diff", base=base).returncode == 0, "without fail-on it is said only"
     outputs = dict(line.split("=", 1) for line in (repository.temporary / "GITHUB_OUTPUT").read_text().splitlines())
     assert "/rest/api/v1/adminsearch" in Path(outputs["differences"]).read_text("utf-8")
 
     hook = repository.hook("extauthz-diff")
-    assert (hook.returncode, "/rest/api/v1/adminsearch" in hook.stdout) == (0, True)
-    assert repository.hook("extauthz-diff", *HOOKS["extauthz-diff"]["args"], "--fail-on=widened").returncode == 1
+    assert (hook.returncode, "/rest/api/v1/adminsearch" in hook.stdout) == (0, True), "without fail-on it is said only"
 
 
 @pytest.mark.parametrize(
