@@ -133,10 +133,10 @@ class _Comparison:
         found = _found(tables[0], path, "OPTIONS"), _found(tables[1], path, "OPTIONS")
         lines = _lines(tables, path, "OPTIONS")
         for method in methods:
-            answers = tuple(_answering(_found(table, path, method)) for table in tables)
-            if answers != (None, None):
-                meant = _lines(tables, path, method)
-                named = tuple(_answering(meant[side]) or lines[side] for side in (0, 1))
+            meant = tuple(map(_answering, _lines(tables, path, method)))
+            if meant != (None, None):
+                answers = tuple(_answering(_found(table, path, method)) for table in tables)
+                named = tuple(meant[side] or lines[side] for side in (0, 1))
                 yield Asked(path, "OPTIONS", host, found, (named[0], named[1]), "OPTIONS", method, (answers[0], answers[1]))
 
     def _compare(self, asked: Asked, tables: Tables) -> None:
