@@ -22,7 +22,7 @@ from benchmarks.bench import machine, row
 from extauthz.cli.log_files import lines
 from extauthz.config.loader import Configuration
 from extauthz.tools.replay import Replay
-from extauthz.tools.replay_report import Difference, ReplayReport
+from extauthz.tools.replay_report import ReplayDifference, ReplayReport
 from tests.support.world import NOW, World
 
 SIZE = 1_000_000
@@ -112,7 +112,9 @@ def measure(loaded: Configuration, data: bytes, wanted: Expected) -> float:
         report.add(line)
     taken = time.process_time() - started
     counts = {difference: round(count) for difference, count in report.differences.items()}
-    found = Expected(round(report.same), counts[Difference.NARROWED], counts[Difference.REASON], round(report.left_open))
+    found = Expected(
+        round(report.same), counts[ReplayDifference.NARROWED], counts[ReplayDifference.REASON], round(report.left_open)
+    )
     if found != wanted or report.broken:
         raise WrongAnswer(f"expected {wanted}, got {found} and {report.broken} broken lines")
     return taken

@@ -89,3 +89,19 @@ class LiveError(Exception):
 
 class DemoError(Exception):
     """The demo cannot start; the text says what is missing and a hint."""
+
+
+class CurlError(ValueError):
+    """A curl line that cannot be read; the message names the flag, and never its value."""
+
+
+class LineError(ValueError):
+    """A line that is no decision; the message holds nothing of it."""
+
+
+class SourceError(Exception):
+    """There is no such revision of a configuration, or no git to ask; the text says what to write."""
+
+
+class CallerError(ValueError):
+    """A description of a caller that cannot be read; the message says what to write."""

@@ -54,12 +54,12 @@ def fmt(files: tuple[Path, ...], config_file: Path, *, only_look: bool) -> None:
 
     refused, different = False, False
     for file in files or _of(config_file):
+        shown = printable(str(file), lines=False)
         try:
             data = file.read_bytes()
-        except OSError as error:
-            raise click.ClickException(f"{file} cannot be read: {error.strerror or error}") from error
+        except (OSError, ValueError) as error:
+            raise click.ClickException(f"{shown} cannot be read: {getattr(error, 'strerror', None) or error}") from error
         text = formatted(data)
-        shown = printable(str(file), lines=False)
         if isinstance(text, LayoutRefused):
             refused = True
             echo(f"{shown}: left as it is: {text.why}", err=True)

@@ -9,7 +9,7 @@ import click
 
 from extauthz.cli.configuration import CONFIGURATION_EXIT
 from extauthz.cli.terminal import echo, printable
-from extauthz.errors import ConfigurationError
+from extauthz.errors import ConfigurationError, SourceError
 
 if TYPE_CHECKING:
     from extauthz.config.loader import Configuration
@@ -59,7 +59,7 @@ def command(old: str, new: str, *, fail_on: str | None, form: str, as_json: bool
 
 
 def _loaded(side: str, source: str) -> Configuration:
-    from extauthz.tools.diff_sources import SourceError, load_from
+    from extauthz.tools.diff_sources import load_from
 
     try:
         return load_from(source)

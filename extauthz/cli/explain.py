@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from extauthz.cli import configuration
-from extauthz.cli.explain_requests import Asked, asked_of, described_by
+from extauthz.cli.explain_requests import ExplainedRequest, asked_of, described_by
 from extauthz.cli.ops_flags import listener, ops_options
 from extauthz.cli.output import json_option, now, write_json
 from extauthz.cli.terminal import Styled, can_show, echo
@@ -101,14 +101,13 @@ def command(config_file: Path, *, as_json: bool, **given: Any) -> None:
 
 
 def _explanation(config_file: Path, *, who: str | None, verify: bool, with_store: bool, **given: Any) -> Explanation:
-    from extauthz.doctor.saved_settings import applied
     from extauthz.tools.explain import explain
     from extauthz.tools.masking import Mask
 
     flags = {name: given.pop(name) for name in ("ops", "ca", "cert", "key")}
     if given["decision_id"] is None and (alone := next((name for name, value in flags.items() if value is not None), None)):
         raise click.UsageError(f"--{alone} needs --live; a request in curl's spelling begins with the word curl, or behind --")
-    loaded = applied(configuration.read(config_file), os.environ)
+    loaded = _loaded(config_file)
     asked = asked_of(loaded, ops=partial(listener, config_file, *flags.values()), **given)
     mask = Mask(asked.secrets)
     if who is not None:
@@ -126,7 +125,17 @@ def _explanation(config_file: Path, *, who: str | None, verify: bool, with_store
     return _with_holders(loaded, found, moment) if with_store else found
 
 
-def _with_evidence(loaded: Configuration, asked: Asked, *, verify: bool) -> Asked:
+def _loaded(config_file: Path) -> Configuration:
+    """Read the configuration, with the OAuth settings of the store where that has them."""
+    loaded = configuration.read(config_file)
+    if loaded.settings_place is None:
+        return loaded
+    from extauthz.doctor.saved_settings import applied  # it loads what opens stores
+
+    return applied(loaded, os.environ)
+
+
+def _with_evidence(loaded: Configuration, asked: ExplainedRequest, *, verify: bool) -> ExplainedRequest:
     """Verify the token of a request that needs one, as far as that was asked for."""
     from extauthz.core.credentials import Kind
     from extauthz.core.decide import Plan, plan

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from extauthz.errors import CurlError, LineError
+
 if TYPE_CHECKING:
     from extauthz.config.loader import Configuration
     from extauthz.core.model import Identity, Reason, Request
@@ -20,7 +22,7 @@ MAX_INPUT = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ExplainedRequest:
     """What is to be explained: a request, what is known of its token by whoever described it, and of a log, its reason."""
 
     request: Request | None
@@ -41,7 +43,7 @@ def asked_of(
     decision_id: str | None,
     ops: Callable[[], OpsListener],
     request: tuple[str, ...],
-) -> Asked:
+) -> ExplainedRequest:
     """Read the request from where the flags say."""
     sources = {
         "--curl": line,
@@ -66,9 +68,8 @@ def asked_of(
     return _of_curl(line, request)
 
 
-def _of_curl(line: str | None, request: tuple[str, ...]) -> Asked:
+def _of_curl(line: str | None, request: tuple[str, ...]) -> ExplainedRequest:
     from extauthz.tools.curl import read, read_line
-    from extauthz.tools.curl_flags import CurlError
 
     try:
         if request:
@@ -77,14 +78,14 @@ def _of_curl(line: str | None, request: tuple[str, ...]) -> Asked:
             found = read_line(line if line not in (None, "-") else _read("-", "--curl").decode("utf-8", "surrogateescape"))
     except CurlError as error:
         raise click.UsageError(str(error)) from error
-    return Asked(found.request, secrets=found.secrets, notes=found.notes)
+    return ExplainedRequest(found.request, secrets=found.secrets, notes=found.notes)
 
 
-def _of_check_request(file: str) -> Asked:
+def _of_check_request(file: str) -> ExplainedRequest:
     from extauthz.adapters.envoy.check_files import request_in
 
     try:
-        return Asked(request_in(_read(file, "--check-request")))
+        return ExplainedRequest(request_in(_read(file, "--check-request")))
     except ValueError as error:
         raise click.UsageError(f"--check-request: {error}") from error
 
@@ -98,17 +99,19 @@ def _one_line(data: bytes) -> str:
     return lines[0]
 
 
-def _of_record(loaded: Configuration, record: Any) -> Asked:
-    from extauthz.tools.described import LineError, described, record_in
+def _of_record(loaded: Configuration, record: Any) -> ExplainedRequest:
+    from extauthz.tools.described import described, record_in
 
     try:
         told = described(loaded, record_in(record) if isinstance(record, str) else record)
     except LineError as error:
         raise click.UsageError(f"--log-line: {error}") from error
-    return Asked(told.request, told.evidence, is_described=True, logged=told.reason, moment=told.moment, notes=told.notes)
+    return ExplainedRequest(
+        told.request, told.evidence, is_described=True, logged=told.reason, moment=told.moment, notes=told.notes
+    )
 
 
-def _live(loaded: Configuration, decision_id: str, place: OpsListener) -> Asked:
+def _live(loaded: Configuration, decision_id: str, place: OpsListener) -> ExplainedRequest:
     from extauthz.errors import LiveError
     from extauthz.tools.live import recent_decisions
 
@@ -138,10 +141,11 @@ def _read(file: str, flag: str) -> bytes:
     return data
 
 
-def described_by(loaded: Configuration, asked: Asked, who: str) -> Asked:
+def described_by(loaded: Configuration, asked: ExplainedRequest, who: str) -> ExplainedRequest:
     """Let the caller that the flag describes send the request, in place of its token."""
     from extauthz.core.credentials import AUTHORIZATION
-    from extauthz.tools.callers import CallerError, caller
+    from extauthz.errors import CallerError
+    from extauthz.tools.callers import caller
     from extauthz.tools.calls import Call, request_of
 
     try:

@@ -23,8 +23,8 @@ from extauthz.config.wording import counted
 if TYPE_CHECKING:
     from extauthz.config.loader import Configuration
     from extauthz.tools.log_lines import Undecidable
-    from extauthz.tools.replay import Outcome
-    from extauthz.tools.replay_report import Difference, Example, ReplayReport, ReplayRow
+    from extauthz.tools.replay import ReplayOutcome
+    from extauthz.tools.replay_report import Example, ReplayDifference, ReplayReport, ReplayRow
     from extauthz.tools.replay_senders import ScopesOf
 
 UNDECIDABLE, ANY = "undecidable", "any"
@@ -236,18 +236,18 @@ def _tell_more(more: int, all_rows: int) -> None:
         echo(f"There {'is' if more == 1 else 'are'} {counted(more, 'more row')}: --limit {all_rows}", err=True)
 
 
-def _change(key: tuple[Difference, Outcome, Outcome], row: ReplayRow) -> list[str | None]:
+def _change(key: tuple[ReplayDifference, ReplayOutcome, ReplayOutcome], row: ReplayRow) -> list[str | None]:
     difference, before, now = key
     routes = dict.fromkeys(route or "(no route)" for route in (before.route, now.route))
     return [f"{row.count:,.0f}", difference.value, _text(before), _text(now), " → ".join(routes), _examples(row.examples)]
 
 
-def _open(key: tuple[Undecidable, Outcome], row: ReplayRow) -> list[str | None]:
+def _open(key: tuple[Undecidable, ReplayOutcome], row: ReplayRow) -> list[str | None]:
     why, before = key
     return [f"{row.count:,.0f}", why.value, _text(before), before.route or "(no route)", _examples(row.examples)]
 
 
-def _text(outcome: Outcome) -> str:
+def _text(outcome: ReplayOutcome) -> str:
     return f"{outcome.decision} {outcome.reason}"
 
 

@@ -13,6 +13,7 @@ from extauthz.cli import configuration
 from extauthz.cli.completion_values import scopes as complete_scopes
 from extauthz.cli.output import json_option, now, write_json
 from extauthz.cli.rendering import Column, Fit, write_table
+from extauthz.cli.route_rows import opened_by, route_document, route_map
 from extauthz.cli.session import Session, TokenId, as_option, unwrap
 from extauthz.cli.terminal import echo
 from extauthz.config.vocabulary import kept_scope, scope
@@ -20,7 +21,7 @@ from extauthz.config.wording import counted
 from extauthz.core.model import AuthType
 
 if TYPE_CHECKING:
-    from extauthz.admin.route_map import RouteEntry, RouteMap
+    from extauthz.admin.route_map import RouteEntry
     from extauthz.config.loader import Configuration
 
 MODULES = {"import": "routes_import", "coverage": "routes_coverage"}
@@ -103,13 +104,6 @@ def _check_flags(flags: dict[str, Any]) -> None:
     for name in ("method", "host"):
         if flags[name] is not None and flags["path"] is None:
             raise click.UsageError(f"--{name} goes with --path")
-
-
-def route_map(loaded: Configuration) -> RouteMap:
-    """Return the route map of a configuration."""
-    from extauthz.admin.route_map import RouteMap
-
-    return RouteMap(loaded.policy, loaded.route_places)
 
 
 def _show_table(loaded: Configuration, text: str, *, as_json: bool) -> None:
@@ -231,31 +225,3 @@ def _cells(entry: RouteEntry, folder: str, accepts: list[str] | None) -> list[st
     name = route.match.text if route.name == route.match.text else f"{route.match.text} ({route.name})"
     kinds = None if route.public or route.deny else ", ".join(accepts or sorted(route.accept))
     return [name, opened_by(entry), kinds, ", ".join(entry.hosts) or None, entry.place.removeprefix(folder)]
-
-
-def opened_by(entry: RouteEntry) -> str:
-    """Say in words what a route asks for."""
-    route = entry.route
-    if route.deny or route.public:
-        words = "nobody" if route.deny else "everybody"
-    else:
-        several = ("any of " if route.any_scope else "all of ") if len(route.scopes) > 1 else ""
-        words = several + ", ".join(route.scopes)
-    return f"{words} (monitor mode)" if entry.is_monitored else words
-
-
-def route_document(entry: RouteEntry) -> dict[str, Any]:
-    """Return a route as the HTTP API of the console shows it."""
-    route = entry.route
-    return {
-        "name": route.name,
-        "match": route.match.text,
-        "rule": "public" if route.public else "deny" if route.deny else "scopes",
-        "scopes": list(route.scopes),
-        "any_scope": route.any_scope,
-        "accept": sorted(route.accept),
-        "hosts": list(entry.hosts),
-        "preflight": route.preflight,
-        "is_monitored": entry.is_monitored,
-        "place": entry.place,
-    }

@@ -14,7 +14,7 @@ from extauthz.cli.terminal import echo
 from extauthz.config.wording import counted
 
 if TYPE_CHECKING:
-    from extauthz.tools.openapi_coverage import Coverage
+    from extauthz.tools.openapi_coverage import DescriptionCoverage
 
 
 @click.command("coverage")
@@ -77,7 +77,7 @@ def _files(chosen: tuple[Path, ...], known: tuple[Path, ...]) -> tuple[str, ...]
     return tuple(names)
 
 
-def _show(result: Coverage) -> None:
+def _show(result: DescriptionCoverage) -> None:
     from extauthz.cli.rendering import Column, Fit, write_table
 
     if result.findings:

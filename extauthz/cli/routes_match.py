@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from extauthz.cli.output import write_json
-from extauthz.cli.routes import opened_by, route_document, route_map
+from extauthz.cli.route_rows import opened_by, route_document, route_map
 from extauthz.cli.terminal import Styled, echo, printable
 from extauthz.config.loader import Configuration
 from extauthz.core.model import Reason

@@ -12,7 +12,7 @@ from extauthz.cli import configuration
 
 if TYPE_CHECKING:
     from extauthz.config.openapi_map import OpenapiMap
-    from extauthz.tools.openapi import Operation
+    from extauthz.tools.openapi import ApiOperation
 
 specs: Callable[[Any], Any] = click.argument(
     "specs", metavar="SPEC...", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path)
@@ -42,7 +42,7 @@ prefix_option: Callable[[Any], Any] = click.option(
 )
 
 
-def operations_of(files: Sequence[Path], prefix: str | None) -> list[Operation]:
+def operations_of(files: Sequence[Path], prefix: str | None) -> list[ApiOperation]:
     """Read descriptions, or list their problems and exit."""
     from extauthz.tools.openapi import read
 

@@ -12,7 +12,7 @@ from extauthz.tools.suite_runs import Result
 from extauthz.tools.suite_text import shown, shown_place
 
 if TYPE_CHECKING:
-    from extauthz.tools.suite_coverage import Coverage, Missed
+    from extauthz.tools.suite_coverage import Missed, SuiteCoverage
 
 GREEN, RED = "green", "red"
 
@@ -47,7 +47,7 @@ def write_failures(results: Sequence[Result]) -> None:
             echo(f"  decided: {decision.outcome}, {decision.reason.value}, {_line(shown(route))}")
 
 
-def write_coverage(coverage: Coverage) -> None:
+def write_coverage(coverage: SuiteCoverage) -> None:
     """Print what is reached, what no case reaches, and what cannot be reached."""
     counts = [f"{coverage.reached[kind]:,} of {coverage.reachable[kind]:,} {kind}" for kind in coverage.reachable]
     echo()
@@ -59,7 +59,7 @@ def write_coverage(coverage: Coverage) -> None:
     echo("  Not counted: reasons that only verifying a token comes to.")
 
 
-def write_summary(files: Sequence[FileResults], deselected: int, fail_under: float | None, coverage: Coverage | None) -> None:
+def write_summary(files: Sequence[FileResults], deselected: int, fail_under: float | None, coverage: SuiteCoverage | None) -> None:
     """Print the last line, in red if something is wrong."""
     results = [result for each in files for result in each.results]
     failed = sum(not result.passed for result in results)
@@ -74,7 +74,7 @@ def write_summary(files: Sequence[FileResults], deselected: int, fail_under: flo
     echo(Styled(", ".join(parts) + end, fg=RED if failed or few or not results else GREEN, bold=True))
 
 
-def plain(files: Sequence[FileResults], coverage: Coverage | None, deselected: int) -> dict[str, Any]:
+def plain(files: Sequence[FileResults], coverage: SuiteCoverage | None, deselected: int) -> dict[str, Any]:
     """Return everything as plain data for programs."""
     results = [result for each in files for result in each.results]
     passed = sum(result.passed for result in results)
@@ -108,7 +108,7 @@ def _plain_result(result: Result) -> dict[str, Any]:
     }
 
 
-def _plain_coverage(coverage: Coverage) -> dict[str, Any]:
+def _plain_coverage(coverage: SuiteCoverage) -> dict[str, Any]:
     def rows(all_missed: Sequence[Missed]) -> list[dict[str, str | None]]:
         return [
             {"kind": each.kind, "name": shown(each.name), "place": each.place, "example": each.example and shown(each.example)}

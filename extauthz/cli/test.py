@@ -20,7 +20,7 @@ from extauthz.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from extauthz.config.loader import Configuration
-    from extauthz.tools.suite_cases import Case, Suite
+    from extauthz.tools.suite_cases import Suite, SuiteCase
     from extauthz.tools.suite_junit import FileResults
 
 FOLDER = "tests"
@@ -136,7 +136,7 @@ def _run(
         sys.exit(FAILED)
 
 
-def _results(chosen: dict[str, list[Case]], loaded: Configuration, began: int, *, stops: bool) -> Iterable[FileResults]:
+def _results(chosen: dict[str, list[SuiteCase]], loaded: Configuration, began: int, *, stops: bool) -> Iterable[FileResults]:
     """Yield the results of each file that has some."""
     from extauthz.tools.suite_junit import FileResults
     from extauthz.tools.suite_runs import Runner
@@ -155,7 +155,7 @@ def _results(chosen: dict[str, list[Case]], loaded: Configuration, began: int, *
                 return
 
 
-def _is_chosen(case: Case, text: str | None) -> bool:
+def _is_chosen(case: SuiteCase, text: str | None) -> bool:
     return text is None or text.lower() in f"{case.file} {case.label} {case.name}".lower()
 
 

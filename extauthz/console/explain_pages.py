@@ -20,11 +20,11 @@ from extauthz.console.recent_denials import Record, decision_id_of, moment
 from extauthz.console.visits import Visit
 from extauthz.core.credentials import AUTHORIZATION
 from extauthz.core.model import Identity, Reason, Request
-from extauthz.tools.callers import NOBODY, Caller, CallerError, caller
+from extauthz.errors import CallerError, CurlError, LineError
+from extauthz.tools.callers import NOBODY, Caller, caller
 from extauthz.tools.calls import Call, request_of
 from extauthz.tools.curl import read_line
-from extauthz.tools.curl_flags import CurlError
-from extauthz.tools.described import LineError, described, record_in
+from extauthz.tools.described import described, record_in
 from extauthz.tools.explain import explain
 from extauthz.tools.explain_model import CheckOutcome, Explanation
 from extauthz.tools.masking import Mask, mask_of

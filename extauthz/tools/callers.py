@@ -19,6 +19,7 @@ from extauthz.core.act_as import address
 from extauthz.core.credentials import Kind
 from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.providers import ProviderRules
+from extauthz.errors import CallerError
 
 TOKEN_ID = "0" * 12
 """The id of a described token that names none: as long as every id."""
@@ -38,10 +39,6 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "USER": ("user", *_ISSUED),
     "ANONYMOUS": _ISSUED,
 }
-
-
-class CallerError(ValueError):
-    """A description of a caller that cannot be read; the message says what to write."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

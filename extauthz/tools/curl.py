@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote, quote_plus, unquote
 
 from extauthz.core.model import DECISION_ID, Request
-from extauthz.tools.curl_flags import READ, CurlError, flags
+from extauthz.errors import CurlError
+from extauthz.tools.curl_flags import READ, flags
 from extauthz.tools.shell_words import words_of
 
 _URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?([^/?#]*)([^?#]*)(\?[^#]*)?(?:#.*)?", re.DOTALL).fullmatch

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from extauthz.config.wording import nearest
+from extauthz.errors import CurlError
 
 READ = frozenset(
     {"get", "head", "globoff", "path-as-is", "compressed", "digest", "ntlm", "negotiate", "anyauth"},
@@ -112,10 +113,6 @@ LONG: Mapping[str, str] = {
 """The long names of the flags with one letter."""
 
 _FLAG = re.compile(r"--[a-z][a-z0-9.-]{0,30}").match
-
-
-class CurlError(ValueError):
-    """A curl line that cannot be read; the message names the flag, and never its value."""
 
 
 def flags(words: Sequence[str]) -> Iterator[tuple[str, str]]:

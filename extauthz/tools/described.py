@@ -20,7 +20,8 @@ from extauthz.core.identity import MAX_VALUE
 from extauthz.core.model import DECISION_ID, AuthType, Deny, Identity, Reason, Request
 from extauthz.core.policy import Policy
 from extauthz.core.routes import ANY_METHOD, Route
-from extauthz.tools.callers import NOBODY, VERIFYING, Caller, CallerError, caller
+from extauthz.errors import CallerError, LineError
+from extauthz.tools.callers import NOBODY, VERIFYING, Caller, caller
 from extauthz.tools.calls import Call, request_of
 from extauthz.tools.explain_model import STEP_OF, Step
 from extauthz.tools.log_lines import RecordedLine, read_line
@@ -28,7 +29,8 @@ from extauthz.tools.log_lines import RecordedLine, read_line
 MAX_LINE = 64 * 1024
 """Characters of a line: sixteen times as many as the longest that is written."""
 
-_STRANGER = "somebody@host.invalid"
+STRANGER = "somebody@host.invalid"
+"""Stands for a user whom the log does not name, and for whom no token may act."""
 _OTHER_HOST = "other.host.invalid"
 _OF_PROVIDERS = frozenset(
     {
@@ -39,10 +41,6 @@ _OF_PROVIDERS = frozenset(
     }
 )
 _OF_TOKENS = ("token_sha256", "token_issuer", "token_key_id")
-
-
-class LineError(ValueError):
-    """A line that is no decision; the message holds nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +181,12 @@ class _Line:
             case Reason.ACT_AS_MALFORMED:
                 return {names[0]: "?"}
             case Reason.ACT_AS_CONFLICT:
-                return {names[0]: _STRANGER, names[-1]: f"not.{_STRANGER}"}
+                return {names[0]: STRANGER, names[-1]: f"not.{STRANGER}"}
             case Reason.ACT_AS_NOT_ALLOWED:
-                return {names[0]: _STRANGER}
+                return {names[0]: STRANGER}
             case Reason.ACT_AS_FORBIDDEN:
                 self._note("The log does not tell for whom the token would have acted: a user that is not allowed is assumed.")
-                return {names[0]: _STRANGER}
+                return {names[0]: STRANGER}
         if self.record.get("auth_type") != AuthType.GLOBAL:
             return {}
         if not user:

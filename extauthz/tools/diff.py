@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from extauthz.config.loader import Configuration
 from extauthz.config.patterns import METHODS
 from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, HeaderEdits, Reason, Request
+from extauthz.core.paths import Path
 from extauthz.core.routes import STAR_METHODS, LooseRouteTable, MethodTable, Route, RouteTable, SlashedRouteTable
 from extauthz.tools.calls import decided
 from extauthz.tools.curl_line import curl_line
 from extauthz.tools.diff_findings import Changed, Findings
-from extauthz.tools.diff_rules import Rule, general_rules, names_like_ours, rule_of, scope_sets
+from extauthz.tools.diff_rules import RouteRule, general_rules, names_like_ours, rule_of, scope_sets
 from extauthz.tools.diff_senders import Pair, Sender, Senders
 from extauthz.tools.diff_settings import changed_settings
 from extauthz.tools.diff_shape import DecisionSummary, Differences, Impact
@@ -67,7 +68,7 @@ class _Comparison:
         self._findings = Findings(pair)
         self._same_settings = general_rules(pair[0]) == general_rules(pair[1])
         self._received = dict.fromkeys(names_like_ours(pair), "x") if not self._same_settings else {}
-        self._rules: tuple[dict[int, Rule], dict[int, Rule]] = ({}, {})
+        self._rules: tuple[dict[int, RouteRule], dict[int, RouteRule]] = ({}, {})
         self._known: dict[object, tuple[Changed, ...]] = {}
         self._seen: set[object] = set()
 
@@ -132,10 +133,10 @@ class _Comparison:
         found = _found(tables[0], path, "OPTIONS"), _found(tables[1], path, "OPTIONS")
         lines = _lines(tables, path, "OPTIONS")
         for method in methods:
-            answers = tuple(_answering(_found(table, path, method)) for table in tables)
-            if answers != (None, None):
-                meant = _lines(tables, path, method)
-                named = tuple(_answering(meant[side]) or lines[side] for side in (0, 1))
+            meant = tuple(map(_answering, _lines(tables, path, method)))
+            if meant != (None, None):
+                answers = tuple(_answering(_found(table, path, method)) for table in tables)
+                named = tuple(meant[side] or lines[side] for side in (0, 1))
                 yield Asked(path, "OPTIONS", host, found, (named[0], named[1]), "OPTIONS", method, (answers[0], answers[1]))
 
     def _compare(self, asked: Asked, tables: Tables) -> None:
@@ -157,7 +158,7 @@ class _Comparison:
             same_line=rules[0].line == rules[1].line,
         )
 
-    def _changes(self, asked: Asked, rules: tuple[Rule, Rule], queries: list[str]) -> list[Changed]:
+    def _changes(self, asked: Asked, rules: tuple[RouteRule, RouteRule], queries: list[str]) -> list[Changed]:
         """Decide what every class of callers sends on both sides, and keep what is not known from a plainer caller."""
         changes: list[Changed] = []
         for query in queries:
@@ -178,16 +179,16 @@ class _Comparison:
     def _curl(self, asked: Asked, change: Changed) -> str:
         return curl_line(asked.method, _target(asked, change.query), asked.host, _headers(asked, change.sender))
 
-    def _token_header(self, old: Decision, new: Decision, rules: tuple[Rule, Rule]) -> tuple[str, ...]:
+    def _token_header(self, old: Decision, new: Decision, rules: tuple[RouteRule, RouteRule]) -> tuple[str, ...]:
         """Return the header with the internal token, if that is made for another audience."""
         is_named = all(isinstance(each, Allow) and each.identity is not None for each in (old, new))
         same = rules[0].audience == rules[1].audience
         return () if same or not is_named else (self._policies[1].identity.names["token"],)
 
-    def _rule(self, side: int, route: Route | Reason) -> Rule:
+    def _rule(self, side: int, route: Route | Reason) -> RouteRule:
         policy = self._policies[side]
         if isinstance(route, Reason):
-            return Rule(frozenset(), False, route, frozenset(), monitored=None in policy.monitored)
+            return RouteRule(frozenset(), False, route, frozenset(), monitored=None in policy.monitored)
         rule = self._rules[side].get(id(route))
         if rule is None:
             rule = self._rules[side][id(route)] = rule_of(self._pair[side], route)
@@ -229,7 +230,12 @@ def _route(found: Route | Reason) -> Route | None:
 
 
 def _target(asked: Asked, query: str) -> str:
-    return asked.path.path.canonical + (f"?{query}" if query else "")
+    return _written(asked.path.path) + (f"?{query}" if query else "")
+
+
+@lru_cache(maxsize=256)
+def _written(path: Path) -> str:
+    return path.canonical
 
 
 def _headers(asked: Asked, sender: Sender) -> dict[str, str]:

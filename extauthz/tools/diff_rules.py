@@ -11,7 +11,7 @@ from extauthz.tools.diff_senders import Pair, ScopeSets
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class RouteRule:
     """What a route decides by, without its name and its pattern; `least` are the least sets of scopes that suffice."""
 
     least: frozenset[frozenset[str]]
@@ -29,13 +29,13 @@ class Rule:
         return self.least, self.public, self.refusal, self.accept
 
 
-def rule_of(configuration: Configuration, route: Route) -> Rule:
+def rule_of(configuration: Configuration, route: Route) -> RouteRule:
     """Return the rule of a route."""
     scopes = [frozenset({scope}) for scope in route.scopes] if route.any_scope else [frozenset(route.scopes)]
     has_token = not route.public and not route.deny
     section = configuration.settings.internal_token
     is_signed = section is not None and section.enabled and has_token
-    return Rule(
+    return RouteRule(
         least=frozenset(scopes) if has_token else frozenset([frozenset()] if route.public else []),
         public=route.public,
         refusal=Reason.ROUTE_DENIED if route.deny else None,
@@ -47,7 +47,7 @@ def rule_of(configuration: Configuration, route: Route) -> Rule:
     )
 
 
-def scope_sets(rules: tuple[Rule, Rule]) -> ScopeSets:
+def scope_sets(rules: tuple[RouteRule, RouteRule]) -> ScopeSets:
     """Return the least sets of both sides, none, one that suffices on both, and all; small ones first."""
     old, new = (sorted(rule.least, key=lambda scopes: (len(scopes), sorted(scopes))) for rule in rules)
     both = frozenset().union(*old[:1], *new[:1])

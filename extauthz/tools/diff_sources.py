@@ -10,6 +10,7 @@ from pathlib import Path
 
 from extauthz.config.files import MAX_BYTES, Files
 from extauthz.config.loader import Configuration, load
+from extauthz.errors import SourceError
 
 FILE = "extauthz.yaml"
 PREFIX = "git:"
@@ -18,10 +19,6 @@ _LINK, _FOLDER = "120000", "tree"
 _MAX_LINKS = 8
 _PATIENCE = 60.0
 """Seconds that git may take for one answer."""
-
-
-class SourceError(Exception):
-    """There is no such revision, or no git to ask; the text says what to write."""
 
 
 def load_from(source: str) -> Configuration:

@@ -36,7 +36,7 @@ def as_text(differences: Differences) -> Iterator[str]:
         for each in several:
             yield from (f"  {_title(each)}", *(f"    {line}" for line in _places(each)))
             for caller in each.callers:
-                yield f"    {who(caller)}: {_changed(caller)}"
+                yield f"    {who(caller, is_one_of_many=len(each.routes) > 1)}: {_changed(caller)}"
                 yield f"      {caller.curl}"
     for title, lines in (("NOT COMPARED", differences.incomplete), *_settings(differences)):
         if lines:
@@ -52,15 +52,18 @@ def as_markdown(differences: Differences) -> Iterator[str]:
             yield from ("", f"#### {_code(_title(each))}", "")
             yield from (f"- {_code(line)}" for line in _places(each))
             yield from ("", "| who | before and now |", "|---|---|")
-            yield from (f"| {_code(who(caller))} | {_code(_changed(caller))} |" for caller in each.callers)
+            yield from (
+                f"| {_code(who(caller, is_one_of_many=len(each.routes) > 1))} | {_code(_changed(caller))} |"
+                for caller in each.callers
+            )
             yield from ("", "```sh", *(caller.curl for caller in each.callers), "```")
     for title, lines in (("NOT COMPARED", differences.incomplete), *_settings(differences)):
         if lines:
             yield from ("", f"### {title.capitalize()}", "", *(f"- {_code(line)}" for line in lines))
 
 
-def who(caller: CallerChange) -> str:
-    """Name a class of callers."""
+def who(caller: CallerChange, *, is_one_of_many: bool = False) -> str:
+    """Name a class of callers; `is_one_of_many`: of several routes, each with scopes of its own."""
     kind = "without a token" if caller.kind == "nobody" else caller.kind
     provider = f" of {caller.provider}" if caller.provider else ""
     match caller.scopes:
@@ -69,7 +72,7 @@ def who(caller: CallerChange) -> str:
         case ():
             holding = " with whatever scopes"
         case names:
-            holding = f" holding {' and '.join(names)}"
+            holding = f" holding {'what the route asks for, like ' if is_one_of_many else ''}{' and '.join(names)}"
     return ", ".join((kind + provider + holding, *caller.details))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from extauthz.core.model import ALLOWING, Reason
 from extauthz.core.routes import Route
 from extauthz.telemetry.nearest_route import nearest_route
+from extauthz.tools.described import STRANGER
 from extauthz.tools.explain_checks import listed
 from extauthz.tools.explain_view import View
 from extauthz.tools.refusal_hints import HINTS
@@ -78,7 +79,9 @@ def _wanted(route: Route) -> str:
 def _act_as(view: View) -> Iterator[str]:
     user = next(iter(view.act_as_values().values()), "").lower()
     found = view.act_as_rule(user)
-    if found is None:
+    if user == STRANGER:
+        yield HINTS[Reason.ACT_AS_FORBIDDEN]
+    elif found is None:
         yield f"add {view.mask(user)} to act_as.allow ({view.place('act_as', 'allow')}), if GLOBAL tokens may act for this user"
     else:
         _, pattern, place = found

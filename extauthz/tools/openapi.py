@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from extauthz.errors import ConfigurationError, Problem
-from extauthz.tools.openapi_references import MAX_STEPS, Node, References
-from extauthz.tools.openapi_servers import Server, servers_of
+from extauthz.tools.openapi_references import MAX_STEPS, DocumentNode, References
+from extauthz.tools.openapi_servers import ApiServer, servers_of
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _TEXTS = {"$ref", "summary", "description"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Operation:
+class ApiOperation:
     """One method of one path, as it is described.
 
     `path` is the template without the base of its servers. Each alternative of `security` names what it needs together: scopes, or
@@ -26,7 +26,7 @@ class Operation:
 
     method: str
     path: str
-    servers: tuple[Server, ...]
+    servers: tuple[ApiServer, ...]
     operation_id: str | None = None
     tags: tuple[str, ...] = ()
     security: tuple[tuple[str, ...], ...] = ()
@@ -41,12 +41,12 @@ class Operation:
         return f"{self.method} {self.path}"
 
 
-def read(files: Sequence[Path], prefix: str | None = None) -> list[Operation]:
+def read(files: Sequence[Path], prefix: str | None = None) -> list[ApiOperation]:
     """Return the operations of all descriptions in their order; a `prefix` stands for the base paths of all servers.
 
     Raises ConfigurationError with everything that is wrong.
     """
-    operations: list[Operation] = []
+    operations: list[ApiOperation] = []
     problems: list[Problem] = []
     for file in files:
         try:
@@ -65,9 +65,9 @@ class _Description:
         self._root = self._references.root()
         _check_version(self._root)
 
-    def operations(self) -> list[Operation]:
+    def operations(self) -> list[ApiOperation]:
         problems: list[Problem] = []
-        found: list[Operation] = []
+        found: list[ApiOperation] = []
         paths = self._references.follow(self._root.get("paths"))
         for path in paths.mapping():
             if path.startswith("x-"):
@@ -83,7 +83,7 @@ class _Description:
             raise ConfigurationError(problems)
         return found
 
-    def _of_path(self, path: str, item: Node) -> Iterator[Operation]:
+    def _of_path(self, path: str, item: DocumentNode) -> Iterator[ApiOperation]:
         layers = self._layers(item)
         for layer in layers:
             for key in layer.mapping():
@@ -96,7 +96,7 @@ class _Description:
             if written:
                 yield self._operation(method, path, layers, written[0])
 
-    def _layers(self, item: Node) -> list[Node]:
+    def _layers(self, item: DocumentNode) -> list[DocumentNode]:
         """Return a path item and those that its `$ref` leads to, what stands beside it first."""
         layers = [item]
         while isinstance(layers[-1].value, dict) and "$ref" in layers[-1].value:
@@ -106,7 +106,7 @@ class _Description:
             layers.append(following)
         return layers
 
-    def _operation(self, method: str, path: str, layers: list[Node], written: Node) -> Operation:
+    def _operation(self, method: str, path: str, layers: list[DocumentNode], written: DocumentNode) -> ApiOperation:
         operation = self._references.follow(written)
         if operation is not written and (beside := set(written.mapping()) - _TEXTS):
             raise written.error(f"{min(beside)} stands beside a $ref, and readers disagree about what counts: write it there")
@@ -116,7 +116,7 @@ class _Description:
         security = operation.get("security") if "security" in operation.value else self._root.get("security")
         alternatives = [_needs(item) for item in security.items()]
         extensions = {key: value for layer in (*layers[::-1], operation) for key, value in layer.mapping().items()}
-        return Operation(
+        return ApiOperation(
             method.upper(),
             path,
             self._servers(operation, layers),
@@ -129,15 +129,15 @@ class _Description:
             f"{operation.file}: {written.path}",
         )
 
-    def _servers(self, operation: Node, layers: list[Node]) -> tuple[Server, ...]:
+    def _servers(self, operation: DocumentNode, layers: list[DocumentNode]) -> tuple[ApiServer, ...]:
         if self._prefix is not None:
-            return (Server("", self._prefix),)
+            return (ApiServer("", self._prefix),)
         for node in (operation, *layers, self._root):
             if "servers" in node.mapping():
                 return servers_of(node.get("servers"))
-        return (Server("", ""),)
+        return (ApiServer("", ""),)
 
-    def _matrix(self, nodes: list[Node]) -> frozenset[str]:
+    def _matrix(self, nodes: list[DocumentNode]) -> frozenset[str]:
         """Return the parameters of the path in the style "matrix"; what stands later counts."""
         styles: dict[str, Any] = {}
         for node in nodes:
@@ -148,7 +148,7 @@ class _Description:
         return frozenset(name for name, style in styles.items() if style == "matrix")
 
 
-def _check_version(root: Node) -> None:
+def _check_version(root: DocumentNode) -> None:
     version = root.get("openapi").value
     if root.get("swagger").value is not None:
         raise root.error("is Swagger 2.0: convert it to OpenAPI 3, for instance with swagger2openapi, and import that")
@@ -158,7 +158,7 @@ def _check_version(root: Node) -> None:
         raise root.error(f"is OpenAPI {version!s:.20}: versions 3.0 and 3.1 are read")
 
 
-def _needs(item: Node) -> tuple[str, ...]:
+def _needs(item: DocumentNode) -> tuple[str, ...]:
     """Return what one alternative of `security` needs together, nothing for an empty one."""
     needs: list[str] = []
     if not isinstance(item.value, dict):

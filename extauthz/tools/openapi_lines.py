@@ -13,9 +13,9 @@ from extauthz.config.patterns import parse_match
 from extauthz.core.routes import Match
 from extauthz.core.upstream import Upstream
 from extauthz.errors import ConfigurationError, Problem
-from extauthz.tools.openapi import Operation
+from extauthz.tools.openapi import ApiOperation
 from extauthz.tools.openapi_access import Access, Accesses
-from extauthz.tools.openapi_paths import Fit, Pattern, pattern
+from extauthz.tools.openapi_paths import Pattern, PatternFit, pattern
 
 MAX_NAME = 200
 MAX_WHY = 200
@@ -31,18 +31,22 @@ class Line:
 
     match: Match
     access: Access
-    operations: tuple[Operation, ...]
+    operations: tuple[ApiOperation, ...]
     name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    operation: Operation
+    operation: ApiOperation
     pattern: Pattern
 
 
 def lines_of(
-    operations: Sequence[Operation], rules: OpenapiMap, vocabulary: Sequence[str], upstream: Upstream, there: Iterable[Match] = ()
+    operations: Sequence[ApiOperation],
+    rules: OpenapiMap,
+    vocabulary: Sequence[str],
+    upstream: Upstream,
+    there: Iterable[Match] = (),
 ) -> dict[Key, Line]:
     """Return the lines in the order of the operations, with patterns written as those that are `there`.
 
@@ -91,15 +95,15 @@ def _line(match: Match, group: list[_Placed], accesses: Accesses, rules: Openapi
 
 
 def _access(group: list[_Placed], accesses: Accesses, rules: OpenapiMap) -> Access:
-    reached = [placed for placed in group if placed.pattern.fit is not Fit.NEVER]
+    reached = [placed for placed in group if placed.pattern.fit is not PatternFit.NEVER]
     notes = list(dict.fromkeys(note for placed in group for note in placed.pattern.notes))
     if not reached:
         return Access(why="; ".join(notes))
     wanted = [accesses.of(placed.operation) for placed in reached]
     access = reduce(lambda one, other: one.both(other), wanted)
     closest = min(placed.pattern.fit for placed in reached)
-    if closest is Fit.OTHER or (closest is Fit.WIDER and rules.mixed_segments == "deny"):
-        hint = ", or say mixed_segments: parameter in the mapping file" if closest is Fit.WIDER else ""
+    if closest is PatternFit.OTHER or (closest is PatternFit.WIDER and rules.mixed_segments == "deny"):
+        hint = ", or say mixed_segments: parameter in the mapping file" if closest is PatternFit.WIDER else ""
         return Access(why="; ".join([*notes, f"write the scope here if all that the pattern matches may be called with it{hint}"]))
     reasons = list(dict.fromkeys(each.why for each in wanted))
     if access.is_denied:

@@ -22,7 +22,7 @@ _PLAIN_NAME = re.compile(r"[^A-Za-z0-9_]")
 _SAFE = "/%~!$&'()*+,=:@;"
 
 
-class Fit(IntEnum):
+class PatternFit(IntEnum):
     """How a pattern compares with its template; the largest of several counts."""
 
     SAME = 0
@@ -40,14 +40,14 @@ class Pattern:
     """The pattern that is nearest to a template, how it compares, and why."""
 
     text: str
-    fit: Fit = Fit.SAME
+    fit: PatternFit = PatternFit.SAME
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
     text: str
-    fit: Fit = Fit.SAME
+    fit: PatternFit = PatternFit.SAME
     note: str = ""
     is_wildcard: bool = False
 
@@ -62,12 +62,12 @@ def pattern(template: str, matrix: frozenset[str] = frozenset(), *, rest: bool =
     if rest and kept and kept[-1].is_wildcard:
         kept.pop()
         texts.append("**")
-    fit = max((segment.fit for segment in kept), default=Fit.SAME)
+    fit = max((segment.fit for segment in kept), default=PatternFit.SAME)
     notes = [segment.note for segment in kept if segment.note]
     if None in segments:
-        fit, notes = Fit.NEVER, [*notes, "paths with an empty segment are refused"]
+        fit, notes = PatternFit.NEVER, [*notes, "paths with an empty segment are refused"]
     if behind.startswith("?"):
-        fit, notes = max(fit, Fit.OTHER), [*notes, "a query is never matched"]
+        fit, notes = max(fit, PatternFit.OTHER), [*notes, "a query is never matched"]
     elif behind:
         notes = [*notes, "clients leave the fragment out"]
     return Pattern("/" + "/".join(texts), fit, tuple(dict.fromkeys(notes)))
@@ -107,16 +107,16 @@ def _segment(piece: str, matrix: frozenset[str], *, is_last: bool) -> _Segment |
     """Return a segment of the pattern, None for one that is left out."""
     names = _EXPRESSION.findall(piece)
     if any(name.startswith(";") or name in matrix for name in names):
-        return _Segment("{" + _named(names[0]) + "}", Fit.NEVER, "paths with the ';' of a matrix parameter are refused")
+        return _Segment("{" + _named(names[0]) + "}", PatternFit.NEVER, "paths with the ';' of a matrix parameter are refused")
     if len(names) == 1 and piece == f"{{{names[0]}}}" and not names[0].startswith((".", "/")):
         return _parameter(names[0], is_last=is_last)
     if names or "{" in piece or "}" in piece:
         beside = _EXPRESSION.sub("", piece)
         if not is_reachable(f"x{unquote(beside)}"):
-            return _Segment("{" + _named(next(iter(names), "")) + "}", Fit.NEVER, f"paths with {piece} are refused")
+            return _Segment("{" + _named(next(iter(names), "")) + "}", PatternFit.NEVER, f"paths with {piece} are refused")
         is_whole = not set("{}*") & set(unquote(beside)) and names
         text = "{" + _named(next(iter(names), "")) + "}"
-        return _Segment(text, Fit.WIDER if is_whole else Fit.OTHER, f"a pattern has no segment like {piece}")
+        return _Segment(text, PatternFit.WIDER if is_whole else PatternFit.OTHER, f"a pattern has no segment like {piece}")
     if not piece:
         return _Segment("") if is_last else None
     return _literal(piece)
@@ -127,7 +127,7 @@ def _parameter(name: str, *, is_last: bool) -> _Segment:
     if not _has_slashes(name):
         return _Segment(text)
     more = f", /{text}/** takes more" if is_last else ""
-    return _Segment(text, Fit.NARROWER, f"one segment only{more}", is_wildcard=is_last)
+    return _Segment(text, PatternFit.NARROWER, f"one segment only{more}", is_wildcard=is_last)
 
 
 def _has_slashes(name: str) -> bool:
@@ -142,9 +142,9 @@ def _literal(piece: str) -> _Segment:
     except UnicodeError:
         text = "/"
     if _BROKEN_ESCAPE(piece) or not is_reachable(text):
-        return _Segment("{segment}", Fit.NEVER, f"paths with {piece} are refused")
+        return _Segment("{segment}", PatternFit.NEVER, f"paths with {piece} are refused")
     if any(letter in text for letter in "{}*") or text != text.strip():
-        return _Segment("{segment}", Fit.OTHER, f"a pattern has no segment like {piece}")
+        return _Segment("{segment}", PatternFit.OTHER, f"a pattern has no segment like {piece}")
     return _Segment(text)
 
 

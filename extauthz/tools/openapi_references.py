@@ -20,7 +20,7 @@ _IS_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|//").match
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class DocumentNode:
     """A value of a description, the file that it stands in, and its path there, as in `paths./items.get`."""
 
     value: Any
@@ -35,10 +35,10 @@ class Node:
         """Return the error of which this is the only problem."""
         return ConfigurationError([self.problem(message)])
 
-    def get(self, key: str) -> Node:
+    def get(self, key: str) -> DocumentNode:
         """Return a member of a mapping, with None as its value where there is none."""
         value = self.value.get(key) if isinstance(self.value, dict) else None
-        return Node(value, self.file, f"{self.path}.{key}" if self.path else key)
+        return DocumentNode(value, self.file, f"{self.path}.{key}" if self.path else key)
 
     def mapping(self) -> dict[str, Any]:
         """Return the value as a mapping, an empty one where there is none; raises ConfigurationError."""
@@ -48,13 +48,13 @@ class Node:
             raise self.error("is no mapping")
         return self.value
 
-    def items(self) -> list[Node]:
+    def items(self) -> list[DocumentNode]:
         """Return the items of a list, none where there is none; raises ConfigurationError."""
         if self.value is None:
             return []
         if not isinstance(self.value, list):
             raise self.error("is no list")
-        return [Node(item, self.file, f"{self.path}[{index}]") for index, item in enumerate(self.value)]
+        return [DocumentNode(item, self.file, f"{self.path}[{index}]") for index, item in enumerate(self.value)]
 
 
 @dataclass(slots=True)
@@ -65,11 +65,11 @@ class References:
     _files: Files = field(default_factory=Files)
     _documents: dict[Path, Any] = field(default_factory=dict)
 
-    def root(self) -> Node:
+    def root(self) -> DocumentNode:
         """Return the whole of the description; raises ConfigurationError."""
-        return Node(self._document(self.file), self.file, "")
+        return DocumentNode(self._document(self.file), self.file, "")
 
-    def follow(self, node: Node) -> Node:
+    def follow(self, node: DocumentNode) -> DocumentNode:
         """Return what a node means: itself, or what its `$ref` leads to; raises ConfigurationError."""
         seen: set[tuple[Path, str]] = set()
         while isinstance(node.value, dict) and "$ref" in node.value:
@@ -81,7 +81,7 @@ class References:
             node = following
         return node
 
-    def step(self, node: Node) -> Node:
+    def step(self, node: DocumentNode) -> DocumentNode:
         """Return the place that the `$ref` of a node names; raises ConfigurationError."""
         reference = node.value["$ref"]
         if not isinstance(reference, str):
@@ -94,7 +94,7 @@ class References:
         file = self._neighbour(node, name) if name else node.file
         return self._at(node, file, unquote(pointer))
 
-    def _neighbour(self, node: Node, name: str) -> Path:
+    def _neighbour(self, node: DocumentNode, name: str) -> Path:
         folder = self.file.resolve().parent
         try:
             target = (node.file.parent / unquote(name)).resolve()
@@ -104,7 +104,7 @@ class References:
             raise node.error(f"its $ref leads out of the folder of the description: {name}")
         return self.file.parent / target.relative_to(folder)
 
-    def _at(self, node: Node, file: Path, pointer: str) -> Node:
+    def _at(self, node: DocumentNode, file: Path, pointer: str) -> DocumentNode:
         value = self._document(file, node)
         if pointer and not pointer.startswith("/"):
             raise node.error(f"its $ref is no path like '#/components/pathItems/Item': #{pointer}")
@@ -118,9 +118,9 @@ class References:
             else:
                 raise node.error(f"its $ref leads to nothing: {file}#{pointer}")
             path.append(key)
-        return Node(value, file, ".".join(path))
+        return DocumentNode(value, file, ".".join(path))
 
-    def _document(self, file: Path, node: Node | None = None) -> Any:
+    def _document(self, file: Path, node: DocumentNode | None = None) -> Any:
         place = file.resolve()
         if place not in self._documents:
             if len(self._documents) >= MAX_FILES:

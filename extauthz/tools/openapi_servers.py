@@ -8,7 +8,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from extauthz.tools.openapi_references import Node
+from extauthz.tools.openapi_references import DocumentNode
 
 MAX_ADDRESSES = 1_000
 """What the variables of one server may come to."""
@@ -19,17 +19,17 @@ _ADVICE = "or say with --prefix where the paths begin"
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ApiServer:
     """A host, "" where none is named, and the path in front of those of the description, without a slash at its end."""
 
     host: str
     base: str
 
 
-def servers_of(node: Node) -> tuple[Server, ...]:
+def servers_of(node: DocumentNode) -> tuple[ApiServer, ...]:
     """Return the servers of a list, "/" for an empty one; raises ConfigurationError."""
     found = [server for item in node.items() for server in _servers(item)]
-    return tuple(dict.fromkeys(found or [Server("", "")]))
+    return tuple(dict.fromkeys(found or [ApiServer("", "")]))
 
 
 def base_of(path: str) -> str:
@@ -44,14 +44,14 @@ def _is_odd(base: str) -> bool:
     return any(letter in base for letter in "{}?#*;\\") or not base.isprintable()
 
 
-def _servers(item: Node) -> list[Server]:
+def _servers(item: DocumentNode) -> list[ApiServer]:
     address = item.get("url").value
     if not isinstance(address, str):
         raise item.error(f"a server has a url: write it, {_ADVICE}")
     return [_server(text, item) for text in _written_out(address, item)]
 
 
-def _written_out(address: str, item: Node) -> list[str]:
+def _written_out(address: str, item: DocumentNode) -> list[str]:
     """Return the addresses that the values of the variables come to."""
     variables = item.get("variables")
     names = list(dict.fromkeys(_VARIABLE.findall(address)))
@@ -65,7 +65,7 @@ def _written_out(address: str, item: Node) -> list[str]:
     return found
 
 
-def _values(variable: Node) -> list[str]:
+def _values(variable: DocumentNode) -> list[str]:
     values: list[Any] = [item.value for item in variable.get("enum").items()]
     default = variable.get("default").value
     texts = [str(value) for value in [*values, default] if isinstance(value, (str, int, float)) and not isinstance(value, bool)]
@@ -74,12 +74,12 @@ def _values(variable: Node) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _server(address: str, item: Node) -> Server:
+def _server(address: str, item: DocumentNode) -> ApiServer:
     match = _ADDRESS(address)
     host, path = (match["host"], match["path"]) if match else ("", re.split("[?#]", address)[0].removeprefix("."))
     if path and not path.startswith("/"):
         path = f"/{path}"
     try:
-        return Server(host.rpartition("@")[2], base_of(path))
+        return ApiServer(host.rpartition("@")[2], base_of(path))
     except ValueError as error:
         raise item.error(f"its url {address!r} has no path that others begin with: change it, {_ADVICE}") from error

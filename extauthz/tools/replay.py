@@ -19,10 +19,11 @@ from extauthz.core.model import Decision, Deny, Reason, Request
 from extauthz.core.policy import Policy
 from extauthz.core.providers import ProviderRules
 from extauthz.core.routes import ANY_METHOD, STAR_METHODS, Route
-from extauthz.tools.callers import NOBODY, Caller, CallerError, caller
+from extauthz.errors import CallerError
+from extauthz.tools.callers import NOBODY, Caller, caller
 from extauthz.tools.calls import Call, decided_call
 from extauthz.tools.log_lines import LogLine, RecordedLine, Undecidable
-from extauthz.tools.replay_senders import WITHOUT_TOKEN, Readings, ScopesOf, Sender, Senders
+from extauthz.tools.replay_senders import WITHOUT_TOKEN, LogSender, LogSenders, Readings, ScopesOf
 
 MAX_REMEMBERED = 100_000
 """Requests, and decisions, that are remembered: clients choose paths."""
@@ -43,7 +44,7 @@ _Route = tuple[Reason | None, str | None]
 """Why a request without a credential is refused or not, and the name of its route."""
 
 
-class Outcome(NamedTuple):
+class ReplayOutcome(NamedTuple):
     """What a check came to: `allow`, `deny` or `would_deny`, why, and by which route."""
 
     decision: str
@@ -76,11 +77,11 @@ class Replay:
         self._policy, self._providers, self._vocabulary = policy, providers, vocabulary
         routes = [route for table in (policy.routes, *policy.hosts.values()) for route in routes_of(table)]
         named = {*vocabulary, *(scope for route in routes for scope in route.scopes)}
-        self._senders = Senders(policy, providers, tuple(sorted(named)), scopes_of)
+        self._senders = LogSenders(policy, providers, tuple(sorted(named)), scopes_of)
         self._hosts = _hosts(policy) if host is None else (host,)
         self._preflights = _preflights(routes)
         self._routes: dict[tuple[str, str, bool], tuple[_Route, ...]] = {}
-        self._decided: dict[tuple[tuple[_Route, ...], object], Outcome | Undecidable] = {}
+        self._decided: dict[tuple[tuple[_Route, ...], object], ReplayOutcome | Undecidable] = {}
         self._all_places: dict[tuple[bool, bool], tuple[_Place, ...]] = {}
         self._callers: dict[str, Caller | None] = {}
         self._policies: dict[object, Policy] = {None: policy}
@@ -90,13 +91,13 @@ class Replay:
         """Tell whether the host of a request matters, which the decision log does not have."""
         return bool(self._policy.hosts)
 
-    def decided(self, line: LogLine | RecordedLine) -> Outcome | Undecidable:
+    def decided(self, line: LogLine | RecordedLine) -> ReplayOutcome | Undecidable:
         """Return what a line comes to."""
         reason = line.reason
         if reason is None:
             return Undecidable.REASON_UNKNOWN
         if reason in _EVERYWHERE:
-            return Outcome(Deny.outcome, reason.value, None)
+            return ReplayOutcome(Deny.outcome, reason.value, None)
         if reason is Reason.INTERNAL or (reason in _OF_THE_PROCESS and line.route is None):
             return Undecidable.NOT_BY_POLICY
         if isinstance(line, RecordedLine):
@@ -107,7 +108,7 @@ class Replay:
             return Undecidable.CUT
         return self._logged(line, line.method, line.path)
 
-    def _logged(self, line: LogLine, method: str, path: str) -> Outcome | Undecidable:
+    def _logged(self, line: LogLine, method: str, path: str) -> ReplayOutcome | Undecidable:
         is_malformed = line.reason is Reason.HOST_MALFORMED
         request = (method, path, is_malformed)
         routes = self._routes.get(request)
@@ -122,9 +123,9 @@ class Replay:
             _remember(self._decided, key, found)
         return found
 
-    def _alike(self, method: str, path: str, readings: Readings, places: Sequence[_Place]) -> Outcome | Undecidable:
+    def _alike(self, method: str, path: str, readings: Readings, places: Sequence[_Place]) -> ReplayOutcome | Undecidable:
         """Decide every reading in every place, and return what all of them come to."""
-        first: Outcome | None = None
+        first: ReplayOutcome | None = None
         for unknown, sender in readings:
             for place in places:
                 found = self._outcome(sender, method, path, place)
@@ -139,11 +140,11 @@ class Replay:
         planned = plan(self._policy, Request(method, path, place.host, place.headers, raw=True, decision_id=""))
         return (None, planned.route.name) if isinstance(planned, Plan) else (planned.reason, planned.route)
 
-    def _outcome(self, sender: Sender, method: str, path: str, place: _Place) -> Outcome:
+    def _outcome(self, sender: LogSender, method: str, path: str, place: _Place) -> ReplayOutcome:
         call = Call(method, path + sender.query, place.host, {**place.headers, **sender.headers}, sender.caller)
         return outcome_of(decided_call(self._under(sender), call, 0.0))
 
-    def _under(self, sender: Sender) -> Policy:
+    def _under(self, sender: LogSender) -> Policy:
         rules = sender.act_as
         if rules not in self._policies:
             self._policies[rules] = replace(self._policy, act_as=rules)  # type: ignore[arg-type]
@@ -158,11 +159,11 @@ class Replay:
             self._all_places[is_malformed, is_preflight] = places
         return places
 
-    def _recorded(self, line: RecordedLine) -> Outcome | Undecidable:
+    def _recorded(self, line: RecordedLine) -> ReplayOutcome | Undecidable:
         calls = self.calls(line)
         if isinstance(calls, Undecidable):
             return calls
-        first: Outcome | None = None
+        first: ReplayOutcome | None = None
         for unknown, call in calls:
             found = outcome_of(decided_call(self._policy, call, line.time or 0.0))
             if first is None:
@@ -186,9 +187,9 @@ class Replay:
         if headers.get(AUTHORIZATION):
             # It stands for a token that nobody verified: where one has to be, it might come to this or that.
             unknown = Undecidable.CREDENTIAL_NOT_READ if line.reason in WITHOUT_TOKEN else Undecidable.TOKEN_NOT_VERIFIED
-            readings: Readings = iter([(None, Sender(_UNVERIFIED[0])), (unknown, Sender(_UNVERIFIED[1]))])
+            readings: Readings = iter([(None, LogSender(_UNVERIFIED[0])), (unknown, LogSender(_UNVERIFIED[1]))])
         elif line.reason in WITHOUT_TOKEN or line.reason is Reason.CREDENTIAL_MISSING:
-            readings = iter([(None, Sender())])
+            readings = iter([(None, LogSender())])
         else:
             readings = self._senders.readings(line.without_caller())
         return [
@@ -223,9 +224,9 @@ class Replay:
         return [replace(each, scope_claims=None, scopes=nothing) if each.name in claiming else each for each in self._providers]
 
 
-def outcome_of(decision: Decision) -> Outcome:
+def outcome_of(decision: Decision) -> ReplayOutcome:
     """Return what is compared of a decision."""
-    return Outcome(decision.outcome, decision.reason.value, decision.route)
+    return ReplayOutcome(decision.outcome, decision.reason.value, decision.route)
 
 
 def _places(hosts: Sequence[str], preflights: Sequence[str]) -> Iterator[_Place]:

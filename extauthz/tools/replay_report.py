@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 from extauthz.core.model import Allow, Deny, WouldDeny
 from extauthz.tools.log_lines import LogLine, RecordedLine, Undecidable, read_line
 from extauthz.tools.masking import masked
-from extauthz.tools.replay import Outcome, Replay
+from extauthz.tools.replay import Replay, ReplayOutcome
 
 EXAMPLES = 3
 """Examples of a row."""
@@ -23,7 +23,7 @@ _Key = TypeVar("_Key")
 _RANK = {Deny.outcome: 0, WouldDeny.outcome: 1, Allow.outcome: 2}
 
 
-class Difference(StrEnum):
+class ReplayDifference(StrEnum):
     """What differs between two decisions, the worst first; `meaning` says it in words."""
 
     meaning: str
@@ -80,11 +80,11 @@ class ReplayReport:
     decisions: float = 0.0
     same: float = 0.0
     others: float = 0.0
-    differences: dict[Difference, float] = field(default_factory=lambda: dict.fromkeys(Difference, 0.0))
-    changed: dict[tuple[Difference, Outcome, Outcome], ReplayRow] = field(default_factory=dict)
-    undecidable: dict[tuple[Undecidable, Outcome], ReplayRow] = field(default_factory=dict)
+    differences: dict[ReplayDifference, float] = field(default_factory=lambda: dict.fromkeys(ReplayDifference, 0.0))
+    changed: dict[tuple[ReplayDifference, ReplayOutcome, ReplayOutcome], ReplayRow] = field(default_factory=dict)
+    undecidable: dict[tuple[Undecidable, ReplayOutcome], ReplayRow] = field(default_factory=dict)
     _texts: dict[tuple[str, str | None], list[str | None]] = field(default_factory=dict)
-    _decided: Callable[[LogLine | RecordedLine], Outcome | Undecidable] = field(init=False)
+    _decided: Callable[[LogLine | RecordedLine], ReplayOutcome | Undecidable] = field(init=False)
 
     def __post_init__(self) -> None:
         """Look the method up once."""
@@ -115,7 +115,7 @@ class ReplayReport:
         if now[0] == line.outcome and now[1] == line.reason_name and (line.route is None or now[2] == line.route):
             self.same += line.weight
             return
-        difference = difference_of(Outcome(line.outcome, line.reason_name, line.route), now) or Difference.REASON
+        difference = difference_of(ReplayOutcome(line.outcome, line.reason_name, line.route), now) or ReplayDifference.REASON
         self.differences[difference] += line.weight
         self._count(self.changed, (difference, self._shown(line), now), line)
 
@@ -130,7 +130,7 @@ class ReplayReport:
         if len(row.examples) < EXAMPLES:
             row.examples.append(self._example(line))
 
-    def _shown(self, line: LogLine | RecordedLine) -> Outcome:
+    def _shown(self, line: LogLine | RecordedLine) -> ReplayOutcome:
         """Return what was decided: bounded in what a log may say, and masked in what it must not."""
         reason, route = line.reason_name, line.route
         shown = self._texts.get((reason, route))
@@ -138,7 +138,7 @@ class ReplayReport:
             shown = [text and masked(text[:MAX_NAME], self.prefixes) for text in (reason, route)]
             if len(self._texts) < MAX_ROWS:
                 self._texts[reason, route] = shown
-        return Outcome(line.outcome, shown[0] or "", shown[1])
+        return ReplayOutcome(line.outcome, shown[0] or "", shown[1])
 
     def _example(self, line: LogLine | RecordedLine) -> Example:
         def shown(text: str | None) -> str | None:
@@ -148,21 +148,21 @@ class ReplayReport:
         path = (line.path or "").partition("?")[0]
         return Example(shown(line.decision_id), line.time, shown(line.method) or "?", shown(path) or "?", shown(line.caller))
 
-    def ordered_changes(self) -> list[tuple[tuple[Difference, Outcome, Outcome], ReplayRow]]:
+    def ordered_changes(self) -> list[tuple[tuple[ReplayDifference, ReplayOutcome, ReplayOutcome], ReplayRow]]:
         """Return the rows of differences: the worst first, then the most."""
-        worst = list(Difference)
+        worst = list(ReplayDifference)
         return sorted(self.changed.items(), key=lambda item: (worst.index(item[0][0]), -item[1].count, str(item[0])))
 
-    def ordered_undecidable(self) -> list[tuple[tuple[Undecidable, Outcome], ReplayRow]]:
+    def ordered_undecidable(self) -> list[tuple[tuple[Undecidable, ReplayOutcome], ReplayRow]]:
         """Return the rows of what is undecidable, the most first."""
         return sorted(self.undecidable.items(), key=lambda item: (-item[1].count, str(item[0])))
 
 
-def difference_of(before: Outcome, now: Outcome) -> Difference | None:
+def difference_of(before: ReplayOutcome, now: ReplayOutcome) -> ReplayDifference | None:
     """Return what differs, None for nothing; a line without a route differs from none in its route."""
     ranks = _RANK[before.decision], _RANK[now.decision]
     if ranks[0] != ranks[1]:
-        return Difference.WIDENED if ranks[0] < ranks[1] else Difference.NARROWED
+        return ReplayDifference.WIDENED if ranks[0] < ranks[1] else ReplayDifference.NARROWED
     if before.reason != now.reason:
-        return Difference.REASON
-    return Difference.ROUTE if before.route is not None and before.route != now.route else None
+        return ReplayDifference.REASON
+    return ReplayDifference.ROUTE if before.route is not None and before.route != now.route else None

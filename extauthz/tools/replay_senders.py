@@ -46,7 +46,7 @@ _ANYBODY = re.compile(".*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sender:
+class LogSender:
     """One reading of a line: who calls, with which headers and query.
 
     `act_as` are rules in place of the policy's, where the line does not say whom they were asked about.
@@ -58,11 +58,11 @@ class Sender:
     act_as: ActAs | None = None
 
 
-Readings = Iterator[tuple[Undecidable | None, Sender]]
+Readings = Iterator[tuple[Undecidable | None, LogSender]]
 """Readings of a line, the first of which has None; the others with what is not known if they are decided otherwise."""
 
 
-class Senders:
+class LogSenders:
     """Reads lines for one configuration; `scopes_of` knows issued tokens."""
 
     def __init__(self, policy: Policy, providers: Sequence[ProviderRules], vocabulary: Sequence[str], scopes_of: ScopesOf) -> None:
@@ -100,7 +100,7 @@ class Senders:
             yield from self._unverified(line, (Reason.TOKEN_UNKNOWN, Reason.TOKEN_REVOKED))
         elif reason is Reason.CREDENTIAL_MISSING or reason in _AUTHORIZATIONS or reason is Reason.TOKEN_IN_QUERY:
             headers = {AUTHORIZATION: _AUTHORIZATIONS[reason]} if reason in _AUTHORIZATIONS else {}
-            yield None, Sender(headers=headers, query=_QUERIES.get(reason, ""))
+            yield None, LogSender(headers=headers, query=_QUERIES.get(reason, ""))
         elif reason is Reason.AUTH_TYPE_UNKNOWN:
             yield from self._of_unknown_kind()
         else:
@@ -108,8 +108,8 @@ class Senders:
 
     def _without_token(self, reason: Reason | None) -> Readings:
         query = _QUERIES.get(reason, "") if reason else ""
-        yield None, Sender(query=query)
-        yield Undecidable.CREDENTIAL_NOT_READ, Sender(Caller(Kind.ISSUED, Reason.TOKEN_UNKNOWN), query=query)
+        yield None, LogSender(query=query)
+        yield Undecidable.CREDENTIAL_NOT_READ, LogSender(Caller(Kind.ISSUED, Reason.TOKEN_UNKNOWN), query=query)
 
     def _unverified(self, line: LogLine, comes_to: tuple[Reason, ...]) -> Readings:
         kind = Kind.ISSUED if line.reason in _ISSUED_KINDS else line.kind
@@ -117,29 +117,29 @@ class Senders:
         unknown = None
         for each in kinds:
             for reason in comes_to:
-                yield unknown, Sender(Caller(each, reason))
+                yield unknown, LogSender(Caller(each, reason))
                 unknown = Undecidable.TOKEN_NOT_VERIFIED
 
     def _of_unknown_kind(self) -> Readings:
         """Yield a header that says neither kind; where the token itself tells it, either."""
         header = self._policy.auth_types.header
         if header:
-            yield None, Sender(Caller(Kind.ISSUED, Reason.TOKEN_UNKNOWN), {header: "?"})
+            yield None, LogSender(Caller(Kind.ISSUED, Reason.TOKEN_UNKNOWN), {header: "?"})
             return
-        yield None, Sender(Caller(Kind.ISSUED, Reason.TOKEN_UNKNOWN))
-        yield Undecidable.TOKEN_NOT_VERIFIED, Sender(Caller(Kind.OAUTH, Reason.TOKEN_ISSUER))
+        yield None, LogSender(Caller(Kind.ISSUED, Reason.TOKEN_UNKNOWN))
+        yield Undecidable.TOKEN_NOT_VERIFIED, LogSender(Caller(Kind.OAUTH, Reason.TOKEN_ISSUER))
 
     def _verified(self, line: LogLine) -> Readings:
         if line.auth_type is None:
-            yield None, Sender()
-            yield Undecidable.CALLER_ABSENT, Sender(Caller(Kind.ISSUED, Reason.TOKEN_UNKNOWN))
+            yield None, LogSender()
+            yield Undecidable.CALLER_ABSENT, LogSender(Caller(Kind.ISSUED, Reason.TOKEN_UNKNOWN))
             return
         scopes = self._scopes(line)
         identity = self._identity(line.auth_type, line, self._everything if scopes is None else scopes)
         (headers, rules), *others = self._act_as(line)
         yield None, _sender(identity, headers, rules)
         if not self._has_provider(line):
-            yield Undecidable.PROVIDER, Sender(Caller(Kind.OAUTH, Reason.TOKEN_ISSUER), headers, act_as=rules)
+            yield Undecidable.PROVIDER, LogSender(Caller(Kind.OAUTH, Reason.TOKEN_ISSUER), headers, act_as=rules)
         for other_headers, other_rules in others:
             yield Undecidable.ACT_AS, _sender(identity, other_headers, other_rules)
         if scopes is None:
@@ -208,6 +208,6 @@ def _may_act(rules: ActAs, user: str | None) -> bool | str | None:
     return user if known is None else rules.permits(known)
 
 
-def _sender(identity: Identity, headers: dict[str, str], act_as: ActAs | None) -> Sender:
+def _sender(identity: Identity, headers: dict[str, str], act_as: ActAs | None) -> LogSender:
     kind = Kind.OAUTH if identity.auth_type is AuthType.OAUTH else Kind.ISSUED
-    return Sender(Caller(kind, identity), headers, act_as=act_as)
+    return LogSender(Caller(kind, identity), headers, act_as=act_as)

@@ -36,7 +36,7 @@ _CALLER_EXAMPLE = "define it in `people`, or write a caller like 'GLOBAL scopes=
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Case:
+class SuiteCase:
     """A request, and what is expected of its decision.
 
     `label` names the case in its file, `now` is in seconds since the epoch, None for the moment of the run. `expected` has what is
@@ -62,7 +62,7 @@ class Suite:
     """The cases of one file."""
 
     file: str
-    cases: tuple[Case, ...]
+    cases: tuple[SuiteCase, ...]
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
@@ -104,7 +104,7 @@ class _Reader:
     people: dict[str, Caller] = field(default_factory=dict)
     callers: dict[str, Caller] = field(default_factory=dict)
 
-    def cases(self) -> Iterator[Case]:
+    def cases(self) -> Iterator[SuiteCase]:
         """Yield every case that is right, `each` written out."""
         for name, words in self.source.people.items():
             self._person(name, words)
@@ -125,7 +125,7 @@ class _Reader:
                 if case is not None:
                     yield case
 
-    def _case(self, located: LocatedCase, places: Mapping[str, int], default: float | None) -> Case | None:
+    def _case(self, located: LocatedCase, places: Mapping[str, int], default: float | None) -> SuiteCase | None:
         """Return the case for these places in the lists of `each`, or None if something is wrong with it."""
         section = located.section
         before = len(self.problems)
@@ -151,7 +151,7 @@ class _Reader:
         call = Call(method, wire(target), wire(HOST if host is None else host), headers, by)
         line = self.source.document.problem(located.path, "").line
         label = f"cases[{located.index}]" + "".join(f"[{place}]" for place in places.values())
-        return Case(self.source.document.file, line, label, name or _name(method, target, who, act_as), call, now, expected)
+        return SuiteCase(self.source.document.file, line, label, name or _name(method, target, who, act_as), call, now, expected)
 
     def _headers(self, located: LocatedCase, act_as: str | None, by: Caller | None, values: Mapping[str, str]) -> dict[str, str]:
         path: KeyPath = (*located.path, "headers")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from extauthz.config.loader import Configuration
 from extauthz.core.model import Allow, Decision, Reason
 from extauthz.tools.callers import VERIFYING
-from extauthz.tools.suite_examples import Example, Examples, reasons_of
+from extauthz.tools.suite_examples import Examples, RequestExample, reasons_of
 
 _LONGEST = 200
 """Characters of a request that is told as an example."""
@@ -27,7 +27,7 @@ class Missed:
 
 
 @dataclass(frozen=True, slots=True)
-class Coverage:
+class SuiteCoverage:
     """How much cases reach of what can be reached, by "routes", "scopes" and "reasons", what they miss, and what cannot be reached.
 
     Reasons that only verifying a token comes to do not count: a configuration does not decide them.
@@ -45,7 +45,7 @@ class Coverage:
         return 100 * sum(self.reached.values()) / total if total else 100.0
 
 
-def coverage_of(decisions: Iterable[Decision], configuration: Configuration, now: float) -> Coverage:
+def coverage_of(decisions: Iterable[Decision], configuration: Configuration, now: float) -> SuiteCoverage:
     """Return what decisions reach.
 
     A route is reached by a decision on it, a scope by an allow on a route that asks for it and with a token that holds it.
@@ -65,7 +65,7 @@ def coverage_of(decisions: Iterable[Decision], configuration: Configuration, now
         *(Missed("scope", name) for name in configuration.settings.scopes if name not in can_be["scope"]),
         *(Missed("reason", reason.value) for reason in Reason if reason.value not in can_be["reason"] and _is_decided(reason)),
     )
-    return Coverage(
+    return SuiteCoverage(
         {f"{kind}s": len(found[kind] & can_be[kind].keys()) for kind in can_be},
         {f"{kind}s": len(can_be[kind]) for kind in can_be},
         tuple(missed for kind, all_ in can_be.items() for name, missed in all_.items() if name not in found[kind]),
@@ -97,14 +97,15 @@ def _scopes(examples: Examples) -> dict[str, Missed]:
 
 def _reasons(examples: Examples) -> dict[str, Missed]:
     return {
-        reason.value: Missed("reason", reason.value, None, _words(example))
+        reason.value: Missed("reason", reason.value, None, _words(example, shows_host=reason is Reason.HOST_MALFORMED))
         for reason, example in reasons_of(examples).items()
         if _is_decided(reason)
     }
 
 
-def _words(example: Example) -> str:
+def _words(example: RequestExample, *, shows_host: bool) -> str:
     """Describe a request in the words of a case."""
     headers = ", ".join(f"{name}: {value}" for name, value in example.call.headers.items())
-    text = f"{example.call.method} {example.call.path} as {example.who}" + (f" with {headers}" if headers else "")
+    host = f" at {example.call.host}" if shows_host else ""
+    text = f"{example.call.method} {example.call.path} as {example.who}{host}" + (f" with {headers}" if headers else "")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

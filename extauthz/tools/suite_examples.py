@@ -21,7 +21,7 @@ _NOBODY = "nobody"
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class RequestExample:
     """A described request and its decision; `who` is the caller in words, `act_as` whom a GLOBAL token acts for."""
 
     call: Call
@@ -43,9 +43,9 @@ class RouteExamples:
     none; `lacking` has all other scopes, and is None where there are no others. `nobody` sends no token.
     """
 
-    least: Example
-    lacking: Example | None
-    nobody: Example
+    least: RequestExample
+    lacking: RequestExample | None
+    nobody: RequestExample
 
 
 class Examples:
@@ -88,7 +88,7 @@ class Examples:
             for name in names
         )
 
-    def probes(self, entry: RouteEntry) -> Iterator[Example]:
+    def probes(self, entry: RouteEntry) -> Iterator[RequestExample]:
         """Yield requests that come to as many reasons as this route, and what no route names, can come to."""
         if entry.request is None:
             return
@@ -107,7 +107,7 @@ class Examples:
         if least is not None and least.lacking is not None:
             yield least.lacking
 
-    def _malformed(self, entry: RouteEntry) -> Iterator[Example]:
+    def _malformed(self, entry: RouteEntry) -> Iterator[RequestExample]:
         request, types = entry.request, self._policy.auth_types
         path, host = (request.path, request.host) if request is not None else ("/", "")
         yield self._example(entry, _NOBODY, path="/%zz")
@@ -123,7 +123,7 @@ class Examples:
         if types.header:
             yield self._example(entry, _NOBODY, headers={AUTHORIZATION: "Bearer x", types.header: "x"})
 
-    def _acting(self, entry: RouteEntry, who: str) -> Iterator[Example]:
+    def _acting(self, entry: RouteEntry, who: str) -> Iterator[RequestExample]:
         """Yield requests of a token with each mistake that its act-as headers can have."""
         names = self._policy.act_as.headers
         for act_as in (None, self.user, self._forbidden, "ana"):
@@ -131,7 +131,7 @@ class Examples:
         if len(names) > 1:
             yield self._example(entry, who, self.user, headers={names[1]: f"other.{self.user}"})
 
-    def _lacking(self, entry: RouteEntry, least: Example) -> Example | None:
+    def _lacking(self, entry: RouteEntry, least: RequestExample) -> RequestExample | None:
         route = entry.route
         lacked = route.scopes if route.any_scope else route.scopes[-1:]
         others = ",".join(name for name in self._vocabulary if name not in lacked)
@@ -162,7 +162,7 @@ class Examples:
         path: str | None = None,
         host: str | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Example:
+    ) -> RequestExample:
         """Decide a request like the one that a route decides."""
         request = entry.request
         assert request is not None  # noqa: S101 - the callers have looked
@@ -171,12 +171,12 @@ class Examples:
         own = {} if act_as is None else {self._policy.act_as.headers[0]: act_as}
         asked = method or request.method, path or request.path, request.host if host is None else host
         call = Call(*asked, {**own, **(headers or {})}, self._callers[who])
-        return Example(call, who, act_as, decided_call(self._policy, call, self._now))
+        return RequestExample(call, who, act_as, decided_call(self._policy, call, self._now))
 
 
-def reasons_of(examples: Examples) -> dict[Reason, Example]:
+def reasons_of(examples: Examples) -> dict[Reason, RequestExample]:
     """Return every reason that a described request can come to by the configuration itself, each with a request that does."""
-    found: dict[Reason, Example] = {}
+    found: dict[Reason, RequestExample] = {}
     seen: set[tuple[object, ...]] = set()
     for entry in examples.entries:
         route = entry.route

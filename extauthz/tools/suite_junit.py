@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
-from extauthz.tools.suite_runs import Difference, Result
+from extauthz.tools.suite_runs import Mismatch, Result
 from extauthz.tools.suite_text import shown, shown_place
 
 
@@ -45,7 +45,7 @@ def junit_of(files: Iterable[FileResults], began: float) -> bytes:
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
 
 
-def described(difference: Difference) -> str:
+def described(difference: Mismatch) -> str:
     """Write a difference on one line, without what may be a token."""
     return shown(f"{difference.field}: expected {worded(difference.expected)}, found {worded(difference.found)}")
 

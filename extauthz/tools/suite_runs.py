@@ -14,14 +14,14 @@ from extauthz.core.model import DECISION_ID, Decision, Deny, Identity, Reason, R
 from extauthz.responses.client_headers import ClientHeaders
 from extauthz.responses.denials import ClientAnswer, Denials
 from extauthz.tools.calls import decided, headers_for_upstream, request_of
-from extauthz.tools.suite_cases import Case, unwired
+from extauthz.tools.suite_cases import SuiteCase, unwired
 from extauthz.tools.suite_text import TOKEN_MARK
 
 _BEARER = "Bearer "
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Mismatch:
     """A part of an answer that is not as expected; None stands for what is not there."""
 
     field: str
@@ -36,9 +36,9 @@ class Result:
     `error` tells why the case could not be decided.
     """
 
-    case: Case
+    case: SuiteCase
     decision: Decision | None
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[Mismatch, ...] = ()
     error: str | None = None
 
     @property
@@ -51,7 +51,7 @@ class _RealToken(Exception):
     """A token that nobody described, which only a store or an issuer could verify."""
 
 
-class Answer:
+class CaseAnswer:
     """What becomes of a request: its decision, and what the upstream or the client gets."""
 
     def __init__(self, request: Request, decision: Decision, denials: Denials, token: str = "") -> None:
@@ -81,7 +81,7 @@ class Answer:
         """The HTTP status of a refusal; 200 stands for that of the upstream."""
         return self.refusal.status if self.refusal else 200
 
-    def differences(self, expected: Mapping[str, object]) -> Iterator[Difference]:
+    def differences(self, expected: Mapping[str, object]) -> Iterator[Mismatch]:
         """Yield what is not as expected; what is not written is not looked at."""
         for name, wanted in expected.items():
             match name:
@@ -94,21 +94,21 @@ class Answer:
                 case "body":
                     yield from self._body(wanted)
                 case _ if (found := _PARTS[name](self)) != wanted:
-                    yield Difference(name, wanted, found)
+                    yield Mismatch(name, wanted, found)
 
-    def _absent(self, names: object) -> Iterator[Difference]:
+    def _absent(self, names: object) -> Iterator[Mismatch]:
         if self.forwarded is None:
-            yield Difference("absent", names, None)
+            yield Mismatch("absent", names, None)
             return
         for name in names if isinstance(names, list) else ():
             if name in self.forwarded:
-                yield Difference(f"headers.{name}", None, self.forwarded[name])
+                yield Mismatch(f"headers.{name}", None, self.forwarded[name])
 
-    def _body(self, wanted: object) -> Iterator[Difference]:
+    def _body(self, wanted: object) -> Iterator[Mismatch]:
         body = self.refusal.body if self.refusal else None
         if not isinstance(wanted, dict):
             if body != wanted:
-                yield Difference("body", wanted, body)
+                yield Mismatch("body", wanted, body)
             return
         try:
             members = json.loads(body or "")
@@ -117,10 +117,10 @@ class Answer:
         if isinstance(members, dict):
             yield from _compared("body", wanted, members)
         else:
-            yield Difference("body", wanted, body)
+            yield Mismatch("body", wanted, body)
 
 
-_PARTS: Mapping[str, Callable[[Answer], object]] = {
+_PARTS: Mapping[str, Callable[[CaseAnswer], object]] = {
     "decision": lambda answer: answer.decision.outcome,
     "reason": lambda answer: answer.decision.reason.value,
     "public_reason": lambda answer: answer.decision.reason.public_name if answer.refusal else None,
@@ -144,7 +144,7 @@ class Runner:
         headers = ClientHeaders.of(self.configuration.policy, settings.auth_type.oauth)
         self._denials = Denials(settings.realm, settings.answers.answers, headers)
 
-    def run(self, cases: Iterable[Case]) -> Iterator[Result]:
+    def run(self, cases: Iterable[SuiteCase]) -> Iterator[Result]:
         """Yield the result of each case."""
         for case in cases:
             try:
@@ -155,7 +155,7 @@ class Runner:
                 continue
             yield Result(case, answer.decision, tuple(answer.differences(case.expected)))
 
-    def answer(self, case: Case) -> Answer:
+    def answer(self, case: SuiteCase) -> CaseAnswer:
         """Decide a case; raises an exception of our own for a token that nobody described."""
         policy, by = self.configuration.policy, case.call.caller
         request = request_of(policy, case.call)
@@ -170,16 +170,16 @@ class Runner:
             return by.evidence
 
         decision = decided(policy, request, described, self.now if case.now is None else case.now)
-        return Answer(request, decision, self._denials, token)
+        return CaseAnswer(request, decision, self._denials, token)
 
 
-def _compared(part: str, wanted: Mapping[str, object], found: Mapping[str, object] | None) -> Iterator[Difference]:
+def _compared(part: str, wanted: Mapping[str, object], found: Mapping[str, object] | None) -> Iterator[Mismatch]:
     if found is None:
-        yield Difference(part, dict(wanted), None)
+        yield Mismatch(part, dict(wanted), None)
         return
     for name, value in wanted.items():
         if found.get(name) != value:
-            yield Difference(f"{part}.{name}", value, found.get(name))
+            yield Mismatch(f"{part}.{name}", value, found.get(name))
 
 
 def _mapping(value: object) -> Mapping[str, object]:

@@ -10,7 +10,7 @@ from extauthz.admin.route_map import RouteEntry
 from extauthz.config.loader import Configuration
 from extauthz.core.model import Decision, Reason
 from extauthz.tools.calls import Call, decided_call
-from extauthz.tools.suite_examples import Example, Examples
+from extauthz.tools.suite_examples import Examples, RequestExample
 from extauthz.tools.suite_text import quoted
 
 _HEAD = """\
@@ -66,9 +66,9 @@ class _Writer:
             yield self._case(found.nobody, "")
         yield "  # What no route names."
         call = Call("GET", "/no-such-path/0", "no-such-host.invalid")
-        yield self._case(Example(call, "nobody", None, decided_call(self.configuration.policy, call, self.now)), "")
+        yield self._case(RequestExample(call, "nobody", None, decided_call(self.configuration.policy, call, self.now)), "")
 
-    def _case(self, example: Example, scopes: str) -> str:
+    def _case(self, example: RequestExample, scopes: str) -> str:
         call = example.call
         parts = {"request": f"{call.method} {call.path}"}
         if self.configuration.policy.hosts:

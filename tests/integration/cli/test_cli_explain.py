@@ -194,6 +194,11 @@ def test_a_line_of_the_log_is_explained(folder: Path, tmp_path: Path) -> None:
     other = document(folder, "--log-line", "-", text=json.dumps(RECORD | {"path": "/search", "route": "POST /search"}))
     assert (other["outcome"], other["checks"][9]["outcome"]) == ("allow", "passed")
     assert other["notes"][-1].startswith("The log says scope_missing: the configuration has changed since")
+    unnamed = {name: value for name, value in RECORD.items() if name not in ("user", "held_scopes")} | {
+        "reason": "act_as_forbidden"
+    }
+    stranger = document(folder, "--log-line", "-", text=json.dumps(unnamed))
+    assert (stranger["reason"], ["invalid" in remedy for remedy in stranger["remedies"]]) == ("act_as_forbidden", [False])
     described = document(folder, "--as", "USER user=ana@acme.com scopes=CHAT", "--log-line", "-", text=json.dumps(RECORD))
     assert described["reason"] == "act_as_not_allowed"
 
@@ -224,7 +229,7 @@ def sidecar(decisions: list[dict[str, Any]]) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
-    assert all(path.startswith(f"/decisions?id={ID}") for path in asked)
+    assert {path.partition("&")[0] for path in asked} == {f"/decisions?id={ID}"}
 
 
 def test_a_decision_of_a_running_sidecar_is_explained(folder: Path) -> None:

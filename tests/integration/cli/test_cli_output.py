@@ -79,6 +79,12 @@ CALLS: dict[tuple[str, ...], list[list[str]]] = {
     ("config", "schema"): [[], ["--of", EVIL]],
     ("config", "fmt"): [["--check"], ["<evil>"], ["--check", "<orders>"], ["--config", "<evil>"]],
     ("config", "show"): [[], ["--config", "<evil>"]],
+    ("test",): [
+        ["<suite>", "--coverage", "--junit", "<backup>"],
+        ["<suite>", "-v", "-k", EVIL[:4]],
+        ["<suite>", "--json"],
+        *(["<evil>"], ["<missing>"], ["<orders>"], ["--init", "<new>"]),
+    ],
     ("diff",): [
         ["<config>", "<config>"],
         ["<config>", "<renamed>"],
@@ -179,6 +185,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "evil-routes.yaml").write_text(yaml.safe_dump({"routes": named}))
     (folder / "renamed.yaml").write_text(yaml.safe_dump(SETTINGS | {"routes": ["evil-routes.yaml"]}))
     (folder / "orders.yaml").write_text(yaml.safe_dump([{"description": EVIL, "permission": EVIL, EVIL: 1, "scopes": [EVIL]}]))
+    expect = {"route": EVIL, "headers": {"x-a": EVIL}}
+    case = {"name": EVIL, "request": f"GET /{EVIL}", "act_as": EVIL, "headers": {"x-a": EVIL}, "expect": expect}
+    (folder / "suite.yaml").write_text(yaml.safe_dump({"cases": [case, {**case, "name": f"{EVIL} 2", "expect": "allow"}]}))
     texts = dict.fromkeys(
         ("reason", "route", "actor", "client_id", "user", "nearest_route", "required_scopes", "held_scopes"), EVIL
     )
@@ -206,6 +215,7 @@ def world(template: Path, tmp_path: Path) -> dict[str, str]:
         "renamed": "renamed.yaml",
         "orders": "orders.yaml",
         "log": "log",
+        "suite": "suite.yaml",
         "export": "export",
         "spec": "spec.json",
         "missing": "missing\x1b",

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from extauthz.cli import main
 from extauthz.cli.replay import FAILING
 from extauthz.tools.log_lines import Undecidable
-from extauthz.tools.replay_report import Difference
+from extauthz.tools.replay_report import ReplayDifference
 from tests.support.command_line import SETTINGS, created, folder
 from tests.support.world import DECISION_ID, NOW
 
@@ -140,7 +140,7 @@ def test_a_gate_fails_on_what_it_names(folder: Path, text: str, fails: set[str])
     codes = {name: run(folder, "-", "--fail-on", name, stdin=text).exit_code for name in FAILING}
     assert codes == {name: int(name in fails) for name in FAILING}
     assert run(folder, "-", stdin=text).exit_code == 0
-    assert {*Difference, "undecidable", "any"} == set(FAILING)
+    assert {*ReplayDifference, "undecidable", "any"} == set(FAILING)
 
 
 def test_several_logs_compressed_recorded_and_standard_input(folder: Path, log: Path, tmp_path: Path) -> None:

@@ -100,9 +100,9 @@ ELSEWHERE = {
     "values.read_secret",
     "messages._message",
 }
-OF_A_RELOAD = {"restart"}
-"""Modules whose messages are about two configurations."""
-NAMES = {module.name for module in pkgutil.iter_modules(extauthz.config.__path__)} - OF_A_RELOAD
+OF_OTHERS = {"restart", "suites", "plain_data", "openapi_map"}
+"""Modules whose messages are those of a reload, and of files that other commands read."""
+NAMES = {module.name for module in pkgutil.iter_modules(extauthz.config.__path__)} - OF_OTHERS
 TRACED = [
     *(importlib.import_module(f"extauthz.config.{name}") for name in sorted(NAMES)),
     *(addresses, denials, lint_ignores, lint_routes, lint_settings),

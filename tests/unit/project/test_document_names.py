@@ -24,7 +24,7 @@ from extauthz.console.api.document import document
 from extauthz.console.api.values import LONGEST
 from extauthz.core.model import Reason
 from extauthz.core.provider_table import PROVIDERS
-from extauthz.initial.files import NewApi, texts_of
+from extauthz.initial.files import SUITE, NewApi, texts_of
 from extauthz.telemetry.conditions import ConditionKey
 from extauthz.telemetry.decision_record import RecordField
 from extauthz.telemetry.metric_table import TABLE
@@ -280,8 +280,8 @@ def test_every_command_and_flag_that_a_page_names_is_there(page: Path) -> None:
 
 
 FIRST = NewApi(name="orders", scopes=("READ",), header_prefix="x-extauthz-", domains=("acme.com",))
-MADE = {str(path) for path in texts_of(FIRST)}
-"""Files that are there after `extauthz init`, as the tutorial types it."""
+MADE = {str(path) for path in (*texts_of(FIRST), SUITE)} | {"config/tests/people.yaml"}
+"""Files that are there after `extauthz init`, as the tutorial types it, and one that docs/tools.md has the reader write."""
 
 
 def wrong_files(text: str) -> list[str]:

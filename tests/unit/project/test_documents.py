@@ -224,6 +224,7 @@ OF_OTHERS = {
     "deploy.md": (2, "a kustomization and a cluster of Envoy: test_kubernetes.py"),
     "envoy-gateway.md": (1, "Envoy Gateway's own configuration, of which there is no definition to load it by"),
     "internal-token.md": (2, "a filter and a cluster of Envoy: test_envoy_internal_token.py"),
+    "tools.md": (3, "a description of an API, a mapping file and a suite: test_tutorial.py"),
     "tracing.md": (1, "a tracer of Envoy: test_envoy_takes_the_tracer_of_the_page"),
 }
 """How many blocks of a page other programs read, and where that is tried."""

@@ -9,7 +9,8 @@ import pytest
 
 from extauthz.core.credentials import Kind
 from extauthz.core.model import Allow, Deny, Identity, Reason
-from extauthz.tools.callers import CallerError, caller
+from extauthz.errors import CallerError
+from extauthz.tools.callers import caller
 from extauthz.tools.calls import Call, decided_call, headers_for_upstream, request_of
 from tests.support import vectors
 from tests.support.world import NOW

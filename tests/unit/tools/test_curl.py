@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extauthz.errors import CurlError
 from extauthz.tools.curl import read, read_line
-from extauthz.tools.curl_flags import CurlError
 from extauthz.tools.shell_words import words_of
 
 HOST = "api.acme.com"

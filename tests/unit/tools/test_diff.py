@@ -103,9 +103,9 @@ def test_each_line_of_the_shipped_map_is_told_as_what_it_decides(number: int, sh
     check_line(shipped, number)
 
 
-def test_every_line_of_the_map_is_a_route_or_changes_nothing(shipped: Configuration) -> None:
-    others = [line for number, line in enumerate(LINES) if number not in ROUTES]
-    assert all(not line.strip() or line.strip().startswith("#") or line == "routes:" for line in others)
+def test_no_line_of_the_map_but_routes_decides_anything(shipped: Configuration) -> None:
+    others = {line.partition("#")[0].strip() for number, line in enumerate(LINES) if number not in ROUTES}
+    assert others == {"", "routes:"}
     assert len(ROUTES) == len(shipped.route_places)
 
 
@@ -280,6 +280,17 @@ def test_a_map_that_explodes_is_said_to_be_incomplete() -> None:
     assert all(found.fails(on) for on in FailOn)
     assert "NOT COMPARED" in [*as_text(found)]
     assert differences(old, configuration(map_of("CHAT")), budget=10) == Differences((), (), ())
+
+
+def test_one_setting_is_one_difference_of_all_routes() -> None:
+    routes = [{"match": f"GET /r{number}", "scope": ("CHAT", "SEARCH")[number % 2]} for number in range(7)]
+    found = differences(configuration(routes), configuration(routes, {"act_as": {"allow": ["*@acme.com"]}}))
+    lines = [*as_text(found)]
+    assert lines[0] == "1 difference: 1 widened"
+    assert "  7 routes, like GET /r0 (GET)" in lines
+    assert "    and 2 more routes" in lines
+    who = "GLOBAL holding what the route asks for, like CHAT, acting for ceo@acme.com"
+    assert f"    {who}: 403 act_as_forbidden -> allowed" in lines
 
 
 def test_nothing_that_is_told_holds_more_than_placeholders() -> None:

@@ -126,7 +126,7 @@ def check_maps(maps: tuple[dict[str, Any], dict[str, Any]]) -> None:
     assert differences(pair[0], pair[0]).findings == differences(pair[1], loaded(maps[1])).findings == ()
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(two_maps())
 def test_maps_differ_as_brute_force_says(maps: tuple[dict[str, Any], dict[str, Any]]) -> None:
     check_maps(maps)
@@ -174,7 +174,7 @@ def everybody() -> list[Holder]:
     return found
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(SECTIONS, SECTIONS, RULES)
 def test_settings_differ_as_brute_force_says(old: dict[str, Any], new: dict[str, Any], rule: dict[str, Any]) -> None:
     routes = {"routes": [{"match": "GET /a", **rule}]}

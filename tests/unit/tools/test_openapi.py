@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from extauthz.errors import ConfigurationError
-from extauthz.tools.openapi import Operation, read
-from extauthz.tools.openapi_servers import Server, base_of
+from extauthz.tools.openapi import ApiOperation, read
+from extauthz.tools.openapi_servers import ApiServer, base_of
 
 HEAD = {"openapi": "3.1.0", "info": {"title": "t", "version": "1"}}
 
@@ -23,7 +23,7 @@ def described(folder: Path, paths: object, /, name: str = "spec.json", **rest: o
     return file
 
 
-def read_one(folder: Path, paths: object, **rest: object) -> list[Operation]:
+def read_one(folder: Path, paths: object, **rest: object) -> list[ApiOperation]:
     return read([described(folder, paths, **rest)])
 
 
@@ -158,18 +158,18 @@ def test_nothing_that_stands_beside_a_reference_is_lost(tmp_path: Path) -> None:
 # --- servers
 
 
-SERVERS: dict[str, tuple[list[object], set[Server]]] = {
-    "none": ([], {Server("", "")}),
-    "root": ([{"url": "/"}], {Server("", "")}),
-    "a path": ([{"url": "/v1/"}], {Server("", "/v1")}),
-    "relative": ([{"url": "v1"}, {"url": "./v2"}, {"url": "."}], {Server("", "/v1"), Server("", "/v2"), Server("", "")}),
-    "address": ([{"url": "https://api.acme.com:8443/v1?x#y"}], {Server("api.acme.com:8443", "/v1")}),
-    "default": ([{"url": "{where}/v1", "variables": {"where": {"default": "https://a.com/x"}}}], {Server("a.com", "/x/v1")}),
+SERVERS: dict[str, tuple[list[object], set[ApiServer]]] = {
+    "none": ([], {ApiServer("", "")}),
+    "root": ([{"url": "/"}], {ApiServer("", "")}),
+    "a path": ([{"url": "/v1/"}], {ApiServer("", "/v1")}),
+    "relative": ([{"url": "v1"}, {"url": "./v2"}, {"url": "."}], {ApiServer("", "/v1"), ApiServer("", "/v2"), ApiServer("", "")}),
+    "address": ([{"url": "https://api.acme.com:8443/v1?x#y"}], {ApiServer("api.acme.com:8443", "/v1")}),
+    "default": ([{"url": "{where}/v1", "variables": {"where": {"default": "https://a.com/x"}}}], {ApiServer("a.com", "/x/v1")}),
     "enum": (
         [{"url": "https://a.com/{v}", "variables": {"v": {"default": "v1", "enum": ["v1", "v2"]}}}],
-        {Server("a.com", "/v1"), Server("a.com", "/v2")},
+        {ApiServer("a.com", "/v1"), ApiServer("a.com", "/v2")},
     ),
-    "number": ([{"url": "/{v}", "variables": {"v": {"default": 2}}}], {Server("", "/2")}),
+    "number": ([{"url": "/{v}", "variables": {"v": {"default": 2}}}], {ApiServer("", "/2")}),
 }
 
 
@@ -188,7 +188,7 @@ def test_the_nearest_servers_count(tmp_path: Path) -> None:
 
 def test_a_prefix_stands_for_all_servers_even_wrong_ones(tmp_path: Path) -> None:
     file = described(tmp_path, {"/a": {"get": {}}}, servers=[{"url": "{x}"}])
-    assert read([file], "/api")[0].servers == (Server("", "/api"),)
+    assert read([file], "/api")[0].servers == (ApiServer("", "/api"),)
 
 
 @pytest.mark.parametrize("text", ["api", "/a//b", "/../a", "/a/./b", "/{x}", "/a?b", "/a*", "/a;b", "/a\n"])

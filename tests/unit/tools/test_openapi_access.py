@@ -13,22 +13,22 @@ from hypothesis import strategies as st
 from extauthz.config.openapi_map import OpenapiMap, read
 from extauthz.core.routes import Match, Route
 from extauthz.errors import ConfigurationError
-from extauthz.tools.openapi import Operation
+from extauthz.tools.openapi import ApiOperation
 from extauthz.tools.openapi_access import MAX_ALTERNATIVES, Access, Accesses, of_route
-from extauthz.tools.openapi_servers import Server
+from extauthz.tools.openapi_servers import ApiServer
 
 VOCABULARY = ("SEARCH", "CHAT", "ADMIN", "items:read")
 
 
-def operation(security: str | None = "", **rest: Any) -> Operation:
+def operation(security: str | None = "", **rest: Any) -> ApiOperation:
     """Describe an operation; "a b, c" is security that asks for a and b, or for c; None asks for nothing."""
     sets = tuple(tuple(names.split()) for names in (security or "").split(",") if names.strip())
     fields = {"is_open": security is None or "nothing" in security.split(",")} | rest
     sets = tuple(names for names in sets if names != ("nothing",))
-    return Operation("GET", "/items/{id}", (Server("", ""),), security=sets, **fields)
+    return ApiOperation("GET", "/items/{id}", (ApiServer("", ""),), security=sets, **fields)
 
 
-def words(rules: list[dict[str, Any]], described: Operation, vocabulary: tuple[str, ...] = VOCABULARY) -> str:
+def words(rules: list[dict[str, Any]], described: ApiOperation, vocabulary: tuple[str, ...] = VOCABULARY) -> str:
     mapping = OpenapiMap.model_validate({"rules": rules}, context=vocabulary)
     return Accesses(mapping, vocabulary).of(described).words
 
@@ -74,7 +74,7 @@ def test_security_is_mapped_as_a_whole(name: str) -> None:
 
 
 CHATS = {"tag": "Chat", "scope": "CHAT"}
-OTHER: dict[str, tuple[list[dict[str, Any]], Operation, str]] = {
+OTHER: dict[str, tuple[list[dict[str, Any]], ApiOperation, str]] = {
     "tag": ([CHATS], operation("key", tags=("Chat",)), "scope CHAT"),
     "tag with a star": ([{"tag": "C*", "scope": "CHAT"}], operation("key", tags=("Chat",)), "scope CHAT"),
     "another tag": ([CHATS], operation("key", tags=("Chats",)), "deny"),
@@ -130,7 +130,7 @@ def test_without_a_vocabulary_no_name_stands_for_itself() -> None:
 
 
 def test_a_denial_says_what_to_add() -> None:
-    def why(described: Operation, *rules: dict[str, Any]) -> str:
+    def why(described: ApiOperation, *rules: dict[str, Any]) -> str:
         return Accesses(OpenapiMap.model_validate({"rules": list(rules)}, context=VOCABULARY), VOCABULARY).of(described).why
 
     assert why(operation("read", tags=("Chat",))) == (
@@ -154,8 +154,7 @@ def test_what_is_written_lets_nobody_in_that_both_do_not(one: Any, other: Any, h
     keys = both.written()
     names = keys.get("all_of") or keys.get("any_of") or ([keys["scope"]] if "scope" in keys else [])
     route = Route("r", Match("GET /", ("GET",), ("",), rest=False), tuple(names), any_scope="any_of" in keys, deny="deny" in keys)  # type: ignore[arg-type]
-    # why: what no route can say becomes something stricter
-    assert passes or not route.permits(held)
+    assert passes or not route.permits(held)  # why: what no route can say becomes something stricter
     assert of_route(route).words == both.words
 
 

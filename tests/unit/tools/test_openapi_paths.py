@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from extauthz.config.patterns import parse_match
 from extauthz.core.paths import Path, parse
 from extauthz.core.routes import Route, compile_routes
-from extauthz.tools.openapi_paths import Fit, pattern, sample
+from extauthz.tools.openapi_paths import PatternFit, pattern, sample
 
-SAME, NARROWER, WIDER, OTHER, NEVER = Fit.SAME, Fit.NARROWER, Fit.WIDER, Fit.OTHER, Fit.NEVER
+SAME, NARROWER, WIDER, OTHER, NEVER = PatternFit.SAME, PatternFit.NARROWER, PatternFit.WIDER, PatternFit.OTHER, PatternFit.NEVER
 
-PATTERNS: dict[str, tuple[str, Fit, str]] = {
+PATTERNS: dict[str, tuple[str, PatternFit, str]] = {
     "/": ("/", SAME, "/"),
     "/items": ("/items", SAME, "/items"),
     "/items/": ("/items/", SAME, "/items/"),
@@ -138,5 +138,4 @@ def test_a_pattern_that_fits_has_no_path_that_the_template_lacks(template: str, 
     path = Path("/" + "/".join(segments))
     matches = isinstance(compile_routes([Route("r", match)]).find("GET", path), Route)
     is_promised = matches and "" not in segments[:-1] and found.fit in (SAME, NARROWER)
-    # why: what only denies, and what it does not match, is promised nothing
-    assert not is_promised or expression(template).fullmatch(path.text)
+    assert not is_promised or expression(template).fullmatch(path.text)  # why: nothing is promised of what only denies

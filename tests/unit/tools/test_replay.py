@@ -17,8 +17,8 @@ from extauthz.telemetry.decision_record import RecordField
 from extauthz.tools import replay as replay_module
 from extauthz.tools.log_lines import LogLine, Undecidable, read_line
 from extauthz.tools.masking import MASK
-from extauthz.tools.replay import Outcome, Replay
-from extauthz.tools.replay_report import EXAMPLES, Difference, ReplayReport, difference_of
+from extauthz.tools.replay import Replay, ReplayOutcome
+from extauthz.tools.replay_report import EXAMPLES, ReplayDifference, ReplayReport, difference_of
 from tests.support import vectors
 from tests.support.world import DECISION_ID, NOW, World, check_request
 
@@ -217,10 +217,8 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Configuration:
 @given(st.lists(LINES, min_size=1, max_size=25))
 def test_lines_are_decided_alike_in_any_company(other: Configuration, texts: list[bytes]) -> None:
     together = replay_of(other)
-    for text in texts:
-        read = read_line(text)
-        if read is not None:
-            assert together.decided(read) == replay_of(other).decided(read), text
+    reads = [read for text in texts if (read := read_line(text)) is not None]
+    assert [together.decided(read) for read in reads] == [replay_of(other).decided(read) for read in reads]
 
 
 @given(LINES)
@@ -259,7 +257,12 @@ def test_what_differs_is_counted_with_examples(tmp_path: Path) -> None:
     report.add(b'{"decision": "allow", "reason": "scope_missing"}')
     assert (report.lines, report.broken, report.sampled) == (11, 2, 1)
     assert (report.decisions, report.same, report.left_open) == (110, 2, 1)
-    assert report.differences == {Difference.WIDENED: 105, Difference.NARROWED: 1, Difference.REASON: 0, Difference.ROUTE: 1}
+    assert report.differences == {
+        ReplayDifference.WIDENED: 105,
+        ReplayDifference.NARROWED: 1,
+        ReplayDifference.REASON: 0,
+        ReplayDifference.ROUTE: 1,
+    }
     rows = [(*key, row.count) for key, row in report.ordered_changes()]
     assert rows == [
         ("widened", ("deny", "route_denied", "closed"), ("allow", "public", "GET /closed"), 100),
@@ -274,15 +277,15 @@ def test_what_differs_is_counted_with_examples(tmp_path: Path) -> None:
 
 
 OUTCOMES = st.builds(
-    Outcome, st.sampled_from(["allow", "deny", "would_deny"]), st.sampled_from("ab"), st.sampled_from(["r", "s", None])
+    ReplayOutcome, st.sampled_from(["allow", "deny", "would_deny"]), st.sampled_from("ab"), st.sampled_from(["r", "s", None])
 )
 
 
 @given(OUTCOMES, OUTCOMES)
-def test_a_difference_is_one_of_four_and_has_an_opposite(before: Outcome, now: Outcome) -> None:
-    opposite = {Difference.WIDENED: Difference.NARROWED, Difference.NARROWED: Difference.WIDENED}
+def test_a_difference_is_one_of_four_and_has_an_opposite(before: ReplayOutcome, now: ReplayOutcome) -> None:
+    opposite = {ReplayDifference.WIDENED: ReplayDifference.NARROWED, ReplayDifference.NARROWED: ReplayDifference.WIDENED}
     found, back = difference_of(before, now), difference_of(now, before)
-    if found is not Difference.ROUTE and back is not Difference.ROUTE:
+    if found is not ReplayDifference.ROUTE and back is not ReplayDifference.ROUTE:
         assert back == opposite.get(found, found)  # type: ignore[call-overload]
     assert (found is None) >= (before == now)
 
@@ -299,7 +302,7 @@ def test_rows_are_bounded_and_what_is_given_up_is_counted(tmp_path: Path, monkey
     report = ReplayReport(replay_of(configured(tmp_path)))
     for number in range(8):
         report.add(line("credential_missing", route=f"forged {number}"))
-    assert (len(report.changed), report.others, report.differences[Difference.ROUTE]) == (5, 3, 8)
+    assert (len(report.changed), report.others, report.differences[ReplayDifference.ROUTE]) == (5, 3, 8)
 
 
 def test_no_example_holds_a_token(tmp_path: Path) -> None:
@@ -328,4 +331,4 @@ def test_lines_are_as_the_decision_log_writes_them(tmp_path: Path) -> None:
         else:
             read = read_line(text)
             assert read is not None
-            assert replay.decided(read) == expected.get(left_out, Outcome("allow", "public", "open"))
+            assert replay.decided(read) == expected.get(left_out, ReplayOutcome("allow", "public", "open"))
