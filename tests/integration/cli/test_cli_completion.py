@@ -51,6 +51,8 @@ def typed(folder: Path) -> Iterator[Callable[[str], list[str]]]:
         (["extauthz", "tok"], "token"),
         (["extauthz", "envoy-config", "--config", "ext"], "extauthz.yaml"),
         (["extauthz", "token", "list", "--config", "extauthz.yaml", "--scope", "DOC"], "DOCPERMISSIONS"),
+        (["extauthz", "decisions", "--config", "extauthz.yaml", "--route", "PO"], "POST /search"),
+        (["extauthz", "decisions", "--reason", "scope_m"], "scope_missing"),
     ],
 )
 def test_tab_completes_in_bash(typed: Callable[[str], list[str]], begun: list[str], completed: str) -> None:
