@@ -184,6 +184,11 @@ bench: $(STAMP) h2load  ## Speed and memory, with the machine and the versions; 
 	@$(BIN)/python benchmarks/audit_list.py
 	@$(BIN)/python benchmarks/console.py
 	@$(BIN)/python benchmarks/population.py
+	@$(BIN)/python -m benchmarks.tools_check
+	@$(BIN)/python benchmarks/tools_suites.py
+	@$(BIN)/python benchmarks/tools_diff.py
+	@$(BIN)/python benchmarks/tools_replay.py
+	@$(BIN)/python benchmarks/tools_openapi.py
 
 ROUNDS ?= 5
 
@@ -222,7 +227,7 @@ reference: $(STAMP)  ## Write the pages of docs/reference/, and who imports whom
 	@$(BIN)/python -m tests.faults.report
 
 check-generated: proto requirements reference  ## Fail if a generated file is not current
-	@git diff --exit-code -- extauthz/_pb requirements docs/reference docs/architecture.md docs/reliability.md || { echo "Generated files differ: run 'make proto requirements reference' and commit."; exit 1; }
+	@git diff --exit-code -- extauthz/_pb requirements config/schema docs/reference docs/architecture.md docs/reliability.md || { echo "Generated files differ: run 'make proto requirements reference' and commit."; exit 1; }
 
 clean:  ## Remove .venv and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
