@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -63,6 +62,8 @@ def command(
              extauthz decisions --reason scope_missing --user ana@acme.com
              extauthz decisions --ops unix:///run/extauthz/ops.sock --json
     """
+    import asyncio
+
     from extauthz.tools.live import recent_decisions
 
     place = listener(config_file, ops, ca, cert, key)
@@ -89,6 +90,8 @@ def command(
 
 async def _follow(place: OpsListener, query: dict[str, str], limit: int, *, as_json: bool) -> None:
     """Ask again and again, and show what was not shown; whatever a sidecar does, go on."""
+    import asyncio
+
     from extauthz.tools.live import asking
 
     # What is not shown at first is known, and not new with the next answer.
@@ -115,6 +118,8 @@ async def _follow(place: OpsListener, query: dict[str, str], limit: int, *, as_j
 
 async def _again(ask: Any, query: dict[str, str]) -> RecentDecisions:
     """Ask until there is an answer, and say once that there is none."""
+    import asyncio
+
     from extauthz.tools.live import RecentDecisions
 
     is_said = False

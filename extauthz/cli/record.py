@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from dataclasses import dataclass
@@ -80,6 +79,7 @@ def command(
     Example: extauthz record --output requests.jsonl --for 60s --number 100
              extauthz record --output refused.jsonl --reason scope_missing --ops 127.0.0.1:9090
     """
+    import asyncio
 
     place = listener(config_file, ops, ca, cert, key)
     query = {name: value for name, value in filters.items() if value is not None}
@@ -140,6 +140,8 @@ async def _record(place: OpsListener, query: dict[str, str], stream: IO[str], wr
 
 async def _take(sidecar: LiveSidecar, recording: str, stream: IO[str], written: RecordingProgress) -> bool:
     """Write what was recorded since the last time; return whether no more comes."""
+    import asyncio
+
     found = await sidecar.next_recorded(recording)
     for request in found.requests:
         stream.write(json.dumps(request) + "\n")
