@@ -191,7 +191,8 @@ def check_block(block: str, folder: Path) -> str:
             raise ConfigurationError([*problems, *more])
         return "routes"
     data = yaml.safe_load(block)
-    if re.search(r"typed_config:|load_assignment:|^(?:apiVersion|resources|jobs|repos|openapi|rules|people):", content, re.MULTILINE):
+    top = r"^(?:apiVersion|resources|jobs|repos|openapi|rules|people):"
+    if re.search(rf"typed_config:|load_assignment:|{top}", content, re.MULTILINE):
         return "of another program"
     if isinstance(data, list):
         # Orders of `token create --from-file`.
