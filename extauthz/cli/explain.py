@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Iterator
@@ -151,6 +150,8 @@ def _with_evidence(loaded: Configuration, asked: ExplainedRequest, *, verify: bo
 
 
 def _verified(loaded: Configuration, credential: Credential) -> tuple[Identity | Reason | None, tuple[str, ...]]:
+    import asyncio
+
     from extauthz.core.model import Reason
     from extauthz.errors import ConfigurationError, StoreError
     from extauthz.process.clock import SystemClock

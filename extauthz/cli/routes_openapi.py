@@ -12,7 +12,7 @@ from extauthz.cli import configuration
 
 if TYPE_CHECKING:
     from extauthz.config.openapi_map import OpenapiMap
-    from extauthz.tools.openapi import ApiOperation
+    from extauthz.tools.openapi import DescribedOperation
 
 specs: Callable[[Any], Any] = click.argument(
     "specs", metavar="SPEC...", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path)
@@ -42,7 +42,7 @@ prefix_option: Callable[[Any], Any] = click.option(
 )
 
 
-def operations_of(files: Sequence[Path], prefix: str | None) -> list[ApiOperation]:
+def operations_of(files: Sequence[Path], prefix: str | None) -> list[DescribedOperation]:
     """Read descriptions, or list their problems and exit."""
     from extauthz.tools.openapi import read
 

@@ -93,7 +93,9 @@ def _unknown(path: KeyPath, names: list[str]) -> str:
         return "belongs to one provider: write it into an entry of `providers`"
     if names == list(ProviderEntry.model_fields) and key in OAuthCommon.model_fields:
         return "counts for all providers: write it beside `providers`"
-    return "unknown key" + (nearest(key, names) or f": the keys here are {', '.join(names)}")
+    # One provider alone becomes several by that key.
+    written = [*names, "providers"] if names == list(OAuthSection.model_fields) else names
+    return "unknown key" + (nearest(key, written) or f": the keys here are {', '.join(names)}")
 
 
 def _as_yaml(value: object) -> str:

@@ -16,7 +16,7 @@ _TEXTS = {"$ref", "summary", "description"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ApiOperation:
+class DescribedOperation:
     """One method of one path, as it is described.
 
     `path` is the template without the base of its servers. Each alternative of `security` names what it needs together: scopes, or
@@ -41,12 +41,12 @@ class ApiOperation:
         return f"{self.method} {self.path}"
 
 
-def read(files: Sequence[Path], prefix: str | None = None) -> list[ApiOperation]:
+def read(files: Sequence[Path], prefix: str | None = None) -> list[DescribedOperation]:
     """Return the operations of all descriptions in their order; a `prefix` stands for the base paths of all servers.
 
     Raises ConfigurationError with everything that is wrong.
     """
-    operations: list[ApiOperation] = []
+    operations: list[DescribedOperation] = []
     problems: list[Problem] = []
     for file in files:
         try:
@@ -65,9 +65,9 @@ class _Description:
         self._root = self._references.root()
         _check_version(self._root)
 
-    def operations(self) -> list[ApiOperation]:
+    def operations(self) -> list[DescribedOperation]:
         problems: list[Problem] = []
-        found: list[ApiOperation] = []
+        found: list[DescribedOperation] = []
         paths = self._references.follow(self._root.get("paths"))
         for path in paths.mapping():
             if path.startswith("x-"):
@@ -83,7 +83,7 @@ class _Description:
             raise ConfigurationError(problems)
         return found
 
-    def _of_path(self, path: str, item: DocumentNode) -> Iterator[ApiOperation]:
+    def _of_path(self, path: str, item: DocumentNode) -> Iterator[DescribedOperation]:
         layers = self._layers(item)
         for layer in layers:
             for key in layer.mapping():
@@ -106,7 +106,7 @@ class _Description:
             layers.append(following)
         return layers
 
-    def _operation(self, method: str, path: str, layers: list[DocumentNode], written: DocumentNode) -> ApiOperation:
+    def _operation(self, method: str, path: str, layers: list[DocumentNode], written: DocumentNode) -> DescribedOperation:
         operation = self._references.follow(written)
         if operation is not written and (beside := set(written.mapping()) - _TEXTS):
             raise written.error(f"{min(beside)} stands beside a $ref, and readers disagree about what counts: write it there")
@@ -116,7 +116,7 @@ class _Description:
         security = operation.get("security") if "security" in operation.value else self._root.get("security")
         alternatives = [_needs(item) for item in security.items()]
         extensions = {key: value for layer in (*layers[::-1], operation) for key, value in layer.mapping().items()}
-        return ApiOperation(
+        return DescribedOperation(
             method.upper(),
             path,
             self._servers(operation, layers),

@@ -11,7 +11,7 @@ from extauthz.config.openapi_map import OpenapiMap, Rule
 from extauthz.config.vocabulary import scope
 from extauthz.core.model import AuthType
 from extauthz.core.routes import Route
-from extauthz.tools.openapi import ApiOperation
+from extauthz.tools.openapi import DescribedOperation
 
 MAX_ALTERNATIVES = 32
 """Sets of scopes of which each suffices; of more than that, all are needed together."""
@@ -103,7 +103,7 @@ class Accesses:
         self._rules = rules.rules
         self._vocabulary = vocabulary
 
-    def of(self, operation: ApiOperation) -> Access:
+    def of(self, operation: DescribedOperation) -> Access:
         """Return who may call an operation: what the first rule says that fits, and what its security demands besides."""
         needed = self._needed(operation)
         for number, rule in enumerate(self._rules, 1):
@@ -117,14 +117,14 @@ class Accesses:
             return needed
         return Access(why="the mapping file denies its security" if self.floor(operation) == frozenset() else _unmapped(operation))
 
-    def floor(self, operation: ApiOperation) -> Alternatives | None:
+    def floor(self, operation: DescribedOperation) -> Alternatives | None:
         """Return what the security of an operation demands at least, as far as it is mapped; None where that is nothing."""
         sets = [self._together(names, operation, partly=True) for names in operation.security]
         if operation.is_open or not sets or any(each is None for each in sets):
             return None
         return _least(names for each in sets for names in each or ())
 
-    def _needed(self, operation: ApiOperation) -> Access:
+    def _needed(self, operation: DescribedOperation) -> Access:
         """Return what the security demands, of the alternatives of which every name is mapped; nobody without one."""
         mapped = [names for names in operation.security if self._together(names, operation) is not None]
         sets = _least(each for names in mapped for each in self._together(names, operation) or ())
@@ -133,7 +133,7 @@ class Accesses:
         shown = ", ".join(dict.fromkeys(name for names in mapped for name in names))
         return Access(sets, anonymous=anonymous, why=f"security {shown}")
 
-    def _together(self, names: Iterable[str], operation: ApiOperation, *, partly: bool = False) -> Alternatives | None:
+    def _together(self, names: Iterable[str], operation: DescribedOperation, *, partly: bool = False) -> Alternatives | None:
         """Return what several names of security come to together; None if one is not mapped, or `partly` if none is."""
         found = [self._of_name(name, operation) for name in names]
         mapped = [each for each in found if each is not None]
@@ -141,18 +141,18 @@ class Accesses:
             return None
         return reduce(all_together, mapped)
 
-    def _of_name(self, name: str, operation: ApiOperation) -> Alternatives | None:
+    def _of_name(self, name: str, operation: DescribedOperation) -> Alternatives | None:
         rule = self._rule(name, operation)
         if rule is not None:
             return _sets(rule.scopes, any_scope=rule.any_of is not None)
         own = self._in_vocabulary(name)
         return None if own is None or not self._vocabulary else frozenset({frozenset({own})})
 
-    def _rule(self, name: str, operation: ApiOperation) -> Rule | None:
+    def _rule(self, name: str, operation: DescribedOperation) -> Rule | None:
         rules = (rule for rule in self._rules if rule.security is not None and _is_like(rule.security, name))
         return next((rule for rule in rules if fits(rule, operation)), None)
 
-    def _of_rule(self, rule: Rule, number: int, operation: ApiOperation) -> Access:
+    def _of_rule(self, rule: Rule, number: int, operation: DescribedOperation) -> Access:
         why = f"rule {number}, {_conditions(rule)}"
         if rule.deny:
             return Access(why=why)
@@ -170,7 +170,7 @@ class Accesses:
             sets = all_together(sets, floor)
         return Access(sets or frozenset(), anonymous=bool(rule.anonymous) and operation.is_open, why=why)
 
-    def _of_extension(self, rule: Rule, operation: ApiOperation) -> Alternatives | None:
+    def _of_extension(self, rule: Rule, operation: DescribedOperation) -> Alternatives | None:
         value = (operation.extensions or {}).get(rule.extension or "")
         texts = value if isinstance(value, list) else [value]
         names = [self._in_vocabulary(text) for text in texts]
@@ -184,7 +184,7 @@ class Accesses:
         return name if not self._vocabulary or name in self._vocabulary else None
 
 
-def fits(rule: Rule, operation: ApiOperation) -> bool:
+def fits(rule: Rule, operation: DescribedOperation) -> bool:
     """Tell whether an operation is like a rule says, whatever its security."""
     value = (operation.extensions or {}).get(rule.extension) if rule.extension else None
     if rule.extension and ((value in (None, False, "", [], {})) if rule.value is None else not _is_value(value, rule.value)):
@@ -228,13 +228,13 @@ def _conditions(rule: Rule) -> str:
     return ", ".join(f"{name} {value}" for name in names if (value := getattr(rule, name)) is not None)
 
 
-def _unmapped(operation: ApiOperation) -> str:
+def _unmapped(operation: DescribedOperation) -> str:
     if operation.is_open and not operation.security:
         return "the description asks for no security: add a rule that says public or a scope, or write it here"
     return f"no rule for {', '.join(_names_of(operation))}: add one to the mapping file, or write a scope here"
 
 
-def _names_of(operation: ApiOperation) -> Iterator[str]:
+def _names_of(operation: DescribedOperation) -> Iterator[str]:
     needs = dict.fromkeys(name for names in operation.security for name in names)
     if needs:
         yield f"security {' '.join(needs)}"

@@ -18,7 +18,7 @@ from extauthz.core.routes import Route
 from extauthz.core.upstream import widest
 from extauthz.tools.callers import Caller
 from extauthz.tools.calls import Call, decided_call, request_of
-from extauthz.tools.openapi import ApiOperation
+from extauthz.tools.openapi import DescribedOperation
 from extauthz.tools.openapi_access import Accesses, Alternatives, of_route
 from extauthz.tools.openapi_paths import WORD, sample
 
@@ -71,7 +71,7 @@ class Question:
 
     policy: Policy
     places: Mapping[str, str]
-    operations: Sequence[ApiOperation]
+    operations: Sequence[DescribedOperation]
     rules: OpenapiMap
     vocabulary: Sequence[str]
     hosts: Sequence[str] = ()
@@ -111,7 +111,7 @@ class _Answer:
     is_rest: bool = False
 
 
-def _requests(question: Question, operation: ApiOperation, word: str) -> Iterator[tuple[str, str, bool]]:
+def _requests(question: Question, operation: DescribedOperation, word: str) -> Iterator[tuple[str, str, bool]]:
     """Yield paths with their hosts, and whether a wildcard has more segments than one in it."""
     found: dict[tuple[str, str], bool] = {}
     # With more segments than any pattern has, a wildcard meets no pattern but those that end in `**`.
@@ -155,7 +155,7 @@ def _state(answers: Sequence[_Answer]) -> str:
     return "unreachable" if all(answer.reason in _UNREADABLE for answer in answers) else "denied"
 
 
-def _of_operation(operation: ApiOperation, answers: Sequence[_Answer], floor: Alternatives | None) -> Iterator[Discrepancy]:
+def _of_operation(operation: DescribedOperation, answers: Sequence[_Answer], floor: Alternatives | None) -> Iterator[Discrepancy]:
     # With one segment or with several, a wildcard has a route: that the other is refused is stricter.
     is_routed = any(answer.is_rest and answer.reason not in _UNROUTED for answer in answers)
     for answer in answers:
@@ -166,7 +166,7 @@ def _of_operation(operation: ApiOperation, answers: Sequence[_Answer], floor: Al
             yield Discrepancy(DiscrepancyKind.WIDER, operation.label, answer.route, why, operation.place)
 
 
-def _why_wider(operation: ApiOperation, answer: _Answer, floor: Alternatives | None) -> str:
+def _why_wider(operation: DescribedOperation, answer: _Answer, floor: Alternatives | None) -> str:
     """Say how the route lets more callers in than the description, "" where it does not."""
     if operation.is_open:
         return ""

@@ -13,7 +13,7 @@ from extauthz.config.patterns import parse_match
 from extauthz.core.routes import Match
 from extauthz.core.upstream import Upstream
 from extauthz.errors import ConfigurationError, Problem
-from extauthz.tools.openapi import ApiOperation
+from extauthz.tools.openapi import DescribedOperation
 from extauthz.tools.openapi_access import Access, Accesses
 from extauthz.tools.openapi_paths import Pattern, PatternFit, pattern
 
@@ -31,18 +31,18 @@ class Line:
 
     match: Match
     access: Access
-    operations: tuple[ApiOperation, ...]
+    operations: tuple[DescribedOperation, ...]
     name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    operation: ApiOperation
+    operation: DescribedOperation
     pattern: Pattern
 
 
 def lines_of(
-    operations: Sequence[ApiOperation],
+    operations: Sequence[DescribedOperation],
     rules: OpenapiMap,
     vocabulary: Sequence[str],
     upstream: Upstream,

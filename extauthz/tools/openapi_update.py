@@ -18,7 +18,7 @@ from extauthz.config.routes import LocatedRoute, RouteFile
 from extauthz.core.routes import ACCEPTED_BY_DEFAULT, ANY_METHOD, STAR_METHODS, Route
 from extauthz.core.upstream import STRICT, Upstream
 from extauthz.errors import ConfigurationError, Problem
-from extauthz.tools.openapi import ApiOperation
+from extauthz.tools.openapi import DescribedOperation
 from extauthz.tools.openapi_access import Access, of_route
 from extauthz.tools.openapi_lines import Key, Line, comment_of, lines_of, written
 from extauthz.tools.openapi_written import Written, read_line
@@ -53,7 +53,7 @@ class Update:
 
 
 def update(
-    file: Path, before: bytes | None, operations: Sequence[ApiOperation], rules: OpenapiMap, vocabulary: Sequence[str]
+    file: Path, before: bytes | None, operations: Sequence[DescribedOperation], rules: OpenapiMap, vocabulary: Sequence[str]
 ) -> Update:
     """Return a route file with a line for each operation; without `before`, a new file.
 

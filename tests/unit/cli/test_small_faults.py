@@ -66,7 +66,7 @@ def test_a_pepper_that_active_tokens_need_is_missed_with_the_store(folder: Path)
     result = run(folder, "config", "check", "--store")
     assert result.exit_code == 3
     assert "tokens.peppers: 1 active token needs pepper 'p1', which is not listed (" in result.stdout
-    assert "1 problem, 0 warnings" in result.stdout
+    assert "1 problem, 2 warnings" in result.stdout
     (found,) = json.loads(run(folder, "config", "check", "--store", "--json").stdout)["problems"]
     assert (found["path"], found["line"] > 0) == ("tokens.peppers", True)
     peppers(folder, "p2", "p1")

@@ -191,8 +191,8 @@ def check_block(block: str, folder: Path) -> str:
             raise ConfigurationError([*problems, *more])
         return "routes"
     data = yaml.safe_load(block)
-    top = r"^(?:apiVersion|resources|jobs|repos|openapi|rules|people):"
-    if re.search(rf"typed_config:|load_assignment:|{top}", content, re.MULTILINE):
+    kinds = "apiVersion|resources|jobs|repos|openapi|rules|people"
+    if re.search(rf"typed_config:|load_assignment:|^(?:{kinds}):", content, re.MULTILINE):
         return "of another program"
     if isinstance(data, list):
         # Orders of `token create --from-file`.

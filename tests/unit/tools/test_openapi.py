@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from extauthz.errors import ConfigurationError
-from extauthz.tools.openapi import ApiOperation, read
+from extauthz.tools.openapi import DescribedOperation, read
 from extauthz.tools.openapi_servers import ApiServer, base_of
 
 HEAD = {"openapi": "3.1.0", "info": {"title": "t", "version": "1"}}
@@ -23,7 +23,7 @@ def described(folder: Path, paths: object, /, name: str = "spec.json", **rest: o
     return file
 
 
-def read_one(folder: Path, paths: object, **rest: object) -> list[ApiOperation]:
+def read_one(folder: Path, paths: object, **rest: object) -> list[DescribedOperation]:
     return read([described(folder, paths, **rest)])
 
 

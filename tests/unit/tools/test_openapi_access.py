@@ -13,22 +13,22 @@ from hypothesis import strategies as st
 from extauthz.config.openapi_map import OpenapiMap, read
 from extauthz.core.routes import Match, Route
 from extauthz.errors import ConfigurationError
-from extauthz.tools.openapi import ApiOperation
+from extauthz.tools.openapi import DescribedOperation
 from extauthz.tools.openapi_access import MAX_ALTERNATIVES, Access, Accesses, of_route
 from extauthz.tools.openapi_servers import ApiServer
 
 VOCABULARY = ("SEARCH", "CHAT", "ADMIN", "items:read")
 
 
-def operation(security: str | None = "", **rest: Any) -> ApiOperation:
+def operation(security: str | None = "", **rest: Any) -> DescribedOperation:
     """Describe an operation; "a b, c" is security that asks for a and b, or for c; None asks for nothing."""
     sets = tuple(tuple(names.split()) for names in (security or "").split(",") if names.strip())
     fields = {"is_open": security is None or "nothing" in security.split(",")} | rest
     sets = tuple(names for names in sets if names != ("nothing",))
-    return ApiOperation("GET", "/items/{id}", (ApiServer("", ""),), security=sets, **fields)
+    return DescribedOperation("GET", "/items/{id}", (ApiServer("", ""),), security=sets, **fields)
 
 
-def words(rules: list[dict[str, Any]], described: ApiOperation, vocabulary: tuple[str, ...] = VOCABULARY) -> str:
+def words(rules: list[dict[str, Any]], described: DescribedOperation, vocabulary: tuple[str, ...] = VOCABULARY) -> str:
     mapping = OpenapiMap.model_validate({"rules": rules}, context=vocabulary)
     return Accesses(mapping, vocabulary).of(described).words
 
@@ -74,7 +74,7 @@ def test_security_is_mapped_as_a_whole(name: str) -> None:
 
 
 CHATS = {"tag": "Chat", "scope": "CHAT"}
-OTHER: dict[str, tuple[list[dict[str, Any]], ApiOperation, str]] = {
+OTHER: dict[str, tuple[list[dict[str, Any]], DescribedOperation, str]] = {
     "tag": ([CHATS], operation("key", tags=("Chat",)), "scope CHAT"),
     "tag with a star": ([{"tag": "C*", "scope": "CHAT"}], operation("key", tags=("Chat",)), "scope CHAT"),
     "another tag": ([CHATS], operation("key", tags=("Chats",)), "deny"),
@@ -130,7 +130,7 @@ def test_without_a_vocabulary_no_name_stands_for_itself() -> None:
 
 
 def test_a_denial_says_what_to_add() -> None:
-    def why(described: ApiOperation, *rules: dict[str, Any]) -> str:
+    def why(described: DescribedOperation, *rules: dict[str, Any]) -> str:
         return Accesses(OpenapiMap.model_validate({"rules": list(rules)}, context=VOCABULARY), VOCABULARY).of(described).why
 
     assert why(operation("read", tags=("Chat",))) == (

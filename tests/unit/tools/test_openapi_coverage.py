@@ -14,7 +14,7 @@ from extauthz.config.files import Files
 from extauthz.config.openapi_map import OpenapiMap
 from extauthz.core.credentials import Kind
 from extauthz.core.policy import Policy
-from extauthz.tools.openapi import ApiOperation, read
+from extauthz.tools.openapi import DescribedOperation, read
 from extauthz.tools.openapi_coverage import DescriptionCoverage, Discrepancy, Question, coverage
 
 FILE = Path("api.yaml")
@@ -23,7 +23,7 @@ RULES: dict[str, Any] = {"rules": [{"security": "read", "scope": "SEARCH"}, {"se
 READ: dict[str, Any] = {"security": [{"o": ["read"]}]}
 
 
-def operations(folder: Path, paths: object, **rest: object) -> list[ApiOperation]:
+def operations(folder: Path, paths: object, **rest: object) -> list[DescribedOperation]:
     file = folder / "spec.json"
     file.write_text(json.dumps({"openapi": "3.0.3", "paths": paths} | rest))
     return read([file])
@@ -39,7 +39,9 @@ def policy_of(lines: str, head: str = "", mode: str = "enforce") -> tuple[Policy
     return Policy(table, hosts, monitored=monitored), {entry.route.name: entry.place for entry in placed}
 
 
-def covered(lines: str, described: list[ApiOperation], rules: dict[str, Any] | None = None, **rest: Any) -> DescriptionCoverage:
+def covered(
+    lines: str, described: list[DescribedOperation], rules: dict[str, Any] | None = None, **rest: Any
+) -> DescriptionCoverage:
     head, mode = rest.pop("head", ""), rest.pop("mode", "enforce")
     policy, places = policy_of(lines, head, mode)
     mapping = OpenapiMap.model_validate(rules or RULES, context=VOCABULARY)

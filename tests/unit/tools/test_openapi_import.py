@@ -22,7 +22,7 @@ from extauthz.core.policy import Policy
 from extauthz.errors import ConfigurationError
 from extauthz.tools.callers import NOBODY, Caller
 from extauthz.tools.calls import Call, decided_call
-from extauthz.tools.openapi import ApiOperation, read
+from extauthz.tools.openapi import DescribedOperation, read
 from extauthz.tools.openapi_access import Accesses
 from extauthz.tools.openapi_coverage import DescriptionCoverage, Question, coverage
 from extauthz.tools.openapi_update import GONE, Update, update
@@ -33,7 +33,7 @@ RULES: dict[str, Any] = {"rules": [{"security": "read", "scope": "SEARCH"}, {"ta
 READ: dict[str, Any] = {"security": [{"o": ["read"]}]}
 
 
-def operations(folder: Path, paths: object, **rest: object) -> list[ApiOperation]:
+def operations(folder: Path, paths: object, **rest: object) -> list[DescribedOperation]:
     file = folder / "spec.json"
     file.write_text(json.dumps({"openapi": "3.0.3", "paths": paths} | rest))
     return read([file])
@@ -43,7 +43,7 @@ def mapping(rules: dict[str, Any] | None = None) -> OpenapiMap:
     return OpenapiMap.model_validate(RULES if rules is None else rules, context=VOCABULARY)
 
 
-def imported(before: str | None, described: Sequence[ApiOperation], rules: dict[str, Any] | None = None) -> Update:
+def imported(before: str | None, described: Sequence[DescribedOperation], rules: dict[str, Any] | None = None) -> Update:
     return update(FILE, None if before is None else before.encode(), described, mapping(rules), VOCABULARY)
 
 
@@ -55,7 +55,7 @@ def policy_of(text: str) -> tuple[Policy, dict[str, str]]:
     return Policy(table, hosts), {entry.route.name: entry.place for entry in placed}
 
 
-def covered(text: str, described: Sequence[ApiOperation], rules: dict[str, Any] | None = None) -> DescriptionCoverage:
+def covered(text: str, described: Sequence[DescribedOperation], rules: dict[str, Any] | None = None) -> DescriptionCoverage:
     policy, places = policy_of(text)
     return coverage(Question(policy, places, described, mapping(rules), VOCABULARY))
 
