@@ -25,8 +25,8 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, happens: Any) -> None:
     """Let something happen while the body of a form is on its way."""
     read = forms.read_form
 
-    async def late(*arguments: Any) -> forms.Form:
-        form = await read(*arguments)
+    async def late(*arguments: Any, **options: Any) -> forms.Form:
+        form = await read(*arguments, **options)
         happens()
         return form
 
