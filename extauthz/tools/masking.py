@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from extauthz.admin.token_search import may_hold_secret
 from extauthz.core.credentials import AUTHORIZATION
+from extauthz.tools.calls import PLACEHOLDER
 
 HIDDEN = "[hidden]"
 LEAST, LEAST_ELSEWHERE = 8, 16
@@ -20,7 +21,8 @@ LONGEST = 20
 """Characters of a run that may be shown although it has letters and digits: a token has more."""
 
 _CREDENTIALS = (AUTHORIZATION, "proxy-authorization")
-_ISSUED = r"[a-z][a-z0-9]{0,15}_[0-9A-Za-z]{12}_[0-9A-Za-z]*"
+# Names of words alone have this form too, but for the digits and capitals.
+_ISSUED = r"(?=\w*[0-9A-Z])[a-z][a-z0-9]{0,15}_[0-9A-Za-z]{12}_[0-9A-Za-z]*"
 _JWT = r"eyJ[0-9A-Za-z_-]{4,}(?:\.[0-9A-Za-z_-]*)*"
 _TOKENS = re.compile(rf"(?:{_ISSUED}|{_JWT})")
 _RUN = re.compile(rf"[0-9A-Za-z_~+=%.-]{{{LONGEST + 1},}}")
@@ -63,7 +65,7 @@ class Mask:
 def mask_of(headers: Mapping[str, str], path: str = "", more: Iterable[str] = ()) -> Mask:
     """Return what hides the credentials of a request: those in its headers, in the query of its path, and some `more` texts."""
     credentials = [*(headers[name] for name in _CREDENTIALS if name in headers), *more]
-    found = {part for text in credentials for part in _parts(text) if len(part) >= LEAST}
+    found = {part for text in credentials for part in _parts(text) if len(part) >= LEAST and part != PLACEHOLDER}
     found |= {
         part
         for text in (path.partition("?")[2], headers.get("cookie", ""))

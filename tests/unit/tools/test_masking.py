@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.core import tokens
-from extauthz.tools.masking import MASK, masked
+from extauthz.core.credentials import AUTHORIZATION
+from extauthz.tools.calls import PLACEHOLDER
+from extauthz.tools.masking import HIDDEN, MASK, mask_of, masked
 
 PREFIXES = frozenset({"glean"})
 READABLE = [
@@ -64,3 +66,9 @@ def test_no_issued_token_is_shown_even_if_it_is_cut(seed: int, place: str, cut: 
 def test_no_random_text_in_base64url_is_shown(data: bytes) -> None:
     text = base64.urlsafe_b64encode(hashlib.sha256(data).digest() + data).rstrip(b"=").decode()
     assert text not in masked(f"/a/{text}", PREFIXES)
+
+
+def test_words_are_shown_beside_hidden_tokens() -> None:
+    text = f"get_organization_members of a {PLACEHOLDER} caller"
+    assert mask_of({AUTHORIZATION: f"Bearer {PLACEHOLDER}"}).tokens(text) == text
+    assert mask_of({}).tokens(f"{text}: {issued(3)}") == f"{text}: {HIDDEN}"
