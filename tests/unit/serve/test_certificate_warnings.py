@@ -100,7 +100,7 @@ def test_a_look_that_fails_keeps_nobody_from_serving(place: Callable[..., tuple[
 
 
 def test_config_check_tells(place: Callable[..., tuple[Path, float]]) -> None:
-    folder, _ = place(**SECTIONS["server.tls.certificate"])
+    folder, _ = place(scopes=["SEARCH"], **SECTIONS["server.tls.certificate"])
     assert json.loads(run(folder, "config", "check", "--json").stdout)["warnings"] == []
     write_certificates(folder, "sidecar.acme.com", days=10)
     result = run(folder, "config", "check")
