@@ -133,7 +133,7 @@ def test_maps_differ_as_brute_force_says(maps: tuple[dict[str, Any], dict[str, A
 
 
 @pytest.mark.long
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(two_maps())
 def test_many_maps_differ_as_brute_force_says(maps: tuple[dict[str, Any], dict[str, Any]]) -> None:
     check_maps(maps)
