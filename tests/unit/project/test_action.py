@@ -72,6 +72,12 @@ def test_the_page_uses_the_action_and_the_hooks_as_they_are(tmp_path: Path) -> N
     assert [hook["id"] for hook in yaml.safe_load(hooks)["repos"][0]["hooks"]] == list(HOOKS)
 
 
+def program(file: Path, script: str) -> None:
+    """Write a program for bash."""
+    file.write_text(f"#!/usr/bin/env bash\n{script}\n", "utf-8")
+    file.chmod(0o755)
+
+
 class Repository:
     """A checkout with a configuration, in which steps of the action and hooks are run."""
 
@@ -81,7 +87,7 @@ class Repository:
         shutil.copytree(ROOT / "config", self.folder / "config")
         self.temporary = folder / "temp"
         (self.temporary / "extauthz" / "bin").mkdir(parents=True)
-        (self.temporary / "extauthz" / "bin" / "extauthz").symlink_to(PROGRAMS / "extauthz")
+        program(self.temporary / "extauthz" / "bin" / "python", f'exec {shlex.quote(str(PROGRAMS / "python"))} "$@"')
         self.git("init", "--quiet")
         self.commit()
 
@@ -104,16 +110,29 @@ class Repository:
         assert old in text
         file.write_text(text.replace(old, new, 1), "utf-8")
 
-    def step(self, name: str, **inputs: str) -> subprocess.CompletedProcess[str]:
-        """Run a step of the action as GitHub would, with these inputs."""
-        values = {key: entry["default"] for key, entry in ACTION["inputs"].items()} | {"base": ""} | inputs
-        variables = {key: values[text.removeprefix("${{ inputs.").removesuffix(" }}")] for key, text in STEPS[name]["env"].items()}
+    def plant(self, *names: str) -> Path:
+        """Put modules into the checkout that leave a marker when they are run, and return the marker."""
+        marker = self.temporary / "planted-ran"
+        for name in names:
+            (self.folder / f"{name}.py").write_text(f"open({str(marker)!r}, 'a').write({name!r})\n", "utf-8")
+        return marker
+
+    def step(self, name: str, environment: dict[str, str] | None = None, **inputs: str) -> subprocess.CompletedProcess[str]:
+        """Run a step of the action as GitHub would, with these inputs, in a job with this environment."""
+        values = {f"inputs.{key}": entry["default"] for key, entry in ACTION["inputs"].items()} | {"inputs.base": ""}
+        values |= {f"inputs.{key}": value for key, value in inputs.items()}
+        values["steps.python.outputs.python-path"] = str(self.temporary / "python")
+        variables = {
+            key: values[text.removeprefix("${{ ").removesuffix(" }}")] if text.startswith("${{") else text
+            for key, text in STEPS[name]["env"].items()
+        }
         kept = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME")}
         files = {key: str(self.temporary / key) for key in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+        folders = {"RUNNER_TEMP": self.temporary, "GITHUB_WORKSPACE": self.folder, "GITHUB_ACTION_PATH": FOLDER}
         return subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", STEPS[name]["run"]],
             cwd=self.folder,
-            env={**kept, **variables, **files, "RUNNER_TEMP": str(self.temporary)},
+            env={**kept, **(environment or {}), **variables, **files, **{key: str(path) for key, path in folders.items()}},
             capture_output=True,
             text=True,
             timeout=60,
@@ -203,3 +222,32 @@ def test_what_cannot_be_compared_lets_nothing_through_unseen(
     done = repository.step("diff", **inputs)
     assert (done.returncode, says in done.stdout) == (ends, True)
     assert not (repository.folder / "ran").exists()
+
+
+def test_installing_runs_no_module_of_the_checkout(repository: Repository) -> None:
+    """The step is run in the checkout here, so that not only its working directory protects it."""
+    marker = repository.plant("venv", "pip", "build", "sitecustomize", "runpy")
+    imported = repository.temporary / "imported"
+    # In place of what the network is needed for, each module that would be run is only imported, with the flags of the call.
+    program(
+        repository.temporary / "python",
+        f"""flags=(); while test "$1" != -m; do flags+=("$1"); shift; done
+        {shlex.quote(sys.executable)} "${{flags[@]}}" -c "import importlib, sys; importlib.import_module('$2')" 2>/dev/null || true
+        echo "$2 PYTHONPATH=$PYTHONPATH" >> {shlex.quote(str(imported))}
+        if test "$2" = venv; then mkdir -p "$3/bin"; ln -sf "$0" "$3/bin/python"; fi""",
+    )
+    done = repository.step("install", {"PYTHONPATH": str(repository.folder)})
+    assert done.returncode == 0, done.stderr
+    calls = imported.read_text("utf-8").splitlines()
+    assert [call.split()[0] for call in calls] == ["venv", "venv", "pip", "build", "pip", "pip"]
+    assert not marker.exists(), marker.read_text("utf-8")
+    assert {call.split()[1] for call in calls} == {"PYTHONPATH="}, "a build starts programs of its own, which know nothing of -I"
+    assert STEPS["install"]["working-directory"] == "${{ runner.temp }}"
+
+
+@pytest.mark.parametrize("name", ["check", "test", "diff"])
+def test_no_module_of_the_checkout_is_run(repository: Repository, name: str) -> None:
+    marker = repository.plant("sitecustomize", "click", "yaml", "extauthz")
+    done = repository.step(name, {"PYTHONPATH": "."}, base="HEAD")
+    assert not marker.exists(), marker.read_text("utf-8")
+    assert done.returncode == 0, done.stderr
