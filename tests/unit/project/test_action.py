@@ -72,6 +72,12 @@ def test_the_page_uses_the_action_and_the_hooks_as_they_are(tmp_path: Path) -> N
     assert [hook["id"] for hook in yaml.safe_load(hooks)["repos"][0]["hooks"]] == list(HOOKS)
 
 
+def program(file: Path, script: str) -> None:
+    """Write a program for bash."""
+    file.write_text(f"#!/usr/bin/env bash\n{script}\n", "utf-8")
+    file.chmod(0o755)
+
+
 class Repository:
     """A checkout with a configuration, in which steps of the action and hooks are run."""
 
@@ -81,7 +87,7 @@ class Repository:
         shutil.copytree(ROOT / "config", self.folder / "config")
         self.temporary = folder / "temp"
         (self.temporary / "extauthz" / "bin").mkdir(parents=True)
-        (self.temporary / "extauthz" / "bin" / "extauthz").symlink_to(PROGRAMS / "extauthz")
+        program(self.temporary / "extauthz" / "bin" / "python", f'exec {shlex.quote(str(PROGRAMS / "python"))} "$@"')
         self.git("init", "--quiet")
         self.commit()
 
@@ -104,16 +110,29 @@ class Repository:
         assert old in text
         file.write_text(text.replace(old, new, 1), "utf-8")
 
-    def step(self, name: str, **inputs: str) -> subprocess.CompletedProcess[str]:
-        """Run a step of the action as GitHub would, with these inputs."""
-        values = {key: entry["default"] for key, entry in ACTION["inputs"].items()} | {"base": ""} | inputs
-        variables = {key: values[text.removeprefix("${{ inputs.").removesuffix(" }}")] for key, text in STEPS[name]["env"].items()}
+    def plant(self, *names: str) -> Path:
+        """Put modules into the checkout that leave a marker when they are run, and return the marker."""
+        marker = self.temporary / "planted-ran"
+        for name in names:
+            (self.folder / f"{name}.py").write_text(f"open({str(marker)!r}, 'a').write({name!r})\n", "utf-8")
+        return marker
+
+    def step(self, name: str, environment: dict[str, str] | None = None, **inputs: str) -> subprocess.CompletedProcess[str]:
+        """Run a step of the action as GitHub would, with these inputs, in a job with this environment."""
+        values = {f"inputs.{key}": entry["default"] for key, entry in ACTION["inputs"].items()} | {"inputs.base": ""}
+        values |= {f"inputs.{key}": value for key, value in inputs.items()}
+        values["steps.python.outputs.python-path"] = str(self.temporary / "python")
+        variables = {
+            key: values[text.removeprefix("${{ ").removesuffix(" }}")] if text.startswith("${{") else text
+            for key, text in STEPS[name]["env"].items()
+        }
         kept = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME")}
         files = {key: str(self.temporary / key) for key in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+        folders = {"RUNNER_TEMP": self.temporary, "GITHUB_WORKSPACE": self.folder, "GITHUB_ACTION_PATH": FOLDER}
         return subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", STEPS[name]["run"]],
             cwd=self.folder,
-            env={**kept, **variables, **files, "RUNNER_TEMP": str(self.temporary)},
+            env={**kept, **(environment or {}), **variables, **files, **{key: str(path) for key, path in folders.items()}},
             capture_output=True,
             text=True,
             timeout=60,
@@ -203,3 +222,145 @@ def test_what_cannot_be_compared_lets_nothing_through_unseen(
     done = repository.step("diff", **inputs)
     assert (done.returncode, says in done.stdout) == (ends, True)
     assert not (repository.folder / "ran").exists()
+
+
+def test_installing_runs_no_module_of_the_checkout(repository: Repository) -> None:
+    """The step is run in the checkout here, so that not only its working directory protects it."""
+    marker = repository.plant("venv", "pip", "build", "sitecustomize", "runpy")
+    imported = repository.temporary / "imported"
+    # In place of what the network is needed for, each module that would be run is only imported, with the flags of the call.
+    program(
+        repository.temporary / "python",
+        f"""flags=(); while test "$1" != -m; do flags+=("$1"); shift; done
+        {shlex.quote(sys.executable)} "${{flags[@]}}" -c "import importlib, sys; importlib.import_module('$2')" 2>/dev/null || true
+        echo "$2 PYTHONPATH=$PYTHONPATH" >> {shlex.quote(str(imported))}
+        if test "$2" = venv; then mkdir -p "$3/bin"; ln -sf "$0" "$3/bin/python"; fi""",
+    )
+    done = repository.step("install", {"PYTHONPATH": str(repository.folder)})
+    assert done.returncode == 0, done.stderr
+    calls = imported.read_text("utf-8").splitlines()
+    assert [call.split()[0] for call in calls] == ["venv", "venv", "pip", "build", "pip", "pip"]
+    assert not marker.exists(), marker.read_text("utf-8")
+    assert {call.split()[1] for call in calls} == {"PYTHONPATH="}, "a build starts programs of its own, which know nothing of -I"
+    assert STEPS["install"]["working-directory"] == "${{ runner.temp }}"
+
+
+@pytest.mark.parametrize("name", ["check", "test", "diff"])
+def test_no_module_of_the_checkout_is_run(repository: Repository, name: str) -> None:
+    marker = repository.plant("sitecustomize", "click", "yaml", "extauthz")
+    done = repository.step(name, {"PYTHONPATH": "."}, base="HEAD")
+    assert not marker.exists(), marker.read_text("utf-8")
+    assert done.returncode == 0, done.stderr
+
+
+COMMAND = re.compile(r"\s*::([^ :]+).*?::(.*)|.*?##\[([^ \]]+)")
+"""What a runner takes for a command: with colons at the start of a line, behind white space; with the old brackets anywhere."""
+
+
+def commands(output: str) -> list[str]:
+    """Return the names of the commands that a runner would obey; while they are stopped it looks for the token alone."""
+    obeyed, token = [], None
+    for line in output.splitlines():
+        parsed = COMMAND.match(line)
+        name = parsed and (parsed[1] or parsed[3])
+        if parsed is None or name is None:
+            continue
+        if token is not None:
+            token = None if name == token else token
+        elif name == "stop-commands":
+            token = parsed[2]
+            assert re.fullmatch("[0-9a-f]{32}", token)
+        else:
+            obeyed.append(name)
+    assert token is None, "they are obeyed again after the step"
+    return obeyed
+
+
+@pytest.mark.parametrize("text", ["::set-output name=x::y", "##[set-output name=x;]y", "  ::error::x", "::stop-commands::x"])
+def test_no_name_is_a_command_of_the_workflow(repository: Repository, text: str) -> None:
+    suite = repository.folder / text / "a.yaml"
+    suite.parent.mkdir(parents=True)
+    case = {"name": text, "request": f"GET /x{text}", "who": "nobody", "expect": "allow"}
+    suite.write_text(yaml.safe_dump({"cases": [case]}), "utf-8")
+    failed = repository.step("test", tests=text)
+    assert (failed.returncode, failed.stderr, commands(failed.stdout)) == (1, "", []), "one stream, so that nothing overtakes"
+    suite.write_text(yaml.safe_dump({text: 1}), "utf-8")
+    for tests, ends in ((text, 3), (f"\n{text}\n{text}", 2)):
+        wrong = repository.step("test", tests=tests)
+        assert (wrong.returncode, wrong.stderr, commands(wrong.stdout)) == (ends, "", [])
+
+    repository.replace("scope: SEARCH", f'"{text}": SEARCH')
+    refused = repository.step("check")
+    assert (refused.returncode, refused.stderr, set(commands(refused.stdout))) == (3, "", {"error"})
+    wrong = repository.step("diff", base="HEAD")
+    assert (wrong.returncode, wrong.stderr, commands(wrong.stdout)) == (3, "", [])
+    for name in ("check", "diff"):
+        wrong = repository.step(name, config=f"a\n{text}\n{text}", base="HEAD")
+        assert (wrong.stderr, set(commands(wrong.stdout)) - {"error"}) == ("", set())
+
+
+def test_each_step_stops_commands_by_a_token_of_its_own(repository: Repository) -> None:
+    stops = [re.findall("::stop-commands::(.*)", repository.step("test").stdout) for _ in range(2)]
+    assert len({token for tokens in stops for token in tokens}) == 2
+
+
+@pytest.mark.parametrize(
+    ("step", "change"),
+    [
+        ("check", "routes"),
+        ("check", "routes above"),
+        ("check", "routes of git"),
+        ("check", "link to the routes"),
+        ("check", "link to the configuration"),
+        ("check", "no file"),
+        ("test", "link to a suite"),
+        ("test", "link to the suites"),
+    ],
+)
+def test_files_outside_of_the_checkout_are_not_read(repository: Repository, step: str, change: str) -> None:
+    """They would be printed in part, as what is wrong with them."""
+    secret = repository.temporary / "secret.yaml"
+    secret.write_text("password-of-ana: 1\n", "utf-8")
+    config, suites = repository.folder / "config" / "extauthz.yaml", repository.folder / "config" / "tests"
+    routes = repository.folder / "config" / "routes" / "glean-client-api.yaml"
+    named = {
+        "routes": str(secret),
+        "routes above": "../../temp/secret.yaml",
+        "routes of git": "../.git/config",
+        "no file": "/nowhere/x.yaml",
+    }
+    if change in named:
+        config.write_text(config.read_text("utf-8").replace("routes/glean-client-api.yaml", named[change]), "utf-8")
+    elif change == "link to the suites":
+        suites.rename(repository.temporary / "tests")
+        suites.symlink_to(repository.temporary / "tests")
+    else:
+        link = {"link to the routes": routes, "link to the configuration": config, "link to a suite": suites / "a.yaml"}[change]
+        link.unlink(missing_ok=True)
+        link.symlink_to(secret)
+    reading = repository.step(step)
+    assert change in ("routes of git", "no file", "link to the suites") or "password-of-ana" in reading.stdout + reading.stderr
+
+    refused = repository.step("confine")
+    assert (refused.returncode, set(commands(refused.stdout)), refused.stderr) == (1, {"error"}, "")
+    assert "outside of the checkout" in refused.stdout
+    assert "password-of-ana" not in refused.stdout
+
+
+def test_files_of_the_checkout_are_read_wherever_they_are_in_it(repository: Repository) -> None:
+    assert repository.step("confine").returncode == 0
+    assert repository.step("confine", tests="").returncode == 0
+    routes = repository.folder / "config" / "routes" / "glean-client-api.yaml"
+    routes.rename(repository.folder / "elsewhere.yaml")
+    routes.symlink_to("../../elsewhere.yaml")
+    assert repository.step("confine").returncode == 0
+    routes.write_text("- [", "utf-8")
+    assert repository.step("confine").returncode == 0, "the check says what is wrong with a file"
+
+
+def test_nothing_is_read_before_it_is_known_where_it_lies() -> None:
+    ids = list(STEPS)
+    assert ids.index("install") + 1 == ids.index("confine") < min(map(ids.index, ("check", "test", "diff")))
+    assert "if" not in STEPS["confine"]
+    assert "always()" not in TEXT
+    assert "steps.check.outcome == 'success'" in STEPS["diff"]["if"]
