@@ -7,7 +7,7 @@ and no place is ever resolved here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from extauthz.admin import oauth_settings
@@ -15,13 +15,19 @@ from extauthz.admin.administration import Administration
 from extauthz.admin.oauth_settings import CurrentSettings
 from extauthz.admin.rights import Actor
 from extauthz.config import document
+from extauthz.config.document import Document
 from extauthz.config.files import Files
 from extauthz.config.loader import Configuration, load
 from extauthz.config.saved_settings import SavedSettings
-from extauthz.errors import ConfigurationError
+from extauthz.errors import ConfigurationError, Problem
 
 MAX_NAME = 200
 """Characters of the name of a route file."""
+MAX_SCOPES, MAX_ROUTES = 500, 5_000
+"""Names and routes that may be pasted; where more count, as many as these."""
+VALUES_OF_A_ROUTE = 10
+"""Keys, values and errors that may be pasted for each route of MAX_ROUTES, whatever they are."""
+_MORE = "at most; extauthz diff compares more"
 
 
 def with_saved_settings(configuration: Configuration, administration: Administration, actor: Actor) -> Configuration:
@@ -64,6 +70,31 @@ def read_pasted(counting: Configuration, settings: str | None, routes: Mapping[s
     ]
     if missing:
         raise ConfigurationError([*source.problems, *missing])
+    pasted = [source] if settings is not None else []
+    pasted += [document.read(Path(name), files) for name in routes]
+    too_much = [*_beyond_limits(counting, pasted)]
+    if too_much:
+        raise ConfigurationError(too_much)
     if counting.saved is None:
         return load(file, files)
     return load(file, files, saved=counting.saved)
+
+
+def _beyond_limits(counting: Configuration, pasted: list[Document]) -> Iterator[Problem]:
+    """Yield what is too much to be checked and compared in a few seconds; a problem stands where a limit is passed first."""
+    most_scopes, most_routes = max(MAX_SCOPES, len(counting.settings.scopes)), max(MAX_ROUTES, len(counting.route_places))
+    most_values = VALUES_OF_A_ROUTE * most_routes
+    routes = values = 0
+    for source in pasted:
+        data = document.mapping(source.data)
+        scopes = len(document.items(data.get("scopes")))
+        if scopes > most_scopes:
+            yield source.problem(("scopes",), f"has {scopes:,} names: {most_scopes:,} are compared {_MORE}")
+        # Those of extauthz.yaml are names of files.
+        own = 0 if source.file == counting.file.name else len(document.items(data.get("routes")))
+        before, routes = routes, routes + own
+        if before <= most_routes < routes:
+            yield source.problem(("routes",), f"this makes {routes:,} routes: {most_routes:,} are compared {_MORE}")
+        before, values = values, values + len(source.lines) + len(source.problems)
+        if before <= most_values < values:
+            yield source.problem((), f"this makes {values:,} keys and values: {most_values:,} are compared {_MORE}")

@@ -129,4 +129,4 @@ def _page(
 
 def _again(text: str, prefixes: frozenset[str]) -> str:
     """Return a text that is shown in its field again, nothing of one that may hold a token: a part of it would be no file."""
-    return "" if may_hold_secret(text, prefixes) else text
+    return "" if may_hold_secret(text, prefixes) or Mask().tokens(text) != text else text

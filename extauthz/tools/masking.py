@@ -21,12 +21,13 @@ LONGEST = 20
 """Characters of a run that may be shown although it has letters and digits: a token has more."""
 
 _CREDENTIALS = (AUTHORIZATION, "proxy-authorization")
-# Names of words alone have this form too, but for the digits and capitals. These are looked for as far as a token is long, and
-# behind its form alone: a text of a megabyte may be one run.
-_FORM = r"[a-z][a-z0-9]{0,15}_[0-9A-Za-z]{12}_"
-_ISSUED = rf"(?={_FORM})(?=[^\W0-9A-Z]{{0,80}}+[0-9A-Z]){_FORM}[0-9A-Za-z]*"
+_ISSUED = r"[a-z][a-z0-9]{0,15}_[0-9A-Za-z]{12}_[0-9A-Za-z]*"
 _JWT = r"eyJ[0-9A-Za-z_-]{4,}(?:\.[0-9A-Za-z_-]*)*"
 _TOKENS = re.compile(rf"(?:{_ISSUED}|{_JWT})")
+# Names of words alone have this form too, but for the digits and capitals.
+_NO_NAME = re.compile(r"[^\W0-9A-Z]*+[0-9A-Z]").match
+_BEHIND = 80
+"""Characters behind what has the form of a token in which a digit or a capital counts too: a token that begins in it ends there."""
 _RUN = re.compile(rf"[0-9A-Za-z_~+=%.-]{{{LONGEST + 1},}}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 _SEPARATORS = re.compile(r"[\s,;&=:\"']+")
@@ -46,7 +47,7 @@ class Mask:
         """Hide what is known to be a secret, and what has the form of a token, in a text of ours."""
         for secret in self.secrets:
             text = text.replace(secret, HIDDEN)
-        return _TOKENS.sub(HIDDEN, text)
+        return _TOKENS.sub(_hidden_token, text)
 
     def __call__(self, text: str) -> str:
         """Hide all of it in a text that somebody else wrote: any long run with letters and digits, a UUID excepted."""
@@ -81,6 +82,10 @@ def mask_of(headers: Mapping[str, str], path: str = "", more: Iterable[str] = ()
 def _parts(text: str) -> Iterator[str]:
     for part in (text, *_SEPARATORS.split(text)):
         yield from (part, unquote(part))
+
+
+def _hidden_token(match: re.Match[str]) -> str:
+    return HIDDEN if _NO_NAME(match.string, match.start(), match.end() + _BEHIND) else match[0]
 
 
 def _hidden_run(match: re.Match[str]) -> str:

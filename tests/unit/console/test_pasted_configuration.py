@@ -54,6 +54,49 @@ def problems(counting: Configuration, settings: str | None, **routes: str) -> li
     return [str(problem) for problem in refused.value.problems]
 
 
+def lines(count: int, first: int = 0, rest: str = "public: true") -> str:
+    return "routes:\n" + "".join(f'- {{match: "GET /{number}", {rest}}}\n' for number in range(first, first + count))
+
+
+MANY_NAMES = ", ".join(f"S{number}" for number in range(20))
+
+
+@pytest.mark.parametrize(
+    ("settings", "files", "says"),
+    [
+        (text_of(scopes=[f"S{number}" for number in range(501)]), {}, "scopes: has 501 names: 500 are compared"),
+        (None, {"routes_yaml": lines(5_001)}, "routes.yaml:1: routes: this makes 5,001 routes: 5,000 are compared"),
+        (
+            text_of(routes=["routes.yaml", "more.yaml"]),
+            {"routes_yaml": lines(3_000), "more_yaml": lines(2_001, 3_000)},
+            "more.yaml:1: routes: this makes 5,001 routes: 5,000 are compared",
+        ),
+        (None, {"routes_yaml": lines(2_500, rest=f"any_of: [{MANY_NAMES}]")}, "routes.yaml:1: this makes 57,502 keys and values"),
+        (
+            None,
+            {"routes_yaml": "routes:\n" + "- {a: 1" + ", a: 1" * 50_000 + "}"},
+            "routes.yaml:1: this makes 50,004 keys and values",
+        ),
+    ],
+)
+def test_more_than_is_compared_is_said_before_anything_is_compared(
+    counting: Configuration, settings: str | None, files: dict[str, str], says: str
+) -> None:
+    (message,) = problems(counting, settings, **files)
+    assert says in message
+    assert message.endswith("at most; extauthz diff compares more")
+
+
+def test_as_much_as_counts_is_compared(counting: Configuration, folder: Path) -> None:
+    assert len(read_pasted(counting, None, {"routes.yaml": lines(5_000)}).route_places) == 5_000
+    names = [f"S{number}" for number in range(501)]
+    for name, text in (("extauthz.yaml", text_of(scopes=names)), ("routes.yaml", lines(5_001))):
+        (folder / name).write_text(text)
+    larger = load(folder / "extauthz.yaml")
+    assert len(read_pasted(larger, text_of(scopes=names), {"routes.yaml": lines(5_001)}).route_places) == 5_001
+    assert len(problems(larger, text_of(scopes=[*names, "MORE"]), routes_yaml=lines(5_002))) == 2
+
+
 def test_what_is_not_pasted_is_as_it_counts(counting: Configuration) -> None:
     assert route_file_names(counting) == ("routes.yaml",)
     same = read_pasted(counting, None, {})

@@ -18,7 +18,7 @@ from extauthz.core import tokens
 from extauthz.core.credentials import AUTHORIZATION
 from extauthz.tools import masking
 from extauthz.tools.calls import PLACEHOLDER
-from extauthz.tools.masking import HIDDEN, MASK, mask_of, masked
+from extauthz.tools.masking import HIDDEN, MASK, Mask, mask_of, masked
 
 PREFIXES = frozenset({"glean"})
 READABLE = [
@@ -87,6 +87,15 @@ def test_no_look_ahead_reads_on_without_a_bound(module: ModuleType) -> None:
     assert patterns != []
     parser = importlib.import_module("re._parser")
     assert [width for each in patterns for width in look_ahead_widths(parser.parse(each.pattern)) if width > 200] == []
+
+
+PARTS = ["get_", "organization_", "glean_", "4fK2pQ9sXb1Z_", "hVb", "eyJ", " ", ".", "a", "_"]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=8).map("".join))
+def test_what_has_the_form_of_a_token_is_hidden_unless_it_is_of_words(text: str) -> None:
+    issued = r"(?=\w*[0-9A-Z])[a-z][a-z0-9]{0,15}_[0-9A-Za-z]{12}_[0-9A-Za-z]*"
+    assert Mask().tokens(text) == re.sub(rf"{issued}|eyJ[0-9A-Za-z_-]{{4,}}(?:\.[0-9A-Za-z_-]*)*", HIDDEN, text)
 
 
 def look_ahead_widths(parsed: Any) -> list[int]:
