@@ -65,7 +65,10 @@ def test_the_page_uses_the_action_and_the_hooks_as_they_are(tmp_path: Path) -> N
     (tmp_path / "workflow.yml").write_text(workflow)
     command = [PROGRAMS / "check-jsonschema", "--quiet", "--builtin-schema", "vendor.github-workflows", tmp_path / "workflow.yml"]
     assert subprocess.run(command, timeout=60, check=False).returncode == 0
-    step = yaml.safe_load(workflow)["jobs"]["route-map"]["steps"][-1]
+    job = yaml.safe_load(workflow)["jobs"]["route-map"]
+    assert job["permissions"] == {"contents": "read"}
+    assert "Never run it with `pull_request_target`" in page
+    step = job["steps"][-1]
     assert step["uses"].partition("@")[0] == f"OWNER/extauthz/{FOLDER.relative_to(ROOT)}"
     assert step["with"].keys() <= ACTION["inputs"].keys()
     assert re.findall("^\\| `([a-z-]+)` \\|", page, re.MULTILINE) == list(ACTION["inputs"])
