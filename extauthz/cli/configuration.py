@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,14 @@ option: Callable[[Any], Any] = click.option(
 )
 
 
+def mask_for(source: str) -> Callable[[str], str]:
+    """Return what hides secrets in errors about a source of the command line: one that is no file may be a token."""
+    from extauthz.tools.masking import Mask
+
+    # Long names of files look like tokens, and are needed to find the error. Path.exists raises for names too long for a file.
+    return Mask().tokens if os.path.exists(source) else Mask()
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Turn a ConfigurationError into its list of problems and exit code 3."""
@@ -44,17 +53,19 @@ def explained() -> Iterator[None]:
         stop(error)
 
 
-def read(file: Path) -> Configuration:
-    """Load the configuration, or list its problems and exit."""
+def read(file: Path, *, shown: Callable[[str], str] = str) -> Configuration:
+    """Load the configuration, or list its problems as `shown` gives them and exit."""
     from extauthz.config.loader import load
 
-    with explained():
+    try:
         return load(file)
+    except ConfigurationError as error:
+        stop(error, shown=shown)
 
 
-def stop(error: ConfigurationError) -> NoReturn:
-    """List the problems on standard error and exit."""
+def stop(error: ConfigurationError, *, shown: Callable[[str], str] = str) -> NoReturn:
+    """List the problems on standard error, as `shown` gives them, and exit."""
     for problem in error.problems:
-        echo(printable(str(problem), lines=False), err=True)
+        echo(printable(shown(str(problem)), lines=False), err=True)
     echo(f"{counted(len(error.problems), 'error')}: nothing was done.", err=True)
     sys.exit(CONFIGURATION_EXIT)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from extauthz.cli.configuration import CONFIGURATION_EXIT
+from extauthz.cli.configuration import CONFIGURATION_EXIT, mask_for
 from extauthz.cli.terminal import echo, printable
 from extauthz.errors import ConfigurationError, SourceError
 
@@ -64,12 +65,12 @@ def _loaded(side: str, source: str) -> Configuration:
     try:
         return load_from(source)
     except SourceError as error:
-        raise click.UsageError(f"{side}: {printable(str(error), lines=False)}") from error
+        raise click.UsageError(f"{side}: {printable(mask_for(source)(str(error)), lines=False)}") from None
     except ConfigurationError as error:
-        _stop(side, error)
+        _stop(side, error, mask_for(source))
 
 
-def _stop(side: str, error: ConfigurationError) -> NoReturn:
+def _stop(side: str, error: ConfigurationError, shown: Callable[[str], str]) -> NoReturn:
     for problem in error.problems:
-        echo(f"{side}: {printable(str(problem), lines=False)}", err=True)
+        echo(f"{side}: {printable(shown(str(problem)), lines=False)}", err=True)
     raise click.exceptions.Exit(CONFIGURATION_EXIT)

@@ -126,7 +126,7 @@ def _explanation(config_file: Path, *, who: str | None, verify: bool, with_store
 
 def _loaded(config_file: Path) -> Configuration:
     """Read the configuration, with the OAuth settings of the store where that has them."""
-    loaded = configuration.read(config_file)
+    loaded = configuration.read(config_file, shown=configuration.mask_for(str(config_file)))
     if loaded.settings_place is None:
         return loaded
     from extauthz.doctor.saved_settings import applied  # it loads what opens stores

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from extauthz.config import console, document, header_checks, internal_token, openid, scope_checks
 from extauthz.config.document import Document
@@ -25,7 +25,7 @@ _NO_HOSTED_DOMAINS = "userinfo is asked for nothing but hosted_domains"
 _USERS_INSTEAD = "`users` tells the addresses, so that userinfo is not asked"
 
 
-def problems(source: Document, vocabulary: list[str]) -> list[Problem]:
+def problems(source: Document, vocabulary: Collection[str]) -> list[Problem]:
     """List what does not fit together; `vocabulary` are the scopes that are written correctly."""
     return [
         *scope_checks.problems(source, provider_entries(source), vocabulary),

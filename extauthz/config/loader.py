@@ -34,6 +34,7 @@ from extauthz.config.saved_settings import Saved, SavedSettings
 from extauthz.config.secrets import Secrets
 from extauthz.config.settings import CertificateSection, Settings, TlsSection, TokensSection
 from extauthz.config.values import Secret
+from extauthz.config.wording import bounded_hints
 from extauthz.core.credentials import Kind
 from extauthz.core.model import Reason
 from extauthz.core.policy import Policy
@@ -206,6 +207,7 @@ class Configuration:
         return digest(*(part.encode() for part in parts), *names_and_secrets)
 
 
+@bounded_hints()
 def load(
     file: Path, files: Files | None = None, *, end_marker: bool = False, saved: Saved = Reason.STORE_UNAVAILABLE
 ) -> Configuration:
@@ -227,7 +229,7 @@ def load(
         raise ConfigurationError(problems or [source.problem((), f"{what}: start with version: 1")])
     is_managed = saved_settings.is_managed(source)
     problems += saved_settings.overlay(source, saved) if is_managed else ()
-    vocabulary = [name for _, name in scope_checks.scopes(source, "scopes")]
+    vocabulary = dict.fromkeys(name for _, name in scope_checks.scopes(source, "scopes"))
     try:
         data = saved_settings.without_oauth(source, saved) if is_managed else source.data
         settings = Settings.model_validate(data, context=vocabulary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -25,7 +26,7 @@ UNWRITTEN = {*FORMS, OF_A_KEY, LISTED, NAMED}
 def unknown_scope(name: str, vocabulary: Iterable[str], *words: str) -> str:
     """Say that the vocabulary lacks a scope, with the nearest one, or one of the words that may stand there, or where to add it."""
     return f"unknown scope {name!r}" + (
-        nearest(name, (*vocabulary, *words)) or ": name one of `scopes` in extauthz.yaml, or add it there"
+        nearest(name, chain(vocabulary, words)) or ": name one of `scopes` in extauthz.yaml, or add it there"
     )
 
 

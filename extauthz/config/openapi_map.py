@@ -14,6 +14,7 @@ from extauthz.config.files import Files
 from extauthz.config.messages import problems_of, unknown_scope
 from extauthz.config.scope_names import Scope
 from extauthz.config.values import NonEmpty, Section, Yes
+from extauthz.config.wording import bounded_hints
 from extauthz.errors import ConfigurationError, Problem
 
 CONDITIONS = ("security", "tag", "extension", "operationId", "path", "method")
@@ -84,6 +85,7 @@ class OpenapiMap(Section):
     accepted: list[Accepted] = Field(default_factory=list)
 
 
+@bounded_hints()
 def read(file: Path, vocabulary: Sequence[str]) -> OpenapiMap:
     """Read a mapping file; without a vocabulary every scope is one. Raises ConfigurationError with all that is wrong."""
     source = document.read(file, Files())

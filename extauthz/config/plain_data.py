@@ -51,8 +51,9 @@ def _json(file: Path, data: bytes) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members = dict(pairs)
         if len(members) != len(pairs):
-            names = [name for name, _ in pairs]
-            name = next(name for index, name in enumerate(names) if name in names[:index])
+            seen: set[str] = set()
+            # `add` returns None.
+            name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
             raise ValueError(f"an object has the key {name!r} twice: remove one")
         return members
 

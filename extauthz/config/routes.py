@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,6 +24,7 @@ from extauthz.config.scope_names import Scope
 from extauthz.config.upstream import UpstreamSection
 from extauthz.config.values import Section, Yes
 from extauthz.config.vocabulary import scope
+from extauthz.config.wording import bounded_hints
 from extauthz.core.model import AuthType
 from extauthz.core.policy import canonical_host
 from extauthz.core.routes import ACCEPTED_BY_DEFAULT, Route
@@ -112,6 +113,7 @@ class LocatedRoute:
         return self.document.problem(("routes", self.index, key), message, name)
 
 
+@bounded_hints()
 def read(file: Path, vocabulary: Iterable[str], files: Files | None = None) -> tuple[list[LocatedRoute], list[Problem]]:
     """Read one route file; each line that is right is returned, each problem is listed."""
     source = document.read(file, files)
@@ -124,7 +126,8 @@ def read(file: Path, vocabulary: Iterable[str], files: Files | None = None) -> t
     except ValidationError as error:
         problems += problems_of(error, source, RouteFile)
         head = _usable_head(source.data)
-    scopes = tuple(vocabulary)
+    scopes = dict.fromkeys(vocabulary)
+    around_unread = {path[:end] for path in source.unread for end in range(len(path) + 1)}
     placed = []
     for index, entry in paced(enumerate(head.routes)):
         path: KeyPath = ("routes", index)
@@ -135,8 +138,7 @@ def read(file: Path, vocabulary: Iterable[str], files: Files | None = None) -> t
         except ValidationError as error:
             wrong = [*problems_of(error, source, RouteLine, path), *_hidden_contradiction(error, source, path, entry)]
             # What a value that could not be read contradicts is not known.
-            unread = any(unread_path[: len(path)] == path for unread_path in source.unread)
-            problems += [problem for problem in wrong if not unread or problem.path != dotted(path)]
+            problems += [problem for problem in wrong if path not in around_unread or problem.path != dotted(path)]
             continue
         if not unknown:
             upstream = head.upstream.reading if head.upstream else None
@@ -160,7 +162,7 @@ def _usable_head(data: dict[str, object]) -> RouteFile:
     return RouteFile.model_construct(routes=lines, hosts=names, preflight=False, upstream=upstream, audience=None)
 
 
-def _unknown_scopes(source: Document, path: KeyPath, entry: object, vocabulary: tuple[str, ...]) -> Iterator[Problem]:
+def _unknown_scopes(source: Document, path: KeyPath, entry: object, vocabulary: Collection[str]) -> Iterator[Problem]:
     """Yield the scopes of a line that the vocabulary lacks, whatever else is wrong with it; without a vocabulary there are none."""
     for place, text in _scope_names(entry) if vocabulary else ():
         with contextlib.suppress(ValueError):

@@ -18,7 +18,7 @@ from extauthz.errors import Problem
 Entries = Iterable[tuple[KeyPath, dict[str, Any]]]
 
 
-def problems(source: Document, entries: Entries, vocabulary: list[str]) -> Iterator[Problem]:
+def problems(source: Document, entries: Entries, vocabulary: Collection[str]) -> Iterator[Problem]:
     """Yield what is wrong with the vocabulary, and with the scopes of each entry."""
     for path, entry in entries:
         yield from _misused(source, path, entry, vocabulary)
@@ -34,7 +34,7 @@ def problems(source: Document, entries: Entries, vocabulary: list[str]) -> Itera
         yield source.problem(("scopes", index), message)
 
 
-def _misused(source: Document, path: KeyPath, entry: dict[str, Any], vocabulary: list[str]) -> Iterator[Problem]:
+def _misused(source: Document, path: KeyPath, entry: dict[str, Any], vocabulary: Collection[str]) -> Iterator[Problem]:
     written = entry.get("scopes")
     texts = listed(written)
     ceiling = list(_readable(enumerate(texts), vocabulary)) if isinstance(texts, list) else []

@@ -110,7 +110,8 @@ class Operators:
         found = [answer for answer in answers.values() if isinstance(answer, Recorded)]
         requests = sorted((request for each in found for request in each.requests), key=_time)[: recording.left]
         recording.left -= len(requests)
-        is_over = not recording.left or all(each.is_over for each in found)
+        # Workers that are silent for once are not over.
+        is_over = not recording.left or (bool(found) and all(each.is_over for each in found))
         if is_over:
             await self._end_of(recording)
         left_out = sum(each.left_out for each in found)

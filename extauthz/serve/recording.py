@@ -108,14 +108,15 @@ class Recording:
             return
         scopes = configuration.settings.scopes
         recorded = recorded_request(configuration.policy, request, decision, self._now(), scopes=scopes)
+        # What is left out counts too, so that nobody is looked at without end.
+        self._number -= 1
         if recorded is None:
             self._left_out += 1
-            return
-        length = len(json.dumps(recorded)) + 1
-        self._number -= 1
-        self._room -= length
-        if self._room >= 0:
-            self._taken_down.append((length, recorded))
+        else:
+            length = len(json.dumps(recorded)) + 1
+            self._room -= length
+            if self._room >= 0:
+                self._taken_down.append((length, recorded))
         if self._number <= 0 or self._room < 0:
             self.end()
 

@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from extauthz.core.act_as import address
@@ -23,6 +24,8 @@ VERSION = 1
 MAX_SIZE = 16 * 1024
 """Characters of a request as it is recorded; a longer one is left out."""
 MAX_HEADERS = 100
+MAX_PARTS = 4
+"""Parts of Authorization that may be tokens, of which each is looked for; a request with more is left out."""
 SHOWN = frozenset(
     {
         *(RecordField.METHOD, RecordField.PATH, RecordField.ROUTE, RecordField.REASON, RecordField.DECISION, RecordField.TIME),
@@ -36,7 +39,8 @@ UNREPEATABLE = frozenset({Reason.REQUEST_MALFORMED, Reason.INTERNAL})
 _REMOVED = "removed"
 _OTHER_HOST = "other.invalid"
 _NO_TOKEN = frozenset({Reason.CREDENTIAL_MISSING, Reason.SCHEME_UNSUPPORTED, Reason.CREDENTIAL_DISABLED})
-_TOKENS = re.compile(r"[a-z0-9._~+/-]{8,}").findall
+_LEAST = 8
+_TOKENS = re.compile(rf"[a-z0-9._~+/-]{{{_LEAST},}}").finditer
 """What may be one, in lower case."""
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,18}[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]{{2,45}}\])(?::[0-9]{{1,5}})?").fullmatch
@@ -61,16 +65,16 @@ def recorded_request(
     `scopes` is the whole vocabulary. Deciding it again at that moment comes to the same, and to the same edits.
     """
     reason = decision.reason
-    if reason in UNREPEATABLE or len(request.headers) > MAX_HEADERS:
+    tokens = _parts(request.header(AUTHORIZATION))
+    if reason in UNREPEATABLE or len(request.headers) > MAX_HEADERS or tokens is None:
         return None
     caller = _caller(decision, scopes)
     if caller is None:
         return None
-    path, _, query = request.path.partition("?")
     recorded = {
         "version": VERSION,
         "method": request.method,
-        "path": path + ("?#" if reason is Reason.PATH_MALFORMED and "#" in query else _QUERIES.get(reason, "")),
+        "path": _target(request.path, reason),
         "host": _host(policy, request.host),
         "headers": _headers(policy, request, decision, has_token=caller != "nobody"),
         "caller": caller,
@@ -80,9 +84,26 @@ def recorded_request(
         "time": round(moment, 6),
     }
     text = json.dumps(recorded).lower()
-    if len(text) > MAX_SIZE or any(part in text for part in _TOKENS(request.header(AUTHORIZATION).lower())):
+    if len(text) > MAX_SIZE or any(token in text for token in tokens):
         return None
     return recorded
+
+
+def _target(target: str, reason: Reason) -> str:
+    """Return the path as the decision log has it, and a query or fragment that comes to the same reason."""
+    path = re.split("[?#]", target, maxsplit=1)[0]
+    if reason is Reason.PATH_MALFORMED and "#" in target:
+        return f"{path}#" if "#" in target.partition("?")[0] else f"{path}?#"
+    return path + _QUERIES.get(reason, "")
+
+
+def _parts(authorization: str) -> frozenset[str] | None:
+    """Return what of the header may be a token or the secret part of one, in lower case; None for what takes long to look for."""
+    found = [match[0] for match in islice(_TOKENS(authorization.lower()), MAX_PARTS + 1)]
+    if len(found) > MAX_PARTS:
+        return None
+    parts = {part for token in found for part in (token, token.rpartition(".")[2], re.split("[._-]", token)[-1])}
+    return frozenset(part for part in parts if len(part) >= _LEAST)
 
 
 def _caller(decision: Decision, scopes: Collection[str]) -> str | None:

@@ -18,7 +18,7 @@ from extauthz.tools.shell_words import words_of
 
 _URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?([^/?#]*)([^?#]*)(\?[^#]*)?(?:#.*)?", re.DOTALL).fullmatch
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
-_GLOB = re.compile(r"\[[^\]]+\]|\{[^}]*\}").search
+_RANGE_BEGINS = re.compile(r"\[[^\]]").search
 _BEYOND_ASCII = re.compile(r"[\x80-\xff]")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::[0-9]+)?").fullmatch
 _PORTS = {"http": ":80", "https": ":443"}
@@ -141,7 +141,7 @@ def _method(line: _Line) -> str:
 def _target(line: _Line) -> tuple[str, str]:
     """Return the host as curl names it, and the target with its query; a target that is written goes before."""
     url = _bytes(line.urls[0])
-    if "globoff" not in line.flags and _GLOB(url.partition("//")[2].partition("/")[2]):
+    if "globoff" not in line.flags and _is_glob(url.partition("//")[2].partition("/")[2]):
         raise CurlError("the URL has brackets or braces, of which curl makes several requests: write -g, or one request")
     match = _URL(url)
     if match is None or (match[1] or "http").lower() not in _PORTS:
@@ -165,6 +165,12 @@ def _target(line: _Line) -> tuple[str, str]:
     if any(letter <= " " for letter in host + target):
         raise CurlError("the URL holds a space or a control character: encode it")
     return host.removesuffix(_PORTS[scheme.lower()]), target
+
+
+def _is_glob(text: str) -> bool:
+    """Tell whether a range in brackets or a list in braces begins and ends in a text, in one pass: the text may be all brackets."""
+    begun = _RANGE_BEGINS(text)
+    return "}" in text.partition("{")[2] or (begun is not None and "]" in text[begun.end() :])
 
 
 def _without_dots(path: str) -> str:

@@ -29,7 +29,8 @@ def load_from(source: str) -> Configuration:
     if source.startswith(PREFIX):
         return _load_revision(source)
     path = Path(source)
-    return load(path / FILE if path.is_dir() else path)
+    # Path.is_dir raises for a name that is too long for a file; `load` says so.
+    return load(path / FILE if os.path.isdir(path) else path)
 
 
 def _load_revision(source: str) -> Configuration:

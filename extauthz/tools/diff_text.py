@@ -56,7 +56,7 @@ def as_markdown(differences: Differences) -> Iterator[str]:
                 f"| {_code(who(caller, is_one_of_many=len(each.routes) > 1))} | {_code(_changed(caller))} |"
                 for caller in each.callers
             )
-            yield from ("", "```sh", *(caller.curl for caller in each.callers), "```")
+            yield from ("", "```sh", *(_for_reading(caller.curl) for caller in each.callers), "```")
     for title, lines in (("NOT COMPARED", differences.incomplete), *_settings(differences)):
         if lines:
             yield from ("", f"### {title.capitalize()}", "", *(f"- {_code(line)}" for line in lines))
@@ -134,6 +134,12 @@ def _settings(differences: Differences) -> Iterator[tuple[str, Iterable[str]]]:
 
 def _code(text: str) -> str:
     """Write a text as code in Markdown, also within a table."""
+    text = _for_reading(text)
     fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     padding = " " if text.startswith("`") or text.endswith("`") else ""
-    return f"{fence}{padding}{text}{padding}{fence}".replace("|", "\\|").replace("\n", " ")
+    return f"{fence}{padding}{text}{padding}{fence}".replace("|", "\\|")
+
+
+def _for_reading(text: str) -> str:
+    r"""Write as `\uNNNN` what ends a line, turns text around or is not seen: whoever shows the Markdown need not."""
+    return "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in text)

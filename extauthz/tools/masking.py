@@ -21,8 +21,10 @@ LONGEST = 20
 """Characters of a run that may be shown although it has letters and digits: a token has more."""
 
 _CREDENTIALS = (AUTHORIZATION, "proxy-authorization")
-# Names of words alone have this form too, but for the digits and capitals.
-_ISSUED = r"(?=\w*[0-9A-Z])[a-z][a-z0-9]{0,15}_[0-9A-Za-z]{12}_[0-9A-Za-z]*"
+# Names of words alone have this form too, but for the digits and capitals. These are looked for as far as a token is long, and
+# behind its form alone: a text of a megabyte may be one run.
+_FORM = r"[a-z][a-z0-9]{0,15}_[0-9A-Za-z]{12}_"
+_ISSUED = rf"(?={_FORM})(?=[^\W0-9A-Z]{{0,80}}+[0-9A-Z]){_FORM}[0-9A-Za-z]*"
 _JWT = r"eyJ[0-9A-Za-z_-]{4,}(?:\.[0-9A-Za-z_-]*)*"
 _TOKENS = re.compile(rf"(?:{_ISSUED}|{_JWT})")
 _RUN = re.compile(rf"[0-9A-Za-z_~+=%.-]{{{LONGEST + 1},}}")

@@ -12,6 +12,12 @@ from extauthz.tools.openapi_references import MAX_STEPS, DocumentNode, Reference
 from extauthz.tools.openapi_servers import ApiServer, servers_of
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+MAX_NAMES = 200_000
+"""Tags and names of security of all operations of a description: with aliases a short file has them by the billion."""
+MAX_PARTS = 1_000_000
+"""Parameters, servers and keys of all operations of a description."""
+MAX_REQUIREMENTS = 200
+"""Alternatives of the security of one operation, which are compared with one another."""
 _TEXTS = {"$ref", "summary", "description"}
 
 
@@ -58,11 +64,46 @@ def read(files: Sequence[Path], prefix: str | None = None) -> list[DescribedOper
     return operations
 
 
+class _Count:
+    """Counts what operations are made of, each time that it stands somewhere: an error ends what aliases multiply."""
+
+    def __init__(self, unit: str, what: str, limit: int) -> None:
+        self._unit = unit
+        self._what = what
+        self._limit = limit
+        self._number = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self._number > self._limit
+
+    def items(self, node: DocumentNode) -> list[DocumentNode]:
+        """Return the items of a list; raises ConfigurationError."""
+        self.add(node, node)
+        return node.items()
+
+    def add(self, node: DocumentNode, place: DocumentNode) -> None:
+        """Count the entries of a node; raises ConfigurationError at a place."""
+        self.add_number(len(node.value) if isinstance(node.value, (list, dict)) else 0, place)
+
+    def add_number(self, number: int, place: DocumentNode) -> None:
+        """Count some more; raises ConfigurationError at a place."""
+        self._number += number
+        if self.is_over:
+            raise place.error(
+                f"with it the {self._what} of its operations come to more than {self._limit:,} {self._unit}: split the description"
+            )
+
+
 class _Description:
     def __init__(self, file: Path, prefix: str | None) -> None:
         self._references = References(file)
         self._prefix = prefix
+        self._names = _Count("names", "tags and names of security", MAX_NAMES)
+        self._parts = _Count("entries", "parameters, servers and keys", MAX_PARTS)
         self._root = self._references.root()
+        # By the id of the list: the references keep all lists.
+        self._servers_of: dict[int, tuple[ApiServer, ...]] = {}
         _check_version(self._root)
 
     def operations(self) -> list[DescribedOperation]:
@@ -79,6 +120,8 @@ class _Description:
                 found += self._of_path(path, item)
             except ConfigurationError as error:
                 problems += error.problems
+            if self._names.is_over or self._parts.is_over:
+                break
         if problems:
             raise ConfigurationError(problems)
         return found
@@ -86,6 +129,7 @@ class _Description:
     def _of_path(self, path: str, item: DocumentNode) -> Iterator[DescribedOperation]:
         layers = self._layers(item)
         for layer in layers:
+            self._parts.add(layer, layer)
             for key in layer.mapping():
                 if key not in METHODS and key.lower() in METHODS:
                     raise layer.get(key).error("methods are written in lower case")
@@ -112,16 +156,18 @@ class _Description:
             raise written.error(f"{min(beside)} stands beside a $ref, and readers disagree about what counts: write it there")
         if not isinstance(operation.value, dict):
             raise operation.error("is no operation: write a mapping")
+        for layer in (*layers, operation):
+            self._parts.add(layer, operation)
         name = operation.get("operationId").value
         security = operation.get("security") if "security" in operation.value else self._root.get("security")
-        alternatives = [_needs(item) for item in security.items()]
+        alternatives = self._alternatives(security)
         extensions = {key: value for layer in (*layers[::-1], operation) for key, value in layer.mapping().items()}
         return DescribedOperation(
             method.upper(),
             path,
             self._servers(operation, layers),
             name if isinstance(name, str) and name else None,
-            tuple(str(item.value) for item in operation.get("tags").items()),
+            tuple(item.text() for item in self._names.items(operation.get("tags"))),
             tuple(filter(None, alternatives)),
             not all(alternatives) or not alternatives,
             {key: value for key, value in extensions.items() if key.startswith("x-")},
@@ -129,22 +175,43 @@ class _Description:
             f"{operation.file}: {written.path}",
         )
 
+    def _alternatives(self, security: DocumentNode) -> list[tuple[str, ...]]:
+        if isinstance(security.value, list) and len(security.value) > MAX_REQUIREMENTS:
+            raise security.error(f"has more than {MAX_REQUIREMENTS} alternatives: write fewer")
+        return [self._needs(item) for item in self._names.items(security)]
+
+    def _needs(self, item: DocumentNode) -> tuple[str, ...]:
+        """Return what one alternative of `security` needs together, nothing for an empty one."""
+        needs: list[str] = []
+        if not isinstance(item.value, dict):
+            raise item.error("is no mapping of a security scheme to its scopes")
+        self._names.add(item, item)
+        for scheme in item.value:
+            scopes = [scope.text() for scope in self._names.items(item.get(scheme))]
+            needs += scopes or [scheme]
+        return tuple(dict.fromkeys(needs))
+
     def _servers(self, operation: DocumentNode, layers: list[DocumentNode]) -> tuple[ApiServer, ...]:
         if self._prefix is not None:
             return (ApiServer("", self._prefix),)
         for node in (operation, *layers, self._root):
             if "servers" in node.mapping():
-                return servers_of(node.get("servers"))
+                servers = node.get("servers")
+                key = id(servers.value)
+                if key not in self._servers_of:
+                    self._servers_of[key] = servers_of(servers)
+                self._parts.add_number(len(self._servers_of[key]), servers)
+                return self._servers_of[key]
         return (ApiServer("", ""),)
 
     def _matrix(self, nodes: list[DocumentNode]) -> frozenset[str]:
         """Return the parameters of the path in the style "matrix"; what stands later counts."""
         styles: dict[str, Any] = {}
         for node in nodes:
-            for item in node.get("parameters").items():
+            for item in self._parts.items(node.get("parameters")):
                 parameter = self._references.follow(item)
                 if parameter.get("in").value == "path":
-                    styles[str(parameter.get("name").value)] = parameter.get("style").value
+                    styles[parameter.get("name").text()] = parameter.get("style").value
         return frozenset(name for name, style in styles.items() if style == "matrix")
 
 
@@ -154,16 +221,5 @@ def _check_version(root: DocumentNode) -> None:
         raise root.error("is Swagger 2.0: convert it to OpenAPI 3, for instance with swagger2openapi, and import that")
     if not isinstance(root.value, dict) or version is None:
         raise root.error("is no API description: one of OpenAPI begins with 'openapi: 3.0.3' or 'openapi: 3.1.0'")
-    if not str(version).startswith(("3.0", "3.1")):
+    if not root.get("openapi").text().startswith(("3.0", "3.1")):
         raise root.error(f"is OpenAPI {version!s:.20}: versions 3.0 and 3.1 are read")
-
-
-def _needs(item: DocumentNode) -> tuple[str, ...]:
-    """Return what one alternative of `security` needs together, nothing for an empty one."""
-    needs: list[str] = []
-    if not isinstance(item.value, dict):
-        raise item.error("is no mapping of a security scheme to its scopes")
-    for scheme in item.value:
-        scopes = [str(scope.value) for scope in item.get(scheme).items()]
-        needs += scopes or [str(scheme)]
-    return tuple(dict.fromkeys(needs))

@@ -11,7 +11,7 @@ from extauthz.config.openapi_map import OpenapiMap, Rule
 from extauthz.config.vocabulary import scope
 from extauthz.core.model import AuthType
 from extauthz.core.routes import Route
-from extauthz.tools.openapi import DescribedOperation
+from extauthz.tools.openapi import MAX_REQUIREMENTS, DescribedOperation
 
 MAX_ALTERNATIVES = 32
 """Sets of scopes of which each suffices; of more than that, all are needed together."""
@@ -173,10 +173,15 @@ class Accesses:
     def _of_extension(self, rule: Rule, operation: DescribedOperation) -> Alternatives | None:
         value = (operation.extensions or {}).get(rule.extension or "")
         texts = value if isinstance(value, list) else [value]
+        if len(texts) > MAX_REQUIREMENTS:
+            return None
         names = [self._in_vocabulary(text) for text in texts]
         return None if not names or None in names else frozenset({frozenset(filter(None, names))})
 
     def _in_vocabulary(self, text: object) -> str | None:
+        if not isinstance(text, str):
+            # An error of `scope` would write it out, with all that its aliases come to.
+            return None
         try:
             name = scope(text, self._vocabulary)
         except ValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import count
@@ -81,6 +81,8 @@ class Question:
 def coverage(question: Question) -> DescriptionCoverage:
     """Ask about every operation, and look for routes that no operation came to."""
     word = _fresh_word(question.policy)
+    # With more segments than any pattern has, a wildcard meets no pattern but those that end in `**`.
+    rests = ("", f"/{word}", f"/{word}" * (max((len(route.match.segments) for route in _routes(question.policy)), default=0) + 1))
     accesses = Accesses(question.rules, question.vocabulary)
     reached: set[str] = set()
     findings: list[Discrepancy] = []
@@ -88,7 +90,7 @@ def coverage(question: Question) -> DescriptionCoverage:
     for operation in question.operations:
         answers = [
             replace(_ask(question.policy, operation.method, path, host), is_rest=is_rest)
-            for path, host, is_rest in _requests(question, operation, word)
+            for path, host, is_rest in _requests(question, operation, word, rests)
         ]
         reached |= {answer.route for answer in answers if answer.route}
         counts[_state(answers)] += 1
@@ -111,12 +113,12 @@ class _Answer:
     is_rest: bool = False
 
 
-def _requests(question: Question, operation: DescribedOperation, word: str) -> Iterator[tuple[str, str, bool]]:
-    """Yield paths with their hosts, and whether a wildcard has more segments than one in it."""
+def _requests(
+    question: Question, operation: DescribedOperation, word: str, rests: Iterable[str]
+) -> Iterator[tuple[str, str, bool]]:
+    """Yield paths with their hosts, and whether a wildcard has more segments than one in it, by the `rests` that it may have."""
     found: dict[tuple[str, str], bool] = {}
-    # With more segments than any pattern has, a wildcard meets no pattern but those that end in `**`.
-    depth = max((len(route.match.segments) for route in _routes(question.policy)), default=0) + 1
-    for rest in ("", f"/{word}", f"/{word}" * depth):
+    for rest in rests:
         for server in operation.servers:
             path = sample(server.base + operation.path, operation.matrix, word, rest=rest)
             for host in question.hosts or (server.host or _ANY_HOST,):

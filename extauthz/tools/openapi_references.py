@@ -15,6 +15,8 @@ from extauthz.errors import ConfigurationError, Problem
 MAX_STEPS = 50
 """References that lead to references."""
 MAX_FILES = 5_000
+MAX_TEXT = 1_000
+"""Characters of a name, as of a tag or a scope: it is repeated for every operation that has it."""
 
 _IS_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|//").match
 
@@ -48,6 +50,16 @@ class DocumentNode:
             raise self.error("is no mapping")
         return self.value
 
+    def text(self) -> str:
+        """Return the value as text, that of a number and of true and false too; raises ConfigurationError."""
+        # Aliases make a short file a list of 10^12 items, which str() would write out.
+        if not isinstance(self.value, (str, int, float)):
+            raise self.error("is no text")
+        text = str(self.value)
+        if len(text) > MAX_TEXT:
+            raise self.error(f"is longer than {MAX_TEXT:,} characters")
+        return text
+
     def items(self) -> list[DocumentNode]:
         """Return the items of a list, none where there is none; raises ConfigurationError."""
         if self.value is None:
@@ -64,6 +76,10 @@ class References:
     file: Path
     _files: Files = field(default_factory=Files)
     _documents: dict[Path, Any] = field(default_factory=dict)
+    _opened: dict[Path, Any] = field(default_factory=dict)
+    _neighbours: dict[tuple[Path, str], Path] = field(default_factory=dict)
+    _steps: dict[tuple[Path, str], DocumentNode] = field(default_factory=dict)
+    _meanings: dict[tuple[Path, str], DocumentNode] = field(default_factory=dict)
 
     def root(self) -> DocumentNode:
         """Return the whole of the description; raises ConfigurationError."""
@@ -71,6 +87,14 @@ class References:
 
     def follow(self, node: DocumentNode) -> DocumentNode:
         """Return what a node means: itself, or what its `$ref` leads to; raises ConfigurationError."""
+        reference = node.value.get("$ref") if isinstance(node.value, dict) else None
+        if not isinstance(reference, str):
+            return self._follow(node)
+        if (node.file, reference) not in self._meanings:
+            self._meanings[node.file, reference] = self._follow(node)
+        return self._meanings[node.file, reference]
+
+    def _follow(self, node: DocumentNode) -> DocumentNode:
         seen: set[tuple[Path, str]] = set()
         while isinstance(node.value, dict) and "$ref" in node.value:
             following = self.step(node)
@@ -86,13 +110,23 @@ class References:
         reference = node.value["$ref"]
         if not isinstance(reference, str):
             raise node.error("its $ref is no text")
+        if (node.file, reference) not in self._steps:
+            self._steps[node.file, reference] = self._step(node, reference)
+        return self._steps[node.file, reference]
+
+    def _step(self, node: DocumentNode, reference: str) -> DocumentNode:
         name, _, pointer = reference.partition("#")
         if _IS_ADDRESS(name):
             raise node.error(
                 f"its $ref is an address, and nothing is fetched: {reference}. Save it beside the description and name that file"
             )
-        file = self._neighbour(node, name) if name else node.file
+        file = self._file_beside(node, name) if name else node.file
         return self._at(node, file, unquote(pointer))
+
+    def _file_beside(self, node: DocumentNode, name: str) -> Path:
+        if (node.file, name) not in self._neighbours:
+            self._neighbours[node.file, name] = self._neighbour(node, name)
+        return self._neighbours[node.file, name]
 
     def _neighbour(self, node: DocumentNode, name: str) -> Path:
         folder = self.file.resolve().parent
@@ -121,6 +155,12 @@ class References:
         return DocumentNode(value, file, ".".join(path))
 
     def _document(self, file: Path, node: DocumentNode | None = None) -> Any:
+        if file not in self._opened:
+            self._opened[file] = self._read(file, node)
+        return self._opened[file]
+
+    def _read(self, file: Path, node: DocumentNode | None) -> Any:
+        # Two names may lead to one file.
         place = file.resolve()
         if place not in self._documents:
             if len(self._documents) >= MAX_FILES:

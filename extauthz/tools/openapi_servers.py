@@ -12,6 +12,8 @@ from extauthz.tools.openapi_references import DocumentNode
 
 MAX_ADDRESSES = 1_000
 """What the variables of one server may come to."""
+MAX_ALL = 10_000
+"""What all servers of one list may come to."""
 
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
 _ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//(?P<host>[^/?#]*)(?P<path>[^?#]*)").match
@@ -28,7 +30,11 @@ class ApiServer:
 
 def servers_of(node: DocumentNode) -> tuple[ApiServer, ...]:
     """Return the servers of a list, "/" for an empty one; raises ConfigurationError."""
-    found = [server for item in node.items() for server in _servers(item)]
+    found: list[ApiServer] = []
+    for item in node.items():
+        found += _servers(item)
+        if len(found) > MAX_ALL:
+            raise node.error(f"come to more than {MAX_ALL:,} addresses: name fewer, {_ADVICE}")
     return tuple(dict.fromkeys(found or [ApiServer("", "")]))
 
 
@@ -66,7 +72,10 @@ def _written_out(address: str, item: DocumentNode) -> list[str]:
 
 
 def _values(variable: DocumentNode) -> list[str]:
-    values: list[Any] = [item.value for item in variable.get("enum").items()]
+    written = variable.get("enum")
+    if isinstance(written.value, list) and len(written.value) > MAX_ADDRESSES:
+        raise written.error(f"values come to more than {MAX_ADDRESSES:,} addresses: name fewer, {_ADVICE}")
+    values: list[Any] = [item.value for item in written.items()]
     default = variable.get("default").value
     texts = [str(value) for value in [*values, default] if isinstance(value, (str, int, float)) and not isinstance(value, bool)]
     if not texts:

@@ -80,22 +80,31 @@ class DecisionLog:
     def record(self, request: Request, decision: Decision, seconds: float) -> None:
         """Take one decision, unless it is not in the sample of its reason."""
         if self._limits and request.decision_id >= self._limits.get(decision.reason, "g"):
-            if self.recent is not None:
-                self.recent.record(request, decision, seconds)
+            self._remember(request, decision, seconds)
             return
         moment = time()
         try:
             line = self._line(moment, request, decision, seconds)
         except Exception as error:  # noqa: BLE001 - one line is lost, not all that follow
-            if not self._not_made:
-                _log.error("decision log: a line could not be made", exc_info=error)
-            self._not_made += 1
+            self._could_not_be_made(error)
             return
         if len(self._waiting) >= self._capacity:
             self._displace()
         self._waiting.append(line)
         if self.recent is not None:
             self.recent.keep(moment, request.decision_id, line, decision)
+
+    def _remember(self, request: Request, decision: Decision, seconds: float) -> None:
+        try:
+            if self.recent is not None:
+                self.recent.record(request, decision, seconds)
+        except Exception as error:  # noqa: BLE001 - others hear of it too
+            self._could_not_be_made(error)
+
+    def _could_not_be_made(self, error: Exception) -> None:
+        if not self._not_made:
+            _log.error("decision log: a line could not be made", exc_info=error)
+        self._not_made += 1
 
     def _displace(self) -> None:
         # The writing thread may have been quicker.

@@ -11,6 +11,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from extauthz.cli import main
+from extauthz.core import tokens
 from tests.support.command_line import configured
 
 GIT = ["git", "-c", "user.name=Ana", "-c", "user.email=ana@acme.com", "-c", "commit.gpgsign=false", "-c", "init.defaultBranch=main"]
@@ -24,6 +25,13 @@ def write_routes(folder: Path, *lines: dict[str, object]) -> None:
     (folder / "routes.yaml").write_text(yaml.safe_dump({"routes": list(lines)}))
 
 
+JWT = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL2FjbWUifQ."
+TOKENS = (
+    tokens.mint("glean", bytes(range(tokens.ENTROPY_BYTES))).text,
+    f"{JWT}c2lnbmF0dXJlLW9mLXRoZS10b2tlbg",
+    f"{JWT}{'c2lnbmF0dXJl' * 40}",
+    "ya29.a0AfH6SMBx3qLr9WnZt7YvKd2Ue5Gp8Jc1",
+)
 SEARCH, PUBLIC = {"match": "POST /search", "scope": "SEARCH"}, {"match": "POST /search", "public": True}
 
 
@@ -104,6 +112,17 @@ def test_problems_name_their_side(repository: Path, source: str, problem: str) -
     result = diff(source, "conf")
     assert result.exit_code == 3
     assert problem in result.stderr
+
+
+@pytest.mark.parametrize("token", TOKENS, ids=["issued", "JWT", "long JWT", "opaque"])
+@pytest.mark.parametrize("source", ["git:{}:x", "git:HEAD:{}", "git:{}", "{}", "conf/{}"])
+def test_no_token_is_printed_that_stands_in_place_of_a_source(repository: Path, source: str, token: str) -> None:
+    for arguments in ((source.format(token), "conf"), ("conf", source.format(token))):
+        result = diff(*arguments)
+        assert result.exit_code == (2 if source.startswith("git:{}") else 3), result.output
+        assert token not in result.output
+        assert token[-16:] not in result.output
+        assert "[hidden]" in result.stderr
 
 
 def test_there_may_be_no_git(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -321,6 +321,25 @@ FLAGS: tuple[tuple[str, ...], ...] = (
 )
 
 
+@pytest.mark.parametrize("length", [40, 400])
+@pytest.mark.parametrize("flags", [("--config", "{}"), ("--config={}",), ("--config", "{}/extauthz.yaml")])
+def test_no_token_is_printed_that_stands_in_place_of_the_configuration(
+    token: dict[str, Any], flags: tuple[str, ...], length: int
+) -> None:
+    for secret in (token["token"], f"eyJhbGciOiJSUzI1NiJ9.{'c2ln' * (length // 4)}", f"ya29.{'a0Xq' * (length // 4)}"):
+        result = CliRunner().invoke(main, ["explain", *(flag.format(secret) for flag in flags), "curl", URL])
+        assert result.exit_code == 3, result.output
+        assert secret[-16:] not in result.output
+        assert "[hidden]" in result.stderr
+
+
+def test_the_configuration_that_has_the_error_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "extauthz-of-eu-west-1-production.yaml"
+    file.write_text("routes: 1")
+    result = CliRunner().invoke(main, ["explain", "--config", str(file), "curl", URL])
+    assert (result.exit_code, f"{file}:1: " in result.stderr) == (3, True)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(secret=SECRETS, place=st.sampled_from((*PLACES, *FLAGS)), as_json=st.booleans())
 def test_no_secret_is_printed_wherever_it_is_pasted(

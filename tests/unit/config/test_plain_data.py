@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from extauthz.config import plain_data
 from extauthz.config.files import MAX_BYTES, Files
 from extauthz.config.plain_data import MAX_DEPTH, read
 from extauthz.errors import ConfigurationError
@@ -114,3 +117,25 @@ def test_json_and_yaml_are_the_same_data(tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.getbasetemp()
     as_json, as_yaml = written(folder, json.dumps(data), "d.json"), written(folder, f"--- {json.dumps(data)}", "d.yaml")
     assert read(as_json, Files()) == read(as_yaml, Files()) == data
+
+
+def test_the_name_that_comes_twice_is_found_by_one_look_at_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Name(str):
+        __slots__ = ()
+        compared = 0
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            Name.compared += 1
+            return str.__eq__(self, other)
+
+    def loads(text: bytes, *, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any]) -> Any:
+        return object_pairs_hook(
+            [(Name(name), value) for name, value in json.JSONDecoder(object_pairs_hook=list).decode(text.decode())]
+        )
+
+    names = [*(f"a{number}" for number in range(300)), "a299"]
+    file = written(tmp_path, "{" + ", ".join(f'"{name}": 1' for name in names) + "}", "f.json")
+    monkeypatch.setattr(plain_data.json, "loads", loads)
+    assert problem(file).endswith("an object has the key 'a299' twice: remove one")
+    assert Name.compared < 1_000

@@ -232,6 +232,39 @@ def test_a_recording_takes_what_is_wanted_and_counts_what_it_leaves_out(tmp_path
     run(work)
 
 
+def test_what_is_left_out_counts_too(tmp_path: Path) -> None:
+    """Else who sends what is left out would be looked at until the time is over."""
+    made = fleet(tmp_path)
+
+    async def work() -> None:
+        name = await made.start(number=3)
+        for number in range(3):
+            made.processes[0].check(number, "/" + "a" * 20_000)
+        made.processes[0].check(4, "/late")
+        _, answer = await made.page("/recording/next", recording=name)
+        assert (answer["requests"], answer["left_out"]) == ([], 3)
+
+    run(work)
+
+
+def test_a_recording_goes_on_when_no_worker_answers_for_once(tmp_path: Path) -> None:
+    made = fleet(tmp_path)
+
+    async def work() -> None:
+        name = await made.start(number=3)
+        for process in made.processes:
+            process.silent = True
+        _, answer = await made.page("/recording/next", recording=name)
+        assert (answer["over"], answer["workers"]["answered"]) == (False, 0)
+        for process in made.processes:
+            process.silent = False
+        made.processes[1].check(1, "/after")
+        _, answer = await made.page("/recording/next", recording=name)
+        assert [line["path"] for line in answer["requests"]] == ["/after"]
+
+    run(work)
+
+
 def test_a_recording_ends_when_its_time_is_over(tmp_path: Path) -> None:
     made = fleet(tmp_path)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import string
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.errors import CurlError
+from extauthz.tools import curl
 from extauthz.tools.curl import read, read_line
 from extauthz.tools.shell_words import words_of
 
@@ -99,6 +102,7 @@ REFUSED = {
     "curl http://": "the URL has no host",
     "curl 'http://HOST/a b'": "the URL holds a space or a control character: encode it",
     "curl 'http://HOST/{a,b}'": "the URL has brackets or braces, of which curl makes several requests: write -g, or one request",
+    "curl 'http://HOST/[[1-3]'": "the URL has brackets or braces, of which curl makes several requests: write -g, or one request",
     "curl 'http://HOST": "a quotation is not closed",
     "curl --aws-sigv4 x http://HOST": "--aws-sigv4: a signature is not made: describe the caller with --as before the request",
 }
@@ -137,3 +141,21 @@ def test_what_a_shell_would_do_besides_is_a_note() -> None:
 def test_words_in_single_quotes_come_out_as_they_are(words: list[str]) -> None:
     quoted = " ".join("'" + word.replace("'", "'\\''") + "'" for word in words)
     assert words_of(quoted).words == tuple(words)
+
+
+@given(st.text("[]{}a", max_size=12))
+def test_brackets_and_braces_are_several_requests_where_they_close(path: str) -> None:
+    refused = False
+    try:
+        read(["curl", f"http://{HOST}/{path}"])
+    except CurlError as error:
+        refused = "brackets or braces" in str(error)
+    assert refused == bool(re.search(r"\[[^\]]+\]|\{[^}]*\}", path))
+
+
+def test_no_search_reads_on_without_a_bound() -> None:
+    """A search begins again at each letter: one that reads to the end from each is quadratic."""
+    parser = importlib.import_module("re._parser")
+    patterns = [each.__self__.pattern for each in vars(curl).values() if getattr(each, "__name__", "") == "search"]
+    assert patterns != []
+    assert [pattern for pattern in patterns if parser.parse(pattern).getwidth()[1] > 8] == []

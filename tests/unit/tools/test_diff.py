@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,18 @@ from extauthz.config.loader import Configuration, load
 from extauthz.tools.curl_line import curl_line
 from extauthz.tools.diff import differences
 from extauthz.tools.diff_settings import role_of
-from extauthz.tools.diff_shape import Differences, FailOn, Impact, SettingRole
+from extauthz.tools.diff_shape import (
+    CallerChange,
+    DecisionSummary,
+    Differences,
+    FailOn,
+    Impact,
+    RouteDifference,
+    RoutePair,
+    RouteReference,
+    SettingChange,
+    SettingRole,
+)
 from extauthz.tools.diff_text import as_data, as_markdown, as_text
 from tests.support.compared import Told, configuration, told_by
 from tests.support.project import ROOT
@@ -319,6 +331,20 @@ def test_markdown_shows_names_as_code() -> None:
     text = "\n".join(as_markdown(differences(configuration(routes), configuration([]))))
     assert "#### ``<b>`\\|x (GET)``" in text
     assert "### Narrowed: went on before, refused now" in text
+
+
+@pytest.mark.parametrize("letter", ["\n", "\r", "\x1b", "\x85", "\u2028", "\u2029", "\u202e", "\u2066", "\u200b", "\U000e0001"])
+def test_markdown_holds_nothing_that_is_not_for_reading(letter: str) -> None:
+    injected = f"a{letter}```{letter}## Approved"
+    summary = DecisionSummary("deny", injected, 403)
+    changed = replace(summary, decision="allow")
+    side = RouteReference(injected, injected)
+    caller = CallerChange(injected, injected, (injected,), (injected,), summary, changed, (injected,), injected)
+    finding = RouteDifference(Impact.WIDENED, (RoutePair(side, side),), (injected,), (injected,), (caller,))
+    setting = SettingChange(injected, SettingRole.NO_PART, injected, injected)
+    for line in as_markdown(Differences((finding,), (setting,), (injected,))):
+        assert line.isprintable()
+        assert line.startswith("```") == (line in ("```", "```sh"))
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib
+import re
+from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extauthz.admin import token_search
 from extauthz.core import tokens
 from extauthz.core.credentials import AUTHORIZATION
+from extauthz.tools import masking
 from extauthz.tools.calls import PLACEHOLDER
 from extauthz.tools.masking import HIDDEN, MASK, mask_of, masked
 
@@ -72,3 +78,26 @@ def test_words_are_shown_beside_hidden_tokens() -> None:
     text = f"get_organization_members of a {PLACEHOLDER} caller"
     assert mask_of({AUTHORIZATION: f"Bearer {PLACEHOLDER}"}).tokens(text) == text
     assert mask_of({}).tokens(f"{text}: {issued(3)}") == f"{text}: {HIDDEN}"
+
+
+@pytest.mark.parametrize("module", [masking, token_search])
+def test_no_look_ahead_reads_on_without_a_bound(module: ModuleType) -> None:
+    """One that reads to the end of a run from each of its letters is quadratic, in the loop of the console."""
+    patterns = [each for each in vars(module).values() if isinstance(each, re.Pattern)]
+    assert patterns != []
+    parser = importlib.import_module("re._parser")
+    assert [width for each in patterns for width in look_ahead_widths(parser.parse(each.pattern)) if width > 200] == []
+
+
+def look_ahead_widths(parsed: Any) -> list[int]:
+    """Return how many letters each assertion of a parsed pattern reads at most."""
+    widths = []
+    for operation, argument in parsed:
+        for part in argument if isinstance(argument, tuple) else (argument,):
+            for inner in part if operation.name == "BRANCH" and isinstance(part, list) else (part,):
+                if not hasattr(inner, "getwidth"):
+                    continue
+                if operation.name.startswith("ASSERT"):
+                    widths.append(inner.getwidth()[1])
+                widths += look_ahead_widths(inner)
+    return widths

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from extauthz.errors import ConfigurationError
+from extauthz.tools import openapi
 from extauthz.tools.openapi import DescribedOperation, read
+from extauthz.tools.openapi_references import References
 from extauthz.tools.openapi_servers import ApiServer, base_of
 
 HEAD = {"openapi": "3.1.0", "info": {"title": "t", "version": "1"}}
@@ -211,6 +214,16 @@ WRONG: dict[str, tuple[object, dict[str, object], str]] = {
     "security": ({"/a": {"get": {"security": {}}}}, {}, "spec.json: paths./a.get.security: is no list"),
     "requirement": ({"/a": {"get": {"security": ["a"]}}}, {}, "spec.json: paths./a.get.security[0]: is no mapping of a security"),
     "scopes": ({"/a": {"get": {"security": [{"a": "r"}]}}}, {}, "spec.json: paths./a.get.security[0].a: is no list"),
+    "scope": ({"/a": {"get": {"security": [{"a": [["r"]]}]}}}, {}, "spec.json: paths./a.get.security[0].a[0]: is no text"),
+    "no scope": ({"/a": {"get": {"security": [{"a": [None]}]}}}, {}, "spec.json: paths./a.get.security[0].a[0]: is no text"),
+    "tag": ({"/a": {"get": {"tags": [{}]}}}, {}, "spec.json: paths./a.get.tags[0]: is no text"),
+    "long tag": ({"/a": {"get": {"tags": ["t" * 1001]}}}, {}, "spec.json: paths./a.get.tags[0]: is longer than 1,000 characters"),
+    "parameter": (
+        {"/a": {"get": {"parameters": [{"in": "path", "name": []}]}}},
+        {},
+        "spec.json: paths./a.get.parameters[0].name: is no text",
+    ),
+    "version of lists": ({}, {"openapi": ["3.0"]}, "spec.json: openapi: is no text"),
     "variable": ({"/a": {"get": {}}}, {"servers": [{"url": "/{v}"}]}, "spec.json: servers[0].variables.v: has neither a default"),
     "server": ({"/a": {"get": {}}}, {"servers": [{}]}, "spec.json: servers[0]: a server has a url: write it, or say with --prefix"),
     "upwards": ({"/a": {"get": {}}}, {"servers": [{"url": "../v1"}]}, "spec.json: servers[0]: its url '../v1' has no path that"),
@@ -228,6 +241,81 @@ def test_variables_do_not_come_to_addresses_without_end(tmp_path: Path) -> None:
     values = {"default": "0", "enum": [str(number) for number in range(100)]}
     (found,) = problems(tmp_path, {"/a": {"get": {}}}, servers=[{"url": "/{a}/{b}", "variables": {"a": values, "b": values}}])
     assert "come to more than 1,000 addresses" in found
+
+
+def test_servers_do_not_come_to_addresses_without_end(tmp_path: Path) -> None:
+    variable = {"enum": [str(number) for number in range(1_000)]}
+    server = {"url": "/{a}", "variables": {"a": variable}}
+    (found,) = problems(tmp_path, {"/a": {"get": {}}}, servers=[server] * 11)
+    assert found == "spec.json: servers: come to more than 10,000 addresses: name fewer, or say with --prefix where the paths begin"
+    variable["enum"] *= 2
+    (found,) = problems(tmp_path, {"/a": {"get": {}}}, servers=[server])
+    assert "come to more than 1,000 addresses" in found
+
+
+@pytest.mark.parametrize("kind", ["tags", "security", "scopes", "parameters", "servers", "extensions", "root security"])
+def test_what_operations_share_is_bounded_in_all(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openapi, "MAX_NAMES", 200)
+    monkeypatch.setattr(openapi, "MAX_PARTS", 300)
+    shared = {
+        "tags": "&t [" + "a, " * 20 + "]",
+        "security": "&t [" + "a: [], " * 20 + "]",
+        "scopes": "&t [a: [" + "r, " * 20 + "]]",
+        "parameters": "&t [" + "{in: query}, " * 20 + "]",
+        "servers": "&t [" + "".join(f"{{url: /{number}}}, " for number in range(20)) + "]",
+    }.get(kind)
+    lines = ["openapi: 3.1.0", "security: [" + "a: [], " * (20 if kind == "root security" else 1) + "]", "paths:"]
+    if kind == "extensions":
+        lines += ["  /a0: &t {" + "".join(f"x-{number}: 1, " for number in range(20)) + "get: {}}"]
+        lines += [f"  /a{number}: *t" for number in range(1, 20)]
+    elif shared is None:
+        lines += [f"  /a{number}: {{get: {{}}}}" for number in range(20)]
+    else:
+        lines += [
+            f"  /a{number}: {{get: {{{kind.replace('scopes', 'security')}: {'*t' if number else shared}}}}}" for number in range(20)
+        ]
+    file = tmp_path / "spec.yaml"
+    file.write_text("\n".join(lines))
+    with pytest.raises(ConfigurationError) as caught:
+        read([file])
+    (problem,) = caught.value.problems
+    limit = "300 entries" if kind in ("parameters", "servers", "extensions") else "200 names"
+    assert f"of its operations come to more than {limit}" in problem.message
+
+
+def test_one_operation_has_no_alternatives_without_end(tmp_path: Path) -> None:
+    (found,) = problems(tmp_path, {"/a": {"get": {"security": [{"a": []}] * 201}}})
+    assert found == "spec.json: paths./a.get.security: has more than 200 alternatives: write fewer"
+    (operation,) = read_one(tmp_path, {"/a": {"get": {"security": [{"a": []}] * 200}}})
+    assert len(operation.security) == 200
+
+
+def test_a_file_is_looked_up_once_however_often_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    described(tmp_path, {}, "parts.json", one={"$ref": "#/two"}, two={"get": {}, "parameters": []})
+    counts: Counter[str] = Counter()
+
+    def counted(owner: type, name: str) -> None:
+        original = getattr(owner, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            counts[name] += 1
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+    file = described(
+        tmp_path,
+        {f"/a{number}": {"$ref": "parts.json#/one", "put": {"parameters": [{"$ref": "#/parameter"}]}} for number in range(100)},
+        parameter={"$ref": "#/other"},
+        other={"in": "path", "name": "id", "style": "matrix"},
+    )
+    counted(Path, "resolve")
+    counted(References, "_at")
+    found = read([file])
+    assert [operation.matrix for operation in found if operation.method == "PUT"] == [{"id"}] * 100
+    assert len(found) == 200
+    assert counts["resolve"] <= 10
+    assert counts["_at"] <= 10
 
 
 def test_all_problems_of_all_descriptions_are_listed(tmp_path: Path) -> None:

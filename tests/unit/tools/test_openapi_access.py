@@ -205,3 +205,18 @@ def test_a_mapping_file_that_is_right_is_read(tmp_path: Path) -> None:
     }
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(data))
     assert read(tmp_path / "m.yaml", VOCABULARY).model_dump(exclude_none=True) == data
+
+
+class Unwritable(dict[str, object]):
+    """Stands for aliases of aliases, which nobody may write out."""
+
+    def __repr__(self) -> str:
+        raise AssertionError("written out")
+
+
+@pytest.mark.parametrize(
+    "value", [Unwritable(a=1), [Unwritable(a=1)], ["CHAT"] * 201], ids=["a mapping", "a list of mappings", "a list without end"]
+)
+def test_an_extension_is_never_written_out(value: object) -> None:
+    assert words([{"extension": "x-scope"}], operation("key", extensions={"x-scope": value})) == "deny"
+    assert words([{"extension": "x-scope"}], operation("key", extensions={"x-scope": ["CHAT"] * 200})) == "scope CHAT"
