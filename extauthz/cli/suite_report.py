@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from extauthz.tools.suite_coverage import Missed, SuiteCoverage
 
 GREEN, RED = "green", "red"
+_WORKFLOW_COMMAND = re.compile(r"(^\s*):(?=:)|#(?=#\[)")
+"""What a runner of GitHub obeys: two colons that start a line, and the older form anywhere in it."""
 
 
 def write_file(each: FileResults, *, verbose: bool) -> None:
@@ -141,4 +145,7 @@ def _name(result: Result) -> str:
 
 
 def _line(text: str) -> str:
-    return printable(text, lines=False)
+    text = printable(text, lines=False)
+    if "GITHUB_ACTIONS" not in os.environ:
+        return text
+    return _WORKFLOW_COMMAND.sub(lambda found: f"{found[1]}\\u003a" if found[1] is not None else "\\u0023", text)

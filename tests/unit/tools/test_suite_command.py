@@ -62,6 +62,31 @@ def test_failures_are_told_with_what_was_expected_and_found(folder: Path) -> Non
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("::error::x", "\\u003a:error::x"),
+        ("  ::error::x", "  \\u003a:error::x"),
+        ("a ##[set-output name=x;]", "a \\u0023#[set-output name=x;]"),
+        ("a::b", "a::b"),
+    ],
+)
+@pytest.mark.parametrize("flags", [[], ["-v"]])
+def test_no_name_of_a_file_is_a_command_of_a_workflow(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], name: str, shown: str
+) -> None:
+    """A runner obeys lines that start with two colons, behind white space too, and two hashes with a bracket anywhere."""
+    monkeypatch.chdir(folder)
+    (folder / name).mkdir()
+    (folder / name / "a.yaml").write_text(SUITE.replace("Nobody knows it", f'"{name}"'))
+    at_home = run(folder, name, *flags).stdout
+    assert f"{name}/a.yaml" in at_home
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    in_workflow = run(folder, name, *flags).stdout
+    assert f"{shown}/a.yaml" in in_workflow
+    assert [line for line in in_workflow.splitlines() if line.lstrip().startswith("::") or "##[" in line] == []
+
+
 def test_every_case_has_a_line_where_that_is_asked_for(folder: Path) -> None:
     assert lines(run(folder, "-v"), folder)[:4] == [
         "tests/suite.yaml:3 cases[0] POST /search, as ana PASSED",
