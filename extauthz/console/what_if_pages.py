@@ -30,7 +30,7 @@ MOST = 200
 MOST_CALLERS = 6
 """Callers that are shown of one finding."""
 STEPS = 300_000
-"""Of the comparison: about a second and a half."""
+"""Of the comparison alone: about a second and a half. What is pasted is read before, which has limits of its own."""
 
 IMPACTS: Mapping[Impact, tuple[str, str]] = {
     Impact.WIDENED: ("let in now", "denied"),
