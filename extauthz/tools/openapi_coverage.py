@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import count
@@ -84,18 +84,21 @@ def coverage(question: Question) -> DescriptionCoverage:
     # With more segments than any pattern has, a wildcard meets no pattern but those that end in `**`.
     rests = ("", f"/{word}", f"/{word}" * (max((len(route.match.segments) for route in _routes(question.policy)), default=0) + 1))
     accesses = Accesses(question.rules, question.vocabulary)
-    reached: set[str] = set()
-    findings: list[Discrepancy] = []
-    counts = {"opened": 0, "denied": 0, "unreachable": 0}
-    for operation in question.operations:
-        answers = [
+    asked = [
+        [
             replace(_ask(question.policy, operation.method, path, host), is_rest=is_rest)
             for path, host, is_rest in _requests(question, operation, word, rests)
         ]
-        reached |= {answer.route for answer in answers if answer.route}
+        for operation in question.operations
+    ]
+    # What a wildcard shares with a path of its own is asked of the operation with that path.
+    own = {answer.route for answers in asked if not _is_wildcard(answers) for answer in answers}
+    findings: list[Discrepancy] = []
+    counts = {"opened": 0, "denied": 0, "unreachable": 0}
+    for operation, answers in zip(question.operations, asked, strict=True):
         counts[_state(answers)] += 1
-        findings += _of_operation(operation, answers, accesses.floor(operation))
-    findings += _without_operation(question, reached)
+        findings += _of_operation(operation, answers, accesses.floor(operation), own if _is_wildcard(answers) else frozenset())
+    findings += _without_operation(question, {answer.route for answers in asked for answer in answers if answer.route})
     accepted = tuple(_accepted(finding, question) for finding in dict.fromkeys(findings))
     return DescriptionCoverage(accepted, len(question.operations), **counts)
 
@@ -157,13 +160,19 @@ def _state(answers: Sequence[_Answer]) -> str:
     return "unreachable" if all(answer.reason in _UNREADABLE for answer in answers) else "denied"
 
 
-def _of_operation(operation: DescribedOperation, answers: Sequence[_Answer], floor: Alternatives | None) -> Iterator[Discrepancy]:
+def _is_wildcard(answers: Iterable[_Answer]) -> bool:
+    return any(answer.is_rest for answer in answers)
+
+
+def _of_operation(
+    operation: DescribedOperation, answers: Sequence[_Answer], floor: Alternatives | None, of_others: Set[str]
+) -> Iterator[Discrepancy]:
     # With one segment or with several, a wildcard has a route: that the other is refused is stricter.
     is_routed = any(answer.is_rest and answer.reason not in _UNROUTED for answer in answers)
     for answer in answers:
         if answer.reason in _UNROUTED and not answer.is_rest and not is_routed:
             yield Discrepancy(DiscrepancyKind.NO_ROUTE, operation.label, "", f"{answer.asked} is {answer.reason}", operation.place)
-        why = _why_wider(operation, answer, floor)
+        why = "" if answer.route in of_others else _why_wider(operation, answer, floor)
         if why:
             yield Discrepancy(DiscrepancyKind.WIDER, operation.label, answer.route, why, operation.place)
 
