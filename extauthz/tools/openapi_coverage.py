@@ -20,7 +20,7 @@ from extauthz.tools.callers import Caller
 from extauthz.tools.calls import Call, decided_call, request_of
 from extauthz.tools.openapi import DescribedOperation
 from extauthz.tools.openapi_access import Accesses, Alternatives, of_route
-from extauthz.tools.openapi_paths import WORD, sample
+from extauthz.tools.openapi_paths import WORD, pattern, sample
 
 _NOW = 0.0
 _ANY_HOST = "localhost"
@@ -201,12 +201,21 @@ def _sets(sets: Alternatives) -> str:
 
 
 def _without_operation(question: Question, reached: set[str]) -> Iterator[Discrepancy]:
-    """Yield the routes that open something and that no operation came to."""
+    """Yield the routes that open something, that no operation came to, and that no path with a wildcard is written as.
+
+    Longer patterns may take every request of such a route.
+    """
     seen: set[str] = set()
+    wildcards = {
+        pattern(server.base + operation.path, operation.matrix, rest=True).text
+        for operation in question.operations
+        for server in operation.servers
+    }
     for route in _routes(question.policy):
         place = question.places.get(route.name, "")
         is_of_files = not question.files or place.rpartition(":")[0] in question.files
-        if route.name not in reached and not route.deny and is_of_files and route.name not in seen:
+        is_described = route.name in reached or (route.match.rest and route.match.text.partition(" ")[2] in wildcards)
+        if not is_described and not route.deny and is_of_files and route.name not in seen:
             seen.add(route.name)
             yield Discrepancy(DiscrepancyKind.NO_OPERATION, "", route.name, f"no description has {route.match.text}", place)
 
