@@ -71,7 +71,6 @@ class Hints:
                 _log.error("decision log: no nearest route", exc_info=error)
             self._is_logged = True
             name = None
-        line.asked = "", "", ""
         hint = f', "nearest_route": {_quoted(name)}}}\n'.encode("ascii") if name else b"}\n"
         line.hinted = line[:-2] + hint if len(line) - 2 + len(hint) <= longest else bytes(line)
         return line.hinted

@@ -38,7 +38,8 @@ class FoundDecisions:
 class DecisionRing:
     """So many denials and so many allows, the newest of each; what monitor mode lets through counts as a denial.
 
-    An entry holds the time, the decision id and the line: nothing else of a request lives as long. Which `fields` are shown is
+    An entry holds the time, the decision id and the line, and where that has a hint, what was asked for: nothing else of a request
+    lives as long. Which `fields` are shown is
     settled when they are asked for; time and decision id always are.
     """
 
