@@ -25,7 +25,7 @@ from tests.support.command_line import run
 from tests.support.running import RunningDemo, running_demo
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.envoy, pytest.mark.long]
+pytestmark = pytest.mark.envoy
 
 CTO, ANA, VIEWER = "cto@acme.com", "ana@acme.com", "audit@acme.com"
 PASSWORD = "correct horse battery"
