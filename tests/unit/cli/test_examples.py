@@ -66,7 +66,9 @@ def parsed(words: list[str]) -> None:
             assert not file.is_absolute(), f"{file} is nobody's file"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
-    context = command.make_context(" ".join(("extauthz", *path)), arguments)
+    # A command keeps the help flag of its first context, so this one has what the program gives to all.
+    parent = click.Context(main, info_name="extauthz", **main.context_settings)
+    context = command.make_context(" ".join(path), arguments, parent=parent)
     with context:
         assert context.command is command, "leaving the context closes the files that it opened"
 
