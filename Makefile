@@ -10,14 +10,17 @@ COMPILED := $(shell git ls-files 'extauthz/*.pyx' 2>/dev/null)
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# uv comes in by hash, then everything else by hash; the stamp makes later runs start at once.
-$(STAMP): requirements/uv.txt requirements/dev.txt pyproject.toml setup.py $(COMPILED)
+# uv comes in by hash, then everything else by hash; the stamp makes later runs start at once. xds-protos has a folder of
+# its own: it brings modules of three other packages along, and whoever was installed last had them.
+$(STAMP): requirements/uv.txt requirements/dev.txt requirements/xds-protos.txt pyproject.toml setup.py $(COMPILED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "extauthz needs Python 3.11 or newer; name one with: make PYTHON=python3.12 setup")'
 	@echo "Setting up .venv (about ten seconds, once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
 	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip sync --quiet --require-hashes requirements/uv.txt requirements/dev.txt
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@rm -rf .venv/xds-protos
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --target .venv/xds-protos --require-hashes --no-deps -r requirements/xds-protos.txt
 	@touch $@
 
 setup: $(STAMP)  ## Install everything into .venv, and build what is compiled if there is a C compiler
@@ -215,6 +218,7 @@ requirements: $(STAMP)  ## Compile requirements/*.txt from pyproject.toml, keepi
 	@$(COMPILE) requirements/wheels.in -o requirements/wheels.txt
 	@$(COMPILE) requirements/actionlint.in -o requirements/actionlint.txt
 	@$(COMPILE) requirements/openid-provider.in -o requirements/openid-provider.txt
+	@$(COMPILE) --no-deps requirements/xds-protos.in -o requirements/xds-protos.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --extra otel -o requirements/otel.txt
 	@$(COMPILE) pyproject.toml --extra console -o requirements/console.txt

@@ -4,6 +4,7 @@ The official descriptors come out of a process of their own (`wire_comparison.py
 that both sides stand next to each other and read each other's bytes.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -118,7 +119,8 @@ def service_differences(file: FileDescriptor, pool: DescriptorPool) -> list[str]
 def official() -> DescriptorPool:
     """The official descriptors, in a pool that nobody else uses."""
     script = Path(__file__).with_name("wire_comparison.py")
-    printed = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, timeout=60).stdout
+    modules = {"PYTHONPATH": str(Path(sys.prefix) / "xds-protos")}
+    printed = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, timeout=60, env=os.environ | modules).stdout
     pool = DescriptorPool()
     for file in FileDescriptorSet.FromString(printed).file:
         pool.Add(file)

@@ -186,3 +186,17 @@ def test_editors_and_hooks_know_the_rules_of_lint() -> None:
     lint = (ROOT / "Makefile").read_text("utf-8").partition("\nlint:")[2].partition("\n\n")[0]
     assert {word for hook in hooks for word in hook["entry"].split() if "/bin/" in word} == {".venv/bin/ruff", ".venv/bin/mypy"}
     assert all(f"$(BIN)/{program}" in lint for program in ("ruff check", "ruff format", "mypy"))
+
+
+# The environment
+
+
+def test_no_file_of_the_environment_belongs_to_two_packages() -> None:
+    """They are installed side by side, so the last one to write a file would have it: another one in each environment."""
+    owners: dict[str, set[str]] = {}
+    for package in importlib.metadata.distributions():
+        for file in package.files or ():
+            if not file.name.endswith(".pyc"):
+                owners.setdefault(str(package.locate_file(file)), set()).add(package.name)
+    assert len(owners) > 1000, "the environment was read"
+    assert {file: names for file, names in owners.items() if len(names) > 1} == {}
