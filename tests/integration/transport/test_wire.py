@@ -120,7 +120,9 @@ def official() -> DescriptorPool:
     """The official descriptors, in a pool that nobody else uses."""
     script = Path(__file__).with_name("wire_comparison.py")
     modules = {"PYTHONPATH": str(Path(sys.prefix) / "xds-protos")}
-    printed = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, timeout=60, env=os.environ | modules).stdout
+    printed = subprocess.run(
+        [sys.executable, str(script)], check=True, capture_output=True, timeout=60, env=os.environ | modules
+    ).stdout
     pool = DescriptorPool()
     for file in FileDescriptorSet.FromString(printed).file:
         pool.Add(file)
