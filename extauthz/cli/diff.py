@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 def command(old: str, new: str, *, fail_on: str | None, form: str, as_json: bool) -> None:
     """Show what changed in meaning from one configuration to another: who is let through now, and who no more.
 
-    OLD and NEW are an extauthz.yaml, its folder, or git:REVISION:PATH for either in a revision of the repository around the current
-    folder; a PATH there counts from the top of the repository, and from the current folder if it begins with "./".
+    OLD and NEW are an extauthz.yaml, its folder or the one around config/, or git:REVISION:PATH for these in a revision of the
+    repository around the current folder; a PATH there counts from the top of the repository, and from the current folder if it
+    begins with "./".
 
     Every class of requests is decided under both, so nothing is left to chance. What the files cannot tell, like which tokens a
     provider signs, is named and not guessed. Exit codes: 0 nothing that --fail-on names; 1 there is; 2 wrong flags; 3 problems in

@@ -12,7 +12,8 @@ from extauthz.config.files import MAX_BYTES, Files
 from extauthz.config.loader import Configuration, load
 from extauthz.errors import SourceError
 
-FILE = "extauthz.yaml"
+FILE, INNER = "extauthz.yaml", "config/extauthz.yaml"
+"""What is looked for in a folder, in this order: the second is where `extauthz init` writes it."""
 PREFIX = "git:"
 
 _LINK, _FOLDER = "120000", "tree"
@@ -22,7 +23,7 @@ _PATIENCE = 60.0
 
 
 def load_from(source: str) -> Configuration:
-    """Load `PATH` or `git:REVISION:PATH`, where PATH is extauthz.yaml or its folder.
+    """Load `PATH` or `git:REVISION:PATH`, where PATH is extauthz.yaml, its folder, or the folder with `config/` in it.
 
     Raises ConfigurationError, and SourceError for a revision that cannot be read.
     """
@@ -30,7 +31,9 @@ def load_from(source: str) -> Configuration:
         return _load_revision(source)
     path = Path(source)
     # Path.is_dir raises for a name that is too long for a file; `load` says so.
-    return load(path / FILE if os.path.isdir(path) else path)
+    if os.path.isdir(path):
+        path /= INNER if not (path / FILE).exists() and (path / INNER).exists() else FILE
+    return load(path)
 
 
 def _load_revision(source: str) -> Configuration:
@@ -42,7 +45,8 @@ def _load_revision(source: str) -> Configuration:
     path = posixpath.normpath(path or ".")
     files = RevisionFiles(revision)
     if files.is_folder(path):
-        path = posixpath.normpath(posixpath.join(path, FILE))
+        inner = not files.has(posixpath.join(path, FILE)) and files.has(posixpath.join(path, INNER))
+        path = posixpath.normpath(posixpath.join(path, INNER if inner else FILE))
     # With "./" a file at the top has a folder beside which its route files stand.
     name = path if "/" in path else f"./{path}"
     return load(Path(f"{files.prefix}{name}"), files)
@@ -63,6 +67,10 @@ class RevisionFiles(Files):
     def is_folder(self, path: str) -> bool:
         """Tell whether the revision has a folder with this path; "." is all of it."""
         return path == "." or ((entry := self._entry(path)) is not None and entry[1] == _FOLDER)
+
+    def has(self, path: str) -> bool:
+        """Tell whether something stands at this path."""
+        return self._entry(posixpath.normpath(path)) is not None
 
     def is_file(self, path: Path) -> bool:
         """Tell whether a file can be read here."""

@@ -85,6 +85,22 @@ def test_a_path_counts_from_the_current_folder_if_it_says_so(repository: Path, m
     assert diff("git:HEAD:..", "git:HEAD:extauthz.yaml").exit_code == 0
 
 
+@pytest.mark.parametrize("found", ["extauthz.yaml", "config/extauthz.yaml"])
+def test_a_folder_is_the_one_with_the_file_or_the_one_around_config(repository: Path, found: str) -> None:
+    """The second is where `extauthz init` writes it; a file in the folder itself is asked first."""
+    project = repository / "project"
+    for name in {"config/extauthz.yaml", found}:
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        configured((project / name).parent)
+    git(repository, "add", ".")
+    git(repository, "commit", "-m", "third")
+    write_routes((project / found).parent, PUBLIC)
+    result = diff("git:HEAD:project", "project")
+    assert result.exit_code == 0, result.output
+    assert f"git:HEAD:project/{found.replace('extauthz', 'routes')}:1:" in result.stdout.replace("routes.yaml:2:", "routes.yaml:1:")
+    assert diff("git:HEAD:./project", "git:HEAD:project").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("revision", "hint"),
     [
