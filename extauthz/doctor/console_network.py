@@ -34,6 +34,10 @@ UNMET = {
     ),
 }
 """What is found where a condition of the console is not met, and what to do."""
+_NO_TIME = (
+    "let the provider put auth_time into the ID token, or write console.oidc.reauthentication: confirmation, which proves less "
+    "(docs/console-login.md)"
+)
 MAX_PAGE_BYTES = 8 * 1024 * 1024
 _UNIX = "unix://"
 _VERSION = re.compile(r'^extauthz_build_info\{(?:[^}]*,)?version="([^"]*)"', re.MULTILINE)
@@ -111,12 +115,19 @@ async def provider(configuration: Configuration, section: LoginSection, clock: C
     try:
         for endpoint in ENDPOINTS:
             await discovery.endpoint(endpoint)
+        document = await discovery.document()
     except FetchError as error:
         advice = "compare console.oidc.issuer with the issuer in that document, character by character; until then nobody logs in"
         return [problem(name, str(error), advice)]
     finally:
         await fetcher.close()
-    return [ok(name, f"{section.issuer} has a discovery document of that name, with {', '.join(ENDPOINTS)}")]
+    found = [ok(name, f"{section.issuer} has a discovery document of that name, with {', '.join(ENDPOINTS)}")]
+    # OpenID Connect Discovery 3: the list may leave claims out, and may be missing.
+    claims = document.get("claims_supported")
+    if section.reauthentication == "auth_time" and isinstance(claims, list) and "auth_time" not in claims:
+        text = f"the document of {section.issuer} lists no claim auth_time: then what needs a fresh login is refused"
+        found.append(warning(name, text, _NO_TIME))
+    return found
 
 
 async def sidecars(configuration: Configuration, section: ConsoleSection) -> list[Finding]:

@@ -345,6 +345,33 @@ async def test_the_provider_of_logins(changes: dict[str, Any] | None, level: Lev
     assert (finding.level, expected in finding.found) == (level, True), finding
 
 
+@pytest.mark.parametrize(
+    ("claims", "way", "found"),
+    [
+        (["sub", "email", "auth_time"], "auth_time", False),
+        (["sub", "email"], "auth_time", True),
+        (["sub", "email"], "confirmation", False),
+        # The claim of a document that lists none is not missing; nor is it where the list is none.
+        (None, "auth_time", False),
+        ("auth_time", "auth_time", False),
+    ],
+)
+async def test_a_provider_that_signs_no_time_of_the_login_is_told_with_the_other_way(
+    claims: object, way: str, found: bool, tmp_path: Path
+) -> None:
+    """Google lists what it signs, and no `auth_time`: what needs a fresh login would be refused, and nobody would know why."""
+    async with faulty_server() as served:
+        served.pages[DISCOVERY] = document(discovery(served) | {"claims_supported": claims})
+        configuration = configured(tmp_path, {"oidc": {"issuer": served.origin, "client_id": "c", "reauthentication": way}})
+        login = section_of(configuration).oidc
+        assert login is not None
+        findings = await console_network.provider(configuration, login, StillClock())
+    assert [finding.level for finding in findings] == [OK, *([Level.WARNING] if found else [])]
+    if found:
+        assert "lists no claim auth_time" in findings[1].found
+        assert "reauthentication: confirmation" in findings[1].advice
+
+
 def discovery(served: FaultyServer) -> dict[str, Any]:
     return {"issuer": served.origin} | {name: f"{served.origin}/{name}" for name in console_network.ENDPOINTS}
 
