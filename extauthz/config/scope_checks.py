@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from extauthz.config.scope_grants import ALL, CLAIM, listed, reads_claims
 from extauthz.config.vocabulary import CLIENT_API, in_upper_case, scope
 from extauthz.core.identity import MAX_VALUE
 from extauthz.errors import Problem
+
+_ZITADEL_ROLES = re.compile(r"urn:zitadel:iam:org:project:(?:[^:]+:)?roles")
 
 Entries = Iterable[tuple[KeyPath, dict[str, Any]]]
 
@@ -53,6 +56,8 @@ def _misused(source: Document, path: KeyPath, entry: dict[str, Any], vocabulary:
             "or a list of what each may do"
         )
         yield source.problem((*path, "scopes"), message)
+    if provider == "zitadel":
+        yield from _roles_as_objects(source, path, entry)
     if entry.get("scopes") == ALL:
         for key in ("scope_claim", "scope_map"):
             if entry.get(key) is not None:
@@ -63,6 +68,14 @@ def _misused(source: Document, path: KeyPath, entry: dict[str, Any], vocabulary:
             name = scope(text, vocabulary)
             if name not in vocabulary:
                 yield source.problem((*path, "scope_map", *place), unknown_scope(name, vocabulary))
+
+
+def _roles_as_objects(source: Document, path: KeyPath, entry: dict[str, Any]) -> Iterator[Problem]:
+    """Yield claims of roles that are read as a list, which they never are, so that no token would hold anything."""
+    names = listed(entry.get("scope_claim"))
+    for name in names if isinstance(names, list) else ():
+        if isinstance(name, str) and _ZITADEL_ROLES.fullmatch(name):
+            yield source.problem((*path, "scope_claim"), f"the roles of ZITADEL are the members of an object: write {name}.*")
 
 
 def _mapped(values: object) -> Iterator[tuple[KeyPath, object]]:

@@ -133,10 +133,14 @@ def _kept(scopes: frozenset[str]) -> frozenset[str]:
 
 
 def _claim(claims: Claims, name: str) -> object:
-    """Return a claim, or, where none has the name, a member of one: realm_access.roles."""
+    """Return a claim, or, where none has the name, a member of one: realm_access.roles; * is the names of those granted."""
     first, _, rest = name.partition(".")
     inner = claims.get(first)
-    return claims[name] if name in claims else _claim(inner, rest) if rest and isinstance(inner, dict) else None
+    if name in claims or not rest or not isinstance(inner, dict):
+        return claims.get(name)
+    if rest == "*":
+        return [member for member, value in inner.items() if value is True or (isinstance(value, dict) and value)]
+    return _claim(inner, rest)
 
 
 def _is_at_home(issuer: object, rules: ProviderRules) -> bool:

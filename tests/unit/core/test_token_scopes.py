@@ -42,6 +42,8 @@ def by(*names: str, scopes: frozenset[str] = VOCABULARY, **scope_map: set[str]) 
 
 
 ROLES = {"realm_access": {"roles": ["editor", "read"]}}
+ZITADEL = "urn:zitadel:iam:org:project:roles"
+ZITADEL_ROLES = {ZITADEL: {"editor": {"237141289": "acme.zitadel.cloud"}, "read": {"237141289": "acme.zitadel.cloud"}, "CHAT": {}}}
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,19 @@ ROLES = {"realm_access": {"roles": ["editor", "read"]}}
         (by("scope", "groups", admins={"write"}), {"scope": "x admins", "groups": "x admins"}, {"write"}),
         (by("realm_access.roles", editor={"write"}), ROLES, {"write"}),
         (by("realm_access.roles"), ROLES, {"read"}),
+        (by(f"{ZITADEL}.*", editor={"write"}), ZITADEL_ROLES, {"write"}),
+        (by(f"{ZITADEL}.*"), ZITADEL_ROLES, {"read"}),
+        (by(ZITADEL, editor={"write"}), ZITADEL_ROLES, set()),
+        (by("roles.*"), {"roles": {"read": True, "write": False, "SEARCH": "no", "CHAT": 1}}, {"read"}),
+        (by("roles.*"), {"roles": {"read": [], "write": ["x"], "SEARCH": None}}, set()),
+        (by("roles.*"), {"roles": ["read"]}, set()),
+        (by("roles.*"), {"roles": "read"}, set()),
+        (by("roles.*"), {"roles": {"*": ["read"]}}, set()),
+        (by("roles.*"), {"roles": {}}, set()),
+        (by("roles.*"), {}, set()),
+        (by("api.roles.*"), {"api": {"roles": {"read": True}}}, {"read"}),
+        (by("roles.*"), {"roles.*": ["write"], "roles": {"read": True}}, {"write"}),
+        (by("*"), {"read": True}, set()),
         (by("realm_access.roles"), {"realm_access.roles": ["write"], **ROLES}, {"write"}),
         (by("realm_access.roles"), {"realm_access": ["read"]}, set()),
         (by("realm_access.roles"), {"realm_access": {"roles": {"read": 1}}}, set()),
@@ -99,7 +114,7 @@ def test_the_scopes_of_a_token(rules: ProviderRules, told: dict[str, Any], expec
 NAMES = st.sampled_from(["read", "write", "SEARCH", "delete", "READ", "read write", "", " ", "editors"])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | NAMES | st.lists(NAMES, max_size=4).map(" ".join),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["roles", "a"]), inner, max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["roles", "a"]) | NAMES, inner, max_size=2),
     max_leaves=6,
 )
 
@@ -107,7 +122,7 @@ VALUES = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(
     claim=VALUES,
-    names=st.lists(st.sampled_from(["scope", "groups", "groups.roles", "scp"]), max_size=3),
+    names=st.lists(st.sampled_from(["scope", "groups", "groups.roles", "groups.*", "groups.roles.*", "scp"]), max_size=3),
     ceiling=st.frozensets(st.sampled_from(sorted(VOCABULARY))),
     scope_map=st.none() | st.dictionaries(NAMES, st.frozensets(NAMES), max_size=3),
 )
