@@ -59,6 +59,7 @@ def _result(problem: Problem, level: str, folder: PurePath, config_file: str) ->
     file, line = problem.file, problem.line
     if not line:
         text, file, line = f"{file}: {text}", config_file, 1
+    # Braces are not doubled, as section 3.11.5 has it: readers, the standard's own SDK too, show a text without arguments as it is.
     location = {"artifactLocation": _artifact(file, folder), "region": {"startLine": line}}
     return {"ruleId": rule, "level": level, "message": {"text": _unicode(text)}, "locations": [{"physicalLocation": location}]}
 
