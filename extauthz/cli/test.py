@@ -122,7 +122,7 @@ def _run(
     results = [result for each in files for result in each.results]
     decisions = [result.decision for result in results if result.decision is not None]
     coverage = coverage_of(decisions, loaded, float(began)) if with_coverage else None
-    if junit is not None and files:
+    if junit is not None:
         write_file(junit, junit_of(files, began).decode("utf-8"))
     if as_json:
         write_json(suite_report.plain(files, coverage, deselected))

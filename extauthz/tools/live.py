@@ -23,6 +23,8 @@ UNIX = "unix://"
 NO_RECORDING = "no recording"
 """How a refusal begins of a sidecar that knows the page, and not the recording that was asked for."""
 
+_ENDED = frozenset({"RemoteProtocolError", "ReadError", "WriteError"})
+"""What the client calls a connection that ended before there was an answer."""
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}").fullmatch
 _EXAMPLES = "write one like 127.0.0.1:9090, https://ops.acme.com:9090 or unix:///run/ops.sock"
 
@@ -111,7 +113,9 @@ class LiveSidecar:
                 client_certificate=listener.certificate,
             )
         except (OSError, FetchError) as error:
-            raise LiveError(f"{listener.ca or listener.name}: {getattr(error, 'strerror', None) or error}") from error
+            said = getattr(error, "strerror", None) or str(error)
+            names_itself = listener.certificate is not None and str(listener.certificate[0]) in said
+            raise LiveError(said if names_itself else f"{listener.ca or listener.name}: {said}") from error
 
     async def decisions(self, query: Mapping[str, str]) -> RecentDecisions:
         """Return recent decisions; `query` may have reason, route, user, id and limit. Raises LiveError."""
@@ -144,7 +148,7 @@ class LiveSidecar:
         try:
             answer = await self._fetcher.ask(address, form={} if posts else None)
         except FetchError as error:
-            raise LiveError(f"{self.listener.name}: {_cause(str(error), address)}") from error
+            raise LiveError(f"{self.listener.name}: {_cause(error, address, self.listener)}") from error
         if answer.status in (404, 405) and not answer.refusal.startswith(NO_RECORDING):
             raise LiveError(f"{self.listener.name}: what answers has no {path}: a sidecar of an older version, or something else")
         if answer.status != 200:
@@ -187,7 +191,35 @@ def _silent(document: Any) -> tuple[str, ...]:
     return tuple(map(str, document["workers"].get("silent", ())))
 
 
-def _cause(message: str, address: str) -> str:
+def _cause(error: FetchError, address: str, listener: OpsListener) -> str:
     """Return why there is no answer; the query may hold the name of a user."""
-    cause = message.removeprefix(f"{address}: ")
-    return "nothing answers there: is the sidecar running?" if cause == "ConnectError" else cause.replace(address, "")
+    cause = str(error).removeprefix(f"{address}: ")
+    if distrust := _distrust(error):
+        if "mismatch" in distrust:
+            return f"its certificate is for another name ({distrust}): ask it by one that stands there"
+        return f"its certificate is not trusted ({distrust}): name the authority that signed it (--ca, console.sidecar_tls.ca_file)"
+    if cause == "ConnectError":
+        return "nothing answers there: is the sidecar running?"
+    if cause in _ENDED:
+        return f"it ended the connection without an answer{_why_ended(listener)}"
+    return cause.replace(address, "")
+
+
+def _distrust(error: BaseException | None) -> str:
+    """Return why the other side's certificate is not believed, in the words of the library of TLS; nothing if it is."""
+    while error is not None:
+        if said := getattr(error, "verify_message", ""):
+            return str(said).rstrip(".")
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _why_ended(listener: OpsListener) -> str:
+    """Guess: who refuses a client certificate may say so when the request is sent already, or not at all (RFC 8446 6.2)."""
+    if listener.unix_socket is not None:
+        return ""
+    if listener.origin.startswith("http:"):
+        return ": does it have server.ops_tls? Then write https:// before its address"
+    if listener.certificate is None:
+        return ": does it ask for a client certificate (--cert and --key, console.sidecar_tls)?"
+    return ": is the client certificate of an authority in its server.ops_tls.client_ca?"

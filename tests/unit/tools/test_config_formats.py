@@ -32,6 +32,7 @@ ERROR = Problem("config/a,b:c.yaml", 3, "realm", "100% wrong,\r\nas it is: so")
 LINT = Problem("/srv/ana/api/config/routes.yaml", 4, "routes[0].match", "is open", Lint.OPEN_READ)
 SILENCED = LintFinding(Problem("config/routes.yaml", 5, "", "was open", Lint.OPEN_READ), LintLevel.SILENCED, "it is meant")
 STORED = Problem("the store of tokens", 0, "issuer", "is wrong")
+CONFIG_FILE = "config/extauthz.yaml"
 NOTE = Problem("/etc/extauthz/my file.yaml", 1, "oauth", "holds every scope")
 REPORT = CheckReport([ERROR, STORED], [LintFinding(LINT), SILENCED], [NOTE])
 
@@ -71,7 +72,7 @@ def test_paths_are_those_of_the_folder(file: str, expected: str) -> None:
 
 
 def test_sarif_word_by_word() -> None:
-    document = sarif(REPORT, FOLDER, "1.0")
+    document = sarif(REPORT, FOLDER, "1.0", CONFIG_FILE)
     (run,) = document["runs"]
     rules = {rule["id"]: rule["defaultConfiguration"]["level"] for rule in run["tool"]["driver"]["rules"]}
     assert rules == {"configuration-error": "error", **dict.fromkeys(Lint, "warning"), "configuration-note": "note"}
@@ -82,16 +83,35 @@ def test_sarif_word_by_word() -> None:
         ("configuration-note", "note", "oauth: holds every scope"),
         ("open-read", "warning", "was open"),
     ]
-    places = [each.get("locations", [{}])[0].get("physicalLocation") for each in run["results"]]
-    assert [place and place["artifactLocation"] for place in places] == [
+    places = [each["locations"][0]["physicalLocation"] for each in run["results"]]
+    assert [place["region"]["startLine"] for place in places] == [3, 1, 4, 1, 5]
+    assert [place["artifactLocation"] for place in places] == [
         {"uri": "config/a%2Cb%3Ac.yaml", "uriBaseId": "%SRCROOT%"},
-        None,
+        {"uri": "config/extauthz.yaml", "uriBaseId": "%SRCROOT%"},
         {"uri": "config/routes.yaml", "uriBaseId": "%SRCROOT%"},
         {"uri": "file:///etc/extauthz/my%20file.yaml"},
         {"uri": "config/routes.yaml", "uriBaseId": "%SRCROOT%"},
     ]
     assert run["results"][-1]["suppressions"] == [{"kind": "inSource", "justification": "it is meant"}]
     Draft202012Validator(SCHEMA).validate(document)
+
+
+def test_code_hosts_show_a_rule_with_what_to_do_about_it() -> None:
+    rules = {each["id"]: each for each in sarif(REPORT, FOLDER, "1.0", CONFIG_FILE)["runs"][0]["tool"]["driver"]["rules"]}
+    for lint in Lint:
+        assert rules[lint]["shortDescription"] == rules[lint]["fullDescription"] == {"text": lint.meaning}
+    assert rules[Lint.OPEN_READ]["help"]["text"].endswith(" # extauthz: ignore open-read: REASON")
+    assert "ignore" not in rules[Lint.CERTIFICATE_DATES]["help"]["text"]
+
+
+def test_what_is_no_text_in_unicode_is_written_as_some() -> None:
+    """Names of files are bytes."""
+    report = CheckReport([Problem("config/\udcff.yaml", 1, "", "no \ud800"), Problem("a\udcff", 0, "", "no")])
+    document = sarif(report, FOLDER, "1.0", CONFIG_FILE)
+    named, nameless = document["runs"][0]["results"]
+    assert named["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "config/%FF.yaml"
+    assert (named["message"]["text"], nameless["message"]["text"]) == ("no \\ud800", "a\\udcff: no")
+    assert json.dumps(document, ensure_ascii=False).encode()
 
 
 def report_of(folder: Path) -> CheckReport:
@@ -119,7 +139,7 @@ def test_reports_are_valid_sarif_and_hold_no_secret(tmp_path: Path) -> None:
     found = reports(tmp_path)
     assert sum(bool(report.problems) for report in found) > 90
     for report in found:
-        document = sarif(report, tmp_path, "1.0")
+        document = sarif(report, tmp_path, "1.0", str(tmp_path / "extauthz.yaml"))
         Draft202012Validator(SCHEMA).validate(document)
         results = document["runs"][0]["results"]
         assert [uri_of(result, tmp_path) for result in results] == [problem.file for problem in every_problem(report)]
@@ -145,6 +165,6 @@ def every_problem(report: CheckReport) -> list[Problem]:
     "wrong", [{"level": "warn"}, {"locations": []}, {"suppressions": [{"kind": "inSource"}]}, {"message": "is wrong"}, {"more": 1}]
 )
 def test_what_is_no_sarif_is_noticed(wrong: dict[str, object]) -> None:
-    document = sarif(REPORT, FOLDER, "1.0")
+    document = sarif(REPORT, FOLDER, "1.0", CONFIG_FILE)
     document["runs"][0]["results"][0] |= wrong
     assert list(Draft202012Validator(SCHEMA).iter_errors(document))

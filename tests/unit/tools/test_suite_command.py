@@ -160,6 +160,13 @@ def test_junit_is_written_and_valid(folder: Path) -> None:
     assert root["testsuite"][0]["testcase"][1]["failure"]["@message"] == "decision: expected allow, found deny"
 
 
+def test_results_of_an_earlier_run_do_not_stay_where_no_case_was_run(folder: Path) -> None:
+    file = folder / "results.xml"
+    assert run(folder, "--junit", str(file)).exit_code == run(folder, "--junit", str(file), "-k", "nothing").exit_code == 1
+    root = XMLSchema(TESTS / "data" / "junit.xsd").to_dict(file.read_text())
+    assert (root["@tests"], "testsuite" in root) == (0, False)
+
+
 def test_a_folder_that_is_not_there_is_told_before_anything_runs(folder: Path) -> None:
     result = run(folder, "--junit", str(folder / "no" / "results.xml"))
     assert (result.exit_code, result.stdout) == (2, "")
