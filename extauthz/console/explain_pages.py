@@ -21,6 +21,7 @@ from extauthz.console.visits import Visit
 from extauthz.core.credentials import AUTHORIZATION
 from extauthz.core.model import Identity, Reason, Request
 from extauthz.errors import CallerError, CurlError, LineError
+from extauthz.responses.client_headers import spelled
 from extauthz.tools.callers import NOBODY, Caller, caller
 from extauthz.tools.calls import Call, request_of
 from extauthz.tools.curl import read_line
@@ -191,7 +192,7 @@ async def _page(
         denials=_rows(denials.records)[:MOST],
         silent=denials.errors,
         sidecars=denials.sidecars,
-        act_as=configuration.policy.act_as.headers[0],
+        act_as=spelled(configuration.policy.act_as.headers[0], configuration.settings.header_names),
         held=f"scopes={','.join(configuration.settings.scopes[:2])}",
         place=lambda text: text.replace(folder, ""),
     )
