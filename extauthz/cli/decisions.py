@@ -177,6 +177,8 @@ def _of_silent(found: RecentDecisions) -> str:
 
 
 def _write(decisions: Iterable[Mapping[str, Any]]) -> None:
+    from extauthz.tools.log_lines import read_record
+
     width = terminal_width()
-    for one in decisions:
-        echo(*decision_line(one, width))
+    for line in map(read_record, decisions):
+        echo(*decision_line(line, width))
