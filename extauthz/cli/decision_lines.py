@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from extauthz.cli.rendering import CUT
 from extauthz.cli.terminal import Styled, can_show, printable
 from extauthz.tools.log_lines import LogLine
+from extauthz.tools.masking import Mask
 
 _COLOURS = {"allow": "green", "would_deny": "yellow", "deny": "red"}
 _GAP = "  "
@@ -36,11 +37,12 @@ def decision_line(line: LogLine, width: int | None) -> list[str | Styled]:
 
     room = (_ENDLESS if width is None else width) - _TIME - _REASON - 2 * len(_GAP)
     parts: list[str] = []
-    for text, cells in ((line.decision_id, _ID), (line.user, _USER), (line.route, _ROUTE)):
+    mask = Mask()
+    for text, cells in ((line.decision_id, _ID), (mask(_told(line.user)), _USER), (line.route, _ROUTE)):
         if room - cells - len(_GAP) >= _REQUEST:
             room -= cells + len(_GAP)
             parts.append(fitted(_told(text), cells))
-    request = fitted(f"{_told(line.method)} {_told(line.path)}", max(room, 1))
+    request = fitted(mask(f"{_told(line.method)} {_told(line.path)}"), max(room, 1))
     reason = Styled(fitted(line.reason_name or "-", _REASON), fg=_COLOURS.get(line.outcome))
     rest = _GAP.join([request, *parts[1:], *parts[:1]]).rstrip()
     return [f"{_moment(line)}{_GAP}", reason, f"{_GAP}{rest}"]

@@ -61,7 +61,9 @@ def asked_of(
     if log_file is not None:
         return _of_log(loaded, _one_line(_read(log_file, "--log-line")))
     if decision_id is not None:
-        if len(decision_id) != 32 or not set(decision_id) <= set("0123456789abcdef"):
+        from extauthz.tools.log_lines import decision_id_of
+
+        if not decision_id_of(decision_id):
             raise click.UsageError("--live: a decision id has 32 hex digits in small letters")
         return _live(loaded, decision_id, ops())
     if line is None and not request and sys.stdin.isatty():

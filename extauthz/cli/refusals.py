@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from extauthz.admin.metadata import utc
 from extauthz.core.model import Allow, Deny, WouldDeny
 from extauthz.tools.log_lines import LogLine, RecordedLine, read_line
+from extauthz.tools.masking import Mask
 
 MAX_ROWS = 2000
 """Rows that are told apart."""
@@ -28,6 +30,7 @@ KEYS = {"route": "route", "reason": "reason_name", "client": "client_id", "user"
 EVER = (-math.inf, math.inf)
 
 Key = tuple[str | None, ...]
+_masked = lru_cache(maxsize=10_000)(Mask())
 
 
 @dataclass(slots=True)
@@ -142,6 +145,8 @@ class RefusalReport:
         self.span.add(line.time)
         weight = line.weight
         self.sampled += weight > 1
+        if line.user is not None:
+            line.user = _masked(line.user[:MAX_NAME])
         key = tuple([_name(getattr(line, name)) for name in self._fields])
         traffic = tuple([key[place] for place in self._places])
         self.totals[line.outcome] += weight
@@ -177,7 +182,7 @@ def _names(line: LogLine) -> Iterator[tuple[str, str]]:
         yield "required scopes", line.required_scopes[:MAX_NAME] or "none"
         yield "held scopes", (line.held_scopes or "none")[:MAX_NAME]
     if line.route is None and line.path is not None:
-        yield "paths", f"{_name(line.method) or '?'} {line.path[:MAX_NAME]}"
+        yield "paths", _masked(f"{_name(line.method) or '?'} {line.path[:MAX_NAME]}")
 
 
 def caller(line: LogLine) -> str:

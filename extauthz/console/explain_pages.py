@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from extauthz.config.loader import Configuration
 from extauthz.console.pasted_configuration import with_saved_settings
-from extauthz.console.recent_denials import decision_id_of, moment
+from extauthz.console.recent_denials import moment
 from extauthz.console.visits import Visit
 from extauthz.core.credentials import AUTHORIZATION
 from extauthz.core.model import Identity, Reason, Request
@@ -27,7 +27,7 @@ from extauthz.tools.curl import read_line
 from extauthz.tools.described import described
 from extauthz.tools.explain import explain
 from extauthz.tools.explain_model import CheckOutcome, Explanation
-from extauthz.tools.log_lines import LogLine
+from extauthz.tools.log_lines import LogLine, decision_id_of
 from extauthz.tools.masking import Mask, mask_of
 
 PATH = "/explain"

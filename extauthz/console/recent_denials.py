@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -21,8 +20,6 @@ FRESH = 2.0
 """Seconds in which nobody is asked again, whoever looks."""
 LIMIT = 400
 """Decisions that one sidecar is asked for: allows are among them, 200 of each worker by default."""
-
-decision_id_of = re.compile(r"[0-9a-f]{32}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)

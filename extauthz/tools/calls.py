@@ -10,9 +10,7 @@ from extauthz.core.decide import Plan, decide, monitored, plan
 from extauthz.core.model import DECISION_ID, Allow, Decision, HeaderEdits, Identity, Reason, Request, WouldDeny
 from extauthz.core.policy import Policy
 from extauthz.tools.callers import NOBODY, Caller
-
-PLACEHOLDER = "described"
-"""Stands for the token of a described caller; it is never verified."""
+from extauthz.tools.masking import PLACEHOLDER
 
 
 @dataclass(frozen=True, slots=True)

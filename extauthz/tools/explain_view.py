@@ -16,9 +16,9 @@ from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, Identity, Re
 from extauthz.core.paths import Path, parse_with_slashes
 from extauthz.core.routes import STAR_METHODS, Route
 from extauthz.responses.client_headers import spelled
-from extauthz.tools.calls import PLACEHOLDER, headers_for_upstream
+from extauthz.tools.calls import headers_for_upstream
 from extauthz.tools.explain_model import UpstreamHeader
-from extauthz.tools.masking import Mask
+from extauthz.tools.masking import PLACEHOLDER, Mask
 
 SECTIONS = {Kind.ISSUED: "tokens", Kind.OAUTH: "oauth"}
 DECISION_ID_SHOWN = "<id of the decision>"

@@ -6,6 +6,7 @@ Every tool reads them here, those of files and those that a sidecar remembers.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,9 @@ CUT_FROM, CUT_FROM_ESCAPED = 3584, 1000
 
 A line of 4,096 bytes or more loses half of its longest text: 256 characters, of two bytes each, or of twelve.
 """
+
+decision_id_of = re.compile(r"[0-9a-f]{32}").fullmatch
+"""Matches the id of a decision."""
 
 _OUTCOMES = frozenset({Allow.outcome, Deny.outcome, WouldDeny.outcome})
 _REASONS = {reason.value: reason for reason in Reason}

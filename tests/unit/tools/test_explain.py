@@ -23,7 +23,7 @@ from extauthz.tools.explain_view import DECISION_ID_SHOWN
 from extauthz.tools.log_lines import line_in
 from extauthz.tools.verifying import evidence_of
 from tests.support import vectors
-from tests.support.vector_worlds import CHECKS, Worlds, prepared, worlds
+from tests.support.vector_worlds import CHECKS, NOT_RECORDED, Worlds, prepared, worlds
 from tests.support.vectors import VectorWorld
 from tests.support.world import DECISION_ID, NOW, Answer
 
@@ -48,7 +48,8 @@ def test_every_vector_is_explained_as_it_is_answered(name: str, worlds: Worlds) 
             context = f"{case}: {case.rule}\n{form}: {case.data}\n{found}"
             assert found.decision is not None, context
             assert (found.decision.outcome, found.reason) == (answer.decision.outcome, answer.decision.reason), context
-            assert _sets(found) == (answer.headers if answer.allowed else {}), context
+            if str(case) not in NOT_RECORDED:  # whoever is named there could be a token, and is hidden
+                assert _sets(found) == (answer.headers if answer.allowed else {}), context
             assert set(found.removed) <= set(answer.removed), context
             _is_in_order(found, message)
         assert _of_the_log(world) == (found.outcome, found.reason), context
