@@ -151,7 +151,7 @@ def described_by(loaded: Configuration, asked: ExplainedRequest, who: str) -> Ex
     from extauthz.core.credentials import AUTHORIZATION
     from extauthz.errors import CallerError
     from extauthz.tools.callers import caller
-    from extauthz.tools.calls import Call, request_of
+    from extauthz.tools.calls import sent_by
 
     try:
         described = caller(who, loaded.settings.scopes, loaded.providers)
@@ -160,9 +160,6 @@ def described_by(loaded: Configuration, asked: ExplainedRequest, who: str) -> Ex
     request = asked.request
     if request is None:
         return replace(asked, evidence=described.evidence, is_described=True)
-    own = {AUTHORIZATION, loaded.policy.auth_types.header}
-    kept = {name: value for name, value in request.headers.items() if name not in own}
-    made = request_of(loaded.policy, Call(request.method, request.path, request.host, kept, described))
     notes = (
         *asked.notes,
         *(("The token of the request was not looked at, because of --as.",) if AUTHORIZATION in request.headers else ()),
@@ -170,7 +167,7 @@ def described_by(loaded: Configuration, asked: ExplainedRequest, who: str) -> Ex
     secrets = (*asked.secrets, request.headers.get(AUTHORIZATION, ""))
     return replace(
         asked,
-        request=replace(request, headers=made.headers),
+        request=sent_by(loaded.policy, request, described),
         evidence=described.evidence,
         is_described=True,
         notes=notes,

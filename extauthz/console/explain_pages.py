@@ -17,12 +17,11 @@ from extauthz.config.loader import Configuration
 from extauthz.console.pasted_configuration import with_saved_settings
 from extauthz.console.recent_denials import moment
 from extauthz.console.visits import Visit
-from extauthz.core.credentials import AUTHORIZATION
 from extauthz.core.model import Identity, Reason, Request
 from extauthz.errors import CallerError, CurlError, LineError
 from extauthz.responses.client_headers import spelled
 from extauthz.tools.callers import NOBODY, Caller, caller
-from extauthz.tools.calls import Call, request_of
+from extauthz.tools.calls import Call, request_of, sent_by
 from extauthz.tools.curl import read_line
 from extauthz.tools.described import described
 from extauthz.tools.explain import explain
@@ -140,12 +139,11 @@ def _pasted(visit: Visit, configuration: Configuration) -> RequestToExplain:
         line = read_line(text)
     except CurlError as error:
         raise FormError("curl", Mask()(str(error))) from error
-    request, policy = line.request, configuration.policy
+    request = line.request
     mask = mask_of(request.headers, request.path, line.secrets)
     if who.kind is not None:
         # Whoever is described stands in place of the token, which nobody verifies.
-        kept = {name: value for name, value in request.headers.items() if name not in (AUTHORIZATION, policy.auth_types.header)}
-        request = request_of(policy, Call(request.method, request.path, request.host, kept, who))
+        request = sent_by(configuration.policy, request, who)
     return RequestToExplain(request, who.evidence, mask, line.notes)
 
 
