@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from extauthz.cli.rendering import CUT
 from extauthz.cli.terminal import Styled, can_show, printable
+from extauthz.tools.log_lines import LogLine
+from extauthz.tools.masking import Mask
 
 _COLOURS = {"allow": "green", "would_deny": "yellow", "deny": "red"}
 _GAP = "  "
@@ -19,7 +19,7 @@ _REQUEST = 28
 """Cells of method and path that are worth more than what is beside them."""
 
 
-def decision_line(record: Mapping[str, Any], width: int | None) -> list[str | Styled]:
+def decision_line(line: LogLine, width: int | None) -> list[str | Styled]:
     """Return the parts of a line of at most so many cells: time, reason, request; and where there is room id, user and route.
 
     Without a width it has all of them, whole.
@@ -37,18 +37,20 @@ def decision_line(record: Mapping[str, Any], width: int | None) -> list[str | St
 
     room = (_ENDLESS if width is None else width) - _TIME - _REASON - 2 * len(_GAP)
     parts: list[str] = []
-    for name, cells in (("decision_id", _ID), ("user", _USER), ("route", _ROUTE)):
+    mask = Mask()
+    for text, cells in ((line.decision_id, _ID), (mask(_told(line.user)), _USER), (line.route, _ROUTE)):
         if room - cells - len(_GAP) >= _REQUEST:
             room -= cells + len(_GAP)
-            parts.append(fitted(str(record.get(name, "-")), cells))
-    request = fitted(f"{record.get('method', '-')} {record.get('path', '-')}", max(room, 1))
-    reason = Styled(fitted(str(record.get("reason", "-")), _REASON), fg=_COLOURS.get(str(record.get("decision"))))
+            parts.append(fitted(_told(text), cells))
+    request = fitted(mask(f"{_told(line.method)} {_told(line.path)}"), max(room, 1))
+    reason = Styled(fitted(line.reason_name or "-", _REASON), fg=_COLOURS.get(line.outcome))
     rest = _GAP.join([request, *parts[1:], *parts[:1]]).rstrip()
-    return [f"{_moment(record)}{_GAP}", reason, f"{_GAP}{rest}"]
+    return [f"{_moment(line)}{_GAP}", reason, f"{_GAP}{rest}"]
 
 
-def _moment(record: Mapping[str, Any]) -> str:
-    try:
-        return f"{datetime.fromtimestamp(float(record['time']), UTC):%H:%M:%S}Z"
-    except (KeyError, TypeError, ValueError, OverflowError, OSError):
-        return "-" * _TIME
+def _told(text: str | None) -> str:
+    return "-" if text is None else text
+
+
+def _moment(line: LogLine) -> str:
+    return "-" * _TIME if line.time is None else f"{datetime.fromtimestamp(line.time, UTC):%H:%M:%S}Z"

@@ -65,6 +65,7 @@ def command(
     import asyncio
 
     from extauthz.tools.live import recent_decisions
+    from extauthz.tools.masking import shown_record
 
     place = listener(config_file, ops, ca, cert, key)
     query = {name: value for name, value in {**filters, "id": decision_id}.items() if value is not None}
@@ -79,7 +80,7 @@ def command(
     _tell(found)
     if as_json:
         workers = {"asked": found.workers, "answered": found.workers - len(found.silent), "silent": list(found.silent)}
-        write_json({"decisions": [dict(one) for one in found.decisions], "workers": workers})
+        write_json({"decisions": [shown_record(one) for one in found.decisions], "workers": workers})
     else:
         _write(reversed(found.decisions))
     if not found.decisions:
@@ -93,6 +94,7 @@ async def _follow(place: OpsListener, query: dict[str, str], limit: int, *, as_j
     import asyncio
 
     from extauthz.tools.live import asking
+    from extauthz.tools.masking import shown_record
 
     # What is not shown at first is known, and not new with the next answer.
     query, shown, most = query | {"limit": str(MOST)}, Shown(), limit
@@ -107,7 +109,7 @@ async def _follow(place: OpsListener, query: dict[str, str], limit: int, *, as_j
             most = MOST
             if as_json:
                 for one in fresh:
-                    write_json(dict(one))
+                    write_json(shown_record(one))
             else:
                 _write(fresh)
             for notice in shown.notices:
@@ -177,6 +179,8 @@ def _of_silent(found: RecentDecisions) -> str:
 
 
 def _write(decisions: Iterable[Mapping[str, Any]]) -> None:
+    from extauthz.tools.log_lines import read_record
+
     width = terminal_width()
-    for one in decisions:
-        echo(*decision_line(one, width))
+    for line in map(read_record, decisions):
+        echo(*decision_line(line, width))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from extauthz.config.loader import Configuration
     from extauthz.core.model import Identity, Reason, Request
     from extauthz.tools.live import OpsListener
+    from extauthz.tools.log_lines import LogLine
 
 MAX_INPUT = 4 * 1024 * 1024
 """Bytes of a CheckRequest or a pasted line: what is larger is none."""
@@ -58,9 +59,11 @@ def asked_of(
     if check_file is not None:
         return _of_check_request(check_file)
     if log_file is not None:
-        return _of_record(loaded, _one_line(_read(log_file, "--log-line")))
+        return _of_log(loaded, _one_line(_read(log_file, "--log-line")))
     if decision_id is not None:
-        if len(decision_id) != 32 or not set(decision_id) <= set("0123456789abcdef"):
+        from extauthz.tools.log_lines import decision_id_of
+
+        if not decision_id_of(decision_id):
             raise click.UsageError("--live: a decision id has 32 hex digits in small letters")
         return _live(loaded, decision_id, ops())
     if line is None and not request and sys.stdin.isatty():
@@ -99,13 +102,14 @@ def _one_line(data: bytes) -> str:
     return lines[0]
 
 
-def _of_record(loaded: Configuration, record: Any) -> ExplainedRequest:
-    from extauthz.tools.described import described, record_in
+def _of_log(loaded: Configuration, line: str | LogLine) -> ExplainedRequest:
+    from extauthz.tools.described import described
+    from extauthz.tools.log_lines import line_in
 
     try:
-        told = described(loaded, record_in(record) if isinstance(record, str) else record)
+        told = described(loaded, line_in(line) if isinstance(line, str) else line)
     except LineError as error:
-        raise click.UsageError(f"--log-line: {error}") from error
+        raise click.UsageError(f"{'--log-line' if isinstance(line, str) else '--live'}: {error}") from error
     return ExplainedRequest(
         told.request, told.evidence, is_described=True, logged=told.reason, moment=told.moment, notes=told.notes
     )
@@ -114,17 +118,18 @@ def _of_record(loaded: Configuration, record: Any) -> ExplainedRequest:
 def _live(loaded: Configuration, decision_id: str, place: OpsListener) -> ExplainedRequest:
     from extauthz.errors import LiveError
     from extauthz.tools.live import recent_decisions
+    from extauthz.tools.log_lines import read_record
 
     try:
         found = recent_decisions(place, {"id": decision_id, "limit": "1"})
     except LiveError as error:
         raise click.ClickException(str(error)) from error
-    records = [record for record in found.decisions if record.get("decision_id") == decision_id]
-    if not records:
+    lines = [line for line in map(read_record, found.decisions) if line.decision_id == decision_id]
+    if not lines:
         raise click.ClickException(
             f"{place.name} does not have this decision: it keeps the newest ones only, and the decision log has the others"
         )
-    return _of_record(loaded, records[0])
+    return _of_log(loaded, lines[0])
 
 
 def _read(file: str, flag: str) -> bytes:
@@ -146,7 +151,7 @@ def described_by(loaded: Configuration, asked: ExplainedRequest, who: str) -> Ex
     from extauthz.core.credentials import AUTHORIZATION
     from extauthz.errors import CallerError
     from extauthz.tools.callers import caller
-    from extauthz.tools.calls import Call, request_of
+    from extauthz.tools.calls import sent_by
 
     try:
         described = caller(who, loaded.settings.scopes, loaded.providers)
@@ -155,9 +160,6 @@ def described_by(loaded: Configuration, asked: ExplainedRequest, who: str) -> Ex
     request = asked.request
     if request is None:
         return replace(asked, evidence=described.evidence, is_described=True)
-    own = {AUTHORIZATION, loaded.policy.auth_types.header}
-    kept = {name: value for name, value in request.headers.items() if name not in own}
-    made = request_of(loaded.policy, Call(request.method, request.path, request.host, kept, described))
     notes = (
         *asked.notes,
         *(("The token of the request was not looked at, because of --as.",) if AUTHORIZATION in request.headers else ()),
@@ -165,7 +167,7 @@ def described_by(loaded: Configuration, asked: ExplainedRequest, who: str) -> Ex
     secrets = (*asked.secrets, request.headers.get(AUTHORIZATION, ""))
     return replace(
         asked,
-        request=replace(request, headers=made.headers),
+        request=sent_by(loaded.policy, request, described),
         evidence=described.evidence,
         is_described=True,
         notes=notes,

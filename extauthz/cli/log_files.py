@@ -15,9 +15,8 @@ from typing import IO, Any
 import click
 
 from extauthz.cli.rendering import progress
+from extauthz.tools.log_lines import MAX_LINE
 
-MAX_LINE = 64 * 1024
-"""Bytes; a longer line is broken."""
 STEP = 1 << 20
 """Bytes between two steps of the progress bar."""
 

@@ -9,8 +9,7 @@ import click
 
 from extauthz.admin.times import length
 from extauthz.cli.output import now
-
-LATEST = 2**38
+from extauthz.tools.log_lines import seconds
 
 
 class Moment(click.ParamType[float]):
@@ -41,15 +40,3 @@ class Moment(click.ParamType[float]):
             return seconds(datetime.combine(day + timedelta(days=self._ends), time(), UTC).isoformat())
         except (ValueError, OverflowError):
             return None
-
-
-def seconds(value: object) -> float | None:
-    """Read a time of a log, in seconds since the epoch or in ISO 8601; None when it is none."""
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-        value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and 0 <= value < LATEST else None  # type: ignore[operator, arg-type]

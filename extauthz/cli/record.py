@@ -71,9 +71,10 @@ def command(
     """Record requests of a running sidecar, without their tokens.
 
     Each line of the file is a request for test, explain and replay. In place of a token it says what verifying it came to. It has
-    the e-mail addresses, hosts and origins that the decision depends on, and no other value of a header. The sidecar has to allow
-    it (server.recording), and one recording at a time goes on. Ctrl-C ends it, and keeps what was recorded. Exit codes: 0 done,
-    1 no sidecar answers, it refuses, or nothing was recorded; 2 wrong flags, 3 problems in the configuration.
+    the e-mail addresses, hosts and origins that the decision depends on, and no other value of a header. Of a path it has what
+    routes name, words and numbers, and removed in place of the rest. The sidecar has to allow it (server.recording), and one
+    recording at a time goes on. Ctrl-C ends it, and keeps what was recorded. Exit codes: 0 done, 1 no sidecar answers, it refuses,
+    or nothing was recorded; 2 wrong flags, 3 problems in the configuration.
 
     \b
     Example: extauthz record --output requests.jsonl --for 60s --number 100

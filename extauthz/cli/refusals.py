@@ -5,16 +5,15 @@ Names in a log may be chosen by strangers without end, so the most frequent ones
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
 
 from extauthz.admin.metadata import utc
-from extauthz.cli.moments import seconds
 from extauthz.core.model import Allow, Deny, WouldDeny
-from extauthz.telemetry.decision_record import weight_of
+from extauthz.tools.log_lines import LogLine, RecordedLine, read_line
+from extauthz.tools.masking import Mask
 
 MAX_ROWS = 2000
 """Rows that are told apart."""
@@ -26,11 +25,12 @@ MAX_NAME = 256
 SHOWN_NAMES = 20
 OUTCOMES = (Allow.outcome, Deny.outcome, WouldDeny.outcome)
 REFUSALS = frozenset({Deny.outcome, WouldDeny.outcome})
-KEYS = {"route": "route", "reason": "reason", "client": "client_id", "user": "user"}
-"""What rows can be told apart by, and the field of the log that has it."""
+KEYS = {"route": "route", "reason": "reason_name", "client": "client_id", "user": "user"}
+"""What rows can be told apart by, and what of a line has it."""
 EVER = (-math.inf, math.inf)
 
 Key = tuple[str | None, ...]
+_masked = lru_cache(maxsize=10_000)(Mask())
 
 
 @dataclass(slots=True)
@@ -90,17 +90,17 @@ class RefusalRow:
     span: TimeSpan = field(default_factory=TimeSpan)
     names: dict[str, NameCounts] = field(default_factory=dict)
 
-    def add(self, data: dict[str, Any], weight: float, at: float | None) -> None:
+    def add(self, line: LogLine) -> None:
         """Count one line."""
-        self.count += weight
-        if data["decision"] == WouldDeny.outcome:
-            self.monitored += weight
-        self.span.add(at)
-        for kind, name in _names(data):
+        self.count += line.weight
+        if line.outcome == WouldDeny.outcome:
+            self.monitored += line.weight
+        self.span.add(line.time)
+        for kind, name in _names(line):
             counts = self.names.get(kind)
             if counts is None:
                 counts = self.names[kind] = NameCounts()
-            counts.add(name, weight)
+            counts.add(name, line.weight)
 
 
 @dataclass(slots=True)
@@ -129,37 +129,34 @@ class RefusalReport:
         self._fields = tuple(KEYS[name] for name in self.by)
         self._places = tuple(place for place, name in enumerate(self.by) if name != "reason")
 
-    def add(self, line: bytes, since: float, until: float) -> None:
+    def add(self, text: bytes, since: float, until: float) -> None:
         """Take one line; what is no decision is counted as broken."""
-        try:
-            data = json.loads(line)
-        except (ValueError, RecursionError):
-            data = None
-        if not isinstance(data, dict) or not isinstance(data.get("reason"), str) or data.get("decision") not in OUTCOMES:
+        line = read_line(text)
+        if isinstance(line, RecordedLine):
+            line = line.without_caller()
+        if line is None or (line.time is None and (since, until) != EVER):
             self.broken += 1
             return
-        at = seconds(data.get("time"))
-        if at is None and (since, until) != EVER:
-            self.broken += 1
-            return
-        if at is None or since <= at < until:
-            self._count(data, at)
+        if line.time is None or since <= line.time < until:
+            self._count(line)
 
-    def _count(self, data: dict[str, Any], at: float | None) -> None:
+    def _count(self, line: LogLine) -> None:
         self.lines += 1
-        self.span.add(at)
-        weight = weight_of(data.get("sample"))
+        self.span.add(line.time)
+        weight = line.weight
         self.sampled += weight > 1
-        key = tuple([_name(data.get(name)) for name in self._fields])
+        if line.user is not None:
+            line.user = _masked(line.user[:MAX_NAME])
+        key = tuple([_name(getattr(line, name)) for name in self._fields])
         traffic = tuple([key[place] for place in self._places])
-        self.totals[data["decision"]] += weight
+        self.totals[line.outcome] += weight
         if traffic in self._traffic or len(self._traffic) < MAX_TRAFFIC:
             self._traffic[traffic] = self._traffic.get(traffic, 0.0) + weight
-        if data["decision"] in self.outcomes:
+        if line.outcome in self.outcomes:
             row = self.rows.get(key)
             if row is None:
                 row = self.rows[key] = RefusalRow()
-            row.add(data, weight, at)
+            row.add(line)
             if len(self.rows) > MAX_ROWS:
                 kept = self.ordered()[: MAX_ROWS // 2]
                 self.others += sum(row.count for row in self.rows.values()) - sum(row.count for _, row in kept)
@@ -175,30 +172,26 @@ class RefusalReport:
         return sorted(self.rows.items(), key=lambda item: (-item[1].count, [part or "" for part in item[0]]))
 
 
-def _names(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _names(line: LogLine) -> Iterator[tuple[str, str]]:
     """Yield what tells a refusal from others in its row."""
-    yield "callers", caller(data)
-    for kind, name in (("clients", "client_id"), ("users", "user"), ("nearest routes", "nearest_route")):
-        value = data.get(name)
-        if value is not None and isinstance(value, str):
+    yield "callers", caller(line)
+    for kind, value in (("clients", line.client_id), ("users", line.user), ("nearest routes", line.nearest_route)):
+        if value is not None:
             yield kind, value[:MAX_NAME]
-    required = data.get("required_scopes")
-    if isinstance(required, str):
-        held = data.get("held_scopes")
-        yield "required scopes", required[:MAX_NAME] or "none"
-        yield "held scopes", held[:MAX_NAME] if isinstance(held, str) and held else "none"
-    if data.get("route") is None and isinstance(data.get("path"), str):
-        yield "paths", f"{_name(data.get('method')) or '?'} {data['path'][:MAX_NAME]}"
+    if line.required_scopes is not None:
+        yield "required scopes", line.required_scopes[:MAX_NAME] or "none"
+        yield "held scopes", (line.held_scopes or "none")[:MAX_NAME]
+    if line.route is None and line.path is not None:
+        yield "paths", _masked(f"{_name(line.method) or '?'} {line.path[:MAX_NAME]}")
 
 
-def caller(data: dict[str, Any]) -> str:
+def caller(line: LogLine) -> str:
     """Name who called: the holder of the token, else its client, else the fingerprint of a token that was not verified."""
-    for name, form in (("actor", "{}"), ("client_id", "client {}"), ("token_sha256", "access token {}")):
-        value = data.get(name)
-        if value and isinstance(value, str):
+    for value, form in ((line.actor, "{}"), (line.client_id, "client {}"), (line.token_sha256, "access token {}")):
+        if value:
             return form.format(value[:MAX_NAME])
     return "not known"
 
 
-def _name(value: object) -> str | None:
-    return value[:MAX_NAME] if isinstance(value, str) else None
+def _name(value: str | None) -> str | None:
+    return None if value is None else value[:MAX_NAME]

@@ -21,7 +21,6 @@ from extauthz.cli.terminal import Styled, echo
 from extauthz.config.wording import counted
 
 if TYPE_CHECKING:
-    from extauthz.config.loader import Configuration
     from extauthz.tools.log_lines import Undecidable
     from extauthz.tools.replay import ReplayOutcome
     from extauthz.tools.replay_report import Example, ReplayDifference, ReplayReport, ReplayRow
@@ -97,13 +96,14 @@ def command(
     Example: extauthz replay decisions.log --config new/extauthz.yaml --store
              extauthz replay decisions.log.gz requests.jsonl --config new/extauthz.yaml --fail-on widened --json
     """
+    from extauthz.tools.masking import Mask
     from extauthz.tools.replay import Replay
     from extauthz.tools.replay_report import ReplayReport
 
     loaded = configuration.read(config_file)
     with _tokens(config_file, email, with_store=with_store) as scopes_of:
         replay = Replay(loaded.policy, loaded.providers, loaded.settings.scopes, scopes_of=scopes_of, host=host)
-        report = ReplayReport(replay, since, until, _prefixes(loaded))
+        report = ReplayReport(replay, since, until, Mask().of(loaded.policy))
         read_logs(logs, report.add)
     if not report.lines:
         raise click.ClickException(f"no decisions found, {counted(report.broken, 'line')} without one: see docs/decision-log.md")
@@ -135,12 +135,6 @@ def _tokens(config_file: Path, email: str | None, *, with_store: bool) -> Iterat
             return None if isinstance(found, Refused) else found.scopes
 
         yield scopes_of
-
-
-def _prefixes(loaded: Configuration) -> frozenset[str]:
-    from extauthz.admin.administration import prefixes_of
-
-    return prefixes_of(loaded.settings.tokens) if loaded.settings.tokens else frozenset()
 
 
 def _fails(report: ReplayReport, fail_on: tuple[str, ...]) -> bool:

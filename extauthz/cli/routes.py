@@ -148,10 +148,10 @@ def _show_scope(loaded: Configuration, text: str, *, as_json: bool) -> None:
 
 def _scope(text: str, loaded: Configuration) -> str:
     from extauthz.config.messages import unknown_scope
-    from extauthz.tools.masking import masked
+    from extauthz.tools.masking import Mask
 
     vocabulary = loaded.settings.scopes
-    if masked(text, _prefixes(loaded)) != text:
+    if Mask(names=frozenset(vocabulary))(text) != text:
         raise click.BadParameter("this may be a secret, and was not looked for: write the name of a scope", param_hint="--scope")
     try:
         name = scope(text, vocabulary)
@@ -160,12 +160,6 @@ def _scope(text: str, loaded: Configuration) -> str:
     if name not in vocabulary:
         raise click.BadParameter(unknown_scope(name, vocabulary), param_hint="--scope")
     return name
-
-
-def _prefixes(loaded: Configuration) -> frozenset[str]:
-    from extauthz.admin.administration import prefixes_of
-
-    return prefixes_of(loaded.settings.tokens) if loaded.settings.tokens else frozenset()
 
 
 def _opened_by(loaded: Configuration, scopes: Iterable[str]) -> dict[AuthType, tuple[RouteEntry, ...]]:

@@ -63,9 +63,9 @@ def risks(settings: Settings, policy: Policy, source: Document) -> list[Problem]
         if settings.console.ops is not None and not settings.console.ops.is_local:
             warnings.append(source.problem(("console", "ops"), _OPS_WARNING.removesuffix(" or a unix socket"), Lint.OPEN_OPS))
     warnings += upstream.kept_hosts(settings.identity.keep, policy, source)
-    if set(settings.act_as.headers) - set(ACT_AS_HEADERS):
+    if set(settings.act_as.names) - set(ACT_AS_HEADERS):
         warnings.append(source.problem(("act_as", "headers"), _RULE_WARNING, Lint.ENVOY_HEADER_RULES))
-    if settings.auth_type.header not in ("", AUTH_TYPE):
+    if settings.auth_type.header.lower() not in ("", AUTH_TYPE):
         warnings.append(source.problem(("auth_type", "header"), _RULE_WARNING, Lint.ENVOY_HEADER_RULES))
     if settings.tokens and settings.tokens.enabled and not settings.act_as.allow:
         message = "is empty: no GLOBAL token can act for anybody"

@@ -293,3 +293,8 @@ class Settings(Section):
     mode: Mode = "enforce"
     roles: RolesSection = RolesSection()
     console: ConsoleSection | None = None
+
+    @property
+    def header_names(self) -> tuple[str, ...]:
+        """The headers that clients send with a token, as the file spells them."""
+        return *self.act_as.headers, self.auth_type.header

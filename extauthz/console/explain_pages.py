@@ -6,7 +6,6 @@ console verifies no token, and a page shows what the explanation says, which hol
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,17 +15,18 @@ from starlette.responses import Response
 
 from extauthz.config.loader import Configuration
 from extauthz.console.pasted_configuration import with_saved_settings
-from extauthz.console.recent_denials import Record, decision_id_of, moment
+from extauthz.console.recent_denials import moment
 from extauthz.console.visits import Visit
-from extauthz.core.credentials import AUTHORIZATION
 from extauthz.core.model import Identity, Reason, Request
 from extauthz.errors import CallerError, CurlError, LineError
+from extauthz.responses.client_headers import spelled
 from extauthz.tools.callers import NOBODY, Caller, caller
-from extauthz.tools.calls import Call, request_of
+from extauthz.tools.calls import Call, request_of, sent_by
 from extauthz.tools.curl import read_line
-from extauthz.tools.described import described, record_in
+from extauthz.tools.described import described
 from extauthz.tools.explain import explain
 from extauthz.tools.explain_model import CheckOutcome, Explanation
+from extauthz.tools.log_lines import LogLine, decision_id_of
 from extauthz.tools.masking import Mask, mask_of
 
 PATH = "/explain"
@@ -101,15 +101,15 @@ async def _explain_decision(visit: Visit, decision_id: str) -> Response:
     """Explain what a sidecar decided, by the configuration that counts now."""
     context = visit.context
     looked_up = await context.denials.find(decision_id)
-    if looked_up.record is None:
+    if looked_up.line is None:
         return await _page(visit, errors={"record": _NOT_REMEMBERED}, status=404)
-    configuration, record = await _counting(visit), looked_up.record
+    configuration, line = await _counting(visit), looked_up.line
     try:
-        logged = described(configuration, record_in(json.dumps(dict(record))))
+        logged = described(configuration, line)
     except LineError as error:
-        return await _page(visit, record=record, errors={"record": f"It cannot be explained: {error}."}, status=422)
+        return await _page(visit, line=line, errors={"record": f"It cannot be explained: {error}."}, status=422)
     found = await context.run(explain, configuration, logged.request, logged.evidence, context.clock())
-    return await _page(visit, found=replace(found, notes=(*found.notes, *logged.notes)), record=record)
+    return await _page(visit, found=replace(found, notes=(*found.notes, *logged.notes)), line=line)
 
 
 def _described(visit: Visit, configuration: Configuration) -> RequestToExplain:
@@ -139,12 +139,11 @@ def _pasted(visit: Visit, configuration: Configuration) -> RequestToExplain:
         line = read_line(text)
     except CurlError as error:
         raise FormError("curl", Mask()(str(error))) from error
-    request, policy = line.request, configuration.policy
+    request = line.request
     mask = mask_of(request.headers, request.path, line.secrets)
     if who.kind is not None:
         # Whoever is described stands in place of the token, which nobody verifies.
-        kept = {name: value for name, value in request.headers.items() if name not in (AUTHORIZATION, policy.auth_types.header)}
-        request = request_of(policy, Call(request.method, request.path, request.host, kept, who))
+        request = sent_by(configuration.policy, request, who)
     return RequestToExplain(request, who.evidence, mask, line.notes)
 
 
@@ -170,7 +169,7 @@ async def _page(
     visit: Visit,
     *,
     found: Explanation | None = None,
-    record: Record | None = None,
+    line: LogLine | None = None,
     errors: Mapping[str, str] | None = None,
     draft: Mapping[str, str] | None = None,
     status: int = 200,
@@ -183,44 +182,42 @@ async def _page(
         "explain.html",
         status=status,
         found=found,
-        record=_row(record) if record else None,
+        record=_row(line) if line else None,
         errors=errors or {},
         draft=dict.fromkeys((*FIELDS, "holder"), "") | dict(draft or {}),
         methods=METHODS,
         marks=MARKS,
-        denials=_rows(denials.records)[:MOST],
+        denials=_rows(denials.lines)[:MOST],
         silent=denials.errors,
         sidecars=denials.sidecars,
-        act_as=configuration.policy.act_as.headers[0],
+        act_as=spelled(configuration.policy.act_as.headers[0], configuration.settings.header_names),
         held=f"scopes={','.join(configuration.settings.scopes[:2])}",
         place=lambda text: text.replace(folder, ""),
     )
 
 
-def _rows(records: Sequence[Record]) -> list[tuple[dict[str, Any], int]]:
-    """Return the newest of the records that say the same but for their time, and how many there are."""
+def _rows(lines: Sequence[LogLine]) -> list[tuple[dict[str, Any], int]]:
+    """Return the newest of the decisions that say the same but for their time, and how many there are."""
     alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in map(_row, records):
+    for row in map(_row, lines):
         key = tuple(row[name] for name in ("decision", "reason", "request", "route", "who"))
         alike.setdefault(key, []).append(row)
     return [(rows[0], len(rows)) for rows in alike.values()]
 
 
-def _row(record: Record) -> dict[str, Any]:
-    """Return what a page shows of a record: texts alone, without what may be a token."""
+def _row(line: LogLine) -> dict[str, Any]:
+    """Return what a page shows of a decision: texts alone, without what may be a token."""
     mask = Mask()
 
-    def text(name: str) -> str:
-        value = record.get(name)
-        return mask(value)[:200] if isinstance(value, str) else ""
+    def shown(text: str | None) -> str:
+        return mask(text or "")[:200]
 
-    decision_id = record.get("decision_id")
     return {
-        "id": decision_id if isinstance(decision_id, str) and decision_id_of(decision_id) else "",
-        "at": int(moment(record)),
-        "decision": text("decision"),
-        "reason": text("reason"),
-        "request": f"{text('method')} {text('path')}".strip(),
-        "route": text("route"),
-        "who": text("user") or text("actor"),
+        "id": line.decision_id if line.decision_id and decision_id_of(line.decision_id) else "",
+        "at": int(moment(line)),
+        "decision": line.outcome,
+        "reason": shown(line.reason_name),
+        "request": f"{shown(line.method)} {shown(line.path)}".strip(),
+        "route": shown(line.route),
+        "who": shown(line.user) or shown(line.actor),
     }

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from extauthz.config.console import ConsoleSection
 from extauthz.config.loader import Configuration
@@ -14,6 +12,7 @@ from extauthz.console.collecting import AT_A_TIME, MAX_SIDECARS
 from extauthz.core.model import Allow
 from extauthz.errors import LiveError
 from extauthz.tools.live import LiveSidecar, ops_listener
+from extauthz.tools.log_lines import LogLine, read_record
 
 TIMEOUT = 3.0
 """Seconds for the whole answer of one sidecar, which waits two for a worker that is silent."""
@@ -22,24 +21,21 @@ FRESH = 2.0
 LIMIT = 400
 """Decisions that one sidecar is asked for: allows are among them, 200 of each worker by default."""
 
-Record = Mapping[str, Any]
-decision_id_of = re.compile(r"[0-9a-f]{32}").fullmatch
-
 
 @dataclass(frozen=True, slots=True)
 class ListedDenials:
-    """Records as the decision log has them, newest first; `errors` say which sidecars do not tell, and why."""
+    """Decisions as the decision log has them, newest first; `errors` say which sidecars do not tell, and why."""
 
-    records: tuple[Record, ...]
+    lines: tuple[LogLine, ...]
     errors: tuple[str, ...]
     sidecars: int
 
 
 @dataclass(frozen=True, slots=True)
 class FoundDecision:
-    """The record of one decision, None where no sidecar remembers it; `errors` as of ListedDenials."""
+    """One decision, None where no sidecar remembers it; `errors` as of ListedDenials."""
 
-    record: Record | None
+    line: LogLine | None
     errors: tuple[str, ...]
 
 
@@ -62,29 +58,29 @@ class RecentDenials:
                 at, asked, denials = self._remembered
                 if asked == section and 0 <= now - at < FRESH:
                     return denials
-            records, errors = await self._ask(section, {"limit": str(LIMIT)})
-            refused = [record for record in records if record.get("decision") != Allow.outcome]
+            lines, errors = await self._ask(section, {"limit": str(LIMIT)})
+            refused = [line for line in lines if line.outcome != Allow.outcome]
             denials = ListedDenials(tuple(refused), errors, len(section.sidecars))
             self._remembered = now, section, denials
             return denials
 
     async def find(self, decision_id: str) -> FoundDecision:
-        """Return the record of a decision."""
+        """Return one decision."""
         section = self._configuration().settings.console or ConsoleSection()
-        records, errors = await self._ask(section, {"id": decision_id, "limit": "1"})
-        found = (record for record in records if record.get("decision_id") == decision_id)
+        lines, errors = await self._ask(section, {"id": decision_id, "limit": "1"})
+        found = (line for line in lines if line.decision_id == decision_id)
         return FoundDecision(next(found, None), errors)
 
-    async def _ask(self, section: ConsoleSection, query: Mapping[str, str]) -> tuple[list[Record], tuple[str, ...]]:
+    async def _ask(self, section: ConsoleSection, query: Mapping[str, str]) -> tuple[list[LogLine], tuple[str, ...]]:
         limit = asyncio.Semaphore(AT_A_TIME)
         answers = await asyncio.gather(*(self._of(name, section, query, limit) for name in section.sidecars[:MAX_SIDECARS]))
-        records = [record for answer in answers if not isinstance(answer, str) for record in answer]
-        return sorted(records, key=moment, reverse=True), tuple(answer for answer in answers if isinstance(answer, str))
+        lines = [line for answer in answers if not isinstance(answer, str) for line in answer]
+        return sorted(lines, key=moment, reverse=True), tuple(answer for answer in answers if isinstance(answer, str))
 
     async def _of(
         self, name: str, section: ConsoleSection, query: Mapping[str, str], limit: asyncio.Semaphore
-    ) -> tuple[Record, ...] | str:
-        """Return the records of one sidecar, or why there are none."""
+    ) -> list[LogLine] | str:
+        """Return the decisions of one sidecar, or why there are none."""
         folder, tls = self._configuration().file.parent, section.sidecar_tls
         shown = (folder / tls.certificate, folder / tls.key) if tls is not None and tls.certificate and tls.key else None
         async with limit:
@@ -92,14 +88,13 @@ class RecentDenials:
                 listener = ops_listener(name, ca=folder / tls.ca_file if tls and tls.ca_file else None, certificate=shown)
                 sidecar = LiveSidecar(listener, timeout=TIMEOUT)
                 try:
-                    return (await sidecar.decisions(query)).decisions
+                    return list(map(read_record, (await sidecar.decisions(query)).decisions))
                 finally:
                     await sidecar.close()
             except LiveError as error:
                 return str(error)
 
 
-def moment(record: Record) -> float:
-    """Return the time of a record, 0 where it has none."""
-    at = record.get("time")
-    return float(at) if isinstance(at, (int, float)) and not isinstance(at, bool) else 0.0
+def moment(line: LogLine) -> float:
+    """Return the time of a decision, 0 where it has none."""
+    return line.time or 0.0

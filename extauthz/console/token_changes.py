@@ -138,7 +138,8 @@ def _rotate_form(visit: Visit, token: object, errors: Mapping[str, str], *, stat
 def _secret(visit: Visit, new: NewToken, title: str, *, old: object = None) -> Response:
     routes = visit.context.route_map().opened_by(new.record.scopes, new.record.permission)
     configuration = visit.context.configuration()
-    act_as = ClientHeaders.of(configuration.policy, configuration.settings.auth_type.oauth).act_as
+    settings = configuration.settings
+    act_as = ClientHeaders.of(configuration.policy, settings.auth_type.oauth, settings.header_names).act_as
     return visit.page("secret.html", status=201, new=new, title=title, old=old, example=next(iter(routes), None), act_as=act_as)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from extauthz.core.act_as import ACT_AS_HEADERS
@@ -26,15 +27,15 @@ class ClientHeaders:
     decision_id: str = IdentityHeaders().names["decision-id"]
 
     @classmethod
-    def of(cls, policy: Policy, oauth: str) -> ClientHeaders:
-        """Return those of a policy; `oauth` is the value of the header of kinds as it is configured.
+    def of(cls, policy: Policy, oauth: str, written: Collection[str] = ()) -> ClientHeaders:
+        """Return those of a policy; `oauth` and `written` are the value of the header of kinds, and names, as they are configured.
 
         Of several act-as headers the first that the configuration adds is named.
         """
         names = policy.act_as.headers
         return cls(
-            act_as=spelled(next((name for name in names if name not in ACT_AS_HEADERS), names[0])),
-            auth_type=spelled(policy.auth_types.header),
+            act_as=spelled(next((name for name in names if name not in ACT_AS_HEADERS), names[0]), written),
+            auth_type=spelled(policy.auth_types.header, written),
             oauth=oauth if Kind.OAUTH in policy.kinds else None,
             decision_id=policy.identity.names["decision-id"],
         )
@@ -57,6 +58,7 @@ class ClientHeaders:
         }
 
 
-def spelled(name: str) -> str:
-    """Write the name of a header, which is in lower case, as people do."""
-    return "-".join(_SPELLED.get(word, word.capitalize()) for word in name.split("-"))
+def spelled(name: str, written: Collection[str] = ()) -> str:
+    """Write the name of a header, which is in lower case, as one of `written` does with capitals, else as people do."""
+    own = (each for each in written if each.lower() == name != each)
+    return next(own, "-".join(_SPELLED.get(word, word.capitalize()) for word in name.split("-")))

@@ -51,7 +51,7 @@ def build_codec(
         realm=settings.realm,
         error_response=settings.envoy.error_response,
         answers=settings.answers.answers,
-        headers=ClientHeaders.of(configuration.policy, settings.auth_type.oauth),
+        headers=ClientHeaders.of(configuration.policy, settings.auth_type.oauth, settings.header_names),
         client_address=settings.envoy.client_address,
         clock=clock.monotonic,
     )

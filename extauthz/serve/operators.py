@@ -14,12 +14,17 @@ from extauthz.config.loader import Configuration
 from extauthz.serve.decision_query import MAX_LIMIT, USUAL_LIMIT, QueryError, read_query
 from extauthz.serve.messages import EndRecording, FindDecisions, Inspection, Message, Recorded, StartRecording, TakeRecorded
 from extauthz.serve.recording import LEASE, forbidden
-from extauthz.transport.http.private_pages import Page, PrivatePage
+from extauthz.transport.http.private_pages import TOO_MANY, Page, PrivatePage
 
 MAX_SECONDS, USUAL_SECONDS = 3_600, 60
 MAX_NUMBER, USUAL_NUMBER = 10_000, 100
 MOST_BYTES, BYTES_OF_ALL = 1024 * 1024, 8 * 1024 * 1024
 """Of the decisions of one worker, and of what all workers together answer or record."""
+
+MOST_READERS = 8
+"""Answers with recent decisions that are made at a time: each may be as large as BYTES_OF_ALL."""
+WRITTEN_AT_ONCE = 32
+"""Records that are written before others get their turn: a fifth of a millisecond."""
 
 _FILTERS = ("reason", "route", "user")
 _JSON = "application/json"
@@ -51,6 +56,8 @@ class Operators:
         self._started = started
         self._configuration = configuration
         self._recording: _Recording | None = None
+        self._readers = 0
+        self._writing = asyncio.Lock()
 
     @property
     def pages(self) -> Mapping[str, PrivatePage]:
@@ -69,13 +76,29 @@ class Operators:
             asked = read_query(query, fields, texts=(*_FILTERS, "id"), numbers={"limit": MAX_LIMIT})
         except QueryError as error:
             return _text(400, str(error))
+        if self._readers >= MOST_READERS:
+            return _text(TOO_MANY, f"{MOST_READERS} others ask for decisions just now: ask again in a second")
         limit = asked.numbers.get("limit", USUAL_LIMIT)
         request = FindDecisions(asked.wanted, limit, min(MOST_BYTES, BYTES_OF_ALL // server.workers))
+        self._readers += 1
+        try:
+            return await self._answer(request)
+        finally:
+            self._readers -= 1
+
+    async def _answer(self, request: FindDecisions) -> Page:
         answers = await self._served.ask_each(request)
         found = [answer for answer in answers.values() if isinstance(answer, FoundDecisions)]
         records = sorted((record for each in found for record in each.records), key=_time, reverse=True)
-        answer = {"decisions": records[:limit], "workers": _workers(answers), "started": self._started}
-        return _document(answer | _if_cut(found))
+        about = {"workers": _workers(answers), "started": self._started} | _if_cut(found)
+        written = []
+        # In a single process the loop is that of the checks.
+        async with self._writing:
+            for number, record in enumerate(records[: request.limit]):
+                if number % WRITTEN_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                written.append(json.dumps(record))
+            return 200, _JSON, f'{{"decisions": [{", ".join(written)}], {json.dumps(about)[1:]}\n'.encode()
 
     async def _start(self, query: str) -> Page:
         configuration = self._configuration()

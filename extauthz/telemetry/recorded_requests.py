@@ -1,7 +1,7 @@
 """A checked request as it is recorded: all that its decision depends on, with its token replaced by what verifying it came to.
 
-What a client chose is taken down only where it cannot be a secret: an e-mail address, a host, an origin. Everything else that a
-decision depends on is replaced by a harmless text that comes to the same.
+What a client chose is taken down only where it cannot be a secret: an e-mail address, a host, an origin, words and numbers of a
+path. Everything else that a decision depends on is replaced by a harmless text that comes to the same.
 """
 
 from __future__ import annotations
@@ -9,16 +9,20 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from extauthz.core.act_as import address
 from extauthz.core.credentials import AUTHORIZATION, AuthTypes, Kind
+from extauthz.core.decide import Plan, plan
 from extauthz.core.model import Decision, Deny, Identity, Reason, Request, WouldDeny
 from extauthz.core.policy import Policy, canonical_host
+from extauthz.core.routes import Node
 from extauthz.telemetry.decision_record import RecordField
+from extauthz.telemetry.plain_words import LONGEST, is_plain, is_words
 
 VERSION = 1
 MAX_SIZE = 16 * 1024
@@ -43,9 +47,9 @@ _LEAST = 8
 _TOKENS = re.compile(rf"[a-z0-9._~+/-]{{{_LEAST},}}").finditer
 """What may be one, in lower case."""
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,18}[A-Za-z0-9])?"
-_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]{{2,45}}\])(?::[0-9]{{1,5}})?").fullmatch
-_WORDS = re.compile(r"(?=.{0,24}\Z)[^0-9]*(?:[0-9]{1,3}[^0-9]*)?").fullmatch
-_METHOD = re.compile(r"[A-Za-z]{1,20}").fullmatch
+_HOST = re.compile(
+    rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[(?:[0-9A-Fa-f]{{0,4}}:){{2,7}}(?:[0-9A-Fa-f]{{0,4}}|[0-9.]{{7,15}})\])(?::[0-9]{{1,5}})?"
+).fullmatch
 _REQUESTED_METHOD = "access-control-request-method"
 _QUERIES: Mapping[Reason, str] = {
     Reason.TOKEN_IN_QUERY: f"?access_token={_REMOVED}",
@@ -66,15 +70,16 @@ def recorded_request(
     """
     reason = decision.reason
     tokens = _parts(request.header(AUTHORIZATION))
-    if reason in UNREPEATABLE or len(request.headers) > MAX_HEADERS or tokens is None:
+    if reason in UNREPEATABLE or len(request.headers) > MAX_HEADERS or len(request.path) > MAX_SIZE or tokens is None:
         return None
-    caller = _caller(decision, scopes)
-    if caller is None:
+    caller, line = _caller(decision, scopes), _line(policy, request)
+    if caller is None or line is None or not _may_name(policy, request, decision):
         return None
+    method, path = line
     recorded = {
         "version": VERSION,
-        "method": request.method,
-        "path": _target(request.path, reason),
+        "method": method,
+        "path": _target(path, request.path, reason),
         "host": _host(policy, request.host),
         "headers": _headers(policy, request, decision, has_token=caller != "nobody"),
         "caller": caller,
@@ -89,9 +94,59 @@ def recorded_request(
     return recorded
 
 
-def _target(target: str, reason: Reason) -> str:
-    """Return the path as the decision log has it, and a query or fragment that comes to the same reason."""
+def _line(policy: Policy, request: Request) -> tuple[str, str] | None:
+    """Return method and path in which what may be a secret is replaced, None where no such text comes to the same."""
+    target = request.path
     path = re.split("[?#]", target, maxsplit=1)[0]
+    segments = path.split("/")
+    named = _named(policy, request.host, segments)
+    method = request.method if is_words(request.method) else _REMOVED.upper()
+    for may_stay in (is_words, _is_short):
+        found = "/".join(each if is_named or may_stay(each) else _REMOVED for each, is_named in zip(segments, named, strict=True))
+        replaced = replace(request, method=method, path=found + target[len(path) :])
+        if (method, found) == (request.method, path) or _route(policy, replaced) == _route(policy, request):
+            return method, found
+    return None
+
+
+def _is_short(segment: str) -> bool:
+    """Tell whether a segment is no token; how it is encoded, or a short name in it, may be what decides."""
+    return len(segment) <= LONGEST or is_words(segment)
+
+
+def _route(policy: Policy, request: Request) -> object:
+    """Return what a request comes to as far as its method and path decide."""
+    planned = plan(policy, request)
+    return planned.route if isinstance(planned, Plan) else (planned.reason, planned.route)
+
+
+def _named(policy: Policy, host: str, segments: Sequence[str]) -> list[bool]:
+    """Return for each segment whether some route has it as a literal in its place."""
+    table = policy.table_for(host)
+    nodes: list[Node] = [] if isinstance(table, Reason) else [table.root]
+    named = []
+    # What stands before the first slash is no segment.
+    for segment in segments[1:]:
+        named.append(any(segment in node.literals for node in nodes))
+        below = ((node.literals.get(segment), node.parameter) for node in nodes)
+        nodes = [node for pair in below for node in pair if node is not None]
+    return [False, *named]
+
+
+def _may_name(policy: Policy, request: Request, decision: Decision) -> bool:
+    """Tell whether no address in an act-as header, which is taken down as it is, could be a token."""
+    values = (request.header(name) for name in policy.act_as.headers)
+    pairs = (value.rpartition("@") for value in values if _is_named(request, decision, value))
+    return all(len(part) <= LONGEST or is_plain(part) for name, _, domain in pairs for part in (name, *domain.split(".")))
+
+
+def _is_named(request: Request, decision: Decision, value: str) -> bool:
+    """Tell whether a value is taken down as an address: without an identity nobody has compared it with anything."""
+    return decision.identity is not None and address(value, raw=request.raw) is not None
+
+
+def _target(path: str, target: str, reason: Reason) -> str:
+    """Return a path with a query or fragment that comes to the same reason as a target."""
     if reason is Reason.PATH_MALFORMED and "#" in target:
         return f"{path}#" if "#" in target.partition("?")[0] else f"{path}?#"
     return path + _QUERIES.get(reason, "")
@@ -145,8 +200,7 @@ def _headers(policy: Policy, request: Request, decision: Decision, *, has_token:
     types = policy.auth_types
 
     def act_as(value: str) -> str:
-        # Without an identity nobody has compared it with anything.
-        return value if decision.identity is not None and address(value, raw=request.raw) is not None else _REMOVED
+        return value if _is_named(request, decision, value) else _REMOVED
 
     writers: dict[str, Callable[[str], str]] = dict.fromkeys(policy.act_as.headers, act_as)
     if types.header:
@@ -176,7 +230,7 @@ def _authorization(types: AuthTypes, decision: Decision) -> str:
 def _known_name(prefix: str, name: str) -> str:
     """Return a name whose end, where clients choose it, is a short word or two."""
     is_prefixed = re.sub("[^a-z0-9]", "-", name[: len(prefix)].lower()) == prefix
-    return prefix + _REMOVED if is_prefixed and not _WORDS(name[len(prefix) :]) else name
+    return prefix + _REMOVED if is_prefixed and not is_words(name[len(prefix) :]) else name
 
 
 def _auth_type(types: AuthTypes, value: str) -> str:
@@ -189,4 +243,4 @@ def _origin(value: str) -> str:
 
 
 def _requested_method(value: str) -> str:
-    return value if _METHOD(value) else "OTHER"
+    return value if value and is_words(value) else "OTHER"

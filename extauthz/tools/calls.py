@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from extauthz.core.credentials import AUTHORIZATION, Credential, Kind
 from extauthz.core.decide import Plan, decide, monitored, plan
 from extauthz.core.model import DECISION_ID, Allow, Decision, HeaderEdits, Identity, Reason, Request, WouldDeny
 from extauthz.core.policy import Policy
 from extauthz.tools.callers import NOBODY, Caller
-
-PLACEHOLDER = "described"
-"""Stands for the token of a described caller; it is never verified."""
+from extauthz.tools.masking import PLACEHOLDER
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,13 @@ def request_of(policy: Policy, call: Call) -> Request:
         if types.header:
             headers |= {types.header: types.oauth} if call.caller.kind is Kind.OAUTH else {}
     return Request(call.method, call.path, call.host, headers, raw=True, decision_id=DECISION_ID)
+
+
+def sent_by(policy: Policy, request: Request, who: Caller) -> Request:
+    """Return a request as a described caller sends it, in place of the token that it has."""
+    own = {AUTHORIZATION, policy.auth_types.header}
+    kept = {name: value for name, value in request.headers.items() if name not in own}
+    return replace(request, headers=request_of(policy, Call(request.method, request.path, request.host, kept, who)).headers)
 
 
 def decided(policy: Policy, request: Request, evidence: Callable[[Credential], Identity | Reason], now: float) -> Decision:

@@ -6,11 +6,9 @@ named in a note.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from extauthz.admin.route_map import routes_of
 from extauthz.config.loader import Configuration
@@ -24,10 +22,7 @@ from extauthz.errors import CallerError, LineError
 from extauthz.tools.callers import NOBODY, VERIFYING, Caller, caller
 from extauthz.tools.calls import Call, request_of
 from extauthz.tools.explain_model import STEP_OF, Step
-from extauthz.tools.log_lines import RecordedLine, read_line
-
-MAX_LINE = 64 * 1024
-"""Characters of a line: sixteen times as many as the longest that is written."""
+from extauthz.tools.log_lines import LogLine, RecordedLine
 
 STRANGER = "somebody@host.invalid"
 """Stands for a user whom the log does not name, and for whom no token may act."""
@@ -40,7 +35,6 @@ _OF_PROVIDERS = frozenset(
         *(Reason.TOKEN_INACTIVE, Reason.ISSUER_UNAVAILABLE, Reason.KEY_SET_UNAVAILABLE),
     }
 )
-_OF_TOKENS = ("token_sha256", "token_issuer", "token_key_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,45 +51,26 @@ class DescribedDecision:
     notes: tuple[str, ...] = ()
 
 
-def record_in(text: str) -> Mapping[str, Any]:
-    """Read a line of the decision log; raises LineError."""
-    if len(text) > MAX_LINE:
-        raise LineError("the line is longer than any of a decision log")
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
-        raise LineError("the line is no JSON: give one line of a decision log") from None
-    if not isinstance(record, dict) or not isinstance(record.get("reason"), str):
+def described(configuration: Configuration, line: LogLine | RecordedLine) -> DescribedDecision:
+    """Return the request of a line; raises LineError where it tells of none."""
+    if isinstance(line, RecordedLine):
+        return _recorded(configuration, line)
+    if not line.reason_name:
         raise LineError("the line has no reason: give one line of a decision log, whose fields decision_log.fields names")
-    return record
-
-
-def described(configuration: Configuration, record: Mapping[str, Any]) -> DescribedDecision:
-    """Return the request of a record, or of what `extauthz record` wrote; raises LineError where it tells of none."""
-    if "caller" in record:
-        return _recorded(configuration, record)
-    policy = configuration.policy
-    reason = next((reason for reason in Reason if reason.value == record["reason"]), None)
-    time = record.get("time")
-    moment = float(time) if isinstance(time, (int, float)) and math.isfinite(time) else None
-    if reason is Reason.REQUEST_MALFORMED:
-        return DescribedDecision(None, None, reason, moment)
-    method, path = _text(record, "method"), _text(record, "path")
-    if reason is Reason.PATH_MALFORMED:
-        path += "#"  # what made it malformed may have been cut off
+    if line.reason is Reason.REQUEST_MALFORMED:
+        return DescribedDecision(None, None, line.reason, line.time)
+    # What made a path malformed may have been cut off.
+    method, path = line.method, (line.path or "") + ("#" if line.reason is Reason.PATH_MALFORMED else "")
     if not method or not path:
         raise LineError("the line has no method and path: decision_log.fields has to name them")
-    line = _Line(policy, record, reason, method, path)
-    request = line.request()
-    notes = ("The log keeps no query, no header and no token: what follows from these is assumed.", *line.notes)
-    return DescribedDecision(request, line.caller().evidence, reason, moment, notes)
+    described_line = _DescribedLine(configuration.policy, line, method, path)
+    request = described_line.request()
+    notes = ("The log keeps no query, no header and no token: what follows from these is assumed.", *described_line.notes)
+    return DescribedDecision(request, described_line.caller().evidence, line.reason, line.time, notes)
 
 
-def _recorded(configuration: Configuration, record: Mapping[str, Any]) -> DescribedDecision:
+def _recorded(configuration: Configuration, line: RecordedLine) -> DescribedDecision:
     """Return a recorded request, of which nothing has to be assumed."""
-    line = read_line(json.dumps(record).encode())
-    if not isinstance(line, RecordedLine):
-        raise LineError("the line is no request that this version of 'extauthz record' wrote")
     try:
         sender = caller(line.caller, configuration.settings.scopes, configuration.providers)
     except CallerError as error:
@@ -104,19 +79,18 @@ def _recorded(configuration: Configuration, record: Mapping[str, Any]) -> Descri
     return DescribedDecision(request, sender.evidence, line.reason, line.time)
 
 
-def _text(record: Mapping[str, Any], name: str) -> str:
-    value = record.get(name)
-    return value if isinstance(value, str) else ""
-
-
 @dataclass(slots=True)
-class _Line:
+class _DescribedLine:
     policy: Policy
-    record: Mapping[str, Any]
-    reason: Reason | None
+    line: LogLine
     method: str
     path: str
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why it was decided so."""
+        return self.line.reason
 
     def request(self) -> Request:
         """Return the request with the headers and the query that fit the reason."""
@@ -138,7 +112,7 @@ class _Line:
 
     def caller(self) -> Caller:
         """Return who sent it: the identity that the line names, or why its token was refused."""
-        auth_type = next((each for each in AuthType if each.value == self.record.get("auth_type")), None)
+        auth_type = self.line.auth_type
         if auth_type is not None:
             kind = Kind.OAUTH if auth_type is AuthType.OAUTH else Kind.ISSUED
             return Caller(kind, self._identity(auth_type))
@@ -147,34 +121,31 @@ class _Line:
         if self.reason is Reason.CREDENTIAL_DISABLED:
             return Caller(next((kind for kind in Kind if kind not in self.policy.kinds), Kind.ISSUED), Reason.TOKEN_UNKNOWN)
         if STEP_OF[self.reason] is Step.TOKEN:
-            of_provider = self.reason in _OF_PROVIDERS or any(name in self.record for name in _OF_TOKENS)
-            kind = Kind.OAUTH if of_provider else Kind.ISSUED
+            kind = Kind.OAUTH if self.reason in _OF_PROVIDERS else self.line.kind or Kind.ISSUED
             return Caller(kind if kind in self.policy.kinds else next(iter(sorted(self.policy.kinds)), kind), self.reason)
         return Caller(Kind.ISSUED, Reason.TOKEN_UNKNOWN) if self.reason in VERIFYING | {Reason.AUTH_TYPE_UNKNOWN} else NOBODY
 
     def _identity(self, auth_type: AuthType) -> Identity | Reason:
         if self.reason is Reason.TOKEN_EXPIRED:
             return self.reason
-        held = self.record.get("held_scopes")
-        route = self._route()
-        if isinstance(held, str):
+        held, route = self.line.held_scopes, self._route()
+        if held is not None:
             scopes = frozenset(held.split())
+            if self.line.held is None:
+                self._note("The log may have had no room for all scopes of this token: those that it tells are assumed.")
         else:
             scopes = frozenset(route.scopes if route is not None else ())
             self._note("The log does not tell the scopes of this token: those that the route asks for are assumed.")
-        user = _text(self.record, "user") or None
-        if auth_type in (AuthType.GLOBAL, AuthType.ANONYMOUS):
-            user = None
-        actor = _text(self.record, "actor") or "described"
+        user = None if auth_type in (AuthType.GLOBAL, AuthType.ANONYMOUS) else self.line.user or None
+        actor = self.line.actor or "described"
         if self.reason is Reason.IDENTITY_TOO_LONG:
             self._note("The log does not tell which header would be too long: that of the actor is assumed.")
             actor = f"{actor}{'~' * MAX_VALUE}"
-        client, token = (_text(self.record, name) or None for name in ("client_id", "token_id"))
-        return Identity(auth_type, actor, user, scopes, math.inf, client, token)
+        return Identity(auth_type, actor, user, scopes, math.inf, self.line.client_id or None, self.line.token_id or None)
 
     def _headers(self) -> dict[str, str]:
         """Return the act-as headers that fit."""
-        names, user = self.policy.act_as.headers, _text(self.record, "user")
+        names, user = self.policy.act_as.headers, self.line.user
         match self.reason:
             case Reason.ACT_AS_MISSING:
                 return {}
@@ -187,7 +158,7 @@ class _Line:
             case Reason.ACT_AS_FORBIDDEN:
                 self._note("The log does not tell for whom the token would have acted: a user that is not allowed is assumed.")
                 return {names[0]: STRANGER}
-        if self.record.get("auth_type") != AuthType.GLOBAL:
+        if self.line.auth_type is not AuthType.GLOBAL:
             return {}
         if not user:
             self._note("The log does not tell for whom the token acts.")
@@ -199,7 +170,7 @@ class _Line:
             return ""
         if self.reason is Reason.HOST_MALFORMED:
             return "?, ?"
-        if self.record.get("route") is None:
+        if self.line.route is None:
             self._note("The log does not tell the host: one for which this reason comes out is assumed.")
             return next((host for host in (_OTHER_HOST, *self.policy.hosts) if self._comes_out(host)), _OTHER_HOST)
         return next((host for host, table in self.policy.hosts.items() if self._has_route(routes_of(table))), _OTHER_HOST)
@@ -211,11 +182,11 @@ class _Line:
         return isinstance(found, Deny) and found.reason is self.reason
 
     def _has_route(self, routes: Iterable[Route]) -> bool:
-        return any(route.name == self.record.get("route") for route in routes)
+        return any(route.name == self.line.route for route in routes)
 
     def _route(self) -> Route | None:
         tables = (self.policy.routes, *self.policy.hosts.values())
-        return next((route for table in tables for route in routes_of(table) if route.name == self.record.get("route")), None)
+        return next((route for table in tables for route in routes_of(table) if route.name == self.line.route), None)
 
     def _as_preflight(self, request: Request) -> Request:
         """Return what makes an OPTIONS request the preflight that it must have been, if nothing else lets it in."""

@@ -63,6 +63,7 @@ class _Comparison:
     def __init__(self, pair: Pair, budget: WalkBudget) -> None:
         self._pair = pair
         self._policies = pair[0].policy, pair[1].policy
+        self._header_names = (*pair[1].settings.header_names, *pair[0].settings.header_names)
         self._budget = budget
         self._senders = Senders(pair)
         self._findings = Findings(pair)
@@ -177,7 +178,8 @@ class _Comparison:
         return Request(asked.method, _target(asked, query), asked.host or OTHER_HOST, headers, raw=True, decision_id=DECISION_ID)
 
     def _curl(self, asked: Asked, change: Changed) -> str:
-        return curl_line(asked.method, _target(asked, change.query), asked.host, _headers(asked, change.sender))
+        target, headers = _target(asked, change.query), _headers(asked, change.sender)
+        return curl_line(asked.method, target, asked.host, headers, self._header_names)
 
     def _token_header(self, old: Decision, new: Decision, rules: tuple[RouteRule, RouteRule]) -> tuple[str, ...]:
         """Return the header with the internal token, if that is made for another audience."""

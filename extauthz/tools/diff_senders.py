@@ -18,12 +18,12 @@ from extauthz.core.model import AuthType, Identity, Reason
 from extauthz.core.policy import Policy
 from extauthz.tools.callers import TOKEN_ID
 from extauthz.tools.diff_addresses import Addresses, Patterns, addresses
+from extauthz.tools.masking import PLACEHOLDER
 
 NOBODY = "nobody"
 USER, OTHER_USER = "ana@example.com", "bob@example.com"
 """Users of tokens, and of a second act-as header."""
 
-_TEXT = "described"
 ScopeSets = tuple[frozenset[str], ...]
 Pair = tuple[Configuration, Configuration]
 
@@ -191,7 +191,7 @@ def _ways(pair: Pair) -> dict[Kind, list[Way]]:
             special = (f"prefix {prefix}",) if len(texts) > 1 else ()
             for headers in [usual] if same else told:
                 details = (*special, *(() if same else _sent(headers)))
-                ways[family] += _sizes(f"{prefix}_{_TEXT}" if prefix else _TEXT, headers, details, accepted, policies)
+                ways[family] += _sizes(f"{prefix}_{PLACEHOLDER}" if prefix else PLACEHOLDER, headers, details, accepted, policies)
     return ways
 
 

@@ -40,9 +40,8 @@ def explain(
     decision = None
     if not isinstance(planned, Plan) or evidence is not None:
         decision = decided(configuration.policy, request, lambda _: evidence or Reason.TOKEN_UNKNOWN, now)
-    view = View(
-        configuration, request, planned, decision, evidence, mask_of(request.headers, request.path, mask.secrets if mask else ())
-    )
+    hidden = mask_of(request.headers, request.path, mask.secrets if mask else ()).of(configuration.policy)
+    view = View(configuration, request, planned, decision, evidence, hidden)
     headers, removed = upstream_headers(view)
     return Explanation(
         tuple(_checks(view)),

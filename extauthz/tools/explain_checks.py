@@ -137,7 +137,8 @@ def _credential(view: View) -> Compared:
         case Reason.SCHEME_UNSUPPORTED:
             return value, "the scheme Bearer", ""
         case Reason.AUTH_TYPE_UNKNOWN:
-            rule = f"{types.header}: {configuration.settings.auth_type.oauth} for an OAuth access token, else no such header"
+            oauth = f"{view.spelled(types.header)}: {configuration.settings.auth_type.oauth}"
+            rule = f"{oauth} for an OAuth access token, else no such header"
             return value, rule, view.place("auth_type")
         case Reason.CREDENTIAL_DISABLED if isinstance(view.planned, Deny) and view.planned.kind is not None:
             kind = Kind(view.planned.kind)
@@ -161,7 +162,7 @@ def _shown_credential(view: View) -> str:
     if not told:
         return f"Authorization with {shown}"
     is_known = told.lower() == types.oauth
-    return f"Authorization with {shown}, {types.header}: {told if is_known else 'another value'}"
+    return f"Authorization with {shown}, {view.spelled(types.header)}: {told if is_known else 'another value'}"
 
 
 def _token(view: View) -> Compared:
@@ -203,14 +204,14 @@ def _kind_of(view: View) -> str:
 
 def _act_as(view: View) -> Compared:
     values, identity = view.act_as_values(), view.identity
-    shown = ", ".join(f"{name}: {_shown_address(value)}" for name, value in values.items()) or "no act-as header"
+    shown = ", ".join(f"{view.spelled(name)}: {_shown_address(value)}" for name, value in values.items()) or "no act-as header"
     if identity is None or identity.auth_type is not AuthType.GLOBAL:
         whom = "for nobody" if identity is None or identity.user is None else f"for {identity.user} alone"
         return shown, f"{_kind_of(view)} tokens act {whom}: no act-as header", ""
     user = address(next(iter(values.values()), ""), raw=view.request.raw)
     reason = view.decision.reason if view.decision is not None else None
     if user is None or reason in (Reason.ACT_AS_MALFORMED, Reason.ACT_AS_CONFLICT):
-        names = " or ".join(view.configuration.policy.act_as.headers)
+        names = " or ".join(map(view.spelled, view.configuration.policy.act_as.headers))
         return shown, f"GLOBAL tokens name one user in {names}", view.place("act_as")
     found = view.act_as_rule(user)
     if found is None:

@@ -48,7 +48,7 @@ def _of_reason(view: View, reason: Reason) -> Iterator[str]:
             allowed = view.configuration.settings.act_as.allow
             names = view.configuration.policy.act_as.headers
             whom = f"a user that act_as.allow permits: {listed(allowed)}" if allowed else "a user, whom act_as.allow has to permit"
-            yield f"send {names[0]} with {whom}"
+            yield f"send {view.spelled(names[0])} with {whom}"
         case Reason.ACT_AS_FORBIDDEN:
             yield from _act_as(view)
         case Reason.ANONYMOUS_NOT_ALLOWED if route is not None:

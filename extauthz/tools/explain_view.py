@@ -15,9 +15,10 @@ from extauthz.core.decide import Plan, plan
 from extauthz.core.model import DECISION_ID, Allow, Decision, Deny, Identity, Reason, Request, WouldDeny
 from extauthz.core.paths import Path, parse_with_slashes
 from extauthz.core.routes import STAR_METHODS, Route
-from extauthz.tools.calls import PLACEHOLDER, headers_for_upstream
+from extauthz.responses.client_headers import spelled
+from extauthz.tools.calls import headers_for_upstream
 from extauthz.tools.explain_model import UpstreamHeader
-from extauthz.tools.masking import Mask
+from extauthz.tools.masking import PLACEHOLDER, Mask
 
 SECTIONS = {Kind.ISSUED: "tokens", Kind.OAUTH: "oauth"}
 DECISION_ID_SHOWN = "<id of the decision>"
@@ -118,6 +119,10 @@ class View:
             if ActAs(allow=compile_patterns([pattern])).permits(user):
                 return "allow", pattern, self.place("act_as", "allow", index)
         return None
+
+    def spelled(self, header: str) -> str:
+        """Return the name of a header as people write it."""
+        return spelled(header, self.configuration.settings.header_names)
 
     def act_as_values(self) -> dict[str, str]:
         """Return the act-as headers that are not blank."""

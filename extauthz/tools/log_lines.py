@@ -1,17 +1,27 @@
-"""Lines of decisions that were made: of the decision log, and of requests that `extauthz record` wrote."""
+"""Lines of decisions that were made: of the decision log, and of requests that `extauthz record` wrote.
+
+Every tool reads them here, those of files and those that a sidecar remembers.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
 from extauthz.core.credentials import Kind
 from extauthz.core.model import ALLOWING, Allow, AuthType, Deny, Reason, WouldDeny
+from extauthz.errors import LineError
 from extauthz.telemetry.decision_record import MAX_VALUE, weight_of
 
+MAX_LINE = 64 * 1024
+"""Of a line, bytes or characters: sixteen times as many as the longest that is written; what is longer is none."""
+LATEST = 253_402_300_800
+"""Seconds from the epoch to the end of the year 9999: what is later is no time, and has no form in RFC 3339."""
 MAX_METHOD, MAX_PATH = 32, 512
 """Characters at which the decision log cuts a method and a path."""
 MAX_SCOPE = 65
@@ -22,13 +32,17 @@ CUT_FROM, CUT_FROM_ESCAPED = 3584, 1000
 A line of 4,096 bytes or more loses half of its longest text: 256 characters, of two bytes each, or of twelve.
 """
 
+decision_id_of = re.compile(r"[0-9a-f]{32}").fullmatch
+"""Matches the id of a decision."""
+
 _OUTCOMES = frozenset({Allow.outcome, Deny.outcome, WouldDeny.outcome})
 _REASONS = {reason.value: reason for reason in Reason}
 _AUTH_TYPES = {auth_type.value: auth_type for auth_type in AuthType}
 _TEXTS = (
-    *("method", "path", "auth_type", "held_scopes"),
-    *("actor", "user", "client_id", "token_id", "route", "decision_id"),
+    *("decision_id", "route", "method", "path", "actor", "user", "client_id", "token_id", "auth_type"),
+    *("required_scopes", "held_scopes", "nearest_route", "token_sha256", "token_issuer", "token_key_id"),
 )
+"""Fields of texts, in the order of LogLine."""
 _VERSION = 1
 _decode = json.JSONDecoder().decode
 
@@ -68,27 +82,48 @@ class Undecidable(StrEnum):
 class LogLine:
     """What a line of the decision log tells; a log has millions, and `frozen` would cost three times as much.
 
-    `reason` is None for one that this version does not know. `kind` is that of a token that was refused, where it is known.
-    `weight` is how many decisions the line stands for.
+    Texts are None where the line does not have them, `outcome` and `reason_name` are "" then. `reason` is None for one that this
+    version does not know. `time` is in seconds since the epoch. `weight` is how many decisions the line stands for.
     """
 
     outcome: str
     reason: Reason | None
     reason_name: str
-    route: str | None
+    decision_id: str | None = None
+    route: str | None = None
     method: str | None = None
     path: str | None = None
-    auth_type: AuthType | None = None
     actor: str | None = None
     user: str | None = None
     client_id: str | None = None
     token_id: str | None = None
-    held: frozenset[str] | None = None
-    kind: Kind | None = None
-    decision_id: str | None = None
+    auth_type_name: str | None = None
+    required_scopes: str | None = None
+    held_scopes: str | None = None
+    nearest_route: str | None = None
+    token_sha256: str | None = None
+    token_issuer: str | None = None
+    token_key_id: str | None = None
     time: float | None = None
     weight: float = 1.0
     is_cut: bool = False
+
+    @property
+    def auth_type(self) -> AuthType | None:
+        """What kind of token was verified."""
+        return _AUTH_TYPES.get(self.auth_type_name or "")
+
+    @property
+    def held(self) -> frozenset[str] | None:
+        """The scopes of the token, None where the line has none or not all of them."""
+        held = self.held_scopes
+        return frozenset(held.split()) if held is not None and len(held) <= MAX_VALUE - MAX_SCOPE else None
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of a token that was not verified, where the line tells it."""
+        is_known = self.token_sha256 is not None or self.token_issuer is not None or self.token_key_id is not None
+        return Kind.OAUTH if is_known else None
 
     @property
     def caller(self) -> str | None:
@@ -116,63 +151,93 @@ class RecordedLine:
 
     def without_caller(self) -> LogLine:
         """Return what is left of it where its caller is not known."""
-        return LogLine(self.outcome, self.reason, self.reason_name, self.route)
+        known = self.decision_id, self.route, self.method, self.path
+        return LogLine(self.outcome, self.reason, self.reason_name, *known, time=self.time, weight=self.weight)
 
 
 def read_line(line: bytes) -> LogLine | RecordedLine | None:
-    """Read a line; None for one that is no decision, or that contradicts itself."""
+    """Read a line of a file; None for one that is no decision, or that contradicts itself."""
+    data = _object(line)
+    found = _read(data, line) if data is not None else None
+    return None if isinstance(found, LogLine) and not (found.outcome and found.reason_name) else found
+
+
+def line_in(text: str) -> LogLine | RecordedLine:
+    """Read a line that somebody gives, in which any field may be missing; raises LineError."""
+    if len(text) > MAX_LINE:
+        raise LineError("the line is longer than any of a decision log")
+    line = text.encode("utf-8", "surrogatepass")
+    data = _object(line)
+    if data is None:
+        raise LineError("the line is no JSON: give one line of a decision log")
+    found = _read(data, line)
+    if found is None and "caller" in data:
+        raise LineError("the line is no request that this version of 'extauthz record' wrote")
+    if found is None:
+        raise LineError("the line contradicts itself: its reason does not come to its decision")
+    return found
+
+
+def read_record(record: Mapping[str, Any]) -> LogLine:
+    """Read a decision that a sidecar remembers, in which any field may be missing; whether it was cut is not told."""
+    return _logged(record, *_outcome(record), b"")
+
+
+def seconds(value: object) -> float | None:
+    """Read a time of a log, in seconds since the epoch or in ISO 8601; None when it is none."""
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+        value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < LATEST else None  # type: ignore[operator, arg-type]
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
     try:
         data = _decode(line.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(data, dict):
+    return data if isinstance(data, dict) else None
+
+
+def _read(data: dict[str, Any], line: bytes) -> LogLine | RecordedLine | None:
+    outcome, reason, name = _outcome(data)
+    if outcome and reason is not None and (reason in ALLOWING) != (outcome == Allow.outcome):
         return None
+    return _recorded(data, outcome, reason, name) if "caller" in data else _logged(data, outcome, reason, name, line)
+
+
+def _outcome(data: Mapping[str, Any]) -> tuple[str, Reason | None, str]:
+    """Return what was decided and why, as far as that is told; a value of another type is as good as none."""
     outcome, name = data.get("decision"), data.get("reason")
-    if not isinstance(name, str) or not isinstance(outcome, str) or outcome not in _OUTCOMES:
-        return None
-    reason = _REASONS.get(name)
-    if reason is not None and (reason in ALLOWING) != (outcome == Allow.outcome):
-        return None
-    return _recorded(data, outcome, reason) if "caller" in data else _logged(data, outcome, reason, line)
+    name = name if isinstance(name, str) else ""
+    return outcome if isinstance(outcome, str) and outcome in _OUTCOMES else "", _REASONS.get(name), name
 
 
-def _logged(data: dict[str, Any], outcome: str, reason: Reason | None, line: bytes) -> LogLine:
-    method, path, auth_type, held, *others = map(data.get, _TEXTS)
-    # A value of another type is as good as none. This runs for each of millions of lines.
-    method = method if isinstance(method, str) else None
-    path = path if isinstance(path, str) else None
-    actor, user, client_id, token_id, route, decision_id = [value if isinstance(value, str) else None for value in others]
-    return LogLine(
-        outcome,
-        reason,
-        data["reason"],
-        route,
-        method,
-        path,
-        _AUTH_TYPES.get(auth_type) if isinstance(auth_type, str) else None,
-        actor,
-        user,
-        client_id,
-        token_id,
-        frozenset(held.split()) if isinstance(held, str) and len(held) <= MAX_VALUE - MAX_SCOPE else None,
-        Kind.OAUTH if "token_sha256" in data else None,
-        decision_id,
-        _time(data.get("time")),
-        weight_of(data.get("sample")),
-        _is_cut(line, method or "", path or "", actor, user, client_id),
-    )
+def _logged(data: Mapping[str, Any], outcome: str, reason: Reason | None, name: str, line: bytes) -> LogLine:
+    texts = [value if isinstance(value, str) else None for value in map(data.get, _TEXTS)]
+    found = LogLine(outcome, reason, name, *texts)  # type: ignore[arg-type]
+    found.time, found.weight = seconds(data.get("time")), weight_of(data.get("sample"))
+    found.is_cut = _is_cut(line, found)
+    return found
 
 
-def _is_cut(line: bytes, method: str, path: str, *values: str | None) -> bool:
-    if len(line) >= CUT_FROM_ESCAPED and (len(line) >= CUT_FROM or b"\\u" in line):
+def _is_cut(text: bytes, line: LogLine) -> bool:
+    if len(text) >= CUT_FROM_ESCAPED and (len(text) >= CUT_FROM or b"\\u" in text):
         return True
-    if len(method) >= MAX_METHOD or len(path) >= MAX_PATH:
+    if len(line.method or "") >= MAX_METHOD or len(line.path or "") >= MAX_PATH:
         return True
     # Without so many bytes no value is that long.
-    return len(line) > MAX_VALUE and any(value is not None and len(value) >= MAX_VALUE for value in values)
+    values = (line.actor, line.user, line.client_id) if len(text) > MAX_VALUE else ()
+    return any(value is not None and len(value) >= MAX_VALUE for value in values)
 
 
-def _recorded(data: dict[str, Any], outcome: str, reason: Reason | None) -> RecordedLine | None:
+def _recorded(data: dict[str, Any], outcome: str, reason: Reason | None, name: str) -> RecordedLine | None:
+    if not outcome or not name:
+        return None
     texts = [data.get(name) for name in ("method", "path", "host", "caller")]
     headers, route = data.get("headers"), data.get("route")
     is_whole = data.get("version") == _VERSION and all(isinstance(text, str) for text in texts) and isinstance(headers, dict)
@@ -183,7 +248,7 @@ def _recorded(data: dict[str, Any], outcome: str, reason: Reason | None) -> Reco
     return RecordedLine(
         outcome,
         reason,
-        data["reason"],
+        name,
         route if isinstance(route, str) and route else None,
         method,
         path,
@@ -191,9 +256,5 @@ def _recorded(data: dict[str, Any], outcome: str, reason: Reason | None) -> Reco
         {name.lower(): value for name, value in headers.items()},  # type: ignore[union-attr]
         caller,
         decision_id if isinstance(decision_id, str) else None,
-        _time(data.get("time")),
+        seconds(data.get("time")),
     )
-
-
-def _time(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**38 else None

@@ -1,24 +1,27 @@
-"""What of a request may be shown: no token and nothing that could be one, whatever somebody pasted, and wherever."""
+"""What of a request may be shown: no token and nothing that could be one, whatever somebody pasted, and wherever.
+
+One rule for every tool. Hidden is what is known to be a credential, what has the form of a token, and in texts that somebody else
+wrote any run of more than LONGEST characters that is neither of words, numbers and names nor a name of the configuration.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
-from extauthz.admin.token_search import may_hold_secret
+from extauthz.admin.route_map import routes_of
 from extauthz.core.credentials import AUTHORIZATION
-from extauthz.tools.calls import PLACEHOLDER
+from extauthz.core.policy import Policy
+from extauthz.telemetry.plain_words import LONGEST, is_plain
 
 HIDDEN = "[hidden]"
+PLACEHOLDER = "described"
+"""Stands for the token of a described caller: it is never verified, and nothing to be hidden."""
 LEAST, LEAST_ELSEWHERE = 8, 16
 """Characters of a part of a credential that is hidden wherever it occurs, and of one of a query or a cookie: words are shorter."""
-LONGEST = 20
-"""Characters of a run that may be shown although it has letters and digits: a token has more."""
 
 _CREDENTIALS = (AUTHORIZATION, "proxy-authorization")
 _ISSUED = r"[a-z][a-z0-9]{0,15}_[0-9A-Za-z]{12}_[0-9A-Za-z]*"
@@ -29,15 +32,15 @@ _NO_NAME = re.compile(r"[^\W0-9A-Z]*+[0-9A-Z]").match
 _BEHIND = 80
 """Characters behind what has the form of a token in which a digit or a capital counts too: a token that begins in it ends there."""
 _RUN = re.compile(rf"[0-9A-Za-z_~+=%.-]{{{LONGEST + 1},}}")
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 _SEPARATORS = re.compile(r"[\s,;&=:\"']+")
 
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """Hides secrets in texts: those that are known, what has the form of a token, and other long runs of letters and digits."""
+    """Hides secrets in texts; `names` are long ones of a configuration, which may be shown."""
 
     secrets: tuple[str, ...] = ()
+    names: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         """Show no secret."""
@@ -50,8 +53,8 @@ class Mask:
         return _TOKENS.sub(_hidden_token, text)
 
     def __call__(self, text: str) -> str:
-        """Hide all of it in a text that somebody else wrote: any long run with letters and digits, a UUID excepted."""
-        return _RUN.sub(_hidden_run, self.tokens(text))
+        """Hide all of it in a text that somebody else wrote."""
+        return _RUN.sub(self._run, self.tokens(text))
 
     def document(self, value: Any) -> Any:
         """Hide secrets in every text of plain data."""
@@ -63,6 +66,22 @@ class Mask:
             case list() | tuple():
                 return [self.document(item) for item in value]
         return value
+
+    def of(self, policy: Policy) -> Mask:
+        """Return one that shows what the routes of a policy are called."""
+        routes = (route for table in (policy.routes, *policy.hosts.values()) for route in routes_of(table))
+        names = (name for route in routes for text in (route.name, route.match.text) for name in _RUN.findall(text))
+        return replace(self, names=self.names.union(names))
+
+    def _run(self, match: re.Match[str]) -> str:
+        run = match[0]
+        return run if run in self.names or is_plain(run) else HIDDEN
+
+
+def shown_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record of the decision log as it may be shown: a client chose its method, its path, and whom it acts for."""
+    mask, chosen = Mask(), ("method", "path", "user")
+    return {name: mask(value) if name in chosen and isinstance(value, str) else value for name, value in record.items()}
 
 
 def mask_of(headers: Mapping[str, str], path: str = "", more: Iterable[str] = ()) -> Mask:
@@ -86,44 +105,3 @@ def _parts(text: str) -> Iterator[str]:
 
 def _hidden_token(match: re.Match[str]) -> str:
     return HIDDEN if _NO_NAME(match.string, match.start(), match.end() + _BEHIND) else match[0]
-
-
-def _hidden_run(match: re.Match[str]) -> str:
-    run = match[0]
-    is_random = any(map(str.isdigit, run)) and any(map(str.isalpha, run))
-    return HIDDEN if is_random and not _UUID(run) else run
-
-
-MASK = "[may be a secret]"
-
-_SHORT = 20
-"""A text of fewer characters is shown: no token is that short."""
-_PATH_PARTS = re.compile(r"([/?&=;, ])")
-_LONG_RUN = re.compile(r"[A-Za-z0-9._~+-]{24,}")
-_BY_CHANCE = 0.42
-"""Of the characters of base62, 0.62 are of another kind than the one before; of a name in camel case about 0.3."""
-
-
-def masked(text: str, prefixes: Collection[str] = ()) -> str:
-    """Return a text in which every part that may be a token, or a piece of one, is MASK; `prefixes` are those of issued tokens."""
-    return text if len(text) < _SHORT else _masked(text, frozenset(prefixes))
-
-
-@lru_cache(maxsize=1024)
-def _masked(text: str, prefixes: frozenset[str]) -> str:
-    return "".join(MASK if _is_suspect(part, prefixes) else part for part in _PATH_PARTS.split(text))
-
-
-def _is_suspect(part: str, prefixes: frozenset[str]) -> bool:
-    if len(part) < _SHORT:
-        return False
-    # Twice, for a text that was encoded once more on its way into a log.
-    plain = unquote(unquote(part))
-    return may_hold_secret(plain, prefixes) or plain.startswith("eyJ") or any(map(_is_random, _LONG_RUN.findall(plain)))
-
-
-def _is_random(run: str) -> bool:
-    """Tell whether upper case, lower case and digits alternate as they do by chance, and in no name and no UUID."""
-    kinds = [letter.isupper() + 2 * letter.isdigit() for letter in run if letter.isalnum()]
-    changes = sum(one != next_one for one, next_one in pairwise(kinds))
-    return run not in (run.lower(), run.upper()) and changes > _BY_CHANCE * len(kinds)

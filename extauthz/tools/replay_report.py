@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Self, TypeVar
 
 from extauthz.core.model import Allow, Deny, WouldDeny
-from extauthz.tools.log_lines import LogLine, RecordedLine, Undecidable, read_line
-from extauthz.tools.masking import masked
+from extauthz.tools.log_lines import LogLine, RecordedLine, Undecidable, decision_id_of, read_line
+from extauthz.tools.masking import Mask
 from extauthz.tools.replay import Replay, ReplayOutcome
 
 EXAMPLES = 3
@@ -72,7 +72,7 @@ class ReplayReport:
     replay: Replay
     since: float = -math.inf
     until: float = math.inf
-    prefixes: frozenset[str] = frozenset()
+    mask: Mask = Mask()  # noqa: RUF009 - frozen
     lines: int = 0
     broken: int = 0
     sampled: int = 0
@@ -135,18 +135,19 @@ class ReplayReport:
         reason, route = line.reason_name, line.route
         shown = self._texts.get((reason, route))
         if shown is None:
-            shown = [text and masked(text[:MAX_NAME], self.prefixes) for text in (reason, route)]
+            shown = [text and self.mask(text[:MAX_NAME]) for text in (reason, route)]
             if len(self._texts) < MAX_ROWS:
                 self._texts[reason, route] = shown
         return ReplayOutcome(line.outcome, shown[0] or "", shown[1])
 
     def _example(self, line: LogLine | RecordedLine) -> Example:
         def shown(text: str | None) -> str | None:
-            return masked(text[:MAX_NAME], self.prefixes) if text is not None else None
+            return self.mask(text[:MAX_NAME]) if text is not None else None
 
         # A query may name persons, and is in no log.
         path = (line.path or "").partition("?")[0]
-        return Example(shown(line.decision_id), line.time, shown(line.method) or "?", shown(path) or "?", shown(line.caller))
+        decision_id = line.decision_id if decision_id_of(line.decision_id or "") else shown(line.decision_id)
+        return Example(decision_id, line.time, shown(line.method) or "?", shown(path) or "?", shown(line.caller))
 
     def ordered_changes(self) -> list[tuple[tuple[ReplayDifference, ReplayOutcome, ReplayOutcome], ReplayRow]]:
         """Return the rows of differences: the worst first, then the most."""

@@ -141,7 +141,7 @@ class Runner:
     def __post_init__(self) -> None:
         """Make what words denials."""
         settings = self.configuration.settings
-        headers = ClientHeaders.of(self.configuration.policy, settings.auth_type.oauth)
+        headers = ClientHeaders.of(self.configuration.policy, settings.auth_type.oauth, settings.header_names)
         self._denials = Denials(settings.realm, settings.answers.answers, headers)
 
     def run(self, cases: Iterable[SuiteCase]) -> Iterator[Result]:

@@ -51,6 +51,7 @@ class DecisionRing:
         self._fields = frozenset(fields)
         self._lines: Lines | None = None
         self._made_at = {True: 0.0, False: 0.0}
+        self._searching = asyncio.Lock()
 
     @property
     def keeps_any(self) -> bool:
@@ -82,7 +83,14 @@ class DecisionRing:
             kept.append((moment, request.decision_id, self._lines.line(moment, request, decision, seconds)))
 
     async def find(self, wanted: Mapping[str, str], *, limit: int, most_bytes: int) -> FoundDecisions:
-        """Return at most so many decisions whose fields have the `wanted` values, in so many bytes of JSON."""
+        """Return at most so many decisions whose fields have the `wanted` values, in so many bytes of JSON.
+
+        One search goes on at a time: else each of them would do its part in every turn of the loop, which the checks wait for.
+        """
+        async with self._searching:
+            return await self._found(wanted, limit, most_bytes)
+
+    async def _found(self, wanted: Mapping[str, str], limit: int, most_bytes: int) -> FoundDecisions:
         entries = sorted([*reversed(self._denials), *reversed(self._allows)], key=_moment, reverse=True)
         records: list[dict[str, Any]] = []
         size = 2

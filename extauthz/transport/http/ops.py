@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from extauthz.transport.grpc.eviction import evictable, has_unread
-from extauthz.transport.http.private_pages import Page, PrivatePage, header, refusal
+from extauthz.transport.http.private_pages import TOO_MANY, Page, PrivatePage, header, refusal
 from extauthz.transport.sockets import BACKLOG, stop_accepting
 from extauthz.transport.tls_listening import TlsListener
 
@@ -258,6 +258,8 @@ def application(pages: Pages) -> Application:
         refused = 405, "text/plain", f"{' or '.join(methods)}\n".encode()
         status, kind, body = await pages.page(scope) if method in methods else refused
         headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
+        if status == TOO_MANY:
+            headers.append((b"retry-after", b"1"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 

@@ -10,6 +10,9 @@ from typing import Any
 Page = tuple[int, str, bytes]
 """Status, type and body."""
 
+TOO_MANY = 429
+"""The status of a page that too many ask for just now: it is worth asking again in a second (RFC 6585, 4)."""
+
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from extauthz.adapters.decision_log.log import DecisionLog
 from extauthz.adapters.decision_log.sinks import File
 from extauthz.cli import main, refusals
-from extauthz.cli.log_files import MAX_LINE, STEP, lines
-from extauthz.cli.moments import seconds
+from extauthz.cli.log_files import STEP, lines
 from extauthz.cli.refusals import EVER, MAX_NAMES, SHOWN_NAMES, NameCounts, RefusalReport
 from extauthz.core.model import ALLOWING, Reason
 from extauthz.service import Authorizer
+from extauthz.tools.log_lines import MAX_LINE, seconds
 from extauthz.tools.refusal_hints import HINTS, hint
 from tests.support.narrow_terminal import narrow
 from tests.support.world import DECISION_ID, NOW, MakeWorld, bearer, check_request

@@ -873,12 +873,12 @@ def test_act_as_headers_are_added_and_never_taken_away(configure: Configure) -> 
 @pytest.mark.parametrize(
     ("written", "types", "shown"),
     [
-        ("", AuthTypes(), {"header": "x-glean-auth-type", "oauth": "OAUTH"}),
+        ("", AuthTypes(), {"header": "X-Glean-Auth-Type", "oauth": "OAUTH"}),
         ("auth_type: by_token\n", AuthTypes("", issued=("glean_", "acme_")), "by_token"),
         (
             "auth_type: {header: X-Acme-Kind, oauth: Sso}\n",
             AuthTypes("x-acme-kind", "sso"),
-            {"header": "x-acme-kind", "oauth": "Sso"},
+            {"header": "X-Acme-Kind", "oauth": "Sso"},
         ),
     ],
 )

@@ -33,6 +33,12 @@ def test_names_of_ones_own_are_named() -> None:
     assert headers.messages()[Reason.TOKEN_REVOKED].endswith("An OAuth access token needs the header X-Acme-Kind: Sso.")
 
 
+def test_a_header_is_told_as_the_configuration_spells_it() -> None:
+    headers = ClientHeaders.of(OWN, "Sso", ("X-ACME-User", "X-Acme-KIND", "X-Acme-User"))
+    assert (headers.act_as, headers.auth_type) == ("X-ACME-User", "X-Acme-KIND")
+    assert headers.messages()[Reason.ACT_AS_MISSING] == "Required header missing: X-ACME-User."
+
+
 def test_of_several_act_as_headers_the_added_one_is_named() -> None:
     assert ClientHeaders.of(replace(OWN, act_as=ActAs((*ACT_AS_HEADERS, "on-behalf-of"))), "OAUTH").act_as == "On-Behalf-Of"
 
@@ -52,6 +58,15 @@ def test_nobody_is_advised_in_vain(policy: Policy, is_advised: bool) -> None:
     assert advised == ({reason for reason in Reason if reason.public_name == "token_invalid"} if is_advised else set())
 
 
-@pytest.mark.parametrize(("name", "told"), [("x-scio-actas", "X-Scio-ActAs"), ("on-behalf-of", "On-Behalf-Of"), ("", "")])
-def test_names_are_spelled_as_people_write_them(name: str, told: str) -> None:
-    assert spelled(name) == told
+@pytest.mark.parametrize(
+    ("name", "written", "told"),
+    [
+        ("x-scio-actas", (), "X-Scio-ActAs"),
+        ("on-behalf-of", ("X-Acme-User",), "On-Behalf-Of"),
+        ("on-behalf-of", ("on-behalf-of", "On-BEHALF-of"), "On-BEHALF-of"),
+        ("on-behalf-of", ("on-behalf-of",), "On-Behalf-Of"),
+        ("", ("",), ""),
+    ],
+)
+def test_names_are_spelled_as_people_write_them(name: str, written: tuple[str, ...], told: str) -> None:
+    assert spelled(name, written) == told

@@ -9,76 +9,29 @@ from typing import Any
 
 import pytest
 
-from extauthz.config.loader import Configuration, load
-from extauthz.serve.messages import HandOver, Message, Report, State
+from extauthz.config.loader import Configuration
+from extauthz.serve.messages import HandOver, Report, State
 from extauthz.serve.supervisor import Supervisor
 from extauthz.serve.worker_link import WorkerLink, WorkerSilent
-from tests.support.virtual_time import elapse, in_virtual_time
-
-SETTINGS = """\
-version: 1
-server: {listen: 127.0.0.1:9001, ops: null, workers: 1, drain: 10s}
-tokens: {store: "sqlite:///tokens.db", peppers: [{id: p1, file: pepper}]}
-scopes: [SEARCH]
-routes: [routes.yaml]
-"""
-
-
-def now() -> float:
-    return round(asyncio.get_running_loop().time(), 3)
-
-
-class Worker:
-    """A worker's process and its end of the conversation: it reads what it is asked, and answers nothing unless it is `alive`."""
-
-    def __init__(self, code: int | None = None, *, alive: bool = False) -> None:
-        self._alive = alive
-        self._answers: asyncio.Queue[tuple[int, Message]] = asyncio.Queue()
-        self.pid = 4711
-        self.started = now()
-        self.asked: list[tuple[float, Message]] = []
-        self.killed: list[float] = []
-        self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        if code is not None:
-            self._end.set_result(code)
-
-    async def wait(self) -> int:
-        return await asyncio.shield(self._end)
-
-    def kill(self) -> None:
-        self.killed.append(now())
-        self._end.set_result(-9)
-
-    async def send(self, message: Message, number: int) -> None:
-        self.asked.append((now(), message))
-        if self._alive:
-            self._answers.put_nowait((number, State()))
-
-    async def receive(self) -> tuple[int, Message]:
-        return await self._answers.get()
-
-    def close(self) -> None:
-        """Nothing is open."""
+from tests.support.virtual_time import elapse, in_virtual_time, now
+from tests.support.worker_in_memory import WorkerInMemory, configured
 
 
 @pytest.fixture
 def configuration(tmp_path: Path) -> Configuration:
-    (tmp_path / "pepper").write_bytes(bytes(range(32)))
-    (tmp_path / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH}]')
-    (tmp_path / "extauthz.yaml").write_text(SETTINGS)
-    return load(tmp_path / "extauthz.yaml")
+    return configured(tmp_path, workers=1, drain="10s")
 
 
 @pytest.fixture
-def supervised(configuration: Configuration, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Worker]]:
+def supervised(configuration: Configuration, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[WorkerInMemory]]:
     """Return what runs a supervisor for some seconds, and returns the workers."""
 
-    def run(seconds: float, *, then: Callable[[Supervisor], Coroutine[Any, Any, None]], **more: Any) -> list[Worker]:
-        made: list[Worker] = []
+    def run(seconds: float, *, then: Callable[[Supervisor], Coroutine[Any, Any, None]], **more: Any) -> list[WorkerInMemory]:
+        made: list[WorkerInMemory] = []
 
         async def start_worker(*_: object) -> WorkerLink:
-            made.append(Worker(**more))
-            return WorkerLink(made[-1], made[-1])  # type: ignore[arg-type]
+            made.append(WorkerInMemory(**more))
+            return made[-1].link
 
         async def work() -> None:
             supervisor = Supervisor(configuration, "nghttp2", log_decisions=False)
@@ -100,7 +53,7 @@ async def nothing(_: Supervisor) -> None:
 
 
 def test_a_worker_that_answers_nothing_is_asked_every_three_seconds_and_killed_within_fifteen(
-    supervised: Callable[..., list[Worker]],
+    supervised: Callable[..., list[WorkerInMemory]],
 ) -> None:
     first, second = supervised(20, then=nothing)
     # Each question is waited for two seconds; nothing was heard for more than ten when the third has come to nothing.
@@ -110,26 +63,25 @@ def test_a_worker_that_answers_nothing_is_asked_every_three_seconds_and_killed_w
 
 
 def test_workers_that_end_at_once_are_started_again_after_pauses_that_grow_to_ten_seconds(
-    supervised: Callable[..., list[Worker]],
+    supervised: Callable[..., list[WorkerInMemory]],
 ) -> None:
     workers = supervised(60, code=1, then=nothing)
     assert [worker.started for worker in workers] == [0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 12.7, 22.7, 32.7, 42.7, 52.7]
 
 
-def test_a_worker_that_does_not_end_is_killed_five_seconds_after_its_drain(supervised: Callable[..., list[Worker]]) -> None:
+def test_a_worker_that_does_not_end_is_killed_five_seconds_after_its_drain(supervised: Callable[..., list[WorkerInMemory]]) -> None:
     async def stop(supervisor: Supervisor) -> None:
         await supervisor.stop()
         assert now() == 1 + 10 + 5
 
-    (worker,) = supervised(1, alive=True, then=stop)
+    (worker,) = supervised(1, answer=State(), then=stop)
     assert worker.asked[0] == (1, HandOver())
     assert worker.killed == [16]
 
 
 def test_what_needs_no_work_is_answered_within_two_seconds() -> None:
     async def work() -> float:
-        worker = Worker()
-        link = WorkerLink(worker, worker)  # type: ignore[arg-type]
+        link = WorkerInMemory().link
         with pytest.raises(WorkerSilent):
             await link.ask(Report())
         lasted = now()

@@ -374,7 +374,7 @@ def test_a_recording_has_a_bound_of_memory(tmp_path: Path) -> None:
     async def work() -> None:
         name = await made.start(number=MAX_NUMBER)
         for number in range(MAX_NUMBER):
-            made.processes[0].check(number, "/" + "a" * 8_000)
+            made.processes[0].check(number, "/a" * 4_000)
         assert not made.is_recording
         size, is_over = 0, False
         while not is_over:

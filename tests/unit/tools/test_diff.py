@@ -313,12 +313,30 @@ def test_nothing_that_is_told_holds_more_than_placeholders() -> None:
 
 
 @pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ({}, "X-Scio-ActAs: ana@acme.com"),
+        ({"headers": ["X-ACME-User"], "only": True}, "X-ACME-User: ana@acme.com"),
+        ({"headers": ["x-acme-user"], "only": True}, "X-Acme-User: ana@acme.com"),
+    ],
+    ids=str,
+)
+def test_examples_spell_headers_as_the_configuration_does(section: dict[str, Any], told: str) -> None:
+    settings = {"act_as": {"allow": ["ana@acme.com"], **section}}
+    found = differences(configuration([], settings), configuration([ROUTE], settings))
+    lines = {caller.curl for finding in found.findings for caller in finding.callers if caller.kind == "GLOBAL"}
+    assert [line for line in lines if told in line] != []
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("GET", "/a/b", "", {}), ["curl", "https://$HOST/a/b"]),
         (("HEAD", "/a$(b)", "h.example", {}), ["curl", "--head", "https://h.example/a$(b)"]),
         (("PUT", "/", "[::1]", {}), ["curl", "-X", "PUT", "--globoff", "https://[::1]/"]),
         (("GET", "/", "not one", {"x-a": "it's"}), ["curl", "https://$HOST/", "-H", "Host: not one", "-H", "X-A: it's"]),
+        (("GET", "/", "", {"x-scio-actas": "a"}), ["curl", "https://$HOST/", "-H", "X-Scio-ActAs: a"]),
+        (("GET", "/", "", {"x-on-me": "a"}, ("X-ON-me",)), ["curl", "https://$HOST/", "-H", "X-ON-me: a"]),
         (("GET", "/", "", {"authorization": "Bearer secret"}), ["curl", "https://$HOST/", "-H", "Authorization: Bearer $TOKEN"]),
     ],
 )

@@ -16,13 +16,14 @@ from extauthz.core.model import ALLOWING, Identity, Reason
 from extauthz.ports import Verifier
 from extauthz.telemetry.decision_record import RecordField
 from extauthz.telemetry.recorded_requests import recorded_request
-from extauthz.tools.described import described, record_in
+from extauthz.tools.described import described
 from extauthz.tools.explain import explain, step_of
 from extauthz.tools.explain_model import REASONS_OF, STEP_OF, CheckOutcome, Explanation, Step
 from extauthz.tools.explain_view import DECISION_ID_SHOWN
+from extauthz.tools.log_lines import line_in
 from extauthz.tools.verifying import evidence_of
 from tests.support import vectors
-from tests.support.vector_worlds import CHECKS, Worlds, prepared, worlds
+from tests.support.vector_worlds import CHECKS, NOT_RECORDED, Worlds, prepared, worlds
 from tests.support.vectors import VectorWorld
 from tests.support.world import DECISION_ID, NOW, Answer
 
@@ -47,7 +48,8 @@ def test_every_vector_is_explained_as_it_is_answered(name: str, worlds: Worlds) 
             context = f"{case}: {case.rule}\n{form}: {case.data}\n{found}"
             assert found.decision is not None, context
             assert (found.decision.outcome, found.reason) == (answer.decision.outcome, answer.decision.reason), context
-            assert _sets(found) == (answer.headers if answer.allowed else {}), context
+            if str(case) not in NOT_RECORDED:  # whoever is named there could be a token, and is hidden
+                assert _sets(found) == (answer.headers if answer.allowed else {}), context
             assert set(found.removed) <= set(answer.removed), context
             _is_in_order(found, message)
         assert _of_the_log(world) == (found.outcome, found.reason), context
@@ -57,7 +59,7 @@ def _of_the_log(world: VectorWorld) -> tuple[str, Reason | None]:
     """Explain the line that the last decision becomes: what it does not keep is assumed so that its reason comes out again."""
     recorder, configuration = world.world.recorder, world.world.configuration
     line = LOG.line(NOW, recorder.requests[-1], recorder.decisions[-1], 0.0).decode()
-    told = described(configuration, record_in(line))
+    told = described(configuration, line_in(line))
     assert (told.reason, told.moment) == (recorder.decisions[-1].reason, NOW)
     found = explain(configuration, told.request, told.evidence, NOW)
     return found.outcome, found.reason
@@ -74,7 +76,7 @@ def test_what_was_recorded_is_explained_as_it_was_answered(name: str, worlds: Wo
         now, scopes = world.world.clock.now(), configuration.settings.scopes
         made = recorded_request(configuration.policy, request, decision, now, scopes=scopes)
         if made is not None:
-            told = described(configuration, record_in(json.dumps(made)))
+            told = described(configuration, line_in(json.dumps(made)))
             explained = explain(configuration, told.request, told.evidence, now)
             found.append((str(case), explained.outcome, explained.reason))
             answered.append((str(case), decision.outcome, decision.reason))

@@ -16,7 +16,7 @@ from extauthz.core.model import AuthType, Reason
 from extauthz.telemetry.decision_record import RecordField
 from extauthz.tools import replay as replay_module
 from extauthz.tools.log_lines import LogLine, Undecidable, read_line
-from extauthz.tools.masking import MASK
+from extauthz.tools.masking import HIDDEN, Mask
 from extauthz.tools.replay import Replay, ReplayOutcome
 from extauthz.tools.replay_report import EXAMPLES, ReplayDifference, ReplayReport, difference_of
 from tests.support import vectors
@@ -308,11 +308,11 @@ def test_rows_are_bounded_and_what_is_given_up_is_counted(tmp_path: Path, monkey
 def test_no_example_holds_a_token(tmp_path: Path) -> None:
     world = World(tmp_path, ROUTES)
     token = world.token()
-    report = ReplayReport(replay_of(world.configuration), prefixes=frozenset({"glean"}))
+    report = ReplayReport(replay_of(world.configuration), mask=Mask())
     report.add(line("route_unknown", f"/x/{token}", path=f"/{token}/a", user=token, method=token))
     report.add(line(f"{token}", f"/x/{token}", path=f"/{token}/a"))
     shown = repr(report.changed) + repr(report.undecidable)
-    assert MASK in shown
+    assert HIDDEN in shown
     assert token.split("_")[2][:16] not in shown
 
 

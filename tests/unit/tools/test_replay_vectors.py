@@ -15,7 +15,7 @@ from extauthz.tools.calls import decided_call, headers_for_upstream, request_of
 from extauthz.tools.log_lines import LogLine, RecordedLine, Undecidable, read_line
 from extauthz.tools.replay import Replay, outcome_of
 from tests.support import vectors
-from tests.support.vector_worlds import CHECKS, Worlds, prepared, worlds
+from tests.support.vector_worlds import CHECKS, NOT_RECORDED, Worlds, prepared, worlds
 from tests.support.vectors import VectorWorld
 
 __all__ = ["worlds"]
@@ -31,7 +31,7 @@ LOG_LEAVES_OPEN = {
     Undecidable.TOKEN_NOT_VERIFIED: {"credential_disabled", "token_malformed"},
 }
 """What a line of the decision log does not say even to the configuration that wrote it, by the reasons of such lines."""
-NOT_RECORDED = {"internal", "request_malformed"}
+REASONS_NOT_RECORDED = {"internal", "request_malformed"}
 """Reasons with which no request is recorded; one whose token holds a scope beyond the vocabulary is not recorded either."""
 
 
@@ -83,7 +83,7 @@ def _is_decided_alike(world: VectorWorld, request: Request, decision: Decision, 
     recorded = recorded_request(policy, request, decision, world.world.clock.wall, scopes=scopes)
     if recorded is None:
         held = decision.identity.scopes if decision.identity else frozenset()
-        assert (reason in NOT_RECORDED) != bool(held - set(scopes)), (about, reason)
+        assert (reason in REASONS_NOT_RECORDED) + bool(held - set(scopes)) + (about in NOT_RECORDED) == 1, (about, reason)
         return
     again = read_line(json.dumps(recorded).encode())
     assert isinstance(again, RecordedLine), about
