@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from extauthz.errors import ConfigurationError, Problem
 from extauthz.tools.openapi import DescribedOperation
 from extauthz.tools.openapi_access import Access, Accesses
 from extauthz.tools.openapi_paths import Pattern, PatternFit, pattern
+from extauthz.tools.yaml_text import quoted
 
 MAX_NAME = 200
 MAX_WHY = 200
@@ -125,15 +125,6 @@ def _value(key: str, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return quoted(str(value)) if key in ("match", "name") else str(value)
-
-
-def quoted(text: str) -> str:
-    r"""Return a text in double quotes, as YAML reads it."""
-    return "".join(_escaped(letter) for letter in json.dumps(text, ensure_ascii=False))
-
-
-def _escaped(letter: str) -> str:
-    return letter if letter.isprintable() else f"\\U{ord(letter):08x}"
 
 
 def comment_of(decision: str, why: str, tail: str = "") -> str:
