@@ -496,7 +496,7 @@ def expression(template: str, *, is_loose: bool) -> re.Pattern[str]:
     """Return what a template describes, worked out apart; `is_loose` takes a mixed segment for a whole one."""
     text = template.replace("%20", " ")
     if is_loose:
-        text = text.replace("{id}.json", "{id}")
+        text = text.replace("}.json", "}")
     parts = re.split(r"(\{[^{}]*\})", text)
     return re.compile("".join(".+" if part == "{p*}" else "[^/]+" if part[:1] == "{" else re.escape(part) for part in parts))
 
