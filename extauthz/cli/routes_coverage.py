@@ -50,7 +50,8 @@ def compare(
 
     Example: extauthz routes coverage openapi.yaml --map openapi-map.yaml --config config/extauthz.yaml
     """
-    from extauthz.tools.openapi_coverage import Question, coverage
+    from extauthz.tools.openapi_asking import Question
+    from extauthz.tools.openapi_coverage import coverage
 
     loaded = configuration.read(config_file)
     vocabulary = loaded.settings.scopes

@@ -48,6 +48,10 @@ class Lint(StrEnum):
         "For an upstream that decodes %2F, paths of it are those of a route that asks for something else; told once for a file.",
     )
     QUESTION_MARK = ("question-mark", "A pattern holds a question mark: queries are not matched.")
+    NOT_REVIEWED = (
+        "not-reviewed",
+        "So many patterns overlap that it was not looked at whether weaker routes take a part of this one, and of those behind it.",
+    )
     COSTLY_LOOK_UP = ("costly-look-up", "A look-up may visit many nodes, because literals and parameters share levels.")
     USELESS_AUDIENCE = ("useless-audience", "A route names an audience, and no internal tokens are made.")
     MONITOR_MODE = ("monitor-mode", "Some or all routes forward what they would refuse.")

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from extauthz.config.pacing import paced
 from extauthz.core.model import AuthType
 from extauthz.core.routes import ANY_METHOD, Match, MethodTable, Node, Route, RouteTable
 
 MAX_CHOICES = 64
+MAX_STEPS = 20_000_000
+"""Nodes and routes that are looked at for all tables together, some 10 seconds.
+
+Ten thousand ordinary routes take 45,000. Where every pattern overlaps with every other, steps grow with the square of the routes;
+to find which of many patterns overlap has no way that is always faster (it is the problem of orthogonal vectors).
+"""
+
+
+@dataclass(slots=True)
+class Steps:
+    """What a review may still look at; it is over when nothing is left."""
+
+    left: int
+
+    def are_over(self) -> bool:
+        """Tell whether something was not looked at."""
+        return self.left < 0
 
 
 def duplicates(routes: Iterable[Route]) -> Iterator[tuple[Route, Route]]:
@@ -22,19 +40,25 @@ def duplicates(routes: Iterable[Route]) -> Iterator[tuple[Route, Route]]:
                 break
 
 
-def cuts(table: RouteTable, routes: Iterable[Route]) -> Iterator[tuple[Route, list[Route]]]:
-    """Yield each route whose paths a more specific but weaker route takes a part of, with those weaker routes."""
+def cuts(table: RouteTable, routes: Iterable[Route], steps: Steps) -> Iterator[tuple[Route, list[Route] | None]]:
+    """Yield each route whose paths a more specific but weaker route takes a part of, with those weaker routes.
+
+    Once the steps are over, None stands for them: whether there are any was not looked at.
+    """
     for strict in paced(routes):
         if strict.public or not (strict.match.rest or None in strict.match.segments):
             continue
+        if steps.are_over():
+            yield strict, None
+            continue
         weaker = {
             id(route): route
-            for methods in _overlapping(table.root, strict.match)
+            for methods in _overlapping(table.root, strict.match, steps)
             for route in methods.values()
             if _is_weaker(route, strict) and route.match.specificity < strict.match.specificity and _share_a_method(strict, route)
         }
-        if weaker:
-            yield strict, list(weaker.values())
+        if weaker or steps.are_over():
+            yield strict, None if steps.are_over() else list(weaker.values())
 
 
 def covers(route: Route, other: Route) -> bool:
@@ -52,31 +76,42 @@ def most_choices(table: RouteTable) -> int:
     return _choices(table.root)
 
 
-def _overlapping(root: Node, match: Match) -> Iterator[MethodTable]:
-    """Yield the method tables of all patterns that share a path with `match`."""
+def _overlapping(root: Node, match: Match, steps: Steps) -> Iterator[MethodTable]:
+    """Yield the method tables of all patterns that share a path with `match`, as long as there are steps."""
     nodes = [root]
     for segment in match.segments:
-        yield from (node.rest for node in nodes if node.rest)
+        yield from _counted((node.rest for node in nodes if node.rest), steps)
         nodes = [child for node in nodes for child in _children(node, segment)]
-    while nodes:
-        yield from (methods for node in nodes for methods in (node.methods, node.rest) if methods)
+        steps.left -= len(nodes)
+        if steps.are_over():
+            return
+    while nodes and not steps.are_over():
+        yield from _counted((methods for node in nodes for methods in (node.methods, node.rest) if methods), steps)
         nodes = [child for node in nodes for child in _all_children(node)] if match.rest else []
+        steps.left -= len(nodes)
 
 
-def _all_children(node: Node) -> Iterator[Node]:
-    yield from node.literals.values()
-    if node.parameter:
-        yield node.parameter
+def _counted(several: Iterable[MethodTable], steps: Steps) -> Iterator[MethodTable]:
+    for methods in several:
+        steps.left -= len(methods)
+        if steps.are_over():
+            return
+        yield methods
 
 
-def _children(node: Node, segment: str | None) -> Iterator[Node]:
+def _all_children(node: Node) -> list[Node]:
+    return [*node.literals.values(), node.parameter] if node.parameter else [*node.literals.values()]
+
+
+def _children(node: Node, segment: str | None) -> list[Node]:
     if segment is None:
         # A parameter is never empty: "/a/{name}" does not match "/a/".
-        yield from (child for literal, child in node.literals.items() if literal)
-    elif segment in node.literals:
-        yield node.literals[segment]
+        children = [child for literal, child in node.literals.items() if literal]
+    else:
+        children = [node.literals[segment]] if segment in node.literals else []
     if node.parameter and segment != "":
-        yield node.parameter
+        children.append(node.parameter)
+    return children
 
 
 def _is_weaker(route: Route, than: Route) -> bool:

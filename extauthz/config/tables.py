@@ -28,12 +28,13 @@ def compile_tables(placed: list[LocatedRoute]) -> tuple[RouteTable, Mapping[str,
     hosts = sorted({host for entry in placed for host in entry.hosts})
     problems, warnings = _names_used_twice(placed), []
     tables = {}
+    steps = route_review.Steps(route_review.MAX_STEPS)
     for host in ("", *hosts):
         entries = [entry for entry in placed if (host in entry.hosts if host else not entry.hosts)]
         upstream = entries[0].reading if entries else STRICT
         table = tables[host] = compile_routes(paced([entry.route for entry in entries]), upstream)
         problems += [*_other_upstreams(entries), *_same_patterns(entries, upstream, lines)]
-        warnings += [*_warnings(table, entries, lines), *_other_readings(table, entries, lines)]
+        warnings += [*_warnings(table, entries, lines, steps), *_other_readings(table, entries, lines)]
     for entry in paced(placed):
         if any(segment and "?" in segment for segment in entry.route.match.segments):
             message = "'?' in a pattern is the character of a path (%3F): queries are not matched"
@@ -81,10 +82,14 @@ def _same_patterns(entries: list[LocatedRoute], upstream: Upstream, lines: _Line
         yield lines[later].problem(f"{one} are one word for some servers that ignore case, and two for others: rename one")
 
 
-def _warnings(table: RouteTable, entries: list[LocatedRoute], lines: _Lines) -> Iterator[Problem]:
+def _warnings(table: RouteTable, entries: list[LocatedRoute], lines: _Lines, steps: route_review.Steps) -> Iterator[Problem]:
     routes = [entry.route for entry in entries]
     seen: set[int] = set()
-    for strict, weaker in route_review.cuts(table, routes):
+    not_reviewed: list[Route] = []
+    for strict, weaker in route_review.cuts(table, routes, steps):
+        if weaker is None:
+            not_reviewed.append(strict)
+            continue
         others = []
         for route in weaker:
             name, why = _of_its_own(route, strict)
@@ -98,6 +103,10 @@ def _warnings(table: RouteTable, entries: list[LocatedRoute], lines: _Lines) -> 
             more = f" and {len(others) - 1} more" if len(others) > 1 else ""
             message = f"{lines.label(others[0])}{more} takes a part of this stricter route"
             yield lines[strict].problem(message, name=Lint.WEAKER_UNDER_STRICTER)
+    if not_reviewed:
+        more = f" and of {len(not_reviewed) - 1:,} more behind it" if len(not_reviewed) > 1 else ""
+        message = f"not reviewed: whether weaker routes take a part of this one{more}. Patterns overlap too much: make them simpler"
+        yield lines[not_reviewed[0]].problem(message, name=Lint.NOT_REVIEWED)
     choices = route_review.most_choices(table)
     if choices > route_review.MAX_CHOICES and routes:
         message = f"a look-up can visit {choices} nodes, because literals and parameters share levels: look for a simpler map"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from extauthz.config.openapi_map import OpenapiMap
@@ -15,14 +14,13 @@ from extauthz.core.upstream import Upstream
 from extauthz.errors import ConfigurationError, Problem
 from extauthz.tools.openapi import DescribedOperation
 from extauthz.tools.openapi_access import Access, Accesses
-from extauthz.tools.openapi_paths import Pattern, PatternFit, pattern
+from extauthz.tools.openapi_paths import PatternFit, pattern, shape
+from extauthz.tools.openapi_sharing import Key, Placed, Sharing
+from extauthz.tools.yaml_text import quoted
 
 MAX_NAME = 200
 MAX_WHY = 200
 _BRACKETS = str.maketrans("()", "[]")
-
-Key = tuple[str, tuple[str | None, ...], bool]
-"""A method, the segments of a pattern, and whether it goes on behind them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +31,6 @@ class Line:
     access: Access
     operations: tuple[DescribedOperation, ...]
     name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    operation: DescribedOperation
-    pattern: Pattern
 
 
 def lines_of(
@@ -53,7 +45,7 @@ def lines_of(
     Raises ConfigurationError for a path that no pattern can be made of.
     """
     accesses = Accesses(rules, vocabulary)
-    groups: dict[Key, tuple[Match, list[_Placed]]] = {}
+    groups: dict[Key, tuple[Match, list[Placed]]] = {}
     spelled: dict[tuple[tuple[str | None, ...], bool], str] = {}
     for match in there:
         read = match.read_by(upstream)
@@ -61,21 +53,31 @@ def lines_of(
     problems: list[Problem] = []
     for operation in operations:
         for base in dict.fromkeys(server.base for server in operation.servers):
-            placed = pattern(base + operation.path, operation.matrix, rest=rules.wildcards == "rest")
+            nearest = pattern(base + operation.path, operation.matrix, rest=rules.wildcards == "rest")
+            placed = Placed(operation, nearest, shape(base + operation.path, operation.matrix))
             try:
-                match = parse_match(f"{operation.method} {placed.text}")
+                match = parse_match(f"{operation.method} {nearest.text}")
             except ValueError as error:
                 problems.append(Problem(operation.place, 0, "", f"no route can be made of it: {error}"))
                 continue
             read = match.read_by(upstream)
             # Patterns that are one for the upstream are written alike.
-            text = spelled.setdefault((read.segments, read.rest), placed.text)
+            text = spelled.setdefault((read.segments, read.rest), nearest.text)
             match = parse_match(f"{operation.method} {text}")
-            groups.setdefault((operation.method, read.segments, read.rest), (match, []))[1].append(_Placed(operation, placed))
+            groups.setdefault((operation.method, read.segments, read.rest), (match, []))[1].append(placed)
     if problems:
         raise ConfigurationError(problems)
     names = Counter(operation.operation_id for operation in operations)
-    return {key: _line(match, group, accesses, rules, names) for key, (match, group) in groups.items()}
+    lines = {key: _line(match, group, accesses, rules, names) for key, (match, group) in groups.items()}
+    placed_at = {key: group for key, (_, group) in groups.items()}
+    for key, whole in dict(Sharing(placed_at, upstream).hidden()).items():
+        match = parse_match(f"{key[0]} {spelled[key[1:]]}")
+        placed_at[key] = placed_at[whole]
+        why = f"{lines[whole].access.why}; a part of {lines[whole].match.text}"
+        lines[key] = replace(lines[whole], match=match, access=replace(lines[whole].access, why=why), name=None)
+    for key, placed in Sharing(placed_at, upstream).astray():
+        lines[key] = _stricter(lines[key], placed, accesses)
+    return lines
 
 
 def keys_of(match: Match, upstream: Upstream) -> list[Key]:
@@ -84,7 +86,7 @@ def keys_of(match: Match, upstream: Upstream) -> list[Key]:
     return [(method, read.segments, read.rest) for method in match.methods]
 
 
-def _line(match: Match, group: list[_Placed], accesses: Accesses, rules: OpenapiMap, names: Counter[str | None]) -> Line:
+def _line(match: Match, group: list[Placed], accesses: Accesses, rules: OpenapiMap, names: Counter[str | None]) -> Line:
     operations = tuple(dict.fromkeys(placed.operation for placed in group))
     access = _access(group, accesses, rules)
     name = operations[0].operation_id
@@ -94,8 +96,16 @@ def _line(match: Match, group: list[_Placed], accesses: Accesses, rules: Openapi
     return Line(match, access, operations, name if is_own and is_valid else None)
 
 
-def _access(group: list[_Placed], accesses: Accesses, rules: OpenapiMap) -> Access:
-    reached = [placed for placed in group if placed.pattern.fit is not PatternFit.NEVER]
+def _stricter(line: Line, placed: Placed, accesses: Accesses) -> Line:
+    """Let a line open nothing that an operation, of which some paths come to it, does not."""
+    access = line.access.both(accesses.of(placed.operation))
+    if access.words == line.access.words:
+        return line
+    return replace(line, access=replace(access, why=f"{line.access.why}; {placed.operation.label} shares paths and is stricter"))
+
+
+def _access(group: list[Placed], accesses: Accesses, rules: OpenapiMap) -> Access:
+    reached = [placed for placed in group if placed.is_reached]
     notes = list(dict.fromkeys(note for placed in group for note in placed.pattern.notes))
     if not reached:
         return Access(why="; ".join(notes))
@@ -125,15 +135,6 @@ def _value(key: str, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return quoted(str(value)) if key in ("match", "name") else str(value)
-
-
-def quoted(text: str) -> str:
-    r"""Return a text in double quotes, as YAML reads it."""
-    return "".join(_escaped(letter) for letter in json.dumps(text, ensure_ascii=False))
-
-
-def _escaped(letter: str) -> str:
-    return letter if letter.isprintable() else f"\\U{ord(letter):08x}"
 
 
 def comment_of(decision: str, why: str, tail: str = "") -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 from extauthz.core.paths import is_reachable
@@ -20,6 +21,17 @@ _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})").search
 _ANYTHING = re.compile(r"\*|\+|path|.*\.[*+].*").fullmatch
 _PLAIN_NAME = re.compile(r"[^A-Za-z0-9_]")
 _SAFE = "/%~!$&'()*+,=:@;"
+
+
+class Parameter(Enum):
+    """What a parameter of a template stands for: a segment, or with REST behind it that and any number of others."""
+
+    SEGMENT = "segment"
+    REST = "rest"
+
+
+Shape = tuple[str | Parameter, ...]
+"""What all paths of a template have in common: literals, decoded, and parameters."""
 
 
 class PatternFit(IntEnum):
@@ -73,20 +85,50 @@ def pattern(template: str, matrix: frozenset[str] = frozenset(), *, rest: bool =
     return Pattern("/" + "/".join(texts), fit, tuple(dict.fromkeys(notes)))
 
 
-def sample(template: str, matrix: frozenset[str] = frozenset(), word: str = WORD, *, rest: str = "") -> str:
-    """Return a path, with its query, that the template describes; every parameter is this word, a wildcard with this `rest`."""
-    path, behind = _cut(template)
+def sample(template: str, matrix: frozenset[str] = frozenset(), word: str = WORD, numbers: Sequence[int] = ()) -> str:
+    """Return a path, with its query, that the template describes; every parameter is this word.
 
+    `numbers` are the segments that each REST of its shape stands for, of the first one first.
+    """
+    path, behind = _cut(template)
+    left = iter(numbers)
+    segments: list[str] = []
+    for piece in _PIECES(path):
+        segments += [word] * (next(left, 0) if _has_rest(piece, matrix) else 0)
+        segments.append(quote(_filled(piece, matrix, word), safe=_SAFE, errors="replace"))
+    return "/" + "/".join(segments) + behind.partition("#")[0]
+
+
+def shape(template: str, matrix: frozenset[str] = frozenset(), word: str = WORD) -> Shape:
+    """Return the shape of a template; a parameter that is a part of a segment is this word, as in `sample`."""
+    pieces: list[str | Parameter] = []
+    for piece in _PIECES(_cut(template)[0]):
+        pieces += [Parameter.REST] if _has_rest(piece, matrix) else []
+        is_whole = _whole_parameter(piece, matrix) is not None
+        pieces.append(Parameter.SEGMENT if is_whole else unquote(_filled(piece, matrix, word)))
+    return tuple(pieces)
+
+
+def _filled(piece: str, matrix: frozenset[str], word: str) -> str:
     def value(match: re.Match[str]) -> str:
         name = match[1]
         if name.startswith(";") or name in matrix:
             return f";{_named(name)}={word}"
-        if name[:1] in (".", "/"):
-            return f"{name[:1]}{word}"
-        return word + rest if _has_slashes(name) else word
+        return f"{name[:1]}{word}" if name[:1] in (".", "/") else word
 
-    segments = [quote(_EXPRESSION.sub(value, piece), safe=_SAFE, errors="replace") for piece in _PIECES(path)]
-    return "/" + "/".join(segments) + behind.partition("#")[0]
+    return _EXPRESSION.sub(value, piece)
+
+
+def _has_rest(piece: str, matrix: frozenset[str]) -> bool:
+    """Tell whether a piece begins with a parameter that can be several segments; in the middle of one it is taken for one."""
+    match = _EXPRESSION.match(piece)
+    return match is not None and match[1] not in matrix and _has_slashes(match[1])
+
+
+def _whole_parameter(piece: str, matrix: frozenset[str]) -> str | None:
+    """Return what is written in the braces of a parameter that is one whole segment or more."""
+    match = _EXPRESSION.fullmatch(piece)
+    return None if match is None or match[1].startswith((";", ".", "/")) or match[1] in matrix else match[1]
 
 
 def _cut(template: str) -> tuple[str, str]:
@@ -108,8 +150,9 @@ def _segment(piece: str, matrix: frozenset[str], *, is_last: bool) -> _Segment |
     names = _EXPRESSION.findall(piece)
     if any(name.startswith(";") or name in matrix for name in names):
         return _Segment("{" + _named(names[0]) + "}", PatternFit.NEVER, "paths with the ';' of a matrix parameter are refused")
-    if len(names) == 1 and piece == f"{{{names[0]}}}" and not names[0].startswith((".", "/")):
-        return _parameter(names[0], is_last=is_last)
+    name = _whole_parameter(piece, matrix)
+    if name is not None:
+        return _parameter(name, is_last=is_last)
     if names or "{" in piece or "}" in piece:
         beside = _EXPRESSION.sub("", piece)
         if not is_reachable(f"x{unquote(beside)}"):

@@ -20,7 +20,8 @@ from extauthz.core.upstream import STRICT, Upstream
 from extauthz.errors import ConfigurationError, Problem
 from extauthz.tools.openapi import DescribedOperation
 from extauthz.tools.openapi_access import Access, of_route
-from extauthz.tools.openapi_lines import Key, Line, comment_of, lines_of, written
+from extauthz.tools.openapi_lines import Line, comment_of, lines_of, written
+from extauthz.tools.openapi_sharing import Key
 from extauthz.tools.openapi_written import Written, read_line
 
 COLUMN = 88

@@ -15,7 +15,8 @@ from extauthz.config.route_spans import Span
 from extauthz.config.routes import LocatedRoute
 from extauthz.core.upstream import Upstream
 from extauthz.tools.openapi_access import Access, of_route
-from extauthz.tools.openapi_lines import Key, comment_of, keys_of
+from extauthz.tools.openapi_lines import comment_of, keys_of
+from extauthz.tools.openapi_sharing import Key
 
 _COMMENT = re.compile(r"(?P<gap>[ \t]+)# imported: (?P<decision>[^()]*) \((?P<why>[^()]*)\)(?P<tail>.*)", re.DOTALL).fullmatch
 _ACCESS = ("scope", "all_of", "any_of", "public", "deny", "anonymous")

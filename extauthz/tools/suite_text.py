@@ -1,4 +1,4 @@
-"""Texts of suites: quoted for YAML, and shown without what may be a token."""
+"""Texts of suites, shown without what may be a token."""
 
 from __future__ import annotations
 
@@ -10,17 +10,9 @@ from extauthz.tools.masking import HIDDEN, Mask
 TOKEN_MARK = "\ud800"
 """Stands in a header for the token of the caller: no file can hold this character."""
 
-_AS_IT_IS = re.compile(r"[ !#-\[\]-~]*").fullmatch
 _BEHIND_SCHEME = re.compile(r"(?i)\b(bearer|basic|dpop|negotiate|digest)([ \t]+|%20|\+)[^\s'\"]{8,}")
 _IN_QUERY = re.compile(r"(?i)((?:token|secret|password|assertion|code|api_?key)(?:%3d|=))[^&\s'\"]{8,}")
 _mask = Mask()
-
-
-def quoted(text: str) -> str:
-    """Write a text as YAML reads it back, in double quotes and with ASCII alone (YAML 1.2, 5.7)."""
-    if _AS_IT_IS(text):
-        return f'"{text}"'
-    return '"' + "".join(letter if _AS_IT_IS(letter) else _escaped(letter) for letter in text) + '"'
 
 
 def shown(text: str) -> str:
@@ -32,10 +24,3 @@ def shown(text: str) -> str:
 def shown_place(text: str) -> str:
     """Return the name of a file, which may be as long as it likes, without what has the form of a token."""
     return _mask.tokens(text)
-
-
-def _escaped(letter: str) -> str:
-    code = ord(letter)
-    if letter in '"\\':
-        return f"\\{letter}"
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

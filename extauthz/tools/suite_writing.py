@@ -11,7 +11,7 @@ from extauthz.config.loader import Configuration
 from extauthz.core.model import Decision, Reason
 from extauthz.tools.calls import Call, decided_call
 from extauthz.tools.suite_examples import Examples, RequestExample
-from extauthz.tools.suite_text import quoted
+from extauthz.tools.yaml_text import quoted
 
 _HEAD = """\
 # What the configuration decides, route by route: these cases are the rules as they were when `extauthz test --init` wrote them.

@@ -15,7 +15,8 @@ from extauthz.config.openapi_map import OpenapiMap
 from extauthz.core.credentials import Kind
 from extauthz.core.policy import Policy
 from extauthz.tools.openapi import DescribedOperation, read
-from extauthz.tools.openapi_coverage import DescriptionCoverage, Discrepancy, Question, coverage
+from extauthz.tools.openapi_asking import Question
+from extauthz.tools.openapi_coverage import DescriptionCoverage, Discrepancy, coverage
 
 FILE = Path("api.yaml")
 VOCABULARY = ("SEARCH", "CHAT", "ADMIN")
@@ -151,6 +152,87 @@ def test_more_segments_of_a_wildcard_are_asked_about_too(tmp_path: Path) -> None
     assert covered('match: "GET /f/{path}", scope: SEARCH', described).findings == ()
     found = covered('match: "GET /f/{path}", scope: SEARCH\nmatch: "GET /f/**", public: true', described)
     assert [(each.kind.value, each.route) for each in found.findings] == [("wider", "GET /f/**")]
+
+
+WILDCARDS: dict[str, tuple[str, dict[str, dict[str, Any]], list[tuple[str, str, str]]]] = {
+    "each number of segments is asked about": (
+        'match: "GET /{x}/a", scope: SEARCH\nmatch: "GET /{x}/{y}/{z}/a", public: true\nmatch: "GET /{a}/{b}/**", deny: true',
+        {"/{p*}/a": {"get": READ}},
+        [("wider", "GET /{p*}/a", "GET /{x}/{y}/{z}/a")],
+    ),
+    "in each of several": (
+        'match: "GET /{x}/a/{y}", scope: SEARCH\nmatch: "GET /{x}/a/{y}/{z}", public: true',
+        {"/{p*}/a/{q*}": {"get": READ}},
+        [("wider", "GET /{p*}/a/{q*}", "GET /{x}/a/{y}/{z}")],
+    ),
+    "of more ways some are asked about": (
+        f'match: "GET /{"/a/".join(["{x}"] * 9)}", public: true',
+        {f"/{'/a/'.join(['{p*}'] * 9)}": {"get": READ}},
+        [("wider", f"GET /{'/a/'.join(['{p*}'] * 9)}", f"GET /{'/a/'.join(['{x}'] * 9)}")],
+    ),
+    "a part of the paths is another operation's": (
+        'match: "GET /{x}/**", scope: SEARCH\nmatch: "GET /{x}/{y}/**", public: true',
+        {"/{p*}": {"get": READ}, "/{x}/{q*}": {"get": {"security": []}}},
+        [],
+    ),
+    "with another method it is not": (
+        'match: "GET /{x}/**", scope: SEARCH\nmatch: "GET /{x}/{y}/**", public: true',
+        {"/{p*}": {"get": READ}, "/{x}/{q*}": {"put": {"security": []}}},
+        [("wider", "GET /{p*}", "GET /{x}/{y}/**"), ("no route", "PUT /{x}/{q*}", "")],
+    ),
+    "a route of an operation that comes later": (
+        'match: "GET /f/{x}", scope: SEARCH\nmatch: "GET /{x}/{y}/{z}", public: true',
+        {"/f/{p*}": {"get": READ}, "/{x}/{y}/{z}": {"get": {"security": []}}},
+        [("wider", "GET /f/{p*}", "GET /{x}/{y}/{z}")],
+    ),
+    "what another wildcard opens is wider than the operation that the path belongs to": (
+        'match: "GET /{x}/**", public: true',
+        {"/{p*}": {"get": {"security": []}}, "/{q*}/a": {"get": READ}},
+        [("wider", "GET /{q*}/a", "GET /{x}/**")],
+    ),
+    "an end of a segment behind several": (
+        'match: "GET /{x}", scope: SEARCH\nmatch: "GET /{x}/{y}", public: true',
+        {"/{p*}.json": {"get": READ}},
+        [("wider", "GET /{p*}.json", "GET /{x}/{y}")],
+    ),
+    "stricter in some": ('match: "GET /{x}/{y}/**", scope: SEARCH', {"/{p*}": {"get": READ}}, []),
+    "no route for any": ('match: "GET /a", deny: true', {"/{p*}": {"get": READ}}, [("no route", "GET /{p*}", "")]),
+    "no route for what is left of it": (
+        'match: "GET /{x}", deny: true',
+        {"/{p*}": {"put": READ}, "/{x}": {"get": READ}},
+        [("no route", "PUT /{p*}", "")],
+    ),
+    "nothing is left of it": (
+        'match: "GET /{x}", deny: true\nmatch: "POST /{x}/{y}/**", deny: true',
+        {"/{p*}": {"put": READ}, "/{x}": {"get": READ}, "/{x}/{y*}": {"post": READ}},
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WILDCARDS)
+def test_a_path_of_a_wildcard_is_compared_with_the_operation_that_it_belongs_to(name: str, tmp_path: Path) -> None:
+    lines, paths, expected = WILDCARDS[name]
+    findings = covered(lines, operations(tmp_path, paths)).findings
+    assert [(each.kind.value, each.operation, each.route) for each in findings] == expected
+
+
+def test_operations_of_other_hosts_have_no_path_of_this_one(tmp_path: Path) -> None:
+    paths: dict[str, Any] = {"/{p*}": {"get": READ, "servers": [{"url": "https://one.acme.com"}]}}
+    paths |= {"/{x}/{q*}": {"get": {"security": []}, "servers": [{"url": "https://two.acme.com"}]}}
+    lines = 'match: "GET /{x}/**", scope: SEARCH\nmatch: "GET /{x}/{y}/**", public: true'
+    described = operations(tmp_path, paths)
+    assert [each.operation for each in covered(lines, described).findings] == ["GET /{p*}"]
+    assert covered(lines, described, hosts=("one.acme.com", "b.acme.com")).findings == ()
+    found = covered(lines, described, hosts=("a b.acme.com",), head="hosts: [a.acme.com]\n")
+    assert {each.kind.value for each in found.findings} == {"no operation"}
+    assert found.unreachable == 2
+
+
+def test_a_parameter_is_no_literal_of_any_description(tmp_path: Path) -> None:
+    described = operations(tmp_path, {"/{p*}": {"get": READ}, "/example": {"get": {"security": []}}})
+    assert covered('match: "GET /{x}/**", scope: SEARCH\nmatch: "GET /example", public: true', described).findings == ()
+    assert [each.operation for each in covered('match: "GET /**", public: true', described).findings] == ["GET /{p*}"]
 
 
 def test_what_is_refused_before_any_route_needs_none(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from extauthz.errors import Unavailable
 from extauthz.tools.callers import VERIFYING
 from extauthz.tools.suite_cases import read_suites
 from extauthz.tools.suite_runs import Runner
-from extauthz.tools.suite_text import quoted
+from extauthz.tools.yaml_text import quoted
 from tests.support import vectors
 from tests.support.vector_worlds import CASES, TABLES, Worlds, prepared, worlds
 from tests.support.vectors import Case, VectorWorld
