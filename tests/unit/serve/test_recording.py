@@ -17,6 +17,7 @@ from extauthz.core.model import Allow, AuthType, Decision, Deny, HeaderEdits, Id
 from extauthz.serve import recording as recordings
 from extauthz.serve.messages import Recorded, StartRecording
 from extauthz.serve.recording import Recording
+from extauthz.telemetry.decision_record import RecordField
 from tests.support.virtual_time import in_virtual_time
 
 DENIED = Deny(Reason.ROUTE_UNKNOWN)
@@ -24,7 +25,7 @@ ANA = Identity(AuthType.GLOBAL, "token:one", None, frozenset({"SEARCH"}), 9e9, t
 ALLOWED = Allow(Reason.ALLOWED, "search", HeaderEdits((), ()), ANA, "ana@acme.com")
 
 
-def configured(folder: Path, *, allows_it: bool = True) -> Configuration:
+def configured(folder: Path, *, allows_it: bool = True, **more: Any) -> Configuration:
     (folder / "routes.yaml").write_text('routes: [{match: "POST /search", scope: SEARCH, name: search}]')
     settings = {
         "version": 1,
@@ -32,7 +33,7 @@ def configured(folder: Path, *, allows_it: bool = True) -> Configuration:
         "tokens": {"store": "sqlite:///tokens.db", "peppers": [{"id": "p1", "file": "pepper"}]},
         "scopes": ["SEARCH"],
         "routes": ["routes.yaml"],
-    }
+    } | more
     (folder / "extauthz.yaml").write_text(yaml.safe_dump(settings))
     return load(folder / "extauthz.yaml")
 
@@ -73,6 +74,21 @@ def run(work: Callable[[], object]) -> None:
         work()
 
     in_virtual_time(inside)
+
+
+TOLD = ("method", "path", "route", "reason", "decision", "time", "user", "actor", "auth_type", "client_id", "token_id")
+
+
+@pytest.mark.parametrize("field", [field.value for field in RecordField])
+def test_what_the_log_may_not_have_no_recording_has(tmp_path: Path, field: str) -> None:
+    """Whoever leaves out a field means to keep it from those who read the log; a recording would tell them."""
+    fields = [each.value for each in RecordField if each.value != field]
+    cause = recordings.forbidden(configured(tmp_path, decision_log={"fields": fields}))
+    if field in TOLD:
+        assert cause is not None
+        assert cause.startswith(f"decision_log.fields leaves out {field}, which a recording would show")
+    else:
+        assert cause is None
 
 
 @pytest.mark.parametrize(
