@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from extauthz.adapters.store import sessions as stored_sessions
+from extauthz.adapters.store.records import AuditFilter
 from extauthz.admin import accounts, sessions
 from extauthz.admin.rights import Actor, Role
 from extauthz.admin.sessions import SessionLimits
@@ -434,3 +435,45 @@ def test_a_form_that_does_not_come_ends_its_connection(world: ConsoleWorld, monk
 
     world.portal.call(ask)
     assert (answers[0]["status"], (b"connection", b"close") in answers[0]["headers"]) == (408, True)
+
+
+# --- forms and sessions
+
+
+def test_a_form_of_another_session_or_of_another_page_does_nothing(world: ConsoleWorld) -> None:
+    mine, other = world.logged_in(Role.ADMIN), world.logged_in(Role.SUPER_ADMIN)
+    for token in (other.token("/tokens", "/logout"), mine.token("/tokens/new", "/tokens"), "", "0" * 64):
+        answer = mine.post("/logout", {}, token=token)
+        assert (answer.status_code, "This form was not made for your session" in answer.text) == (403, True)
+    assert is_in(mine)
+    assert mine.post("/logout", {}, page="/tokens").status_code == 303
+
+
+def test_a_form_without_a_session_says_that_it_is_over(world: ConsoleWorld) -> None:
+    browser = world.logged_in(Role.ADMIN)
+    token = browser.token("/tokens", "/logout")
+    browser.client.cookies.clear()
+    answer = browser.post("/logout", {}, token=token)
+    assert (answer.status_code, "Your session is over." in answer.text, 'href="/login"' in answer.text) == (401, True, True)
+
+
+def test_a_session_lasts_as_long_as_the_configuration_of_now_says(world: ConsoleWorld) -> None:
+    browser = world.logged_in(Role.ADMIN)
+    world.change(console=SETTINGS["console"] | {"session_idle": "5m", "session_lifetime": "10m"})
+    for seconds, lasts in ((299, True), (299, True), (2, False)):
+        world.now += seconds
+        assert is_in(browser) is lasts
+    again = world.logged_in(Role.ADMIN)
+    world.now += 300
+    assert not is_in(again)
+
+
+def test_a_login_and_its_end_stand_in_the_audit_with_who_and_from_where(world: ConsoleWorld) -> None:
+    world.change(console=SETTINGS["console"] | {"trusted_proxies": ["192.0.2.0/24"]})
+    browser = world.visitor()
+    browser.client = world.client(world.app, "192.0.2.7")
+    behind = {"x-forwarded-for": "198.51.100.9, 203.0.113.5"}
+    browser.post("/login", {"email": ANA, "password": PASSWORD}, token="", headers=behind)
+    browser.post("/logout", {}, page="/tokens", headers=behind)
+    told = [(each.action, each.actor, each.source) for each in world.store.newest_audit(AuditFilter(), limit=2)]
+    assert told == [("logout", ANA, "console 203.0.113.5"), ("login", ANA, "console 203.0.113.5")]

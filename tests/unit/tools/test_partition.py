@@ -28,6 +28,11 @@ def map_of(*patterns: str | tuple[str, dict[str, Any]], **upstream: str) -> Map:
     return {"routes": [{"match": f"GET {pattern}", "scope": "CHAT"} | more for pattern, more in lines], "upstream": upstream}
 
 
+def opened(*patterns: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return patterns whose parameters take slashes."""
+    return [(pattern, OPEN) for pattern in patterns]
+
+
 def table(routes: Map) -> RouteTable:
     return configuration({"routes.yaml": routes}).policy.routes
 
@@ -82,6 +87,26 @@ MAPS: dict[str, tuple[Map | None, Map | None]] = {
     "slashes within one of two parameters": (map_of(("/{p}/b", OPEN), "/a/{p}"), map_of(("/a/{p}", OPEN), "/{p}/b")),
     "slashes before all below": (map_of(("/{p}/**", OPEN)), map_of("/{p}/**")),
     "slashes beside a literal": (map_of(("/{p}/{q}", OPEN), "/a/b"), map_of(("/{p}/{q}", OPEN), ("/a/{q}", OPEN))),
+    "all below beside a slash at the end": (map_of("/a/**"), map_of("/a/")),
+    "all below beside what ends there": (map_of("/a/**"), map_of("/a", "/a/", "/a/{p}", "/a/{p}/")),
+    "all below two literals": (map_of("/a/**", "/b/**"), map_of("/a/", "/b/")),
+    "all below a literal, and in front of it": (map_of("/a/**", "/**"), map_of("/", "/a", "/a/", "/{p}/", "/{p}")),
+    "all below two literals, far down": (
+        map_of("/a/**", "/b/**"),
+        map_of("/a", "/a/", "/a/{p}", "/a/{p}/", "/b", "/b/", "/b/{p}", "/b/{p}/"),
+    ),
+    "all below with other scopes": (map_of("/a/**", "/a/", "/a"), map_of(("/a/**", {"scope": "SEARCH"}), "/a/", "/a")),
+    "slashes in front of all below": (map_of(*opened("/{p}/**", "/{p}", "/{p}/")), map_of("/{p}/{q}")),
+    "slashes far in front of all below": (
+        map_of(*opened("/{p}/**", "/{p}", "/{p}/", "/{p}/{q}", "/{p}/{q}/")),
+        map_of("/{p}/{q}"),
+    ),
+    "slashes where all below begins later": (
+        map_of(*opened("/{p}/**", "/{p}/{q}", "/{p}/{q}/")),
+        map_of(*opened("/{p}/{q}/**", "/{p}/{q}", "/{p}/{q}/")),
+    ),
+    "words of another route": (map_of("/a/{p}", "/k", **LOOSE), map_of("/a/{p}", **LOOSE)),
+    "another literal with the same scope": (map_of("/a", "/{p}/b"), map_of("/b", "/{p}/b")),
     "the same": (map_of("/a", "/{p}/b", "/a/**"), map_of("/a", "/{p}/b", "/a/**")),
 }
 
@@ -99,7 +124,9 @@ def check(old: Map | None, new: Map | None, words: Iterable[str], depth: int) ->
         texts = [(one.path.text, one.has_slash) for one in classes]
         assert len(set(texts)) == len(texts), "no path twice"
         assert [text.rstrip("/").count("/") for text, _ in texts] == sorted(text.rstrip("/").count("/") for text, _ in texts)
+        takes_slashes = any(each is not None and each.encoded_slashes for each in pair)
         for one in classes:
+            assert not one.has_slash or takes_slashes
             assert one.has_slash == any(paths.SLASH in segment for segment in one.segments)
             # A request can be sent that is read so.
             read = paths.parse_with_slashes if one.has_slash else paths.parse
@@ -166,9 +193,10 @@ def test_maps_are_the_same_by_their_rules_and_not_by_their_names() -> None:
     turned = {"routes": [{"match": "GET /a", "scope": "SEARCH"}, {"match": "GET /{p}/b", "scope": "CHAT"}]}
     more = {"routes": [*one["routes"], {"match": "POST /a", "scope": "CHAT"}]}
     below = {"routes": [*one["routes"], {"match": "GET /a/**", "scope": "CHAT"}]}
-    tables = [table(each) for each in (one, other, turned, more, below)]
+    elsewhere = {"routes": [{"match": "GET /b", "scope": "CHAT"}, {"match": "GET /{p}/b", "scope": "SEARCH"}]}
+    tables = [table(each) for each in (one, other, turned, more, below, elsewhere)]
     compared = [[*path_classes(tables[0], each, WalkBudget(), signatures())] for each in tables]
-    assert [bool(classes) for classes in compared] == [False, False, True, True, True]
+    assert [bool(classes) for classes in compared] == [False, False, True, True, True, True]
 
 
 def test_readers_that_differ_are_not_compared_by_signatures() -> None:
@@ -184,14 +212,35 @@ def test_readers_that_differ_are_not_compared_by_signatures() -> None:
 
 
 def test_the_longest_path_that_can_be_asked_for_is_among_the_classes() -> None:
-    pattern = "/w" * MAX_SEGMENTS
-    texts = [each.path.text for each in path_classes(table(map_of(pattern)), None, WalkBudget())]
-    assert pattern in texts
+    patterns = ["/v" * MAX_SEGMENTS, "/w" * MAX_SEGMENTS]
+    texts = [each.path.text for each in path_classes(table(map_of(*patterns)), None, WalkBudget())]
+    assert set(patterns) <= set(texts)
     assert max(text.count("/") for text in texts) == MAX_SEGMENTS
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_found", "has_slash_behind"),
+    [
+        ("/" + "a" * 8_190, True, True),
+        ("/" + "a" * 8_191, True, False),
+        ("/" + "\u00e9" * 1_365, True, True),
+        ("/a" + "\u00e9" * 1_365, True, False),
+        ("/aa" + "\u00e9" * 1_365, False, False),
+    ],
+    ids=["8 KiB and a slash", "8 KiB", "six bytes a letter and a slash", "six bytes a letter", "too long"],
+)
+def test_no_path_is_longer_than_a_request_may_have(pattern: str, is_found: bool, has_slash_behind: bool) -> None:
+    texts = {each.path.text for each in path_classes(table(map_of(pattern)), None, WalkBudget())}
+    assert (pattern in texts, f"{pattern}/" in texts) == (is_found, has_slash_behind)
 
 
 def test_every_step_is_paid_for() -> None:
     tables = table(map_of("/a/{p}")), table(map_of("/{p}/b"))
+    budget = WalkBudget(2)
+    budget.spend()
+    budget.spend()
+    with pytest.raises(TooManyPaths):
+        budget.spend()
     least = next(steps for steps in range(1000) if not is_too_many(tables, steps))
     assert least > 5
     assert [is_too_many(tables, steps) for steps in (0, least - 1, least, least + 1)] == [True, True, False, False]
@@ -210,15 +259,26 @@ def is_too_many(tables: tuple[RouteTable, RouteTable], steps: int) -> bool:
 
 def test_words_are_found_that_no_map_has() -> None:
     """Also where the maps have the words that would be taken first."""
-    names = ["x", "x1", "x2", "X3"]
-    patterns = [f"/{name}" for name in names]
-    for upstream in ({}, LOOSE):
-        pair = table(map_of(*patterns, "/{p}", **upstream)), table(map_of(*patterns, **upstream))
-        decided = answers_of(path_classes(*pair, WalkBudget()), pair)
-        assert ("GET /{p}", Reason.ROUTE_UNKNOWN) in decided
+    for before in ("", "/a", "/{q}", "/{q}/a", "/a/{q}"):
+        patterns = [f"{before}/{name}" for name in ("x", "x1", "x2", "X3")]
+        for upstream in ({}, LOOSE):
+            pair = table(map_of(*patterns, f"{before}/{{p}}", **upstream)), table(map_of(*patterns, **upstream))
+            decided = answers_of(path_classes(*pair, WalkBudget()), pair)
+            assert (f"GET {before}/{{p}}", Reason.ROUTE_UNKNOWN) in decided
 
 
-@pytest.mark.parametrize(("strict", "expected"), [(["ab"], True), (["ab", "Ab", "aB"], True), (["ab", "Ab", "aB", "AB"], False)])
+@pytest.mark.parametrize(
+    ("strict", "expected"),
+    [
+        (["ab"], True),
+        (["ab", "Ab"], True),
+        (["ab", "aB"], True),
+        (["ab", "Ab", "aB"], True),
+        (["ab", "Ab", "AB"], True),
+        (["ab", "aB", "AB"], True),
+        (["ab", "Ab", "aB", "AB"], False),
+    ],
+)
 def test_a_spelling_that_only_one_reader_takes_for_a_literal_is_found(strict: list[str], expected: bool) -> None:
     """If the strict map names all spellings there is none left, and no difference."""
     pair = table(map_of("/ab", **LOOSE)), table(map_of(*(f"/{word}" for word in strict)))
@@ -226,6 +286,13 @@ def test_a_spelling_that_only_one_reader_takes_for_a_literal_is_found(strict: li
         decided = answers_of(path_classes(*each, WalkBudget()), each)
         wanted = ("GET /ab", Reason.ROUTE_UNKNOWN) if each is pair else (Reason.ROUTE_UNKNOWN, "GET /ab")
         assert (wanted in decided) is expected
+
+
+@pytest.mark.parametrize("word", ["\u00e9a", "a\u00e9", "1a", "-a-"])
+def test_a_spelling_is_another_one_by_its_plain_letters(word: str) -> None:
+    """What readers may take for a letter and what not is no plain one."""
+    pair = table(map_of(f"/{word}", **LOOSE)), table(map_of(f"/{word}"))
+    assert (f"GET /{word}", Reason.ROUTE_UNKNOWN) in answers_of(path_classes(*pair, WalkBudget()), pair)
 
 
 def test_spellings_are_told_apart_by_small_and_capital_letters_alone() -> None:
