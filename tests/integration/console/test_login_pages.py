@@ -477,3 +477,12 @@ def test_a_login_and_its_end_stand_in_the_audit_with_who_and_from_where(world: C
     browser.post("/logout", {}, page="/tokens", headers=behind)
     told = [(each.action, each.actor, each.source) for each in world.store.newest_audit(AuditFilter(), limit=2)]
     assert told == [("logout", ANA, "console 203.0.113.5"), ("login", ANA, "console 203.0.113.5")]
+
+
+def test_a_viewer_is_not_told_what_is_wrong_with_the_configuration(world: ConsoleWorld) -> None:
+    browsers = {role: world.logged_in(role) for role in Role}
+    for is_broken in (False, True):
+        told = {role: "extauthz.yaml" in browser.get("/tokens").text for role, browser in browsers.items()}
+        assert told == {role: is_broken and role is not Role.VIEWER for role in Role}
+        world.file.write_text("version: [")
+        world.ticks += 60

@@ -13,11 +13,12 @@ from extauthz.telemetry.recorded_requests import recorded_request
 from tests.support.compared import configuration
 
 HOST, NOW = "api.acme.com", 1_800_000_000.123_456_7
+LONG_HOST = "customer-with-a-long-name.acme.com"
 SCOPES = frozenset({"CHAT", "SEARCH"})
 ROUTES = {"r.yaml": {"routes": [{"match": "GET /a", "scope": "CHAT", "name": "a"}]}}
 OPEN = configuration(ROUTES)
 """Tells the kind of a token by a header, and takes any host."""
-CLOSED = configuration({"r.yaml": ROUTES["r.yaml"] | {"hosts": [HOST, "[2001:db8::1]"]}}, {"auth_type": "by_token"})
+CLOSED = configuration({"r.yaml": ROUTES["r.yaml"] | {"hosts": [HOST, LONG_HOST]}}, {"auth_type": "by_token"})
 """Tells it by the token, and takes two hosts."""
 ONE = Identity(AuthType.USER, "token:one", "ana@acme.com", frozenset({"SEARCH", "CHAT"}), 1_900_000_000.0, token_id="one")
 OKTA = Identity(AuthType.OAUTH, "oauth:okta:a b:c", "ana@acme.com", SCOPES, float("inf"), client_id="0oa 1")
@@ -135,6 +136,7 @@ def test_what_cannot_be_decided_again_is_left_out(decision: Decision) -> None:
         # What could be a secret is no host that anybody has.
         ("a" * 20 + ".example", "a" * 20 + ".example", "a" * 20 + ".example"),
         ("a" * 21 + ".example", "other.invalid", "other.invalid"),
+        (LONG_HOST, "other.invalid", LONG_HOST),
         ("secret_part.example", "other.invalid", "other.invalid"),
         ("a.example:123456", "other.invalid", "other.invalid"),
         ("two hosts", "other.invalid", "removed removed"),
