@@ -251,6 +251,8 @@ def test_a_long_request_is_left_out(spare: int, is_left_out: bool) -> None:
         ("eyJhbGciOiJ.eyJpc3MiOi.with-hyphen-and-more", "/and-more", False),
         ("first-part-of-it", "/of-it", False),
         ("first-part-of-it", "/first-part-of-it", True),
+        ("first-part.of-it", "/first-part.of-it", True),
+        ("first-part.of-it", "/of-it", False),
         ("abcdefgh,ijklmnop", "/ijklmnop", True),
     ],
 )
