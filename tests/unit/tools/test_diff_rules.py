@@ -125,6 +125,7 @@ USUAL_SECTIONS: dict[str, Any] = {"oauth": OAUTH, "tokens": TOKENS, "act_as": {"
         {"oauth": OAUTH | {"enabled": False}},
         {"oauth": OAUTH | {"scopes": "claim"}},
         {"tokens": None},
+        {"tokens": TOKENS | {"enabled": False}},
         {"tokens": TOKENS | {"prefix": "acme"}},
         {"tokens": TOKENS | {"accept_prefixes": ["acme"]}},
         {"act_as": {"allow": ["*@other.example"], "deny": ["ceo@acme.com"]}},
@@ -141,6 +142,12 @@ USUAL_SECTIONS: dict[str, Any] = {"oauth": OAUTH, "tokens": TOKENS, "act_as": {"
 def test_whatever_decides_besides_routes_is_a_general_rule(changed: dict[str, Any]) -> None:
     assert general_rules(loaded(changed)) != general_rules(loaded({}))
     assert general_rules(loaded(changed)) == general_rules(loaded(changed))
+
+
+def test_where_the_host_decides_headers_that_name_another_one_are_removed_and_that_is_a_general_rule() -> None:
+    files = {"r.yaml": {"routes": [ROUTE]}}, {"r.yaml": {"routes": [ROUTE], "hosts": ["api.acme.com"]}}
+    one, other = (general_rules(configuration(each, USUAL_SECTIONS)) for each in files)
+    assert one != other
 
 
 @pytest.mark.parametrize(
