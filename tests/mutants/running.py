@@ -177,6 +177,10 @@ def run(
     Of those that are `accepted` only EACH tests are tried of those that run the same lines.
     Raises CleanRunFailed if a test fails without a mutant.
     """
+    if time.monotonic() > deadline:
+        # Collecting the tests alone takes seconds, for each group.
+        yield from (Result(mutant, Outcome.NOT_TRIED) for mutant in mutants)
+        return
     folder = Path(tempfile.mkdtemp(prefix="mutants-"))
     try:
         pid = _fork(lambda: _serve(group, mutants, root, deadline, folder, accepted), folder / "output")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from extauthz.adapters.store import sessions as stored_sessions
+from extauthz.adapters.store.records import AuditFilter
 from extauthz.admin import accounts, sessions
 from extauthz.admin.rights import Actor, Role
 from extauthz.admin.sessions import SessionLimits
@@ -148,11 +149,21 @@ def test_a_session_ends_for_good(world: ConsoleWorld) -> None:
 
 def test_a_role_that_was_removed_ends_at_the_next_click(world: ConsoleWorld) -> None:
     browser = world.logged_in(Role.ADMIN)
+    cookie = browser.client.cookies[COOKIE]
     world.change(roles={"super_admins": ["cto@acme.com"]})
     answer = browser.get("/tokens")
-    assert (answer.status_code, "has no role any more" in answer.text) == (403, True)
+    assert answer.status_code == 403
+    text = f"{ANA} has no role any more, and was logged out. A super admin can add the address to `roles`."
+    assert_shows(answer.text, "No access", text, "/login", "Log in as somebody else")
+    assert listed(world) == []
     world.change(roles=SETTINGS["roles"])
+    browser.client.cookies.set(COOKIE, cookie)
     assert not is_in(browser)
+
+
+def assert_shows(page: str, title: str, text: str, link: str, label: str) -> None:
+    """Compare a page of a few words with what it has to say."""
+    assert f'<h1>{title}</h1>\n<p>{text}</p>\n<p><a class="button" href="{link}">{label}</a></p>' in page
 
 
 def test_a_role_that_was_changed_counts_at_the_next_click(world: ConsoleWorld) -> None:
@@ -416,7 +427,7 @@ def test_a_session_of_a_provider_ends_with_it(world: ConsoleWorld, console: dict
     browser = world.visitor()
     browser.client.cookies.set(COOKIE, new.secret)
     world.change(console={"public_url": ORIGIN} | console)
-    assert is_in(browser) is counts
+    assert browser.get("/tokens").status_code == (200 if counts else 303)
 
 
 def test_a_form_that_does_not_come_ends_its_connection(world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,3 +445,77 @@ def test_a_form_that_does_not_come_ends_its_connection(world: ConsoleWorld, monk
 
     world.portal.call(ask)
     assert (answers[0]["status"], (b"connection", b"close") in answers[0]["headers"]) == (408, True)
+
+
+# --- forms and sessions
+
+
+def test_a_form_of_another_session_or_of_another_page_does_nothing(world: ConsoleWorld) -> None:
+    mine, other = world.logged_in(Role.ADMIN), world.logged_in(Role.SUPER_ADMIN)
+    for token in (other.token("/tokens", "/logout"), mine.token("/tokens/new", "/tokens"), "", "0" * 64):
+        answer = mine.post("/logout", {}, token=token)
+        assert answer.status_code == 403
+        text = "This form was not made for your session: go back, load the page anew, and send it again."
+        assert_shows(answer.text, "Not done", text, "/", "Go to the overview")
+    assert is_in(mine)
+    assert mine.post("/logout", {}, page="/tokens").status_code == 303
+
+
+def test_a_form_without_a_session_says_that_it_is_over(world: ConsoleWorld) -> None:
+    browser = world.logged_in(Role.ADMIN)
+    token = browser.token("/tokens", "/logout")
+    browser.client.cookies.clear()
+    answer = browser.post("/logout", {}, token=token)
+    assert answer.status_code == 401
+    assert_shows(answer.text, "Log in", "Your session is over. Log in again, then repeat what you wanted.", "/login", "Log in")
+
+
+def test_a_session_lasts_as_long_as_the_configuration_of_now_says(world: ConsoleWorld) -> None:
+    browser = world.logged_in(Role.ADMIN)
+    world.change(console=SETTINGS["console"] | {"session_idle": "5m", "session_lifetime": "10m"})
+    for seconds, lasts in ((299, True), (299, True), (2, False)):
+        world.now += seconds
+        assert is_in(browser) is lasts
+    again = world.logged_in(Role.ADMIN)
+    world.now += 300
+    assert not is_in(again)
+
+
+def test_a_login_and_its_end_stand_in_the_audit_with_who_and_from_where(world: ConsoleWorld) -> None:
+    world.change(console=SETTINGS["console"] | {"trusted_proxies": ["192.0.2.0/24"]})
+    browser = world.visitor()
+    browser.client = world.client(world.app, "192.0.2.7")
+    behind = {"x-forwarded-for": "198.51.100.9, 203.0.113.5"}
+    browser.post("/login", {"email": ANA, "password": PASSWORD}, token="", headers=behind)
+    browser.post("/logout", {}, page="/tokens", headers=behind)
+    told = [(each.action, each.actor, each.source) for each in world.store.newest_audit(AuditFilter(), limit=2)]
+    assert told == [("logout", ANA, "console 203.0.113.5"), ("login", ANA, "console 203.0.113.5")]
+
+
+def test_a_viewer_is_not_told_what_is_wrong_with_the_configuration(world: ConsoleWorld) -> None:
+    browsers = {role: world.logged_in(role) for role in Role}
+    for is_broken in (False, True):
+        told = {role: "extauthz.yaml" in browser.get("/tokens").text for role, browser in browsers.items()}
+        assert told == {role: is_broken and role is not Role.VIEWER for role in Role}
+        world.file.write_text("version: [")
+        world.ticks += 60
+
+
+def test_a_field_comes_once_unless_it_is_a_choice_of_several(world: ConsoleWorld) -> None:
+    browser = world.logged_in(Role.ADMIN)
+    answer = browser.post("/logout", {"why": ["one", "another"]}, page="/tokens")
+    assert (answer.status_code, "a field came twice" in answer.text, is_in(browser)) == (400, True, True)
+    assert browser.create(scope=["SEARCH", "CHAT"]).status_code == 201
+
+
+def test_a_session_of_an_unknown_kind_opens_nothing(world: ConsoleWorld) -> None:
+    """One that a later release began: nobody knows here what it rests on."""
+    world.change(console={"public_url": ORIGIN, "oidc": OIDC, "local_accounts": True})
+    for method, status in (("openid", 200), ("passkey", 303)):
+        who = Actor(ANA, Role.ADMIN, "a test")
+        begun = sessions.begin(
+            world.current.administration(), who, NOW, method=method, issuer=OIDC["issuer"], address="192.0.2.7", limits=LIMITS
+        )
+        browser = world.visitor()
+        browser.client.cookies.set(COOKIE, done(begun).secret)
+        assert browser.get("/tokens").status_code == status

@@ -190,10 +190,11 @@ async def test_the_nearest_route_is_shown_as_soon_as_the_log_has_it(tmp_path: Pa
     assert (await listed(recent))[0]["nearest_route"] == "POST /search"
 
 
-async def test_a_list_gives_others_their_turn() -> None:
-    """A thousand records take milliseconds, in which checks would wait."""
+@pytest.mark.parametrize("wanted", [{}, {"user": "nobody@acme.com"}, {"decision_id": "0" * 32}], ids=str)
+async def test_a_list_gives_others_their_turn(wanted: dict[str, str]) -> None:
+    """A thousand records take milliseconds, in which checks would wait; those that are passed by take their time too."""
     recent = DecisionRing(1_000, 0, ALL, clock=Clock())
-    filled(recent, dict.fromkeys(range(1_000), DENIED))
+    filled(recent, dict.fromkeys(range(1, 1001), DENIED))
     turns = 0
 
     async def count() -> None:
@@ -203,9 +204,28 @@ async def test_a_list_gives_others_their_turn() -> None:
             await asyncio.sleep(0)  # why: it counts the turns of the loop
 
     counting = asyncio.create_task(count())
-    assert len(await listed(recent)) == 1_000
+    assert len(await listed(recent, 10_000, **wanted)) == (0 if wanted else 1_000)
     counting.cancel()
-    assert turns >= 1_000 // LISTED_AT_ONCE
+    assert 1_000 // LISTED_AT_ONCE <= turns <= 1_000 // LISTED_AT_ONCE + 5
+
+
+async def test_the_newest_come_first_whatever_their_ids_and_of_one_moment_those_that_came_last() -> None:
+    recent = DecisionRing(10, 10, ALL)
+    for moment, number, decision in ((1.0, 9, DENIED), (2.0, 5, ALLOWED), (3.0, 1, DENIED), (3.0, 0, DENIED), (2.5, 7, DENIED)):
+        recent.keep(moment, f"{number:032x}", b"{}\n", decision)
+    assert await ids(recent) == [0, 1, 7, 5, 9]
+
+
+async def test_a_line_without_a_time_has_that_of_its_decision_in_milliseconds() -> None:
+    recent = DecisionRing(10, 10, ALL)
+    recent.keep(1_800_000_000.123_456, "0" * 32, b'{"reason": "allowed"}\n', ALLOWED)
+    assert await listed(recent) == [{"time": 1_800_000_000.123, "decision_id": "0" * 32, "reason": "allowed"}]
+
+
+async def test_of_decisions_of_one_moment_one_line_is_made() -> None:
+    recent = DecisionRing(10, 10, ALL, clock=Clock(0.0))
+    filled(recent, {1: DENIED, 2: DENIED, 3: ALLOWED, 4: ALLOWED})
+    assert sorted(await ids(recent)) == [1, 3]
 
 
 @settings(max_examples=100, deadline=None)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import Response
 
-from extauthz.console.devices import LIFETIME, device_value, is_device_of
+from extauthz.console.devices import LIFETIME, device_value, is_device_of, set_device
 
 ANA, NOW = "ana@acme.com", 1_800_000_000
 NEW, OLD, OTHER = (bytes([number]) * 32 for number in range(3))
@@ -40,3 +41,17 @@ def test_a_changed_one_is_none(change: object) -> None:
 def test_what_strangers_write_is_none(value: str, ends: str) -> None:
     mac = VALUE.partition(".")[2]
     assert not any(is_device_of(text, ANA, {"p2": NEW}, NOW) for text in (value, f"{ends}x.{mac}", f"{value}.{value}"))
+
+
+def test_the_cookie_is_for_this_site_alone_and_for_no_script() -> None:
+    response = Response()
+    set_device(response, VALUE)
+    (cookie,) = response.headers.getlist("set-cookie")
+    name, *attributes = cookie.split("; ")
+    assert name == f"__Host-device={VALUE}"
+    assert {each.lower() for each in attributes} == {"max-age=7776000", "path=/", "secure", "httponly", "samesite=strict"}
+
+
+def test_an_account_is_the_same_in_any_case_and_ends_to_the_second() -> None:
+    assert VALUE.partition(".")[0] == str(NOW + 90 * 86_400)
+    assert is_device_of(device_value("Ana@ACME.com", {"p1": OLD}, NOW), ANA, {"p1": OLD}, NOW)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from extauthz.console.forms import CONTENT_TYPE, MAX_BODY, TOKEN, BadForm, Form, form_token, is_own, read_form
+from extauthz.console.forms import CONTENT_TYPE, MAX_BODY, BadForm, Form, form_token, is_own, read_form
 from tests.support.virtual_time import in_virtual_time
 
 
@@ -62,6 +62,37 @@ def test_what_no_page_sends_is_refused(body: bytes) -> None:
         read(body)
 
 
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [
+        (b"a=1&a=2", "a field came twice"),
+        (b"a=%00", "a field holds a NUL"),
+        (b"a", "not the fields of a form"),
+        (b"a=%ff", "not the fields of a form"),
+        (b"a=" + b"x" * (64 * 1024 - 1), "a form has 65536 bytes at most"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_a_refusal_says_why_and_is_the_fault_of_whoever_asks(body: bytes, cause: str) -> None:
+    with pytest.raises(BadForm) as refused:
+        read(body)
+    assert (str(refused.value), refused.value.status) == (cause, 400)
+
+
+@pytest.mark.parametrize(("scopes", "length"), [(100, 0), (0, 64 * 1024 - len("description="))])
+def test_a_form_may_be_as_large_as_the_bounds_say(scopes: int, length: int) -> None:
+    form = read(b"&".join([b"scopes=a"] * scopes) or b"description=" + b"x" * length)
+    assert (len(form.all("scopes")), len(form.text("description"))) == (scopes, length)
+
+
+def test_a_form_says_that_it_is_one() -> None:
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"a=1"}
+
+    with pytest.raises(BadForm, match=CONTENT_TYPE):
+        asyncio.run(read_form(Request({"type": "http", "method": "POST", "headers": []}, receive)))
+
+
 @pytest.mark.parametrize("content_type", ["", "application/json", "multipart/form-data; boundary=x", "text/plain"])
 def test_another_content_type_is_refused(content_type: str) -> None:
     with pytest.raises(BadForm, match=CONTENT_TYPE):
@@ -77,7 +108,7 @@ def test_a_form_belongs_to_a_session_and_an_action() -> None:
     token = form_token(mine, "/tokens")
 
     def sent(value: str) -> Form:
-        return Form({TOKEN: (value,)})
+        return Form({"csrf": (value,)})
 
     assert is_own(sent(token), mine, "/tokens")
     assert not is_own(sent(token), other, "/tokens")

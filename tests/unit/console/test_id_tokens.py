@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extauthz.console.id_tokens import LEEWAY, Expected, LoginRefusal, address_of, key_of, refusal
+from extauthz.console.id_tokens import Expected, LoginRefusal, address_of, key_of, refusal
 from extauthz.core import jwt
 from extauthz.core.jwt import Key, Unverified
 from tests.support.world import NOW
 
+LEEWAY = 60
 EXPECTED = Expected("https://acme.okta.com", "0oa1console", "n-0S6_WzA2Mj")
 CLAIMS = {
     "iss": "https://acme.okta.com",
@@ -81,6 +82,7 @@ def test_a_good_one(good: Unverified) -> None:
         *((token(exp=moment), LoginRefusal.CLAIMS) for moment in (None, str(NOW + 300), True, 1e300, float("inf"))),
         *((token(iat=moment), LoginRefusal.CLAIMS) for moment in (None, str(NOW), False)),
         (token(nbf="soon"), LoginRefusal.CLAIMS),
+        *((token(iat=moment, nbf=NOW), LoginRefusal.CLAIMS) for moment in (None, "now")),
         (token(iat=NOW + LEEWAY + 1, nbf=NOW), LoginRefusal.NOT_YET_VALID),
         (token(exp=NOW - LEEWAY), LoginRefusal.EXPIRED),
         (token(exp=NOW - 90), LoginRefusal.EXPIRED),

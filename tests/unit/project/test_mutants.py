@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tests.mutants import score as scores
 from tests.mutants.__main__ import FOLDER, PAGE, ROOT, groups
 from tests.mutants.baseline import Baseline, BaselineError, Rule
 from tests.mutants.mutations import Key, Mutant, in_lines, mutants_of
-from tests.mutants.running import EACH, Noted, Outcome, Result
+from tests.mutants.running import EACH, Group, Noted, Outcome, Result, run
 
 OPERATORS = [
     ("if a < b:\n        return 1", "if a <= b:"),
@@ -124,6 +125,15 @@ def test_what_a_run_complains_about(baseline: Baseline, outcome: Outcome, expect
     found = list(baseline.complaints([MUTANT], [Result(MUTANT, outcome)]))
     assert len(found) == len(expected)
     assert all(text in complaint for text, complaint in zip(expected, found, strict=True))
+
+
+def test_a_group_for_which_no_time_is_left_is_not_even_collected(tmp_path: Path) -> None:
+    """Every group with a changed line would add seconds to a run that is over."""
+    mutants = written(tmp_path, "def f(a):\n    return a\n\ndef g(a):\n    return a == 1\n")
+    group = Group("none", ("module.py",), ("no_such_test.py",))
+    assert list(run(group, mutants, root=tmp_path, deadline=time.monotonic() - 1)) == [
+        Result(mutant, Outcome.NOT_TRIED) for mutant in mutants
+    ]
 
 
 def test_an_accepted_mutant_has_a_reason(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,11 @@ from urllib.parse import urlencode
 import pytest
 import yaml
 
-from extauthz.adapters.decision_log.ring import DecisionRing
+from extauthz.adapters.decision_log.ring import DecisionRing, FoundDecisions
 from extauthz.config.loader import Configuration, load
 from extauthz.core.model import Decision, Deny, Reason, Request
 from extauthz.serve.inspection import Inspector
-from extauthz.serve.messages import Failed, Inspection, Message
+from extauthz.serve.messages import EndRecording, Failed, FindDecisions, Inspection, Message, StartRecording, TakeRecorded
 from extauthz.serve.operators import MAX_NUMBER, MAX_SECONDS, Operators
 from extauthz.serve.recording import LEASE
 from extauthz.serve.worker import Worker
@@ -70,13 +71,19 @@ class Fleet:
     """All processes of a sidecar, and its pages."""
 
     processes: list[Process]
+    asked: list[Inspection] = field(default_factory=list)
     pages: Any = field(init=False)
 
     def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew with the pages, as a parent does that was restarted and has forgotten everything."""
         self.pages = Operators(self, lambda: self.processes[0].configuration, started=7.0).pages
 
     async def ask_each(self, request: Inspection) -> Mapping[str, Message | None]:
         """Ask each process."""
+        self.asked.append(request)
         answers: dict[str, Message | None] = {}
         for index, process in enumerate(self.processes):
             answer = None if process.silent else await process.inspector.answer(request)
@@ -174,8 +181,77 @@ def test_a_query_that_cannot_be_answered_is_400_with_a_hint(tmp_path: Path, quer
 
     async def work() -> None:
         assert await made.page("/decisions", **query) == (400, hint)
-        status, _, body = await made.pages["/decisions"].answer("limit=1&limit=2")
-        assert (status, body) == (400, b"limit is there twice: keep one\n")
+
+    run(work)
+
+
+ANA = {"user": "ana@acme.com", "route": "POST /Search", "reason": "scope_missing"}
+
+
+@pytest.mark.parametrize(
+    ("query", "is_found"),
+    [
+        ("", True),
+        ("user=ana@acme.com", True),
+        ("user=ANA@Acme.com", True),  # an address is compared in lower case, as the log has it
+        ("user=bob@acme.com", False),
+        ("route=POST /Search", True),
+        ("route=POST /search", False),
+        ("route=post /Search", False),
+        ("reason=scope_missing&user=ana@acme.com", True),
+        ("reason=allowed&user=ana@acme.com", False),
+        (f"id={0xABC:032x}", True),
+        (f"id={0xABC:032X}", True),
+        (f"id={0xABD:032x}", False),
+        ("user=%ff", False),
+        (f"user={'a' * 512}", False),
+    ],
+)
+def test_a_query_is_answered_with_what_fits_all_of_it(tmp_path: Path, query: str, is_found: bool) -> None:
+    made = fleet(tmp_path, 1)
+    line = json.dumps({"time": 1.0} | ANA).encode()
+    made.processes[0].recent.keep(1.0, f"{0xABC:032x}", line, DENIED)
+
+    async def work() -> None:
+        status, _, body = await made.pages["/decisions"].answer(query)
+        assert (status, bool(json.loads(body)["decisions"])) == (200, is_found)
+
+    run(work)
+
+
+def test_a_query_has_a_bound_and_whatever_is_shorter_is_read(tmp_path: Path) -> None:
+    made = fleet(tmp_path, 1)
+    letter = "%F0%9F%98%80"
+    longest = f"route={letter * 512}&user={letter * 169}{'a' * 8}"
+    assert len(longest) == 8_192
+
+    async def work() -> None:
+        assert (await made.pages["/decisions"].answer(longest))[0] == 200
+        status, _, body = await made.pages["/decisions"].answer(f"{longest}a")
+        assert (status, body) == (400, b"the query is too long: at most 8,192 characters are read\n")
+
+    run(work)
+
+
+@pytest.mark.parametrize("query", ["limit=1&limit=2", "user=a&user=b", "user=a&user=a", "reason=allowed&limit=1&reason=allowed"])
+def test_what_is_asked_for_twice_is_no_question(tmp_path: Path, query: str) -> None:
+    made = fleet(tmp_path)
+
+    async def work() -> None:
+        status, _, body = await made.pages["/decisions"].answer(query)
+        assert (status, body) == (400, f"{query.partition('=')[0]} is there twice: keep one\n".encode())
+
+    run(work)
+
+
+def test_a_hundred_are_shown_unless_more_are_asked_for(tmp_path: Path) -> None:
+    made = fleet(tmp_path)
+
+    async def work() -> None:
+        for number in range(150):
+            made.processes[number % 2].check(number)
+        shown = [len((await made.page("/decisions", **query))[1]["decisions"]) for query in ({}, {"limit": 120}, {"limit": 1000})]
+        assert shown == [100, 120, 150]
 
     run(work)
 
@@ -301,10 +377,26 @@ def test_there_is_one_recording_at_a_time(tmp_path: Path) -> None:
     made = fleet(tmp_path)
 
     async def work() -> None:
-        await made.start(seconds=30)
-        status, text = await made.page("/recording/start")
-        assert (status, text) == (409, "another recording goes on, for 30 s at most: ask again when it has ended\n")
-        assert (await made.page("/recording/next", recording="0" * 16))[0] == 404
+        await asyncio.sleep(5)  # why: the time is made up
+        name = await made.start(seconds=15)
+        for rest in (6, 0):
+            await asyncio.sleep(9)  # why: the time is made up
+            told = f"another recording goes on, for {rest} s at most: ask again when it has ended\n"
+            assert await made.page("/recording/start") == (409, told)
+            assert (await made.page("/recording/next", recording="0" * 16))[0] == 404
+            if rest:
+                assert (await made.page("/recording/next", recording=name))[0] == 200
+
+    run(work)
+
+
+def test_who_takes_nothing_for_ten_seconds_makes_room_for_another(tmp_path: Path) -> None:
+    made = fleet(tmp_path)
+
+    async def work() -> None:
+        name = await made.start(seconds=3_600)
+        await asyncio.sleep(10)  # why: the time is made up
+        assert await made.start(seconds=3_600) != name
 
     run(work)
 
@@ -396,5 +488,146 @@ def test_a_recording_that_fails_ends_and_no_decision_is_held_up(tmp_path: Path) 
         assert not made.is_recording
         _, answer = await made.page("/recording/next", recording=name)
         assert (answer["requests"], answer["over"]) == ([], True)
+
+    run(work)
+
+
+# --- what is asked of each process, and what it answers
+
+
+@pytest.mark.parametrize(
+    ("workers", "most_of_one", "room"), [(1, 1_048_576, 8_388_608), (3, 1_048_576, 2_796_202), (9, 932_067, 932_067)]
+)
+def test_all_workers_together_have_a_bound_of_memory(tmp_path: Path, workers: int, most_of_one: int, room: int) -> None:
+    made = fleet(tmp_path, 1, server={"workers": workers})
+
+    async def work() -> None:
+        name = await made.start()
+        await made.page("/decisions", limit=7, reason="allowed")
+        assert made.asked == [
+            StartRecording(name, {}, 60.0, 100, room),
+            FindDecisions({"reason": "allowed"}, 7, most_of_one),
+        ]
+        assert re.fullmatch("[0-9a-f]{16}", name)
+        assert [type(each.most_bytes) for each in made.asked if isinstance(each, StartRecording | FindDecisions)] == [int, int]
+
+    run(work)
+
+
+def test_what_does_not_fit_in_an_answer_is_said_to_be_cut(tmp_path: Path) -> None:
+    made = fleet(tmp_path)
+
+    async def work() -> None:
+        made.processes[0].check(1)
+        assert "cut" not in (await made.page("/decisions"))[1]
+        for number in range(100):
+            line = json.dumps({"time": number, "path": "a" * 20_000}).encode()
+            made.processes[1].recent.keep(number, f"{number:032x}", line, DENIED)
+        _, answer = await made.page("/decisions")
+        assert answer["cut"] is True
+        assert 50 <= len(answer["decisions"]) < 100
+
+    run(work)
+
+
+def test_recordings_are_begun_and_ended_by_requests_that_change_something(tmp_path: Path) -> None:
+    made = fleet(tmp_path)
+    assert {path: page.method for path, page in made.pages.items()} == {
+        "/decisions": "GET",
+        "/recording/start": "POST",
+        "/recording/next": "POST",
+        "/recording/end": "POST",
+    }
+
+
+@pytest.mark.parametrize("path", ["/recording/next", "/recording/end"])
+def test_a_recording_is_named_by_who_began_it(tmp_path: Path, path: str) -> None:
+    made = fleet(tmp_path)
+    gone = (404, "text/plain", b"no recording of this name goes on: it has ended, or the sidecar was restarted\n")
+    wrong = (400, "text/plain", b"unknown parameter 'name': write recording\n")
+
+    async def work() -> None:
+        assert await made.pages[path].answer("recording=0123456789abcdef") == gone
+        await made.start()
+        for query in ("", "recording=0123456789abcdef"):
+            assert await made.pages[path].answer(query) == gone
+        assert await made.pages[path].answer("name=0123456789abcdef") == wrong
+        assert [len(process.recorders.recorders) for process in made.processes] == [1, 1]
+
+    run(work)
+
+
+def test_where_no_worker_answers_nothing_is_recorded_and_one_can_ask_again(tmp_path: Path) -> None:
+    made = fleet(tmp_path)
+
+    async def work() -> None:
+        for process in made.processes:
+            process.silent = True
+        assert await made.page("/recording/start") == (503, "no worker answers: nothing is recorded\n")
+        for process in made.processes:
+            process.silent = False
+        status, answer = await made.page("/recording/start")
+        assert (status, answer["workers"]) == (200, {"asked": 2, "answered": 2})
+
+    run(work)
+
+
+def test_a_worker_records_nothing_where_its_own_configuration_forbids_it(tmp_path: Path) -> None:
+    """One that did not take a reload, or took it first, may have another one than the parent."""
+    made = fleet(tmp_path)
+    made.processes[1].configuration = configured(tmp_path, {"recording": False})
+
+    async def work() -> None:
+        status, answer = await made.page("/recording/start")
+        assert (status, answer["workers"]) == (200, {"asked": 2, "answered": 1, "silent": ["worker 1"]})
+        assert [len(process.recorders.recorders) for process in made.processes] == [1, 0]
+        refused = await made.processes[1].inspector.answer(made.asked[0])
+        assert isinstance(refused, Failed)
+        assert refused.message.startswith("recording is off")
+
+    run(work)
+
+
+def test_a_worker_has_one_recording_whatever_a_parent_has_forgotten(tmp_path: Path) -> None:
+    made = fleet(tmp_path)
+
+    async def work() -> None:
+        before = await made.start()
+        made.processes[0].check(1, "/before")
+        made.restart()
+        name = await made.start()
+        assert [len(process.recorders.recorders) for process in made.processes] == [1, 1]
+        for request in (TakeRecorded(before), EndRecording(before)):
+            assert await made.processes[0].inspector.answer(request) == Failed("no recording of this name")
+        made.processes[0].check(2, "/after")
+        _, answer = await made.page("/recording/next", recording=name)
+        assert [line["path"] for line in answer["requests"]] == ["/after"]
+
+    run(work)
+
+
+def test_a_recording_that_was_ended_is_followed_by_another(tmp_path: Path) -> None:
+    made = fleet(tmp_path)
+
+    async def work() -> None:
+        assert await made.processes[0].inspector.answer(TakeRecorded("x")) == Failed("no recording of this name")
+        for _ in range(2):
+            name = await made.start()
+            assert await made.page("/recording/end", recording=name) == (200, {})
+            assert await made.processes[0].inspector.answer(TakeRecorded(name)) == Failed("no recording of this name")
+            assert not made.is_recording
+
+    run(work)
+
+
+def test_a_worker_answers_with_as_many_decisions_as_it_is_asked_for(tmp_path: Path) -> None:
+    made = fleet(tmp_path, 1)
+
+    async def work() -> None:
+        for number in range(5):
+            made.processes[0].check(number)
+        found = await made.processes[0].inspector.answer(FindDecisions({}, 2, 100_000))
+        assert isinstance(found, FoundDecisions)
+        assert [record["time"] for record in found.records] == [4, 3]
 
     run(work)

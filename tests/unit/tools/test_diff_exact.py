@@ -126,6 +126,61 @@ def check_maps(maps: tuple[dict[str, Any], dict[str, Any]]) -> None:
     assert differences(pair[0], pair[0]).findings == differences(pair[1], loaded(maps[1])).findings == ()
 
 
+def file_of(*lines: tuple[str, dict[str, Any]], preflight: bool = False, **upstream: str) -> dict[str, Any]:
+    return {"routes": [{"match": match} | line for match, line in lines], "preflight": preflight, "upstream": upstream}
+
+
+CHAT, SEARCH, PUBLIC, DENIED = {"scope": "CHAT"}, {"scope": "SEARCH"}, {"public": True}, {"deny": True}
+OPEN, MONITORED = {"encoded_slashes": True}, {"mode": "monitor"}
+MAPS = {
+    "a method more": (file_of(("GET /a", CHAT)), file_of(("GET|POST /a", CHAT))),
+    "all methods": (file_of(("GET /a", CHAT)), file_of(("* /a", CHAT))),
+    "all methods denied": (file_of(("* /a", CHAT)), file_of(("* /a", DENIED))),
+    "one method denied before all": (file_of(("* /a", PUBLIC)), file_of(("* /a", PUBLIC), ("PURGE /a", DENIED))),
+    "a route in front of another": (file_of(("GET /{p}", CHAT)), file_of(("GET /{p}", CHAT), ("GET /a", SEARCH))),
+    "a route in front that refuses by its method": (file_of(("GET /{p}", CHAT)), file_of(("GET /{p}", CHAT), ("POST /a", CHAT))),
+    "preflights": (file_of(("GET /a", CHAT), ("POST /a", DENIED)), file_of(("GET /a", CHAT), ("POST /a", DENIED), preflight=True)),
+    "preflights and a route for OPTIONS": (
+        file_of(("GET /a", CHAT), ("OPTIONS /a", SEARCH), preflight=True),
+        file_of(("GET /a", CHAT), ("OPTIONS /a", CHAT)),
+    ),
+    "preflights of another route": (
+        file_of(("GET /a", CHAT), ("POST /{p}", CHAT), preflight=True),
+        file_of(("POST /{p}", CHAT), preflight=True),
+    ),
+    "preflights of a monitored route": (
+        file_of(("GET /a", CHAT | MONITORED), preflight=True),
+        file_of(("GET /a", CHAT), preflight=True),
+    ),
+    "preflights behind encoded slashes": (
+        file_of(("GET /{p}", CHAT | OPEN), preflight=True),
+        file_of(("GET /{p}", CHAT), preflight=True),
+    ),
+    "encoded slashes": (file_of(("GET /{p}", CHAT | OPEN), ("GET /a", SEARCH)), file_of(("GET /{p}", CHAT), ("GET /a", SEARCH))),
+    "encoded slashes in front of another route": (
+        file_of(("GET /{p}/{q}", CHAT | OPEN), ("GET /a/{q}", SEARCH)),
+        file_of(("GET /{p}/{q}", CHAT | OPEN), ("GET /a/{q}", SEARCH | OPEN)),
+    ),
+    "letter case": (file_of(("GET /a", CHAT)), file_of(("GET /a", CHAT), case="insensitive")),
+    "letter case and another scope": (file_of(("GET /a", CHAT), case="insensitive"), file_of(("GET /A", SEARCH))),
+    "a last slash": (file_of(("GET /a", CHAT), ("GET /a/", DENIED)), file_of(("GET /a", CHAT), trailing_slash="ignored")),
+    "a monitored route": (file_of(("GET /a", CHAT)), file_of(("GET /a", CHAT | MONITORED))),
+    "a monitored route in place of a public one": (file_of(("GET /a", PUBLIC)), file_of(("GET /a", CHAT | MONITORED))),
+    "scopes turned": (
+        file_of(("GET /a", {"all_of": ["CHAT", "SEARCH"]})),
+        file_of(("GET /a", {"any_of": ["CHAT", "SEARCH"], "anonymous": True})),
+    ),
+    "kinds of tokens": (file_of(("GET /a", CHAT | {"accept": ["user"]})), file_of(("GET /a", CHAT | {"accept": ["global"]}))),
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_two_maps_differ_as_brute_force_says(name: str) -> None:
+    old, new = MAPS[name]
+    check_maps((old, new))
+    check_maps((new, old))
+
+
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(two_maps())
 def test_maps_differ_as_brute_force_says(maps: tuple[dict[str, Any], dict[str, Any]]) -> None:
@@ -181,3 +236,30 @@ def test_settings_differ_as_brute_force_says(old: dict[str, Any], new: dict[str,
     pair = loaded(routes, old), loaded(routes, new)
     expected = by_brute_force(pair, targets(["a", "x"], 1, ["GET", "PURGE"]), everybody())
     assert told_by(differences(*pair)) == expected
+
+
+SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "act-as for more": ({"act_as": {"allow": ["a@acme.com"]}}, {"act_as": {"allow": ["*@acme.com"]}}),
+    "act-as for fewer": ({"act_as": {"allow": ["*@acme.com"]}}, {"act_as": {"allow": ["*@acme.com"], "deny": ["ceo@acme.com"]}}),
+    "act-as for others": ({"act_as": {"allow": ["a@acme.com"]}}, {"act_as": {"allow": ["*@x.example"]}}),
+    "act-as for nobody": ({"act_as": {"allow": []}}, {"act_as": {"allow": ["*@*"]}}),
+    "another act-as header": ({}, {"act_as": {"allow": ["*@acme.com"], "headers": ["X-Acme-ActAs"]}}),
+    "kinds told by the token": ({}, {"auth_type": "by_token"}),
+    "kinds told by another header": ({}, {"auth_type": {"header": "X-Acme-Kind"}}),
+    "kinds told by another word": ({}, {"auth_type": {"oauth": "SSO"}}),
+    "kinds told by the token or another header": ({"auth_type": "by_token"}, {"auth_type": {"header": "X-Acme-Kind"}}),
+    "another prefix": ({}, {"identity": {"prefix": "x-acme-"}}),
+    "a credential that is kept": ({}, {"identity": {"keep": ["authorization"]}}),
+    "an act-as header that is kept": ({}, {"identity": {"keep": ["x-scio-actas"]}}),
+    "monitor mode": ({}, {"mode": "monitor"}),
+    "no OAuth": ({}, {"oauth": None}),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_two_settings_differ_as_brute_force_says(name: str) -> None:
+    routes = {"routes": [{"match": "GET /a", "scope": "SEARCH", "anonymous": True}, {"match": "GET /b", "public": True}]}
+    for old, new in (SETTINGS[name], SETTINGS[name][::-1]):
+        pair = loaded(routes, old), loaded(routes, new)
+        expected = by_brute_force(pair, targets(["a", "b"], 1, ["GET"]), everybody())
+        assert told_by(differences(*pair)) == expected
