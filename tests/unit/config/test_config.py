@@ -86,8 +86,8 @@ def test_many_problems_are_told_in_one_run(tmp_path: Path) -> None:
 
 
 # Functions with places that no file can reach, because they need another file system, another environment, a file that is not YAML
-# of a size, or settings in a store: test_config_document.py, test_config_settings.py and test_saved_settings.py have them. The last
-# line of `_message` is for errors that no key of today can have.
+# of a size, settings in a store, or thousands of routes: test_config_document.py, test_config_settings.py, test_saved_settings.py
+# and test_route_review.py have them. The last line of `_message` is for errors that no key of today can have.
 ELSEWHERE = {
     "document.read",
     "document.problem",
@@ -99,6 +99,7 @@ ELSEWHERE = {
     "internal_token.private_keys",
     "values.read_secret",
     "messages._message",
+    "tables._warnings",
 }
 OF_OTHERS = {"restart", "suites", "plain_data", "openapi_map"}
 """Modules whose messages are those of a reload, and of files that other commands read."""
