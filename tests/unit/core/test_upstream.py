@@ -195,9 +195,9 @@ def test_a_long_query_is_looked_at_once() -> None:
 
     def seconds(count: int) -> float:
         queries = ["&".join(["_metho"] * count), "_" * (7 * count) + "metho%64s", "%5f" * (2 * count) + "methodx"]
-        begin = time.perf_counter()
+        begin = time.thread_time()
         assert [names_method(query) for query in queries] == [False] * 3
-        return time.perf_counter() - begin
+        return time.thread_time() - begin
 
     seconds(10)
     assert min(seconds(8_000) for _ in range(5)) < 50 * min(seconds(800) for _ in range(5))
@@ -274,9 +274,10 @@ def large(count: int, line: str, **more: bool) -> list[Route]:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
+    """Return what some work takes of the processor: the time of the wall says what else the machine does."""
+    begin = time.thread_time()
     work()
-    return time.perf_counter() - begin
+    return time.thread_time() - begin
 
 
 @pytest.mark.parametrize("line", ["GET /api/v1/group{0}/{{id}}/photo", "GET /api/{{id}}/thing{0}", "GET /t{0}/{{a}}/{{b}}"])
@@ -289,7 +290,7 @@ def test_the_lints_of_a_large_map_are_linear(line: str) -> None:
         ]
         table = compile_routes(routes)
         return min(
-            _seconds(lambda: (list(weaker_spellings(table, routes)), list(reached_when_decoded(table, routes)))) for _ in range(2)
+            _seconds(lambda: (list(weaker_spellings(table, routes)), list(reached_when_decoded(table, routes)))) for _ in range(3)
         )
 
     assert lint(2_000) < 30 * lint(200)
