@@ -204,7 +204,7 @@ def test_a_version_that_was_tampered_with_is_never_used(sidecar: Sidecar, issuer
     it.place.run("UPDATE settings SET body = replace(body, 'false', 'true')")
     eventually(lambda: it.metric("extauthz_config_stale"), seconds=PATIENCE, pause=0.02)
     assert it.reasons("oauth") == {DISABLED}, "the last good one"
-    assert "console, version 1 is not what was written" in sidecar.logs[1].read_text()
+    sidecar.logs_that("console, version 1 is not what was written")
     verified = sidecar.command("audit", "verify")
     assert verified.exit_code == 1
     assert "Error: the OAuth settings: the version that counts is not what the audit tells" in verified.output
@@ -231,7 +231,7 @@ def test_a_backup_that_is_put_back_counts_when_the_restore_is_accepted(
     (tmp_path / "backup.db").rename(it.place.where)
     eventually(lambda: it.metric("extauthz_config_stale"), seconds=PATIENCE, pause=0.02)
     assert it.reasons("oauth") == {DISABLED}, "the last good one"
-    assert "run 'extauthz store accept-restore'" in sidecar.logs[1].read_text()
+    sidecar.logs_that("run 'extauthz store accept-restore'")
     accepted = sidecar.command("store", "accept-restore", "--audit", str(export), "--yes")
     assert accepted.exit_code == 0, accepted.output
     assert "warning: version 1 of the OAuth settings counts again, after version 2" in accepted.output
