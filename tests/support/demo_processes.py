@@ -58,7 +58,8 @@ class Load:
     @property
     def sent(self) -> int:
         """How many requests were answered."""
-        return sum(self.statuses.values())
+        with self.lock:
+            return sum(self.statuses.values())
 
 
 @contextmanager
