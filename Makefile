@@ -103,16 +103,21 @@ test: $(STAMP) prometheus pgbouncer browser shells openid-provider official-sche
 test-long: $(STAMP)  ## The tests that take long, which CI runs too: a cell of each fault, workers under load, abuse of the transport
 	@$(BIN)/pytest -q -m long -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
 
+# schemathesis asks the API, in tests/integration; loading it takes a second of each process.
+UNIT := -p no:schemathesis tests/unit
+# Laws about files that neither another Python nor what is compiled reads: once is enough, in `make test`.
+WITHOUT_FILES := $(foreach name,action chart compose decisions_document kubernetes promises rooms systemd test_suite,--ignore=tests/unit/project/test_$(name).py)
+
 # The kill switch for support cases: everything has to work without what is compiled.
 pure: $(STAMP)  ## The unit tests and those of the other transport, without the compiled modules
-	@EXTAUTHZ_PURE=1 $(BIN)/pytest -q -n $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') --dist loadfile --no-loadscope-reorder tests/unit
+	@EXTAUTHZ_PURE=1 $(BIN)/pytest -q -n $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') --dist loadfile --no-loadscope-reorder $(UNIT) $(WITHOUT_FILES)
 	@EXTAUTHZ_PURE=1 $(BIN)/pytest -q -n $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') --dist loadfile --no-loadscope-reorder \
 	  tests/integration/transport tests/integration/adapters/test_decision_log_places.py \
 	  -k "grpcio and not test_claims and not test_transport_choice or test_decision_log_places"
 
 # They start no process and open no connection, but for those in tests/unit/project.
 test-unit: $(STAMP)  ## The unit tests alone, within a minute
-	@$(BIN)/pytest -q -n $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') --dist loadfile --no-loadscope-reorder tests/unit
+	@$(BIN)/pytest -q -n $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') --dist loadfile --no-loadscope-reorder $(UNIT)
 
 pythons: $(STAMP)  ## Unit tests on Python 3.12, 3.13 and 3.14, as far as this machine has them
 	@for version in 3.12 3.13 3.14; do python=; \
@@ -124,7 +129,7 @@ pythons: $(STAMP)  ## Unit tests on Python 3.12, 3.13 and 3.14, as far as this m
 	  $(BIN)/uv venv --quiet --clear --no-project --python "$$python" build/python$$version \
 	  && VIRTUAL_ENV=build/python$$version $(BIN)/uv pip sync --quiet --require-hashes requirements/uv.txt requirements/dev.txt \
 	  && VIRTUAL_ENV=build/python$$version $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . \
-	  && build/python$$version/bin/python -m pytest -q -n 2 -p no:cacheprovider tests/unit || exit 1; \
+	  && build/python$$version/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -p no:cacheprovider $(UNIT) $(WITHOUT_FILES) || exit 1; \
 	done
 
 RESOLUTION ?= lowest-direct
@@ -135,7 +140,7 @@ resolution: $(STAMP)  ## Unit tests with the lowest versions that pyproject.toml
 	@$(BIN)/uv venv --quiet --clear --no-project --python $(BIN)/python build/$(RESOLUTION)
 	@VIRTUAL_ENV=build/$(RESOLUTION) $(BIN)/uv pip sync --quiet --require-hashes build/$(RESOLUTION).txt
 	@VIRTUAL_ENV=build/$(RESOLUTION) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
-	@build/$(RESOLUTION)/bin/python -m pytest -q -n 2 -p no:cacheprovider tests/unit
+	@build/$(RESOLUTION)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -p no:cacheprovider $(UNIT)
 
 # Kindly to the machine: they take long. MUTANTS narrows a run, e.g. MUTANTS='--module extauthz/core/jwt.py'.
 mutants: $(STAMP)  ## Faults put into the code one by one, all of which tests have to notice (an hour or more)

@@ -28,8 +28,9 @@ from benchmarks.chart import Bar, draw
 from benchmarks.contenders import BODY, PATH, USER, Contender, Envoy
 from benchmarks.load import Figures, LoadRequest, answered, load, run_h2load, times_of
 from benchmarks.open_loop import OpenLoad, open_loop
-from benchmarks.servers import built_floor, configuration, cpu_seconds, free_port, issuer, process
+from benchmarks.servers import built_floor, configuration, cpu_seconds, issuer, process
 from extauthz.addresses import Address
+from tests.support.ports import free_port
 from tests.support.world import check_request
 
 SHAPES = ((1, 1), (4, 8), (8, 32))

@@ -22,12 +22,6 @@ from extauthz.transport.sockets import open_port
 SERVER_CORE, CLIENT_CORE = 0, 1
 
 
-def free_port() -> int:
-    """Return a port that nobody uses at the moment."""
-    with open_port(Address(host="127.0.0.1", port=0)) as opened:
-        return int(opened.getsockname()[1])
-
-
 def on_core(core: int, *, pinned: bool) -> tuple[str, ...]:
     """Return what a command begins with that is to stay on one core."""
     return ("taskset", "-c", str(core)) if pinned else ()

@@ -26,9 +26,10 @@ from benchmarks.answers import WrongAnswer, allowed
 from benchmarks.bench import TYPICAL, machine
 from benchmarks.load import LoadRequest, answered, h2load
 from benchmarks.reloads import PATIENCE, RouteEditor, metric, scrape
-from benchmarks.servers import configuration, free_port, issuer, process
+from benchmarks.servers import configuration, issuer, process
 from benchmarks.transport import USER
 from tests.support.h2_client import Peer, reset
+from tests.support.ports import free_port
 from tests.support.world import check_request, oauth
 
 PIECE = 10

@@ -24,10 +24,11 @@ from benchmarks.bench import TYPICAL, machine
 from benchmarks.load import Figures, LoadRequest, answered, load
 from benchmarks.open_loop import OpenLoad, open_loop
 from benchmarks.reloads import metric, scrape
-from benchmarks.servers import CLIENT_CORE, SERVER_CORE, built_floor, configuration, free_port, issuer, process
+from benchmarks.servers import CLIENT_CORE, SERVER_CORE, built_floor, configuration, issuer, process
 from extauthz.addresses import Address
 from extauthz.transport.grpc import libnghttp2
 from extauthz.transport.select import Name, choose
+from tests.support.ports import free_port
 from tests.support.transports import default_limits
 from tests.support.world import check_request, oauth
 

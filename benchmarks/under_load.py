@@ -27,7 +27,7 @@ from benchmarks.answers import WrongAnswer, allowed
 from benchmarks.bench import TYPICAL, machine
 from benchmarks.load import LoadRequest, answered, h2load
 from benchmarks.reloads import PATIENCE, RouteEditor
-from benchmarks.servers import free_port, issuer, process
+from benchmarks.servers import issuer, process
 from benchmarks.transport import USER
 from extauthz.adapters.store.records import AuditKey, Change
 from extauthz.adapters.store.sql import SqlTokenStore
@@ -37,6 +37,7 @@ from extauthz.core.model import AuthType
 from extauthz.core.tokens import ENTROPY_BYTES, fingerprint
 from extauthz.demo.issuer import AUDIENCE, CLIENT_ID
 from tests.support.h2_client import ACK, DATA, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, RST_STREAM, Peer, settings, window_update
+from tests.support.ports import free_port
 from tests.support.world import PEPPER, bearer, check_request, oauth
 
 ROUTES, ROUNDS, SCRAPES, BURST = 10_000, 4, 10, 200

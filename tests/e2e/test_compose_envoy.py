@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from extauthz.demo.launcher import Ports
+from tests.support.demo_processes import demo_ports
 from tests.support.deployment import COMPOSE, changed, server
 from tests.support.project import ROOT
 from tests.support.tcp_postgres import TcpPostgres
@@ -146,7 +147,7 @@ def see_the_console(parts: Parts, token_id: str, log: Path) -> None:
 
 @pytest.mark.envoy
 def test_the_parts_work_together(tmp_path: Path, server: TcpPostgres) -> None:
-    ports = Ports.free()
+    ports = demo_ports()
     parts = Parts(tmp_path, ports, server)
     shutil.copytree(ROOT / "config", tmp_path / "config")
     shutil.copytree(COMPOSE, tmp_path / "deploy" / "compose")

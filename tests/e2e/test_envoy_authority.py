@@ -10,6 +10,7 @@ import yaml
 
 from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.demo.launcher import CHECKOUT, Ports
+from tests.support.demo_processes import demo_ports
 from tests.support.envoy import running_envoy, send
 from tests.support.transports import NAMES, Loop, Name, Served
 from tests.support.waiting import eventually
@@ -47,7 +48,7 @@ def test_a_cluster_may_have_any_name(tmp_path: Path, transport: Name, name: str)
     served = Served(loop, lambda _: REFUSED)
     served.set_serving(True)
     assert isinstance(served.target, int)
-    ports, admin = Ports.free(), Path(f"/tmp/{tmp_path.name[-20:]}.sock")  # noqa: S108 - the path of a unix socket is short
+    ports, admin = demo_ports(), Path(f"/tmp/{tmp_path.name[-20:]}.sock")  # noqa: S108 - the path of a unix socket is short
     with running_envoy(tmp_path, bootstrap(name, served.target, ports, admin), admin):
         # Until its health check has passed nobody is asked.
         eventually(lambda: send(ports.envoy, "GET /a", [("host", "localhost")]).status == 403)

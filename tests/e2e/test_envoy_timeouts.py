@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from extauthz._pb import ext_authz_pb2 as pb
-from extauthz.demo.launcher import CHECKOUT, Ports, find_envoy
+from extauthz.demo.launcher import CHECKOUT, find_envoy
+from tests.support.demo_processes import demo_ports
 from tests.support.transports import NAMES, Held, Loop, Name, Served
 from tests.support.waiting import eventually
 
@@ -70,7 +71,7 @@ class Envoy:
 @contextlib.contextmanager
 def envoy_before(port: int, folder: Path) -> Iterator[Envoy]:
     """Run Envoy as it is shipped before a sidecar on a port."""
-    ports = Ports.free()
+    ports = demo_ports()
     text = (CHECKOUT / "envoy" / "envoy.yaml").read_text()
     for old, new in (
         ("port_value: 10000", f"port_value: {ports.envoy}"),

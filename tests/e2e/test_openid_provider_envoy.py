@@ -218,7 +218,8 @@ def test_jwts_that_the_provider_does_not_introspect_let_nobody_in_and_stop_nobod
     for _ in range(12):
         reply = world.send(world.provider.log_in(world.asked, "web", "ana", resource=API)["access_token"])
         assert (reply.status, reply.body["reason"]) == (503, "issuer_unavailable")
-    assert "it refuses this client, or it introspects no such tokens (400)" in world.log.read_text()
+    # The log is written by a thread.
+    eventually(lambda: "it refuses this client, or it introspects no such tokens (400)" in world.log.read_text())
     assert world.send(world.provider.log_in(world.asked, "web", "ana", resource=OPAQUE)["access_token"]).status == 200
 
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from http.client import HTTPConnection
 from pathlib import Path
 
-from extauthz.demo.launcher import Demo
+from extauthz.demo.launcher import Demo, Ports
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 PATIENCE = 60.0
 """Seconds that a test waits for what has to come."""
 PACE = 0.005
 """Seconds between two requests of one connection: what happens meanwhile needs the processor too."""
+
+
+def demo_ports() -> Ports:
+    """Return ports that belong to this process: with `Ports.free` a connection may have one before whoever is to listen there."""
+    return Ports(*(free_port() for _ in fields(Ports)))
 
 
 def children(process: int) -> list[int]:
@@ -52,7 +58,8 @@ class Load:
     @property
     def sent(self) -> int:
         """How many requests were answered."""
-        return sum(self.statuses.values())
+        with self.lock:
+            return sum(self.statuses.values())
 
 
 @contextmanager

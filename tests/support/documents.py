@@ -65,7 +65,8 @@ def yaml_blocks(text: str) -> list[str]:
     return [textwrap.dedent(block) for _, block in found]
 
 
-def whole_vocabulary() -> list[str]:
+@functools.cache
+def whole_vocabulary() -> tuple[str, ...]:
     """Return the scopes of the example and those that the head of the file of newer scopes adds to them."""
     head = (CONFIG / "routes" / "glean-newer-scopes.yaml").read_text().partition("\n#   2. ")[0].partition("\n#   1. ")[2]
-    return [*load(EXAMPLE).settings.scopes, *re.findall(r"[A-Z_:]{3,}", head)]
+    return (*load(EXAMPLE).settings.scopes, *re.findall(r"[A-Z_:]{3,}", head))

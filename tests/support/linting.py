@@ -20,6 +20,7 @@ WAITING = "tests/support/waiting.py"
 """The one file that may look again and again."""
 REASON = re.compile(r"#.*\bwhy: \S+ \S+ \S+")
 RAISING = frozenset({"pytest.raises", "pytest.warns", "pytest.fail"})
+LAST_OF_RAISING = frozenset(name.rpartition(".")[2] for name in RAISING)
 SKIPPING = frozenset({"skip", "skipif", "xfail", "importorskip", "skipTest"})
 
 
@@ -57,6 +58,8 @@ class Source:
     @cached_property
     def excused(self) -> frozenset[int]:
         """The lines that give a reason."""
+        if not REASON.search(self.text):
+            return frozenset()
         tokens = tokenize.generate_tokens(StringIO(self.text).readline)
         return frozenset(token.start[0] for token in tokens if token.type == tokenize.COMMENT and REASON.search(token.string))
 
@@ -90,6 +93,10 @@ class Source:
             yield self.parents[node], node
             node = self.parents[node]
 
+    def functions_around(self, node: ast.AST) -> Iterator[Function]:
+        """Yield the functions that a node stands in."""
+        return (outer for outer, _ in self.around(node) if isinstance(outer, Function))
+
     def is_excused(self, node: ast.expr | ast.stmt) -> bool:
         """Tell whether one of the lines of a node gives a reason."""
         return not self.excused.isdisjoint(range(node.lineno, (node.end_lineno or node.lineno) + 1))
@@ -104,14 +111,15 @@ class Suite:
 
     def __post_init__(self) -> None:
         """Find the functions that assert something, themselves or by those that they call."""
-        left: dict[Function, tuple[Source, list[ast.Call]]] = {}
+        calling: dict[Function, tuple[Source, list[ast.Call]]] = {}
         for source in self.sources:
-            for function in source.functions():
-                nodes = list(ast.walk(function))
-                if any(map(_asserts, nodes)):
-                    self.asserting.add(function)
-                else:
-                    left[function] = source, [node for node in nodes if isinstance(node, ast.Call)]
+            for node in source.nodes:
+                if _asserts(node):
+                    self.asserting.update(source.functions_around(node))
+                elif isinstance(node, ast.Call):
+                    for function in source.functions_around(node):
+                        calling.setdefault(function, (source, []))[1].append(node)
+        left = {function: calls for function, calls in calling.items() if function not in self.asserting}
         while more := [
             function for function, (source, calls) in left.items() if any(self.is_assertion(source, call) for call in calls)
         ]:
@@ -235,7 +243,8 @@ def _asserts(node: ast.AST) -> bool:
         case ast.Raise(exc=ast.expr() as raised):
             return "AssertionError" in ast.unparse(raised)
         case ast.Call():
-            return isinstance(node.func, ast.Attribute) and _name(node) in RAISING
+            # The last part of the name first: to write a node again takes long.
+            return isinstance(node.func, ast.Attribute) and node.func.attr in LAST_OF_RAISING and _name(node) in RAISING
     return False
 
 

@@ -16,9 +16,10 @@ import pytest
 from click.testing import CliRunner
 
 from extauthz.cli import main
-from extauthz.demo.launcher import Demo, Ports, running
+from extauthz.demo.launcher import Demo, running
 from extauthz.demo.wiring import Wiring
 from extauthz.errors import DemoError
+from tests.support.demo_processes import demo_ports
 from tests.support.waiting import eventually
 
 
@@ -121,7 +122,7 @@ def _running(folder: Path, prepare: Callable[[Demo], Coroutine[Any, Any, None]],
     async def main() -> None:
         state["stop"] = asyncio.Event()
         state["loop"] = asyncio.get_running_loop()
-        async with running(Ports.free(), folder, **more) as demo:
+        async with running(demo_ports(), folder, **more) as demo:
             reasons = state["reasons"] = {}
             drained = asyncio.create_task(_drain(demo, reasons))
             await prepare(demo)

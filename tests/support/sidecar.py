@@ -81,6 +81,10 @@ class Sidecar:
 
         eventually(serves, seconds=PATIENCE, pause=0.02, what=lambda: "not serving")
 
+    def logs_that(self, text: str) -> None:
+        """Wait until the process log says something: a thread writes it, after what it is about could be seen."""
+        eventually(lambda: text in self.logs[1].read_text(), seconds=PATIENCE, pause=0.02, what=lambda: f"{text} in the log")
+
     def stop(self) -> int:
         """Send SIGTERM and return the exit code."""
         assert self.process is not None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from extauthz.admin.rights import Role
+from extauthz.admin.tokens import NewToken
 from extauthz.console.api.table import OPERATIONS
 from extauthz.core.model import AuthType
 from tests.support.console_world import DAY, NOW, ORIGIN, Browser, ConsoleWorld, console_world
@@ -109,11 +110,19 @@ FORGED = {
 }
 
 
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ConsoleWorld, NewToken, Browser]]:
+    """A world with a token and somebody who is logged in: one for all forms that do nothing."""
+    with console_world(tmp_path_factory.mktemp("victim")) as made:
+        yield made, made.issue(), made.logged_in(SUPER_ADMIN)
+
+
 @pytest.mark.parametrize("forgery", FORGED)
 @pytest.mark.parametrize("path", CHANGES)
-def test_a_form_of_somebody_else_does_nothing(world: ConsoleWorld, path: str, forgery: str) -> None:
-    token, browser = world.issue(), world.logged_in(SUPER_ADMIN)
+def test_a_form_of_somebody_else_does_nothing(victim: tuple[ConsoleWorld, NewToken, Browser], path: str, forgery: str) -> None:
+    world, token, browser = victim
     before = world.store.list_tokens()
+    assert [stored.id for stored in before] == [token.record.id]
     fields, headers = FORGED[forgery]
     answer = browser.post(
         path.format(id=token.record.id), CHANGES[path] | fields, token=token_for(browser, path, token.record.id), headers=headers

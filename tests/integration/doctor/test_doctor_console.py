@@ -31,11 +31,15 @@ from tests.support.world import StillClock
 pytest_plugins = ["tests.support.postgresql"]
 
 OK, WARNING, PROBLEM = Level
-NOW = time.time()  # noqa: TID251 - certificates of these tests live now
 DAY = 86_400
 PEPPER = b"a pepper for tests, 32 bytes long"
 ROLES = {"super_admins": ["cto@acme.com"], "admins": ["ana@acme.com"]}
 PROXIED = {"public_url": "https://console.acme.com", "trusted_proxies": ["10.0.0.0/8"]}
+
+
+def now() -> float:
+    """Return the time of the machine: certificates of these tests live now, and a module may wait long for its turn."""
+    return time.time()  # noqa: TID251
 
 
 def configured(folder: Path, section: Mapping[str, Any], *, store: str = "sqlite:///tokens.db", **changes: Any) -> Configuration:
@@ -69,8 +73,8 @@ def by_name(findings: Any) -> dict[str, Finding]:
     return found
 
 
-def looked(configuration: Configuration, now: float = NOW) -> dict[str, Finding]:
-    return by_name(console.look(configuration, section_of(configuration), now))
+def looked(configuration: Configuration, at: float | None = None) -> dict[str, Finding]:
+    return by_name(console.look(configuration, section_of(configuration), now() if at is None else at))
 
 
 # The files
@@ -110,9 +114,9 @@ def certificate(folder: Path) -> None:
 def test_the_end_of_the_certificate_is_seen_coming(days: int, level: Level, tmp_path: Path) -> None:
     certificate(tmp_path)
     ends = x509.load_pem_x509_certificate((tmp_path / "tls.crt").read_bytes()).not_valid_after_utc
-    now = (ends - timedelta(days=60) + timedelta(days=days)).timestamp()
+    at = (ends - timedelta(days=60) + timedelta(days=days)).timestamp()
     configuration = configured(tmp_path, {"tls": {"certificate": "tls.crt", "key": "tls.key"}})
-    assert looked(configuration, now)["console.tls"].level is level
+    assert looked(configuration, at)["console.tls"].level is level
 
 
 def test_a_certificate_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
@@ -160,7 +164,7 @@ def test_packages_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def of_store(configuration: Configuration) -> dict[str, Finding]:
-    return by_name(console.store(configuration, section_of(configuration), NOW, {}))
+    return by_name(console.store(configuration, section_of(configuration), now(), {}))
 
 
 def test_somebody_can_log_in(place: Place, tmp_path: Path) -> None:
@@ -181,20 +185,20 @@ def test_somebody_can_log_in(place: Place, tmp_path: Path) -> None:
 
 def signed(email: str) -> StoredAccount:
     """Return an account as this installation writes it."""
-    return sessions.with_mac(StoredAccount(email, "$argon2id$", int(NOW), "root"), "p1", PEPPER)
+    return sessions.with_mac(StoredAccount(email, "$argon2id$", int(now()), "root"), "p1", PEPPER)
 
 
 def test_a_key_that_outlives_the_role_of_its_maker_is_named(make_place: MakePlace, tmp_path: Path) -> None:
     place = make_place("sqlite")
     configuration = configured(tmp_path, {}, store=f"sqlite:///{place.where}")
-    record = AdminKeyRecord("a" * 12, "CI", "super_admin", int(NOW), "cto@acme.com", int(NOW) + DAY, "p1", bytes(32))
+    record = AdminKeyRecord("a" * 12, "CI", "super_admin", int(now()), "cto@acme.com", int(now()) + DAY, "p1", bytes(32))
     with place.opened() as opened:
         admin_keys.add(opened, record, fingerprint(PEPPER), ANA)
         assert of_store(configuration)["console.keys"].level is OK
         admin_keys.add(opened, replace(record, id="b" * 12, created_by="eve@acme.com"), fingerprint(PEPPER), ANA)
         admin_keys.add(opened, replace(record, id="c" * 12, created_by="ana@acme.com"), fingerprint(PEPPER), ANA)
         admin_keys.add(
-            opened, replace(record, id="d" * 12, created_by="eve@acme.com", expires_at=int(NOW)), fingerprint(PEPPER), ANA
+            opened, replace(record, id="d" * 12, created_by="eve@acme.com", expires_at=int(now())), fingerprint(PEPPER), ANA
         )
         finding = of_store(configuration)["console.keys"]
         assert finding.level is WARNING
@@ -220,7 +224,7 @@ def test_a_file_that_cannot_be_written(make_place: MakePlace, tmp_path: Path, mo
     assert of_store(configuration)["console.store"].level is OK
     monkeypatch.setattr(console, "is_read_only", lambda _: True)
     assert of_store(configuration)["console.store"].level is PROBLEM
-    assert not by_name(console.store(configured(tmp_path, {}), ConsoleSection(), NOW, {})), "a store that is not there yet"
+    assert not by_name(console.store(configured(tmp_path, {}), ConsoleSection(), now(), {})), "a store that is not there yet"
 
 
 @pytest.mark.parametrize(

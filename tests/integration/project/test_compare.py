@@ -10,9 +10,10 @@ import pytest
 
 from benchmarks import compare, contenders
 from benchmarks.contenders import BODY, PATH, USER, Contender, Envoy
-from benchmarks.servers import configuration, free_port, issuer, process
+from benchmarks.servers import configuration, issuer, process
 from extauthz.addresses import Address
 from extauthz.demo.issuer import DemoIssuer
+from tests.support.ports import free_port
 from tests.support.world import check_request
 
 pytestmark = pytest.mark.long

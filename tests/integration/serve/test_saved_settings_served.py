@@ -108,10 +108,16 @@ class Managed:
         return {self._reason(str(address), headers) for address in load(self.sidecar.file).settings.server.addresses}
 
     def within(self, seconds: float, expected: str) -> None:
-        """Wait until every worker answers an OAuth token so, which takes no longer than this; issued ones are good meanwhile."""
+        """Wait until every worker answers an OAuth token so, which takes no longer than this; issued ones are good meanwhile.
+
+        Or than a hundred looks, where one takes longer than twenty milliseconds, as on a busy machine.
+        """
         started = time.monotonic()
         eventually(lambda: self.reasons("oauth") == {expected}, seconds=PATIENCE, pause=0.02, what=lambda: self.reasons("oauth"))
-        assert time.monotonic() - started < seconds
+        taken = time.monotonic() - started
+        assert [self.reasons("oauth") for _ in range(5)] == [{expected}] * 5
+        look = (time.monotonic() - started - taken) / 5
+        assert taken < max(seconds, 100 * look), f"{taken:.3f} s, and a look took {look:.3f} s"
         assert self.reasons("issued") == {"allowed" if self.sidecar.settings["tokens"]["enabled"] else DISABLED}
 
     def metric(self, name: str) -> float:
@@ -198,7 +204,7 @@ def test_a_version_that_was_tampered_with_is_never_used(sidecar: Sidecar, issuer
     it.place.run("UPDATE settings SET body = replace(body, 'false', 'true')")
     eventually(lambda: it.metric("extauthz_config_stale"), seconds=PATIENCE, pause=0.02)
     assert it.reasons("oauth") == {DISABLED}, "the last good one"
-    assert "console, version 1 is not what was written" in sidecar.logs[1].read_text()
+    sidecar.logs_that("console, version 1 is not what was written")
     verified = sidecar.command("audit", "verify")
     assert verified.exit_code == 1
     assert "Error: the OAuth settings: the version that counts is not what the audit tells" in verified.output
@@ -225,7 +231,7 @@ def test_a_backup_that_is_put_back_counts_when_the_restore_is_accepted(
     (tmp_path / "backup.db").rename(it.place.where)
     eventually(lambda: it.metric("extauthz_config_stale"), seconds=PATIENCE, pause=0.02)
     assert it.reasons("oauth") == {DISABLED}, "the last good one"
-    assert "run 'extauthz store accept-restore'" in sidecar.logs[1].read_text()
+    sidecar.logs_that("run 'extauthz store accept-restore'")
     accepted = sidecar.command("store", "accept-restore", "--audit", str(export), "--yes")
     assert accepted.exit_code == 0, accepted.output
     assert "warning: version 1 of the OAuth settings counts again, after version 2" in accepted.output

@@ -709,5 +709,5 @@ def test_issued_tokens_are_switched_off_while_it_serves_by_leaving_the_section_o
     eventually(lambda: sidecar.check(bearer(token)).status.code == 0)
     (found,) = [one for one in sidecar.doctor() if one["name"] == "server.ops" and "/readyz" in one["found"]]
     assert (found["level"], "configuration files are replaced as a whole" in found["found"]) == ("warning", True)
-    assert f"{sidecar.file} was changed in place" in sidecar.logs[1].read_text()
+    sidecar.logs_that(f"{sidecar.file} was changed in place")
     assert sidecar.stop() == 0

@@ -38,6 +38,7 @@ from tests.support.fence import (
     reason_of,
     returning_later,
 )
+from tests.support.ports import free_port
 from tests.support.transports import default_limits
 from tests.support.waiting import settled
 from tests.support.world import (
@@ -216,10 +217,9 @@ async def test_stopping_lets_a_call_under_way_finish() -> None:
 
 
 async def test_a_port_in_use_is_named(fence: Fence) -> None:
-    with open_port(Address(host="127.0.0.1", port=0)) as taken:
-        address = Address(host="127.0.0.1", port=taken.getsockname()[1])
-        with pytest.raises(ListenError, match=f"127.0.0.1:{address.port} is in use"):
-            open_port(address)
+    address = Address(host="127.0.0.1", port=free_port())
+    with open_port(address), pytest.raises(ListenError, match=f"127.0.0.1:{address.port} is in use"):
+        open_port(address)
     open_port(address).close()
 
 

@@ -10,11 +10,10 @@ import pytest
 from extauthz.admin.audit_search import known_actions
 from extauthz.admin.metadata import utc
 from tests.support.command_line import configured, created, run, told
-from tests.support.several_tokens import DAY, NOW
+from tests.support.several_tokens import DAY
 
 ROLES = {"super_admins": ["ana@acme.com"]}
 SECRET = "glean_4fK2pQ9sXb1Z_gJ7nB2mXq0RvT5yLc8KdWz3HfPs6UaEo1iN4tMbVxQ9rA7kYw"
-DAYS = {name: (utc(NOW + days * DAY) or "")[:10] for name, days in (("<today>", 0), ("<tomorrow>", 1), ("<yesterday>", -1))}
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +25,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     assert run(folder, "token", "rotate", first).exit_code == 0
     assert run(folder, "token", "revoke", second, "--yes", "--as", "ana@acme.com").exit_code == 0
     return folder, first
+
+
+def days_of(folder: Path) -> dict[str, str]:
+    """Return the days of the rows and around them: midnight may come between two of them, and before they are read."""
+    moments = [row["at"] for row in told(folder, "audit", "list")["rows"]]
+    ends = {
+        "<day before>": moments[0] - DAY,
+        "<first day>": moments[0],
+        "<last day>": moments[-1],
+        "<day after>": moments[-1] + DAY,
+    }
+    return {name: (utc(moment) or "")[:10] for name, moment in ends.items()}
 
 
 @pytest.mark.parametrize(
@@ -40,10 +51,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         (["--token", "<first>"], [1, 4]),
         (["--token", "glean_<first>_x"], [1, 4]),
         (["--since", "1h"], [1, 2, 3, 4, 5]),
-        (["--since", "<today>"], [1, 2, 3, 4, 5]),
-        (["--since", "<tomorrow>"], []),
-        (["--until", "<yesterday>"], []),
-        (["--until", "<today>"], [1, 2, 3, 4, 5]),
+        (["--since", "<first day>"], [1, 2, 3, 4, 5]),
+        (["--since", "<day after>"], []),
+        (["--until", "<day before>"], []),
+        (["--until", "<last day>"], [1, 2, 3, 4, 5]),
         (["--until", "1h"], []),
         (["--limit", "2"], [4, 5]),
         (["--limit", "2", "--before", "4"], [2, 3]),
@@ -54,7 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 )
 def test_a_flag_leaves_the_rows_that_it_names(made: tuple[Path, str], flags: list[str], numbers: list[int]) -> None:
     folder, first = made
-    for name, value in (DAYS | {"<first>": first}).items():
+    for name, value in (days_of(folder) | {"<first>": first}).items():
         flags = [flag.replace(name, value) for flag in flags]
     assert [row["number"] for row in told(folder, "audit", "list", *flags)["rows"]] == numbers
 

@@ -283,7 +283,7 @@ def test_the_lints_of_a_large_map_are_linear(line: str) -> None:
         table = compile_routes(routes)
         return min(
             processor_seconds(lambda: (list(weaker_spellings(table, routes)), list(reached_when_decoded(table, routes))))
-            for _ in range(2)
+            for _ in range(3)
         )
 
     assert lint(2_000) < 30 * lint(200)

@@ -26,6 +26,8 @@ HOOKS: dict[str, dict[str, Any]] = {
     hook["id"]: hook for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
 }
 PROGRAMS = Path(sys.executable).parent
+often_started = pytest.mark.long
+"""Each starts the program and git a dozen times, for steps that seldom change."""
 
 
 def audited(folder: Path) -> int:
@@ -248,6 +250,7 @@ def test_installing_runs_no_module_of_the_checkout(repository: Repository) -> No
     assert STEPS["install"]["working-directory"] == "${{ runner.temp }}"
 
 
+@often_started
 @pytest.mark.parametrize("name", ["check", "test", "diff"])
 def test_no_module_of_the_checkout_is_run(repository: Repository, name: str) -> None:
     marker = repository.plant("sitecustomize", "click", "yaml", "extauthz")
@@ -279,6 +282,7 @@ def commands(output: str) -> list[str]:
     return obeyed
 
 
+@often_started
 @pytest.mark.parametrize("text", ["::set-output name=x::y", "##[set-output name=x;]y", "  ::error::x", "::stop-commands::x"])
 def test_no_name_is_a_command_of_the_workflow(repository: Repository, text: str) -> None:
     suite = repository.folder / text / "a.yaml"
@@ -302,11 +306,13 @@ def test_no_name_is_a_command_of_the_workflow(repository: Repository, text: str)
         assert (wrong.stderr, set(commands(wrong.stdout)) - {"error"}) == ("", set())
 
 
+@often_started
 def test_each_step_stops_commands_by_a_token_of_its_own(repository: Repository) -> None:
     stops = [re.findall("::stop-commands::(.*)", repository.step("test").stdout) for _ in range(2)]
     assert len({token for tokens in stops for token in tokens}) == 2
 
 
+@often_started
 @pytest.mark.parametrize(
     ("step", "change", "shows"),
     [
@@ -350,6 +356,7 @@ def test_files_outside_of_the_checkout_are_not_read(repository: Repository, step
     assert "password-of-ana" not in refused.stdout
 
 
+@often_started
 def test_files_of_the_checkout_are_read_wherever_they_are_in_it(repository: Repository) -> None:
     assert repository.step("confine").returncode == 0
     assert repository.step("confine", tests="").returncode == 0

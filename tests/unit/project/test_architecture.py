@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -147,14 +148,34 @@ def modules() -> dict[str, str]:
     return {dotted(path): path.read_text("utf-8") for path in sorted(PACKAGE.rglob("*.py")) if path.parent != PACKAGE / "_pb"}
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What the laws ask of a source, however many of them ask: the tree of each would be a million objects."""
+
+    imports: tuple[ast.Import | ast.ImportFrom, ...]
+    classes: tuple[ast.ClassDef, ...]
+    names: frozenset[str]
+
+
+@cache
+def outline(source: str) -> Outline:
+    """Read a source once."""
+    nodes = tuple(ast.walk(ast.parse(source)))
+    return Outline(
+        tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)),
+        tuple(ast.ClassDef(node.name, node.bases, [], [], []) for node in nodes if isinstance(node, ast.ClassDef)),
+        frozenset(node.id for node in nodes if isinstance(node, ast.Name)),
+    )
+
+
 def imported(name: str, source: str, *, is_package: bool = False) -> Iterator[str]:
     """Yield the dotted name of everything that a source imports, wherever in it; "from a import b" gives a.b."""
     here = ["extauthz", *filter(None, name.split("."))]
     package = here if is_package else here[:-1]
-    for node in ast.walk(ast.parse(source)):
+    for node in outline(source).imports:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = package[: len(package) - node.level + 1] if node.level else []
             yield from (".".join([*base, *filter(None, [node.module]), alias.name]) for alias in node.names)
 
@@ -196,9 +217,9 @@ def _wrong_neighbour(name: str, room: str | None, target: str) -> Iterator[str]:
         yield f"{name} must not import {target}"
 
 
-def calls(source: str, names: set[str]) -> set[str]:
+def calls(source: str, names: set[str]) -> frozenset[str]:
     """Return those of these plain functions that a source names."""
-    return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name) and node.id in names}
+    return outline(source).names & names
 
 
 def circles(graph: dict[str, set[str]]) -> list[str]:
@@ -399,8 +420,8 @@ def classes(sources: dict[str, str]) -> dict[str, list[tuple[str, ast.ClassDef]]
     """Return the classes of modules by their names, each with the module that defines it; what begins with _ is a module's own."""
     named: dict[str, list[tuple[str, ast.ClassDef]]] = {}
     for name, source in sources.items():
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+        for node in outline(source).classes:
+            if not node.name.startswith("_"):
                 named.setdefault(node.name, []).append((name, node))
     return named
 

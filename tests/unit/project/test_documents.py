@@ -185,7 +185,7 @@ def check_block(block: str, folder: Path) -> str:
         return "settings"
     if re.search(r"^routes:", content, re.MULTILINE):
         (folder / "block.yaml").write_text(block)
-        placed, problems = routes.read(folder / "block.yaml", whole_vocabulary())
+        placed, problems = routes.read(folder / "block.yaml", list(whole_vocabulary()))
         *_, more, _ = tables.compile_tables(placed)
         if problems or more:
             raise ConfigurationError([*problems, *more])
@@ -276,7 +276,7 @@ def test_a_block_is_found_and_read_as_what_it_is(tmp_path: Path) -> None:
     assert len(blocks) == 3
     with pytest.raises(ConfigurationError, match=r"routes\[0\]: no such file"):
         check_block(blocks[0], tmp_path / "settings")
-    complete = blocks[0].replace("mine", "routes/glean-newer-scopes").replace("[SEARCH]", str(whole_vocabulary()))
+    complete = blocks[0].replace("mine", "routes/glean-newer-scopes").replace("[SEARCH]", str(list(whole_vocabulary())))
     assert check_block(complete, tmp_path / "complete") == "settings"
     assert check_block(blocks[1], tmp_path) == "routes"
     assert check_block(blocks[2], tmp_path / "section") == "section"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
+import os
 import re
 import subprocess
 import tomllib
@@ -195,8 +197,9 @@ def test_no_file_of_the_environment_belongs_to_two_packages() -> None:
     """They are installed side by side, so the last one to write a file would have it: another one in each environment."""
     owners: dict[str, set[str]] = {}
     for package in importlib.metadata.distributions():
-        for file in package.files or ():
-            if not file.name.endswith(".pyc"):
-                owners.setdefault(str(package.locate_file(file)), set()).add(package.name)
+        # Not `package.files`, which makes five objects of each of 50,000 lines.
+        for name, *_ in csv.reader((package.read_text("RECORD") or "").splitlines()):
+            if not name.endswith(".pyc"):
+                owners.setdefault(os.path.normpath(package.locate_file(name)), set()).add(package.name)
     assert len(owners) > 1000, "the environment was read"
     assert {file: names for file, names in owners.items() if len(names) > 1} == {}

@@ -13,7 +13,6 @@ from tests.support.project import ROOT
 from tests.support.world import MakeWorld, bearer, claims, oauth, sign
 
 PAGE = (ROOT / "docs" / "routes.md").read_text(encoding="utf-8")
-VOCABULARY = whole_vocabulary()
 KEYS = sorted({*RouteLine.model_fields, *RouteFile.model_fields} - {"routes"})
 ASKED = re.compile(
     r"^# ([A-Z]+) (/\S*)((?: @\S+)?)((?: [A-Za-z-]+=\S+)*) +(nobody|[A-Z]+(?: [A-Z,]+)?) +→ ([0-9]{3})((?: [a-z_]+)?)$"
@@ -72,7 +71,7 @@ def test_there_are_examples_of_every_kind() -> None:
 
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.line.removeprefix("# "))
 def test_what_an_example_says_is_so(example: Example, make_world: MakeWorld) -> None:
-    world = make_world(example.block, scopes=VOCABULARY)
+    world = make_world(example.block, scopes=list(whole_vocabulary()))
     kind, _, scopes = example.who.partition(" ")
     headers: list[tuple[str, str | bytes]] = list(example.headers)
     if kind == "OAUTH":

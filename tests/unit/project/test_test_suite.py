@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,9 @@ def given(value):
 """
 
 
-@cache
+@pytest.fixture(scope="module")
 def suite() -> Suite:
+    """All the tests; no longer than they are needed, as their trees are millions of objects."""
     return Suite.read(ROOT)
 
 
@@ -45,15 +45,15 @@ def numbered(rows: Sequence[tuple[Any, ...]]) -> list[str]:
     return [f"{row[0].__name__}-{number}" for number, row in enumerate(rows)]
 
 
-def test_the_suite_is_read() -> None:
-    tests = [test for source in suite().sources for test in source.tests()]
-    assert len(suite().sources) > 100
+def test_the_suite_is_read(suite: Suite) -> None:
+    tests = [test for source in suite.sources for test in source.tests()]
+    assert len(suite.sources) > 100
     assert len(tests) > 1500
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_no_test_breaks_a_rule(rule: Rule) -> None:
-    findings = [str(finding) for source in suite().sources for finding in rule(suite(), source)]
+def test_no_test_breaks_a_rule(suite: Suite, rule: Rule) -> None:
+    findings = [str(finding) for source in suite.sources for finding in rule(suite, source)]
     assert findings == [], "\n".join(findings)
 
 

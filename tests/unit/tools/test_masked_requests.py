@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extauthz.config.patterns import parse_match
+from extauthz.core.policy import Policy
+from extauthz.core.routes import Route, compile_routes
 from extauthz.tools.calls import PLACEHOLDER
-from extauthz.tools.masking import HIDDEN, Mask, mask_of
+from extauthz.tools.masking import HIDDEN, Mask, mask_of, shown_record
 
 SECRET, ODD, SHORT = "correct-horse-battery", "corrEct horse", "horse+12"
 """Nothing of them has the form of a token."""
@@ -85,13 +88,14 @@ def test_plain_data_is_masked_in_every_text_and_every_name() -> None:
     }
 
 
+LONGEST_SHOWN, LONG = "a1" * 10, "a1" * 12
 UUID = "6f1c2f0e-8d2b-4b6e-9a53-0d8c7e0b7a11"
 
 
 @pytest.mark.parametrize(
     ("text", "is_hidden"),
     [
-        ("a1" * 10, False),
+        (LONGEST_SHOWN, False),
         ("a1" * 10 + "b", True),
         ("a" * 40, False),
         ("1" * 20, False),
@@ -117,3 +121,23 @@ OF_A_TOKEN = st.characters(min_codepoint=33, max_codepoint=126, exclude_characte
 def test_no_credential_is_shown_whatever_stands_around_it(before: str, secret: str, behind: str) -> None:
     shown = mask_of({"authorization": f"Bearer {secret}"}).tokens(f"{before}{secret}{behind}")
     assert secret not in shown
+
+
+def test_what_the_routes_of_every_host_are_called_is_shown() -> None:
+    own, other, line = "searchOfDocuments2026ByAna01", "chatOfTheWholeCompany2026x1", "peopleByDepartment2026AndName9"
+    tables = [compile_routes([Route(name, parse_match(f"GET /{line}"), ("S",))]) for name in (own, other)]
+    mask = Mask().of(Policy(tables[0], {"chat.acme.com": tables[1]}))
+    text = f"{own} {other} /{line}"
+    assert mask(text) == text
+    assert mask(f"{own}0 /{line}/{other}0") == f"{HIDDEN} /{line}/{HIDDEN}"
+    assert Mask()(text) == f"{HIDDEN} {HIDDEN} /{HIDDEN}"
+
+
+def test_of_a_record_only_what_a_client_chose_is_looked_at() -> None:
+    record = {"decision_id": "7bc9ebf6868218883a8d1d1c05171de8", "status": 403, "method": LONGEST_SHOWN, "user": None, "path": 5}
+    assert shown_record(record) == record
+    assert shown_record({"method": LONG, "path": f"/a/{LONG}", "user": f"{LONG}@acme.com"}) == {
+        "method": HIDDEN,
+        "path": f"/a/{HIDDEN}",
+        "user": f"{HIDDEN}@acme.com",
+    }
