@@ -108,16 +108,10 @@ class Managed:
         return {self._reason(str(address), headers) for address in load(self.sidecar.file).settings.server.addresses}
 
     def within(self, seconds: float, expected: str) -> None:
-        """Wait until every worker answers an OAuth token so, which takes no longer than this; issued ones are good meanwhile.
-
-        Or than a hundred looks, where one takes longer than twenty milliseconds, as on a busy machine.
-        """
+        """Wait until every worker answers an OAuth token so, which takes no longer than this; issued ones are good meanwhile."""
         started = time.monotonic()
         eventually(lambda: self.reasons("oauth") == {expected}, seconds=PATIENCE, pause=0.02, what=lambda: self.reasons("oauth"))
-        taken = time.monotonic() - started
-        assert [self.reasons("oauth") for _ in range(5)] == [{expected}] * 5
-        look = (time.monotonic() - started - taken) / 5
-        assert taken < max(seconds, 100 * look), f"{taken:.3f} s, and a look took {look:.3f} s"
+        assert time.monotonic() - started < seconds
         assert self.reasons("issued") == {"allowed" if self.sidecar.settings["tokens"]["enabled"] else DISABLED}
 
     def metric(self, name: str) -> float:
