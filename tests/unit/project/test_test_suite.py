@@ -5,6 +5,7 @@ What is found names the line and what to do. A line that has to break a rule say
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,13 @@ def test_pytest_itself_finds_what_the_source_does_not_show(pytestconfig: pytest.
     assert pytestconfig.getini("xfail_strict") is True
     assert pytestconfig.getini("filterwarnings") == ["error"]
     assert {"--strict-markers", "--strict-config"} <= set(pytestconfig.getini("addopts"))
+
+
+def test_no_name_of_a_test_is_another_one_in_another_process(request: pytest.FixtureRequest) -> None:
+    """A set is written in an order that each process draws anew, an object by its place in memory: workers would not agree."""
+    names = [item.nodeid for item in request.session.items]
+    assert request.node.nodeid in names
+    assert [name for name in names if re.search(r"set\(\{[^}]*,| at 0x[0-9a-f]", name)] == [], "give these cases ids of their own"
 
 
 def test_what_tests_import_is_compiled_once_for_all_processes() -> None:
