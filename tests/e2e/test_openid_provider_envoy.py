@@ -129,6 +129,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             "drain": "0s",
             "check_timeout": "900ms",
         },
+        # How often strangers may have a provider asked is tried elsewhere; a fast machine sends more here within a second.
+        "limits": {"remote_per_second": 1000},
         "oauth": {
             "ca_file": str(provider.authority.file),
             "providers": [
