@@ -81,6 +81,46 @@ def test_nothing_of_a_query_or_a_fragment_is_told(target: str, reason: Reason, e
     assert recorded(Deny(reason), target)["path"] == expected
 
 
+PLACES = configuration(
+    {
+        "r.yaml": {
+            "routes": [
+                {"match": "GET /a/{id}", "scope": "CHAT", "name": "any"},
+                {"match": "GET /a/me", "scope": "CHAT", "name": "me"},
+            ]
+        }
+    }
+).policy
+"""Two routes, of which one segment decides."""
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("/a/a1b2", "/a/removed"),
+        # It is refused for the same reason on either route, but a record names the route.
+        ("/a/%6De", "/a/%6De"),
+        # Where an encoded text decides, what is short stays as well, and so do long texts of words.
+        ("/a/a1b2/x%2Fy", "/a/a1b2/x%2Fy"),
+        (f"/a/{'a1' * 10}/x%2Fy", f"/a/{'a1' * 10}/x%2Fy"),
+        (f"/a/{'a1' * 10}b/x%2Fy", "/a/removed/x%2Fy"),
+        ("/a/words-of-more-than-twenty-letters/x%2Fy", "/a/words-of-more-than-twenty-letters/x%2Fy"),
+        # Before the first slash there is no place of a route.
+        ("s3cret/a", "removed/a"),
+    ],
+)
+def test_a_segment_is_replaced_where_that_comes_to_the_same(target: str, expected: str) -> None:
+    assert recorded(UNKNOWN, target, policy=PLACES)["path"] == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [("PUT", "PUT"), ("VERSION-CONTROL", "VERSION-CONTROL"), ("S3CRET", "REMOVED"), ("A" * 21, "REMOVED")],
+)
+def test_a_method_that_could_be_a_secret_is_replaced(method: str, expected: str) -> None:
+    assert recorded(UNKNOWN, "/a/me", method=method, policy=PLACES)["method"] == expected
+
+
 @pytest.mark.parametrize(
     ("decision", "expected"),
     [
@@ -181,6 +221,27 @@ def test_headers_are_told_as_far_as_they_decide(headers: dict[str, str], decisio
 
 
 @pytest.mark.parametrize(
+    ("value", "is_left_out"),
+    [
+        # What has twenty characters may be anything: in the name, and in each label of the domain.
+        (f"{'a1' * 10}@acme.com", False),
+        (f"{'a1' * 10}b@acme.com", True),
+        (f"ana@{'a1' * 10}.com", False),
+        (f"ana@{'a1' * 10}b.com", True),
+        ("ana@a1b2c3d4.e5f6a7b8.example.com", False),
+        ("ana1b2c3d4e5@f6a7b8c9d0.com", False),
+        # Longer texts are of words, or a name like those of programs.
+        ("accounts-of-all-our-customers@acme.com", False),
+        ("documentPermissionsOfUser@acme.com", False),
+        ("ana@customer-with-a-long-name.com", False),
+    ],
+)
+def test_an_address_is_told_where_it_can_be_no_token(value: str, is_left_out: bool) -> None:
+    found = line(ACTING, "/a", HOST, {"x-scio-actas": value})
+    assert (found and found["headers"]) == (None if is_left_out else {"x-scio-actas": value})
+
+
+@pytest.mark.parametrize(
     ("policy", "kind", "expected"),
     [
         (CLOSED.policy, Kind.ISSUED, "Bearer glean_removed"),
@@ -232,6 +293,11 @@ def test_a_long_request_is_left_out(spare: int, is_left_out: bool) -> None:
     room = 16_384 - len(json.dumps(recorded(UNKNOWN, "/")))
     target = ("/" + "a" * 19) * 1_000
     assert (line(UNKNOWN, target[: 1 + room + spare]) is None) is is_left_out
+
+
+@pytest.mark.parametrize(("length", "is_left_out"), [(16_384, False), (16_385, True)])
+def test_a_long_target_is_left_out_whatever_would_be_told_of_it(length: int, is_left_out: bool) -> None:
+    assert (line(UNKNOWN, "/a?".ljust(length, "b")) is None) is is_left_out
 
 
 @pytest.mark.parametrize(
