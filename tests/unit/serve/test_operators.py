@@ -19,7 +19,7 @@ from extauthz.config.loader import Configuration, load
 from extauthz.core.model import Decision, Deny, Reason, Request
 from extauthz.serve.inspection import Inspector
 from extauthz.serve.messages import EndRecording, Failed, FindDecisions, Inspection, Message, StartRecording, TakeRecorded
-from extauthz.serve.operators import MAX_NUMBER, MAX_SECONDS, Operators
+from extauthz.serve.operators import MAX_NUMBER, MAX_SECONDS, WRITTEN_AT_ONCE, Operators
 from extauthz.serve.recording import LEASE
 from extauthz.serve.worker import Worker
 from extauthz.telemetry.recorders import Recorders
@@ -110,6 +110,31 @@ class Fleet:
     def is_recording(self) -> bool:
         """Whether anything hears of decisions."""
         return any(process.recorders.recorders for process in self.processes)
+
+
+@dataclass
+class HeldFleet(Fleet):
+    """A sidecar that answers each question when it is let."""
+
+    held: asyncio.Queue[asyncio.Future[None]] = field(default_factory=asyncio.Queue)
+
+    async def ask_each(self, request: Inspection) -> Mapping[str, Message | None]:
+        """Ask each process, when the future that is put into the queue is done."""
+        let = asyncio.get_running_loop().create_future()
+        self.held.put_nowait(let)
+        await let
+        return await super().ask_each(request)
+
+
+@dataclass
+class ReadyFleet(Fleet):
+    """A sidecar that has its answer without a turn of the loop."""
+
+    found: FoundDecisions = field(default_factory=lambda: FoundDecisions([]))
+
+    async def ask_each(self, request: Inspection) -> Mapping[str, Message | None]:
+        """Answer as one worker."""
+        return {"worker 0": self.found}
 
 
 def fleet(folder: Path, count: int = 2, server: Mapping[str, Any] | None = None, **changes: Any) -> Fleet:
@@ -267,6 +292,77 @@ def test_nobody_learns_by_asking_what_the_log_leaves_out(tmp_path: Path, name: s
         hint = f"decision_log.fields leaves out {name}, so it is not shown here: ask without it\n"
         assert await made.page("/decisions", **{name: value}) == (400, hint)
         assert (await made.page("/decisions", id="0" * 32))[0] == 200
+
+    run(work)
+
+
+# --- many who ask at once
+
+OTHERS_ASK = (429, "8 others ask for decisions just now: ask again in a second\n")
+
+
+@pytest.mark.parametrize("end", ["answered", "failed", "gone"])
+def test_eight_are_answered_at_a_time_and_the_next_when_one_has_ended(tmp_path: Path, end: str) -> None:
+    made = HeldFleet(fleet(tmp_path).processes)
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(60):
+            asking = [loop.create_task(made.page("/decisions")) for _ in range(8)]
+            held = [await made.held.get() for _ in asking]
+            for task, let in zip(asking[:2], held[:2], strict=True):
+                assert await made.page("/decisions") == OTHERS_ASK
+                match end:
+                    case "answered":
+                        let.set_result(None)
+                    case "failed":
+                        let.set_exception(OSError("broken pipe"))
+                    case _:
+                        task.cancel()
+                await asyncio.wait([task])
+                asking.append(loop.create_task(made.page("/decisions")))
+                held.append(await made.held.get())
+            assert await made.page("/decisions") == OTHERS_ASK
+            for let in held[2:]:
+                let.set_result(None)
+            assert [status for status, _ in await asyncio.gather(*asking[2:])] == [200] * 8
+
+    run(work)
+
+
+def test_a_question_that_cannot_be_answered_takes_nobodys_place(tmp_path: Path) -> None:
+    made = fleet(tmp_path)
+
+    async def work() -> None:
+        for _ in range(9):
+            assert (await made.page("/decisions", limit=0))[0] == 400
+        assert (await made.page("/decisions"))[0] == 200
+
+    run(work)
+
+
+@pytest.mark.parametrize("readers", [1, 8])
+def test_others_get_their_turn_between_the_parts_of_an_answer_and_one_is_written_at_a_time(tmp_path: Path, readers: int) -> None:
+    made = ReadyFleet(fleet(tmp_path, 1).processes, found=FoundDecisions([{"time": number} for number in range(1_000)]))
+    parts = readers * -(-1_000 // WRITTEN_AT_ONCE)
+    turns = 0
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            loop.call_soon(turn)
+
+        before = loop.time()
+        _, answer = await made.page("/decisions", limit=1_000)
+        assert [record["time"] for record in answer["decisions"]] == list(range(999, -1, -1))
+        assert loop.time() == before, "a turn is no wait"
+        loop.call_soon(turn)
+        answers = await asyncio.gather(*[made.page("/decisions", limit=1_000) for _ in range(readers)])
+        assert parts <= turns <= parts + 4 * readers
+        assert answers == [(200, answer)] * readers
 
     run(work)
 
