@@ -161,6 +161,7 @@ def test_monitor_mode_tells_the_same_of_a_request_as_enforcing() -> None:
     assert isinstance(would, WouldDeny)
     assert (would.reason, would.route, would.identity, would.user) == (Reason.SCOPE_MISSING, "GET /a", USER, "ana@acme.com")
     assert (would.scopes, would.kind) == (("CHAT",), "issued")
+    assert replace(would, kind="oauth") == would, "of what kind the token was is for the log, and no part of the decision"
     assert dict(would.edits.set) == {"x-extauthz-decision": "would-deny"}
     elsewhere = replace(refused, route="GET /user")
     assert monitored(watched, asked, elsewhere) is elsewhere

@@ -34,6 +34,10 @@ def test_each_provider_says_how_its_issuer_is_written() -> None:
     assert {name: rows[0].issuer_form for name, rows in PROVIDERS.items()} == FORMS
 
 
+def test_keys_for_signatures_alone_verify_tokens() -> None:
+    assert {row.key_uses for rows in PROVIDERS.values() for row in rows} == {("sig",)}
+
+
 def test_each_row_has_the_title_of_its_provider() -> None:
     titles = {name: {row.title for row in rows} for name, rows in PROVIDERS.items()}
     assert titles == {"azure": {"Azure"}, "gsuite": {"GSuite"}, "okta": {"Okta"}, "onelogin": {"OneLogin"}}
