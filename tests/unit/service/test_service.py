@@ -12,7 +12,7 @@ from extauthz._pb import ext_authz_pb2 as pb
 from extauthz.adapters.envoy.allowances import serialised
 from extauthz.adapters.envoy.codec import EnvoyCodec
 from extauthz.core.credentials import Kind
-from extauthz.core.model import Allow, Decision, Reason, Request
+from extauthz.core.model import Allow, Decision, Deny, Reason, Request
 from extauthz.core.policy import Policy
 from extauthz.core.routes import Match, Route, compile_routes
 from extauthz.ports import Evidence
@@ -127,6 +127,11 @@ def authorizer(recorder: ListRecorder, *, max_in_flight: int = 1000, check_timeo
     return Authorizer(runtime, recorder, clock=StillClock(), decision_ids=lambda: DECISION_ID), waiting
 
 
+def kind_of(decision: Decision) -> str | None:
+    """Return of what kind the token was whose check was refused; None too where nothing was."""
+    return decision.kind if isinstance(decision, Deny) else None
+
+
 async def test_what_is_too_much_is_refused_and_counted() -> None:
     recorder = ListRecorder()
     checks, waiting = authorizer(recorder, max_in_flight=2)
@@ -135,7 +140,7 @@ async def test_what_is_too_much_is_refused_and_counted() -> None:
     assert (checks.in_flight, checks.shed) == (2, 0)
     assert [checks.check(b"/a") for _ in range(3)] == [b"overloaded 5eed"] * 3
     assert (checks.in_flight, checks.shed) == (2, 3)
-    assert {decision.route for decision in recorder.decisions} == {"GET /a"}
+    assert {(decision.route, kind_of(decision)) for decision in recorder.decisions} == {("GET /a", Kind.ISSUED)}
     waiting.evidence.set_result(Reason.TOKEN_REVOKED)
     assert await asyncio.gather(*first) == [b"token_revoked 5eed"] * 2
     assert checks.in_flight == 0
@@ -149,7 +154,7 @@ async def test_a_check_that_something_of_ours_cancels_is_answered() -> None:
     await asyncio.sleep(0)
     waiting.evidence.set_result(Reason.TOKEN_REVOKED)
     assert await check == b"draining 5eed"
-    assert [(decision.reason, decision.outcome) for decision in recorder.decisions] == [(Reason.DRAINING, "deny")]
+    assert [(decision.reason, kind_of(decision)) for decision in recorder.decisions] == [(Reason.DRAINING, Kind.ISSUED)]
     assert checks.in_flight == 0
 
 
