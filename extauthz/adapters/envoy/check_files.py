@@ -26,6 +26,8 @@ def check_in(data: bytes) -> bytes:
     if not isinstance(document, dict):
         raise ValueError("not a CheckRequest: write a JSON object with the member attributes")
     try:
+        # Half a character in an unknown name would be a fault of protobuf itself, a SystemError.
+        json.dumps(document, ensure_ascii=False).encode()
         return json_format.ParseDict(document, pb.CheckRequest(), ignore_unknown_fields=True).SerializeToString()
     except (json_format.ParseError, UnicodeEncodeError, RecursionError):
         raise ValueError("not a CheckRequest: its members are those of envoy.service.auth.v3.CheckRequest") from None
